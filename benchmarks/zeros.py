@@ -40,7 +40,7 @@ Work = dict[str, Callable[[], Any]]
 
 def precisions() -> list[str]:
     """Those that the processor computes without emulation."""
-    flags = device._cpu_flags()
+    flags = device.cpu_flags()
     fast = {"fp32": True, "bf16": bool(flags & {"amx_bf16", "avx512_bf16"}), "int8": bool(flags & device.VNNI)}
     return [name for name, there in fast.items() if there]
 

@@ -14,6 +14,7 @@ Names are read from the source text, so that help pages and completion list them
 entries through entry points of the group ``lsg.<kind>``, scripts through the decorator.
 """
 
+import ast
 import difflib
 import importlib
 import inspect
@@ -182,6 +183,29 @@ def get(kind: str, name: str) -> Any:
         raise ConfigError(unknown(kind, name, names(kind)))
     importlib.import_module(_modules(kind)[name])
     return _entries[kind, name]
+
+
+def summary(kind: str, name: str) -> str:
+    """The first line of the docstring of an entry, or the title of a data set. Imports only entries that have none in the source text."""
+    if kind != "dataset" and (kind, name) not in _entries and (lines := _lines(kind, _modules(kind).get(name))).get(name):
+        return lines[name]
+    entry = get(kind, name)
+    documented = getattr(entry, "apply", getattr(entry, "parse", entry))  # of a record around a function
+    text: str = getattr(entry, "title", "") or documented.__doc__ or ""
+    return text.strip().partition("\n")[0]
+
+
+@cache
+def _lines(kind: str, module: str | None) -> dict[str, str]:
+    """Name -> first line of the docstring of each decorated class and function of a kind in a module of this package."""
+    lines = {}
+    file = ROOT.parent.joinpath(*(module or "").split("."))
+    source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    for node in ast.parse(source.read_bytes()).body if module else ():
+        for mark in getattr(node, "decorator_list", ()):
+            if isinstance(mark, ast.Call) and [getattr(argument, "value", None) for argument in mark.args][:1] == [kind]:
+                lines[mark.args[1].value] = (ast.get_docstring(node) or "").partition("\n")[0]  # type: ignore[attr-defined,arg-type]
+    return lines
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lsgcli.cli.commands import CONTEXT, group
+from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
@@ -21,10 +21,15 @@ COMMANDS = {
     "tune": "tune:tune",
     "inspect-gradients": "inspect_gradients:inspect_gradients",
     "compare": "compare:compare",
+    "runs": "runs:runs",
+    "show": "show:show",
     "export": "export:export",
     "push": "push:push",
     "bench": "bench:bench",
     "data": "data:app",
+    "list": "names:names",
+    "recipe": "recipe:recipe",
+    "doctor": "doctor:doctor",
 }
 
 app = typer.Typer(
@@ -56,6 +61,7 @@ def top(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
     if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:

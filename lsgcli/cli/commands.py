@@ -1,13 +1,14 @@
 """Command groups with lazy imports, and the layout of help pages.
 
 To keep help pages fast, the module of a command is imported only when the command is called, its options are built only when they are
-parsed or shown, and pages are laid out by click's plain formatter.
+parsed or shown, and pages are laid out by click's plain formatter. A page shows the common settings, ``--help-all`` all of them.
 """
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
@@ -15,9 +16,12 @@ import typer.main
 
 from lsgcli.cli.guard import ending
 from lsgcli.cli.options import with_options
+from lsgcli.config.run import COMMON, SECTIONS
 
 # Values of absent flags. typer would convert None to bool with pydantic, whose import takes longer than printing a page.
-CONTEXT = {"default_map": dict.fromkeys(("help", "install_completion", "show_completion"), False)}
+CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
+EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
+COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
 
 def load(path: str) -> Any:
@@ -33,6 +37,26 @@ def summary(path: str) -> str:
     return str(text).partition("\n\n")[0]
 
 
+def _print_pages(ctx: typer.Context, wanted: bool) -> None:
+    """Print the complete page of a command, or those of a group and of all commands in it, and exit."""
+    if not wanted:
+        return
+    ctx.meta[COMPLETE] = True  # shared with the contexts below
+    inside = commands_of(ctx.command) if isinstance(ctx.command, Group) else ()
+    pages = [ctx.get_help(), *(type(ctx)(command, info_name=name, parent=ctx).get_help() for name, command in inside)]
+    typer.echo("\n\n\n".join(pages), color=ctx.color)
+    ctx.exit()
+
+
+HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all", is_eager=True, callback=_print_pages, help="Show the help of all options and commands, and exit."
+    ),
+]
+HELP_ALL = inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll)
+
+
 class Page:
     """Mixin for commands: a help page with a section for each panel of options and without truncation."""
 
@@ -45,22 +69,37 @@ class Page:
                 error.message = f"found {problems()[0]['input']!r}. {error.message}"
             raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
-            if (name := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
-                from lsgcli.cli import elsewhere
-
-                others = {other: flags(command, ctx) for other, command in commands_of(ctx.find_root().command)}
-                if answer := elsewhere.for_option(name, flags(self, ctx), others):
-                    vars(error).update(message=f"No such option: {name}; lsg has {answer}.", possibilities=None)
+            if answer := self._answer(ctx, error):
+                vars(error).update(message=answer, possibilities=None)
             raise
+
+    def _answer(self, ctx: Any, error: Any) -> str:
+        """A message that says what lsg has instead of an unknown option or argument; empty if that is not known."""
+        option = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
+        argument = EXTRA.match(str(getattr(error, "message", "")))
+        if not (option or argument):
+            return ""
+        from lsgcli.cli import elsewhere
+
+        own, others = flags(self, ctx), {name: flags(one, ctx) for name, one in commands_of(ctx.find_root().command)}
+        word = option or (argument[1] if argument else "")
+        answer = (elsewhere.for_option if option else elsewhere.for_argument)(word, own, others)
+        return f"{'No such option:' if option else 'Unexpected argument'} {word}; lsg has {answer}." if answer else ""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
+        left_out = 0
         for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
-            if record := parameter.get_help_record(ctx):
-                panel = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name}s".capitalize()
+            panel = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name}s".capitalize()
+            if panel in SECTIONS and parameter.name not in COMMON and COMPLETE not in ctx.meta:
+                left_out += 1
+            elif record := parameter.get_help_record(ctx):
                 sections.setdefault(panel, []).append(record)
         for title, rows in sections.items():
             write_section(formatter, title, rows)
+        if left_out:
+            formatter.write_paragraph()
+            formatter.write_text(f"{left_out} more settings: `{ctx.command_path} --help-all`, and docs/settings.md.")
 
 
 def flags(command: Any, ctx: Any) -> set[str]:
@@ -105,7 +144,7 @@ class Group(Page, typer.core.TyperGroup):
         if isinstance(target, typer.Typer):
             return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, cls=Command, context_settings=CONTEXT)(ending()(with_options(target)))
+        app.command(cmd_name, cls=Command, context_settings=CONTEXT)(ending()(with_options(target, HELP_ALL)))
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from lsgcli.cli import common
-from lsgcli.cli.commands import CONTEXT, group
+from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
@@ -30,6 +30,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=CONTEXT,
 )
+
+
+@app.callback()
+def data(help_all: HelpAll = False) -> None:
+    """Options of the group."""
+
 
 # Settings that determine the samples of a data set: the only ones used by commands that do not make frames.
 WHERE = {"dataset", "data_dir", "sensor", "split", "split_seed"}

@@ -17,12 +17,12 @@ _OPTIONS: dict[str, Answers] = {
         "the argument CKPT",
         "--init-from CHECKPOINT, or --resume RUN",
     ),
-    "resume-from resume-from-checkpoint ckpt-path continue restart": ("--resume RUN",),
+    "resume-from resume-from-checkpoint ckpt-path continue continue-training restart start-epoch c": ("--resume RUN",),
     "wd l2": ("--weight-decay",),
     "gpus num-gpus n-gpu n-gpus ngpus ngpu nproc nproc-per-node world-size num-devices": ("--devices", "--device cuda:N"),
     "gpu cuda use-cuda use-gpu gpu-id accelerator": ("--device cuda",),
     "cpu no-cuda no-gpu": ("--device cpu",),
-    "name run-name exp-name experiment experiment-name output output-dir out-dir outdir save save-dir log-dir logdir work-dir workdir dir o": (
+    "name run-name exp-name experiment experiment-name output output-dir out-dir outdir save save-dir log-dir logdir work-dir workdir dir project o": (
         "--out DIRECTORY, the directory of the run",
         "-o FILE",
     ),
@@ -30,36 +30,56 @@ _OPTIONS: dict[str, Answers] = {
     "random-seed manual-seed rng-seed": ("--seed",),
     "learning-rate base-lr init-lr initial-lr eta learningrate": ("--lr",),
     "epoch max-epochs max-epoch num-epochs n-epochs nepochs num-train-epochs e": ("--epochs",),
-    "batch bs batchsize mini-batch-size train-batch-size per-device-train-batch-size b": ("--batch-size",),
+    "batch bs batchsize mini-batch-size train-batch-size per-device-train-batch-size global-batch-size b": ("--batch-size",),
     "num-workers n-workers nworkers num-proc dataloader-num-workers jobs j": ("--workers",),
     "data data-path data-root data-folder dataset-dir dataset-path datadir root": ("--data-dir",),
-    "dataset-name data-name ds task": ("--dataset",),
+    "dataset-name data-name ds task d": ("--dataset",),
     "time-steps timestep time-step num-steps n-steps num-timesteps simulation-steps": ("-T",),
     "tau tau-m leak beta": ("--decay, the factor of the potential from one timestep to the next",),
     "v-threshold v-th vth thresh thr": ("--threshold",),
     "surrogate-function surrogate-gradient surrogate-fn spike-grad spike-function": ("--surrogate",),
     "opt optim": ("--optimizer",),
     "sched scheduler lr-scheduler lr-schedule lr-policy": ("--schedule",),
+    "cos-lr cosine": ("--schedule cosine",),
+    "opt-betas opt-eps betas adam-beta1 adam-beta2": ("--optimizer sgd or adamw, with the other constants of torch",),
     "warmup warmup-steps num-warmup warm-up": ("--warmup-epochs",),
-    "min-lr lr-min eta-min": ("--lr-floor, a fraction of --lr",),
+    "warmup-lr warmup-lr-init warmup-bias-lr": ("--warmup-start, a fraction of --lr",),
+    "min-lr lr-min eta-min lrf": ("--lr-floor, a fraction of --lr",),
     "grad-clip clip clip-grad-norm clip-norm max-grad-norm gradient-clip-val": ("--clip-grad",),
-    "gradient-accumulation-steps accumulate-grad-batches grad-accum accum-steps accum grad-accumulation": ("--accumulate",),
+    "gradient-accumulation-steps accumulate-grad-batches grad-accum accum-steps accum grad-accumulation micro-batch-size": (
+        "--accumulate",
+    ),
     "label-smooth smoothing": ("--label-smoothing",),
     "model-ema ema-decay model-ema-decay": ("--ema",),
     "drop drop-rate dropout-rate dropout-p p-drop": ("--dropout",),
+    "drop-path drop-block stochastic-depth": ("no stochastic depth, but --dropout",),
     "loss-fn loss-function criterion": ("--loss",),
-    "aug augmentation augmentations auto-augment transform transforms": ("--augment",),
+    "aug augmentation augmentations auto-augment aa transform transforms": ("--augment",),
+    "reprob remode random-erasing erasing": ("--augment erase",),
+    "close-mosaic mixup-off-epoch": ("--mix-until, the number of epochs with --mixup and --cutmix",),
     "val-split valid-split validation-split val-ratio val-size valid-fraction": ("--val-fraction",),
-    "img-size image-size input-size resolution res": ("--size",),
+    "img-size image-size imgsz input-size resolution res": ("--size",),
     "logger report-to wandb use-wandb tensorboard tb track": ("--log",),
-    "debug fast-dev-run dry": ("--dry-run",),
-    "overwrite yes y f": ("--force",),
-    "silent": ("-q, --quiet",),
+    "debug fast-dev-run dry profile profiler": ("--dry-run",),
+    "overwrite exist-ok yes y f": ("--force",),
+    "silent enable-progress-bar": ("-q, --quiet",),
     "debug-level log-level loglevel": ("-v, --verbose", "-q, --quiet"),
     "format output-format": ("--json",),
     "grad-checkpointing gradient-checkpointing activation-checkpointing": ("--checkpoint-activations",),
     "sync-bn syncbn sync-batchnorm": ("--sync-norm",),
     "nthreads num-threads n-threads": ("--threads",),
+    "compile torchcompile torchscript channels-last pin-mem pin-memory": (
+        "no such switch: memory format and compiled kernels are chosen for the device, see --backend",
+    ),
+    "strategy": ("--devices: DistributedDataParallel is the only strategy",),
+    "num-nodes nnodes": ("torchrun, which starts `lsg train` on several machines",),
+    "check-val-every-n-epoch val-interval eval-interval eval-every": ("no interval: each epoch ends with an evaluation",),
+    "save-period save-every save-interval checkpoint-freq save-freq": (
+        "no interval: last.safetensors is written after each epoch",
+    ),
+    "max-steps limit-train-batches eval-iters": ("no limit in steps, but --epochs",),
+    "npz save-probabilities save-softmax": ("`lsg predict --json`, which prints probabilities",),
+    "source i": ("the files as arguments: `lsg predict CKPT PATH...`",),
     "patience early-stopping early-stop early-stopping-patience": (
         "no early end: a run has --epochs, and best.safetensors is of its best one",
     ),
@@ -67,29 +87,40 @@ _OPTIONS: dict[str, Answers] = {
     "version": ("`lsg --version`",),
 }
 _COMMANDS = {
-    "fit run finetune": "`lsg train`",
-    "evaluate test val validate score": "`lsg eval`",
-    "infer inference classify": "`lsg predict`",
-    "sweep search hpo optimize optimise": "`lsg tune`",
+    "fit run pretrain": "`lsg train`",
+    "finetune fine-tune finetune-lora finetune-full finetune-adapter": "`lsg train --init-from CHECKPOINT`",
+    "evaluate test val validate score evaluate-folder": "`lsg eval`",
+    "infer inference classify chat generate": "`lsg predict`",
+    "serve deploy": "`lsg predict --stream`, which classifies data while they arrive, and `lsg export`",
+    "sweep search hpo optimize optimise find-best-configuration": "`lsg tune`",
     "grid experiment experiments": "`lsg ablate`",
     "inspect analyze analyse gradients gradient-flow flow": "`lsg inspect-gradients`",
-    "diff summary report runs": "`lsg compare RUN...`",
-    "convert onnx save": "`lsg export`",
+    "diff report": "`lsg compare RUN...`",
+    "ps status history results log logs": "`lsg runs`",
+    "summary describe model-summary": "`lsg show CKPT`",
+    "convert convert-to-litgpt convert-from-litgpt export-model-to-zip onnx save": "`lsg export`",
     "upload publish": "`lsg push`",
     "benchmark speed perf throughput latency": "`lsg bench`",
     "download datasets dataset": "`lsg data`, with prepare, info, show, verify and simulate",
-    "list ls models archs methods recipes": "`lsg train --help`, which lists data sets, networks, methods and neurons",
+    "preprocess prepare plan-and-preprocess": "`lsg data prepare`",
+    "ls models list-models archs architectures networks": "`lsg list archs`",
+    "methods neurons surrogates losses augmentations": "`lsg list`, with their kind",
+    "recipes": "`lsg list recipes`, and `lsg recipe`",
+    "settings config configs": "`lsg train --print-config`",
+    "check checks env environment info diagnose health": "`lsg doctor`",
+    "benchmark speed profile": "`lsg train --dry-run`, which measures steps",
+    "avg-checkpoints average": "`lsg train --ema`, an average over the steps",
     "resume continue": "`lsg train --resume RUN`",
     "version": "`lsg --version`",
     "help": "`lsg --help`, and `lsg COMMAND --help`",
 }
 _DATA_COMMANDS = {
-    "download get fetch": "`lsg data prepare`",
+    "download get fetch preprocess": "`lsg data prepare`",
     "summary stats describe": "`lsg data info`",
     "plot view preview": "`lsg data show`",
     "check validate": "`lsg data verify`",
     "generate synthesize synthesise": "`lsg data simulate`",
-    "list ls": "`lsg train --help`, which lists the data sets",
+    "list ls": "`lsg list datasets`",
 }
 OPTIONS = {name: answers for names, answers in _OPTIONS.items() for name in names.split()}
 COMMANDS, DATA_COMMANDS = (
@@ -110,7 +141,7 @@ def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[
         own: options of the command, and CKPT if it takes that.
         others: other commands -> their options.
     """
-    plain = name.lstrip("-").replace("_", "-")
+    plain = name.lstrip("-").rpartition(".")[2].replace("_", "-")  # --train.epochs is of the group train
     if f"--{plain}" in own:
         return f"--{plain}"
     for answer in OPTIONS.get(plain, OPTIONS.get(plain.lower() if len(plain) > 1 else "", ())):
@@ -118,6 +149,17 @@ def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[
             return answer
     having = [f"`lsg {command}`" for command, options in others.items() if f"--{plain}" in options]
     return f"it in {', '.join(having)}" if having else ""
+
+
+def for_argument(word: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
+    """What lsg has instead of an unexpected argument, such as ``epochs=100`` or a directory; other arguments as :func:`for_option`."""
+    key, _, value = word.partition("=")
+    if value:
+        answer = for_option(f"--{key}", own, others)
+        return f"{answer} {value}" if OPTION.fullmatch(answer) else answer
+    if "/" in word and "--data-dir" in own:
+        return f"--data-dir {word}"
+    return "options: --dataset NAME, --data-dir DIR" if {"--dataset", "--epochs"} <= {*own} else ""
 
 
 def for_command(name: str, group: str) -> str:

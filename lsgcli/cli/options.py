@@ -19,8 +19,8 @@ class Chosen(NamedTuple):
     names: Collection[str]
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the signature that typer reads.
+def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Callable[..., None]:
+    """The command with the signature that typer reads, and further options ``flags`` that it does not receive.
 
     A parameter that is a named tuple, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
     dictionary with :class:`Chosen` becomes one for each setting.
@@ -31,7 +31,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     def wrapper(**arguments: Any) -> None:
         command(**{parameter.name: _value(parameter, arguments) for parameter in own})
 
-    options = [option for parameter in own for option in _options(parameter)]
+    options = [*(option for parameter in own for option in _options(parameter)), *flags]
     wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {option.name: option.annotation for option in options}
     return wrapper

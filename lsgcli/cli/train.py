@@ -9,7 +9,7 @@ import typer
 from lsgcli.cli import common, completion
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import listed
-from lsgcli.config.resolve import from_environment, resolve, sources
+from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
@@ -45,6 +45,10 @@ def train(
             "data.",
         ),
     ] = False,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings as a TOML file for --config, with their sources, and exit."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
     ] = False,
@@ -76,6 +80,10 @@ def train(
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
+    if print_config:
+        common.exclude("--print-config", {"--dry-run": dry_run, "--json": as_json})
+        print_result(as_toml(run_config, sources(run_config, settings, start.resume or start.config)).rstrip())
+        return
     if chosen is not None and processes == 1:
         chosen.use()
         if chosen.count > 1 and not dry_run:

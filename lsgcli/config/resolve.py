@@ -142,8 +142,8 @@ def sources(
 def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:
     """The values, if all are valid and the source has no other problems."""
     if lines := [*problems, *(source + line for line in check(values))]:
-        hint = "`--help` describes each option; a variable LSG_NAME accepts the same values as --name."
-        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help` describes each setting.")
+        hint = "`--help-all` describes each option; a variable LSG_NAME accepts the same values as --name."
+        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help-all` describes each setting.")
     return values
 
 
@@ -249,10 +249,13 @@ def ranges(text: str) -> list[range]:
     return parsed
 
 
-def as_toml(config: RunConfig) -> str:
+def as_toml(config: RunConfig, origins: Mapping[str, str] | None = None) -> str:
     """The text of a TOML file for ``--config``, with the settings that have an effect.
 
     Settings that may change on resume are included only if they differ from their defaults.
+
+    Args:
+        origins: source of each value, from :func:`sources`, for comments.
     """
     settings = {
         name: value
@@ -261,7 +264,10 @@ def as_toml(config: RunConfig) -> str:
         and not without_effect({name: value}, [config])
         and not (name in MAY_CHANGE and value == FIELDS[name].default)
     }
-    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items())
+    comments = {name: f"  # {origin}" for name, origin in (origins or {}).items()}
+    return "".join(
+        f"{name} = {json.dumps(value, ensure_ascii=False)}{comments.get(name, '')}\n" for name, value in settings.items()
+    )
 
 
 def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:

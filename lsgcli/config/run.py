@@ -47,6 +47,14 @@ SECTIONS: Mapping[str, Collection[str]] = {
     "Machine": fields_of(MachineConfig),
 }
 
+# Settings that help pages show; the others are in those of --help-all.
+_SHOWN = """
+dataset data_dir T size slicing split augment val_fraction arch width_multiplier norm init_from
+neuron method decay threshold width surrogate recipe epochs batch_size optimizer lr schedule warmup_epochs weight_decay
+loss label_smoothing clip_grad accumulate seed device precision threads workers log
+"""
+COMMON = frozenset(_SHOWN.split())
+
 NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir")
 # Conditions of settings on settings of other sections.
 ACROSS = {

@@ -67,6 +67,69 @@ def _convolutions(record: Mapping[str, Any]) -> str:
     return f"{record['used']}: by spikes below {ranges[0]} spikes per element (forward), {ranges[1]} (weights)"
 
 
+def runs_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Runs, as recorded by :func:`lsgcli.runs.overview.find`, with a row each."""
+
+    def accuracy(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    heads = ("state", "data set", "network", "method", "seed", "epochs", "val", "test", "started", "path")
+    rows = [
+        [
+            *(str(run[key] or "-") for key in ("state", "dataset", "arch", "method")),
+            *("-" if run["seed"] is None else str(run["seed"]), f"{run['epoch'] or 0}/{run['epochs'] or '-'}"),
+            *(accuracy(run["val_accuracy"]), accuracy(run["test_accuracy"])),
+            *((run["started"] or "-")[:16].replace("T", " "), run["path"]),
+        ]
+        for run in records
+    ]
+    return _table(heads, rows, left=len(heads))
+
+
+def structure_parts(record: Mapping[str, Any]) -> Parts:
+    """A network, as described by :mod:`lsgcli.runs.describe`."""
+    heads = ("layer", "kind", "output", "weights", "multiplications", "neuron", "decay", "width", "threshold")
+    rows = [
+        [
+            *(layer["name"], layer["kind"], "x".join(map(str, layer["shape"] or "-")), f"{layer['weights']:,}"),
+            *(f"{layer['multiplications']:,}", layer["neuron"] or "-"),
+            *("-" if layer[key] is None else f"{layer[key]:.4g}" for key in ("decay", "width", "threshold")),
+        ]
+        for layer in record["layers"]
+    ]
+    facts = {
+        "network": record["arch"],
+        "input": "x".join(map(str, record["input"])),
+        "parameters": f"{record['parameters']:,}",
+        "multiplications": f"{record['multiplications']:,} per sample, all timesteps",
+        **{name.replace("_", " "): _fact(value) for name, value in record["provenance"].items()},
+    }
+    table = _table(("setting", "value"), ([name, str(value)] for name, value in record["settings"].items()), left=2)
+    table.title = "settings that differ from the defaults"
+    return [_facts(facts), _table(heads, rows, left=3), *([table] if record["settings"] else ())]
+
+
+def _fact(value: Any) -> str:
+    """A value of JSON types in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_fact(one)}" for key, one in value.items() if one is not None)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def doctor_parts(record: Mapping[str, Any]) -> Parts:
+    """Result of :func:`lsgcli.runs.doctor.examine`: a table, versions, and what to do about checks that failed."""
+    rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
+    installed = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    failed: dict[tuple[str, str, str], list[str]] = {}  # several for the same reason, such as a package that cannot be imported
+    for check in record["checks"]:
+        if not check["ok"]:
+            failed.setdefault((check["found"], check["expected"], check["hint"]), []).append(check["name"])
+    advice = [
+        f"\n{', '.join(names)}: found {found}, expected {wanted}\n  {hint}" for (found, wanted, hint), names in failed.items()
+    ]
+    return [_table(("check", "result", "found"), rows, left=3), installed, *advice]
+
+
 def taken_text(source: Mapping[str, Any]) -> str:
     """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
     text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]

@@ -47,7 +47,7 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     stream = batches(bundle, bundle.train, config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
     log.info("timing training steps")
-    seconds, peak = _steps(model, batch, config, compute)
+    seconds, peak = seconds_per_step(model, batch, config, compute), compute.peak_bytes()
     part = batch.first(-(-len(batch.y) // config.accumulate))
     output, macs, spikes, inputs = _forward(model, part, compute)
     log.info("timing convolutions and linear layers")
@@ -72,8 +72,8 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     }
 
 
-def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute) -> tuple[float, int]:
-    """Seconds per training step, and peak memory in bytes."""
+def seconds_per_step(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute, budget: float = SECONDS) -> float:
+    """Median time of a training step, with the optimiser, in seconds; about ``budget`` seconds are spent, but at least two steps."""
     optimizers = Optimizers(model.train(), config)
 
     def step() -> None:
@@ -82,7 +82,7 @@ def _steps(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute)
         model.end_step()
         optimizers.zero_grad()
 
-    return _median(step, compute), compute.peak_bytes()
+    return _median(step, compute, budget)
 
 
 def _median(work: Callable[[], object], compute: Compute, budget: float = SECONDS) -> float:

@@ -242,7 +242,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     if resume and not has_run:
         raise ConfigError(
             f"--resume {path}: found no config.json written by `lsg train`, expected a run directory",
-            hint="`ls runs/*/*` lists runs.",
+            hint="`lsg runs` lists runs.",
         )
     if has_run and not (force or resume):
         raise RunInUseError(

@@ -226,7 +226,7 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
-    flags = _cpu_flags()
+    flags = cpu_flags()
     # Intel's avx512_bf16 multiplies no more numbers per cycle than its fp32 units; AMD's twice as many, and amx_bf16 sixteen times.
     fast = flags & ({"amx_bf16", "avx512_bf16"} if "AuthenticAMD" in flags else {"amx_bf16"})
     if fast:
@@ -243,14 +243,14 @@ def _check_int8(device: torch.device) -> None:
             f"precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
             hint="Use another precision, or a build of torch with oneDNN.",
         )
-    if not _cpu_flags() & VNNI:
+    if not cpu_flags() & VNNI:
         raise ConfigError(
             f"precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
             hint="Use --precision fp32.",
         )
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
     """Vendor and features of the processor: all words of /proc/cpuinfo."""
     try:
         return set(Path("/proc/cpuinfo").read_text().split())

@@ -30,7 +30,7 @@ def test_commands_in_an_answer_exist(known):
         words = [word for word in command.split() if not word.startswith("-")]
         assert words[:1] in ([], ["COMMAND"]) or words[0] in COMMANDS or " ".join(words[:2]) in known
         options = set().union(*(known.get(name, set()) for name in (words[:1] or [""])[:1]))
-        assert elsewhere.needed(command) - {"--help", "--version"} <= options
+        assert elsewhere.needed(command) - {"--help", "--version"} <= options, command
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,17 @@ def test_commands_in_an_answer_exist(known):
         ("eval net --epochs 3", "No such option: --epochs; lsg has it in `lsg train`, `lsg ablate`, `lsg tune`."),
         ("eval --checkpoint net", "No such option: --checkpoint; lsg has the argument CKPT."),
         ("train -b 3", "No such option: -b; lsg has --batch-size."),
-        ("list", "No such command 'list'; lsg has `lsg train --help`"),
+        ("train model=resnet19 epochs=3", "Unexpected argument model=resnet19; lsg has --arch resnet19."),
+        ("train epochs=3", "Unexpected argument epochs=3; lsg has --epochs 3."),
+        ("train /data/cifar", "Unexpected argument /data/cifar; lsg has --data-dir /data/cifar."),
+        ("train 001 3d_fullres 0", "Unexpected argument 001; lsg has options: --dataset NAME, --data-dir DIR."),
+        ("eval net other", "Got unexpected extra argument"),
+        ("train --trainer.max_epochs 3", "No such option: --trainer.max_epochs; lsg has --epochs."),
+        ("train --cos-lr", "No such option: --cos-lr; lsg has --schedule cosine."),
+        ("predict net -i images", "No such option: -i; lsg has the files as arguments: `lsg predict CKPT PATH...`."),
+        ("list-models", "No such command 'list-models'; lsg has `lsg list archs`."),
+        ("plan_and_preprocess", "No such command 'plan_and_preprocess'; lsg has `lsg data prepare`."),
+        ("checks", "No such command 'checks'; lsg has `lsg doctor`."),
         ("version", "No such command 'version'; lsg has `lsg --version`."),
         ("data download", "No such command 'download'; lsg has `lsg data prepare`."),
         ("-V", "No such option: -V; lsg has `lsg --version`."),

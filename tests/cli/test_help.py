@@ -9,6 +9,7 @@ import typer.main
 
 from lsgcli.cli.app import COMMANDS, app
 from lsgcli.cli.data import COMMANDS as OF_DATA
+from lsgcli.config.run import COMMON, FIELDS, option_name
 
 PAGES = [*([name] for name in COMMANDS), [], *(["data", name] for name in OF_DATA)]  # train is the first
 HEAVY = {"torch", "torchvision", "tonic", "numba", "numpy", "scipy", "PIL", "h5py", "aedat", "rich", "pydantic"}
@@ -38,7 +39,7 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
     group = typer.main.get_command(app)
     for name in COMMANDS:
         assert f"  {name}  " in lsg("--help").stdout
-        command, page = group.get_command(None, name), lsg(name, "--help").stdout
+        command, page = group.get_command(None, name), lsg(name, "--help-all").stdout
         names = (
             list(OF_DATA) if name == "data" else [o for p in command.params for o in (*p.opts, *p.secondary_opts) if "-" in o]
         )
@@ -46,6 +47,24 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
             assert wanted in page, (name, wanted)
     for name in OF_DATA:
         assert f" data {name} " in lsg("data", name, "--help").stdout
+
+
+def test_help_shows_common_settings_and_names_the_complete_page(lsg):
+    page, complete = lsg("train", "--help").stdout, lsg("train", "--help-all").stdout
+    shown = {name for name in FIELDS if f"{option_name(name)} " in page or f"{option_name(name)}, " in page}
+    assert shown >= COMMON
+    assert "--mix-until" not in page
+    assert "--mix-until" in complete
+    assert page.rstrip().endswith("`lsg train --help-all`, and docs/settings.md.")
+    assert len(page.splitlines()) < 200
+    assert "more settings" not in complete + lsg("eval", "--help").stdout
+
+
+def test_help_all_prints_the_page_of_every_command(lsg):
+    every = lsg("--help-all").stdout
+    for name in ("train", "eval", "data prepare"):
+        assert lsg(*name.split(), "--help-all").stdout.rstrip() in every
+    assert lsg("data", "--help-all").stdout.count("Usage: lsg data") == 1 + len(OF_DATA)
 
 
 def test_help_names_the_limit_of_threads_and_workers(lsg):

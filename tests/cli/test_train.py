@@ -160,11 +160,11 @@ def test_resume_refuses_an_edited_configuration(lsg, finished, tmp_path):
 
 def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
-    monkeypatch.setattr("lsgcli.system.device._cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr("lsgcli.system.device.cpu_flags", lambda: {"amx_bf16"})
     first = train("--out", "run")
     assert "in bf16 (the processor has amx_bf16)" in first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
-    monkeypatch.setattr("lsgcli.system.device._cpu_flags", set)
+    monkeypatch.setattr("lsgcli.system.device.cpu_flags", set)
     again = lsg("train", "--resume", "run").stderr
     assert "in bf16" in again
     assert "epochs are done; to train longer, increase --epochs" in again

@@ -58,7 +58,7 @@ def test_precision_follows_the_hardware(monkeypatch):
         ({"GenuineIntel", "avx512_bf16"}, "fp32"),
         ({"GenuineIntel", "avx512_bf16", "amx_bf16"}, "bf16"),
     ):
-        monkeypatch.setattr("lsgcli.system.device._cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr("lsgcli.system.device.cpu_flags", lambda flags=flags: flags)
         found, reason = pick_precision("auto", cpu)
         assert found == expected
         assert "bf16" in reason

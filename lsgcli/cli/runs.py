@@ -1,0 +1,52 @@
+"""``lsg runs``: the runs below a folder."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsgcli.cli import common
+from lsgcli.report.output import print_json, print_result
+from lsgcli.store.rundir import RUNS
+
+
+def runs(
+    *,
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that contains runs.")] = RUNS,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Can be repeated. Only runs with this value of a column or setting."),
+    ] = None,
+    sort: Annotated[str, typer.Option(metavar="KEY", help="Column or setting to sort by, ascending.")] = "started",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each run.")] = False,
+    verbosity: common.Verbosity,
+) -> None:
+    """List runs: state, data set, network, method, seed, epochs, validation and test accuracy, start, and path.
+
+    A state is running, finished, stopped, diverged or damaged. Off a terminal, columns are separated by tabs: state, dataset, arch,
+    method, seed, epoch, epochs, val_accuracy, test_accuracy, started, path. The validation accuracy is that of the best epoch.
+    """
+    common.messages(verbosity)
+    from lsgcli.runs import overview
+
+    found = overview.ordered(overview.where(every := overview.find(folder), where or ()), sort)
+    for run in found:
+        if run.problem:
+            common.log.warning("damaged: %s", run.problem)
+    if not found:
+        common.log.info("%s", f"{folder}: no runs" + (f" of {len(every)} with {' '.join(where)}" if where else ""))
+    elif as_json:
+        for run in found:
+            print_json(run.record)
+    elif not sys.stdout.isatty():
+        print_result("\n".join("\t".join(map(_text, run.record.values())) for run in found))
+    else:
+        from lsgcli.report.records import runs_table
+        from lsgcli.report.terminal import show
+
+        show([runs_table([run.record for run in found])])
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,43 @@
+"""``lsg show``: the layers of a network, and where a checkpoint comes from."""
+
+from typing import Annotated, Any
+
+import typer
+
+from lsgcli.cli import common, completion
+from lsgcli.cli.options import Chosen
+from lsgcli.config.fields import fields_of
+from lsgcli.config.network import NetworkConfig
+from lsgcli.config.run import option_name
+from lsgcli.errors import ConfigError
+from lsgcli.report.output import print_json
+
+OF_NETWORK = {*fields_of(NetworkConfig), "T", "size", "neuron", "method"} - {"dropout", "dropout_at"}
+
+
+def show(
+    *,
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(metavar="CKPT", help=common.CHECKPOINT, show_default=False, autocompletion=completion.checkpoints),
+    ] = None,
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+    settings: Annotated[dict[str, Any], Chosen(OF_NETWORK)],
+) -> None:
+    """Show the layers of a checkpoint, or of the network --arch: output shape, weights, multiplications, decay, width, threshold.
+
+    Of a checkpoint, also the settings that differ from preset and defaults, its epoch and accuracy, and the run that wrote it.
+    Multiplications are those of a sample in all timesteps, if all inputs were nonzero. No data are read.
+    """
+    common.messages(verbosity)
+    if checkpoint is not None:
+        common.exclude("CKPT", {option_name(name): True for name in settings})
+    elif "arch" not in settings:
+        raise ConfigError("found neither CKPT nor --arch, expected one", hint="`lsg list archs` lists networks.")
+    from lsgcli.report.records import structure_parts
+    from lsgcli.report.terminal import show as print_parts
+    from lsgcli.runs import describe
+
+    record = describe.of_network(settings) if checkpoint is None else describe.of_checkpoint(checkpoint)
+    print_json(record) if as_json else print_parts(structure_parts(record))

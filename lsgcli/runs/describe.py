@@ -1,0 +1,81 @@
+"""Description of a network or checkpoint: its layers, the settings that differ from the defaults, and where it comes from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lsgcli import models
+from lsgcli.analysis.structure import structure
+from lsgcli.config.resolve import differing
+from lsgcli.config.run import RunConfig, from_checkpoint, without_effect
+from lsgcli.errors import ConfigError
+from lsgcli.store import checkpoint, hub, rundir
+
+IMAGES = 3  # channels of a network whose input is images
+
+
+def of_network(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Layers of a new network; other result as :func:`of_checkpoint`.
+
+    Args:
+        settings: ``arch``, and settings that replace its defaults.
+
+    Raises:
+        ConfigError: as :func:`lsgcli.models.build`, or a setting has no effect.
+    """
+    if problems := without_effect(settings, [RunConfig(**settings)]):
+        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+    given = {"input_size" if name == "size" else name: value for name, value in settings.items()}
+    model = models.build(given.pop("arch"), **given)
+    others = {name: value for name, value in settings.items() if name != "arch"}
+    return {
+        "arch": settings["arch"],
+        **structure(model, model.spec.in_channels == IMAGES),
+        "settings": others,
+        "provenance": {},
+    }
+
+
+def of_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Layers of a checkpoint, its settings that differ from the preset of its data set, and where it comes from.
+
+    Args:
+        path: as for :func:`lsgcli.store.hub.local`.
+
+    Returns:
+        JSON types: those of :func:`lsgcli.analysis.structure.structure`, ``arch``, ``settings``: name -> value, and ``provenance``.
+
+    Raises:
+        CheckpointError: not a valid checkpoint.
+    """
+    file = hub.local(path)
+    content = checkpoint.read(file)
+    config, state = content.config, content.state
+    found = structure(checkpoint.restored(content, path), bool(config["data"].get("static")))
+    settings: dict[str, Any] = {}
+    if config["settings"]:
+        run_config = from_checkpoint(path, config, {})
+        settings = {name: getattr(run_config, name) for name in differing(run_config)}
+    provenance = {
+        "sha256": content.sha256,
+        "dataset": config["settings"].get("dataset"),
+        "classes": len(config["classes"]),
+        "epoch": state.get("epoch"),
+        "best_epoch": state.get("best_epoch"),
+        "best_accuracy": state.get("best_accuracy"),
+        "best_chosen_on": state.get("best_chosen_on"),
+        "export": {name: value for name, value in config.get("export", {}).items() if name != "layers"} or None,
+        "sources": config.get("sources") or None,
+        **_of_run(Path(file).parent),
+    }
+    known = {name: value for name, value in provenance.items() if value is not None}
+    return {"arch": config["arch"], **found, "settings": settings, "provenance": known}
+
+
+def _of_run(folder: Path) -> dict[str, Any]:
+    """Facts about the run in a folder; none if there is no readable one."""
+    try:
+        facts: Mapping[str, Any] = rundir.read_facts(folder) if rundir.is_run(folder) else {}
+    except ConfigError:
+        return {}
+    return {name: facts.get(name) for name in ("started", "lsg", "git_revision", "python", "versions", "device")}

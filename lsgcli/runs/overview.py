@@ -1,0 +1,131 @@
+"""Overview of runs: state, settings and accuracies of each, read from run directories only. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lsgcli import registry
+from lsgcli.config.resolve import parse_all
+from lsgcli.config.run import CONFIG, FIELDS, RunConfig, from_dict
+from lsgcli.errors import ConfigError, LsgError
+from lsgcli.store.rundir import BEFORE_SCHEMA, METRICS, in_use, read_facts, read_metrics, read_result
+
+COLUMNS = (
+    *("state", "dataset", "arch", "method", "seed", "epoch", "epochs"),
+    *("val_accuracy", "test_accuracy", "started", "path"),
+)
+KEYS = list(dict.fromkeys([*COLUMNS, *FIELDS]))
+
+
+class Run(NamedTuple):
+    """A run.
+
+    Attributes:
+        record: value of each of ``COLUMNS``, JSON types, None if not known: ``state`` is ``running``, ``finished``, ``stopped``,
+            ``diverged`` or ``damaged``; ``epoch`` counts finished epochs; ``val_accuracy`` is that of the best epoch so far;
+            ``test_accuracy`` that of the result, or of the last epoch of a run without a validation split.
+        settings: None if they cannot be read.
+        problem: what is damaged, if anything is.
+    """
+
+    record: dict[str, Any]
+    settings: RunConfig | None
+    problem: str = ""
+
+    def value(self, key: str) -> Any:
+        """The value of a column or setting; None if it is not known."""
+        return self.record[key] if key in COLUMNS else getattr(self.settings, key, None)
+
+
+def find(folder: Path) -> list[Run]:
+    """The runs in or below a folder.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
+            hint="`lsg train` creates runs below runs/, or in --out.",
+        )
+    every = (_read(file.parent) for file in folder.rglob(CONFIG))
+    return [run for run in every if run is not None]
+
+
+def _read(path: Path) -> Run | None:
+    """The run in a directory; None if its ``config.json`` is of another program."""
+    record: dict[str, Any] = {**dict.fromkeys(COLUMNS), "path": str(path)}
+    config, problem = None, ""
+    try:
+        facts = read_facts(path)
+        if not (str(facts.get("schema", "")).startswith("lsg.run/") or facts.keys() >= BEFORE_SCHEMA):
+            return None
+        record["started"] = facts.get("started")
+        config = from_dict(facts.get("settings") or {})
+        record |= {name: getattr(config, name) for name in COLUMNS if name in FIELDS}
+        lines, result = read_metrics(path), read_result(path)
+        record |= _progress(lines, result or {})
+        ended = "stopped" if result is None else "diverged" if "diverged" in result else "finished"
+        record["state"] = "running" if in_use(path) else ended
+    except LsgError as error:
+        if config is None and not (path / METRICS).exists():
+            return None
+        record["state"], problem = "damaged", error.message if str(path) in error.message else f"{path}: {error.message}"
+    return Run(record, config, problem)
+
+
+def _progress(lines: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Finished epochs and accuracies."""
+    last: Mapping[str, Any] = lines[-1] if lines else {}
+    validated = [line["val_accuracy"] for line in lines if line.get("val_accuracy") is not None]
+    return {
+        "epoch": last.get("epoch", -1) + 1,
+        "val_accuracy": max(validated, default=None),
+        "test_accuracy": result.get("accuracy", last.get("test_accuracy")),
+    }
+
+
+def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
+    """The runs that meet all conditions, such as ``method=lsg``, on columns and settings; ``none`` for a setting that is not set.
+
+    Raises:
+        ConfigError: a condition is not of this form, or its value is not one of the setting.
+    """
+    for text in conditions:
+        key, _, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not value:
+            raise ConfigError(f"--where: found {text!r}, expected KEY=VALUE", hint="Such as --where method=lsg.")
+        wanted = {str(one) for one in _values(_known("--where", key), value)}
+        runs = [run for run in runs if str(run.value(key)) in wanted]
+    return list(runs)
+
+
+def _values(key: str, text: str) -> list[Any]:
+    """The values of a column or setting that a text may stand for."""
+    if key not in FIELDS or text == "none":
+        return [text, None if text == "none" else text]
+    values, problems = parse_all(key, [text])
+    if problems:
+        raise ConfigError("\n".join(f"--where: {problem}" for problem in problems))
+    return list(values)
+
+
+def _known(option: str, key: str) -> str:
+    if key not in KEYS:
+        raise ConfigError(f"{option}: {registry.unknown('column or setting', key, KEYS)}")
+    return key
+
+
+def ordered(runs: Sequence[Run], key: str) -> list[Run]:
+    """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start."""
+    key = _known("--sort", key.replace("-", "_"))
+
+    def rank(run: Run) -> tuple[bool, Any]:
+        value = run.value(key)
+        return (value is not None, "" if value is None else value)
+
+    def begun(run: Run) -> tuple[str, str]:
+        return run.record["started"] or "", run.record["path"]
+
+    return sorted(sorted(runs, key=begun), key=rank)
