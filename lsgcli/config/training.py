@@ -17,6 +17,13 @@ class TrainingConfig(Settings):
         None, "Published training recipe; its values replace presets and defaults.", choices=tuple(recipes.names())
     )
     epochs: int = setting(100, "Passes over the training set.", at_least=1, at_most=1_000_000, preset=True)
+    patience: int | None = setting(
+        None,
+        "Finish early, after this many epochs without a better validation accuracy. The learning rate follows the schedule of --epochs "
+        "all the same.",
+        at_least=1,
+        at_most=1_000_000,
+    )
     batch_size: int = setting(32, "Samples per optimiser step.", at_least=1, at_most=1 << 20, preset=True)
     optimizer: str = setting("sgd", "Optimiser for the weights.", choices=("sgd", "adamw"))
     lr: float = setting(0.1, "Learning rate that --schedule starts from.", above=0.0, preset=True)

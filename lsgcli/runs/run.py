@@ -239,7 +239,7 @@ def train(
 
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
-        stop: checked between steps; while the data are prepared, a signal interrupts.
+        stop: checked between steps, with the time of ``config.max_time`` and of the job; while the data are prepared, a signal interrupts.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         test: whether the test part is read and evaluated.
@@ -252,6 +252,7 @@ def train(
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
     resume = existing == "resume"
+    stop.limit(config.max_time)
 
     def progress(what: str, done: int, total: int) -> None:
         emit({"event": "preparing", "what": what, "done": done, "total": total})
@@ -295,6 +296,13 @@ def train(
         except DivergedError as error:
             files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
             raise
+        if (done := end["epochs_done"]) < config.epochs:
+            log.info(
+                "finished after %d of %d epochs: no better validation accuracy in %d epochs",
+                done,
+                config.epochs,
+                config.patience,
+            )
         flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")

@@ -301,6 +301,25 @@ def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path)
     assert lsg("train", *options).exit_code == 6  # it has finished
 
 
+def test_the_same_command_continues_when_its_time_is_up(process, lsg, tiny, tmp_path):
+    """The program counts from its own start: after the first step, no time is left."""
+    options = [*tiny, "--out", "run", "--workers", "0"]
+    run = process("train", *options, "-q", "--max-time", "1s")
+    assert run.wait(120) == 75
+    assert "time is up; saved run/last.safetensors" in run.stderr.read()
+    assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["step"] == 1
+    again = lsg("train", *options)
+    assert (again.exit_code, again.stdout) == (0, "run/best.safetensors\n")
+
+
+def test_patience_is_told(train, tmp_path):
+    result = train("--epochs", "9", "--lr", "1e-6", "--patience", "1", "--out", "run")
+    assert result.exit_code == 0
+    assert "finished after 2 of 9 epochs: no better validation accuracy in 1 epochs" in result.stderr
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (found["epochs_planned"], found["epochs_done"]) == (9, 2)
+
+
 def test_extending_a_finished_run(train, lsg, tmp_path):
     """The learning rate from there on is that of a cosine over all epochs; config.json, checkpoint and model card say so."""
     train("--out", "run", "-q")

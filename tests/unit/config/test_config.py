@@ -11,7 +11,7 @@ from lsgcli import registry
 from lsgcli.config import run as config
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import LARGEST_SEED, fields_of
-from lsgcli.config.machine import MachineConfig
+from lsgcli.config.machine import MachineConfig, seconds_of
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.resolve import resolve, resolve_rows
@@ -233,6 +233,7 @@ EFFECTS = {
     "step_factor": (0.5, {}, {"schedule": "step"}),
     "rate_weight": (2.0, {}, {"rate_target": 0.1}),
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
+    "patience": (3, {"val_fraction": 0.0}, {}),
 }
 
 
@@ -267,6 +268,26 @@ def test_variables_of_places_may_have_no_effect():
 def test_values_beyond_what_can_be_computed_with(name, value):
     (line,) = config.check({name: value})
     assert line.startswith(f"{name}: found {value!r}, expected ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3h30m", 12600),
+        ("90m", 5400),
+        ("20s", 20),
+        ("1h", 3600),
+        ("", 0),
+        ("h", 0),
+        ("0s", 0),
+        ("30", 0),
+        ("1.5h", 0),
+        ("5m3h", 0),
+    ],
+)
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+    assert (config.check({"max_time": text}) == []) is (seconds > 0)
 
 
 def test_the_largest_seed_seeds():
