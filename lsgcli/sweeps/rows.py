@@ -66,6 +66,8 @@ def plan(
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table)
     for resolved in rows:
+        if resolved.overfit is not None:
+            raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")
         run.check(resolved)
         run.check_place(planned.root, resolved)
     for cell in planned.cells():

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import models, registry
+from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules import Evidence
@@ -41,7 +41,9 @@ from lsgcli.system.device import Compute
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
+from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import Sources, initialise
+from lsgcli.training.losses import of_run
 from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.signals import StopRequest, reason
 from lsgcli.training.step import gradients
@@ -110,6 +112,8 @@ def new_model(
     )
     model = models.create(NetworkSpec.of(config, config, sizes, _graph(config, last)))
     model.checkpoint_activations = config.checkpoint_activations == "layers"
+    if config.freeze is not None:
+        freeze(model, config.freeze)
     return model
 
 
@@ -159,7 +163,7 @@ class Trainer:
                 hint="Increase --val-fraction, or omit --patience: the test part must not select the epoch.",
             )
         self.eval_split: Split = split
-        self.loss = registry.get("loss", config.loss)
+        self.loss = of_run(config, self.train_split.y, len(bundle.classes))
         last = run.last if run.resumed and run.last.exists() else None
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
@@ -251,10 +255,10 @@ class Trainer:
             seed=config.seed,
             epoch=self.state.epoch,
             start=start,
-            shuffle=True,
+            shuffle=config.overfit is None,
             drop_last=True,
-            augment=config.augment,
-            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)),
+            augment=config.augment if config.overfit is None else "none",
+            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)) if config.overfit is None else None,
             workers=config.workers,
             parts=config.accumulate,
             share=(self.group.rank, self.group.size),
@@ -270,7 +274,7 @@ class Trainer:
         layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
         with watching(layers, full=False) as observed:
-            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
+            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled, self.loss)
         self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         requested = sums.new_full((), self.stop.code)  # a copy from the host would wait for the device
@@ -486,5 +490,5 @@ class Trainer:
 
     def _inspect(self, index: int) -> dict[str, Any]:
         """The gradient flow of a whole batch, in this process alone."""
-        config, batch = self.config, self._batches().whole().batch(index)
-        return gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
+        batch = self._batches().whole().batch(index)
+        return gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute)

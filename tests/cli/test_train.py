@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import signal
 import sys
@@ -310,6 +311,27 @@ def test_the_same_command_continues_when_its_time_is_up(process, lsg, tiny, tmp_
     assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["step"] == 1
     again = lsg("train", *options)
     assert (again.exit_code, again.stdout) == (0, "run/best.safetensors\n")
+
+
+def test_overfitting(train, lsg, tmp_path):
+    """All samples of one batch, whatever the preset augments; or what stands in the way. The test part is not read."""
+    words = ("--overfit", "1", "--batch-size", "6", "--arch", "mlp", "--epochs", "12", "--out")
+    learned = train(*words, "yes")
+    assert learned.exit_code == 0
+    assert re.search(
+        r"overfit: 100.00 % of 6 samples are classified correctly, in epoch \d+: the network can learn", learned.stderr
+    )
+    failed = train(*words, "no", "--epochs", "1", "--lr", "1e-6")
+    assert failed.exit_code == 0
+    assert re.search(r"overfit: [\d.]+ % of 6 samples are classified correctly, expected 100 %. In the way", failed.stderr)
+    assert "\n  learning-rate: The learning rate is far from" in failed.stderr
+    lines = [json.loads(line) for line in (tmp_path / "yes" / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((tmp_path / "yes" / "result.json").read_text())
+    assert (max(line["val_accuracy"] for line in lines), result["accuracy"]) == (1.0, None)
+    config = json.loads((tmp_path / "yes" / "config.json").read_text())
+    assert config["samples"] == {"train": 6, "val": 6}
+    refused = lsg("ablate", "--overfit", "1")
+    assert (refused.exit_code, "--overfit: found 1, expected none" in refused.stderr) == (2, True)
 
 
 def test_patience_is_told(train, tmp_path):

@@ -234,6 +234,10 @@ EFFECTS = {
     "rate_weight": (2.0, {}, {"rate_target": 0.1}),
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
     "patience": (3, {"val_fraction": 0.0}, {}),
+    "augment": ("flip", {"overfit": 1}, {}),
+    "mixup": (0.5, {"overfit": 1}, {}),
+    "cutmix": (0.5, {"overfit": 1}, {}),
+    "class_weights": ("balanced", {"loss": "mse"}, {"loss": "tet"}),
 }
 
 

@@ -7,6 +7,7 @@ import random
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
@@ -178,6 +179,24 @@ def test_twenty_stops_of_a_patient_run(tmp_path):
     assert end["epochs_done"] == whole["epochs_done"] < 40
     assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
     assert metrics(tmp_path / "whole") == metrics(path)
+
+
+def test_weights_of_classes_come_from_the_training_part(tmp_path):
+    """The loss of the first step, of a network that does not change."""
+    bundle, losses = tiny.bundle(), {}
+    part = bundle.train.part(np.flatnonzero((bundle.train.y > 0) | (np.arange(48) % 4 == 0)))
+    bundle = dataclasses.replace(bundle, train=part)
+    config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="none")
+    models = []
+    for weights in ("none", "balanced"):
+        run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append)
+        losses[weights] = metrics(tmp_path / weights)[0]["train_loss"]
+    y, counts = torch.from_numpy(part.y), np.bincount(part.y)
+    assert counts.tolist() == [4, 16, 16]
+    logits = models[1].train()(torch.from_numpy(np.asarray(part.x)).float().transpose(0, 1)).mean(0)
+    each = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    assert losses["none"] == pytest.approx(each.mean().item(), rel=1e-4)
+    assert losses["balanced"] == pytest.approx((each * (36 / (3 * torch.from_numpy(counts)[y]))).mean().item(), rel=1e-4)
 
 
 def test_patience_needs_a_validation_split(tmp_path):
