@@ -233,6 +233,7 @@ EFFECTS = {
     "step_factor": (0.5, {}, {"schedule": "step"}),
     "rate_weight": (2.0, {}, {"rate_target": 0.1}),
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
+    "split": ("last", {"fold": "1/5", "dataset": "cifar-dvs"}, {"dataset": "cifar-dvs"}),
     "patience": (3, {"val_fraction": 0.0}, {}),
     "augment": ("flip", {"overfit": 1}, {}),
     "mixup": (0.5, {"overfit": 1}, {}),
@@ -292,6 +293,12 @@ def test_values_beyond_what_can_be_computed_with(name, value):
 def test_times(text, seconds):
     assert seconds_of(text) == seconds
     assert (config.check({"max_time": text}) == []) is (seconds > 0)
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/1", "1", "1/5/2", "a/b", "-1/5", "1/99999"])
+def test_folds_that_cannot_be(text):
+    assert config.check({"fold": text}) == [f"fold: found {text!r}, expected I/K, fold I of K, such as 1/5"]
+    assert config.check({"fold": "5/5"}) == []
 
 
 def test_the_largest_seed_seeds():
