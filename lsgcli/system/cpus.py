@@ -8,6 +8,8 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from lsgcli.system.cgroups import control_groups
+
 log = logging.getLogger("lsg")
 # Environment variables that limit the numbers of processes and of threads, in order of precedence.
 PROCESSES = ("SLURM_CPUS_PER_TASK",)
@@ -107,23 +109,8 @@ def _affinity() -> tuple[int, str]:
 
 def _quotas(root: Path) -> Iterator[float]:
     """CPU quota of each control group of the process and of its parent groups."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        folder = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        # In a container, its own group may appear as the root; groups that do not exist set no limit.
-        names = [name for name in path.split("/") if name not in ("", "..")]
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        for depth in range(len(names) + 1):
-            group = folder.joinpath(*names[:depth])
-            try:
-                quota, period = " ".join((group / file).read_text() for file in files).split()
-            except (OSError, ValueError):
-                continue
-            if quota.isdecimal():  # otherwise "max" or -1
-                yield int(quota) / int(period)
+    for group in control_groups("cpu", root):
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if group.first else ("cpu.max",)
+        quota, _, period = " ".join(map(group.read, files)).partition(" ")
+        if quota.isdecimal() and period.isdecimal():  # otherwise "max", -1, or no such file
+            yield int(quota) / int(period)
