@@ -49,6 +49,7 @@ from lsgcli.system.device import Compute, check_gradients, pick_device, pick_pre
 from lsgcli.system.ranks import here
 from lsgcli.system.version import __version__
 from lsgcli.training.distributed import ALONE, Group, joined
+from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import Emit, Trainer, new_model
 from lsgcli.training.losses import of_run
@@ -437,6 +438,8 @@ def full_flow(
     """
     check_gradients(config.precision)
     assert bundle.train is not None
+    if config.freeze is not None and not model.frozen:  # of a checkpoint; as in training
+        freeze(model, config.freeze)
     size = -(-config.batch_size // config.accumulate)
     if shown >= len(bundle.train):
         raise ConfigError(f"--sample: found {shown}, expected 0 to {len(bundle.train) - 1}, the samples of the training part")

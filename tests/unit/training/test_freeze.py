@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from lsgcli.errors import ConfigError
+from lsgcli.runs.run import full_flow
 from lsgcli.store import checkpoint
 from lsgcli.training.freeze import freeze
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from tests import tiny
-from tests.unit.training.test_loop import run
+from tests.unit.training.test_loop import CPU, run
 
 PATTERNS = "conv1,features.2,features.[45].current.norm,*.7.lif.b"
 
@@ -29,6 +30,18 @@ def test_frozen_tensors_keep_their_bits(tmp_path, changes):
     frozen = {name for name in start if name.startswith(prefixes)}
     assert sum("running" in name for name in frozen) == 8
     assert {name for name in start if torch.equal(start[name], end[name])} == frozen
+
+
+def test_gradient_flow_of_a_checkpoint_is_that_of_its_run():
+    """A copy without frozen parts is frozen first, so that its norms do not use statistics of the batch."""
+    config, bundle = tiny.config(freeze="conv1,conv3"), tiny.bundle()
+    trained = new_model(config, 3, 2)
+    loaded = new_model(config.replace(freeze=None), 3, 2)
+    for model in (trained, loaded):  # statistics other than those of the batch
+        model.features[0].current.norm.running_var.fill_(0.5)
+    flows = [full_flow(model, bundle, config, CPU, 1)["layers"] for model in (trained, loaded)]
+    assert flows[0] == flows[1]
+    assert not any(layer["grad_norm"] is None for layer in flows[0])
 
 
 def test_what_is_frozen_costs_no_state():
