@@ -96,6 +96,7 @@ def train(
         ConfigError: a setting is unknown or invalid.
         DataError: the data are missing or damaged.
         RunInUseError: ``out`` contains another run.
+        Stopped: the time of ``max_time`` is up, or the SLURM job ends soon; the state is saved, and the same call continues.
         DivergedError: the loss or a gradient is not finite.
     """
     path = None if out is None else Path(out)

@@ -119,8 +119,12 @@ class GateError(LsgError, status=9, meaning="a check (`--fail-on`, `--verify`) f
     """A requested check (``--verify``, ``--fail-on``) failed."""
 
 
-class Stopped(LsgError, status=75, meaning="stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1; saved, can be resumed"):
-    """A signal stopped the run; its state is saved and it can be resumed."""
+class Stopped(
+    LsgError,
+    status=75,
+    meaning="stopped by SIGTERM, SIGINT, SIGHUP or SIGUSR1, `--max-time` or the end of a SLURM job; saved, can be resumed",
+):
+    """A signal or the end of its time stopped the run; its state is saved and it can be resumed."""
 
 
 def exit_statuses() -> dict[int, str]:

@@ -264,7 +264,7 @@ def loaded(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
     except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
-        raise PluginError(f"{described(point)}: {_said(error)}", hint=_lines(error, point) or hint) from error
+        raise PluginError(f"{described(point)}: {_said(error)}", hint=_led_to(error, point) or hint) from error
 
 
 def exists(point: EntryPoint) -> bool:
@@ -294,7 +294,7 @@ def blamed(error: BaseException) -> PluginError | None:
         if own := [point for point in _loaded if Path(call.file).is_relative_to(_home(point))]:
             named = [point for point in own if point.attr and point.attr == call.function.partition(".")[0]]
             points = " and ".join(dict.fromkeys(map(described, named or own)))
-            return PluginError(f"{points}: {_said(error)}", hint=_lines(error, own[0]))
+            return PluginError(f"{points}: {_said(error)}", hint=_led_to(error, own[0]))
     return None
 
 
@@ -316,7 +316,7 @@ def _calls(error: BaseException) -> list[Call]:
     return calls
 
 
-def _lines(error: BaseException, point: EntryPoint) -> str | None:
+def _led_to(error: BaseException, point: EntryPoint) -> str | None:
     """The lines of a plug-in's code that led to an error, from the outermost call, and the place where it was raised."""
     home, calls = _home(point), _calls(error)
     own = [call for call in calls if Path(call.file).is_relative_to(home)]

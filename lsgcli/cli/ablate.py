@@ -46,6 +46,14 @@ class Rows(NamedTuple):
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)] = (
         None
     )
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Run each row and seed on this many stratified folds of a data set without a published test part; see --fold.",
+            show_default=False,
+        ),
+    ] = None
     config: common.ConfigFile = None
     out: Annotated[
         Path | None, typer.Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
@@ -100,7 +108,7 @@ def ablate(
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS.keys() - {"seed"})],
 ) -> None:
-    """Run variants over several seeds, and print mean, spread and paired difference to the first row.
+    """Run variants over several seeds, and with --folds over folds of the data, and print mean, spread and paired difference to the first row.
 
     Each cell is an ordinary run in its own directory. Repeating the command skips finished cells and resumes stopped ones; processes
     started with the same command share the cells. With --launcher, cells are jobs on the devices of this machine or of a cluster,
@@ -135,6 +143,7 @@ def ablate(
             "--table": rows.table,
             "--grid": axes or None,
             "--seeds": rows.seeds,
+            "--folds": rows.folds,
             "--config": rows.config,
             "--out": rows.out,
         }
@@ -152,7 +161,8 @@ def ablate(
             common.exclude("--print-commands", {**of_table, "--launcher": where.launcher})
         from lsgcli.sweeps.rows import plan
 
-        planned = plan(settings, rows.table, axes, SEEDS if rows.seeds is None else rows.seeds, rows.config, rows.out)
+        seeds = SEEDS if rows.seeds is None else rows.seeds
+        planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds)
         if print_commands:
             _print_commands(planned, verbosity.quiet)
             return

@@ -17,6 +17,13 @@ class Chosen(NamedTuple):
     """Annotation of a parameter that is a dictionary of settings: each of ``names`` is an option, and those given are in it."""
 
     names: Collection[str]
+    auto: bool = False  # whether :data:`AUTO` may be ``auto``
+
+
+AUTO = {
+    "batch_size": "auto: the largest power of two for which a step fits in the memory of the GPU, or in half of the available RAM, as measured; "
+    "recorded as a number."
+}
 
 
 def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Callable[..., None]:
@@ -43,7 +50,8 @@ def _options(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         for field in fields:
             yield from _options(field)
     elif names := _settings(parameter):
-        yield from map(_of_setting, names)
+        auto = AUTO if any(isinstance(mark, Chosen) and mark.auto for mark in parameter.annotation.__metadata__) else {}
+        yield from (_of_setting(name, auto.get(name, "")) for name in names)
     else:
         yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
@@ -67,16 +75,24 @@ def _settings(parameter: inspect.Parameter) -> list[str]:
     return [name for mark in marks if isinstance(mark, Chosen) for name in FIELDS if name in mark.names]
 
 
-def _of_setting(name: str) -> inspect.Parameter:
+def _number_or_auto(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a valid integer nor auto.") from None
+
+
+def _of_setting(name: str, auto: str = "") -> inspect.Parameter:
+    """The parameter of a setting; ``auto`` describes what the value ``auto`` selects, if it is allowed."""
     kind, panel = base_type(name), next(title for title, names in SECTIONS.items() if name in names)
     flags = [option_name(name)]
     if name == "T":
         flags = ["-T", "--timesteps"]
     elif kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
-    option = typer.Option(
-        *flags, help=describe(name), rich_help_panel=panel, show_default=False, autocompletion=_completer(name)
-    )
+    more: dict[str, Any] = {"parser": _number_or_auto, "metavar": "INTEGER|auto"} if auto else {}
+    text = f"{describe(name)} {auto}".rstrip()
+    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False, autocompletion=_completer(name), **more)
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

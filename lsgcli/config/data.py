@@ -9,6 +9,12 @@ from lsgcli.config.fields import LARGEST_SEED, Applies, Settings, having, settin
 SENSOR = 1 << 16  # events have coordinates of 16 bits
 
 
+def _fold(text: str) -> str | None:
+    match = re.fullmatch(r"([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
+    fits = match and 1 <= int(match[1]) <= int(match[2]) >= 2
+    return None if fits else "I/K, fold I of K, such as 1/5"
+
+
 def _sensor(text: str) -> str | None:
     fits = re.fullmatch(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}", text) and max(map(int, text.split("x"))) <= SENSOR
     return None if fits else f"WIDTHxHEIGHT in pixels, such as 128x128, at most {SENSOR} each"
@@ -93,6 +99,13 @@ class DataConfig(Settings):
         "tenth in alphabetical order (lexicographic), or a random tenth drawn with --split-seed (stratified).",
         choices=("last", "first", "lexicographic", "stratified"),
         preset=True,
+        applies=Applies("no --fold", lambda config: config.fold is None),
+    )
+    fold: str | None = setting(
+        None,
+        "Cross-validation on a data set without a published split, instead of --split: fold I of K, given as I/K, is the test part. Folds "
+        "have equal shares of each class, and depend on nothing but the files and K.",
+        check=_fold,
     )
     skip_bad: bool = setting(False, "Skip recordings and images that cannot be read, and list them.", applies=FROM_FILES)
     augment: str = setting(
@@ -138,6 +151,11 @@ class DataConfig(Settings):
             "--split stratified or a --val-fraction above 0", lambda c: c.split == "stratified" or c.val_fraction > 0
         ),
     )
+
+    @property
+    def split_rule(self) -> str | None:
+        """``fold``, or ``split``: what :func:`lsgcli.data.splits.assign` takes."""
+        return self.fold or self.split
 
     @property
     def data_folder(self) -> Path:

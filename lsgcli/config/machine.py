@@ -1,10 +1,18 @@
 """Settings of the machine that a run uses."""
 
+import re
 from dataclasses import dataclass
 
 from lsgcli.config.fields import Settings, setting
 
 INT8 = "int8"  # precision of evaluation and prediction on CPUs; training does not support it
+TIME = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
+
+
+def seconds_of(text: str) -> int:
+    """Seconds of a time such as 3h30m, 90m or 20s; 0 for any other text."""
+    match = TIME.fullmatch(text)
+    return sum(int(number or 0) * unit for number, unit in zip(match.groups(), (3600, 60, 1), strict=True)) if match else 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,12 @@ class MachineConfig(Settings):
         "OMP_NUM_THREADS, or SLURM_CPUS_PER_TASK, and by torch's own number, usually one per physical core.",
         at_least=1,
         at_most=1024,
+    )
+    max_time: str | None = setting(
+        None,
+        "Time after which the run saves its state and ends with status 75, such as 3h30m, 90m or 20s, from the start of the process; the "
+        "same command continues it. In a SLURM job, a run also stops so before the job ends, with or without this setting.",
+        check=lambda text: None if seconds_of(text) else "a time above 0, such as 3h30m, 90m or 20s",
     )
     workers: int = setting(
         2,

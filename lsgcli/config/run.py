@@ -56,8 +56,11 @@ loss label_smoothing clip_grad accumulate seed device precision threads workers 
 COMMON = frozenset(_SHOWN.split())
 
 NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir")
+VALIDATION = Applies("a validation split: --val-fraction above 0", lambda config: config.val_fraction > 0)
 # Conditions of settings on settings of other sections.
 ACROSS = {
+    "patience": VALIDATION,
+    **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("no --overfit", lambda config: config.overfit is None)),
     **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
     "width_from": having("method", "stores_width", "--method matched-width"),
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
@@ -77,7 +80,7 @@ RULES: Mapping[str, Applies] = {
 # Paths on this machine, which are not stored in checkpoints.
 PATHS = frozenset(name for name, field in FIELDS.items() if field.metadata["path"])
 # Settings that may change on resume, because they do not affect the result.
-MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations", "log"})
+MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations", "log", "max_time"})
 
 
 def base_type(name: str) -> type:

@@ -1,11 +1,16 @@
 """Settings of the training."""
 
 from dataclasses import dataclass
+from inspect import signature
 
+from lsgcli import registry
 from lsgcli.config import recipes
 from lsgcli.config.fields import LARGEST_SEED, Applies, Settings, setting, when
 
 COSINE = when("schedule", "cosine")
+WEIGHTED = Applies(
+    "a --loss that takes them: ce or tet", lambda config: "weights" in signature(registry.get("loss", config.loss)).parameters
+)
 STEPS = when("schedule", "step")
 
 
@@ -17,7 +22,26 @@ class TrainingConfig(Settings):
         None, "Published training recipe; its values replace presets and defaults.", choices=tuple(recipes.names())
     )
     epochs: int = setting(100, "Passes over the training set.", at_least=1, at_most=1_000_000, preset=True)
+    patience: int | None = setting(
+        None,
+        "Finish early, after this many epochs without a better validation accuracy. The learning rate follows the schedule of --epochs "
+        "all the same.",
+        at_least=1,
+        at_most=1_000_000,
+    )
     batch_size: int = setting(32, "Samples per optimiser step.", at_least=1, at_most=1 << 20, preset=True)
+    freeze: str | None = setting(
+        None,
+        "Comma-separated patterns of names of layers, modules or parameters, such as conv1,conv2 or features.[0-3], that stay as they are: "
+        "no updates and no weight decay, running statistics neither updated nor replaced by those of the batch.",
+    )
+    overfit: int | None = setting(
+        None,
+        "For finding faults: train on the first N batches only, without augmentation and mixing, and evaluate on the same samples, which a "
+        "network that can learn classifies completely.",
+        at_least=1,
+        at_most=1_000_000,
+    )
     optimizer: str = setting("sgd", "Optimiser for the weights.", choices=("sgd", "adamw"))
     lr: float = setting(0.1, "Learning rate that --schedule starts from.", above=0.0, preset=True)
     schedule: str = setting(
@@ -80,6 +104,13 @@ class TrainingConfig(Settings):
         "Target of the logits in the regularisation term of the TET loss: 1 for all classes (one), or the one-hot label.",
         choices=("one", "one-hot"),
         applies=when("loss", "tet"),
+    )
+    class_weights: str = setting(
+        "none",
+        "Weights of classes in the loss: none, or balanced, n/(K n_k) for class k with n_k of n training samples. Losses of evaluations "
+        "are without.",
+        choices=("none", "balanced"),
+        applies=WEIGHTED,
     )
     label_smoothing: float = setting(
         0.0,

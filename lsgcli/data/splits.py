@@ -26,14 +26,14 @@ def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
     Args:
         samples: their number is the last one in the file name. Their order, which may depend on the file system, has no effect.
         rule: ``last`` (numbers 900-999 test), ``first`` (0-99 test), ``lexicographic`` (the last tenth of each class in the
-            alphabetical order of the numbers, so 91-99 and 909-999 of 1000: what spikingjelly's split function gives), or
-            ``stratified`` (a tenth of each class, drawn by ``seed``).
+            alphabetical order of the numbers, so 91-99 and 909-999 of 1000: what spikingjelly's split function gives),
+            ``stratified`` (a tenth of each class, drawn by ``seed``), or ``I/K`` (fold I of K stratified folds).
         seed: seed of ``stratified``.
 
     Raises:
         DataError: the rule requires numbers, and a recording has none.
     """
-    test = RULES[rule].test(samples, functools.partial(_number, rule), seed)
+    test = _rule(rule).test(samples, functools.partial(_number, rule), seed)
     return [dataclasses.replace(one, split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
 
 
@@ -59,8 +59,9 @@ def divide(
     """
     samples = [sample for sample in assign(samples, rule, seed) if sample.split in splits]
     other = "" if rule == "stratified" else "choose another --split, such as --split stratified, a tenth of each class"
+    other = "use fewer folds" if "/" in rule else other
     advice = "; or ".join(filter(None, (hint, other))) or "add recordings"
-    advice, rule_text = f"{advice[0].upper()}{advice[1:]}.", f"{RULES[rule].description} are the test part"
+    advice, rule_text = f"{advice[0].upper()}{advice[1:]}.", f"{_rule(rule).description} are the test part"
     for split in splits:
         there = {sample.label for sample in samples if sample.split == split}
         lacking = [name for label, name in enumerate(classes) if label not in there]
@@ -121,6 +122,15 @@ def _stratified(samples: Sequence[Sample], number: Number, seed: int) -> np.ndar
     return drawn(ids, y, TEST_SHARE, seed, "test part")
 
 
+def _fold(number: int, folds: int, samples: Sequence[Sample], _: Number, seed: int) -> np.ndarray:
+    """Every K-th sample, sorted by class, and within a class by a hash of the key: K folds with equal shares of each class, up to one."""
+    ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
+    order = np.lexsort((random.uniforms(0, 0, ids, 1, "folds")[:, 0], y))
+    test = np.zeros(len(samples), dtype=bool)
+    test[order[number - 1 :: folds]] = True
+    return test
+
+
 class Rule(NamedTuple):
     """A split rule: for each sample, whether it is a test sample; and the description for messages."""
 
@@ -134,3 +144,11 @@ RULES = {
     "lexicographic": Rule(_lexicographic, "the last tenth of each class in alphabetical order"),
     "stratified": Rule(_stratified, "a tenth of each class"),
 }
+
+
+def _rule(text: str) -> Rule:
+    """The rule of a value of --split, or of --fold."""
+    if text in RULES:
+        return RULES[text]
+    number, _, folds = text.partition("/")
+    return Rule(functools.partial(_fold, int(number), int(folds)), f"the samples of fold {number} of {folds}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +164,14 @@ class SpikingNet(nn.Module, ABC):
         self.spec = spec
         self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
         self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
+        self.frozen: list[nn.Module] = []  # modules that stay in evaluation mode
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode, except for :attr:`frozen` modules, which stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     @property
     def T(self) -> int:

@@ -44,6 +44,7 @@ def cost_text(cost: dict[str, Any]) -> str:
             "data set": f"{settings['dataset']}: " + ", ".join(f"{n} {name}" for name, n in cost["samples"].items() if n),
             "network": f"{settings['arch']}, width x {settings['width_multiplier']:g}, method {settings['method']}",
             "input": "x".join(map(str, cost["input"])) + (" (T, B, C, H, W)" if len(cost["input"]) == 5 else " (B, C, H, W)"),
+            **({"batch size": cost["batch_size"]["text"]} if "batch_size" in cost else {}),
             "logits": "x".join(map(str, cost["output"])) + " (T, B, classes)",
             "parameters": f"{cost['parameters']:,} ({cost['parameter_bytes'] / 2**20:.1f} MiB)",
             "MACs": f"{cost['macs_per_sample'] / 1e6:,.1f} million per sample, forward, all timesteps",

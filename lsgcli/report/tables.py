@@ -55,7 +55,10 @@ def _mean_of(values: Sequence[float | None]) -> str:
 
 
 def _seeds(row: Row) -> str:
-    known = {seed: _percent(accuracy) for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True)}
+    runs: dict[int, list[float]] = {}  # of several folds, the mean
+    for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True):
+        runs.setdefault(seed, []).append(accuracy)
+    known = {seed: _percent(statistics.fmean(own)) for seed, own in runs.items()}
     known |= dict.fromkeys(row["diverged"], "diverged") | dict.fromkeys(row["missing"], "missing")
     return " ".join(known[seed] for seed in sorted(known))
 
@@ -89,7 +92,10 @@ def _lines(rows: Sequence[Row]) -> Lines:
 
 def _said(summary: Mapping[str, Any]) -> list[str]:
     """Text below the table: a conclusion for each row, missing runs, and notes."""
-    missing = [f"Missing: {one['row']}, seed {one['seed']}: {one['state']} ({one['run']})." for one in summary["missing"]]
+    missing = []
+    for one in summary["missing"]:
+        fold = f", fold {one['fold']}" if one["fold"] else ""
+        missing.append(f"Missing: {one['row']}, seed {one['seed']}{fold}: {one['state']} ({one['run']}).")
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
 
 

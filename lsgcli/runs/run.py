@@ -1,5 +1,6 @@
 """A complete run, from settings to report, as in ``lsg train`` and each cell of ``lsg ablate``."""
 
+import dataclasses
 import datetime
 import itertools
 import logging
@@ -48,8 +49,10 @@ from lsgcli.system.device import Compute, check_gradients, pick_device, pick_pre
 from lsgcli.system.ranks import here
 from lsgcli.system.version import __version__
 from lsgcli.training.distributed import ALONE, Group, joined
+from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import Emit, Trainer, new_model
+from lsgcli.training.losses import of_run
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
@@ -147,6 +150,28 @@ def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
         )
 
 
+def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
+    """The samples of the first ``overfit`` batches of an epoch, as training and as validation part, without a test part."""
+    assert bundle.train is not None
+    assert config.overfit is not None
+    order = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True).order
+    part = bundle.train.part(order[: config.overfit * config.batch_size])
+    return dataclasses.replace(bundle, train=part, val=part, test=None)
+
+
+def _tell_overfit(end: dict[str, Any], findings: list[dict[str, Any]], samples: int) -> None:
+    """Say whether a network learned the samples of ``overfit`` completely, and otherwise what may stand in the way."""
+    share = f"{100 * end['best_accuracy']:.2f} % of {samples} samples are classified correctly"
+    if end["best_accuracy"] == 1:
+        log.info("overfit: %s, in epoch %d: the network can learn", share, end["best_epoch"] + 1)
+        return
+    causes = "".join(f"\n  {one['rule']}: {one['cause']} {one['remedy']['text']}" for one in findings)
+    found = f"In the way, with commands in `lsg inspect-gradients {shlex.quote(end['run'])} --advise`:{causes}"
+    log.warning(
+        "overfit: %s, expected 100 %%. %s", share, found if findings else "Nothing is found in the way: try more --epochs."
+    )
+
+
 def identity(config: RunConfig) -> dict[str, Any]:
     """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
 
@@ -239,7 +264,7 @@ def train(
 
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
-        stop: checked between steps; while the data are prepared, a signal interrupts.
+        stop: checked between steps, with the time of ``config.max_time`` and of the job; while the data are prepared, a signal interrupts.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         test: whether the test part is read and evaluated.
@@ -252,6 +277,7 @@ def train(
         LsgError: the settings, data, run directory or a checkpoint are invalid, or training failed or was stopped.
     """
     resume = existing == "resume"
+    stop.limit(config.max_time)
 
     def progress(what: str, done: int, total: int) -> None:
         emit({"event": "preparing", "what": what, "done": done, "total": total})
@@ -266,11 +292,13 @@ def train(
         with group.one_by_one():
             bundle = prepare(
                 config,
-                SPLITS if test else ("train",),
+                SPLITS if test and config.overfit is None else ("train",),
                 progress=progress,
                 expected=_trained_on(path) if resume else None,
                 strict=resume,
             )
+        if config.overfit is not None:
+            bundle = _first_batches(config, bundle)
         if resume:
             check_data(path, config, bundle)
     _check_shares(config, bundle, group)
@@ -295,18 +323,28 @@ def train(
         except DivergedError as error:
             files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
             raise
+        if (done := end["epochs_done"]) < config.epochs:
+            log.info(
+                "finished after %d of %d epochs: no better validation accuracy in %d epochs",
+                done,
+                config.epochs,
+                config.patience,
+            )
+        advice: list[dict[str, Any]] = []
         flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
         if flow is None:
             log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
         else:
-            flow["findings"] = advise(flow, config, path, len(bundle.classes), name=HERE)
-            for found in [one for one in flow["findings"] if one["severity"] == "error"][:1]:
+            flow["findings"] = advice = advise(flow, config, path, len(bundle.classes), name=HERE)
+            for found in [one for one in advice if one["severity"] == "error"][:1]:
                 log.warning(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))
                 )
             files.write_json(run.path / FULL_FLOW, flow)
             if outlets.page is not None:
                 files.write_text(run.report, outlets.page(run, end, flow))
+        if config.overfit is not None and bundle.train is not None:
+            _tell_overfit(end, advice, len(bundle.train))
         files.write_json(run.result, end)
         emit(end)
     return end
@@ -400,7 +438,8 @@ def full_flow(
     """
     check_gradients(config.precision)
     assert bundle.train is not None
-    loss = registry.get("loss", config.loss)
+    if config.freeze is not None and not model.frozen:  # of a checkpoint; as in training
+        freeze(model, config.freeze)
     size = -(-config.batch_size // config.accumulate)
     if shown >= len(bundle.train):
         raise ConfigError(f"--sample: found {shown}, expected 0 to {len(bundle.train) - 1}, the samples of the training part")
@@ -409,7 +448,7 @@ def full_flow(
     flow = gradflow.inspect(
         model,
         itertools.islice(stream, n_batches),
-        loss=lambda y, labels: loss(y, labels, config),
+        loss=of_run(config, bundle.train.y, len(bundle.classes)),
         compute=compute,
         detailed=detailed,
         **options,

@@ -93,6 +93,8 @@ class Result(TypedDict):
     best_epoch: NotRequired[int]
     best_chosen_on: NotRequired[Literal["val", "test"]]
     best_accuracy: NotRequired[float]
+    epochs_planned: NotRequired[int]
+    epochs_done: NotRequired[int]
 
 
 class Epoch(TypedDict):

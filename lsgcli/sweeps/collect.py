@@ -13,7 +13,7 @@ from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, load, what_counts
+from lsgcli.sweeps.plan import Cell, Repetition, load, what_counts
 from lsgcli.sweeps.statistics import rows, varied
 
 SCHEMA = "lsg.ablation/1"
@@ -48,11 +48,17 @@ class Collection:
         table_rows = rows(self.cells, self.records, table, margin)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in table_rows), strict=True))
         missing = [
-            {"row": labels[cell.row], "seed": cell.config.seed, "run": str(cell.path), "state": state(cell).text}
+            {
+                "row": labels[cell.row],
+                "seed": cell.config.seed,
+                "fold": cell.config.fold,
+                "run": str(cell.path),
+                "state": state(cell).text,
+            }
             for cell, record in zip(self.cells, self.records, strict=True)
             if record is None
         ]
-        notes = [*_about_accuracy(table_rows), *_about_precision(self.cells), *self.notes]
+        notes = [*_about_accuracy(table_rows), *_about_folds(self.cells), *_about_precision(self.cells), *self.notes]
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
@@ -88,32 +94,34 @@ def collect(folder: Path) -> Collection:
             hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
         )
     data, cells = _data(runs), plan.cells() if plan else []
-    planned: dict[Row, dict[int, Cell]] = {}  # by seed
+    planned: dict[Row, dict[Repetition, Cell]] = {}
     planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
     for cell in cells:
-        planned.setdefault((_key(cell.config), planned_data), {})[cell.config.seed] = cell
-    existing: dict[Row, dict[int, list[Path]]] = {}
+        planned.setdefault((_key(cell.config), planned_data), {})[Repetition.of(cell.config)] = cell
+    existing: dict[Row, dict[Repetition, list[Path]]] = {}
     for path, config in runs.items():
-        existing.setdefault((_key(config), data[path]), {}).setdefault(config.seed, []).append(path)
+        existing.setdefault((_key(config), data[path]), {}).setdefault(Repetition.of(config), []).append(path)
     configs = {row: next(iter(own.values())).config for row, own in planned.items()}
     unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in existing.items() if row not in planned}
     configs |= {row: unplanned[row] for row in _in_order(unplanned)}
-    every_seed = set() if plan else {config.seed for config in runs.values()}
+    repetitions = set() if plan else {Repetition.of(config) for config in runs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
     for number, (row, config) in enumerate(configs.items()):
         own, there = planned.get(row, {}), existing.get(row, {})
-        for seed in sorted(every_seed | own.keys() | there.keys()):
-            paths = there.get(seed, [])
+        for one in sorted(
+            {each for each in repetitions if each.folds == Repetition.of(config).folds} | own.keys() | there.keys()
+        ):
+            paths = there.get(one, [])
             if paths:
                 path = next((path for path in paths if results[path] is not None), paths[0])
-            else:  # missing: where it is planned, or next to the row's other seeds
-                path = own[seed].path if seed in own else next(iter(there.values()))[0].parent / f"s{seed}"
+            else:  # missing: where it is planned, or next to the row's other runs
+                path = own[one].path if one in own else next(iter(there.values()))[0].parent / one.folder
             if len(paths) > 1:
                 ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
                 collection.notes.append(
-                    f"{len(paths)} runs have the same settings and seed: {path} is used, {ignored} ignored."
+                    f"{len(paths)} runs have the same settings and {one.text.replace(', ', ' and ')}: {path} is used, {ignored} ignored."
                 )
-            collection.cells.append(Cell(number, config.replace(seed=seed), path, row[1]))
+            collection.cells.append(Cell(number, config.replace(**one.settings), path, row[1]))
             collection.records.append(results[path] if paths else None)
     if any(data.values()):
         note = "Runs with the same settings used different data: they form separate rows with separate baselines."
@@ -127,7 +135,12 @@ def _is_untested(record: Mapping[str, Any] | None) -> bool:
 
 
 def _key(config: RunConfig) -> str:
-    return json.dumps(what_counts(config), sort_keys=True)
+    return json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
+
+
+def _test(config: RunConfig) -> str:
+    """The settings that runs on the same data with the same test part have in common."""
+    return f"{_key(config)} {config.fold}"
 
 
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
@@ -139,13 +152,13 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
     used: dict[tuple[str, ...], set[str]] = {}  # digests by settings, and by settings and folder
     for path, config in runs.items():
-        for group in ((_key(config),), (_key(config), config.data_dir or "")):
+        for group in ((_test(config),), (_test(config), config.data_dir or "")):
             used.setdefault(group, set()).update({digests[path]} - {""})
     if all(len(values) < 2 for values in used.values()):
         return dict.fromkeys(runs, "")
     labels = {}
     for path, config in runs.items():
-        several = len(used[_key(config), config.data_dir or ""]) > 1
+        several = len(used[_test(config), config.data_dir or ""]) > 1
         labels[path] = (config.data_dir or "in the default folder") + (f" ({digests[path][:8]})" if several else "")
     return labels
 
@@ -178,6 +191,16 @@ def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
     if len(chosen) == 1:
         return [meanings[chosen.pop()]]
     return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in table_rows] if chosen else []
+
+
+def _about_folds(cells: Sequence[Cell]) -> list[str]:
+    """What mean and interval mean in an ablation over folds."""
+    counts = sorted({repetition.folds for cell in cells if (repetition := Repetition.of(cell.config)).folds})
+    return [
+        f"Mean and spread are over {count} folds and all seeds, each seed's accuracy is the mean of its folds. Comparisons are of folds, "
+        "averaged over seeds, with a variance corrected for the training samples that folds share (Nadeau and Bengio, 2003)."
+        for count in counts
+    ]
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:

@@ -1,7 +1,7 @@
 """The plan of an ablation: rows that differ in some settings, times seeds, each run in its own directory.
 
 <root>/ablation.json                     rows in their order, seeds, which of the paper's tables
-<root>/method=lsg/s0/                    an ordinary run directory: row method=lsg, seed 0
+<root>/method=lsg/s0/                    an ordinary run directory: row method=lsg, seed 0; s0-f1of5 of the first of five folds
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -39,6 +39,35 @@ class StoredPlan(TypedDict):
     rows: Annotated[list[StoredRow], Meta(min_length=1)]
     seeds: list[int]
     table: str | None
+    folds: NotRequired[list[str | None]]
+
+
+class Repetition(NamedTuple):
+    """Which repetition of its row a run is: its seed, and fold ``fold`` of ``folds``, both 0 without folds."""
+
+    seed: int
+    fold: int = 0
+    folds: int = 0
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Repetition":
+        """The repetition with these settings."""
+        return cls(config.seed, *map(int, (config.fold or "0/0").split("/")))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that repetitions differ in."""
+        return {"seed": self.seed, "fold": f"{self.fold}/{self.folds}" if self.folds else None}
+
+    @property
+    def text(self) -> str:
+        """``seed 0``, or ``seed 0, fold 1/5``."""
+        return f"seed {self.seed}" + (f", fold {self.fold}/{self.folds}" if self.folds else "")
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's directory, in that of its row."""
+        return f"s{self.seed}" + (f"-f{self.fold}of{self.folds}" if self.folds else "")
 
 
 @dataclass(frozen=True)
@@ -47,7 +76,7 @@ class Cell:
 
     Attributes:
         row: index of the row in the table, where row 0 is the baseline, or number of the trial.
-        config: complete settings, with the seed.
+        config: complete settings, with the seed and the fold.
         path: run directory.
         data: label of its data, if runs with the same settings used different data; otherwise "".
         test: whether the test part is read and evaluated.
@@ -70,6 +99,7 @@ class Plan:
         root: folder of all runs.
         rows: rows of the table; a variant also names the directory of its runs.
         seeds: seeds of every row.
+        folds: values of the setting ``fold`` for every row and seed.
         table: the paper's table that the ablation repeats, if any.
     """
 
@@ -77,14 +107,16 @@ class Plan:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     table: str | None = None
+    folds: tuple[str | None, ...] = (None,)
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
         return [
-            Cell(number, config.replace(seed=seed), self.root / name / f"s{seed}", label=name)
+            Cell(number, own, self.root / name / Repetition.of(own).folder, label=name)
             for seed in self.seeds
+            for fold in self.folds
             for number, (variant, config) in enumerate(self.rows)
-            for name in [folder_name(variant)]
+            for name, own in [(folder_name(variant), config.replace(seed=seed, fold=fold))]
         ]
 
     def save(self) -> None:
@@ -95,7 +127,8 @@ class Plan:
         """
         rows = [{"variant": dict(variant), "settings": what_counts(config)} for variant, config in self.rows]
         files.make_folder(self.root)
-        files.write_json(self.root / PLAN, {"table": self.table, "seeds": list(self.seeds), "rows": rows})
+        repeated = {"seeds": list(self.seeds), "folds": list(self.folds)}
+        files.write_json(self.root / PLAN, {"table": self.table, **repeated, "rows": rows})
 
 
 def load(root: Path) -> Plan | None:
@@ -111,9 +144,11 @@ def load(root: Path) -> Plan | None:
     record = schema.read(file, StoredPlan, ConfigError, hint=hint)
     try:
         rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
-        if problems := [line for seed in record["seeds"] for line in check({"seed": seed})]:
+        folds = record.get("folds", [None])
+        repeated = [("seed", seed) for seed in record["seeds"]] + [("fold", fold) for fold in folds]
+        if problems := [line for name, value in repeated for line in check({name: value})]:
             raise ConfigError(problems[0])
-        return Plan(root, rows, tuple(record["seeds"]), record["table"])
+        return Plan(root, rows, tuple(record["seeds"]), record["table"], tuple(folds))
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.message}", hint=hint) from error
 
@@ -151,5 +186,5 @@ def safe_name(text: str) -> str:
 
 
 def what_counts(config: RunConfig) -> dict[str, Any]:
-    """Settings that identify a row: all except the seed, paths, and settings that may change on resume."""
-    return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed"}}
+    """Settings that identify a row: all except the seed, the fold, paths, and settings that may change on resume."""
+    return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed", "fold"}}

@@ -22,7 +22,13 @@ log = logging.getLogger("lsg")
 
 
 def plan(
-    settings: Mapping[str, Any], table: str | None, axes: Sequence[str], seeds: str, file: Path | None, root: Path | None
+    settings: Mapping[str, Any],
+    table: str | None,
+    axes: Sequence[str],
+    seeds: str,
+    file: Path | None,
+    root: Path | None,
+    folds: int | None = None,
 ) -> Plan:
     """The runs of an ablation, after checking their settings and that no directory contains a different run.
 
@@ -33,6 +39,7 @@ def plan(
         seeds: such as ``0-4`` or ``0,1,7``.
         file: TOML file with further settings.
         root: folder of the runs. Default: derived from the settings.
+        folds: number of folds of the data, each of which is the test part once for each row and seed.
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
@@ -42,8 +49,12 @@ def plan(
     """
     numbers = _seeds(seeds)
     variants, table = _variants(table, axes)
-    if len(variants) * len(numbers) > MOST:
+    if len(variants) * len(numbers) * (folds or 1) > MOST:
         raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
+    if folds is not None:
+        if "fold" in settings:
+            raise ConfigError("--folds and --fold: found both, expected one of them")
+        settings = {**settings, "fold": f"1/{folds}"}
     if both := sorted({name for variant in variants for name in variant} & set(settings)):
         names = ", ".join(option_name(name) for name in both)
         raise ConfigError(
@@ -64,8 +75,11 @@ def plan(
                 hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
-    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table)
+    repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (chosen[0][1].fold,)
+    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated)
     for resolved in rows:
+        if resolved.overfit is not None:
+            raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")
         run.check(resolved)
         run.check_place(planned.root, resolved)
     for cell in planned.cells():
@@ -97,7 +111,7 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
 
 def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Setting -> values, from texts such as ``T=2,4``."""
-    refused = {"seed": "expected another setting; use --seeds for seeds"}
+    refused = {name: f"expected another setting; use --{name}s for {name}s" for name in ("seed", "fold")}
     assigned, problems = assignments("--grid", texts, FORM, refused)
     axes = {}
     for name, values in assigned.items():

@@ -18,7 +18,7 @@ from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.cells import command
 from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, file_of, name_of, read_record, state
 from lsgcli.sweeps.launchers.base import Launcher
-from lsgcli.sweeps.plan import Cell
+from lsgcli.sweeps.plan import Cell, Repetition
 from lsgcli.sweeps.schedule import AGAIN, Runner, Strategy
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
@@ -76,7 +76,7 @@ class InProcess(Runner):
                     raise Pruned
 
         try:
-            with self.display(f"[{self.strategy.progress()} done] {cell.label}, seed {cell.config.seed}") as show:
+            with self.display(f"[{self.strategy.progress()} done] {cell.label}, {Repetition.of(cell.config).text}") as show:
                 if read_result(cell.path) is None:
                     existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
                     run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, outlets=self.outlets)

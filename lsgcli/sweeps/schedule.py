@@ -11,7 +11,7 @@ from pathlib import Path
 from lsgcli.errors import LsgError, Stopped, error_of
 from lsgcli.sweeps.jobs import CellState, file_of, name_of
 from lsgcli.sweeps.plan import Cell
-from lsgcli.training.signals import StopRequest
+from lsgcli.training.signals import StopRequest, reason
 
 REFRESH = 0.1  # seconds
 States = Mapping[Cell, CellState]
@@ -97,7 +97,7 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
         show: called with the states of all cells so far whenever they may have changed.
 
     Raises:
-        Stopped: a signal was received, or another command has cancelled the jobs.
+        Stopped: a signal was received, the time is up, or another command has cancelled the jobs.
         LsgError: a cell failed; raised when all others have ended, with the class of the first failure.
     """
     states: dict[Cell, CellState] = {}
@@ -107,7 +107,7 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
     with strategy.active():
         while True:
             if stop:
-                raise runner.stopped(f"stopped by {stop.signal_name} after {strategy.progress()}")
+                raise runner.stopped(f"{reason(stop.code)} after {strategy.progress()}")
             while not failed and (cell := strategy.next(runner.slots)) is not None:
                 running.append(cell)
             changed, before = runner.step(running), len(running)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST = 10_000  # combinations of listed values
 FORM = "KEY=LOW:HIGH, KEY=log:LOW:HIGH or KEY=VALUE,VALUE,..."
 SAME_SAMPLES = "which changes what the accuracy is measured on"
-REFUSED = dict.fromkeys(("dataset", "split", "split_seed", "val_fraction", "sensor", "skip_bad"), SAME_SAMPLES)
+REFUSED = dict.fromkeys(("dataset", "split", "split_seed", "fold", "val_fraction", "sensor", "skip_bad"), SAME_SAMPLES)
 REFUSED["seed"] = "expected another setting; use --seed, and `lsg ablate` to compare seeds"
 
 

@@ -11,7 +11,7 @@ from scipy import special
 from lsgcli import registry
 from lsgcli.config.run import RunConfig, varying
 from lsgcli.sweeps import paper
-from lsgcli.sweeps.plan import Cell, what_counts
+from lsgcli.sweeps.plan import Cell, Repetition, what_counts
 
 Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None if unfinished
 ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
@@ -33,9 +33,10 @@ def rows(
         Records of JSON types:
         ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows), ``label``;
         ``mean``, ``std`` (sample standard deviation, None for fewer than two), ``n``;
-        ``seeds``, ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
+        ``seeds``, ``folds`` (``I/K``; empty without folds), ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
         ``diverged``, ``missing`` (seeds without an accuracy);
-        ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data;
+        ``difference``: mean over shared seeds of the paired difference from the baseline, which is the first row of the same data; in an
+        ablation over folds, mean over shared folds of the mean over seeds, and so everything below;
         ``interval``: its 95 % confidence interval by Student's t; both are None for the baseline, and ``interval`` also for fewer
         than two shared seeds or differences without variance; ``shared``: number of shared seeds;
         ``p``: of the paired t test, with Holm's correction over the rows of the table; ``detectable``: the difference that this number of
@@ -44,7 +45,7 @@ def rows(
         ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
     """
     by_row: dict[int, list[Result]] = {}
-    for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: result[0].config.seed):
+    for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: Repetition.of(result[0].config)):
         by_row.setdefault(cell.row, []).append((cell, record))
     every = [by_row[number] for number in sorted(by_row)]
     configs = [results[0][0].config for results in every]
@@ -70,8 +71,17 @@ def varied(configs: Sequence[RunConfig]) -> list[str]:
     return list(varying([what_counts(config) for config in configs]))
 
 
-def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[float | None, list[float] | None]:
-    """Mean of paired differences and its confidence interval by Student's t.
+def standard_error(differences: Sequence[float], folds: int = 0) -> float:
+    """Standard error s sqrt(1/n) of the mean of n differences with the standard deviation s.
+
+    For differences of ``folds`` K it is s sqrt(1/n + 1/(K - 1)), because folds share training samples; 1/(K - 1) is the number of test
+    samples per training sample. Source: Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+    """
+    return statistics.stdev(differences) * math.sqrt(1 / len(differences) + (1 / (folds - 1) if folds else 0))
+
+
+def paired(differences: Sequence[float], confidence: float = 0.95, folds: int = 0) -> tuple[float | None, list[float] | None]:
+    """Mean of paired differences, of seeds or of ``folds``, and its confidence interval by Student's t.
 
     The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
     """
@@ -82,17 +92,16 @@ def paired(differences: Sequence[float], confidence: float = 0.95) -> tuple[floa
     if spread < ROUNDING:
         return mean, None
     quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
-    margin = quantile * spread / math.sqrt(len(differences))
+    margin = quantile * standard_error(differences, folds)
     return mean, [mean - margin, mean + margin]
 
 
-def paired_test(differences: Sequence[float]) -> float | None:
+def paired_test(differences: Sequence[float], folds: int = 0) -> float | None:
     """p of the two-sided paired t test; None where :func:`paired` gives no interval."""
     mean, interval = paired(differences)
     if mean is None or interval is None:
         return None
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return 2 * float(special.stdtr(len(differences) - 1, -abs(mean) / error))
+    return 2 * float(special.stdtr(len(differences) - 1, -abs(mean) / standard_error(differences, folds)))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -114,7 +123,7 @@ def correct(rows: Sequence[dict[str, Any]]) -> None:
         row["p"] = p
 
 
-def detectable(differences: Sequence[float], power: float = 0.8) -> float | None:
+def detectable(differences: Sequence[float], power: float = 0.8, folds: int = 0) -> float | None:
     """The true difference for which a two-sided paired t test at 5 % would find one with probability ``power``.
 
     Uses the noncentral t distribution, an average over the distribution of the sample's standard deviation, and the standard deviation
@@ -126,21 +135,21 @@ def detectable(differences: Sequence[float], power: float = 0.8) -> float | None
     critical = float(special.stdtrit(n - 1, 0.975))
     shares = (np.arange(1 << 14) + 0.5) / (1 << 14)
     limits = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, shares) / (n - 1))
-    low, high = 0.0, 1e3  # of the noncentrality: sqrt(n) difference / standard deviation
+    low, high = 0.0, 1e3  # of the noncentrality: difference / standard error
     while high - low > 1e-6:
         middle = (low + high) / 2
         achieved = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
         low, high = (middle, high) if achieved < power else (low, middle)
-    return high * statistics.stdev(differences) / math.sqrt(n)
+    return high * standard_error(differences, folds)
 
 
-def equivalent(differences: Sequence[float], margin: float) -> bool | None:
+def equivalent(differences: Sequence[float], margin: float, folds: int = 0) -> bool | None:
     """Whether two one-sided t tests at 5 % place the difference between -margin and margin; None for fewer than two differences.
 
     This is the case if the 90 % confidence interval lies inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure
     and the Power Approach", Journal of Pharmacokinetics and Biopharmaceutics, 1987.
     """
-    _, interval = paired(differences, confidence=0.9)
+    _, interval = paired(differences, confidence=0.9, folds=folds)
     return None if interval is None else -margin < interval[0] and interval[1] < margin
 
 
@@ -156,9 +165,11 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 
-def _finished(results: Sequence[Result]) -> dict[int, Mapping[str, Any]]:
-    """The final record by seed of each run that has an accuracy."""
-    return {cell.config.seed: record for cell, record in results if record is not None and record["accuracy"] is not None}
+def _finished(results: Sequence[Result]) -> dict[Repetition, Mapping[str, Any]]:
+    """The final record of each run that has an accuracy."""
+    return {
+        Repetition.of(cell.config): record for cell, record in results if record is not None and record["accuracy"] is not None
+    }
 
 
 def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
@@ -169,7 +180,8 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
         "mean": statistics.fmean(accuracies) if accuracies else None,
         "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
         "n": len(accuracies),
-        "seeds": list(finished),
+        "seeds": [repetition.seed for repetition in finished],
+        "folds": [repetition.settings["fold"] for repetition in finished if repetition.folds],
         "accuracies": accuracies,
         "last": [record.get("test_accuracy_last") for record in finished.values()],
         "best": [record.get("test_accuracy_best") for record in finished.values()],
@@ -181,10 +193,14 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
 
 def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> dict[str, Any]:
     own, reference = _finished(results), {} if results is baseline else _finished(baseline)
-    pairs = [own[seed]["accuracy"] - reference[seed]["accuracy"] for seed in own if seed in reference]
-    difference, interval = paired(pairs)
-    tests = {"p": paired_test(pairs), "detectable": detectable(pairs)}
-    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin)}
+    units: dict[int, list[float]] = {}  # differences by seed, or by fold
+    for one in own.keys() & reference.keys():
+        units.setdefault(one.fold or one.seed, []).append(own[one]["accuracy"] - reference[one]["accuracy"])
+    pairs = [statistics.fmean(sorted(units[unit])) for unit in sorted(units)]
+    folds = Repetition.of(results[0][0].config).folds
+    difference, interval = paired(pairs, folds=folds)
+    tests = {"p": paired_test(pairs, folds), "detectable": detectable(pairs, folds=folds)}
+    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin, folds)}
     return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(reference)}
 
 
@@ -210,23 +226,21 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
         return "unknown", "the baseline has no result to compare with"
     if not shared:
         return "unknown", "no seed in common with the baseline, so no comparison"
-    points = f"{100 * difference:+.2f} points"
+    points, unit = f"{100 * difference:+.2f} points", "fold" if row["folds"] else "seed"
     if shared == 1:
-        return "unknown", f"{points} with one seed, which does not show whether it is more than noise"
+        return "unknown", f"{points} with one {unit}, which does not show whether it is more than noise"
     if interval is None and abs(difference) < ROUNDING:
-        untested = "" if row["margin"] is None else "; without variation between seeds, equivalence cannot be tested"
-        return "within noise", f"the same accuracy as the baseline for each of {shared} seeds{untested}"
+        untested = "" if row["margin"] is None else f"; without variation between {unit}s, equivalence cannot be tested"
+        return "within noise", f"the same accuracy as the baseline for each of {shared} {unit}s{untested}"
     if interval is None:
-        return "unknown", f"{points} for each of {shared} seeds; without variation between seeds, noise cannot be estimated"
+        return "unknown", f"{points} for each of {shared} {unit}s; without variation between {unit}s, noise cannot be estimated"
     low, high = interval
     freedom = ", one degree of freedom" if shared == 2 else ""
-    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} seeds{freedom})"
+    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} {unit}s{freedom})"
     if low <= 0 <= high:
-        text += (
-            f", within noise: the interval includes 0. {shared} seeds would show a difference of {100 * row['detectable']:.2f} "
-        )
+        text += f", within noise: the interval includes 0. {shared} {unit}s would show a difference of {100 * row['detectable']:.2f} "
         return "within noise", f"{text}points 80 % of the time{_equivalence(row)}"
-    few = "; two seeds are weak evidence, run more" if shared == 2 else ""
+    few = f"; two {unit}s are weak evidence, run more" if shared == 2 else ""
     verdict = "better" if low > 0 else "worse"
     noise = "by more than noise"
     if row["p"] > 0.05:

@@ -4,8 +4,10 @@ torchrun and srun start one process per device and describe it in environment va
 """
 
 import functools
+import math
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +77,15 @@ def _of_torchrun(number: Mapping[str, int], environment: Mapping[str, str]) -> P
 def here() -> Place:
     """The place of this process."""
     return place(os.environ)
+
+
+def end_of_job(environment: Mapping[str, str]) -> float:
+    """When SLURM ends the job of this process, in seconds since 1970; infinite outside a job, or without a time limit.
+
+    A time in the past is not the end: the limit was extended, or the variable comes from another job.
+    """
+    text = environment.get("SLURM_JOB_END_TIME", "")
+    return float(text) if re.fullmatch(r"[0-9]{1,12}", text) and int(text) > time.time() else math.inf
 
 
 def _repeated(text: str) -> list[int]:

@@ -9,7 +9,6 @@ checked during the next step; the device has skipped the update if it was not. (
 
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import models, registry
+from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules import Evidence
@@ -31,7 +30,7 @@ from lsgcli.config.run import PATHS, RunConfig, option_words
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
-from lsgcli.errors import CheckpointError, DataError, DivergedError, Stopped
+from lsgcli.errors import CheckpointError, ConfigError, DataError, DivergedError, Stopped
 from lsgcli.models import crossings
 from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.store import checkpoint, hub
@@ -42,9 +41,11 @@ from lsgcli.system.device import Compute
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
+from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import Sources, initialise
+from lsgcli.training.losses import of_run
 from lsgcli.training.optim import Optimizers, schedule
-from lsgcli.training.signals import StopRequest
+from lsgcli.training.signals import StopRequest, reason
 from lsgcli.training.step import gradients
 
 Emit = Callable[[dict[str, Any]], None]
@@ -62,6 +63,7 @@ class State:
     seen: int = 0
     best_accuracy: float = -1.0
     best_epoch: int = -1
+    better_epoch: int = -1  # the last with a better accuracy than all before it; ``best_epoch`` may have an equal one
     seconds: float = 0.0  # elapsed in this epoch
     waited: float = 0.0  # of ``seconds``, spent waiting for data
     overflows: int = 0  # of gradients in fp16, in consecutive steps
@@ -85,7 +87,7 @@ class PendingStep(NamedTuple):
 
     Attributes:
         batch: its index.
-        read: waits for the results: whether it diverged, loss, gradient norm, and the signal that requested a stop, or 0.
+        read: waits for the results: whether it diverged, loss, gradient norm, and the code of a request to stop, or 0.
     """
 
     batch: int
@@ -110,6 +112,8 @@ def new_model(
     )
     model = models.create(NetworkSpec.of(config, config, sizes, _graph(config, last)))
     model.checkpoint_activations = config.checkpoint_activations == "layers"
+    if config.freeze is not None:
+        freeze(model, config.freeze)
     return model
 
 
@@ -153,8 +157,13 @@ class Trainer:
         split = bundle.val if bundle.val is not None else bundle.test
         if split is None:
             raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
+        if config.patience is not None and bundle.val is None:
+            raise ConfigError(
+                f"patience: found {config.patience} without validation samples, expected a validation split",
+                hint="Increase --val-fraction, or omit --patience: the test part must not select the epoch.",
+            )
         self.eval_split: Split = split
-        self.loss = registry.get("loss", config.loss)
+        self.loss = of_run(config, self.train_split.y, len(bundle.classes))
         last = run.last if run.resumed and run.last.exists() else None
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
@@ -162,7 +171,7 @@ class Trainer:
         # Sums of loss and correct predictions of this process that are not yet in the state.
         self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
         self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # as in the state
-        self.agreed_signal = 0  # that requested a stop, in any process
+        self.agreed_stop = 0  # code of a request to stop, in any process
         self.pending: PendingStep | None = None
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
@@ -189,7 +198,7 @@ class Trainer:
             split that selected "best", and ``best_accuracy`` on it.
 
         Raises:
-            Stopped: a signal was received; the state is saved.
+            Stopped: a signal was received, or the time is up; the state is saved.
             DivergedError: loss or gradient became NaN or infinite; the weights are those before that step (running statistics
             include its batch).
         """
@@ -198,14 +207,15 @@ class Trainer:
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
         self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
-        while state.epoch < config.epochs:
+        while not self.is_over:
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             for batch in self._waited_for(self._batches(start=state.step)):
-                if name := self._requested_stop():
+                if code := self.stop.code if self.group.size == 1 else self.agreed_stop:
                     state.seconds = time.perf_counter() - begin
                     self._save_last()
-                    raise self._stopped(name)
-                state.flow = self._step(batch, self._rate(batch.index), observe=batch.index == steps - 1)
+                    raise self._stopped(code)
+                with self.stop.timing("step"):
+                    state.flow = self._step(batch, self._rate(batch.index), observe=batch.index == steps - 1)
                 state.step = batch.index + 1
                 if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
                     self._settle()
@@ -213,9 +223,16 @@ class Trainer:
                 self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
             self._end_epoch(begin)
         # In the last step, which no other step follows, or of several processes also in the evaluation after it.
-        if number := int(self.group.gather(self.sums.new_full((), self.stop.signal_number)).max()):
-            raise self._stopped(signal.Signals(number).name)
+        if code := int(self.group.gather(self.sums.new_full((), self.stop.code)).max()):
+            raise self._stopped(code)
         return self._end()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or so many without a better accuracy that ``patience`` ends the run."""
+        config, state = self.config, self.state
+        waited = state.epoch - 1 - state.better_epoch
+        return state.epoch >= config.epochs or (config.patience is not None and waited >= config.patience)
 
     def _rate(self, step: int) -> float:
         """Factor of the learning rates in a step of this epoch."""
@@ -238,34 +255,29 @@ class Trainer:
             seed=config.seed,
             epoch=self.state.epoch,
             start=start,
-            shuffle=True,
+            shuffle=config.overfit is None,
             drop_last=True,
-            augment=config.augment,
-            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)),
+            augment=config.augment if config.overfit is None else "none",
+            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)) if config.overfit is None else None,
             workers=config.workers,
             parts=config.accumulate,
             share=(self.group.rank, self.group.size),
         )
 
-    def _requested_stop(self) -> str | None:
-        """Name of the signal that requested a stop; all processes see it before the same step."""
-        if self.group.size == 1:
-            return self.stop.signal_name
-        return signal.Signals(self.agreed_signal).name if self.agreed_signal else None
-
-    def _stopped(self, name: str) -> Stopped:
+    def _stopped(self, code: int) -> Stopped:
         """The error of a run whose state is saved."""
-        return Stopped(f"stopped by {name}; saved {self.run.last}", hint=f"Resume with: lsg train --resume {self.run.path}")
+        hint = f"Continue with the same command if it has --out, or with: lsg train --resume {self.run.path}"
+        return Stopped(f"{reason(code)}; saved {self.run.last}", hint=hint)
 
     def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
         """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""
         layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
         with watching(layers, full=False) as observed:
-            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled)
+            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled, self.loss)
         self.optimizers.unscale()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        requested = sums.new_full((), self.stop.signal_number)  # a copy from the host would wait for the device
+        requested = sums.new_full((), self.stop.code)  # a copy from the host would wait for the device
         every = self.group.gather(torch.stack([*sums, requested]))
         n = batch.total or len(batch.y)
         norm, loss = torch.nn.utils.get_total_norm(grads), every[:, 0].sum() / n
@@ -300,11 +312,11 @@ class Trainer:
         step, self.pending = self.pending, None
         if step is None:
             return
-        diverged, loss, norm, number = step.read()
+        diverged, loss, norm, code = step.read()
         if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
             self._diverged(step.batch, f"step {step.batch + 1}: found {found}", {"loss": loss, "grad_norm": norm})
-        self.agreed_signal = int(number) if self.group.size > 1 else 0
+        self.agreed_stop = int(code) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
         """Update the state with the sums on the device."""
@@ -327,6 +339,8 @@ class Trainer:
         if not math.isfinite(result.loss):
             name = f"{self.chosen_on}_loss"
             self._diverged(0, f"evaluation: found {name} {result.loss:g}, expected a finite value", {name: result.loss})
+        if result.accuracy > state.best_accuracy:
+            state.better_epoch = state.epoch
         is_best = result.accuracy >= state.best_accuracy  # of equals, the later
         if is_best:
             state.best_accuracy, state.best_epoch = result.accuracy, state.epoch
@@ -357,21 +371,22 @@ class Trainer:
         return self.average.model if self.average else self.model
 
     def _evaluate(self, split: Split, model: SpikingNet) -> Evaluation:
-        """Each process evaluates some of the samples; a signal stops this process after a batch, unless there are others."""
+        """Each process evaluates some of the samples; a request to stop is met after a batch, unless there are other processes."""
         if not self.config.sync_norm:
             self.group.equalise(model)
         own = split if self.group.size == 1 else split.part(np.arange(self.group.rank, len(split), self.group.size))
         config = self.config
 
         def check_stop(done: int, total: int) -> None:
-            if (name := self.stop.signal_name) and done < total and self.group.size == 1:
-                if self.state.epoch < config.epochs:  # after the last epoch, everything is saved
+            if done < total and self.group.size == 1 and (code := self.stop.code):
+                if not self.is_over:  # after the last epoch, everything is saved
                     self._save_last()
-                raise self._stopped(name)
+                raise self._stopped(code)
 
-        result = evaluate(
-            model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers, progress=check_stop
-        )
+        with self.stop.timing("evaluation"):
+            result = evaluate(
+                model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers, progress=check_stop
+            )
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
@@ -393,6 +408,8 @@ class Trainer:
             "best_epoch": self.state.best_epoch,
             "best_chosen_on": self.chosen_on,
             "best_accuracy": self.state.best_accuracy,
+            "epochs_planned": self.config.epochs,
+            "epochs_done": self.state.epoch,
         }
 
     def _checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:
@@ -420,7 +437,8 @@ class Trainer:
         self._settle()
         if not self.group.is_main:
             return
-        checkpoint.save(self.run.last, self._checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
+        with self.stop.timing("checkpoint"):
+            checkpoint.save(self.run.last, self._checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
         self.emit({"event": "checkpoint", "path": str(self.run.last), "epoch": self.state.epoch, "step": self.state.step})
 
     def _restore(self) -> None:
@@ -472,5 +490,5 @@ class Trainer:
 
     def _inspect(self, index: int) -> dict[str, Any]:
         """The gradient flow of a whole batch, in this process alone."""
-        config, batch = self.config, self._batches().whole().batch(index)
-        return gradflow.inspect(self.model, [batch], loss=lambda y, labels: self.loss(y, labels, config), compute=self.compute)
+        batch = self._batches().whole().batch(index)
+        return gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute)

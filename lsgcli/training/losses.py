@@ -3,10 +3,11 @@
 Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,7 +15,38 @@ from torch.nn import functional as F
 from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
-from lsgcli.registry import register
+from lsgcli.registry import get, register
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (T, B, classes) and labels
+
+
+def balanced(y: np.ndarray, classes: int) -> Tensor:
+    """Weights of classes, (classes,): n/(K n_k) for class k with n_k of the n labels ``y``; 0 for a class without samples.
+
+    Their mean over the samples is 1 if all K classes have some.
+    """
+    counts = np.bincount(y, minlength=classes)
+    return torch.from_numpy(np.where(counts, len(y) / (classes * np.maximum(counts, 1)), 0.0)).float()
+
+
+def of_run(config: TrainingConfig, y: np.ndarray | None = None, classes: int = 0) -> Loss:
+    """The loss ``config.loss`` of a run.
+
+    Args:
+        y: labels of the training part, for the weights of its classes; None: without.
+        classes: their number.
+    """
+    loss = get("loss", config.loss)
+    if y is None or config.class_weights == "none":
+        return lambda logits, labels: loss(logits, labels, config)
+    weights = balanced(y, classes)
+
+    def weighted(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal weights
+        weights = weights.to(logits)  # copied once
+        return loss(logits, labels, config, weights)
+
+    return weighted
 
 
 def checked(loss: Tensor, config: TrainingConfig) -> Tensor:
@@ -32,19 +64,20 @@ def checked(loss: Tensor, config: TrainingConfig) -> Tensor:
 
 
 @register("loss", "ce")
-def ce(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+def ce(logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None) -> Tensor:
     """CE(mean over t of y[t], label), averaged over the batch.
 
     Args:
         logits: y, (T, B, classes).
         labels: (B,), or (B, classes).
         config: provides the label smoothing.
+        weights: of classes, (classes,).
     """
-    return F.cross_entropy(logits.mean(0), labels, label_smoothing=config.label_smoothing)
+    return _cross_entropy(logits.mean(0), labels, config, weights)
 
 
 @register("loss", "tet")
-def tet(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
+def tet(logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None) -> Tensor:
     """(1 - l) * mean over t of CE(y[t], label) + l * mean of (y - phi)^2, with l = ``config.tet_lambda``.
 
     phi is 1, or the one-hot label if ``config.tet_target`` is ``one-hot``.
@@ -56,9 +89,10 @@ def tet(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
         logits: y, (T, B, classes).
         labels: (B,), or (B, classes).
         config: provides l, phi and the label smoothing.
+        weights: of classes, (classes,), in the cross-entropy.
     """
     repeated = labels.repeat(len(logits), *[1] * (labels.dim() - 1))
-    every_step = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=config.label_smoothing)
+    every_step = _cross_entropy(logits.flatten(0, 1), repeated, config, weights)
     phi = _one_hot(labels, logits) if config.tet_target == "one-hot" else 1
     regular = (logits - phi).square().mean()
     return (1 - config.tet_lambda) * every_step + config.tet_lambda * regular
@@ -76,6 +110,14 @@ def mse(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
         config: unused.
     """
     return F.mse_loss(logits.mean(0), _one_hot(labels, logits))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:
+    """Cross-entropy of (N, classes), averaged over N. Weighted losses, too, are divided by N, so that parts of a batch add up."""
+    if weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    smoothing = config.label_smoothing
+    return F.cross_entropy(logits, labels, weights, reduction="none", label_smoothing=smoothing).mean()
 
 
 def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:

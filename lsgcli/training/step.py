@@ -6,20 +6,25 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from lsgcli import registry
 from lsgcli.config.training import TrainingConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.training.distributed import ALONE, Group
-from lsgcli.training.losses import checked, observed_rates, rate_penalty
+from lsgcli.training.losses import Loss, checked, observed_rates, of_run, rate_penalty
 
 Scale = Callable[[Tensor], Tensor] | None
 
 
 def gradients(
-    net: nn.Module, batch: Batch, config: TrainingConfig, compute: Compute, group: Group = ALONE, scale: Scale = None
+    net: nn.Module,
+    batch: Batch,
+    config: TrainingConfig,
+    compute: Compute,
+    group: Group = ALONE,
+    scale: Scale = None,
+    loss_of: Loss | None = None,
 ) -> Tensor:
     """Accumulate the gradients of the mean loss over a batch, part by part.
 
@@ -27,6 +32,7 @@ def gradients(
         net: the network, wrapped by ``group``, which averages gradients over processes.
         batch: the samples of this process.
         scale: scales the loss, so that small gradients do not vanish in fp16.
+        loss_of: from :func:`lsgcli.training.losses.of_run`. Default: without weights of classes.
 
     Returns:
         (2,) float64 on the device: sum of the loss over samples, without the penalty of firing rates, and number of correct predictions,
@@ -34,7 +40,7 @@ def gradients(
     """
     total = batch.total or len(batch.y)
     sizes = [len(part) for part in shares(total, config.accumulate, group.rank, group.size)]
-    compute_loss = registry.get("loss", config.loss)
+    loss_of = loss_of or of_run(config)
     sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
     xs = batch.x.split(sizes, 1 if batch.x.dim() == 5 else 0)  # along the axis of samples
     samples = [None] * len(xs) if batch.samples is None else compute.move(batch.samples).split(sizes)
@@ -44,7 +50,7 @@ def gradients(
         with whole, drawing(net, own), observed_rates(net, config) as rates:
             with compute.context(), single_backward():
                 logits = net(compute.move(x))
-            loss = checked(compute_loss(full_precision(logits), labels, config), config)
+            loss = checked(loss_of(full_precision(logits), labels), config)
             share = (loss + rate_penalty(rates, config)) * (len(y) * group.size / total)
             (share if scale is None else scale(share)).backward()
         main = labels if labels.dim() == 1 else labels.argmax(1)

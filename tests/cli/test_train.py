@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import signal
 import sys
@@ -12,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import lsgcli.runs.batch_size
 from lsgcli.config.run import FIELDS
 from lsgcli.data.datasets.cifar_dvs import CLASSES
+from lsgcli.runs.batch_size import Fit
 from lsgcli.store import checkpoint
 from lsgcli.system import cpus
 
@@ -299,6 +302,66 @@ def test_the_same_command_continues_after_a_signal(process, lsg, tiny, tmp_path)
     assert next(line[:12] for line in again.stderr.splitlines() if line.startswith("epoch")) == f"epoch {done + 1:>3}/12"
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 12
     assert lsg("train", *options).exit_code == 6  # it has finished
+
+
+def test_the_same_command_continues_when_its_time_is_up(process, lsg, tiny, tmp_path):
+    """The program counts from its own start: after the first step, no time is left."""
+    options = [*tiny, "--out", "run", "--workers", "0"]
+    run = process("train", *options, "-q", "--max-time", "1s")
+    assert run.wait(120) == 75
+    assert "time is up; saved run/last.safetensors" in run.stderr.read()
+    assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["step"] == 1
+    again = lsg("train", *options)
+    assert (again.exit_code, again.stdout) == (0, "run/best.safetensors\n")
+
+
+def test_the_batch_size_that_fits_is_recorded_as_a_number(lsg, tiny, tmp_path, monkeypatch):
+    words = ["train", *tiny[: tiny.index("--batch-size")], "--batch-size", "auto"]
+    monkeypatch.setattr(lsgcli.runs.batch_size, "largest", lambda config, progress: Fit(16, 3 << 20, 5 << 20, 42))
+    shown = lsg(*words, "--dry-run")
+    assert "batch size:" in shown.stdout
+    assert "16 (auto: a step needs 3 of 5 MiB; the next does not fit)" in shown.stdout
+    assert lsg(*words, "--epochs", "1", "--out", "run", "-q").exit_code == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["batch_size"] == 16
+    (tmp_path / "run" / "result.json").unlink()  # as if it had been stopped; another size would fit now
+    monkeypatch.setattr(lsgcli.runs.batch_size, "largest", lambda config, progress: Fit(8, 3 << 20, 5 << 20, 42))
+    assert lsg(*words, "--epochs", "1", "--out", "run", "-q").exit_code == 0
+    for others, message in (
+        (["--batch-size", "many"], "'many' is neither a valid integer nor auto"),
+        (["--devices", "cpu:2"], "--batch-size auto: found several devices"),
+        (["--resume", "run"], "--batch-size: cannot be changed when a run is resumed"),
+    ):
+        refused = lsg(*words, *others)
+        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
+
+
+def test_overfitting(train, lsg, tmp_path):
+    """All samples of one batch, whatever the preset augments; or what stands in the way. The test part is not read."""
+    words = ("--overfit", "1", "--batch-size", "6", "--arch", "mlp", "--epochs", "12", "--out")
+    learned = train(*words, "yes")
+    assert learned.exit_code == 0
+    assert re.search(
+        r"overfit: 100.00 % of 6 samples are classified correctly, in epoch \d+: the network can learn", learned.stderr
+    )
+    failed = train(*words, "no", "--epochs", "1", "--lr", "1e-6")
+    assert failed.exit_code == 0
+    assert re.search(r"overfit: [\d.]+ % of 6 samples are classified correctly, expected 100 %. In the way", failed.stderr)
+    assert "\n  learning-rate: The learning rate is far from" in failed.stderr
+    lines = [json.loads(line) for line in (tmp_path / "yes" / "metrics.jsonl").read_text().splitlines()]
+    result = json.loads((tmp_path / "yes" / "result.json").read_text())
+    assert (max(line["val_accuracy"] for line in lines), result["accuracy"]) == (1.0, None)
+    config = json.loads((tmp_path / "yes" / "config.json").read_text())
+    assert config["samples"] == {"train": 6, "val": 6}
+    refused = lsg("ablate", "--overfit", "1")
+    assert (refused.exit_code, "--overfit: found 1, expected none" in refused.stderr) == (2, True)
+
+
+def test_patience_is_told(train, tmp_path):
+    result = train("--epochs", "9", "--lr", "1e-6", "--patience", "1", "--out", "run")
+    assert result.exit_code == 0
+    assert "finished after 2 of 9 epochs: no better validation accuracy in 1 epochs" in result.stderr
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (found["epochs_planned"], found["epochs_done"]) == (9, 2)
 
 
 def test_extending_a_finished_run(train, lsg, tmp_path):

@@ -261,9 +261,13 @@ def others(name: str) -> list[Any]:
     """Other values of a setting of data."""
     field = FIELDS[name]
     about, default = field.metadata, field.default
-    known = [*about["choices"]] or {"sensor": ["128x128", "200x200"], "augment": ["flip"], "size": [15, 24], "T": [3, 4]}.get(
-        name
-    )
+    known = [*about["choices"]] or {
+        "sensor": ["128x128", "200x200"],
+        "augment": ["flip"],
+        "size": [15, 24],
+        "T": [3, 4],
+        "fold": ["1/3", "3/3"],
+    }.get(name)
     if known is None:
         known = [not default] if isinstance(default, bool) else [0.5, 0.25] if isinstance(default, float) else [7000, 3]
     return [value for value in known if value != default]
@@ -289,11 +293,12 @@ def stale_cache(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 
     def compare(kind: str, what: object, source: Path = data, **settings: Any) -> Case:
         settings = functools.reduce(lambda found, name: BASES.get(name, {}) | found, settings, settings)
+        used = source if settings.keys().isdisjoint({"split", "fold"}) else flat
         try:
-            found = content(prepared("event-folder", flat if "split" in settings else source, cache, **settings))
-            apart = content(prepared("event-folder", flat if "split" in settings else source, folder / "empty", **settings))
+            found = content(prepared("event-folder", used, cache, **settings))
+            apart = content(prepared("event-folder", used, folder / "empty", **settings))
         except (ConfigError, DataError) as error:
-            expected = isinstance(error, ConfigError) or not settings.keys().isdisjoint({"sensor", "split"})
+            expected = isinstance(error, ConfigError) or not settings.keys().isdisjoint({"sensor", "split", "fold"})
             return Case(f"{kind}, refused", "" if expected else str(error))
         finally:
             shutil.rmtree(folder / "empty", ignore_errors=True)

@@ -41,7 +41,7 @@ def other_value(name: str, value: Any, run: Path) -> Any:
         return not value
     if FIELDS[name].metadata["path"]:
         return str(run / rundir.LAST)
-    numbers = (value + 1, value / 2, 0.5, 0.25) if isinstance(value, int | float) else (2, 8, 0.5, "32x32")
+    numbers = (value + 1, value / 2, 0.5, 0.25) if isinstance(value, int | float) else (2, 8, 0.5, "32x32", "1/5")
     candidates = choices_of(name) or [base_type(name)(n) for n in numbers if isinstance(n, str) == (base_type(name) is str)]
     return next(candidate for candidate in candidates if candidate != value and not check({name: candidate}))
 

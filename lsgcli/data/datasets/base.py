@@ -152,17 +152,22 @@ class Dataset(ABC):
         """Check the settings before reading any data.
 
         Raises:
-            ConfigError: the data set does not support the given ``--split``, or ``--cache-dir`` is in one of :attr:`class_folders`.
+            ConfigError: the data set does not support the given ``--split`` or ``--fold``, or ``--cache-dir`` is in one of :attr:`class_folders`.
             DataError: ``--data-dir`` is a file.
         """
         if self.machine.cache_dir:
             self.check_outside("--cache-dir", self.machine.cache_dir)
         split = self.config.split
-        if split is not None and split not in self.rules:
+        if split is not None and self.config.fold is None and split not in self.rules:
             expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
             raise ConfigError(
                 f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
                 hint="Omit --split, or choose another value.",
+            )
+        if self.config.fold is not None and not self.rules:
+            raise ConfigError(
+                f"--fold: found {self.config.fold!r} for the data set {self.config.dataset}, expected none, because its test split is fixed",
+                hint="Omit --fold, or use a data set without a published test split.",
             )
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(

@@ -73,7 +73,7 @@ class CifarDvs(Downloaded, EventDataset):
         if all(found.values()):
             log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
         recordings = sorted(found[suffix].items())
-        rule = self.config.split or "last"
+        rule = self.config.split_rule or "last"
         listed = [
             Sample(f"{kind}/{number}", CLASSES.index(kind), "", str(path), stamp(path)) for (kind, number), path in recordings
         ]

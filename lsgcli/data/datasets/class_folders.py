@@ -38,8 +38,8 @@ def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...])
             hint=f"Give --data-dir DIR. {config.dataset}: {title}",
         )
     root = config.data_folder
-    if config.split is not None:
-        return scan_classes(root, splits, endings, config.split, config.split_seed)
+    if (rule := config.split_rule) is not None:
+        return scan_classes(root, splits, endings, rule, config.split_seed)
     other = f"or, if {root} contains the class folders, give --split stratified."
     hints = {split: f"Put it in {root / split}; {other}" for split in splits}
     return scan_folders(root, {split: split for split in splits}, endings, hints)
@@ -52,10 +52,10 @@ class ClassFolders(Dataset):
 
     @property
     def class_folders(self) -> tuple[Path, ...]:
-        """``train`` and ``test``, or the folder itself with --split."""
+        """``train`` and ``test``, or the folder itself with --split or --fold."""
         if self.config.data_dir is None:
             return ()
-        return (self.root,) if self.config.split is not None else tuple(self.root / split for split in SPLITS)
+        return (self.root,) if self.config.split_rule is not None else tuple(self.root / split for split in SPLITS)
 
 
 @register("dataset", "event-folder")

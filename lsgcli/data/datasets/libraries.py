@@ -175,7 +175,7 @@ class LibraryDataset(Dataset):
             if not 0 <= sample.label < len(classes):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
         if not self.arguments:
-            info["split"] = self.config.split or "stratified"
+            info["split"] = self.config.split_rule or "stratified"
             samples = [sample for sample in assign(samples, info["split"], self.config.split_seed) if sample.split in splits]
         return Listing(classes, tuple(samples), info)
 

@@ -33,7 +33,7 @@ class NCaltech101(Downloaded, EventDataset):
             folder = self.root
         else:
             folder = self.obtain(SPLITS) / ARCHIVE.content
-        rule = self.config.split or "stratified"
+        rule = self.config.split_rule or "stratified"
         classes, samples = scan_classes(folder, splits, (".bin",), rule, self.config.split_seed)
         # Width and height; most recordings cover only a part of the sensor.
         return Listing(classes, samples, {"sensor": [240, 180], "split": rule})

@@ -9,7 +9,7 @@ from lsgcli import registry
 from lsgcli.config import run as config
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import LARGEST_SEED, fields_of
-from lsgcli.config.machine import MachineConfig
+from lsgcli.config.machine import MachineConfig, seconds_of
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.resolve import resolve, resolve_rows
@@ -207,6 +207,12 @@ EFFECTS = {
     "step_factor": (0.5, {}, {"schedule": "step"}),
     "rate_weight": (2.0, {}, {"rate_target": 0.1}),
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
+    "split": ("last", {"fold": "1/5", "dataset": "cifar-dvs"}, {"dataset": "cifar-dvs"}),
+    "patience": (3, {"val_fraction": 0.0}, {}),
+    "augment": ("flip", {"overfit": 1}, {}),
+    "mixup": (0.5, {"overfit": 1}, {}),
+    "cutmix": (0.5, {"overfit": 1}, {}),
+    "class_weights": ("balanced", {"loss": "mse"}, {"loss": "tet"}),
 }
 
 
@@ -232,6 +238,32 @@ def test_rows_share_what_has_an_effect_in_one_of_them():
 
 def test_variables_of_places_may_have_no_effect():
     assert resolve({}, environment={"LSG_DATA_DIR": "/data"}).dataset == "digits-dvs"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("3h30m", 12600),
+        ("90m", 5400),
+        ("20s", 20),
+        ("1h", 3600),
+        ("", 0),
+        ("h", 0),
+        ("0s", 0),
+        ("30", 0),
+        ("1.5h", 0),
+        ("5m3h", 0),
+    ],
+)
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+    assert (config.check({"max_time": text}) == []) is (seconds > 0)
+
+
+@pytest.mark.parametrize("text", ["0/5", "6/5", "1/1", "1", "1/5/2", "a/b", "-1/5", "1/99999"])
+def test_folds_that_cannot_be(text):
+    assert config.check({"fold": text}) == [f"fold: found {text!r}, expected I/K, fold I of K, such as 1/5"]
+    assert config.check({"fold": "5/5"}) == []
 
 
 def test_the_largest_seed_seeds():

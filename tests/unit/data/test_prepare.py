@@ -27,6 +27,24 @@ def test_recordings(config, recordings):
     assert np.asarray(bundle.test.x).sum(axis=(1, 2, 3, 4)).tolist() == [60] * 4
 
 
+def test_folds_of_a_folder(config, tmp_path):
+    """Training, validation and test part share no sample; the test parts are all samples."""
+    for name, count in (("cup", 11), ("pen", 6)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(count):
+            (tmp_path / "data" / name / f"{i}.aedat").write_bytes(aedat2_bytes(blob(i)))
+    made, tested = config("event-folder", data_dir=str(tmp_path / "data"), T=2, size=8, val_fraction=0.25), []
+    for fold in (1, 2, 3):
+        parts = prepare(made.replace(fold=f"{fold}/3"))
+        keys = [key for part in (parts.train, parts.val, parts.test) for key in part.keys]
+        assert len(set(keys)) == len(keys) == 17
+        assert len(parts.val) == 3  # a quarter of the training part of each class
+        tested += parts.test.keys
+    assert len(set(tested)) == len(tested) == 17
+    with pytest.raises(ConfigError, match="--fold: found '1/3' for the data set digits, expected none"):
+        prepare(config("digits", fold="1/3"))
+
+
 def test_slicing_reaches_the_frames(config, recordings):
     """In slices of equal count all have as many events; in slices of equal time they do not."""
     made = config("event-folder", data_dir=str(recordings), T=3, size=16)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from lsgcli.data.datasets.base import Sample
@@ -44,3 +45,20 @@ def test_a_file_without_a_number(rule):
         assign([Sample("cup/left", 0, "", None)], rule, 0)
     two = assign([Sample("cup/left", 0, "", None), Sample("cup/right", 0, "", None)], "stratified", 0)
     assert sorted(one.split for one in two) == ["test", "train"]
+
+
+@pytest.mark.parametrize(("counts", "folds"), [((20,) * 10, 5), ((7, 50, 3, 41), 5), ((9, 8, 10), 10), ((2, 3), 2)])
+def test_folds_are_the_test_part_once_and_have_equal_shares(counts, folds):
+    """Counts are those of scikit-learn's StratifiedKFold: class k has its number among every K-th of the sorted labels."""
+    listed = [Sample(f"c{label}/{n}", label, "", None) for label, count in enumerate(counts) for n in range(count)]
+    y, tested = np.repeat(np.arange(len(counts)), counts), []
+    for fold in range(1, folds + 1):
+        found = assign(listed, f"{fold}/{folds}", 0)
+        assert found == assign(listed, f"{fold}/{folds}", 1)  # whatever the seed
+        assert sorted(found, key=str) == sorted(assign(listed[::-1], f"{fold}/{folds}", 0), key=str)
+        tested += [one.key for one in found if one.split == "test"]
+        labels = [one.label for one in found if one.split == "test"]
+        expected = np.bincount(y[fold - 1 :: folds], minlength=len(counts))
+        assert np.abs(np.bincount(labels, minlength=len(counts)) - expected).max() <= 1
+        assert abs(len(labels) - len(y) / folds) < 1
+    assert sorted(tested) == sorted(one.key for one in listed)

@@ -3,9 +3,10 @@
 import pytest
 
 from lsgcli.errors import ConfigError
+from lsgcli.report.tables import FORMATS
 from lsgcli.store.rundir import RESULT, RunDir
 from lsgcli.sweeps.collect import Collection, collect
-from lsgcli.sweeps.plan import Cell
+from lsgcli.sweeps.plan import Cell, Plan, load
 from lsgcli.system import files
 from tests import tiny
 from tests.unit.sweeps.helpers import plan, record, write_run
@@ -207,3 +208,31 @@ def test_the_digest_of_data_follows_their_content():
     other.test.x[0, 0, 0, 0, 0] += 1
     assert one.content_digest() == same.content_digest() != other.content_digest()
     assert one.digest() == other.digest()
+
+
+def test_runs_of_an_ablation_over_folds(tmp_path):
+    """With and without its plan; runs of folds, whose data differ, are repetitions of one row."""
+    settings = {"dataset": "n-caltech101", "fold": "1/2"}
+    rows = tuple(({"method": name}, tiny.config(method=name, **settings)) for name in ("none", "lsg"))
+    planned = Plan(tmp_path, rows, (0, 1), None, ("1/2", "2/2"))
+    cells = planned.cells()
+    assert [str(cell.path.relative_to(tmp_path)) for cell in cells[:3]] == [
+        "method=none/s0-f1of2",
+        "method=lsg/s0-f1of2",
+        "method=none/s0-f2of2",
+    ]
+    for number, cell in enumerate(cells[:7]):
+        write_run(cell, 0.1 * number, data_digest=cell.config.fold)
+    summaries = [collect(tmp_path).summary()]
+    planned.save()
+    assert [(cell.path, cell.config.fold) for cell in load(tmp_path).cells()] == [
+        (cell.path, cell.config.fold) for cell in cells
+    ]
+    summaries.append(collect(tmp_path).summary())
+    for summary in summaries:
+        assert [row["label"] for row in summary["rows"]] == ["none", "lsg"]
+        assert summary["rows"][0]["accuracies"] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+        (missing,) = summary["missing"]
+        assert (missing["seed"], missing["fold"], missing["run"]) == (1, "2/2", str(cells[7].path))
+        assert any(note.startswith("Mean and spread are over 2 folds and all seeds") for note in summary["notes"])
+        assert "Missing: lsg, seed 1, fold 2/2: not started" in FORMATS["table"](summary)

@@ -165,3 +165,26 @@ def test_detectable_difference_against_an_integral(n):
         return stats.chi.pdf(s, df) * (stats.norm.sf(limit - true) + stats.norm.cdf(-limit - true))
 
     assert integrate.quad(found, 0, 12, limit=200)[0] == pytest.approx(0.8, abs=1e-4)
+
+
+def test_folds_are_compared_with_the_corrected_variance():
+    """Three folds and two seeds: the differences of folds, averaged over seeds, with the factor 1/3 + 1/2 in place of 1/3."""
+    rng = np.random.default_rng(0)
+    accuracies = rng.uniform(0.4, 0.8, (2, 3, 2))  # row, fold, seed
+    cells, records = [], []
+    for row, fold, seed in np.ndindex(2, 3, 2):
+        config = tiny.config(method=("none", "lsg")[row], seed=seed, fold=f"{fold + 1}/3")
+        cells.append(Cell(row, config, None))
+        records.append(record(accuracies[row, fold, seed]))
+    row = rows(cells, records, margin=0.9)[1]
+    differences = (accuracies[1] - accuracies[0]).mean(1)
+    mean, error = differences.mean(), differences.std(ddof=1) * math.sqrt(1 / 3 + 1 / 2)
+    assert (row["n"], row["shared"], row["mean"]) == (6, 3, pytest.approx(accuracies[1].mean()))
+    assert row["std"] == pytest.approx(accuracies[1].std(ddof=1))
+    assert row["difference"] == pytest.approx(mean)
+    assert row["interval"] == pytest.approx([mean - 4.302653 * error, mean + 4.302653 * error], rel=1e-5)
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(mean) / error, 2))
+    assert row["equivalent"] == (abs(mean) + stats.t.ppf(0.95, 2) * error < 0.9)
+    assert row["seeds"] == [0, 0, 0, 1, 1, 1]
+    assert row["folds"] == ["1/3", "2/3", "3/3"] * 2
+    assert "3 folds" in row["conclusion"]

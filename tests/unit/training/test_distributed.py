@@ -97,6 +97,7 @@ def work(rank, size, port, folder):
         torch.save(found, Path(folder) / f"{rank}.pt")
         if size == 2:  # as well, because a process takes seconds to start
             unsynchronised(group, Path(folder) / "unsynchronised")
+            out_of_time(group, Path(folder) / "out of time")
 
 
 def start(target, size, *arguments, wait=120):
@@ -172,6 +173,26 @@ def unsynchronised(group, folder):
     with mock.patch.object(trainer, "_end_epoch", end):
         trainer.train()
     torch.save(found, folder.with_suffix(f".{group.rank}.pt"))
+
+
+def out_of_time(group, folder):
+    """The time of rank 1 is up after two of six steps; where each process stops."""
+    config, stop = tiny.config(backend="reference", epochs=2), StopRequest()
+    run = RunDir(folder) if group.rank == 0 else RunFiles(folder)
+
+    def emit(record):
+        if group.rank == 1 and record["event"] == "step" and record["step"] == 2:
+            stop.deadline = 0.0
+
+    trainer = Trainer(config, tiny.bundle(), CPU, run, emit, stop, group=group)
+    with pytest.raises(Stopped, match="time is up; saved"):
+        trainer.train()
+    torch.save((trainer.state.epoch, trainer.state.step), folder.with_suffix(f".{group.rank}.pt"))
+
+
+def test_all_processes_stop_before_the_same_step_when_the_time_of_one_is_up(together):
+    """The third step, in which the others learn of it."""
+    assert [torch.load(together(2) / f"out of time.{rank}.pt") for rank in (0, 1)] == [(0, 3), (0, 3)]
 
 
 def test_without_synchronised_statistics(together):

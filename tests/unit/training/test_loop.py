@@ -3,15 +3,18 @@
 import dataclasses
 import itertools
 import json
+import random
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
 import lsgcli.runs.run
 from lsgcli.data.batches import Batch
-from lsgcli.errors import DivergedError, Stopped
+from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint
@@ -29,7 +32,30 @@ from tests import tiny
 CPU = Compute(torch.device("cpu"))
 
 
-def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record: None, alter=lambda model: None, compute=None):
+def by_signal(stop):
+    stop.signal_name = "SIGTERM"
+
+
+def by_time(stop):
+    stop.deadline = time.monotonic()
+
+
+def by_slurm(stop):
+    """The job ends in 50 s, which are less than the margin."""
+    stop.limit(None, {"SLURM_JOB_END_TIME": str(int(time.time()) + 50)})
+
+
+def run(
+    path,
+    config,
+    bundle,
+    stop_after=None,
+    resume=False,
+    emit=lambda record: None,
+    alter=lambda model: None,
+    compute=None,
+    ask=by_signal,
+):
     """Train in ``path``, with the model altered; a stop is asked for after so many steps."""
     stop, steps = StopRequest(), 0
 
@@ -37,7 +63,7 @@ def run(path, config, bundle, stop_after=None, resume=False, emit=lambda record:
         nonlocal steps
         steps += record["event"] == "step"
         if stop_after is not None and steps >= stop_after:
-            stop.signal_name = "SIGTERM"
+            ask(stop)
         emit(record)
 
     with RunDir(path, resume=resume) as directory:
@@ -107,6 +133,75 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
     assert metrics(tmp_path / "whole") == metrics(path)
     flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
     assert flows[0] == flows[1]
+
+
+STALLING = {"epochs": 12, "patience": 2, "lr": 1e-3}
+
+
+def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path):
+    """Stopped twice by its time and by the end of its job, in the middle of an epoch and before the last evaluation."""
+    config, bundle, path = tiny.config(**STALLING), tiny.bundle(), tmp_path / "parts"
+    end = run(tmp_path / "whole", config, bundle)
+    accuracies = [line["val_accuracy"] for line in metrics(tmp_path / "whole")]
+    better = max(epoch for epoch, own in enumerate(accuracies) if own > max([-1.0, *accuracies[:epoch]]))
+    assert (end["epochs_planned"], end["epochs_done"]) == (12, len(accuracies))
+    assert len(accuracies) == better + 1 + 2 < 12
+    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(_without_patience(tmp_path, bundle))[1]["lr"]
+    for steps, ask in ((4, by_time), (6 * len(accuracies) - 4, by_slurm)):
+        with pytest.raises(Stopped, match="time is up; saved"):
+            run(path, config, bundle, stop_after=steps, resume=path.exists(), ask=ask)
+    assert run(path, config, bundle, resume=True)["epochs_done"] == len(accuracies)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
+    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(path)
+
+
+def _without_patience(tmp_path, bundle):
+    """A run of two epochs and a stop, with the schedule of twelve."""
+    with pytest.raises(Stopped):
+        run(tmp_path / "impatient", tiny.config(**{**STALLING, "patience": None}), bundle, stop_after=13)
+    return tmp_path / "impatient"
+
+
+@pytest.mark.slow
+def test_twenty_stops_of_a_patient_run(tmp_path):
+    config, bundle, path = tiny.config(**{**STALLING, "patience": 4, "epochs": 40}), tiny.bundle(), tmp_path / "parts"
+    whole, chance = run(tmp_path / "whole", config, bundle), random.Random(0)
+    stops = 0
+    while stops < 20:
+        try:
+            run(path, config, bundle, chance.randint(1, 2), path.exists(), ask=chance.choice([by_signal, by_time, by_slurm]))
+            break
+        except Stopped:
+            stops += 1
+    end = run(path, config, bundle, resume=True)
+    assert stops == 20
+    assert end["epochs_done"] == whole["epochs_done"] < 40
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
+    assert metrics(tmp_path / "whole") == metrics(path)
+
+
+def test_weights_of_classes_come_from_the_training_part(tmp_path):
+    """The loss of the first step, of a network that does not change."""
+    bundle, losses = tiny.bundle(), {}
+    part = bundle.train.part(np.flatnonzero((bundle.train.y > 0) | (np.arange(48) % 4 == 0)))
+    bundle = dataclasses.replace(bundle, train=part)
+    config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="none")
+    models = []
+    for weights in ("none", "balanced"):
+        run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append)
+        losses[weights] = metrics(tmp_path / weights)[0]["train_loss"]
+    y, counts = torch.from_numpy(part.y), np.bincount(part.y)
+    assert counts.tolist() == [4, 16, 16]
+    logits = models[1].train()(torch.from_numpy(np.asarray(part.x)).float().transpose(0, 1)).mean(0)
+    each = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    assert losses["none"] == pytest.approx(each.mean().item(), rel=1e-4)
+    assert losses["balanced"] == pytest.approx((each * (36 / (3 * torch.from_numpy(counts)[y]))).mean().item(), rel=1e-4)
+
+
+def test_patience_needs_a_validation_split(tmp_path):
+    with pytest.raises(ConfigError, match="patience: found 1 without validation samples"):
+        run(tmp_path / "run", tiny.config(patience=1), tiny.bundle(val=False))
 
 
 def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):

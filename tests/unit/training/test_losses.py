@@ -7,7 +7,7 @@ import torch
 from lsgcli import models, registry
 from lsgcli.data.batches import Batch
 from lsgcli.system.device import Compute
-from lsgcli.training.losses import observed_rates, rate_penalty
+from lsgcli.training.losses import balanced, observed_rates, of_run, rate_penalty
 from lsgcli.training.step import gradients
 from tests import tiny
 
@@ -44,6 +44,25 @@ def test_tet_with_one_hot_targets():
         config = tiny.config(loss="tet", tet_lambda=0.05, tet_target="one-hot")
         found = registry.get("loss", "tet")(torch.tensor(y), torch.tensor(given), config)
         np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
+
+
+def test_balanced_weights_against_torch():
+    """Ten labels of three classes, 5, 3 and 2; in parts of a batch, the losses add up."""
+    train = np.array([0, 2, 1, 0, 0, 1, 2, 0, 1, 0])
+    weights = torch.tensor([10 / 15, 10 / 9, 10 / 6], dtype=torch.float64)
+    torch.testing.assert_close(balanced(train, 3).double(), weights)
+    assert balanced(np.array([0, 0, 2]), 3).tolist() == [0.5, 0.0, 1.0]
+    y, labels = (torch.tensor(one) for one in values())
+    config = tiny.config(class_weights="balanced", tet_lambda=0.0)
+    each = torch.stack([torch.nn.functional.cross_entropy(y[t], labels, reduction="none") for t in range(4)])
+    of_mean = torch.nn.functional.cross_entropy(y.mean(0), labels, reduction="none")
+    for name, own in (("ce", of_mean), ("tet", each.mean(0))):
+        loss = of_run(config.replace(loss=name), train, 3)
+        torch.testing.assert_close(loss(y, labels), (weights[labels] * own).mean())
+        parts = 2 * loss(y[:, :2], labels[:2]) + 3 * loss(y[:, 2:], labels[2:])
+        torch.testing.assert_close(parts / 5, loss(y, labels))
+        certain = torch.nn.functional.one_hot(labels, 3).double()
+        torch.testing.assert_close(loss(y, certain), loss(y, labels))
 
 
 def smoothed(labels, epsilon):
