@@ -20,8 +20,7 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
     history = {
         "epochs": list(range(epochs)),
         "layers": {
-            record["name"]: {key: [float(v) for v in rng.uniform(0.2, 0.6, epochs)] for key in HISTORY}
-            for record in records
+            record["name"]: {key: [float(v) for v in rng.uniform(0.2, 0.6, epochs)] for key in HISTORY} for record in records
         },
     }
     made = {

@@ -43,7 +43,8 @@ class Output(NamedTuple):
         ),
     ] = None
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf]).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf])."),
     ] = None
     force: common.Force = False
 
@@ -56,9 +57,7 @@ class Output(NamedTuple):
         if self.csv == STDOUT and self.as_json:
             raise ConfigError("found both --json and --csv -, expected one of them", hint="Give a file to --csv.")
         if self.csv and self.csv != STDOUT:
-            check_output(
-                self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force
-            )
+            check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
         if self.plot:
             check_output(self.plot, "--plot", suffixes=SUFFIXES, inputs=(checkpoint,), force=self.force)
             if self.plot.suffix.lower() == ".pdf":

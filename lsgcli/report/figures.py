@@ -21,7 +21,7 @@ ASIDE = 0.14  # horizontal offset between checkpoints, as a fraction of a layer,
 MARGIN, GAP = 14, 16  # of a sheet, pixels
 TITLE, SMALL = 16, 11
 ACROSS = 880  # default width of a sheet
-NAMED = 16  # layers up to which a legend names them
+NAMED = 20  # layers up to which a legend names them
 LEAST = 400  # width of a chart over training on a page, pixels
 
 

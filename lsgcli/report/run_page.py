@@ -4,7 +4,7 @@ import base64
 import datetime
 import io
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from lsgcli.config.resolve import differing
 from lsgcli.config.run import FIELDS, RunConfig, option_name, option_words, without_effect
 from lsgcli.data.bundle import DataBundle
 from lsgcli.report import confusion
-from lsgcli.report.figures import Flow, View, pictures
+from lsgcli.report.figures import View, pictures
 from lsgcli.report.page import by_epoch, document, gradient_flow
 from lsgcli.report.sheet import image_tile, spread, summary_tile
 from lsgcli.runs.compare import final_flow
@@ -68,11 +68,12 @@ def run_page(path: Path, status: Status) -> str:
         status=status,
         results=_results(status, epochs, config),
         facts=_facts(config, facts, epochs),
-        charts=_charts(epochs, config),
+        charts=_charts(epochs, config) if epochs else [],
         layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
         matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
         pairs=confusion.pairs(tested.confusion.tolist(), classes) if tested else [],
         scores=_scores(tested, classes) if tested else [],
+        named=len(classes) <= confusion.NAMED,
         few=len(classes) <= OPEN,
         samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
@@ -88,7 +89,9 @@ def _results(status: Status, epochs: Epochs, config: RunConfig) -> list[tuple[st
     split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     if (accuracy := end.get("accuracy")) is not None:
         kind = "best epoch" if end["best_chosen_on"] == "val" else "last epoch"
-        found.append(("test accuracy", f"{100 * accuracy:.2f} %", f"of the {kind}, {status.tested and status.tested.samples} samples"))
+        found.append(
+            ("test accuracy", f"{100 * accuracy:.2f} %", f"of the {kind}, {status.tested and status.tested.samples} samples")
+        )
         if "top5_accuracy" in end:
             found.append(("top-5 accuracy", f"{100 * end['top5_accuracy']:.2f} %", "on the test part"))
     if epochs:
@@ -171,21 +174,20 @@ def _score(value: float | None) -> str:
 
 def _samples(tested: Evaluation, bundle: DataBundle) -> dict[str, list[Sample]]:
     """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
-    assert bundle.test is not None
-    predictions, probabilities = tested.answers[:, 0].long().numpy(), tested.answers[:, 1].numpy()
-    right = np.flatnonzero(predictions == bundle.test.y)
-    wrong = np.flatnonzero(predictions != bundle.test.y)
+    split, classes = bundle.parts["test"], bundle.classes
+    predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
+    rows: dict[bool, list[int]] = {True: [], False: []}
+    for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
+        rows[label == prediction].append(row)
 
-    def of(rows: np.ndarray) -> Iterator[Sample]:
-        for row, part in ((int(row), bundle.test.part(row[None])) for row in rows):
-            picture = image_tile(part.x[0]) if bundle.static else summary_tile(part.x[0])
-            names = (bundle.classes[label] for label in (part.y[0], predictions[row]))
-            yield Sample(_address(picture), part.keys[0], *names, float(probabilities[row]))
+    def of(row: int) -> Sample:
+        one = split.part(np.array([row]))
+        picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
+        return Sample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
 
-    return {
-        "Wrong, with the highest probability": list(of(wrong[np.argsort(-probabilities[wrong], kind="stable")][:SHOWN])),
-        "Right": list(of(right[spread(bundle.test.y[right].tolist(), SHOWN)])),
-    }
+    wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
+    right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]
+    return {"Wrong, with the highest probability": [of(row) for row in wrong], "Right": [of(row) for row in right]}
 
 
 def _address(picture: np.ndarray) -> str:

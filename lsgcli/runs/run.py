@@ -309,7 +309,9 @@ def train(
             raise
         flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
         if flow is None:
-            log.warning("no gradient flow in the report: it needs more memory than training; use lsg inspect-gradients --batch-size")
+            log.warning(
+                "no gradient flow in the report: it needs more memory than training; use lsg inspect-gradients --batch-size"
+            )
         else:
             flow["findings"] = advise(flow, config, path, len(bundle.classes), name=HERE)
             for found in [one for one in flow["findings"] if one["severity"] == "error"][:1]:

@@ -20,6 +20,7 @@ from lsgcli.system.device import Compute, full_precision
 
 MANY = 20  # classes, from which on the top-5 accuracy is stated
 
+
 @dataclass(frozen=True)
 class Evaluation:
     """The result of :func:`evaluate`.

@@ -86,7 +86,11 @@ def test_answers_by_hand():
     def gather(x):
         """Every process has the same count and sum, as if each had the same samples."""
         size = max(map(len, shares))
-        return torch.stack([F.pad(share, (0, 0, 0, size - len(share))) for share in shares]) if x.dim() == 2 and x.shape[1] == 3 else x[None]
+        return (
+            torch.stack([F.pad(share, (0, 0, 0, size - len(share))) for share in shares])
+            if x.dim() == 2 and x.shape[1] == 3
+            else x[None]
+        )
 
     whole = replace(result, answers=shares[0]).gathered(gather)
     assert torch.equal(whole.answers, result.answers)
