@@ -66,17 +66,17 @@ def _environment() -> Environment:
     return environment
 
 
-def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> View:
-    """A chart of one line per name over the epochs; None (or, on a log scale, 0) is a gap.
+def by_epoch(title: str, values: Values, label: str, caption: str = "", *, spreads: Mapping[str, Sequence[float]] = {}) -> View:
+    """A chart of one line per name over the epochs; None is a gap.
 
     Args:
         label: name of the y axis.
-        log: logarithmic y axis.
+        spreads: standard deviations of some lines, drawn as bands.
     """
     n = len(values)
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
-    lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
-    drawing = line_drawing(lines, "epoch", label, 1, Scale.over((v for line in lines for v in line.values), log))
+    lines = [Line(name, own, look, spreads.get(name, ())) for (name, own), look in zip(values.items(), looks, strict=True)]
+    drawing = line_drawing(lines, "epoch", label, 1, Scale.over(v for line in lines for v in line.reach()))
     return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines] if n > 1 else ())
 
 
