@@ -126,7 +126,7 @@ def _facts(config: RunConfig, facts: Facts, epochs: Epochs) -> dict[str, str]:
         "machine": f"{device.get('name')}{threads}, {about.get('precision', {}).get('used')}",
         "version": f"lsg {about.get('lsg')}{revision}; torch {versions.get('torch')}, Python {about.get('python')}",
         "started": f"{started:%d %B %Y, %H:%M} UTC" if started else "-",
-        "command": shlex.join(["lsg", "train", *words]),
+        "command": shlex.join(["lsg", "train", *words, *["--no-test"] * ("test" not in about.get("samples", {"test"}))]),
     }
 
 
