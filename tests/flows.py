@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.analysis.measures import LAYER, RECORD, Field
+from lsgcli.store.flows import HISTORY
 
 THRESHOLDS = {"silent": 0.001, "saturated": 0.9, "blocked": 0.999, "vanishing": 1e-3, "exploding": 1e3}
 EDGES = [round(-4 + k / 10, 9) for k in range(101)]
@@ -19,8 +20,7 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
     history = {
         "epochs": list(range(epochs)),
         "layers": {
-            record["name"]: {key: [float(v) for v in rng.uniform(0.2, 0.6, epochs)] for key in ("beta", "alpha", "coverage")}
-            for record in records
+            record["name"]: {key: [float(v) for v in rng.uniform(0.2, 0.6, epochs)] for key in HISTORY} for record in records
         },
     }
     made = {

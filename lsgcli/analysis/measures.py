@@ -307,7 +307,8 @@ RECORD: dict[str, Field] = {
     "method": Field("text", "name of the method"),
     "history": Field(
         "object",
-        "history of the checkpoint's run: `epochs`, and lists of `beta`, `alpha` and `coverage` for each of its `layers`",
+        "history of the checkpoint's run: `epochs`, and lists of `beta`, `alpha`, `coverage`, `firing_rate` and `grad_norm` for each of its "
+        "`layers`",
         empty=True,
     ),
 }

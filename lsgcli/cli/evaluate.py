@@ -7,8 +7,12 @@ from typing import Annotated, NamedTuple
 import typer
 
 from lsgcli.cli import common
-from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.report.output import check_output, print_json
+from lsgcli.errors import CheckpointError, ConfigError, require
+from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.report.predictions import HEAD
+from lsgcli.system import files
+
+STDOUT = Path("-")
 
 
 class Refresh(NamedTuple):
@@ -25,7 +29,39 @@ class Refresh(NamedTuple):
     out: Annotated[
         Path | None, typer.Option(help="With --refresh-norm: the new checkpoint (.safetensors); CKPT is not changed.")
     ] = None
+
+
+class Output(NamedTuple):
+    """What is printed and written."""
+
+    as_json: common.Json = False
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|-",
+            help="Also write a line per sample: path, label, prediction, probability; - prints these lines instead of the tables.",
+        ),
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf])."),
+    ] = None
     force: common.Force = False
+
+    def check(self, refresh: Refresh, checkpoint: Path) -> None:
+        """Check the options and the files that they name, before the evaluation."""
+        from lsgcli.report.drawing import SUFFIXES
+
+        if not (self.csv or self.plot or refresh.out):
+            common.require("--csv, --plot or --refresh-norm", {"--force": self.force})
+        if self.csv == STDOUT and self.as_json:
+            raise ConfigError("found both --json and --csv -, expected one of them", hint="Give a file to --csv.")
+        if self.csv and self.csv != STDOUT:
+            check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
+        if self.plot:
+            check_output(self.plot, "--plot", suffixes=SUFFIXES, inputs=(checkpoint,), force=self.force)
+            if self.plot.suffix.lower() == ".pdf":
+                require(("svglib",), f"--plot {self.plot}", "pdf")
 
 
 def evaluate(
@@ -35,10 +71,11 @@ def evaluate(
     compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
     refresh: Refresh,
-    as_json: common.Json = False,
+    output: Output,
     verbosity: common.Verbosity,
 ) -> None:
-    """Evaluate a checkpoint: accuracy, accuracy per class, confusion matrix, loss, firing rate per layer, throughput.
+    """Evaluate a checkpoint: accuracy (from 20 classes on also top-5), loss, precision, recall and F1 per class and their averages,
+    confusion matrix, firing rate per layer, throughput.
 
     Data set and preparation are taken from the checkpoint; only the test part of the data is required. Outputs of `lsg export`
     other than `.safetensors` and `.pt2` are evaluated with the runtime of their format, on the CPU in float32.
@@ -55,12 +92,13 @@ def evaluate(
     changes = {**data.changes(), **compute._asdict()}
     path = hub.local(checkpoint)
     if refresh.refresh_norm is None:
-        common.require("--refresh-norm", {"--out": refresh.out, "--force": refresh.force})
+        common.require("--refresh-norm", {"--out": refresh.out})
     elif refresh.out is None:
         raise ConfigError("--refresh-norm: found without --out, expected both", hint="Add --out NEW.safetensors.")
     else:
         common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
-        check_output(refresh.out, "--out", suffixes=(".safetensors",), inputs=(path,), magic=rb".{8}\s*\{", force=refresh.force)
+        check_output(refresh.out, "--out", suffixes=(".safetensors",), inputs=(path,), magic=rb".{8}\s*\{", force=output.force)
+    output.check(refresh, path)
     runner = open_exported(path)
     if refresh.out and (runner or is_foreign(path)):
         raise CheckpointError(
@@ -99,7 +137,8 @@ def evaluate(
                 path, runner.config, changes, ("test",), environment=common.around(), progress=progress
             )
         run = functools.partial(of_export, runner)
-    from lsgcli.report import records
+    from lsgcli.report import confusion, records
+    from lsgcli.report.predictions import samples_csv
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
@@ -116,7 +155,13 @@ def evaluate(
         save(refresh.out, content)
         common.log.info("%s", refresh.out)
     record = result.record(bundle.classes)
-    if as_json:
+    if output.plot:
+        confusion.write(record["confusion"], bundle.classes, output.plot)
+    if output.csv:
+        lines = samples_csv(bundle.parts["test"], result.answers, bundle.classes)
+        print_result(lines.rstrip("\n")) if output.csv == STDOUT else files.write_text(output.csv, lines)
+    if output.as_json:
         print_json(record)
+    if output.as_json or output.csv == STDOUT:
         return
     terminal.show([*records.evaluation_tables(record), *(records.synops_parts(record["synops"]) if synops else ())])

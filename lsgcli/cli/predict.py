@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
@@ -63,7 +65,10 @@ def predict(
     checkpoint: common.CheckpointPath,
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="PATH...", help="Recordings, images, or folders; - reads a list of paths from stdin."),
+        typer.Argument(
+            metavar="[CKPT...] PATH...",
+            help="Recordings, images, or folders; - reads a list of paths from stdin. Before them, further checkpoints (*.safetensors).",
+        ),
     ],
     columns: Columns,
     stream: Stream,
@@ -76,12 +81,16 @@ def predict(
 
     Files are prepared as in training. Lines are printed in the order given, as soon as each batch is ready. A file that cannot be
     read gives an error line on stderr; the other files are classified, and the exit status is 3. CKPT is a checkpoint or an output
-    of `lsg export`.
+    of `lsg export`. The probabilities of several, with the same classes and preparation, are averaged.
 
     With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
     common.messages(verbosity, common.AROUND)
+    further = list(itertools.takewhile(lambda path: path.lower().endswith(".safetensors"), paths))
+    paths = paths[len(further) :]
+    if further:
+        common.exclude("several checkpoints", {"--stream": stream.stream, "--logits": columns.logits})
     if not as_json:
         common.require("--json", {"--logits": columns.logits})
     if stream.stream:
@@ -97,17 +106,17 @@ def predict(
     else:
         common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)
-    from lsgcli.inference.predict import Network
+    from lsgcli.inference.predict import open_all
     from lsgcli.report.predictions import Lines
 
-    network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
-    if network.exported:
+    networks = open_all([checkpoint, *further], data.changes(), **common.around(compute._asdict()))
+    if any(network.exported for network in networks):
         compute.check_on_cpu()
     lines = Lines(as_json, **columns._asdict())
     if stream.stream:
-        _stream(network, paths[0], lines, stream)
+        _stream(networks[0], paths[0], lines, stream)
     else:
-        _files(network, paths, lines)
+        _files(networks, paths, lines)
 
 
 def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> None:
@@ -142,7 +151,7 @@ def _ends(stop: "StopRequest") -> bool:
     return bool(stop) or is_abandoned()
 
 
-def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
+def _files(networks: Sequence["Network"], paths: list[str], lines: "Lines") -> None:
     """Print a line for each file, on stderr for those that cannot be read.
 
     Raises:
@@ -157,7 +166,7 @@ def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
         _write(f"error: {clean(error.message, column=True)}", sys.stderr)
 
     count, begin = 0, time.perf_counter()
-    with contextlib.closing(predict(network, paths, on_error=on_error)) as predictions:
+    with contextlib.closing(predict(networks, paths, on_error=on_error)) as predictions:
         for count, prediction in enumerate(predictions, 1):  # noqa: B007 (logged below)
             _write(lines.prediction(prediction), sys.stdout)
     seconds = time.perf_counter() - begin

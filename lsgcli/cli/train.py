@@ -12,6 +12,7 @@ from lsgcli.config.fields import listed
 from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
+from lsgcli.report import browser
 from lsgcli.report.output import print_json, print_result
 from lsgcli.store import rundir
 from lsgcli.system.ranks import here
@@ -65,6 +66,9 @@ def train(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
     ] = False,
+    show_report: Annotated[
+        bool, typer.Option("--open", help="Open the report in a browser at the start; it reloads while the run is in progress.")
+    ] = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS, auto=True)],
 ) -> None:
@@ -76,6 +80,9 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
+    if show_report:
+        common.exclude("--open", {"--dry-run": dry_run})
+        browser.check_display()
     rank, processes = here().rank, here().size
     quiet = verbosity.quiet or rank > 0
     common.messages(verbosity._replace(quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
@@ -120,6 +127,8 @@ def train(
 
     def emit(record: dict[str, Any]) -> None:
         display(record)
+        if show_report and rank == 0 and record["event"] == "start":
+            browser.show(Path(record["run"]) / rundir.REPORT)
         if as_json and rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
 

@@ -1,7 +1,7 @@
 """Line charts: scales, axes, lines with bands and markers, and legends."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -83,6 +83,13 @@ class Line:
     def has_band(self) -> bool:
         """Whether a band is drawn."""
         return len(self.std) > 1 and any(self.std)
+
+    def reach(self) -> Iterator[float | None]:
+        """The values, and the edges of the band."""
+        yield from self.values
+        for value, std in zip(self.values, self.std, strict=False):
+            if value is not None:
+                yield from (value - std, value + std)
 
 
 @dataclass(frozen=True)

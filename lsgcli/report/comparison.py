@@ -1,25 +1,30 @@
 """Comparison of runs, as a text table and as an HTML page."""
 
+import itertools
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import counted
 from lsgcli.report.tables import NOTHING, aligned, letters, problems
 from lsgcli.runs import compare as comparison
 
+if TYPE_CHECKING:
+    from lsgcli.report.figures import View
+
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
-Rows = list[tuple[str, list[str]]]  # label, and one cell per run
+Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
 
 
 def lines(record: Record, width: int) -> list[str]:
-    """The table, preceded by the run of each column and followed by verdicts other than ok.
+    """The table, preceded by the runs of each column and followed by verdicts other than ok.
 
     Args:
         width: width of the output, beyond which columns are wrapped into further blocks.
     """
     runs, parts = _runs(record), sections(record)
-    cells = [["", *(letter for letter, _ in runs)]]
+    cells = [["", *letters(len(record["groups"]))]]
     cells += [[f"  {label}", *own] for rows in parts.values() for label, own in rows]
     table: list[str] = []
     for chosen in _blocks(cells, width):
@@ -28,13 +33,17 @@ def lines(record: Record, width: int) -> list[str]:
         for title, rows in parts.items():
             table += [title, *body[: len(rows)]]
             body = body[len(rows) :]
-    ill = [f"{letter}: {problem}" for letter, run in runs for _, problem in problems(run["layers"])]
-    return [*(f"{letter} = {run['path']}: {_state(run)}" for letter, run in runs), *table, *([""] if ill else []), *ill]
+    ill = [f"{name}: {problem}" for name, run in runs for _, problem in problems(run["layers"])]
+    return [*(f"{name} = {run['path']}: {_state(run)}" for name, run in runs), *table, *([""] if ill else []), *ill]
 
 
 def _runs(record: Record) -> list[tuple[str, Record]]:
-    """The runs, each with the letter of its column."""
-    return list(zip(letters(len(record["runs"])), record["runs"], strict=True))
+    """The runs, each with the letter of its column, numbered if the column has several."""
+    return [
+        (letter if len(group["runs"]) == 1 else f"{letter}{number}", record["runs"][index])
+        for letter, group in zip(letters(len(record["groups"])), record["groups"], strict=True)
+        for number, index in enumerate(group["runs"], 1)
+    ]
 
 
 def _blocks(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
@@ -59,47 +68,68 @@ def _state(run: Record) -> str:
 
 
 def sections(record: Record) -> dict[str, Rows]:
-    """The rows of the table, by section title; empty sections are left out."""
-    by_name = [{layer["name"]: layer for layer in run["layers"]} for run in record["runs"]]
+    """The rows of the table, with a cell for each group of runs, by section title; empty sections are left out."""
+    members = [group["runs"] for group in record["groups"]]
+    groups = [[record["runs"][k] for k in own] for own in members]
+    by_name = [[{layer["name"]: layer for layer in run["layers"]} for run in runs] for runs in groups]
+    names = dict.fromkeys(name for group in by_name for layers in group for name in layers)
     found: dict[str, Rows] = {
         "settings that differ": [
-            (name, [NOTHING if value is None else str(value) for value in values])
+            (name, [_cell([NOTHING if values[k] is None else str(values[k]) for k in own]) for own in members])
             for name, values in record["settings"].items()
         ],
         "result": [
             (title, cells)
-            for title, cells in ((title, [cell(run) for run in record["runs"]]) for title, cell in RESULT)
+            for title, cells in (
+                (title, [_cell(list(map(value, runs)), form) for runs in groups]) for title, value, form in RESULT
+            )
             if any(cell != NOTHING for cell in cells)
         ],
         "gradient flow: coverage, |dL/dW|": [
-            (name, [_flow(own.get(name)) for own in by_name]) for name in dict.fromkeys(name for own in by_name for name in own)
+            (name, [_flow([layers[name] for layers in group if name in layers]) for group in by_name]) for name in names
         ],
     }
     return {title: rows for title, rows in found.items() if rows}
 
 
-def _number(value: float | None, form: str = ".4f") -> str:
-    return NOTHING if value is None else format(value, form)
+def _cell(values: Sequence[float | str | None], form: str = "") -> str:
+    """Mean and standard deviation of numbers, or the different texts, of the runs of a group; None is no value."""
+    known = [value for value in values if value is not None]
+    numbers = [value for value in known if not isinstance(value, str)]
+    if not numbers:
+        return ", ".join(dict.fromkeys(map(str, known))) or NOTHING
+    spread = f" +- {statistics.stdev(numbers):{form}} (n {len(numbers)})" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):{form}}{spread}"
 
 
-RESULT: tuple[tuple[str, Callable[[Record], str]], ...] = (
-    ("test accuracy", lambda run: _number(run["accuracy"])),
-    ("  of last epoch", lambda run: _number(run["test_accuracy_last"])),
-    ("  of best epoch", lambda run: _number(run["test_accuracy_best"])),
-    ("best epoch", lambda run: NOTHING if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"),
-    ("val accuracy", lambda run: _number(run.get("val_accuracy"))),
-    ("  of best epoch", lambda run: _number(run["best_val_accuracy"])),
-    ("train loss", lambda run: _number(run["train_loss"])),
-    ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}")),
-    ("training, seconds", lambda run: _number(run["seconds"], ".1f")),
+# Title, value of a run, and format of numbers.
+RESULT: tuple[tuple[str, Callable[[Record], float | str | None], str], ...] = (
+    ("test accuracy", lambda run: run["accuracy"], ".4f"),
+    ("  of last epoch", lambda run: run["test_accuracy_last"], ".4f"),
+    ("  of best epoch", lambda run: run["test_accuracy_best"], ".4f"),
+    (
+        "best epoch",
+        lambda run: None if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}",
+        "",
+    ),
+    ("val accuracy", lambda run: run.get("val_accuracy"), ".4f"),
+    ("  of best epoch", lambda run: run["best_val_accuracy"], ".4f"),
+    ("train loss", lambda run: run["train_loss"], ".4f"),
+    ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}"), ""),
+    ("training, seconds", lambda run: run["seconds"], ".1f"),
 )
 
 
-def _flow(layer: Record | None) -> str:
-    if layer is None:
+def _flow(layers: Sequence[Record]) -> str:
+    """Means of coverage and gradient norm of a layer in the runs of a group."""
+    if not layers:
         return NOTHING
-    mark = "" if layer.get("verdict", "ok") == "ok" else " !"
-    return f"{_number(layer.get('coverage'), '.3f')} {_number(layer.get('grad_norm'), '.2e')}{mark}"
+    mark = "" if all(layer.get("verdict", "ok") == "ok" for layer in layers) else " !"
+    means = []
+    for key, form in (("coverage", ".3f"), ("grad_norm", ".2e")):
+        known = [layer[key] for layer in layers if layer.get(key) is not None]
+        means.append(format(statistics.fmean(known), form) if known else NOTHING)
+    return f"{' '.join(means)}{mark}"
 
 
 def page(record: Record) -> str:
@@ -114,23 +144,32 @@ def page(record: Record) -> str:
         for letter, run in runs
         if (flow := comparison.final_flow(Path(run["path"]), run["state"])) is not None
     }
-    epochs = {letter: read_metrics(Path(run["path"])) for letter, run in runs}
-    charts = [
-        page.by_epoch(
-            measure.capitalize(),
-            {run: [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in own] for run, own in epochs.items()},
-            measure,
-            "On the validation split, or the test set if there is none.",
-        )
-        for measure in ("accuracy", "loss")
-    ]
+    epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
+    charts = [_chart(measure, record, epochs) for measure in ("accuracy", "loss")]
     found = list(flows.values())
     return page.document(
         "comparison.html",
         {"comparison": dict(record), "flows": found},
         title=f"Comparison of {counted(len(runs), 'run')}",
-        runs=[(letter, run, _state(run)) for letter, run in runs],
+        runs=[(name, run, _state(run)) for name, run in runs],
+        columns=letters(len(record["groups"])),
         sections=sections(record),
         charts=charts,
         **page.gradient_flow(found, list(flows)),
     )
+
+
+def _chart(measure: str, record: Record, epochs: Sequence[Sequence[Record]]) -> "View":
+    """Accuracy or loss over the epochs: a line per group, the mean over its runs, with their standard deviation as a band."""
+    from lsgcli.report import page
+
+    means, spreads = {}, {}
+    for letter, group in zip(letters(len(record["groups"])), record["groups"], strict=True):
+        every = [[line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in epochs[k]] for k in group["runs"]]
+        columns = [[value for value in column if value is not None] for column in itertools.zip_longest(*every)]
+        means[letter] = [statistics.fmean(column) if column else None for column in columns]
+        spreads[letter] = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
+    where = "On the validation split, or the test set if there is none"
+    several = any(len(group["runs"]) > 1 for group in record["groups"])
+    caption = f"{where}; mean and standard deviation of the seeds." if several else f"{where}."
+    return page.by_epoch(measure.capitalize(), means, measure, caption, spreads=spreads)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.progress import TaskID
@@ -9,6 +10,7 @@ from rich.progress import TaskID
 from lsgcli.report.flow_terminal import lines
 from lsgcli.report.records import taken_text
 from lsgcli.report.terminal import Preparation, progress_bar
+from lsgcli.store.rundir import REPORT
 from lsgcli.system.text import clean
 
 
@@ -63,6 +65,7 @@ class TrainingDisplay:
     def _on_start(self, record: dict[str, Any]) -> None:
         self.epochs = record["epochs"]
         self.say(f"run {record['run']}")
+        self.say(f"report {Path(record['run']) / REPORT}")
         self.say(f"computing {record['computing']}")
         if record["epoch"] == record["epochs"]:
             self.say(f"all {record['epochs']} epochs are done; to train longer, increase --epochs")

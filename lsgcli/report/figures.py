@@ -13,6 +13,7 @@ from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, whole_ticks
 from lsgcli.report.colours import Style, ordered, styles
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, dot, group, line, shortened, text
+from lsgcli.store.flows import HISTORY
 
 Flow = dict[str, Any]  # a gradient-flow record
 WIDTH, HEIGHT = 420, 270  # of a chart by layer, pixels
@@ -20,6 +21,8 @@ ASIDE = 0.14  # horizontal offset between checkpoints, as a fraction of a layer,
 MARGIN, GAP = 14, 16  # of a sheet, pixels
 TITLE, SMALL = 16, 11
 ACROSS = 880  # default width of a sheet
+NAMED = 20  # layers up to which a legend names them
+LEAST = 400  # width of a chart over training on a page, pixels
 
 
 @dataclass(frozen=True)
@@ -155,32 +158,36 @@ def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 
 @register("picture", "training")
 @picture(
-    "Decay and width over training",
-    shows="Decay beta and surrogate width alpha of each layer after each epoch of the checkpoint's run; lines are numbered by layer, "
-    "from blue at the input to orange at the output.",
-    hides="Whether a change improved the result: this is a single run with one seed. If the method derives alpha from beta, the second "
-    "row shows the same changes on another scale.",
+    "Layers over training",
+    shows="Decay, surrogate width, coverage, firing rate and gradient norm (on a logarithmic scale) of each layer in the last step of each "
+    "epoch of the checkpoint's run; lines are numbered by layer, from blue at the input to orange at the output.",
+    hides="Whether a change improved the result: this is a single run with one seed. If the method derives alpha from beta, both show the "
+    "same changes on different scales.",
 )
 def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-    """Figures 6 and 7 of Lian et al. (IJCAI 2023): beta in the first row and alpha in the second, a column per checkpoint."""
-    histories = [flow.get("history") for flow in flows]
-    if not any(histories):
-        return []
-    panels = []
-    for key, title in (("beta", "decay beta"), ("alpha", "width alpha")):
-        y = Scale.over(v for history in histories if history for layer in history["layers"].values() for v in layer[key])
+    """Figures 6 and 7 of Lian et al. (IJCAI 2023), beta and alpha, and further measures: a row for each, and a column per checkpoint."""
+    histories = [flow.get("history") or {"epochs": [], "layers": {}} for flow in flows]
+    panels, legend = [], list[tuple[str, Style]]()
+    for key in HISTORY:
+        log = key == "grad_norm"
+        values = [v for history in histories for layer in history["layers"].values() for v in layer.get(key, ())]
+        if not any(drawable(v, log) for v in values):
+            continue
+        y = Scale.over(values, log)
         for history, label in zip(histories, labels, strict=True):
-            if not history:
+            if not history["epochs"]:
                 panels.append(Panel(None, label, "No gradient-flow.jsonl in the directory of this checkpoint."))
                 continue
             layers = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
             lines = [
-                Line(f"layer {number} {name}", layer[key], look, layer=number)
+                Line(f"{number} {name}", layer.get(key, ()), look, tip=f"layer {number} {name}", layer=number)
                 for number, ((name, layer), look) in enumerate(layers, 1)
             ]
-            first = (history["epochs"] or [0])[0] + 1
-            panels.append(Panel(line_drawing(lines, "epoch", title, first, y), label if len(flows) > 1 else ""))
-    return [View("training", panels, len(flows) if len(flows) > 1 else 2)]
+            drawing = line_drawing(lines, "epoch", MEASURES[key].title, history["epochs"][0] + 1, y)
+            panels.append(Panel(drawing, label if len(flows) > 1 else ""))
+            if len(flows) == 1 and len(lines) <= NAMED:
+                legend = [(line.name, line.style) for line in lines]
+    return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=LEAST)] if panels else []
 
 
 def by_layer(

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages, from the templates in ``static``: the report of a run, and the gradient flow of checkpoints.
+"""Self-contained HTML pages, from the templates in ``static``, and the page of gradient flow of checkpoints.
 
 A page embeds its style, script and data, and its policy forbids loading anything else. It is complete without the script.
 """
@@ -21,8 +21,6 @@ from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
 from lsgcli.report.tables import letters, problems
-from lsgcli.store.flows import read_lines
-from lsgcli.store.rundir import RunDir, read_config, read_metrics
 from lsgcli.system import files
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
@@ -68,60 +66,18 @@ def _environment() -> Environment:
     return environment
 
 
-def by_epoch(title: str, values: Values, label: str, caption: str = "", *, log: bool = False) -> View:
-    """A chart of one line per name over the epochs; None (or, on a log scale, 0) is a gap.
+def by_epoch(title: str, values: Values, label: str, caption: str = "", *, spreads: Mapping[str, Sequence[float]] = {}) -> View:
+    """A chart of one line per name over the epochs; None is a gap.
 
     Args:
         label: name of the y axis.
-        log: logarithmic y axis.
+        spreads: standard deviations of some lines, drawn as bands.
     """
     n = len(values)
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
-    lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
-    drawing = line_drawing(lines, "epoch", label, 1, Scale.over((v for line in lines for v in line.values), log))
-    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines])
-
-
-def run_page(run: RunDir, end: dict[str, Any], flow: Flow) -> str:
-    """``report.html``, the page of a finished run.
-
-    Args:
-        run: run directory with configuration and per-epoch records.
-        end: final record of the run.
-        flow: full gradient-flow record of the final network.
-    """
-    settings = read_config(run.path).to_dict()
-    epochs = read_metrics(run.path)
-    layers = [line["layers"] for line in read_lines(run.path)]
-    split = end["best_chosen_on"]
-
-    def of_run(measure: str) -> Values:
-        return {part: [epoch.get(f"{part}_{measure}") for epoch in epochs] for part in ("train", split)}
-
-    def of_layers(key: str) -> Values:
-        names = [layer["name"] for layer in layers[0]] if layers else []
-        return {name: [epoch[index].get(key) for epoch in layers] for index, name in enumerate(names)}
-
-    charts = [
-        by_epoch("Accuracy", of_run("accuracy"), "accuracy"),
-        by_epoch("Loss", of_run("loss"), "loss", f"train: training loss; {split}: cross-entropy of mean logits."),
-        by_epoch("Decay beta", of_layers("beta"), "beta", "One line per layer, in order from the input."),
-        by_epoch("Surrogate width alpha", of_layers("alpha"), "alpha", "In units of u."),
-        by_epoch(
-            "Coverage", of_layers("coverage"), "coverage", "Fraction of u inside v_th +- alpha/2, last step of each epoch."
-        ),
-        by_epoch("Gradient norm", of_layers("grad_norm"), "|dL/dW|", "L2 norm of dL/dW, last step of each epoch.", log=True),
-    ]
-    return document(
-        "run.html",
-        {"data": {"end": end, "epochs": epochs, "flow": flow}},
-        title=f"{settings['dataset']}, {settings['arch']}, {settings['method']}, T={settings['T']}, seed {settings['seed']}",
-        end=end,
-        flow=flow,
-        charts=charts,
-        activity=("raster", pictures()["raster"], pictures()["raster"].views([flow], [""])),
-        settings=json.dumps(settings, indent=1),
-    )
+    lines = [Line(name, own, look, spreads.get(name, ())) for (name, own), look in zip(values.items(), looks, strict=True)]
+    drawing = line_drawing(lines, "epoch", label, 1, Scale.over(v for line in lines for v in line.reach()))
+    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines] if n > 1 else ())
 
 
 def flow_page(flows: Sequence[Flow]) -> str:

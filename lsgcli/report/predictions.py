@@ -1,16 +1,23 @@
-"""Predictions as lines of tab-separated columns or JSON."""
+"""Predictions as lines of tab-separated columns, JSON or CSV."""
 
+import csv
+import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lsgcli.data.bundle import Split
     from lsgcli.inference.predict import Answer, Prediction
     from lsgcli.inference.stream import Timestep
 
 UNSURE = "?"
+HEAD = "path,label,prediction,probability"
 
 
 @dataclass(frozen=True)
@@ -59,3 +66,17 @@ class Lines:
 
     def _class(self, name: str, probability: float) -> str:
         return clean(name, column=True) if probability >= self.threshold else UNSURE
+
+
+def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> str:
+    """A line per sample of an evaluation, in the order of the split.
+
+    Args:
+        answers: (N, 3), as in :class:`lsgcli.training.evaluate.Evaluation`.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEAD.split(","))
+    for key, label, (prediction, probability, _) in zip(split.keys, split.y, answers.tolist(), strict=True):
+        writer.writerow([key, classes[label], classes[int(prediction)], f"{probability:.6g}"])
+    return out.getvalue()

@@ -9,6 +9,7 @@ from lsgcli.report.terminal import Table
 
 Parts = list[Any]  # tables, and lines that are printed whole, such as paths
 MOST = 5  # names shown
+SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}  # field -> heading
 
 
 def _table(heads: Iterable[str], rows: Iterable[Sequence[str]], title: str | None = None, left: int = 1) -> Table:
@@ -143,20 +144,28 @@ def taken_text(source: Mapping[str, Any]) -> str:
 
 
 def evaluation_tables(record: dict[str, Any]) -> Parts:
-    """Accuracy, accuracy per class, confusion matrix (up to 12 classes) and firing rates."""
-    head = f"accuracy {record['accuracy']:.4f}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
+    """Accuracy, scores per class and their averages, confusion matrix (up to 12 classes) and firing rates."""
+    top5 = f"  top-5 {record['top5_accuracy']:.4f}" if "top5_accuracy" in record else ""
+    head = f"accuracy {record['accuracy']:.4f}{top5}  loss {record['loss']:.4f}  {record['samples']} samples  {record['samples_per_s']:.1f} samples/s"
     with_confusion = len(record["per_class"]) <= 12
+    scores = [record["scores"][name].values() for name in SCORES]
     rows = [
-        [f"{index} {name}", "-" if accuracy is None else f"{accuracy:.3f}", *(map(str, counts) if with_confusion else ())]
-        for index, ((name, accuracy), counts) in enumerate(zip(record["per_class"].items(), record["confusion"], strict=True))
+        [f"{index} {name}", *map(_score, own), *(map(str, counts) if with_confusion else ())]
+        for index, (name, counts, *own) in enumerate(zip(record["per_class"], record["confusion"], *scores, strict=True))
     ]
     title = "per class (rows: label, columns: prediction)" if with_confusion else "per class"
+    heads = ["class", *SCORES.values(), *(map(str, range(len(rows))) if with_confusion else ())]
+    rows.append(["average", *(_score(record[name]) for name in SCORES), *([""] * len(rows) if with_confusion else ())])
     rates = [[layer, f"{rate:.4f}"] for layer, rate in record["firing_rate"].items()]
     return [
         head,
-        _table(["class", "accuracy", *(map(str, range(len(rows))) if with_confusion else ())], rows, title),
+        _table(heads, rows, title),
         _table(["layer", "spikes per neuron and timestep"], rates, "firing rate"),
     ]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def synops_parts(record: dict[str, Any]) -> Parts:

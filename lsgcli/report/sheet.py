@@ -142,8 +142,7 @@ def _row(label: str, key: str, events: Events, made: np.ndarray, config: DataCon
     )
     full = saturated(made), made.size
     if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
-        tile = event_tiles(np.moveaxis(made[:, :, 0], 0, 2)[None])
-        return Row(label, key, about, tile, (("vertical: sensor pixels; horizontal: timesteps",),), full)
+        return Row(label, key, about, [summary_tile(made)], (("vertical: sensor pixels; horizontal: timesteps",),), full)
     edges = edges_of(events.t, config, random.window(key))
     return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)], full)
 
@@ -178,6 +177,13 @@ def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
     colours = np.array([ON, OFF], np.float32)[: frames.shape[1]]
     pictures = np.einsum("tchw,ck->thwk", light, colours)
     return list(np.clip(np.rint(pictures), 0, 255).astype(np.uint8))
+
+
+def summary_tile(frames: np.ndarray) -> np.ndarray:
+    """Frames (T, C, H, W) of a sample in one picture: their sum, (H, W, 3), or of a sensor with one row all timesteps, (W, T, 3)."""
+    if frames.shape[2] == 1:
+        return event_tiles(np.moveaxis(frames[:, :, 0], 0, 2)[None])[0]
+    return event_tiles(frames.sum(0, keepdims=True, dtype=np.float32))[0]
 
 
 def image_tile(image: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import logging
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import RunConfig, varying
+from lsgcli.config.run import MAY_CHANGE, RunConfig, varying
 from lsgcli.errors import ConfigError
 from lsgcli.store import flows
 from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, in_use, is_run, read_config, read_metrics, read_result
@@ -61,7 +62,8 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
         ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
-        gradient-flow measures of the final network, of the diverged batch, or of the last epoch.
+        gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs that differ only in
+        their seed, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
 
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.
@@ -78,7 +80,42 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
             _skip(error.message)
     if not records:
         raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
-    return {"settings": varying([config.to_dict() for config in configs]), "runs": records}
+    return {
+        "settings": varying([config.to_dict() for config in configs]),
+        "runs": records,
+        "groups": [_group(group, configs, records) for group in grouped(configs)],
+    }
+
+
+def grouped(configs: Sequence[RunConfig]) -> list[list[int]]:
+    """Indices of runs with the same settings, except those that do not affect the result, and different seeds."""
+    groups: list[list[int]] = []
+    for index, config in enumerate(configs):
+        free = (
+            group
+            for group in groups
+            if _without_seed(configs[group[0]]) == _without_seed(config)
+            and all(configs[other].seed != config.seed for other in group)
+        )
+        if (group := next(free, None)) is None:
+            groups.append(group := [])
+        group.append(index)
+    return groups
+
+
+def _without_seed(config: RunConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name != "seed" and name not in MAY_CHANGE}
+
+
+def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    known = [records[k]["accuracy"] for k in runs if records[k]["accuracy"] is not None]
+    return {
+        "runs": list(runs),
+        "seeds": [configs[k].seed for k in runs],
+        "mean": statistics.fmean(known) if known else None,
+        "std": statistics.stdev(known) if len(known) > 1 else None,
+        "n": len(known),
+    }
 
 
 def _skip(problem: str) -> None:

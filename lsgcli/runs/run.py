@@ -27,9 +27,10 @@ from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, require
+from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.advise import advise
+from lsgcli.runs.report import Page, Reporter, Status
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.store.rundir import (
     FULL_FLOW,
@@ -126,12 +127,12 @@ class Outlets:
     """Where a run reports, besides its records. The default writes neither a page nor logs.
 
     Attributes:
-        page: the text of ``report.html``, from the run, its final record and its gradient flow.
+        page: the text of ``report.html``, from the run directory and the status of the run.
         loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from the value of ``--log``, the run
             and the receiver of the records.
     """
 
-    page: Callable[[RunDir, dict[str, Any], dict[str, Any]], str] | None = None
+    page: Page | None = None
     loggers: Callable[[str, RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
 
 
@@ -308,7 +309,13 @@ def train(
         return None
     with RunDir(path, force=existing == "replace", resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
         group.agree("opened", lambda: None)
-        trainer = Trainer(config, bundle, compute, run, emit, stop, group)
+        reporter = Reporter(run, outlets.page)
+
+        def report(record: dict[str, Any]) -> None:
+            reporter.follow(record)
+            emit(record)
+
+        trainer = Trainer(config, bundle, compute, run, report, stop, group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
             _record_processes(run, config, trainer.state.epoch, group.size)
@@ -321,7 +328,12 @@ def train(
         try:
             end = trainer.train()
         except DivergedError as error:
-            files.write_json(run.result, {"run": str(path), "accuracy": None, "diverged": error.message})
+            end = {"run": str(path), "accuracy": None, "diverged": error.message}
+            files.write_json(run.result, end)
+            reporter.write(Status("diverged", end | {"cause": error.hint}))
+            raise
+        except LsgError:
+            reporter.write(Status("stopped"))
             raise
         if (done := end["epochs_done"]) < config.epochs:
             log.info(
@@ -333,7 +345,9 @@ def train(
         advice: list[dict[str, Any]] = []
         flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
         if flow is None:
-            log.warning("no report: gradient flow needs more memory than training; use lsg inspect-gradients --batch-size")
+            log.warning(
+                "no gradient flow in the report: it needs more memory than training; use lsg inspect-gradients --batch-size"
+            )
         else:
             flow["findings"] = advice = advise(flow, config, path, len(bundle.classes), name=HERE)
             for found in [one for one in advice if one["severity"] == "error"][:1]:
@@ -341,10 +355,9 @@ def train(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))
                 )
             files.write_json(run.path / FULL_FLOW, flow)
-            if outlets.page is not None:
-                files.write_text(run.report, outlets.page(run, end, flow))
         if config.overfit is not None and bundle.train is not None:
             _tell_overfit(end, advice, len(bundle.train))
+        reporter.write(Status("finished", end, trainer.tested, bundle))
         files.write_json(run.result, end)
         emit(end)
     return end

@@ -24,7 +24,7 @@ MEASURED = (
     *("grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "gain_between", "temporal_share", "snr"),
     *("mismatch", "xi", "presynaptic_silent", "sgv", "sgv_relative", "tgc"),
 )
-HISTORY = ("beta", "alpha", "coverage")  # shown over training
+HISTORY = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # shown over training
 log = logging.getLogger("lsg")
 
 
@@ -163,8 +163,8 @@ def history(checkpoint: Path) -> dict[str, Any] | None:
     """The history of the run that contains a checkpoint; None if there is no readable gradient-flow.jsonl in its directory.
 
     Returns:
-        ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], "alpha": [...], "coverage": [...]}}}``, up to the epoch in which
-        training diverged, if any.
+        ``{"epochs": [0, 1, ...], "layers": {name: {"beta": [...], ...}}}`` with the measures of ``HISTORY``, up to the epoch in
+        which training diverged, if any.
     """
     try:
         epochs: list[Mapping[str, Any]] = [line for line in read_lines(checkpoint.parent) if "event" not in line]

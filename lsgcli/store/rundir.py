@@ -7,7 +7,7 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
     best.safetensors       the best epoch, on the split named in ``metrics.jsonl``
     last.safetensors       the last epoch, with the state required to resume
     gradient-flow.json     the full gradient-flow record of the final network
-    report.html            report of the run
+    report.html            report of the run, rewritten while it trains
     result.json            accuracies of the finished run, or the reason for divergence
     diverged.safetensors   the network of the batch that diverged
     logs/                  files of the loggers of --log
@@ -90,6 +90,10 @@ class Result(TypedDict):
     checkpoint: NotRequired[str]
     test_accuracy_last: NotRequired[float | None]
     test_accuracy_best: NotRequired[float | None]
+    top5_accuracy: NotRequired[float]
+    precision: NotRequired[float]
+    recall: NotRequired[float]
+    f1: NotRequired[float]
     best_epoch: NotRequired[int]
     best_chosen_on: NotRequired[Literal["val", "test"]]
     best_accuracy: NotRequired[float]
@@ -108,6 +112,9 @@ class Epoch(TypedDict):
     val_accuracy: NotRequired[float | None]
     test_loss: NotRequired[float | None]
     test_accuracy: NotRequired[float | None]
+    val_f1: NotRequired[float | None]
+    test_f1: NotRequired[float | None]
+    firing_rate: NotRequired[float | None]
     lr: NotRequired[float | None]
     data_wait: NotRequired[float | None]
 

@@ -18,6 +18,8 @@ from lsgcli.models.integer import deployed
 from lsgcli.models.layers import SpikingConv
 from lsgcli.system.device import Compute, full_precision
 
+MANY = 20  # classes, from which on the top-5 accuracy is stated
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -25,6 +27,8 @@ class Evaluation:
 
     Attributes:
         confusion: (classes, classes) counts; rows are labels, columns predictions.
+        answers: (N, 3) per sample, in the order of the split: prediction, its probability, and the number of classes that are more probable
+            than the label; of equally probable ones, those before it.
         loss: cross-entropy of the mean logits, averaged over samples.
         firing_rate: mean of o per layer of neurons; empty if not requested.
         synops: synaptic operations and energy, see :meth:`lsgcli.analysis.energy.SynapticOperations.close`; None if not requested.
@@ -32,6 +36,7 @@ class Evaluation:
     """
 
     confusion: Tensor
+    answers: Tensor
     loss: float
     firing_rate: dict[str, float]
     seconds: float
@@ -47,11 +52,31 @@ class Evaluation:
         """Fraction of samples classified correctly."""
         return int(self.confusion.diagonal().sum()) / max(1, self.samples)
 
+    def scores(self) -> dict[str, list[float | None]]:
+        """Precision, recall and F1 of each class: 0 where a denominator is 0, None for a class without samples and predictions."""
+        right, labels, predictions = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
+        parts = {"precision": (right, predictions), "recall": (right, labels), "f1": (2 * right, labels + predictions)}
+        known = (labels + predictions > 0).tolist()
+        return {
+            name: [float(score) if seen else None for score, seen in zip((a / b.clamp(min=1)).tolist(), known, strict=True)]
+            for name, (a, b) in parts.items()
+        }
+
+    def averages(self) -> dict[str, float]:
+        """Macro averages of :meth:`scores`, and from 20 classes on the top-5 accuracy."""
+        values = {name: [score for score in own if score is not None] for name, own in self.scores().items()}
+        averages = {name: sum(own) / max(1, len(own)) for name, own in values.items()}
+        top5 = int((self.answers[:, 2] < 5).sum()) / max(1, self.samples)
+        return averages | ({"top5_accuracy": top5} if len(self.confusion) >= MANY else {})
+
     def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Evaluation":
-        """The result of all processes, each of which evaluated other samples; ``gather`` returns the tensors of all of them."""
+        """The result of all processes, of which process r of n evaluated samples r, r + n, ...; ``gather`` returns the tensors of all of them."""
         confusion = gather(self.confusion).sum(0)
-        loss = gather(torch.tensor(self.loss * self.samples, dtype=torch.float64)).sum().item() / max(1, int(confusion.sum()))
-        return replace(self, confusion=confusion, loss=loss)
+        samples = int(confusion.sum())
+        loss = gather(torch.tensor(self.loss * self.samples, dtype=torch.float64)).sum().item() / max(1, samples)
+        count = int(gather(torch.tensor(len(self.answers))).max())
+        every = gather(F.pad(self.answers, (0, 0, 0, count - len(self.answers))))
+        return replace(self, confusion=confusion, answers=every.transpose(0, 1).flatten(0, 1)[:samples], loss=loss)
 
     def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """The result in JSON types. The accuracy of a class without samples is None."""
@@ -64,6 +89,8 @@ class Evaluation:
             "loss": self.loss,
             "samples": self.samples,
             "per_class": per_class,
+            "scores": {name: dict(zip(classes, own, strict=True)) for name, own in self.scores().items()},
+            **self.averages(),
             "confusion": self.confusion.tolist(),
             "firing_rate": self.firing_rate,
             "samples_per_s": self.samples / self.seconds,
@@ -123,15 +150,26 @@ def measure(
     """Like :func:`evaluate`, for any function that returns logits (T, B, classes); without firing rates."""
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
-    loss, begin = 0.0, time.perf_counter()
+    answers, loss, begin = [torch.zeros(0, 3, dtype=torch.float64)], 0.0, time.perf_counter()
     stream = batches(bundle, split, batch_size, workers=workers)
     for done, batch in enumerate(stream, start=1):
         mean = logits(batch.x).mean(0).cpu()
         loss += F.cross_entropy(mean, batch.y, reduction="sum").item()
-        confusion += torch.bincount(batch.y * n_classes + mean.argmax(1), minlength=n_classes**2).view(n_classes, n_classes)
+        answers.append(_answers(mean, batch.y))
+        predicted = answers[-1][:, 0].long()
+        confusion += torch.bincount(batch.y * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes)
         if progress:
             progress(done, len(stream))
-    return Evaluation(confusion, loss / max(1, len(split)), {}, time.perf_counter() - begin)
+    return Evaluation(confusion, torch.cat(answers), loss / max(1, len(split)), {}, time.perf_counter() - begin)
+
+
+def _answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logits (B, classes) and labels (B,) -> (B, 3), see :class:`Evaluation`; of equal logits, the first class is the prediction."""
+    own = logits.gather(1, labels[:, None])
+    before = (logits > own) | ((logits == own) & (torch.arange(logits.shape[1]) < labels[:, None]))
+    predicted = logits.argmax(1)
+    probability = logits.double().softmax(1).gather(1, predicted[:, None])[:, 0]
+    return torch.stack([predicted.double(), probability, before.sum(1).double()], 1)
 
 
 class FiringRates:

@@ -177,6 +177,7 @@ class Trainer:
         self.steps = len(self._batches())  # per epoch
         self.sources: Sources = {}  # data that the network took from other checkpoints
         self.average: ExponentialMovingAverage | None = None
+        self.tested: Evaluation | None = None  # of the resulting checkpoint, at the end
         if last is not None:
             self._restore()
         else:
@@ -350,6 +351,8 @@ class Trainer:
             "train_accuracy": state.right / state.seen,
             f"{self.chosen_on}_accuracy": result.accuracy,
             f"{self.chosen_on}_loss": result.loss,
+            **{f"{self.chosen_on}_{name}": average for name, average in result.averages().items()},
+            "firing_rate": sum(layer["firing_rate"] for layer in flow) / max(1, len(flow)),
             "lr": config.lr * self._rate(self.steps - 1),
             "seconds": round(time.perf_counter() - begin, 3),
             "data_wait": round(data_wait, 4),
@@ -392,19 +395,21 @@ class Trainer:
     def _end(self) -> dict[str, Any]:
         """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
         test = self.bundle.test
-        last = None if test is None else self._evaluate(test, self.network).accuracy
+        last = None if test is None else self._evaluate(test, self.network)
         self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
-        best = None if test is None else self._evaluate(test, self.model).accuracy
+        best = None if test is None else self._evaluate(test, self.model)
         use_best = self.chosen_on == "val"
+        self.tested = best if use_best else last
         if not use_best:  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
         return {
             "event": "end",
             "run": str(self.run.path),
             "checkpoint": str(self.run.best if use_best else self.run.last),
-            "accuracy": best if use_best else last,
-            "test_accuracy_last": last,
-            "test_accuracy_best": best,
+            "accuracy": self.tested and self.tested.accuracy,
+            "test_accuracy_last": last and last.accuracy,
+            "test_accuracy_best": best and best.accuracy,
+            **(self.tested.averages() if self.tested else {}),
             "best_epoch": self.state.best_epoch,
             "best_chosen_on": self.chosen_on,
             "best_accuracy": self.state.best_accuracy,

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lsgcli.store import checkpoint
 from lsgcli.store.flows import complete
 from tests.cli.conftest import TINY
 from tests.flows import problems
+from tests.unit.report import reading
 
 
 def test_eval(lsg, trained, images):
@@ -39,6 +41,36 @@ def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
     )
     assert part.exit_code == 0, part.stderr
     assert {**json.loads(whole.stdout), "samples_per_s": 0} == {**json.loads(part.stdout), "samples_per_s": 0}
+
+
+def test_eval_of_each_sample(lsg, trained, images, tmp_path):
+    """The lines and the drawing are those of the confusion matrix."""
+    command = ("eval", trained / "best.safetensors", "--data-dir", images, "-q")
+    files = ("--csv", tmp_path / "samples.csv", "--plot", tmp_path / "confusion.svg")
+    record = json.loads(lsg(*command, *files, "--json").stdout)
+    text = (tmp_path / "samples.csv").read_text()
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert list(lines[0]) == ["path", "label", "prediction", "probability"]
+    classes = list(record["per_class"])
+    counts = Counter((line["label"], line["prediction"]) for line in lines)
+    assert [[counts[label, prediction] for prediction in classes] for label in classes] == record["confusion"]
+    assert {line["path"].split("/")[-2] for line in lines if line["label"] == "red"} == {"red"}
+    assert all(1 / 3 <= float(line["probability"]) <= 1 for line in lines)
+    (predicted,) = [column for label, *column in zip(classes, *record["confusion"], strict=True) if label == "red"]
+    assert record["scores"]["precision"]["red"] == pytest.approx(predicted[classes.index("red")] / max(1, sum(predicted)))
+    assert "top5_accuracy" not in record
+    numbers = [str(n) for row in record["confusion"] for n in row if n]
+    assert [t for t, _, _ in reading.texts((tmp_path / "confusion.svg").read_text()) if t.isdigit()] == numbers
+    assert lsg(*command, "--csv", "-").stdout == text
+    for more, message in (
+        (files, "the file exists"),
+        (("--csv", "-", "--json"), "found both --json and --csv -"),
+        (("--csv", trained / "best.safetensors", "--force"), "expected a name with suffix .csv"),
+        (("--force",), "--force: found without"),
+    ):
+        refused = lsg(*command, *more)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert message in refused.stderr
 
 
 def test_eval_table(lsg, trained, images):

@@ -88,6 +88,30 @@ def test_a_narrow_terminal_loses_nothing(lsg, runs):
     assert [cell for cell in cells[0] if cell not in "ABCDE"] == [cell for cell in cells[1] if cell not in "ABCDE"]
 
 
+def test_seeds_share_a_column(lsg, runs, tmp_path):
+    """Mean and standard deviation by hand; a repetition of a seed, other settings and a run without a result are not among them."""
+    for name, seed, accuracy in (("a", 0, 0.5), ("b", 1, 0.7), ("c", 2, 0.9), ("d", 2, 0.1), ("e", 7, None)):
+        run = shutil.copytree(runs / "one", tmp_path / name)
+        change(run / "config.json", lambda record, seed=seed: record["settings"].update(seed=seed, workers=seed))
+        change(run / "result.json", lambda record, accuracy=accuracy: record.update(accuracy=accuracy))
+    (tmp_path / "e" / "result.json").unlink()
+    paths = [*(tmp_path / name for name in "abcde"), runs / "other"]
+    record = json.loads(lsg("compare", *paths, "--json").stdout)
+    assert record["groups"] == [
+        {"runs": [0, 1, 2, 4], "seeds": [0, 1, 2, 7], "mean": pytest.approx(0.7), "std": pytest.approx(0.2), "n": 3},
+        {"runs": [3], "seeds": [2], "mean": 0.1, "std": None, "n": 1},
+        {"runs": [5], "seeds": [3], "mean": 0.875, "std": None, "n": 1},
+    ]
+    assert len(record["runs"]) == len(record["settings"]["seed"]) == 6
+    told = lsg("compare", *paths, "--html", tmp_path / "page.html").stdout
+    assert f"A4 = {tmp_path / 'e'}: stopped after 4 of 4 epochs" in told
+    assert f"B = {tmp_path / 'd'}: finished" in told
+    rows = [re.split(" {2,}", line.strip()) for line in told.splitlines()]
+    assert ["test accuracy", "0.7000 +- 0.2000 (n 3)", "0.1000", "0.8750"] in rows
+    assert ["seed", "0, 1, 2, 7", "2", "3"] in rows
+    assert "0.7000 +- 0.2000 (n 3)" in (tmp_path / "page.html").read_text()
+
+
 def test_page(lsg, runs, tmp_path):
     page = tmp_path / "page.html"
     command = ("compare", runs, "--html", page, "-q")

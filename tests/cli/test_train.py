@@ -18,7 +18,7 @@ from lsgcli.config.run import FIELDS
 from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.runs.batch_size import Fit
 from lsgcli.store import checkpoint
-from lsgcli.system import cpus
+from lsgcli.system import cpus, schema
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_stdout_is_the_path_alone(train):
     path = result.stdout.strip()
     assert path.endswith("best.safetensors")
     assert len(result.stdout.splitlines()) == 1
+    assert f"report {path.replace('best.safetensors', 'report.html')}\n" in result.stderr
     assert "epoch   2/2" in result.stderr
     assert "--advise" not in result.stderr
     assert "\x1b" not in result.stdout + result.stderr
@@ -47,7 +48,16 @@ def test_run_directory(trained):
     assert config["settings"]["arch"] == "vggsnn"
     assert config["versions"]["torch"] == torch.__version__
     assert config["samples"] == {"train": 42, "val": 6, "test": 18}
+    for line, flow in zip(
+        *(schema.read_lines(trained / name) for name in ("metrics.jsonl", "gradient-flow.jsonl")), strict=True
+    ):
+        assert line["firing_rate"] == pytest.approx(sum(layer["firing_rate"] for layer in flow["layers"]) / 8)
+        assert 0 <= line["val_f1"] <= 1
+    result = json.loads((trained / "result.json").read_text())
+    assert result["recall"] == pytest.approx(result["accuracy"])  # classes of equal size
     page = (trained / "report.html").read_text()
+    assert page.count("data:image/png;base64,") <= 12
+    assert f"<dd>{100 * result['accuracy']:.2f} %</dd>" in page
     assert "<svg" in page
     assert "Sample 0: " in page
     assert "http" not in page.replace("http-equiv", "")
@@ -407,7 +417,7 @@ def test_a_terminal_that_closes(tiny, tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
 
 
-def test_a_report_that_does_not_fit_into_memory_is_left_out(train, tmp_path, monkeypatch):
+def test_gradient_flow_that_does_not_fit_into_memory_is_left_out(train, tmp_path, monkeypatch):
     """The run is finished nevertheless."""
 
     def full(*arguments):
@@ -416,6 +426,25 @@ def test_a_report_that_does_not_fit_into_memory_is_left_out(train, tmp_path, mon
     monkeypatch.setattr("lsgcli.runs.run.full_flow", full)
     result = train("--out", "run", "--epochs", "1")
     assert (result.exit_code, result.stdout) == (0, "run/best.safetensors\n")
-    assert "no report: gradient flow needs more memory than training" in result.stderr
+    assert "no gradient flow in the report: it needs more memory than training" in result.stderr
     assert (tmp_path / "run" / "result.json").exists()
-    assert not (tmp_path / "run" / "report.html").exists()
+    assert "lsg inspect-gradients run --html FILE" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_report_is_opened_when_it_exists(train, tmp_path, monkeypatch):
+    """By the browser of the desktop; without one the command ends before any work."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    refused = train("--open", "--out", "run")
+    assert refused.exit_code == 2
+    assert "--open: found no display" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("DISPLAY", ":0")
+    pages = []
+    monkeypatch.setattr("webbrowser.open", lambda url: pages.append((url, (tmp_path / "run" / "report.html").read_text())))
+    assert train("--open", "--out", "run", "--epochs", "1").exit_code == 0
+    ((url, page),) = pages
+    assert url == (tmp_path / "run" / "report.html").as_uri()
+    assert '<meta http-equiv="refresh"' in page
+    assert '<meta http-equiv="refresh"' not in (tmp_path / "run" / "report.html").read_text()

@@ -33,7 +33,10 @@ def test_tune(lsg, train, command, images, unreadable, tmp_path):
     best = found["best"]
     assert f"best: trial {best['trial']}, validation accuracy {best['val_accuracy']:.4f}" in result.stderr
     assert [record["state"] for record in found["trials"]] == ["finished"] * 3
-    assert "Validation accuracy of the best epoch" in (tmp_path / best["run"] / "report.html").read_text()
+    page = (tmp_path / best["run"] / "report.html").read_text()
+    assert f"<dt>validation accuracy</dt><dd>{100 * best['val_accuracy']:.2f} %" in page
+    assert "<dt>test accuracy</dt>" not in page
+    assert "--no-test" in page
 
     lsg("train", "--config", found["config"], "--data-dir", images, "--out", "again", status=0)
     assert max(line["val_accuracy"] for line in schema.read_lines(tmp_path / "again" / "metrics.jsonl")) == best["val_accuracy"]

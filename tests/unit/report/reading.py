@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import numpy as np
 
@@ -46,3 +47,39 @@ def group(svg: str, title: str) -> ET.Element:
     """The one group whose title begins so."""
     (found,) = [e for e, _, _ in elements(svg, "g") if (e.findtext(SVG + "title") or "").startswith(title)]
     return found
+
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+HOSTILE = "</script><script>alert(1)</script><!--<script>\"'><img src=http://example.org/x onerror=alert(2)>&amp;"
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes and text; fails where tags do not match."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.found = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), []))
+        if tag not in VOID:
+            self.open.append(self.found[-1])
+
+    def handle_startendtag(self, tag, attrs):
+        self.found.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        for _, _, text in self.open:
+            text.append(data)
+
+    def all(self, tag, **attributes):
+        return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
+
+    def text(self, tag, **attributes):
+        return ["".join(e[2]) for e in self.all(tag, **attributes)]

@@ -4,50 +4,13 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from lsgcli.analysis.measures import MEASURES
-from lsgcli.report.page import by_epoch, document
 from lsgcli.report.page import flow_page as page
 from tests.flows import THRESHOLDS, flow, hollow
-
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-HOSTILE = "</script><script>alert(1)</script><!--<script>\"'><img src=http://example.org/x onerror=alert(2)>&amp;"
-
-
-class Reader(HTMLParser):
-    """Elements with their attributes and text; fails where tags do not match."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.found = [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs), []))
-        if tag not in VOID:
-            self.open.append(self.found[-1])
-
-    def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs), []))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        for _, _, text in self.open:
-            text.append(data)
-
-    def all(self, tag, **attributes):
-        return [e for e in self.found if e[0] == tag and attributes.items() <= e[1].items()]
-
-    def text(self, tag, **attributes):
-        return ["".join(e[2]) for e in self.all(tag, **attributes)]
-
+from tests.unit.report.reading import HOSTILE, Reader
 
 CASES = {
     "one": [flow()],
@@ -210,18 +173,6 @@ def test_a_layer_is_marked_in_all_pictures():
     reader = Reader(page([flow(3)]))
     tags = {e[0] for e in reader.found if e[1].get("data-layer") == "2"}
     assert {"g", "tr", "figure"} <= tags
-
-
-def test_a_chart_over_the_epochs():
-    lines = {"a <b>": [1.0, 2.0], "c": [None, 3.0]}
-    charts = [by_epoch("Loss", lines, "loss"), by_epoch("Empty", {"a": [None]}, "loss")]
-    settings = {"title": "t", "flow": flow(), "charts": charts, "settings": "{}", "activity": ("raster", None, [])}
-    end = {"accuracy": 0.5, "test_accuracy_last": 0.5, "test_accuracy_best": 0.5, "best_epoch": 0, "best_chosen_on": "test"}
-    text = document("run.html", {}, end=end, **settings)
-    chart, empty = text.split("<figure>")[1:]
-    assert chart.count("<polyline") - chart.count('stroke="var(--grid)"') == 1 + 2  # a line, and two in the legend
-    assert "a &lt;b&gt;" in chart
-    assert "<p>Nothing to draw.</p>" in empty
 
 
 def test_many_long_names_are_letters():

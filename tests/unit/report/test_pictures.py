@@ -7,6 +7,7 @@ import pytest
 
 from lsgcli.report.colours import LIGHT
 from lsgcli.report.figures import labels, pictures
+from lsgcli.store.flows import HISTORY
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 
@@ -192,9 +193,8 @@ def test_a_step_without_a_value_is_empty():
 
 def test_training():
     record = flow(3, epochs=6)
-    beta, alpha = only("training", [record])
-    for svg, key in (beta, "beta"), (alpha, "alpha"):
-        value = reading.y_axis(svg.replace('text-anchor="start"', ""))
+    for svg, key in zip(only("training", [record]), HISTORY, strict=True):
+        value = reading.y_axis(svg.replace('text-anchor="start"', ""), log=key == "grad_norm")
         lines = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-width") == "2"]
         assert len(lines) == 3
         for line, history in zip(lines, record["history"]["layers"].values(), strict=True):
@@ -206,7 +206,7 @@ def test_training_that_is_not_known():
     known, unknown = flow(2, method="lsg"), flow(2, method="none", history=None)
     assert views("training", [unknown]) == []
     (view,) = views("training", [known, unknown])
-    assert [panel.drawing is None for panel in view.panels] == [False, True, False, True]
+    assert [panel.drawing is None for panel in view.panels] == [False, True] * len(HISTORY)
     assert "gradient-flow.jsonl" in view.panels[1].note
 
 

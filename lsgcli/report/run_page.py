@@ -1,0 +1,198 @@
+"""``report.html``, the page of a run: what came out, of which command, how it went, and what the network does."""
+
+import base64
+import datetime
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from lsgcli.config.resolve import differing
+from lsgcli.config.run import FIELDS, RunConfig, option_name, option_words, without_effect
+from lsgcli.data.bundle import DataBundle
+from lsgcli.report import confusion
+from lsgcli.report.figures import View, pictures
+from lsgcli.report.page import by_epoch, document, gradient_flow
+from lsgcli.report.sheet import image_tile, spread, summary_tile
+from lsgcli.runs.compare import final_flow
+from lsgcli.runs.report import Status
+from lsgcli.store.flows import history
+from lsgcli.store.rundir import LAST, Facts, read_config, read_facts, read_metrics
+from lsgcli.training.evaluate import Evaluation
+
+REFRESH = 10  # seconds after which the page of a run in progress is loaded again
+SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
+DRAWN = 300  # classes up to which the confusion matrix is drawn
+OPEN = 12  # classes up to which the table of scores is open
+Epochs = Sequence[Mapping[str, Any]]
+
+
+class Sample(NamedTuple):
+    """A test sample, with its picture as the address of an image."""
+
+    picture: str
+    key: str
+    label: str
+    prediction: str
+    probability: float
+
+
+def run_page(path: Path, status: Status) -> str:
+    """The page of a run.
+
+    Args:
+        path: run directory with configuration and records of its epochs.
+        status: what is known besides these files.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    config, facts, epochs = read_config(path), read_facts(path), read_metrics(path)
+    flow = None if status.state in ("running", "stopped") else final_flow(path, status.state)
+    flow = flow and {**flow, "checkpoint": "", "method": config.method, "history": None}
+    known = [{"history": history(path / LAST)}]
+    tested, classes = status.tested, tuple(facts.get("classes", ()))
+    own = set(differing(config))
+    settings = [(option_name(name), value, name in own) for name, value in config.to_dict().items()]
+    return document(
+        "run.html",
+        {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {},
+        title=f"{config.dataset}, {config.arch}, {config.method}, T={config.T}, seed {config.seed}",
+        refresh=REFRESH if status.state == "running" else 0,
+        now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
+        path=path,
+        status=status,
+        results=_results(status, epochs, config),
+        facts=_facts(config, facts, epochs),
+        charts=_charts(epochs, config) if epochs else [],
+        layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
+        matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
+        pairs=confusion.pairs(tested.confusion.tolist(), classes) if tested else [],
+        scores=_scores(tested, classes) if tested else [],
+        named=len(classes) <= confusion.NAMED,
+        few=len(classes) <= OPEN,
+        samples=_samples(tested, status.bundle) if tested and status.bundle else {},
+        flow=flow,
+        settings=settings,
+        idle={option_name(name) for name, value in config.to_dict().items() if without_effect({name: value}, [config])},
+        **(gradient_flow([flow], [config.method]) if flow else {"shown": [], "checkpoints": []}),
+    )
+
+
+def _results(status: Status, epochs: Epochs, config: RunConfig) -> list[tuple[str, str, str]]:
+    """Name, value and explanation of each number of the first screen."""
+    end, found = status.end, []
+    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
+    if (accuracy := end.get("accuracy")) is not None:
+        kind = "best epoch" if end["best_chosen_on"] == "val" else "last epoch"
+        found.append(
+            ("test accuracy", f"{100 * accuracy:.2f} %", f"of the {kind}, {status.tested and status.tested.samples} samples")
+        )
+        if "top5_accuracy" in end:
+            found.append(("top-5 accuracy", f"{100 * end['top5_accuracy']:.2f} %", "on the test part"))
+    if epochs:
+        best = max(epochs, key=lambda epoch: (epoch.get(f"{split}_accuracy") or 0.0, epoch["epoch"]))
+        name = {"val": "validation accuracy", "test": "best test accuracy"}[split]
+        found.append((name, f"{100 * (best.get(f'{split}_accuracy') or 0.0):.2f} %", f"of epoch {best['epoch'] + 1}, the best"))
+        if (rate := epochs[-1].get("firing_rate")) is not None:
+            found.append(("firing rate", f"{rate:.3f}", "spikes per neuron and timestep"))
+    done = epochs[-1]["epoch"] + 1 if epochs else 0
+    return [*found, ("epochs", f"{done} of {config.epochs}", _duration(sum(epoch.get("seconds", 0.0) for epoch in epochs)))]
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = round(seconds / 60), seconds / 3600
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"
+
+
+def _facts(config: RunConfig, facts: Facts, epochs: Epochs) -> dict[str, str]:
+    """What was run, where, and how it can be repeated."""
+    about: dict[str, Any] = dict(facts)
+    samples = ", ".join(f"{count:,} {part}" for part, count in about.get("samples", {}).items() if count)
+    device, versions = about.get("device", {}), about.get("versions", {})
+    threads = "" if device.get("type") == "cuda" else f", {device.get('threads')} of {device.get('cores')} cores"
+    started = datetime.datetime.fromisoformat(about["started"]).astimezone(datetime.UTC) if "started" in about else None
+    revision = f", revision {about['git_revision'][:12]}" if about.get("git_revision") else ""
+    names = {"dataset", "method", "seed", *differing(config)}
+    words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
+    return {
+        "data set": f"{config.dataset}: {samples}; {len(about.get('classes', ()))} classes",
+        "network": f"{config.arch}, width x {config.width_multiplier:g}, {config.neuron} neurons, T = {config.T}",
+        "method": f"{config.method}, surrogate {config.surrogate}",
+        "machine": f"{device.get('name')}{threads}, {about.get('precision', {}).get('used')}",
+        "version": f"lsg {about.get('lsg')}{revision}; torch {versions.get('torch')}, Python {about.get('python')}",
+        "started": f"{started:%d %B %Y, %H:%M} UTC" if started else "-",
+        "command": shlex.join(["lsg", "train", *words, *["--no-test"] * ("test" not in about.get("samples", {"test"}))]),
+    }
+
+
+def _charts(epochs: Epochs, config: RunConfig) -> list[View]:
+    """Accuracy, loss and firing rate over the epochs. A loss has an axis with another one only if both are the same quantity."""
+    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
+    part = {"val": "validation", "test": "test"}[split]
+
+    def of(measure: str, **parts: str) -> dict[str, list[float | None]]:
+        return {label: [epoch.get(f"{name}_{measure}") for epoch in epochs] for name, label in parts.items()}
+
+    alike = config.loss == "ce" and not (config.label_smoothing or config.mixup or config.cutmix or config.rate_target)
+    entropy = "cross-entropy of mean logits"
+    losses = (
+        [by_epoch("Loss", of("loss", train="training", **{split: part}), "loss", f"Both: {entropy}.")]
+        if alike
+        else [
+            by_epoch("Training loss", of("loss", train="training"), "loss", f"The loss {config.loss}, with augmentation."),
+            by_epoch(f"{part.capitalize()} loss", of("loss", **{split: part}), "loss", f"{entropy.capitalize()}."),
+        ]
+    )
+    return [
+        by_epoch("Accuracy", of("accuracy", train="training", **{split: part}), "accuracy"),
+        *losses,
+        by_epoch(
+            "Firing rate",
+            {"mean over layers": [epoch.get("firing_rate") for epoch in epochs]},
+            "firing rate",
+            "Spikes per neuron and timestep in the last step of each epoch.",
+        ),
+    ]
+
+
+def _scores(tested: Evaluation, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Number of samples, precision, recall and F1 of each class, and their averages."""
+    scores, averages, counts = tested.scores(), tested.averages(), tested.confusion.sum(1).tolist()
+    own = list(zip(*scores.values(), strict=True))
+    rows = [(name, [f"{n}", *map(_score, values)]) for name, n, values in zip(classes, counts, own, strict=True)]
+    return [*rows, ("average", [f"{tested.samples}", *(_score(averages[name]) for name in scores)])]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _samples(tested: Evaluation, bundle: DataBundle) -> dict[str, list[Sample]]:
+    """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
+    split, classes = bundle.parts["test"], bundle.classes
+    predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
+    rows: dict[bool, list[int]] = {True: [], False: []}
+    for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
+        rows[label == prediction].append(row)
+
+    def of(row: int) -> Sample:
+        one = split.part(np.array([row]))
+        picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
+        return Sample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
+
+    wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
+    right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]
+    return {"Wrong, with the highest probability": [of(row) for row in wrong], "Right": [of(row) for row in right]}
+
+
+def _address(picture: np.ndarray) -> str:
+    """A picture (H, W, 3) as a ``data:`` address of a PNG, of at most twice the size that it is shown in."""
+    image, content = Image.fromarray(picture), io.BytesIO()
+    image.thumbnail((2 * SIDE, 2 * SIDE))
+    image.save(content, "png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -1,0 +1,175 @@
+"""The report of a run: what each state shows, what reloads, and names that are text whatever they are."""
+
+import base64
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lsgcli.report.confusion import drawing, pairs
+from lsgcli.report.run_page import run_page
+from lsgcli.report.sheet import summary_tile
+from lsgcli.runs import report
+from lsgcli.runs.report import Reporter, Status
+from lsgcli.store.rundir import RunDir, write_config
+from lsgcli.training.evaluate import Evaluation
+from tests import tiny
+from tests.flows import flow
+from tests.unit.report import reading
+from tests.unit.report.reading import HOSTILE, Reader
+
+END = {"accuracy": 0.8, "best_chosen_on": "val", "best_epoch": 1, "best_accuracy": 0.75}
+BUNDLE = replace(tiny.bundle(), classes=(HOSTILE, "right", "top"))
+
+
+def evaluation() -> Evaluation:
+    """Of 15 samples with labels 0, 1, 2, 0, ... the first and second are wrong, the second with a higher probability."""
+    predictions = torch.tensor([1, 2, 2, *[0, 1, 2] * 4])
+    labels = torch.from_numpy(BUNDLE.test.y)
+    confusion = torch.zeros(3, 3, dtype=torch.int64).index_put_((labels, predictions), torch.tensor(1), accumulate=True)
+    probabilities = torch.tensor([0.51, 0.93, *[0.7] * 13])
+    return Evaluation(confusion, torch.stack([predictions, probabilities, labels], 1), 0.5, {}, 1.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two epochs, with hostile names of classes."""
+    facts = {"classes": list(BUNDLE.classes), "samples": BUNDLE.sizes(), "started": "2026-03-04T05:06:07+00:00", "lsg": "1.2.3"}
+    lines = [
+        {
+            "epoch": k,
+            "train_loss": 3.0 - k,
+            "train_accuracy": 0.5,
+            "val_loss": 1.0,
+            "val_accuracy": 0.5 + k / 4,
+            "seconds": 60.0,
+        }
+        for k in range(2)
+    ]
+    with RunDir(tmp_path / "run") as opened:
+        write_config(opened, tiny.config(loss="tet", seed=3), facts)
+        for line in lines:
+            opened.append(opened.metrics_file, {**line, "firing_rate": 0.125})
+            layers = [
+                {key: layer[key] for key in ("name", "beta", "alpha", "coverage", "firing_rate", "grad_norm")}
+                for layer in flow()["layers"]
+            ]
+            opened.append(opened.gradient_flow_file, {"epoch": line["epoch"], "layers": layers})
+        (opened.path / "gradient-flow.json").write_text(json.dumps(flow(findings=[])))
+        yield opened
+
+
+def refreshes(reader):
+    return [e[1]["content"] for e in reader.all("meta") if e[1].get("http-equiv") == "refresh"]
+
+
+def test_a_finished_run(run):
+    text = run_page(run.path, Status("finished", END, evaluation(), BUNDLE))
+    reader = Reader(text)
+    ids = [e[1]["id"] for e in reader.found if "id" in e[1]]
+    assert len(ids) == len(set(ids))
+    assert {e[1]["href"][1:] for e in reader.all("a")} <= set(ids)
+    assert refreshes(reader) == []
+    assert len(reader.all("h1")) == 1
+    values = dict(zip(reader.text("dt"), [None] * 99, strict=False)).keys()
+    assert {"test accuracy", "validation accuracy", "data set", "command", "version", "started", "machine"} <= values
+    shown = " ".join(reader.text("header"))
+    for words in (
+        "80.00 %",
+        "75.00 %",
+        "of epoch 2",
+        "2 of 3",
+        "2 min",
+        "lsg 1.2.3",
+        "04 March 2026, 05:06 UTC",
+        "--seed 3",
+        "0.125",
+    ):
+        assert words in shown
+    assert [e[1]["alt"] for e in reader.all("img")][:2] == [
+        f"Sample {key}, of class {name}"
+        for key, name in zip((BUNDLE.test.keys[1], BUNDLE.test.keys[0]), ("right", HOSTILE), strict=True)
+    ]
+    picture = Image.open(io.BytesIO(base64.b64decode(reader.all("img")[0][1]["src"].partition(",")[2])))
+    assert np.array_equal(np.asarray(picture), summary_tile(BUNDLE.test.x[1]))
+
+
+def test_losses_of_different_kinds_have_axes_of_their_own(run):
+    charts = Reader(run_page(run.path, Status("stopped"))).text("h3")
+    assert charts[:4] == ["Accuracy", "Training loss", "Validation loss", "Firing rate"]
+    write_config(run, tiny.config(loss="ce"), {})
+    assert Reader(run_page(run.path, Status("stopped"))).text("h3")[:3] == ["Accuracy", "Loss", "Firing rate"]
+    write_config(run, tiny.config(loss="ce", label_smoothing=0.1), {})
+    assert "Training loss" in Reader(run_page(run.path, Status("stopped"))).text("h3")
+
+
+def test_names_are_text(run):
+    reader = Reader(run_page(run.path, Status("finished", END, evaluation(), BUNDLE)))
+    assert len(reader.all("script")) == 2
+    assert all(e[1]["src"].startswith("data:image/png;base64,") for e in reader.all("img"))
+    assert not [e for e in reader.found if any(key.startswith("on") for key in e[1])]
+    assert HOSTILE in reader.text("th")
+    assert f"{HOSTILE} as right: 1 of 5" in reader.text("li")
+
+
+def test_states(run):
+    running, stopped = (Reader(run_page(run.path, Status(state))) for state in ("running", "stopped"))
+    assert (refreshes(running), refreshes(stopped)) == (["10"], [])
+    assert "Training." in " ".join(running.text("header"))
+    assert f"lsg train --resume {run.path}" in " ".join(stopped.text("header"))
+    (run.path / "metrics.jsonl").unlink()
+    (run.path / "gradient-flow.jsonl").write_text(json.dumps({**flow(), "event": "diverged", "epoch": 0}) + "\n")
+    diverged = Reader(run_page(run.path, Status("diverged", {"diverged": "epoch 1: loss <inf>", "cause": "Try --lr 0.1."})))
+    assert refreshes(diverged) == []
+    assert "Diverged in epoch 1: loss <inf>." in " ".join(diverged.text("header"))
+    assert "Try --lr 0.1." in " ".join(diverged.text("header"))
+    assert "curves" not in [e[1].get("id") for e in diverged.all("h2")]
+    assert "coverage" in [e[1].get("id") for e in diverged.all("h2")]
+
+
+def test_a_page_in_progress_is_not_written_at_every_epoch(run, monkeypatch):
+    now, states = [100.0], []
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = Reporter(run, lambda path, status: states.append((now[0], status.state)) or "page")
+    for now[0], event in (
+        (100.0, "start"),
+        (101.0, "step"),
+        (104.9, "epoch"),
+        (105.0, "step"),
+        (106.0, "epoch"),
+        (108.0, "epoch"),
+    ):
+        reporter.follow({"event": event})
+    assert states == [(100.0, "running"), (106.0, "running")]
+    assert run.report.read_text() == "page"
+
+
+def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
+    run.metrics_file.write_text("{\n")
+    Reporter(run, run_page).write(Status("running"))
+    assert "report.html: is not up to date: " in caplog.text
+
+
+def test_confusion_matrix():
+    counts = [[3, 1, 0], [0, 4, 0], [5, 0, 0]]
+    svg = drawing(counts, ["a <b>", "b", "c"]).svg()
+    assert [text for text, _, _ in reading.texts(svg) if text.isdigit()] == ["3", "1", "4", "5"]
+    assert reading.group(svg, "label c, prediction a <b>: 5 of 5") is not None
+    assert pairs(counts, ["a", "b", "c"]) == [("c", "a", 5, 5), ("a", "b", 1, 4)]
+    many = np.eye(100, dtype=int) * 2
+    many[7, 93] = 1
+    (ground, _, _), *_ = reading.elements(drawing(many.tolist(), [str(k) for k in range(100)]).svg(), "rect")[1:]
+    top, size = float(ground.get("y")), float(ground.get("height")) / 100
+    rows = [
+        path.get("d").split("M")[1:]
+        for path, _, _ in reading.elements(drawing(many.tolist(), [str(k) for k in range(100)]).svg(), "path")
+    ]
+    assert sorted(map(len, rows)) == [1, 1, 99]  # a third, two thirds, and all of a label's samples
+    (cell,) = next(row for row in rows if len(row) == 1 and float(row[0].split()[0]) > 500)
+    x, y = (float(value.partition("h")[0]) for value in cell.split())
+    assert (y - top) / size == pytest.approx(7.5, abs=0.1)
+    assert (x - float(ground.get("x"))) / size == pytest.approx(93, abs=0.1)
