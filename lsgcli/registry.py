@@ -187,7 +187,7 @@ def get(kind: str, name: str) -> Any:
 
 def summary(kind: str, name: str) -> str:
     """The first line of the docstring of an entry, or the title of a data set. Imports only entries that have none in the source text."""
-    if kind != "dataset" and (kind, name) not in _entries and (lines := _lines(kind, _modules(kind).get(name))).get(name):
+    if kind != "dataset" and (kind, name) not in _entries and (lines := _summaries(kind, _modules(kind).get(name))).get(name):
         return lines[name]
     entry = get(kind, name)
     documented = getattr(entry, "apply", getattr(entry, "parse", entry))  # of a record around a function
@@ -196,7 +196,7 @@ def summary(kind: str, name: str) -> str:
 
 
 @cache
-def _lines(kind: str, module: str | None) -> dict[str, str]:
+def _summaries(kind: str, module: str | None) -> dict[str, str]:
     """Name -> first line of the docstring of each decorated class and function of a kind in a module of this package."""
     lines = {}
     file = ROOT.parent.joinpath(*(module or "").split("."))

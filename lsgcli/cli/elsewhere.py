@@ -108,7 +108,7 @@ _COMMANDS = {
     "recipes": "`lsg list recipes`, and `lsg recipe`",
     "settings config configs": "`lsg train --print-config`",
     "check checks env environment info diagnose health": "`lsg doctor`",
-    "benchmark speed profile": "`lsg train --dry-run`, which measures steps",
+    "profile": "`lsg train --dry-run`, which measures steps",
     "avg-checkpoints average": "`lsg train --ema`, an average over the steps",
     "resume continue": "`lsg train --resume RUN`",
     "version": "`lsg --version`",
