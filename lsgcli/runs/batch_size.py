@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -88,7 +90,8 @@ def largest(config: RunConfig, progress: NamedProgress | None = None) -> Fit:
 
 
 def _measure(config: RunConfig, available: int, sender: Connection) -> None:
-    """Send each size that fits; or an error."""
+    """Send each size that fits; or an error. Ends with the process that started it, even if that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         for fit in _sizes(config, available):
             sender.send(fit)
@@ -97,6 +100,13 @@ def _measure(config: RunConfig, available: int, sender: Connection) -> None:
     except Exception as error:
         if not memory.is_out_of_memory(error):
             raise
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
