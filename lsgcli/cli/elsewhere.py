@@ -80,9 +80,11 @@ _OPTIONS: dict[str, Answers] = {
     "max-steps limit-train-batches eval-iters": ("no limit in steps, but --epochs",),
     "npz save-probabilities save-softmax": ("`lsg predict --json`, which prints probabilities",),
     "source i": ("the files as arguments: `lsg predict CKPT PATH...`",),
-    "patience early-stopping early-stop early-stopping-patience": (
-        "no early end: a run has --epochs, and best.safetensors is of its best one",
-    ),
+    "early-stopping early-stop early-stopping-patience": ("--patience",),
+    "overfit-batches": ("--overfit",),
+    "max-hours time-limit": ("--max-time 3h30m",),
+    "freeze-layers": ("--freeze",),
+    "kfold k-folds cv": ("--fold I/K, and `lsg ablate --folds K`",),
     "V": ("`lsg --version`",),
     "version": ("`lsg --version`",),
 }

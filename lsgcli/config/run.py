@@ -50,8 +50,8 @@ SECTIONS: Mapping[str, Collection[str]] = {
 # Settings that help pages show; the others are in those of --help-all.
 _SHOWN = """
 dataset data_dir T size slicing split augment val_fraction arch width_multiplier norm init_from
-neuron method decay threshold width surrogate recipe epochs batch_size optimizer lr schedule warmup_epochs weight_decay
-loss label_smoothing clip_grad accumulate seed device precision threads workers log
+neuron method decay threshold width surrogate recipe epochs patience max_time batch_size optimizer lr schedule warmup_epochs weight_decay
+loss label_smoothing clip_grad accumulate freeze overfit seed device precision threads workers log
 """
 COMMON = frozenset(_SHOWN.split())
 

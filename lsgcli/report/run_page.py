@@ -6,7 +6,7 @@ import io
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,9 @@ from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
 from lsgcli.store.flows import history
 from lsgcli.store.rundir import LAST, Facts, read_config, read_facts, read_metrics
-from lsgcli.training.evaluate import Evaluation
+
+if TYPE_CHECKING:
+    from lsgcli.training.evaluate import Evaluation
 
 REFRESH = 10  # seconds after which the page of a run in progress is loaded again
 SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
@@ -160,7 +162,7 @@ def _charts(epochs: Epochs, config: RunConfig) -> list[View]:
     ]
 
 
-def _scores(tested: Evaluation, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Number of samples, precision, recall and F1 of each class, and their averages."""
     scores, averages, counts = tested.scores(), tested.averages(), tested.confusion.sum(1).tolist()
     own = list(zip(*scores.values(), strict=True))
@@ -172,7 +174,7 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _samples(tested: Evaluation, bundle: DataBundle) -> dict[str, list[Sample]]:
+def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Sample]]:
     """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
     predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()

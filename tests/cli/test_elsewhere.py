@@ -42,7 +42,7 @@ def test_commands_in_an_answer_exist(known):
         ("train --gpus 2", "No such option: --gpus; lsg has --devices."),
         ("eval net --gpus 2", "No such option: --gpus; lsg has --device cuda:N."),
         ("train --name a", "No such option: --name; lsg has --out DIRECTORY"),
-        ("train --patience 3", "No such option: --patience; lsg has no early end"),
+        ("train --early-stopping 3", "No such option: --early-stopping; lsg has --patience."),
         ("train --seeds 0-3", "No such option: --seeds; lsg has --seed; `lsg ablate --seeds 0-4`"),
         ("train --batch_size 3", "No such option: --batch_size; lsg has --batch-size."),
         ("eval net --epochs 3", "No such option: --epochs; lsg has it in `lsg train`, `lsg ablate`, `lsg tune`."),
