@@ -43,7 +43,7 @@ def test_a_sample_of_a_stream_is_all_its_timesteps():
 
 def test_int8_where_the_processor_has_the_instructions(monkeypatch):
     for flags, has in ((set(), False), ({"avx512_vnni"}, True)):
-        monkeypatch.setattr(device, "_cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(device, "cpu_flags", lambda flags=flags: flags)
         for case in (TRAIN, INFERENCE, STREAM):
             expected = has and case.mode != "train"
             assert (("lsg", "int8") in rows.entries(case, "fp32", (), with_int8=True)) == expected
