@@ -38,9 +38,9 @@ class Start(NamedTuple):
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False
 
 
-def train(
-    *,
-    start: Start,
+class Instead(NamedTuple):
+    """What is printed instead of training."""
+
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -48,11 +48,17 @@ def train(
             help="Print all settings and their sources, build the model, measure time and memory of a few steps, and exit. Downloads no "
             "data.",
         ),
-    ] = False,
+    ] = False
     print_config: Annotated[
         bool,
         typer.Option("--print-config", help="Print the settings as a TOML file for --config, with their sources, and exit."),
-    ] = False,
+    ] = False
+
+
+def train(
+    *,
+    start: Start,
+    instead: Instead,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
     ] = False,
@@ -81,7 +87,7 @@ def train(
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
     if show_report:
-        common.exclude("--open", {"--dry-run": dry_run})
+        common.exclude("--open", {"--dry-run": instead.dry_run})
         browser.check_display()
     rank, processes = here().rank, here().size
     quiet = verbosity.quiet or rank > 0
@@ -93,13 +99,13 @@ def train(
     if auto and (processes > 1 or (chosen is not None and chosen.count > 1)):
         raise ConfigError("--batch-size auto: found several devices, expected one", hint="Give a number for all of them.")
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
-    if print_config:
-        common.exclude("--print-config", {"--dry-run": dry_run, "--json": as_json})
+    if instead.print_config:
+        common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
         print_result(as_toml(run_config, sources(run_config, settings, start.resume or start.config)).rstrip())
         return
     if chosen is not None and processes == 1:
         chosen.use()
-        if chosen.count > 1 and not dry_run:
+        if chosen.count > 1 and not instead.dry_run:
             raise SystemExit(launch(chosen))
     from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
@@ -112,7 +118,7 @@ def train(
     if auto:
         run_config, fit = _sized(run_config, start, quiet)
         settings["batch_size"] = run_config.batch_size
-    if dry_run:
+    if instead.dry_run:
         from lsgcli.runs.dry_run import dry_run as measure
 
         origins = sources(run_config, settings, start.resume or start.config)

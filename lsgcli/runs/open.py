@@ -146,7 +146,8 @@ def open_data(
         )
     except DataError as error:
         if error.hint and "--split" in error.hint:  # an option of training only
-            error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'}, --fold {config.fold or 'not given'})."
+            fold = f", --fold {config.fold}" if config.fold else ""
+            error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'}{fold})."
         raise
     for key in ("sensor", "orientation") if other else ():  # releases and split rules are not comparable
         found, expected = bundle.info.get(key, "not stated"), data.get(key, "not stated")

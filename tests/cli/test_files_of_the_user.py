@@ -87,7 +87,7 @@ def test_only_a_run_is_a_run(run, home):
     assert [row["accuracies"] for row in json.loads(out)["rows"]] == [
         [json.loads((home / "A" / "result.json").read_text())["accuracy"]]
     ]
-    assert "2 runs have the same settings and seed: A is used, B ignored." in json.loads(out)["notes"]
+    assert "2 runs have the same settings and seed 0: A is used, B ignored." in json.loads(out)["notes"]
     assert contents(home) == before
 
 

@@ -57,7 +57,7 @@ def test_hints_of_functions_name_no_options(tmp_path, call):
     (tmp_path / "mine").touch()
     with pytest.raises(lsg.LsgError) as caught:
         call(tmp_path)
-    hint = str(caught.value).partition("\n  ")[2].replace("`lsg train --help`", "")
+    hint = str(caught.value).partition("\n  ")[2].replace("`lsg train --help-all`", "")
     assert hint
     assert "--" not in hint
     assert "LSG_" not in hint

@@ -364,7 +364,13 @@ def test_history_is_read_from_the_run(tmp_path):
     (tmp_path / "gradient-flow.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert history(tmp_path / "best.safetensors") == {
         "epochs": [1, 2],
-        "layers": {"conv1": {"beta": [0.1, 0.2], "alpha": [1.0, 1.0], "coverage": [None, None]}},
+        "layers": {
+            "conv1": {
+                "beta": [0.1, 0.2],
+                "alpha": [1.0, 1.0],
+                **{key: [None, None] for key in ("coverage", "firing_rate", "grad_norm")},
+            }
+        },
     }
     (tmp_path / "gradient-flow.jsonl").write_text("{}\n[]\n")
     assert history(tmp_path / "best.safetensors") is None

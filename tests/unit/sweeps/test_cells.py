@@ -62,7 +62,7 @@ def test_what_another_process_runs_is_left_to_it(cells, trained, monkeypatch):
     def info(*message):
         told.append(message)
         files.write_json(other.result, record(0.9))
-        other.close()
+        other.__exit__(None, None, None)
 
     monkeypatch.setattr(logging.getLogger("lsg"), "info", info)
     assert complete(cells) == [0.5, 0.9, 0.5, 0.5]
