@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from lsgcli import registry
 from lsgcli.data import parallel
 from lsgcli.store import checkpoint, rundir
 from lsgcli.system import schema
-from lsgcli.training import evaluate, step
+from lsgcli.training import evaluate
 from lsgcli.training.loop import Trainer
 from tests.stress import data, seeds
 from tests.stress.rows import Case, limit_memory, row
@@ -53,12 +52,8 @@ def spoil(kind: str, name: str, value: float, number: int, note: Path) -> None:
 
             hook = module.register_forward_hook(replace)
         else:
-            original = registry.get
-            step.registry.get = lambda kind, which: (
-                (lambda y, labels, config: original(kind, which)(y, labels, config) * value)
-                if kind == "loss"
-                else original(kind, which)
-            )
+            original = trainer.loss
+            trainer.loss = lambda logits, labels: original(logits, labels) * value
 
     if kind == "evaluation":
         original, numbers = evaluate.measure, itertools.count()

@@ -137,7 +137,9 @@ def rotation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
                 trainer._step = no_step
                 trainer._batches = lambda start=0: [SimpleNamespace(index=trainer.steps - 1)]
-                trainer._evaluate = lambda *_: SimpleNamespace(accuracy=accuracies[trainer.state.epoch], loss=1.0)
+                trainer._evaluate = lambda *_: SimpleNamespace(
+                    accuracy=accuracies[trainer.state.epoch], loss=1.0, averages=dict
+                )
                 trainer.train()
 
         pid = fork(train)
