@@ -7,7 +7,6 @@ import pytest
 from lsgcli import registry
 from lsgcli.store import checkpoint
 from tests.cli.conftest import TINY
-from tests.exports import slow_if
 
 
 def test_matched_width(train, trained, tmp_path):
@@ -27,7 +26,8 @@ def test_matched_width(train, trained, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("method", [slow_if(name != "trsg", name) for name in registry.names("method")])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", registry.names("method"))
 def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
     """Dry run; training in bf16 with a decay per channel; evaluation; gradient flow; a folded export with the same answers."""
     kind = registry.get("method", method)
