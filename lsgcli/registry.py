@@ -190,7 +190,8 @@ def summary(kind: str, name: str) -> str:
     if kind != "dataset" and (kind, name) not in _entries and (lines := _summaries(kind, _modules(kind).get(name))).get(name):
         return lines[name]
     entry = get(kind, name)
-    documented = getattr(entry, "apply", getattr(entry, "parse", entry))  # of a record around a function
+    record = not isinstance(entry, type)  # around a function
+    documented = getattr(entry, "apply", getattr(entry, "parse", entry)) if record else entry
     text: str = getattr(entry, "title", "") or documented.__doc__ or ""
     return text.strip().partition("\n")[0]
 

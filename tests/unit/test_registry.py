@@ -64,3 +64,8 @@ def test_names_of_the_source_text_are_what_is_registered(kind):
     assert None not in found.values()
     of_package = {name for k, name in registry._entries if k == kind and (k, name) not in registry.installed()}
     assert of_package == set(registry._modules(kind))
+
+
+def test_summary_of_an_imported_network():
+    network = registry.get("arch", "mlp")
+    assert registry.summary("arch", "mlp") == network.__doc__.partition("\n")[0]
