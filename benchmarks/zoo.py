@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -56,13 +55,13 @@ def networks() -> str:
             net = models.build(name, method="none")
         count = sum(p.numel() for p in net.parameters())
         shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
-        table.rows.append((f"`{name}`", first_line(type(net)), shape, net.spec.num_classes, count))
+        table.rows.append((f"`{name}`", first_line("arch", name), shape, net.spec.num_classes, count))
     return table.markdown()
 
 
-def first_line(thing: Any) -> str:
-    """The first line of a docstring, as Markdown."""
-    return (thing.__doc__ or "").strip().partition("\n")[0].replace("``", "`")
+def first_line(kind: str, name: str) -> str:
+    """The first line of the docstring of an entry, as Markdown."""
+    return registry.summary(kind, name).replace("``", "`")
 
 
 def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
@@ -72,7 +71,7 @@ def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
         config = RunConfig(**{kind: name})
         given = [f"`{option_name(one)}`" for one in options if RULES[one].to(config)]
         middle = (", ".join(given),) if options else ()
-        row = (f"`{name}`", first_line(registry.get(kind, name)), *middle, _counted(own))
+        row = (f"`{name}`", first_line(kind, name), *middle, _counted(own))
         table.rows.append(row)
     return table
 

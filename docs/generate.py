@@ -29,8 +29,7 @@ from lsgcli.analysis.measures import ACTIVITY, LAYER, RECORD, Field  # noqa: E40
 from lsgcli.analysis.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
-from lsgcli.config import recipes  # noqa: E402
-from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
+from lsgcli.config.run import FIELDS, SECTIONS  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
 
@@ -152,11 +151,6 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join([first, rule, *others])
 
 
-def _first_line(thing: Any) -> str:
-    documented = getattr(thing, "apply", getattr(thing, "parse", thing))  # of a record around a function
-    return (documented.__doc__ or "").strip().splitlines()[0]
-
-
 def datasets() -> str:
     """Data sets and their presets."""
     rows = [
@@ -177,7 +171,9 @@ def layouts() -> str:
     rows = ["| `--dataset` | files | `--split` |", "|---|---|---|"]
     for name in registry.names("dataset"):
         thing = registry.get("dataset", name)
-        rows.append(f"| `{name}` | {_first_line(thing).replace('``', '`')} | {', '.join(thing.rules)} |")
+        rows.append(
+            f"| `{name}` | {(thing.__doc__ or '').partition(chr(10))[0].replace('``', '`')} | {', '.join(thing.rules)} |"
+        )
     return "\n".join(rows)
 
 
@@ -186,7 +182,9 @@ def readers() -> str:
     rows = ["| format | suffixes | description |", "|---|---|---|"]
     for name in registry.names("reader"):
         thing = registry.get("reader", name)
-        rows.append(f"| `{name}` | {', '.join(f'`{suffix}`' for suffix in thing.suffixes)} | {_first_line(thing)} |")
+        rows.append(
+            f"| `{name}` | {', '.join(f'`{suffix}`' for suffix in thing.suffixes)} | {registry.summary('reader', name)} |"
+        )
     return "\n".join(rows)
 
 
@@ -199,37 +197,15 @@ def formats() -> str:
         options += [f"`--{key}`" for key in thing.options if key not in ("mode", "fold_bn")]
         options += ["`--no-fold-bn`"] if "fold_bn" in thing.options else []
         needs = f"`{thing.extra}`" if thing.extra else ""
-        rows.append(f"| [`{name}`](export/{name}.md) | {_first_line(thing)} | {', '.join(options)} | {needs} |")
+        rows.append(f"| [`{name}`](export/{name}.md) | {registry.summary('format', name)} | {', '.join(options)} | {needs} |")
     return "\n".join(rows)
 
 
 def things(kind: str, head: str) -> str:
     """All registered names of a kind, with the first line of their docstrings."""
     rows = [f"| {head} | description |", "|---|---|"]
-    rows += [f"| `{name}` | {_first_line(registry.get(kind, name))} |" for name in registry.names(kind)]
+    rows += [f"| `{name}` | {registry.summary(kind, name)} |" for name in registry.names(kind)]
     return "\n".join(rows)
-
-
-def published() -> str:
-    """Source, settings and assumptions of each recipe."""
-    every = {name: recipes.load(name) for name in recipes.names()}
-    shared = set.intersection(*(set(recipe["assumed"]) for recipe in every.values()))
-    parts = ["\n".join(f"All: {line}" for line in sorted(shared))]
-    for name, recipe in every.items():
-        kinds = [kind for kind in ("images", "recordings") if kind in recipe]
-        only = f" For {kinds[0]} only." if len(kinds) == 1 else ""
-        lines = [
-            f"- {'all' if key == 'settings' else key}: `{' '.join(_option(*one) for one in values.items())}`"
-            for key, values in recipe.items()
-            if isinstance(values, dict)
-        ]
-        assumed = "\n".join(f"- {line}" for line in recipe["assumed"] if line not in shared)
-        parts += [f"### {name}", f"Source: {recipe['source']}.{only}", "\n".join(lines), f"Assumed:\n\n{assumed}"]
-    return "\n\n".join(parts)
-
-
-def _option(setting: str, value: Any) -> str:
-    return option_name(setting) if value is True else f"{option_name(setting)} {value}"
 
 
 def fields(which: dict[str, Field]) -> str:
@@ -360,7 +336,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "flow-verdicts": verdicts,
     "rules": rules,
     "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
-    "adapter-snntorch": lambda: listing("adapters/snntorch_leaky.py"),
     "plugin-network": lambda: listing("plugins/my_network.py"),
     "plugin-width-rule": lambda: listing("plugins/my_width_rule.py"),
     "datasets": datasets,
@@ -368,7 +343,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "layouts": layouts,
     "readers": readers,
     "formats": formats,
-    "recipes": published,
     "reliability": reliability,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "launchers": lambda: things("launcher", "`--launcher`"),

@@ -57,7 +57,7 @@ def examine(say: Callable[[str], object] = lambda text: None) -> dict[str, Any]:
     """Run all checks. The result contains neither user names nor paths.
 
     Args:
-        say: is told what a check that takes seconds does.
+        say: called with a description of each check that takes seconds.
 
     Returns:
         JSON types: ``ok``; ``checks``, each with ``name``, ``ok``, ``found``, ``expected`` and ``hint``; ``backends``: name -> ``ok``,
