@@ -1,4 +1,5 @@
-"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > recipe > preset of the data set > defaults."""
+"""Precedence of settings: command line > ``LSG_*`` environment > ``--config`` file > recipe > presets of network and neuron > preset of
+the data set > defaults."""
 
 import json
 import logging
@@ -95,15 +96,18 @@ def resolve_rows(
 
 
 def _complete(given: Mapping[str, Any]) -> RunConfig:
-    """The given settings, completed by the recipe, the preset of the data set and defaults.
+    """The given settings, completed by the recipe, the presets of network, neuron and data set, and defaults.
 
     Values of the recipe that have no effect, given the others, are omitted: a network or neuron may not support them.
     """
     dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
-    preset = registry.get("dataset", dataset).preset
     if str(given.get("init_from")).lower().endswith(".nir"):
         given = {"arch": "nir", **given}
+    preset = dict(registry.get("dataset", dataset).preset)
+    for kind in ("arch", "neuron"):
+        name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
+        preset |= getattr(registry.get(kind, name), "preset", {})
     config = RunConfig(**{**preset, **published, **given})
     kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
     return config if kept == published else RunConfig(**{**preset, **kept, **given})
@@ -131,6 +135,8 @@ def sources(
         "environment": from_environment(environment),
         str(file): _from_file(file)[0],
         f"recipe {config.recipe}": recipes.settings(config.recipe, config.dataset) if config.recipe else {},
+        f"preset of {config.neuron}": getattr(registry.get("neuron", config.neuron), "preset", {}),
+        f"preset of {config.arch}": getattr(registry.get("arch", config.arch), "preset", {}),
         f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
     }
     return {
