@@ -236,6 +236,12 @@ class SpikingNet(nn.Module, ABC):
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
                 module.warm = True
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell neurons that change during training which epoch begins, counted from 0, of how many. A training loop must call it."""
+        for module in self.modules():
+            if isinstance(module, LIF):
+                module.neuron.begin_epoch(module, epoch, epochs)
+
     def end_step(self, skip: Tensor | None = None) -> None:
         """Update the measured widths of all layers. A training loop must call it once after every optimiser step.
 

@@ -41,6 +41,12 @@ class Neuron:
         relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
         graded: whether the output of the layer is v_th o instead of o.
         draws: whether :meth:`fire` draws random numbers in training.
+        parallel: whether it is a :class:`~lsgcli.neurons.parallel.Parallel`, computed at all timesteps at once.
+        has_decay: whether the decay of the layer has an effect.
+        of_weights: whether the optimiser of the weights updates the parameters, rather than that of the decays.
+        linear: whether u without reset is linear in the currents.
+        takes_order: whether the setting ``order`` applies.
+        preset: settings that replace defaults where this neuron is chosen.
     """
 
     states: ClassVar[tuple[str, ...]]
@@ -51,6 +57,12 @@ class Neuron:
     relative: ClassVar[bool] = False
     graded: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    parallel: ClassVar[bool] = False
+    has_decay: ClassVar[bool] = True
+    of_weights: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
+    takes_order: ClassVar[bool] = False
+    preset: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: NeuronConfig):
         self.config = config
@@ -88,6 +100,18 @@ class Neuron:
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
         return Spike.apply(u, threshold, alpha, layer.surrogate)
+
+    def response(self, p: SimpleNamespace, T: int) -> Tensor | None:
+        """The matrix W, (T, T) or (C, T, T), of the potentials without reset, u = W I; None for that of a decay, see :func:`~lsgcli.neurons.widths.leaky`.
+
+        Args:
+            p: as for :meth:`step`, with the tensors of :meth:`tensors` as registered.
+        """
+        return None
+
+    def begin_epoch(self, layer: "LIF", epoch: int, epochs: int) -> None:
+        """Called before each epoch of training, counted from 0."""
+        return None
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
         """Values of an optimiser step whose running averages are buffers of the neuron, by name. If a neuron defines it, the layer measures u.

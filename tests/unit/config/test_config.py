@@ -192,6 +192,8 @@ EFFECTS = {
     "init_potential": ("measured", {"neuron": "clif"}, {}),
     "width_as": ("slope", {"method": "lsg"}, {"method": "asgl"}),
     "smooth": (0.5, {"method": "lsg"}, {"method": "asgl"}),
+    "order": (3, {"neuron": "psn", "method": "none"}, {"neuron": "sliding-psn", "method": "none"}),
+    "input_correlation": ("measured", {"method": "lsg"}, {"method": "linear-sigma"}),
     "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
     "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
     "weight_decay_on": ("all", {"weight_decay": 0.0}, {"weight_decay": 1e-3}),
