@@ -34,6 +34,7 @@ from lsgcli.export.graphs import other_than_lif
 from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
+from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.nir import GraphNet, Neurons, Pool
@@ -333,7 +334,7 @@ def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: Gr
 
 
 @convert.register
-def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
+def _refused(model: SewDVS | MaxResNet18 | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
     products = " and products of spikes" if isinstance(model, QKFormer) else ""
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",

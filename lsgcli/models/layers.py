@@ -103,6 +103,17 @@ class SpikingConv(nn.Module):
         return SpikingLayer(name, self.lif, self.current.conv, self.current.norm, self)
 
 
+HALVE = nn.MaxPool2d(3, stride=2, padding=1)
+
+
+class PooledConv(SpikingConv):
+    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
+
+    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
+        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
+        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
+
+
 def normalise_and_fire(
     norm: nn.Module, z: Tensor, lif: LIF, *, residual: Tensor | None = None, pool: nn.AvgPool2d | None = None
 ) -> Tensor:

@@ -11,23 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
+from lsgcli.models.layers import PooledConv, SpikingConv, has_hooks, image_mean
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
 THRESHOLD = 0.5  # of the neurons of an attention, independent of the other neurons: a single spike of q reaches it
 SCALE = 0.125  # of the self-attention, independent of the width of a head
-
-
-HALVE = nn.MaxPool2d(3, stride=2, padding=1)
-
-
-class PooledConv(SpikingConv):
-    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
-
-    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
-        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -226,12 +215,10 @@ class QKFormer(SpikingNet):
         self.classifier = nn.Linear(signal.channels, spec.num_classes)
         self.initialise_weights()
 
-    def initialise_weights(self) -> None:
+    def draw_weights(self) -> None:
         """Initialise the last layer: truncated normal with a standard deviation of 0.02, bias 0."""
-        if not self.classifier.weight.is_meta:
-            nn.init.trunc_normal_(self.classifier.weight, std=0.02)
-            nn.init.zeros_(self.classifier.bias)
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """(T or 1, B, C, H, W) -> (T, B, classes)."""

@@ -16,6 +16,7 @@ from lsgcli.export.runners import NetworkRunner, stepwise
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import Signal
 from lsgcli.models.fold import fold
+from lsgcli.models.max_resnet import MaxBlock
 from lsgcli.models.ms_resnet import MsBlock
 from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttention
 from lsgcli.models.resnet19 import PlainBlock
@@ -38,12 +39,12 @@ def linear(inputs, outputs):
     return inputs * outputs + outputs
 
 
-def resnet(counts, classes):
+def resnet(counts, classes, first=64):
     total, channels = conv(3, 64), 64
     for stage, count in enumerate(counts):
-        for block in range(count):
-            out = 64 * 2**stage
-            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if block == 0 and stage else 0)
+        for _ in range(count):
+            out = first * 2**stage
+            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if channels != out else 0)
             channels = out
     return total + linear(512, classes)
 
@@ -86,6 +87,10 @@ def qkformer_dvs(classes, ratio=1):
         ("sew-resnet18", 100, 20, 11_220_132, resnet((2, 2, 2, 2), 100)),
         ("sew-resnet34", 10, 1 + 32 + 3, 21_282_122, resnet((3, 4, 6, 3), 10)),
         ("ms-resnet18", 10, 16 + 1, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("max-resnet18", 10, 16 + 1, 12_502_090, resnet((3, 3, 2), 10, first=128)),
+        ("max-resnet18", 100, 17, 12_548_260, resnet((3, 3, 2), 100, first=128)),
+        ("max-resnet18-2222", 10, 17, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("max-resnet18-2222", 100, 17, 11_220_132, resnet((2, 2, 2, 2), 100)),
         ("sew-dvs", 11, 15, 130_426 - 15, sew_dvs([32] * 7, 11)[0]),  # published with one decay per layer of neurons
         ("sew-dvs-wide", 10, 16, 1_192_218 - 16, sew_dvs([64] * 4 + [128] * 3, 10)[0]),
         ("qkformer", 10, 35, 6_706_234, qkformer(10)),
@@ -169,6 +174,12 @@ def ms_block(block, x):
     return branch + convnorm(block.shortcut, x, 2)
 
 
+def max_block(block, x):
+    """The shortcut has a stride where the branch pools."""
+    pooled_current = pooled(convnorm(block.first.current, lif(block.lif, x)), 3, 2, 1)
+    return convnorm(block.second, lif(block.first.lif, pooled_current)) + convnorm(block.shortcut, x, 2)
+
+
 def embedding(module, x):
     first = fired(module.chain[0], x)
     second = lif(module.chain[1].lif, pooled(convnorm(module.chain[1].current, first), 3, 2, 1))
@@ -203,6 +214,7 @@ BLOCKS = {
     "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
     "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
     "ms": (lambda: MsBlock(SPEC, Signal(3), 4, 2), ms_block),
+    "max": (lambda: MaxBlock(SPEC, Signal(3), 4, 2), max_block),
     "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
     "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
     "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
@@ -223,7 +235,7 @@ def test_block_against_own_code(which):
             if name.endswith("q.current.norm.bias"):
                 parameter.fill_(-1)
     x = normal(4, 3, 8 if "attention" in which or which == "transformer" else 3, 6, 5, seed=1)
-    x = x if which == "ms" else x.abs().round()
+    x = x if which in ("ms", "max") else x.abs().round()
     results = []
     for function in (lambda x: block(x, 4) if which == "sew" else block(x), lambda x: own(block, x)):
         leaf = x.clone().requires_grad_()
@@ -349,7 +361,8 @@ def test_nir(which, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("which", "words"), [("sew-dvs-wide", "max pooling,"), ("qkformer", "max pooling and products of spikes,")]
+    ("which", "words"),
+    [("sew-dvs-wide", "max pooling,"), ("max-resnet18", "max pooling,"), ("qkformer", "max pooling and products of spikes,")],
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):
     with pytest.raises(ConfigError, match=f"{words} for which NIR has no nodes"):
