@@ -38,7 +38,7 @@ from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.nir import GraphNet, Neurons, Pool
-from lsgcli.models.qkformer import QKFormer
+from lsgcli.models.qkformer import SpikingTransformer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
 from lsgcli.models.sew import SewDVS
@@ -334,8 +334,8 @@ def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: Gr
 
 
 @convert.register
-def _refused(model: SewDVS | MaxResNet18 | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
-    products = " and products of spikes" if isinstance(model, QKFormer) else ""
+def _refused(model: SewDVS | MaxResNet18 | SpikingTransformer, x: Signal, builder: GraphBuilder) -> Signal:
+    products = " and products of spikes" if isinstance(model, SpikingTransformer) else ""
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
         hint=OTHERS,

@@ -1,4 +1,4 @@
-"""SEW and MS ResNets, QKFormer and plain networks: sizes by own arithmetic, blocks by own code, and that everything applies to them."""
+"""SEW, MS and Max ResNets, QKFormer, Max-Former and plain networks: sizes by own arithmetic, blocks by own code, and that everything applies to them."""
 
 import nir
 import pytest
@@ -16,7 +16,6 @@ from lsgcli.export.runners import NetworkRunner, stepwise
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import Signal
 from lsgcli.models.fold import fold
-from lsgcli.models.max_resnet import MaxBlock
 from lsgcli.models.ms_resnet import MsBlock
 from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttention
 from lsgcli.models.resnet19 import PlainBlock
@@ -62,6 +61,10 @@ def mlp(channels, ratio):
     return conv(channels, ratio * channels, 1, bias=True) + conv(ratio * channels, channels, 1, bias=True)
 
 
+def depthwise(channels):
+    return conv(1, channels, bias=True)
+
+
 def attention(channels, inputs):
     return inputs * conv(channels, channels, 1) + conv(channels, channels, 1, bias=True)
 
@@ -71,6 +74,19 @@ def qkformer(classes):
     total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + attention(192, 2) + mlp(192, 4)
     total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
     return total + linear(384, classes)
+
+
+def maxformer(classes):
+    total = conv(3, 48) + conv(48, 96) + conv(48, 96, 1) + mlp(96, 4)
+    total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + depthwise(192) + mlp(192, 4)
+    total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
+    return total + linear(384, classes)
+
+
+def maxformer_dvs(classes):
+    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + depthwise(128) + mlp(128, 1)
+    total += conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, 1)
+    return total + linear(256, classes)
 
 
 def qkformer_dvs(classes, ratio=1):
@@ -96,6 +112,10 @@ def qkformer_dvs(classes, ratio=1):
         ("qkformer", 10, 35, 6_706_234, qkformer(10)),
         ("qkformer", 100, 35, 6_740_884, qkformer(100)),
         ("qkformer-dvs", 10, 21, 1_504_138, qkformer_dvs(10)),
+        ("maxformer", 10, 25, 6_568_282, maxformer(10)),
+        ("maxformer", 100, 25, 6_602_932, maxformer(100)),
+        ("maxformer-dvs", 10, 16, 1_455_626, maxformer_dvs(10)),
+        ("maxformer-dvs", 11, 16, 1_455_883, maxformer_dvs(11)),
     ],
 )
 def test_published_number_of_parameters(arch, classes, neurons, published, own):
@@ -174,12 +194,6 @@ def ms_block(block, x):
     return branch + convnorm(block.shortcut, x, 2)
 
 
-def max_block(block, x):
-    """The shortcut has a stride where the branch pools."""
-    pooled_current = pooled(convnorm(block.first.current, lif(block.lif, x)), 3, 2, 1)
-    return convnorm(block.second, lif(block.first.lif, pooled_current)) + convnorm(block.shortcut, x, 2)
-
-
 def embedding(module, x):
     first = fired(module.chain[0], x)
     second = lif(module.chain[1].lif, pooled(convnorm(module.chain[1].current, first), 3, 2, 1))
@@ -214,7 +228,6 @@ BLOCKS = {
     "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
     "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
     "ms": (lambda: MsBlock(SPEC, Signal(3), 4, 2), ms_block),
-    "max": (lambda: MaxBlock(SPEC, Signal(3), 4, 2), max_block),
     "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
     "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
     "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
@@ -235,7 +248,7 @@ def test_block_against_own_code(which):
             if name.endswith("q.current.norm.bias"):
                 parameter.fill_(-1)
     x = normal(4, 3, 8 if "attention" in which or which == "transformer" else 3, 6, 5, seed=1)
-    x = x if which in ("ms", "max") else x.abs().round()
+    x = x if which == "ms" else x.abs().round()
     results = []
     for function in (lambda x: block(x, 4) if which == "sew" else block(x), lambda x: own(block, x)):
         leaf = x.clone().requires_grad_()
@@ -336,10 +349,10 @@ def test_gradient_flow(which):
     assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
 
 
-MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19")]
+MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19", "maxformer")]
 
 
-@pytest.mark.parametrize("arch", ["sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer-dvs", *MORE])
+@pytest.mark.parametrize("arch", ["sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer-dvs", "maxformer-dvs", *MORE])
 def test_resumes_to_the_bit(arch, tmp_path):
     settings = {"arch": arch, "residual": "none", "width_multiplier": 1 / 32, "epochs": 1, "lr": 0.02}
     config, bundle = tiny.config(**settings), tiny.bundle(n=24)
@@ -362,7 +375,11 @@ def test_nir(which, tmp_path):
 
 @pytest.mark.parametrize(
     ("which", "words"),
-    [("sew-dvs-wide", "max pooling,"), ("max-resnet18", "max pooling,"), ("qkformer", "max pooling and products of spikes,")],
+    [
+        ("sew-dvs-wide", "max pooling,"),
+        ("max-resnet18", "max pooling,"),
+        *((which, "max pooling and products of spikes,") for which in ("qkformer", "maxformer")),
+    ],
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):
     with pytest.raises(ConfigError, match=f"{words} for which NIR has no nodes"):
