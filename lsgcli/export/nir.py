@@ -327,10 +327,14 @@ def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: Gr
     if isinstance(module, nn.Linear):
         return builder.linear(name, x, module)
     assert isinstance(module, nn.Conv2d)
-    if module.groups > 1:
-        raise ConfigError(f"NIR: {name}: found a convolution with {module.groups} groups, expected one", hint=OTHERS)
-    geometry = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
-    return builder.weights(name, x, module.weight, module.bias, **geometry)
+    return _convolution(name, module, x, builder)
+
+
+def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:
+    if conv.groups > 1:
+        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", hint=OTHERS)
+    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    return builder.weights(name, x, conv.weight, conv.bias, **geometry)
 
 
 @convert.register
@@ -408,9 +412,7 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
             f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
             hint="NIR has no normalisation: omit --no-fold-bn.",
         )
-    return builder.weights(
-        name, x, module.conv.weight, module.conv.bias, stride=module.conv.stride, padding=module.conv.padding
-    )
+    return _convolution(name, module.conv, x, builder)
 
 
 class _Interpreter(Runner):
