@@ -20,11 +20,15 @@ METHODS = (
 )  # fmt: skip
 NETWORKS = (
     "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",
+    "max-resnet18", "maxformer", "maxformer-dvs",
 )  # fmt: skip
 NARROW = {
     "qkformer": {"width_multiplier": 1 / 12},
     "sew-resnet18": {"width_multiplier": 1 / 32},
     "ms-resnet18": {"width_multiplier": 1 / 32},
+    "max-resnet18": {"width_multiplier": 1 / 64},
+    "maxformer": {"width_multiplier": 1 / 16},
+    "maxformer-dvs": {"width_multiplier": 1 / 16},
 }
 OPTIONS = {
     "reset-soft": {"reset": "soft"},
