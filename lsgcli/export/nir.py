@@ -40,6 +40,7 @@ from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
+from lsgcli.models.sequential import SequentialCNN
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF
@@ -338,6 +339,13 @@ def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Sign
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
         hint=OTHERS,
+    )
+
+
+@convert.register
+def _columns(model: SequentialCNN, x: Signal, builder: GraphBuilder) -> Signal:
+    raise ConfigError(
+        f"NIR: {type(model).__name__}: found timesteps that are columns of an image, expected frames as inputs", hint=OTHERS
     )
 
 

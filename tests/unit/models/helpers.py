@@ -34,11 +34,14 @@ FIELD = {
     "qkformer-dvs": {"name": "qkformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
 }
 
+# Networks of images alone, whose tests are in files of their own.
+OF_IMAGES = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
+
 
 def small(which, *, seed=2, dtype=torch.float64, **arguments):
     """A network with a decay, a gamma and a mu of its own in each layer, so that all of them matter; it spikes everywhere."""
     torch.manual_seed(seed)
-    net = models.build(**{**(SMALL | FIELD)[which], **arguments}).to(dtype)
+    net = models.build(**{**(SMALL | FIELD | OF_IMAGES)[which], **arguments}).to(dtype)
     with torch.no_grad():
         for index, layer in enumerate(net.spiking_layers()):
             layer.lif.b.add_(0.15 * index)
@@ -63,7 +66,7 @@ def seasoned(which, *, batch=4, **arguments):
             module.momentum = 1.0
     with torch.no_grad():
         for seed in range(3):
-            net(sequence(net, batch=batch, seed=seed))
+            net((image if net.images_only else sequence)(net, batch=batch, seed=seed))
     return net.eval()
 
 
