@@ -37,6 +37,7 @@ from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.nir import GraphNet, Neurons, Pool
+from lsgcli.models.preact_resnet import PreActResNet18
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
@@ -339,6 +340,13 @@ def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Sign
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
         hint=OTHERS,
+    )
+
+
+@convert.register
+def _sums(model: PreActResNet18, x: Signal, builder: GraphBuilder) -> Signal:
+    raise ConfigError(
+        f"NIR: {type(model).__name__}: found a normalisation of sums, expected one that convolutions can include", hint=OTHERS
     )
 
 
