@@ -98,6 +98,7 @@ class Stepping(nn.Module):
         super().__init__()
         spec = network.spec
         refused = {
+            f"--arch {spec.arch}": network.images_only,
             "--init-potential measured": spec.neuron.init_potential != "zero",
             "--norm tebn": spec.norm == "tebn",
             "--norm mpbn with --reset soft": spec.norm == "mpbn"

@@ -38,9 +38,11 @@ from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.nir import GraphNet, Neurons, Pool
+from lsgcli.models.preact_resnet import PreActResNet18
 from lsgcli.models.qkformer import SpikingTransformer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
+from lsgcli.models.sequential import SequentialCNN
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF
@@ -343,6 +345,20 @@ def _refused(model: SewDVS | MaxResNet18 | SpikingTransformer, x: Signal, builde
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
         hint=OTHERS,
+    )
+
+
+@convert.register
+def _sums(model: PreActResNet18, x: Signal, builder: GraphBuilder) -> Signal:
+    raise ConfigError(
+        f"NIR: {type(model).__name__}: found a normalisation of sums, expected one that convolutions can include", hint=OTHERS
+    )
+
+
+@convert.register
+def _columns(model: SequentialCNN, x: Signal, builder: GraphBuilder) -> Signal:
+    raise ConfigError(
+        f"NIR: {type(model).__name__}: found timesteps that are columns of an image, expected frames as inputs", hint=OTHERS
     )
 
 

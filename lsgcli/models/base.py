@@ -155,6 +155,7 @@ class SpikingNet(nn.Module, ABC):
 
     has_residual: ClassVar[bool] = False  # whether the settings ``residual``, ``depth`` and ``hidden_norm`` apply
     has_mlps: ClassVar[bool] = False  # whether the setting ``mlp_ratio`` applies
+    images_only: ClassVar[bool] = False  # whether it takes images alone, because it makes their timesteps itself
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     classifier: nn.Linear  # the last layer, whose outputs are the logits
     levels: int | None = None  # n if the inputs of the classifier are averages of n spikes; None if real-valued
@@ -188,9 +189,10 @@ class SpikingNet(nn.Module, ABC):
             ConfigError: the shape of the input or of the logits does not match the specification.
         """
         expected = (self.spec.in_channels, self.spec.height, self.spec.input_size)
-        if x.dim() not in (4, 5) or x.shape[-3:] != expected:
+        shapes = {4: "(B, C, H, W)"} if self.images_only else {5: "(T, B, C, H, W)", 4: "(B, C, H, W)"}
+        if x.dim() not in shapes or x.shape[-3:] != expected:
             raise ConfigError(
-                f"{type(self).__name__}: found an input of shape {tuple(x.shape)}, expected (T, B, C, H, W) or (B, C, H, W) "
+                f"{type(self).__name__}: found an input of shape {tuple(x.shape)}, expected {' or '.join(shapes.values())} "
                 f"with C, H, W = {expected}",
                 hint="Build the network with the in_channels and input_size of the data.",
             )

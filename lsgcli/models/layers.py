@@ -46,7 +46,7 @@ class ConvNorm(nn.Module):
         spec: specification of the network; provides the threshold.
         source: output of the preceding layer; or C, if it may be real-valued.
         out_channels: C'.
-        kernel: size of the square kernel; padding preserves the image size at stride 1.
+        kernel: size of the kernel, or its (height, width), odd; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: factor of the tdBN; 1/sqrt(2) if two branches are summed.
         bias: whether the convolution has a bias, which the normalisation removes in training.
@@ -62,7 +62,7 @@ class ConvNorm(nn.Module):
         spec: NetworkSpec,
         source: Signal | int,
         out_channels: int,
-        kernel: int = 3,
+        kernel: int | tuple[int, int] = 3,
         stride: int = 1,
         eta: float = 1.0,
         bias: bool = False,
@@ -73,7 +73,9 @@ class ConvNorm(nn.Module):
         self.out = Signal(out_channels)
         # Whether an input with levels is saved in bits or bytes here, rather than by the surrounding block.
         self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
-        self.conv = Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (height // 2, width // 2)
+        self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, groups=groups, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:

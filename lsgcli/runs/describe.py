@@ -30,7 +30,7 @@ def of_network(settings: Mapping[str, Any]) -> dict[str, Any]:
     others = {name: value for name, value in settings.items() if name != "arch"}
     return {
         "arch": settings["arch"],
-        **structure(model, model.spec.in_channels == IMAGES),
+        **structure(model, model.images_only or model.spec.in_channels == IMAGES),
         "settings": others,
         "provenance": {},
     }

@@ -78,6 +78,11 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
     def build() -> None:
         with torch.device("meta"):  # shapes only, no memory
             model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None, last=last)
+        if model.images_only and not dataset.static:
+            raise ConfigError(
+                f"arch: found {config.arch} with the recordings of {config.dataset}, expected a --dataset of images",
+                hint="This network makes its timesteps from an image: use another --arch for recordings.",
+            )
         if fresh:
             initialise(model, config)
 

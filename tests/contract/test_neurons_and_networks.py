@@ -191,14 +191,15 @@ def test_network(arch, residual):
     defaults = registry.get("arch", arch).defaults
     width, height = defaults["input_size"], defaults.get("input_height") or defaults["input_size"]
     size = {"input_size": width, "input_height": height}
-    net = models.build(arch, T=2, num_classes=3, in_channels=2, width_multiplier=1 / 64, residual=residual, **size)
+    T = width if registry.get("arch", arch).images_only else 2
+    net = models.build(arch, T=T, num_classes=3, in_channels=2, width_multiplier=1 / 64, residual=residual, **size)
     assert isinstance(net, SpikingNet)
-    logits = net(torch.rand(3, 2, 2, height, width))
-    assert logits.shape == (3, 2, 3)
+    logits = net(torch.rand(2, 2, height, width) if net.images_only else torch.rand(3, 2, 2, height, width))
+    assert logits.shape == (T if net.images_only else 3, 2, 3)
     logits.logsumexp(-1).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
-    assert net.eval()(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
-    assert fold(net)(torch.rand(2, 2, height, width)).shape == (2, 2, 3)
+    assert net.eval()(torch.rand(2, 2, height, width)).shape == (T, 2, 3)
+    assert fold(net)(torch.rand(2, 2, height, width)).shape == (T, 2, 3)
     assert net.spiking_layers()
     assert net.spec.num_classes == 3
 

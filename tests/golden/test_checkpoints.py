@@ -21,6 +21,7 @@ METHODS = (
 NETWORKS = (
     "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",
     "max-resnet18", "maxformer", "maxformer-dvs",
+    "preact-resnet18", "sequential-cnn",
 )  # fmt: skip
 NARROW = {
     "qkformer": {"width_multiplier": 1 / 12},
@@ -29,6 +30,7 @@ NARROW = {
     "max-resnet18": {"width_multiplier": 1 / 64},
     "maxformer": {"width_multiplier": 1 / 16},
     "maxformer-dvs": {"width_multiplier": 1 / 16},
+    "preact-resnet18": {"width_multiplier": 1 / 32},
 }
 OPTIONS = {
     "reset-soft": {"reset": "soft"},
@@ -59,6 +61,7 @@ def computed(net: torch.nn.Module, T: int) -> dict[str, object]:
     spec, net = net.spec, net.double().eval()
     shape = (T, 2, spec.in_channels, spec.height, spec.input_size)
     x = (torch.arange(torch.Size(shape).numel(), dtype=torch.float64) * 1.7).sin().view(shape) * 1.5
+    x = x[0] if net.images_only else x
     with torch.no_grad():
         logits = net(x)
     net.train()

@@ -30,6 +30,7 @@ FIELD = {
     "sew-resnet18": {"name": "sew-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "ms-resnet18": {"name": "ms-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "max-resnet18": {"name": "max-resnet18", "width_multiplier": 1 / 32, "input_size": 8, "T": 3},
+    "preact-resnet18": {"name": "preact-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},
     "qkformer": {"name": "qkformer", "width_multiplier": 1 / 4, "input_size": 12, "input_height": 8, "T": 3},
     "qkformer-dvs": {"name": "qkformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
@@ -37,11 +38,14 @@ FIELD = {
     "maxformer-dvs": {"name": "maxformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
 }
 
+# Networks of images alone, whose tests are in files of their own.
+OF_IMAGES = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
+
 
 def small(which, *, seed=2, dtype=torch.float64, **arguments):
     """A network with a decay, a gamma and a mu of its own in each layer, so that all of them matter; it spikes everywhere."""
     torch.manual_seed(seed)
-    net = models.build(**{**(SMALL | FIELD)[which], **arguments}).to(dtype)
+    net = models.build(**{**(SMALL | FIELD | OF_IMAGES)[which], **arguments}).to(dtype)
     with torch.no_grad():
         for index, layer in enumerate(net.spiking_layers()):
             layer.lif.b.add_(0.15 * index)
@@ -66,7 +70,7 @@ def seasoned(which, *, batch=4, **arguments):
             module.momentum = 1.0
     with torch.no_grad():
         for seed in range(3):
-            net(sequence(net, batch=batch, seed=seed))
+            net((image if net.images_only else sequence)(net, batch=batch, seed=seed))
     return net.eval()
 
 
