@@ -16,7 +16,7 @@ from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF
 
 OPTIONS = {
-    "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned"),
+    "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned", "carry_m"),
     "method": ("width", "decay_per", "smooth", "width_from"),
 }
 STEPS, CHANNELS = 3, 7  # of the layer whose parameters are counted

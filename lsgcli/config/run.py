@@ -67,7 +67,11 @@ ACROSS = {
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     "decay_lr": Applies(
         "neurons with parameters: a --method that learns the decay, --threshold-learned, or --neuron glif or klif",
-        lambda config: config.threshold_learned or registry.get("method", config.method).learns_decay or config.model.learns,
+        lambda config: (
+            config.threshold_learned
+            or registry.get("method", config.method).learns_decay
+            or (config.model.learns and not config.model.with_weights)
+        ),
     ),
 }
 # When each setting has an effect; those that always have one are absent.

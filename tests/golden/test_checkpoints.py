@@ -39,7 +39,7 @@ OPTIONS = {
 # name -> network, and its arguments
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
-    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("clif", "glif", "klif")},
+    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("ar-lif", "clif", "glif", "klif")},
     **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
