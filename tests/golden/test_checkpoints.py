@@ -43,7 +43,7 @@ CASES = {
     **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
-        for name in ("atan", "exponential", "sigmoid", "tanh", "triangular")
+        for name in ("a2sg", "atan", "exponential", "sigmoid", "tanh", "triangular")
     },
     **{f"network-{name}": (name, {"method": "lsg", **NARROW.get(name, {})}) for name in NETWORKS},
     **{f"option-{name}": ("vggsnn", {"method": "lsg", **options}) for name, options in OPTIONS.items()},
