@@ -20,6 +20,11 @@ class NeuronConfig(Settings):
     """Settings of the neurons of all layers; see :class:`lsgcli.neurons.LIF`."""
 
     neuron: str = setting("lif", "Model of the neurons.", kind="neuron")
+    carry_m: bool = setting(
+        True,
+        "Carry the state m of ar-lif, which sets the depth of its reset, to the next timestep; the published code for recordings does not.",
+        applies=when("neuron", "ar-lif"),
+    )
     method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method")
     decay: float = setting(
         0.2,

@@ -70,7 +70,7 @@ ACROSS = {
         lambda config: (
             config.threshold_learned
             or (registry.get("method", config.method).learns_decay and config.model.has_decay)
-            or (config.model.learns and not config.model.of_weights)
+            or (config.model.learns and not config.model.with_weights)
         ),
     ),
 }

@@ -399,6 +399,11 @@ class LIF(Draws):
         """Parameters and buffers of the neuron, by name."""
         return {name: getattr(self, name) for name in self._of_neuron}
 
+    def apart(self) -> list[nn.Parameter]:
+        """Parameters with an optimiser of their own: all, except those that the neuron declares to be updated with the weights."""
+        others = self._of_neuron if self.neuron.with_weights else ()
+        return [p for name, p in self.named_parameters(recurse=False) if name not in others]
+
     @property
     def unit(self) -> float:
         """Output of the layer for a spike: 1, or v_th if the neuron is graded."""

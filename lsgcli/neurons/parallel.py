@@ -72,7 +72,7 @@ class ParallelSpikingNeuron(Parallel):
 
     preset: ClassVar = {"method": "linear-sigma"}
     learns = True
-    of_weights = True
+    with_weights = True
     has_decay = False
     sets_threshold = True
 

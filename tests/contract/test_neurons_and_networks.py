@@ -54,7 +54,7 @@ def test_surrogate(surrogate):
     x = width * y.tan()  # the whole line
     area = (h(x, width) * width / y.cos().square()).sum() * torch.pi / len(y)
     assert area.item() == pytest.approx(1, abs=1e-3)
-    assert h(x, 0.6).max().item() == pytest.approx(1 / 0.6)
+    assert h(x, 0.6).max().item() == pytest.approx(1 / 0.6, rel=1e-4)  # the peak may lie between two points
     assert h(x, width).dtype == torch.float64
     lif_runs(surrogate=surrogate, method="lsg")
 

@@ -45,11 +45,11 @@ OPTIONS = {
 # name -> network, and its arguments
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
-    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("clif", "glif", "klif")},
+    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("ar-lif", "clif", "glif", "klif")},
     **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
-        for name in ("atan", "exponential", "sigmoid", "tanh", "triangular")
+        for name in ("a2sg", "atan", "exponential", "sigmoid", "tanh", "triangular")
     },
     **{f"network-{name}": (name, {"method": "lsg", **NARROW.get(name, {})}) for name in NETWORKS},
     **{f"option-{name}": ("vggsnn", {"method": "lsg", **options}) for name, options in OPTIONS.items()},

@@ -254,6 +254,7 @@ def primitives(x: Tensor, width: float) -> dict[str, Tensor]:
         "exponential": torch.where(y < 0, torch.exp(-2 * y.abs()), 2 - torch.exp(-2 * y.abs())) / 2,
         "sigmoid": 1 / (1 + torch.exp(-4 * y)),
         "tanh": (torch.exp(2 * y) - torch.exp(-2 * y)) / (torch.exp(2 * y) + torch.exp(-2 * y)) / 2,
+        "a2sg": (y.clamp(-1, 1) + y.clamp(-1, 1).square() / 2) / 2,
         "atan": torch.atan2(math.pi * y, torch.ones_like(y)) / math.pi,
     }
 
