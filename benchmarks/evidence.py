@@ -7,6 +7,8 @@
     python -m benchmarks.evidence rules --data-dir FOLDER                # CIFAR-10's images, train/<class>/ and test/<class>/
     python -m benchmarks.evidence zeros-digits-dvs                       # dense convolutions and convolutions by spikes; zeros-n-mnist
     python -m benchmarks.evidence rates-digits-dvs                       # penalised firing rates; rates-cifar --data-dir FOLDER
+    python -m benchmarks.evidence parallel-n-mnist --data-dir FOLDER     # parallel neurons; parallel-cifar
+    python -m benchmarks.evidence max-resnet --data-dir FOLDER           # Max-ResNet beside MS-ResNet
     python -m benchmarks.evidence threshold --part threshold-2           # one part, to run side by side with others
     python -m benchmarks.evidence rules --data-dir FOLDER --seeds 0-1    # some of the seeds; the others another day
     python -m benchmarks.evidence threshold --collect                    # only the record, from the finished runs
@@ -69,7 +71,33 @@ NEURONS = (
 )
 ZEROS = ("--grid convolution=dense,auto",)
 RATES = ("--grid convolution=auto", "--grid convolution=auto rate-target=0.12,0.08,0.05")
+AS_PUBLISHED = "--norm bn --threshold 1 --surrogate atan --grid method=none,linear-sigma"  # the PSN family
 EXPERIMENTS = {
+    "parallel-n-mnist": Experiment(
+        {"parallel-n-mnist": ("--grid method=lsg", *(f"--neuron {name} {AS_PUBLISHED}" for name in ("psn", "sliding-psn")))},
+        "--dataset n-mnist --width-multiplier 0.125 --epochs 10",
+        2,
+        range(5),
+    ),
+    "parallel-cifar": Experiment(
+        {
+            "parallel-cifar": (
+                "--grid method=lsg",
+                f"--neuron psn {AS_PUBLISHED}",
+                f"--neuron sliding-psn --order 32 {AS_PUBLISHED}",
+            )
+        },
+        "--dataset image-folder --arch sequential-cnn --width-multiplier 0.125 --epochs 3 --val-fraction 0.1",
+        2,
+        range(5),
+    ),
+    "max-resnet": Experiment(
+        {"max-resnet": ("--grid arch=ms-resnet18,max-resnet18-2222,max-resnet18",)},
+        "--dataset image-folder -T 2 --width-multiplier 0.125 --epochs 3 --val-fraction 0.1 --augment flip --method none --surrogate sigmoid "
+        "--threshold 1 --decay 0.5 --input-gain 1-beta --detach-reset --norm bn --optimizer adamw --lr 1.5e-3 --weight-decay 0.06",
+        2,
+        range(3),
+    ),
     "zeros-digits-dvs": Experiment({"zeros-digits-dvs": ZEROS}, "--dataset digits-dvs", 1, range(5), folder=False),
     "zeros-n-mnist": Experiment(
         {"zeros-n-mnist": ZEROS}, "--dataset n-mnist --width-multiplier 0.125 --epochs 20", 1, range(5)
