@@ -139,6 +139,16 @@ PUBLISHED = {
     ),
     ("qkformer", "cifar-dvs"): ((106, 16, 5e-3, 0.06), {**QK_DVS, "split": "lexicographic", "slicing": "count", "size": 128}),
     ("qkformer", "dvs-gesture"): ((202, 16, 1e-3, 0.06), {**QK_DVS, "mlp_ratio": 4}),
+    ("maxformer", "cifar10"): (
+        (410, 128, 1.5e-3, 0.06),
+        {**QK, "warmup_epochs": 20, "mixup": 0.5, "cutmix": 0.5, "mix_prob": 1.0, "mix_until": 200},
+    ),
+    ("maxformer", "cifar100"): ((410, 64, 1.5e-3, 0.06), {**QK, "mixup": 0.75, "cutmix": 0.5, "mix_until": 250}),
+    ("maxformer", "cifar-dvs"): (
+        (106, 16, 5e-3, 0.06),
+        {**QK_DVS, "cutmix": 0.1, "split": "lexicographic", "slicing": "count"},
+    ),
+    ("maxformer", "dvs-gesture"): ((160, 16, 5e-3, 0.06), {**QK_DVS, "cutmix": 0.1, "mlp_ratio": None}),
 }
 
 
@@ -149,10 +159,20 @@ def test_values_are_those_of_the_publication(name, dataset):
     found = resolve({"recipe": name, "dataset": dataset}, environment={})
     assert {key: getattr(found, key) for key in expected} == expected
     assert found.width_multiplier == 1  # the preset of a small data set has another
-    floor = {"qkformer": 2e-5 if dataset == "dvs-gesture" else 1e-5}
+    floor = {"qkformer": 2e-5 if dataset == "dvs-gesture" else 1e-5, "maxformer": 1e-5}
     assert found.lr * found.lr_floor == pytest.approx(floor.get(name, 0))
-    if name == "qkformer":
-        assert found.lr * found.warmup_start == pytest.approx(1e-5)
+    if name in floor:
+        start = 8e-5 if (name, dataset) == ("maxformer", "cifar10") else 1e-5
+        assert found.lr * found.warmup_start == pytest.approx(start)
+
+
+@pytest.mark.parametrize("arch", ["max-resnet18", "max-resnet18-2222", "ms-resnet18"])
+def test_residual_networks_have_the_settings_of_maxformer(arch):
+    given = {"recipe": "maxformer", "dataset": "cifar10"}
+    expected = resolve(given, environment={}).replace(arch=arch)
+    found = resolve({**given, "arch": arch}, environment={})
+    run.check(found)
+    assert found == expected
 
 
 def test_a_run_longer_than_its_warm_up_and_cool_down_is_expected():
