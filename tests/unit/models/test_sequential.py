@@ -1,5 +1,7 @@
 """The network that reads columns of images: its size, its function by own code, and what applies to it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -90,6 +92,9 @@ def test_what_it_refuses():
     net = small("sequential-cnn")
     with pytest.raises(ConfigError, match=r"expected \(B, C, H, W\) with"):
         net(image(net).unsqueeze(0))
+    net.spec = dataclasses.replace(net.spec, T=4)  # as `lsg eval -T 4`
+    with pytest.raises(ConfigError, match="found T = 4"):
+        net(image(net))
 
 
 def test_folded_is_the_same_function():
