@@ -1,6 +1,5 @@
 """Tables of docs/zoo.md: what neurons, methods, normalisations and networks compute, read from the registry."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -16,11 +15,13 @@ from lsgcli.models.layers import SpikingConv
 from lsgcli.neurons import LIF
 
 OPTIONS = {
-    "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned"),
-    "method": ("width", "decay_per", "smooth", "width_from"),
+    "neuron": ("reset", "detach_reset", "init_potential", "threshold_learned", "carry_m", "order"),
+    "method": ("width", "decay_per", "smooth", "width_from", "input_correlation"),
 }
 STEPS, CHANNELS = 3, 7  # of the layer whose parameters are counted
-SIZES = {(): "1", (CHANNELS,): "C", (STEPS,): "T", (STEPS, CHANNELS): "T C"}
+# What a parameter counts as: a factor, and a size.
+SIZES = {(): (1, ""), (CHANNELS,): (1, "C"), (STEPS,): (1, "T"), (STEPS, CHANNELS): (1, "T C"), (STEPS, STEPS): (1, "T^2"), (2,): (1, "k")}
+SIZES |= {(CHANNELS, 4): (4, "C"), (CHANNELS, 4, 2): (8, "C")}
 
 
 def neurons() -> str:
@@ -78,6 +79,7 @@ def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
 
 def _counted(parameters: Iterable[nn.Parameter]) -> str:
     """The number of parameters of a layer with C channels in T timesteps, such as ``6 C + T C``."""
-    shapes = Counter(SIZES[tuple(p.shape)] for p in parameters)
-    terms = [size if count == 1 else f"{count} {size}" for size, count in shapes.items()]
-    return re.sub(r"(\d) 1\b", r"\1", " + ".join(terms)) or "0"
+    shapes: Counter[str] = Counter()
+    for factor, size in (SIZES[tuple(p.shape)] for p in parameters):
+        shapes[size] += factor
+    return " + ".join(f"{'' if count == 1 and size else count} {size}".strip() for size, count in shapes.items()) or "0"

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent
 PLACES = {  # relative to the package: a folder, or a module without .py
     "surrogate": "neurons/surrogates",
     "method": "neurons/methods",
-    "neuron": "neurons/models",
+    "neuron": "neurons",
     "norm": "neurons/norms",
     "backend": "neurons/kernels",
     "arch": "models",

@@ -32,10 +32,10 @@ class NetworkConfig(Settings):
     )
     mlp_ratio: int | None = setting(
         None,
-        "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4 for qkformer, 1 for qkformer-dvs.",
+        "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4, or 1 for qkformer-dvs and maxformer-dvs.",
         at_least=1,
         at_most=64,
-        applies=having("arch", "has_mlps", "--arch qkformer or qkformer-dvs"),
+        applies=having("arch", "has_mlps", "--arch qkformer, qkformer-dvs, maxformer or maxformer-dvs"),
     )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
     weight_bits: int | None = setting(

@@ -6,7 +6,11 @@ from typing import Any
 from lsgcli import registry
 from lsgcli.config.fields import Applies, Settings, having, setting, when
 
-LEARNED_DECAY = having("method", "learns_decay", "a --method that learns the decay")
+DECAY = Applies("a neuron with a decay (not psn, masked-psn, sliding-psn or pmsn)", lambda config: config.model.has_decay)
+LEARNED_DECAY = Applies(
+    "a --method that learns the decay, and a neuron that has one",
+    lambda config: registry.get("method", config.method).learns_decay and config.model.has_decay,
+)
 LIF_ONLY = when("neuron", "lif")
 ASGL = Applies("--method asgl", lambda config: config.model.draws)
 
@@ -16,19 +20,25 @@ class NeuronConfig(Settings):
     """Settings of the neurons of all layers; see :class:`lsgcli.neurons.LIF`."""
 
     neuron: str = setting("lif", "Model of the neurons.", kind="neuron")
+    carry_m: bool = setting(
+        True,
+        "Carry the state m of ar-lif, which sets the depth of its reset, to the next timestep; the published code for recordings does not.",
+        applies=when("neuron", "ar-lif"),
+    )
     method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method")
     decay: float = setting(
         0.2,
         "Decay beta of the membrane potential per timestep; the initial value if beta is learned.",
         above=0.0,
         below=1.0,
+        applies=DECAY,
     )
     threshold: float = setting(0.5, "Firing threshold v_th; the initial value if v_th is learned.", at_least=1e-6, at_most=1e6)
     threshold_learned: bool = setting(
         False,
         "Learn one threshold per layer, with the optimiser of the decays.",
         applies=Applies(
-            "a neuron and a method without thresholds of their own (not glif, trsg, ds-atgo or ds-atgo-paper)",
+            "a neuron and a method without thresholds of their own (not glif, psn, masked-psn, sliding-psn, trsg, ds-atgo or ds-atgo-paper)",
             lambda config: not config.model.sets_threshold,
         ),
     )
@@ -74,6 +84,20 @@ class NeuronConfig(Settings):
         at_least=0.0,
         at_most=1.0,
         applies=ASGL,
+    )
+    order: int = setting(
+        2,
+        "Order k: number of timesteps, up to the present one, on which a potential depends.",
+        at_least=1,
+        at_most=1024,
+        applies=having("neuron", "takes_order", "--neuron masked-psn or sliding-psn"),
+    )
+    input_correlation: str = setting(
+        "identity",
+        "Correlation of the currents of different timesteps that linear-sigma assumes: none (identity), or the running average of the "
+        "measured covariance.",
+        choices=("identity", "measured"),
+        applies=when("method", "linear-sigma"),
     )
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY

@@ -66,8 +66,12 @@ ACROSS = {
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     "decay_lr": Applies(
-        "neurons with parameters: a --method that learns the decay, --threshold-learned, or --neuron glif or klif",
-        lambda config: config.threshold_learned or registry.get("method", config.method).learns_decay or config.model.learns,
+        "parameters besides weights: --threshold-learned, --neuron glif, klif or pmsn, or a --method that learns the decay of a neuron that has one",
+        lambda config: (
+            config.threshold_learned
+            or (registry.get("method", config.method).learns_decay and config.model.has_decay)
+            or (config.model.learns and not config.model.with_weights)
+        ),
     ),
 }
 # When each setting has an effect; those that always have one are absent.

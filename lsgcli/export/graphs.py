@@ -70,7 +70,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, network: SpikingNet, with_spikes: bool = False):
         super().__init__()
-        self.network, self.layers = _traceable(network, TraceableLIF)
+        self.network, self.layers = _traceable(network, TraceableLIF, at_once=True)
         self.with_spikes = with_spikes
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -186,8 +186,28 @@ class TraceableLIF(nn.Module):
         return spikes if pool == 1 else average(spikes, pool)
 
 
+class TraceableParallel(TraceableLIF):
+    """A layer of neurons that are computed at all timesteps at once, with constant parameters."""
+
+    def __init__(self, lif: LIF):
+        super().__init__(lif)
+        self.neuron, self.own = lif.neuron, tuple(lif.of_neuron())
+        for name, tensor in lif.of_neuron().items():
+            self.register_buffer(name, tensor.detach().clone())
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        """Spikes (T, ...) of currents (T, ...)."""
+        values = SimpleNamespace(beta=self.beta, threshold=self.v_th, **{name: getattr(self, name) for name in self.own})
+        u = self.neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), values)  # type: ignore[attr-defined]
+        threshold = self.neuron.thresholds(values)  # type: ignore[attr-defined]
+        if isinstance(threshold, Tensor):
+            threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
+        self.state.spikes = fired = (u >= threshold).to(current.dtype)
+        return fired
+
+
 def other_than_lif(lif: LIF) -> str | None:
-    """Description of neurons that exported graphs do not support; None for LIF with spikes of 0 and 1."""
+    """Description of neurons other than LIF with spikes of 0 and 1; None for these."""
     if type(lif) is not LIF:
         return f"neurons of class {type(lif).__name__}"
     if not lif.neuron.fused or lif.neuron.graded:
@@ -195,22 +215,25 @@ def other_than_lif(lif: LIF) -> str | None:
     return None
 
 
-def _traceable(network: SpikingNet, neurons: type[TraceableLIF]) -> tuple[SpikingNet, list[TraceableLIF]]:
-    """A copy of the network without gradients, and its layers of neurons.
+def _traceable(
+    network: SpikingNet, neurons: type[TraceableLIF], at_once: bool = False
+) -> tuple[SpikingNet, list[TraceableLIF]]:
+    """A copy of the network without gradients, and its layers of neurons, with ``at_once`` also of those that need all timesteps.
 
     Raises:
-        ConfigError: the network has neurons other than LIF.
+        ConfigError: the network has neurons that the graph does not implement.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)
     settle(network)
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():
-        if (description := other_than_lif(layer.lif)) is not None:
+        parallel = at_once and layer.lif.neuron.parallel and layer.lif.membrane is None
+        if (description := other_than_lif(layer.lif)) is not None and not parallel:
             raise ConfigError(
                 f"{layer.name}: found {description}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
                 hint="Use --format safetensors or hf, which store weights only.",
             )
-        layers.append(neurons(layer.lif))
+        layers.append((TraceableParallel if parallel else neurons)(layer.lif))
         network.set_submodule(paths[layer.lif], layers[-1])
     return network, layers

@@ -34,11 +34,12 @@ from lsgcli.export.graphs import other_than_lif
 from lsgcli.export.runners import Output, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.layers import ConvNorm, SpikingConv
+from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
 from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.preact_resnet import PreActResNet18
-from lsgcli.models.qkformer import QKFormer
+from lsgcli.models.qkformer import SpikingTransformer
 from lsgcli.models.quantise import integers
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
 from lsgcli.models.sequential import SequentialCNN
@@ -328,15 +329,19 @@ def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: Gr
     if isinstance(module, nn.Linear):
         return builder.linear(name, x, module)
     assert isinstance(module, nn.Conv2d)
-    if module.groups > 1:
-        raise ConfigError(f"NIR: {name}: found a convolution with {module.groups} groups, expected one", hint=OTHERS)
-    geometry = {"stride": module.stride, "padding": module.padding, "dilation": module.dilation}
-    return builder.weights(name, x, module.weight, module.bias, **geometry)
+    return _convolution(name, module, x, builder)
+
+
+def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:
+    if conv.groups > 1:
+        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", hint=OTHERS)
+    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    return builder.weights(name, x, conv.weight, conv.bias, **geometry)
 
 
 @convert.register
-def _refused(model: SewDVS | QKFormer, x: Signal, builder: GraphBuilder) -> Signal:
-    products = " and products of spikes" if isinstance(model, QKFormer) else ""
+def _refused(model: SewDVS | MaxResNet18 | SpikingTransformer, x: Signal, builder: GraphBuilder) -> Signal:
+    products = " and products of spikes" if isinstance(model, SpikingTransformer) else ""
     raise ConfigError(
         f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
         hint=OTHERS,
@@ -423,9 +428,7 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
             f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
             hint="NIR has no normalisation: omit --no-fold-bn.",
         )
-    return builder.weights(
-        name, x, module.conv.weight, module.conv.bias, stride=module.conv.stride, padding=module.conv.padding
-    )
+    return _convolution(name, module.conv, x, builder)
 
 
 class _Interpreter(Runner):

@@ -30,7 +30,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
         ConfigError: a name or argument is unknown, a size does not fit the network, or the method needs a ``width`` or computes it.
     """
     from lsgcli.models.base import NetworkSpec
-    from lsgcli.neurons.methods import check_width
+    from lsgcli.neurons.methods import by_name
 
     known, of_neuron = {**fields_of(NetworkSpec), **fields_of(NeuronConfig)}, fields_of(NeuronConfig)
     del known["arch"]
@@ -42,7 +42,7 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
         raise ConfigError("\n".join(problems))
     own = {key: given.pop(key) for key in of_neuron if key in given}
     if neurons is None:
-        check_width(own)
+        own = by_name(own)
     neurons = dataclasses.replace(neurons or NeuronConfig(), **own)
     return create(NetworkSpec(**{**defaults, **given, "arch": name, "neuron": neurons}))
 

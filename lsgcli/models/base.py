@@ -238,6 +238,12 @@ class SpikingNet(nn.Module, ABC):
             if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
                 module.warm = True
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell neurons that change during training which epoch begins, counted from 0, of how many. A training loop must call it."""
+        for module in self.modules():
+            if isinstance(module, LIF):
+                module.neuron.begin_epoch(module, epoch, epochs)
+
     def end_step(self, skip: Tensor | None = None) -> None:
         """Update the measured widths of all layers. A training loop must call it once after every optimiser step.
 
@@ -252,12 +258,18 @@ class SpikingNet(nn.Module, ABC):
         """The layers of neurons, in order from the input."""
 
     def initialise_weights(self) -> None:
+        """Draw the initial weights, and store them channels-last. A constructor calls this method at its end."""
+        if next(self.parameters()).is_meta:  # only shapes: initialising them would import torch's compiler
+            return
+        self.draw_weights()
+        # Convolutions of a channels-last network are about 20 % faster on CPUs, with the same result.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def draw_weights(self) -> None:
         """Initialise all weights that feed neurons Kaiming-normal (fan_out); the last layer keeps torch's default.
 
         With torch's default, a linear layer without tdBN would have currents far below the threshold and silent neurons.
         """
-        if next(self.parameters()).is_meta:  # only shapes: initialising them would import torch's compiler
-            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -265,8 +277,6 @@ class SpikingNet(nn.Module, ABC):
             if isinstance(layer.synapse, nn.Linear):
                 nn.init.kaiming_normal_(layer.synapse.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(layer.synapse.bias)
-        # Convolutions of a channels-last network are about 20 % faster on CPUs, with the same result.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 # Whether activation checkpointing controls what is saved for backward.

@@ -50,6 +50,7 @@ class ConvNorm(nn.Module):
         stride: of the convolution.
         eta: factor of the tdBN; 1/sqrt(2) if two branches are summed.
         bias: whether the convolution has a bias, which the normalisation removes in training.
+        groups: of channels that are convolved separately; C for a depthwise convolution.
 
     Attributes:
         out: output of the layer.
@@ -65,6 +66,7 @@ class ConvNorm(nn.Module):
         stride: int = 1,
         eta: float = 1.0,
         bias: bool = False,
+        groups: int = 1,
     ):
         super().__init__()
         in_channels, self.levels = Signal(source) if isinstance(source, int) else source
@@ -73,7 +75,7 @@ class ConvNorm(nn.Module):
         self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (height // 2, width // 2)
-        self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, bias=bias)
+        self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, groups=groups, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
@@ -103,6 +105,22 @@ class SpikingConv(nn.Module):
     def spiking_layer(self, name: str) -> SpikingLayer:
         """This block's neurons and the weights that feed them. A pool must divide the image, so that its averages include all spikes."""
         return SpikingLayer(name, self.lif, self.current.conv, self.current.norm, self)
+
+
+HALVE = nn.MaxPool2d(3, stride=2, padding=1)
+
+
+class PooledConv(SpikingConv):
+    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
+
+    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
+        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
+        return self.lif(halved(self.current(x, T)), overwrite=not has_hooks(self.lif))
+
+
+def halved(x: Tensor) -> Tensor:
+    """Max pooling (3x3, stride 2): (T, B, C, H, W) -> (T, B, C, H / 2, W / 2), rounded up."""
+    return at_each_step(HALVE, x)
 
 
 def normalise_and_fire(

@@ -1,9 +1,10 @@
-"""MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes.
+"""MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes; and the base of such networks.
 
 Source: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", IEEE TNNLS 2024, doi 10.1109/TNNLS.2024.3355393.
 ``docs/method.md`` lists the settings of the published network.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -17,38 +18,41 @@ STAGES = ((64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2))  # (channels at ful
 
 
 class MsBlock(nn.Module):
-    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut; input and output are real-valued.
-
-    The weight of the last tdBN is initialised to 0, so that the block is initially its shortcut.
-    """
+    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut; input and output are real-valued."""
 
     def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
         self.lif = spec.lif(source.channels)
-        self.first = SpikingConv(spec, spec.spikes(source.channels), out_channels, stride=stride)
+        self.first = self.halving(spec, spec.spikes(source.channels), out_channels, stride)
         self.second = ConvNorm(spec, self.first.out, out_channels)
-        nn.init.zeros_(self.second.norm.weight)  # type: ignore[arg-type]
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or source.channels != out_channels:
             self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride)
         self.out = self.second.out
+
+    @staticmethod
+    def halving(spec: NetworkSpec, source: Signal, out_channels: int, stride: int) -> SpikingConv:
+        """The first convolution, which divides height and width by ``stride``."""
+        return SpikingConv(spec, source, out_channels, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Real values (T, B, C, H, W) -> real values (T, B, C', H', W')."""
         return self.second(self.first(self.lif(x))) + self.shortcut(x)
 
 
-@register("arch", "ms-resnet18")
-class MsResNet18(ResNet):
-    """Stem conv3x3 64; 2 MS blocks each of 64, 128, 256, 512; LIF; global average pool; linear.
+class MsResNet(ResNet):
+    """Base: stem conv3x3 64 without neurons, stages of MS blocks, LIF, global average pool, linear.
 
-    The published network is for ImageNet; this is its form for 32 x 32 pixels, with a stem of 3x3 and stride 1.
+    Args:
+        spec: specification of the network.
+        block: class of the blocks.
+        stages: as for :class:`~lsgcli.models.resnet19.ResNet`.
     """
 
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
 
-    def __init__(self, spec: NetworkSpec):
-        super().__init__(spec, MsBlock, STAGES, stem=ConvNorm)
+    def __init__(self, spec: NetworkSpec, block: type[MsBlock], stages: Sequence[tuple[int, int, int]]):
+        super().__init__(spec, block, stages, stem=ConvNorm, stem_channels=64)
         self.lif = spec.lif(self.channels)
         self.classifier = nn.Linear(self.channels, spec.num_classes)
         self.initialise_weights()
@@ -64,3 +68,17 @@ class MsResNet18(ResNet):
             layers += [SpikingLayer(f"{name}.lif1", block.lif, synapse, None), block.first.spiking_layer(f"{name}.lif2")]
             synapse = block.second.conv
         return [*layers, SpikingLayer("last", self.lif, synapse, None)]
+
+
+@register("arch", "ms-resnet18")
+class MsResNet18(MsResNet):
+    """Stem conv3x3 64; 2 MS blocks each of 64, 128, 256, 512; LIF; global average pool; linear.
+
+    The published network is for ImageNet; this is its form for 32 x 32 pixels, with a stem of 3x3 and stride 1. The weight of the last tdBN
+    of each block is initialised to 0, so that the block is initially its shortcut.
+    """
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec, MsBlock, STAGES)
+        for _, block in self.blocks():
+            nn.init.zeros_(block.second.norm.weight)

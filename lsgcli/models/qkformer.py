@@ -4,30 +4,19 @@ Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Atten
 lists the settings of the published networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
+from lsgcli.models.layers import PooledConv, SpikingConv, has_hooks, image_mean
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
 THRESHOLD = 0.5  # of the neurons of an attention, independent of the other neurons: a single spike of q reaches it
 SCALE = 0.125  # of the self-attention, independent of the width of a head
-
-
-HALVE = nn.MaxPool2d(3, stride=2, padding=1)
-
-
-class PooledConv(SpikingConv):
-    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
-
-    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
-        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -188,18 +177,68 @@ class Stage(NamedTuple):
     blocks: int
 
 
-@register("arch", "qkformer")
-class QKFormer(SpikingNet):
-    """Spiking transformer for images: 96 and 192 channels with token attention, 384 with self-attention; linear.
+class SpikingTransformer(SpikingNet):
+    """Base of spiking transformers: stem, stages, mean over tokens, linear. A subclass creates them.
 
-    ``width_multiplier`` scales the number of heads, 8 at full width, rather than their width. Convolutions start with torch's default
-    weights.
+    ``width_multiplier`` scales the number of heads rather than their width. Convolutions start with torch's default weights.
+
+    Attributes:
+        heads: number of heads, ``HEADS`` at full width.
+        ratio: of the channels in an MLP to its input channels, ``RATIO`` by default.
+        stem: modules before the first stage, of which the first expands static images.
+        stages: list of the modules of each stage.
     """
 
     has_mlps = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
-    RATIO: ClassVar = 4  # default ratio of the channels in an MLP to its input channels
+    RATIO: ClassVar = 4
+    stem: Any
+    stages: Any
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        self.heads = spec.channels(self.HEADS)
+        self.ratio = spec.mlp_ratio or self.RATIO
+
+    def in_heads(self, layers: Layers) -> Layers:
+        """Layers whose channels at full width are scaled to multiples of the number of heads."""
+        width = self.spec.width_multiplier / self.heads
+        return [(self.heads * max(1, round(full * width)), pooled) for full, pooled in layers]
+
+    def draw_weights(self) -> None:
+        """Initialise the last layer: truncated normal with a standard deviation of 0.02, bias 0."""
+        nn.init.trunc_normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
+        """(T or 1, B, C, H, W) -> (T, B, classes)."""
+        (_, first), *parts = self.parts()
+        x = self.run_block(first, x, T)
+        for _, part in parts:
+            x = self.run_block(part, x)
+        return self.readout(image_mean(x))
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Logits (T, B, classes) of the means over tokens (T, B, C)."""
+        return self.logits(x)
+
+    def parts(self) -> Iterator[tuple[str, Any]]:
+        """(name, module) of each module of stem and stages, in order: stem1, ..., stage1.1, ..."""
+        for index, part in enumerate(self.stem, start=1):
+            yield f"stem{index}", part
+        for s, stage in enumerate(self.stages, start=1):
+            for index, part in enumerate(stage, start=1):
+                yield f"stage{s}.{index}", part
+
+
+@register("arch", "qkformer")
+class QKFormer(SpikingTransformer):
+    """Spiking transformer for images: 96 and 192 channels with token attention, 384 with self-attention; linear.
+
+    8 heads at full width.
+    """
+
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), TokenAttention, 1),
@@ -209,38 +248,19 @@ class QKFormer(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        heads, signal = spec.channels(self.HEADS), Signal(spec.in_channels)
-        ratio = spec.mlp_ratio or self.RATIO
-        stem, stages = [], []
+        stem, stages, signal = [], [], Signal(spec.in_channels)
         for full, pooled in self.STEM:
             stem.append(CONVS[pooled](spec, signal, spec.channels(full)))
             signal = stem[-1].out
         for layers, attention, count in self.STAGES:
-            scaled = [(heads * max(1, round(full * spec.width_multiplier / heads)), pooled) for full, pooled in layers]
-            embedding = Embedding(spec, signal, scaled)
+            embedding = Embedding(spec, signal, self.in_heads(layers))
             signal = embedding.out
-            blocks = [Block(spec, attention(spec, signal, heads), signal, ratio) for _ in range(count)]
+            blocks = [Block(spec, attention(spec, signal, self.heads), signal, self.ratio) for _ in range(count)]
             stages.append(nn.ModuleList([embedding, *blocks]))
-        self.stem: Any = nn.ModuleList(stem)
-        self.stages: Any = nn.ModuleList(stages)
+        self.stem = nn.ModuleList(stem)
+        self.stages = nn.ModuleList(stages)
         self.classifier = nn.Linear(signal.channels, spec.num_classes)
         self.initialise_weights()
-
-    def initialise_weights(self) -> None:
-        """Initialise the last layer: truncated normal with a standard deviation of 0.02, bias 0."""
-        if not self.classifier.weight.is_meta:
-            nn.init.trunc_normal_(self.classifier.weight, std=0.02)
-            nn.init.zeros_(self.classifier.bias)
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward_sequence(self, x: Tensor, T: int) -> Tensor:
-        """(T or 1, B, C, H, W) -> (T, B, classes)."""
-        for conv in self.stem:
-            x = self.run_block(conv, x, T)
-        for stage in self.stages:
-            for part in stage:
-                x = self.run_block(part, x)
-        return self.logits(image_mean(x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""

@@ -103,11 +103,19 @@ class ResNet(SpikingNet):
         block: class of the blocks, called with (spec, source, C', stride).
         stages: (C' at full width, number of blocks, stride of the first block) of each stage.
         stem: class of the stem, a 3x3 convolution.
+        stem_channels: its channels at full width; by default those of the first stage.
     """
 
-    def __init__(self, spec: NetworkSpec, block: Any, stages: Sequence[tuple[int, int, int]], stem: Any = SpikingConv):
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        block: Any,
+        stages: Sequence[tuple[int, int, int]],
+        stem: Any = SpikingConv,
+        stem_channels: int | None = None,
+    ):
         super().__init__(spec)
-        self.stem = stem(spec, spec.in_channels, spec.channels(stages[0][0]))
+        self.stem = stem(spec, spec.in_channels, spec.channels(stem_channels or stages[0][0]))
         signal = self.stem.out
         groups = []
         for full, count, stride in stages:

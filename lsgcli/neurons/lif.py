@@ -25,6 +25,7 @@ doi 10.24963/ijcai.2023/335, section 3.
 import dataclasses
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -38,12 +39,12 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
 from lsgcli.neurons.kernels.synchronised import Gather
-from lsgcli.neurons.methods import Method, check_width
+from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels
+from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels, pair_products
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
-from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
+from lsgcli.neurons.unrolled import InParallel, TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
 
 MOMENTUM = 0.1  # of the running averages of measurements, as in tdBN
@@ -66,6 +67,8 @@ def _check_options(neuron: Neuron) -> None:
         expected |= {"threshold_learned": (False,)}
     if of_method:
         expected |= {"neuron": ("lif",)}
+    elif not registry.get("method", config.method).suits(neuron):
+        expected |= {"method": tuple(name for name in registry.names("method") if registry.get("method", name).suits(neuron))}
     problems = [
         f"{name}: found {value!r} with {kind}, expected {' or '.join(map(repr, values))}"
         for name, values in expected.items()
@@ -127,6 +130,8 @@ class LIF(Draws):
     measured: Tensor
     initial: Tensor
     remains: Tensor
+    covariance: Tensor
+    products: Tensor
 
     def __init__(
         self,
@@ -144,10 +149,7 @@ class LIF(Draws):
             raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
         if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
             raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
-        self.config = dataclasses.replace(config, **settings)
-        if config is DEFAULTS:
-            check_width(settings)
-        config = self.config
+        self.config = config = dataclasses.replace(config, **(by_name(settings) if config is DEFAULTS else settings))
         if config.decay_per == "channel" and channels is None:
             raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
         self.backend: str | Backend = config.backend
@@ -158,12 +160,12 @@ class LIF(Draws):
         self.gather: Gather | None = None  # collects the moments of u of a batch that is divided among processes
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
-        b = torch.full(shape, math.log(config.decay / (1 - config.decay)))
-        if self.method.learns_decay:
+        self.neuron: Neuron = config.model(config)
+        b = torch.full(shape, math.log(config.decay / (1 - config.decay)) if self.neuron.has_decay else math.nan)
+        if self.method.learns_decay and self.neuron.has_decay:
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
-        self.neuron: Neuron = config.model(config)
         _check_options(self.neuron)
         self.watcher: TimestepWatcher | None = None
         if membrane and channels is None:
@@ -176,6 +178,10 @@ class LIF(Draws):
                 self.register_parameter(name, tensor)
             else:
                 self.register_buffer(name, tensor)
+        if self.method.width.correlated and config.input_correlation == "measured":
+            self.register_buffer("covariance", torch.eye(steps) * self._std() ** 2)
+            self.register_buffer("products", torch.zeros(steps + 1, steps + 1, dtype=torch.float64), persistent=False)
+            self._of_width += ("covariance",)
         if self.measures:
             per_step = (steps,) if _measures(self.neuron, Neuron) else ()
             self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
@@ -211,7 +217,7 @@ class LIF(Draws):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As in the base class, but sums of measurements stay float64, for example under ``model.half()``."""
         super()._apply(fn, recurse)
-        for name in ("measured", "remains"):
+        for name in ("measured", "remains", "products"):
             if name in self._buffers:
                 setattr(self, name, getattr(self, name).double())
         return self
@@ -273,9 +279,16 @@ class LIF(Draws):
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_width().items()}
-        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
+        values = SimpleNamespace(beta=beta, **{name: tensor.detach() for name, tensor in self.of_neuron().items()})
+        std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
+        response = self.neuron.response(values, T)
+        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate, std, response)
         alpha = torch.as_tensor(self.method.width.alpha(layer), dtype=beta.dtype, device=beta.device)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
+
+    def _std(self) -> float:
+        """Standard deviation of the current as its normalisation, if any, leaves it at the start of training."""
+        return float(getattr(self._norm[0], "threshold", self.config.threshold)) if self._norm else self.config.threshold
 
     @torch.no_grad()
     def end_step(self, skip: Tensor | None = None) -> None:
@@ -289,6 +302,10 @@ class LIF(Draws):
             whole = moments.sum(1) if moments.dim() > 1 else moments
             for name, value in {**self.method.width.averages(whole), **self.neuron.averages(moments)}.items():
                 self._move(getattr(self, name), value, moments[0], skip)
+        if self.correlates:
+            moments = self._of_all(self.products)  # sums of products of [I, 1] at two timesteps
+            n, mean = moments[-1, -1], moments[-1, :-1] / moments[-1, -1]
+            self._move(self.covariance, moments[:-1, :-1] / n - mean[:, None] * mean, n, skip)
         if self.config.init_potential == "measured":
             n, total = self._of_all(self.remains)
             self._move(self.initial, total / n, n, skip)
@@ -328,6 +345,12 @@ class LIF(Draws):
         if starts:
             first = current[:1] + p.beta * (self.initial / self.threshold if self.neuron.relative else self.initial)
             current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
+        if self.correlates and self.training and not self.recomputing:
+            if len(current) != len(self.covariance):
+                raise ConfigError(
+                    f"LIF: found {len(current)} timesteps with input_correlation 'measured', expected {len(self.covariance)}, its argument steps"
+                )
+            self.products += pair_products(current)
         spikes = self.implementation(current, p, overwrite and not measuring)
         if measuring:
             with torch.no_grad():
@@ -342,7 +365,7 @@ class LIF(Draws):
 
         Arguments and result as for :meth:`lsgcli.neurons.kernels.base.Backend.normalise_and_fire`.
         """
-        if self.config.init_potential == "measured" or (self.dropout and self.training):
+        if self.config.init_potential == "measured" or (self.training and (self.dropout or self.correlates)):
             current = z if norm is None else normalise(z, norm)
             spikes = LIF.forward(self, current if residual is None else current + residual)
             return spikes if pool == 1 else average(spikes, pool)
@@ -376,6 +399,11 @@ class LIF(Draws):
         """Parameters and buffers of the neuron, by name."""
         return {name: getattr(self, name) for name in self._of_neuron}
 
+    def apart(self) -> list[nn.Parameter]:
+        """Parameters with an optimiser of their own: all, except those that the neuron declares to be updated with the weights."""
+        others = self._of_neuron if self.neuron.with_weights else ()
+        return [p for name, p in self.named_parameters(recurse=False) if name not in others]
+
     @property
     def unit(self) -> float:
         """Output of the layer for a spike: 1, or v_th if the neuron is graded."""
@@ -387,8 +415,13 @@ class LIF(Draws):
         return self.neuron.draws or self.dropout > 0
 
     @property
+    def correlates(self) -> bool:
+        """Whether the layer measures the covariance of its currents in training."""
+        return "covariance" in self._of_width
+
+    @property
     def unrolled(self) -> bool:
-        """Whether the layer runs timestep by timestep, regardless of the backend."""
+        """Whether autograd computes the gradients, timestep by timestep or of all at once, regardless of the backend."""
         return not self.neuron.fused or self.membrane is not None
 
     @property
@@ -405,7 +438,7 @@ class LIF(Draws):
     def implementation(self) -> Backend:
         """The backend: looked up by name, or a :class:`Backend` that was assigned, for example to observe the layer."""
         if self.unrolled:
-            return Unrolled(self)
+            return (InParallel if self.neuron.parallel else Unrolled)(self)
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
@@ -413,6 +446,7 @@ class LIF(Draws):
         per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
         values = ""
         if not self.b.is_meta:
-            values = f"beta={self.beta.mean().item():.3f}{per}, alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
+            decay = f"beta={self.beta.mean().item():.3f}{per}, " if self.neuron.has_decay else ""
+            values = f"{decay}alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
         neuron = "" if self.config.neuron == "lif" else f"neuron={self.config.neuron}, "
         return f"{neuron}method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"

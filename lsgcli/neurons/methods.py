@@ -43,6 +43,11 @@ class Method:
         """Whether alpha depends on the setting ``width``."""
         return self.width.setting == "width"
 
+    def suits(self, neuron: Neuron) -> bool:
+        """Whether a neuron, which is not the method's own, has what the method needs."""
+        needs_decay = self.width.of_decay or (self.learns_decay and self.takes_width)
+        return self.neuron is None and (neuron.has_decay or not needs_decay) and (neuron.linear or not self.width.correlated)
+
     @property
     def stores_width(self) -> bool:
         """Whether each layer stores a fixed width with its weights, from ``--width-from``."""
@@ -53,6 +58,7 @@ register("method", "none")(Method(False, widths.Given()))
 # Learned time constants: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021; as a row of Lian et al., Table 1.
 register("method", "trainable-decay")(Method(True, widths.Given()))
 register("method", "lsg")(Method(True, widths.Predicted()))
+register("method", "linear-sigma")(Method(True, widths.LinearSigma()))
 register("method", "matched-width")(Method(True, widths.Stored()))
 register("method", "measured-sigma")(Method(True, widths.MeasuredSigma()))
 register("method", "isometric")(Method(True, widths.Isometric()))
@@ -63,12 +69,14 @@ register("method", "asgl")(Method(True, widths.Learned(), models.SmoothedLIF))
 register("method", "trsg")(Method(True, widths.AtThreshold(), models.RelativeLIF))
 
 
-def check_width(settings: Mapping[str, Any]) -> None:
-    """Check the width in settings of neurons that are given by name.
+def by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of neurons that are given by name, with those of the neuron's preset.
 
     Raises:
         ConfigError: the method stores a width, but none is given; or a width is given without a method, and the default method computes it.
     """
+    neuron: type[Neuron] = registry.get("neuron", settings.get("neuron", NeuronConfig.neuron))
+    settings = {**neuron.preset, **settings}
     name, width = settings.get("method", NeuronConfig.method), settings.get("width")
     method: Method = registry.get("method", name)
     if width is None and method.stores_width:
@@ -81,3 +89,4 @@ def check_width(settings: Mapping[str, Any]) -> None:
             f"width: found {width!r} with the default method {name}, which computes the width",
             hint="Give method='none' for a fixed width and decay, or 'trainable-decay'.",
         )
+    return settings

@@ -37,20 +37,32 @@ class Neuron:
         resets: supported values of the setting ``reset``.
         fused: whether backends compute the neuron; otherwise it runs timestep by timestep.
         learns: whether :meth:`tensors` returns parameters.
+        with_weights: whether these parameters are updated with the weights, instead of with the decays.
         sets_threshold: whether the neuron learns or computes its threshold, so that ``threshold_learned`` does not apply.
         relative: whether v_th is learned and u computed in units of v_th: current / v_th, threshold 1.
         graded: whether the output of the layer is v_th o instead of o.
         draws: whether :meth:`fire` draws random numbers in training.
+        parallel: whether it is a :class:`~lsgcli.neurons.parallel.Parallel`, computed at all timesteps at once.
+        has_decay: whether the decay of the layer has an effect.
+        linear: whether u without reset is linear in the currents.
+        takes_order: whether the setting ``order`` applies.
+        preset: settings that replace defaults where this neuron is chosen.
     """
 
     states: ClassVar[tuple[str, ...]]
     resets: ClassVar[tuple[str, ...]] = ("hard",)
     fused: ClassVar[bool] = False
     learns: ClassVar[bool] = False
+    with_weights: ClassVar[bool] = False
     sets_threshold: ClassVar[bool] = False
     relative: ClassVar[bool] = False
     graded: ClassVar[bool] = False
     draws: ClassVar[bool] = False
+    parallel: ClassVar[bool] = False
+    has_decay: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+    takes_order: ClassVar[bool] = False
+    preset: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: NeuronConfig):
         self.config = config
@@ -88,6 +100,18 @@ class Neuron:
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
         return Spike.apply(u, threshold, alpha, layer.surrogate)
+
+    def response(self, p: SimpleNamespace, T: int) -> Tensor | None:
+        """The matrix W, (T, T) or (C, T, T), of the potentials without reset, u = W I; None for that of a decay, see :func:`~lsgcli.neurons.widths.leaky`.
+
+        Args:
+            p: as for :meth:`step`, with the tensors of :meth:`tensors` as registered.
+        """
+        return None
+
+    def begin_epoch(self, layer: "LIF", epoch: int, epochs: int) -> None:
+        """Called before each epoch of training, counted from 0."""
+        return None
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
         """Values of an optimiser step whose running averages are buffers of the neuron, by name. If a neuron defines it, the layer measures u.
@@ -132,6 +156,37 @@ class ComplementaryLIF(Neuron):
         o = fire(u, p.threshold)
         m = state["m"] * ((1 - p.beta) * u).sigmoid() + o
         return o, {"w": u - o * (p.threshold + m.sigmoid()), "m": m}
+
+
+@register("neuron", "ar-lif")
+class AdaptiveResetLIF(Neuron):
+    """u = beta w' + I; o = 1[u >= v_th + p]; w = u - o (v_th + p + s(m)); p = tanh(a) tanh(I); m depends on I and o; one learned a and c per layer.
+
+    m = max(m', 0) s(c I) + min(m', 0) (1 - s(c I)) + (2 o - 1) s(I). Nothing is detached. a and c start at 0 and 1 and are updated with
+    the weights, by ``--lr``; they decay with ``--weight-decay-on all``, as in the source, where all parameters form one group. The source has
+    beta 0.5, v_th 1, and a rectangular surrogate of width 1, for recordings a triangular one. Its code for recordings sets m' to 0 at
+    every timestep, so that c has no effect: ``--no-carry-m``.
+
+    Source: the code of Huang et al., "AR-LIF: Adaptive Reset Leaky Integrate-and-Fire Neuron for Spiking Neural Networks", 2025
+    (github.com/2ephyrus/AR-LIF).
+    """
+
+    states = ("w", "m")
+    learns = True
+    with_weights = True
+
+    def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
+        return {"a": nn.Parameter(torch.zeros(())), "c": nn.Parameter(torch.ones(()))}
+
+    def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
+        u = p.beta * state["w"] + current
+        threshold = p.threshold + p.a.tanh() * current.tanh()
+        o = fire(u, threshold)
+        m = (2 * o - 1) * current.sigmoid()
+        if self.config.carry_m:
+            before, kept = state["m"], (p.c * current).sigmoid()
+            m = m + before.clamp_min(0) * kept + before.clamp_max(0) * (1 - kept)
+        return o, {"w": u - o * (threshold + m.sigmoid()), "m": m}
 
 
 @register("neuron", "klif")

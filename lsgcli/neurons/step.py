@@ -123,6 +123,17 @@ def measure(measured: Tensor, u: Tensor) -> None:
 
 
 @torch.no_grad()
+def pair_products(current: Tensor) -> Tensor:
+    """Sums of products of pairs of timesteps of a current (T, ...), over all samples and neurons: X X^T of X = [I, 1], (T + 1, T + 1) float64.
+
+    Its last row has the sums of I[t] and the number of entries per timestep.
+    """
+    rows = current.flatten(1).to(torch.promote_types(current.dtype, torch.float32))
+    rows = torch.cat([rows, rows.new_ones(1, rows.shape[1])])
+    return (rows @ rows.T).double()
+
+
+@torch.no_grad()
 def measure_remains(current: Tensor, spikes: Tensor, p: LIFParameters) -> Tensor:
     """Number of neurons that fired at any step, and the sum of their potentials after the reset of the last step: (2,) float64.
 

@@ -6,7 +6,7 @@ A surrogate replaces the derivative of the step function, do/du, in the backward
 
 where **width** is the equivalent width, area over peak, for all shapes. Each shape has area 1 and peak 1/width, so shapes of equal
 width pass the same total gradient and differ only in its distribution. The rectangular shape has support ``|x| < width/2``; all
-others also have small values outside of it.
+others also have values outside of it. All but ``a2sg`` are symmetric.
 
 ``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating-point dtype. :class:`Forms`, above the
 function, has the integral of h, and h as an expression for each compiled backend.
@@ -148,6 +148,24 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
     Source: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021.
     """
     return 1 / (width * (1 + (x * (math.pi / width)).square()))
+
+
+@register("surrogate", "a2sg")
+@Forms(
+    integral=lambda x, width: ((1 + (x / width).clamp(-1, 1)) / 2).square(),
+    numba="(1 + x * inverse) * 0.5 * inverse if abs(x) <= 2 * half else 0",
+    triton="tl.where(tl.abs(x) <= width, (1 + x / width) / (2 * width), 0.0)",
+)
+def a2sg(x: Tensor, width: Tensor) -> Tensor:
+    """h(x) = (1 + x/width) / (2 width) where abs(x) <= width, else 0: a ramp, which is highest at x = width.
+
+    In the source, h(x) = x/(2b) + h0 where abs(x) <= b. This is its shape for b = width and h0 = 1/2, the smallest h0 without negative
+    values, divided by its area b.
+
+    Source: Kang et al., "A2SG: Adaptive and Asymmetric Surrogate Gradients for Training Deep Spiking Neural Networks", ICML 2026, at second
+    hand. Its search for widths during training is not included.
+    """
+    return ((1 + x / width) / (2 * width)).where(x.abs() <= width, 0)
 
 
 def mean_square(h: Surrogate, width: Tensor, mean: Tensor, std: Tensor) -> Tensor:

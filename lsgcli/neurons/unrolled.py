@@ -1,4 +1,4 @@
-"""Layers that run timestep by timestep, with gradients by autograd: neurons that no backend computes."""
+"""Layers with gradients by autograd, of neurons that no backend computes: timestep by timestep, or all timesteps at once."""
 
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels.base import Backend
-from lsgcli.neurons.step import LIFParameters, measure, over_channels
+from lsgcli.neurons.step import LIFParameters, Spike, measure, over_channels, over_time
 
 if TYPE_CHECKING:
     from lsgcli.neurons.lif import LIF
@@ -38,6 +38,38 @@ class TimestepWatcher(Protocol):
 
     def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
         """Called after the last timestep, with the layer's outputs."""
+
+
+class InParallel(Backend):
+    """Runs a layer of :class:`~lsgcli.neurons.parallel.Parallel` neurons, and reports to the layer's watcher, if any."""
+
+    def __init__(self, layer: "LIF"):
+        self.layer = layer
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
+        wide = current.to(torch.promote_types(current.dtype, torch.float32))
+        values = SimpleNamespace(**p._asdict() | layer.of_neuron())
+        with torch.autocast(current.device.type, enabled=False):
+            u = neuron.potentials(wide, values)  # type: ignore[attr-defined]
+        threshold = neuron.thresholds(values)  # type: ignore[attr-defined]
+        if isinstance(threshold, Tensor) and threshold.dim():
+            threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
+        steps: list[Fired] = []
+        if layer.membrane is not None or watcher is not None:
+            thresholds = torch.as_tensor(threshold).expand(len(u), *(1,) * (u.dim() - 1))
+            seen = []
+            for t, at in enumerate(p.each_step(wide)):
+                now = u[t] if layer.membrane is None else layer.membrane(u[t])
+                seen.append(now if watcher is None else watcher.sees(t, now))
+                steps.append(Fired(now.detach(), thresholds[t].detach(), at.alpha))
+            u = torch.stack(seen)
+        if p.measured is not None:
+            measure(p.measured, u)
+        out = Spike.apply(u, threshold, over_time(p.alpha, u.dim()), layer.surrogate).to(current.dtype)
+        if watcher is not None:
+            watcher.ends(wide.detach(), steps, out, p)
+        return out
 
 
 class Unrolled(Backend):

@@ -30,6 +30,8 @@ class LayerState(NamedTuple):
         gamma: mean weight of the tdBN before the neurons, (); 1 without tdBN.
         own: parameters and buffers of the rule, see :meth:`WidthRule.tensors`.
         surrogate: shape of the surrogate.
+        std: standard deviation of the current after normalisation, times the input gain; broadcasts against beta.
+        response: the matrix W of u = W I without reset, (T, ...) rows of the timesteps; None for that of the decay.
     """
 
     T: int
@@ -39,6 +41,20 @@ class LayerState(NamedTuple):
     gamma: Tensor
     own: Mapping[str, Tensor] = {}
     surrogate: Surrogate = rectangular
+    std: float | Tensor = 1.0
+    response: Tensor | None = None
+
+
+def leaky(beta: Tensor, T: int) -> Tensor:
+    """The matrix of u[t] = beta u[t-1] + I[t]: W[t, i] = beta^(t-i) where i <= t, otherwise 0; (*beta.shape, T, T)."""
+    return shifted(beta[..., None] ** torch.arange(T, device=beta.device))
+
+
+def shifted(kernel: Tensor) -> Tensor:
+    """The matrix of a causal convolution over time with a kernel (..., T): W[t, i] = kernel[t - i] where i <= t, otherwise 0."""
+    steps = torch.arange(kernel.shape[-1], device=kernel.device)
+    lag = steps[:, None] - steps
+    return kernel[..., lag.clamp(min=0)].where(lag >= 0, kernel.new_zeros(()))
 
 
 class WidthRule(ABC):
@@ -47,10 +63,14 @@ class WidthRule(ABC):
     Attributes:
         formula: short formula of the width, for tables.
         setting: the setting that gives the width or its initial value: ``width``, or ``width_from``; None if alpha depends on neither.
+        of_decay: whether alpha is a function of the decay alone, so that the neurons need one.
+        correlated: whether alpha depends on the correlation of the currents, ``--input-correlation``.
     """
 
     formula: str
     setting: ClassVar[str | None] = None
+    of_decay: ClassVar[bool] = False
+    correlated: ClassVar[bool] = False
 
     @abstractmethod
     def alpha(self, layer: LayerState) -> Tensor:
@@ -106,10 +126,40 @@ class Predicted(WidthRule):
     """
 
     formula = "2 v_th sqrt(1+beta^2)"
+    of_decay = True
 
     def alpha(self, layer: LayerState) -> Tensor:
         """2 v_th sqrt(1 + beta^2)."""
         return 2 * layer.threshold * (1 + layer.beta.square()).sqrt()
+
+
+class LinearSigma(WidthRule):
+    """alpha[t] = 2 sigma[t], where sigma[t]^2 = w[t]^T K w[t] is the variance of u[t] = w[t] I without reset.
+
+    w[t] is row t of the matrix W of the neurons: beta^(t-i) for a decay, times the input gain. K is the covariance of the currents of
+    two timesteps: s^2 on the diagonal with ``--input-correlation identity``, where s is the standard deviation after the normalisation of
+    the layer (v_th with tdBN, 1 with other norms); or the running average of the measured covariance. At t = 2, a decay with tdBN has
+    the width of ``lsg``. ``docs/method.md`` derives it, and says where it fails.
+
+    Source: this package, after Lian et al., IJCAI 2023, section 4.
+    """
+
+    formula = "2 sqrt(w[t]^T K w[t])"
+    correlated = True
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """(T, *beta.shape)."""
+        w = leaky(layer.beta, layer.T) if layer.response is None else layer.response[..., : layer.T, :]
+        if (measured := layer.own.get("covariance")) is None:
+            variance = w.square().sum(-1)
+            scale = layer.std if isinstance(layer.std, float) else layer.std[..., None]
+            sigma = variance.sqrt() * scale
+        else:
+            n, m = w.shape[-1], len(measured)
+            K = torch.eye(n, dtype=w.dtype, device=w.device) * measured[-1, -1]
+            K[:m, :m] = measured[:n, :n]
+            sigma = (w @ K * w).sum(-1).clamp_min(0).sqrt()
+        return (2 * sigma).movedim(-1, 0).clamp_min(NARROWEST)
 
 
 class Stored(WidthRule):
@@ -210,6 +260,7 @@ class PredictedWithGamma(WidthRule):
     """
 
     formula = "2 gamma v_th, then times sqrt(1+beta^2)"
+    of_decay = True
 
     def alpha(self, layer: LayerState) -> Tensor:
         """(T, ...): one width for the first timestep, another for all later ones."""

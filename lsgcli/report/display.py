@@ -1,5 +1,6 @@
 """Display of a run in a terminal: one line per epoch, and progress bars."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ class TrainingDisplay:
 
     def _on_epoch(self, record: dict[str, Any]) -> None:
         split = "val" if "val_accuracy" in record else "test"
-        betas = [layer["beta"] for layer in record["layers"]]
+        betas = [layer["beta"] for layer in record["layers"] if math.isfinite(layer["beta"])]  # NaN in neurons without decay
         beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
         self.say(
             f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "

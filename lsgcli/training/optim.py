@@ -46,7 +46,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: TrainingConfig, scaler: GradScaler | None = None):
         self.scaler = scaler or GradScaler(enabled=False)
-        own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.parameters(recurse=False)}
+        own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.apart()}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         decayed = [p for p in self.names if p.dim() > 1 and id(p) not in own]
         plain = [p for p in self.names if p.dim() <= 1 and id(p) not in own]

@@ -107,8 +107,8 @@ def test_an_entry_point_with_a_typo_is_not_offered(program, install):
         "lsg.surrogate", "cosine = kit.shapes:cosine\nabsent = kit.shape:cosine\nother = kit.shapes:cosinus", IMPORTS + COSINE
     )
     help_page = program("train", "--help").stdout
-    choices = re.search(r"One of: (atan[^.]*)\.", " ".join(help_page.split()))[1]
-    assert choices == "atan, cosine, exponential, rectangular, sigmoid, tanh, triangular"
+    choices = re.search(r"One of: (a2sg[^.]*)\.", " ".join(help_page.split()))[1]
+    assert choices == "a2sg, atan, cosine, exponential, rectangular, sigmoid, tanh, triangular"
     assert "kit" not in sys.modules
 
 

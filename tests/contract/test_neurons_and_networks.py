@@ -54,7 +54,7 @@ def test_surrogate(surrogate):
     x = width * y.tan()  # the whole line
     area = (h(x, width) * width / y.cos().square()).sum() * torch.pi / len(y)
     assert area.item() == pytest.approx(1, abs=1e-3)
-    assert h(x, 0.6).max().item() == pytest.approx(1 / 0.6)
+    assert h(x, 0.6).max().item() == pytest.approx(1 / 0.6, rel=1e-4)  # the peak may lie between two points
     assert h(x, width).dtype == torch.float64
     lif_runs(surrogate=surrogate, method="lsg")
 
@@ -87,7 +87,8 @@ def contradictions(layer):
     neuron = layer.neuron
     current = torch.randn(4, 2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     p = layer.parameters_for(current)
-    first, again = Unrolled(layer)(current, p), Unrolled(layer)(current, p)
+    backend = layer.implementation if layer.unrolled else Unrolled(layer)
+    first, again = backend(current, p), backend(current, p)
     found = {
         "learns": any(isinstance(tensor, torch.nn.Parameter) for tensor in neuron.tensors(3, 4).values()),
         "draws": not torch.equal(first, again),

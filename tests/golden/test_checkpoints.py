@@ -20,12 +20,16 @@ METHODS = (
 )  # fmt: skip
 NETWORKS = (
     "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",
+    "max-resnet18", "maxformer", "maxformer-dvs",
     "preact-resnet18", "sequential-cnn",
 )  # fmt: skip
 NARROW = {
     "qkformer": {"width_multiplier": 1 / 12},
     "sew-resnet18": {"width_multiplier": 1 / 32},
     "ms-resnet18": {"width_multiplier": 1 / 32},
+    "max-resnet18": {"width_multiplier": 1 / 64},
+    "maxformer": {"width_multiplier": 1 / 16},
+    "maxformer-dvs": {"width_multiplier": 1 / 16},
     "preact-resnet18": {"width_multiplier": 1 / 32},
 }
 OPTIONS = {
@@ -41,11 +45,11 @@ OPTIONS = {
 # name -> network, and its arguments
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
-    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("clif", "glif", "klif")},
+    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("ar-lif", "clif", "glif", "klif")},
     **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
-        for name in ("atan", "exponential", "sigmoid", "tanh", "triangular")
+        for name in ("a2sg", "atan", "exponential", "sigmoid", "tanh", "triangular")
     },
     **{f"network-{name}": (name, {"method": "lsg", **NARROW.get(name, {})}) for name in NETWORKS},
     **{f"option-{name}": ("vggsnn", {"method": "lsg", **options}) for name, options in OPTIONS.items()},

@@ -27,6 +27,8 @@ from tests.unit.neurons.cases import against_reference, random_case
 
 SIZES: dict[str, dict[str, Any]] = {  # such that a few channels remain, which spike
     "mlp": {"input_size": 9, "input_height": 1},
+    "maxformer": {"input_size": 12, "width_multiplier": 1 / 8},
+    "maxformer-dvs": {"input_size": 24, "width_multiplier": 1 / 8},
     "qkformer": {"input_size": 12},
     "qkformer-dvs": {"input_size": 24, "width_multiplier": 1 / 8},
     "sew-dvs": {"width_multiplier": 1 / 8},
@@ -252,6 +254,7 @@ def primitives(x: Tensor, width: float) -> dict[str, Tensor]:
         "exponential": torch.where(y < 0, torch.exp(-2 * y.abs()), 2 - torch.exp(-2 * y.abs())) / 2,
         "sigmoid": 1 / (1 + torch.exp(-4 * y)),
         "tanh": (torch.exp(2 * y) - torch.exp(-2 * y)) / (torch.exp(2 * y) + torch.exp(-2 * y)) / 2,
+        "a2sg": (y.clamp(-1, 1) + y.clamp(-1, 1).square() / 2) / 2,
         "atan": torch.atan2(math.pi * y, torch.ones_like(y)) / math.pi,
     }
 

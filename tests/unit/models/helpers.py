@@ -29,10 +29,13 @@ FIELD = {
     },
     "sew-resnet18": {"name": "sew-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "ms-resnet18": {"name": "ms-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
+    "max-resnet18": {"name": "max-resnet18", "width_multiplier": 1 / 32, "input_size": 8, "T": 3},
     "preact-resnet18": {"name": "preact-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
     "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},
     "qkformer": {"name": "qkformer", "width_multiplier": 1 / 4, "input_size": 12, "input_height": 8, "T": 3},
     "qkformer-dvs": {"name": "qkformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
+    "maxformer": {"name": "maxformer", "width_multiplier": 1 / 8, "input_size": 12, "input_height": 8, "T": 3},
+    "maxformer-dvs": {"name": "maxformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
 }
 
 # Networks of images alone, whose tests are in files of their own.

@@ -1,4 +1,5 @@
-"""SEW, MS and pre-activation ResNets, QKFormer and plain networks: sizes by own arithmetic, blocks by own code, and that everything applies to them."""
+"""SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: sizes by own arithmetic, blocks by own code, and that
+everything applies to them."""
 
 import nir
 import pytest
@@ -39,12 +40,12 @@ def linear(inputs, outputs):
     return inputs * outputs + outputs
 
 
-def resnet(counts, classes):
+def resnet(counts, classes, first=64):
     total, channels = conv(3, 64), 64
     for stage, count in enumerate(counts):
-        for block in range(count):
-            out = 64 * 2**stage
-            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if block == 0 and stage else 0)
+        for _ in range(count):
+            out = first * 2**stage
+            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if channels != out else 0)
             channels = out
     return total + linear(512, classes)
 
@@ -72,6 +73,10 @@ def mlp(channels, ratio):
     return conv(channels, ratio * channels, 1, bias=True) + conv(ratio * channels, channels, 1, bias=True)
 
 
+def depthwise(channels):
+    return conv(1, channels, bias=True)
+
+
 def attention(channels, inputs):
     return inputs * conv(channels, channels, 1) + conv(channels, channels, 1, bias=True)
 
@@ -81,6 +86,19 @@ def qkformer(classes):
     total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + attention(192, 2) + mlp(192, 4)
     total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
     return total + linear(384, classes)
+
+
+def maxformer(classes):
+    total = conv(3, 48) + conv(48, 96) + conv(48, 96, 1) + mlp(96, 4)
+    total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + depthwise(192) + mlp(192, 4)
+    total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
+    return total + linear(384, classes)
+
+
+def maxformer_dvs(classes):
+    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + depthwise(128) + mlp(128, 1)
+    total += conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, 1)
+    return total + linear(256, classes)
 
 
 def qkformer_dvs(classes, ratio=1):
@@ -97,6 +115,10 @@ def qkformer_dvs(classes, ratio=1):
         ("sew-resnet18", 100, 20, 11_220_132, resnet((2, 2, 2, 2), 100)),
         ("sew-resnet34", 10, 1 + 32 + 3, 21_282_122, resnet((3, 4, 6, 3), 10)),
         ("ms-resnet18", 10, 16 + 1, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("max-resnet18", 10, 16 + 1, 12_502_090, resnet((3, 3, 2), 10, first=128)),
+        ("max-resnet18", 100, 17, 12_548_260, resnet((3, 3, 2), 100, first=128)),
+        ("max-resnet18-2222", 10, 17, 11_173_962, resnet((2, 2, 2, 2), 10)),
+        ("max-resnet18-2222", 100, 17, 11_220_132, resnet((2, 2, 2, 2), 100)),
         # Published with the two scalars of each layer of AR-LIF neurons.
         ("preact-resnet18", 10, 17, 11_176_940 - 2 * 17, preact_resnet18(10)),
         ("preact-resnet18", 100, 17, 11_223_110 - 2 * 17, preact_resnet18(100)),
@@ -105,6 +127,10 @@ def qkformer_dvs(classes, ratio=1):
         ("qkformer", 10, 35, 6_706_234, qkformer(10)),
         ("qkformer", 100, 35, 6_740_884, qkformer(100)),
         ("qkformer-dvs", 10, 21, 1_504_138, qkformer_dvs(10)),
+        ("maxformer", 10, 25, 6_568_282, maxformer(10)),
+        ("maxformer", 100, 25, 6_602_932, maxformer(100)),
+        ("maxformer-dvs", 10, 16, 1_455_626, maxformer_dvs(10)),
+        ("maxformer-dvs", 11, 16, 1_455_883, maxformer_dvs(11)),
     ],
 )
 def test_published_number_of_parameters(arch, classes, neurons, published, own):
@@ -357,10 +383,12 @@ def test_gradient_flow(which):
     assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
 
 
-MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19")]
+MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19", "maxformer")]
 
 
-@pytest.mark.parametrize("arch", ["sew-resnet18", "ms-resnet18", "preact-resnet18", "sew-dvs-wide", "qkformer-dvs", *MORE])
+@pytest.mark.parametrize(
+    "arch", ["sew-resnet18", "ms-resnet18", "preact-resnet18", "sew-dvs-wide", "qkformer-dvs", "maxformer-dvs", *MORE]
+)
 def test_resumes_to_the_bit(arch, tmp_path):
     settings = {"arch": arch, "residual": "none", "width_multiplier": 1 / 32, "epochs": 1, "lr": 0.02}
     config, bundle = tiny.config(**settings), tiny.bundle(n=24)
@@ -384,8 +412,9 @@ def test_nir(which, tmp_path):
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("sew-dvs-wide", "max pooling, for which NIR has no nodes"),
-        ("qkformer", "max pooling and products of spikes, for which NIR has no nodes"),
+        ("sew-dvs-wide", "max pooling,"),
+        ("max-resnet18", "max pooling,"),
+        *((which, "max pooling and products of spikes,") for which in ("qkformer", "maxformer")),
         ("preact-resnet18", "a normalisation of sums"),
     ],
 )

@@ -14,6 +14,7 @@ from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import NormParameters, normalise
 from lsgcli.neurons.widths import LayerState
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
+from tests.unit.neurons.oracle import JUMPS
 
 NEAR = 1e-6  # of a switch: there, the last bit of u decides about a spike or a gradient
 TOLERANCE = 2e-4  # of gradients and statistics, relative to the largest
@@ -92,7 +93,7 @@ class Case:
             rest = {"hard": torch.zeros_like(u), "soft": u - self.threshold, "none": u}[self.reset]
             u = self.beta * u.where(u < self.threshold, rest) + current_t
             distance = (u - self.threshold).abs()
-            edge = (distance - alpha / 2).abs() if self.surrogate == "rectangular" else distance
+            edge = (distance - JUMPS[self.surrogate] * alpha).abs() if self.surrogate in JUMPS else distance
             if torch.minimum(distance, edge).min() < NEAR * max(1.0, float(current.abs().max())):
                 return True
         return False

@@ -16,6 +16,7 @@ SURROGATES = {
     "sigmoid": lambda x, a: 1 / (a * np.cosh(2 * x / a) ** 2),
     "tanh": lambda x, a: 4 / (a * (np.exp(2 * x / a) + np.exp(-2 * x / a)) ** 2),
     "atan": lambda x, a: a / (a**2 + np.pi**2 * x**2),
+    "a2sg": lambda x, a: np.where(np.abs(x) <= a, x / (2 * a) + 0.5, 0.0) / a,
 }
 
 # Width alpha by timestep, (T,), at a state: T, decay beta, threshold, the fixed width, mean weight gamma of the tdBN, and the
@@ -64,7 +65,7 @@ class State:
 
 
 # Where a surrogate jumps, in units of alpha: there, the last bit of u decides about the gradient.
-JUMPS = {"rectangular": 0.5}
+JUMPS = {"rectangular": 0.5, "a2sg": 1.0}
 
 
 @dataclass

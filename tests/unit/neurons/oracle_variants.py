@@ -39,6 +39,37 @@ def clif(current, grad, beta, alpha, v_th, surrogate):
     return o[1:], {"current": d_current, "beta": d_beta}
 
 
+def ar_lif(current, grad, beta, alpha, v_th, surrogate, a, c, carry):
+    """p = tanh(a) tanh(I); o = 1[u >= v_th + p]; m = relu(m') s(cI) - relu(-m') (1 - s(cI)) + (2o - 1) s(I); w = u - o (v_th + s(m) + p)."""
+    T, h, zero = len(current), SURROGATES[surrogate], np.zeros_like(current[0])
+    u, o, m, w = (np.zeros((T + 1, *zero.shape)) for _ in range(4))
+    x = np.concatenate([zero[None], current])
+    high = v_th + np.tanh(a) * np.tanh(x)
+    for t in range(1, T + 1):
+        u[t] = beta * w[t - 1] + x[t]
+        o[t] = u[t] >= high[t]
+        rise, fall = np.maximum(m[t - 1], 0) * carry, np.maximum(-m[t - 1], 0) * carry
+        m[t] = rise * sigmoid(c * x[t]) - fall * (1 - sigmoid(c * x[t])) + (2 * o[t] - 1) * sigmoid(x[t])
+        w[t] = u[t] - o[t] * (high[t] + sigmoid(m[t]))
+    d = {"current": np.zeros_like(current)} | {name: zero.copy() for name in ("beta", "a", "c", "threshold")}
+    dw = dm = zero
+    for t in range(T, 0, -1):
+        dm = dm - o[t] * slope(m[t]) * dw
+        do = grad[t - 1] + 2 * sigmoid(x[t]) * dm - (high[t] + sigmoid(m[t])) * dw
+        height = h(u[t] - high[t], alpha)
+        du, d_high = do * height + dw, -do * height - o[t] * dw
+        by_gate = dm * np.abs(m[t - 1]) * slope(c * x[t]) * carry
+        by_threshold = d_high * np.tanh(a) / np.cosh(x[t]) ** 2
+        d["current"][t - 1] = du + by_threshold + (2 * o[t] - 1) * slope(x[t]) * dm + by_gate * c
+        d["c"] += by_gate * x[t]
+        d["a"] += d_high * np.tanh(x[t]) / np.cosh(a) ** 2
+        d["threshold"] += d_high
+        d["beta"] += du * w[t - 1]
+        gate = sigmoid(c * x[t])
+        dw, dm = beta * du, dm * carry * np.where(m[t - 1] > 0, gate, np.where(m[t - 1] < 0, 1 - gate, 0))
+    return o[1:], d
+
+
 def klif(current, grad, beta, alpha, v_th, surrogate, k):
     """u = beta f' (1 - o') + I; f = relu(k u); o = 1[f >= v_th]."""
     T, h, zero = len(current), SURROGATES[surrogate], np.zeros_like(current[0])

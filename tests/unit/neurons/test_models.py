@@ -27,7 +27,7 @@ def run(layer, T, seed, mean=0.3, std=0.8):
     leaf = current.clone().requires_grad_()
     out = layer(leaf)
     out.backward(grad)
-    gradients = {name: p.grad.numpy() for name, p in layer.named_parameters()}
+    gradients = {name: p.grad.numpy() for name, p in layer.named_parameters() if p.grad is not None}
     return out.detach().numpy(), {"current": leaf.grad.numpy(), **gradients}, current.numpy(), grad.numpy()
 
 
@@ -47,6 +47,34 @@ def test_clif(T, surrogate):
     assert 0.1 < out.mean() < 0.9
     assert close(found["current"], gradients["current"])
     assert close(found["b"], gradients["beta"].sum() * slope)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize("surrogate", ["rectangular", "triangular"])
+@pytest.mark.parametrize("T", [1, 2, 3, 4, 5, 8, 16, 32])
+def test_ar_lif(T, surrogate, carry):
+    options = {"surrogate": surrogate, "decay": 0.5, "threshold": 1.0, "threshold_learned": True, "carry_m": carry}
+    layer = LIF(neuron="ar-lif", method="trainable-decay", **options).double()
+    assert (layer.a.item(), layer.c.item()) == (0, 1)
+    with torch.no_grad():
+        layer.a.fill_(0.4)
+        layer.c.fill_(-1.3)
+    out, found, current, grad = run(layer, T, seed=T, mean=0.6, std=1.2)
+    beta, by_b = oracle.decay(layer.b.item())
+    v_th, by_q = math.log1p(math.exp(layer.q.item())), variants.sigmoid(layer.q.item())
+    expected, gradients = variants.ar_lif(current, grad, beta, 1.0, v_th, surrogate, 0.4, -1.3, carry)
+    assert np.array_equal(out, expected)
+    assert 0.1 < out.mean() < 0.9
+    assert close(found["current"], gradients["current"])
+    assert close(found["a"], gradients["a"].sum())
+    assert close(found["q"], gradients["threshold"].sum() * by_q)
+    if T > 1:
+        assert close(found["b"], gradients["beta"].sum() * by_b)
+    if carry and T > 1:
+        assert close(found["c"], gradients["c"].sum())
+        assert T < 4 or found["c"] != 0
+    else:
+        assert "c" not in found
 
 
 @pytest.mark.parametrize("surrogate", ["rectangular", "atan"])
@@ -269,7 +297,7 @@ def test_trsg_with_mp_init(T, backend):
 
 @pytest.mark.parametrize("surrogate", PRIMITIVES)
 def test_integrals(surrogate):
-    """The derivative of each integral is the surrogate, and it runs from 0 to 1."""
+    """The derivative of each integral is the surrogate, and it runs from 0 to 1, through 1/2 unless the surrogate is asymmetric."""
     x = torch.linspace(-3, 3, 601, dtype=torch.float64).requires_grad_()
     H = PRIMITIVES[surrogate](x, torch.tensor(0.83, dtype=torch.float64))
     (slope,) = torch.autograd.grad(H.sum(), x)
@@ -277,7 +305,7 @@ def test_integrals(surrogate):
     away = (x.detach().abs() > 1e-6) & ((x.detach().abs() - 0.415).abs() > 1e-6)
     assert close(slope[away], h[away])
     ends = PRIMITIVES[surrogate](torch.tensor([-1e6, 0.0, 1e6]).double(), torch.tensor(0.83).double())
-    assert ends.tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
+    assert ends.tolist() == pytest.approx([0, 0.25 if surrogate == "a2sg" else 0.5, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])

@@ -53,10 +53,12 @@ def test_is_the_derivative_of_its_primitive(name, width):
 
 
 def test_support():
-    """Rectangular: abs(x) < width/2, edges excluded; triangular: zero from abs(x) = width on; atan: tails as 1/x^2."""
+    """Rectangular: abs(x) < width/2, edges excluded; triangular: zero from abs(x) = width on; A2SG: to width; atan: tails as 1/x^2."""
     edges = torch.tensor([-0.5, -0.49, 0.49, 0.5], dtype=torch.float64)
     assert registry.get("surrogate", "rectangular")(edges, 1.0).tolist() == [0, 1, 1, 0]
     assert registry.get("surrogate", "triangular")(2 * edges, 1.0).tolist() == pytest.approx([0, 0.02, 0.02, 0])
+    assert registry.get("surrogate", "a2sg")(4 * edges[:3], 2.0).tolist() == pytest.approx([0, 0.25 * 0.02, 0.25 * 1.98])
+    assert registry.get("surrogate", "a2sg")(torch.tensor([2.0, 2.001]), 2.0).tolist() == [0.5, 0]
     far = torch.tensor([1e3, 2e3], dtype=torch.float64)
     near, further = registry.get("surrogate", "atan")(far, 1.0)
     assert (near / further).item() == pytest.approx(4, rel=1e-5)

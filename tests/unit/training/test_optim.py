@@ -42,6 +42,16 @@ def test_weight_decay_on_all_parameters():
     assert [group["weight_decay"] for group in weights.param_groups + decays.param_groups] == [0.1, 0.1, 0.0]
 
 
+def test_ar_lif_is_trained_with_the_weights():
+    """Of its layers, only b has an Adam of its own; a and c decay where biases do."""
+    model, optimizers = build(neuron="ar-lif")
+    weights, decays = optimizers.all
+    lifs = [layer.lif for layer in model.spiking_layers()]
+    assert {id(p) for p in decays.param_groups[0]["params"]} == {id(lif.b) for lif in lifs}
+    assert {id(p) for lif in lifs for p in (lif.a, lif.c)} < {id(p) for p in weights.param_groups[1]["params"]}
+    assert len(build(neuron="ar-lif", method="none")[1].all) == 1
+
+
 def test_fixed_decay_needs_no_second_optimiser():
     assert len(build(method="none")[1].all) == 1
 
