@@ -20,7 +20,14 @@ OPTIONS = {
 }
 STEPS, CHANNELS = 3, 7  # of the layer whose parameters are counted
 # What a parameter counts as: a factor, and a size.
-SIZES = {(): (1, ""), (CHANNELS,): (1, "C"), (STEPS,): (1, "T"), (STEPS, CHANNELS): (1, "T C"), (STEPS, STEPS): (1, "T^2"), (2,): (1, "k")}
+SIZES = {
+    (): (1, ""),
+    (CHANNELS,): (1, "C"),
+    (STEPS,): (1, "T"),
+    (STEPS, CHANNELS): (1, "T C"),
+    (STEPS, STEPS): (1, "T^2"),
+    (2,): (1, "k"),
+}
 SIZES |= {(CHANNELS, 4): (4, "C"), (CHANNELS, 4, 2): (8, "C")}
 
 
