@@ -31,6 +31,13 @@ def test_published_number_of_parameters(classes, published):
     assert sum(p.numel() for p in learned.parameters()) == published + 7
 
 
+def test_parallel_neurons():
+    """Their weights are (T, T) with T the width."""
+    with torch.device("meta"):
+        whole = models.build("sequential-cnn", neuron="psn", method="none", width=1.0)
+    assert sum(p.numel() for p in whole.parameters()) == 513_418 + 7 * (32**2 + 32)
+
+
 def own(net, x):
     """The network once more, with one-dimensional layers, step by step."""
 
