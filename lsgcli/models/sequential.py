@@ -35,12 +35,7 @@ class SequentialCNN(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        if spec.input_size != spec.T or spec.height % 4:
-            raise ConfigError(
-                f"{spec.arch}: found T = {spec.T} and an image of {spec.height} x {spec.input_size}, expected T to be its width, "
-                "and a height that is a multiple of 4",
-                hint=f"Each column of the image is a timestep: use -T {spec.input_size} with --size {spec.input_size}.",
-            )
+        check_sizes(spec)
         blocks: list[SpikingConv] = []
         signal = Signal(spec.in_channels)
         for index in range(2 * CONVS):
@@ -54,6 +49,7 @@ class SequentialCNN(SpikingNet):
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:
         """An image (1, B, C, H, W) -> (T, B, classes)."""
+        check_sizes(self.spec)  # whose T may have changed since
         x = x.permute(4, 1, 2, 0, 3)  # columns (T, B, C, 1, H)
         for index, block in enumerate(self.features, start=1):
             x = self.run_block(block, x)
@@ -67,6 +63,16 @@ class SequentialCNN(SpikingNet):
         blocks = [block for block in self.features if isinstance(block, SpikingConv)]
         convs = [block.spiking_layer(f"conv{index}") for index, block in enumerate(blocks, start=1)]
         return [*convs, SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]
+
+
+def check_sizes(spec: NetworkSpec) -> None:
+    """Raise a ConfigError unless T is the width of the image, and its height a multiple of 4."""
+    if spec.input_size != spec.T or spec.height % 4:
+        raise ConfigError(
+            f"{spec.arch}: found T = {spec.T} and an image of {spec.height} x {spec.input_size}, expected T to be its width, "
+            "and a height that is a multiple of 4",
+            hint=f"Each column of the image is a timestep: use -T {spec.input_size} with --size {spec.input_size}.",
+        )
 
 
 def halved(x: Tensor) -> Tensor:

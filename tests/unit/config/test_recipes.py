@@ -89,7 +89,7 @@ def test_tables_for_data_sets():
     assert decays == {"cifar10": 5e-5, "cifar100": 5e-4}
     with pytest.raises(ConfigError, match="recipe tet: found --dataset digits, which contains images, expected recordings"):
         resolve({"recipe": "tet", "dataset": "digits"}, environment={})
-    with pytest.raises(ConfigError, match="recipe: found 'tett', expected asgl or "):
+    with pytest.raises(ConfigError, match="recipe: found 'tett', expected ar-lif or asgl or "):
         resolve({"recipe": "tett"}, environment={})
 
 
@@ -100,6 +100,9 @@ QK |= {"input_gain": "1-beta", "detach_reset": True, "decay": 0.5, "threshold": 
 QK_DVS = {**QK, "batch_size": 16, "warmup_epochs": 10, "mix_prob": 0.5, "mix_until": 75, "augment": "flip,snnaugment", "T": 16}
 CLIF_DVS = {"loss": "tet", "tet_lambda": 0.05, "augment": "none", "dropout_at": "neurons", "norm": "bn-step", "neuron": "clif"}
 SEW = {"arch": "resnet19", "residual": "sew", "hidden_norm": True}
+AR_LIF = {"arch": "preact-resnet18", "neuron": "ar-lif", "surrogate": "rectangular", "width": 1.0, "weight_decay_on": "all"}
+MIXED = {"mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0}
+PSN = {"method": "none", "surrogate": "atan", "width": 1.0, "threshold": 1.0, "norm": "bn"}
 # Recipe and data set -> epochs, batch size, learning rate, weight decay, and other values of the publication.
 PUBLISHED = {
     ("mpd-agl", "cifar10"): (
@@ -138,6 +141,34 @@ PUBLISHED = {
         {**QK, "warmup_epochs": 20, "mix_until": 200, "augment": "flip,randaugment,erase"},
     ),
     ("qkformer", "cifar-dvs"): ((106, 16, 5e-3, 0.06), {**QK_DVS, "split": "lexicographic", "slicing": "count", "size": 128}),
+    ("ar-lif", "cifar10"): (
+        (400, 128, 0.1, 5e-5),
+        {**SGD, **AR_LIF, **MIXED, "augment": "flip,randaugment,erase", "loss": "tet", "tet_lambda": 0.05, "tet_target": "one"},
+    ),
+    ("ar-lif", "cifar100"): (
+        (400, 128, 0.05, 5e-4),
+        {**SGD, **AR_LIF, **MIXED, "decay": 0.5, "norm": "bn-step", "carry_m": True},
+    ),
+    ("ar-lif", "cifar-dvs"): (
+        (100, 16, 0.1, 5e-4),
+        {
+            **SGD,
+            "neuron": "ar-lif",
+            "surrogate": "triangular",
+            "carry_m": False,
+            "decay": 0.2,
+            "dropout": 0.25,
+            "split": "first",
+        },
+    ),
+    ("psn", "cifar100"): (
+        (256, 128, 0.1, 0.0),
+        {**SGD, **PSN, **MIXED, "neuron": "psn", "T": 32, "label_smoothing": 0.1, "augment": "flip,trivialaugment,erase"},
+    ),
+    ("psn", "cifar-dvs"): (
+        (200, 32, 0.1, 5e-4),
+        {**SGD, **PSN, "neuron": "sliding-psn", "order": 2, "loss": "tet", "tet_lambda": 1e-3, "size": 48, "split": "first"},
+    ),
     ("qkformer", "dvs-gesture"): ((202, 16, 1e-3, 0.06), {**QK_DVS, "mlp_ratio": 4}),
     ("maxformer", "cifar10"): (
         (410, 128, 1.5e-3, 0.06),

@@ -119,9 +119,13 @@ def qkformer_dvs(classes, ratio=1):
         ("max-resnet18", 100, 17, 12_548_260, resnet((3, 3, 2), 100, first=128)),
         ("max-resnet18-2222", 10, 17, 11_173_962, resnet((2, 2, 2, 2), 10)),
         ("max-resnet18-2222", 100, 17, 11_220_132, resnet((2, 2, 2, 2), 100)),
-        # Published with the two scalars of each layer of AR-LIF neurons.
-        ("preact-resnet18", 10, 17, 11_176_940 - 2 * 17, preact_resnet18(10)),
-        ("preact-resnet18", 100, 17, 11_223_110 - 2 * 17, preact_resnet18(100)),
+        (
+            "preact-resnet18",
+            10,
+            17,
+            11_176_940 - 2 * 17,
+            preact_resnet18(10),
+        ),  # published with two scalars per layer of neurons
         ("sew-dvs", 11, 15, 130_426 - 15, sew_dvs([32] * 7, 11)[0]),  # published with one decay per layer of neurons
         ("sew-dvs-wide", 10, 16, 1_192_218 - 16, sew_dvs([64] * 4 + [128] * 3, 10)[0]),
         ("qkformer", 10, 35, 6_706_234, qkformer(10)),
@@ -139,6 +143,13 @@ def test_published_number_of_parameters(arch, classes, neurons, published, own):
     assert sum(p.numel() for p in fixed.parameters()) == published == own
     assert sum(p.numel() for p in learned.parameters()) == published + neurons
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons
+
+
+@pytest.mark.parametrize(("classes", "published"), [(10, 11_176_940), (100, 11_223_110)])
+def test_published_number_of_parameters_with_ar_lif(classes, published):
+    with torch.device("meta"):
+        net = models.build("preact-resnet18", neuron="ar-lif", method="none", num_classes=classes)
+    assert sum(p.numel() for p in net.parameters()) == published
 
 
 def test_mlp_ratio():

@@ -1,5 +1,7 @@
 """The network that reads columns of images: its size, its function by own code, and what applies to it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,6 +29,13 @@ def test_published_number_of_parameters(classes, published):
     own = convs + (128 * 8 * 256 + 256) + (256 * classes + classes)
     assert sum(p.numel() for p in fixed.parameters()) == published == own
     assert sum(p.numel() for p in learned.parameters()) == published + 7
+
+
+def test_parallel_neurons():
+    """Their weights are (T, T) with T the width."""
+    with torch.device("meta"):
+        whole = models.build("sequential-cnn", neuron="psn", method="none", width=1.0)
+    assert sum(p.numel() for p in whole.parameters()) == 513_418 + 7 * (32**2 + 32)
 
 
 def own(net, x):
@@ -90,6 +99,9 @@ def test_what_it_refuses():
     net = small("sequential-cnn")
     with pytest.raises(ConfigError, match=r"expected \(B, C, H, W\) with"):
         net(image(net).unsqueeze(0))
+    net.spec = dataclasses.replace(net.spec, T=4)  # as `lsg eval -T 4`
+    with pytest.raises(ConfigError, match="found T = 4"):
+        net(image(net))
 
 
 def test_folded_is_the_same_function():
