@@ -210,7 +210,7 @@ def stable_spike(
     p, q = s.mean(0), (s[:-1] * s[1:]).mean(0)
     if config.stable_gradient == "detached":
         q = q.detach()
-    noise = (net.noise.uniforms(q) < q).to(q.dtype)  # type: ignore[operator]
+    noise = (net.noise.uniforms(q) < q).to(q.dtype)  # type: ignore[operator,union-attr]
     y = logits.mean(0)
     of_y, of_z = ((one / STABLE_TEMPERATURE).log_softmax(-1) for one in (y, net.logits((q + noise)[None])[0]))
     divergence = F.kl_div(of_z, of_y, reduction="batchmean", log_target=True)

@@ -45,6 +45,7 @@ CASES = {
     "channel": ({**EXACT, "decay_per": "channel"}, 1e-10),
     "mlp": ({**EXACT, "arch": "mlp"}, 1e-10),
     "ds-atgo": ({**EXACT, "method": "ds-atgo", "threshold": 1.0}, 1e-10),
+    "deeptage": ({**EXACT, "method": "deeptage"}, 1e-10),
     "trsg": ({**EXACT, "method": "trsg", "reset": "soft", "init_potential": "measured", "input_gain": "1-beta"}, 1e-10),
     "glif": ({**EXACT, "neuron": "glif", "norm": "tebn"}, 1e-10),
     "asgl": ({**EXACT, "method": "asgl", "accumulate": 2, "dropout": 0.4}, 1e-10),

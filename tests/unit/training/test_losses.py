@@ -8,8 +8,8 @@ from lsgcli import models, registry
 from lsgcli.analysis import gradflow
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
-from lsgcli.system.device import Compute
 from lsgcli.neurons.draws import drawing
+from lsgcli.system.device import Compute
 from lsgcli.training.losses import Backbone, Noise, balanced, observed_backbone, observed_rates, of_run, rate_penalty
 from lsgcli.training.step import gradients
 from tests import tiny
