@@ -92,10 +92,11 @@ def inspect(
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
         if reset is not None:
             reset(net)
-        with compute.context(), drawing(net, samples):
-            outputs = net(x)
-        ends.see(x, outputs)
-        return loss(tree_map_only(Tensor, full_precision, outputs), y)
+        with drawing(net, samples):
+            with compute.context():
+                outputs = net(x)
+            ends.see(x, outputs)
+            return loss(tree_map_only(Tensor, full_precision, outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
     with watching(layers, full=True) as watchers:

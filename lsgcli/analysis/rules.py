@@ -430,7 +430,7 @@ def _two_sigma(e: Evidence, verb: str) -> Remedy:
     width = 2 * e.mean("u_std") * e.flow["threshold"]
     settings: dict[str, Any] = {}
     if e.settings:
-        given = e.settings["method"] in ("none", "trainable-decay", "asgl", "ds-atgo", "ds-atgo-paper")
+        given = e.settings["method"] in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
         learned = {"method": "measured-sigma" if e.settings["method"] == "lsg" else "lsg"}
         settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
     return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)

@@ -69,7 +69,9 @@ class NeuronConfig(Settings):
         at_least=1e-6,
         at_most=1e6,
         applies=having(
-            "method", "takes_width", "a --method with a given width: none, trainable-decay, asgl, ds-atgo, ds-atgo-paper"
+            "method",
+            "takes_width",
+            "a --method with a given width: none, trainable-decay, asgl, deeptage, ds-atgo, ds-atgo-paper",
         ),
     )
     width_as: str = setting(
@@ -107,7 +109,8 @@ class NeuronConfig(Settings):
         "auto",
         "Implementation of the neuron dynamics.",
         kind="backend",
-        applies=LIF_ONLY & Applies("a --method other than asgl, ds-atgo and ds-atgo-paper", lambda config: config.model.fused),
+        applies=LIF_ONLY
+        & Applies("a --method other than asgl, deeptage, ds-atgo and ds-atgo-paper", lambda config: config.model.fused),
     )
 
     @property

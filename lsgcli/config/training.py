@@ -9,7 +9,8 @@ from lsgcli.config.fields import LARGEST_SEED, Applies, Settings, setting, when
 
 COSINE = when("schedule", "cosine")
 WEIGHTED = Applies(
-    "a --loss that takes them: ce or tet", lambda config: "weights" in signature(registry.get("loss", config.loss)).parameters
+    "a --loss that takes them: ce, tet or stable-spike",
+    lambda config: "weights" in signature(registry.get("loss", config.loss)).parameters,
 )
 STEPS = when("schedule", "step")
 
@@ -104,6 +105,13 @@ class TrainingConfig(Settings):
         "Target of the logits in the regularisation term of the TET loss: 1 for all classes (one), or the one-hot label.",
         choices=("one", "one-hot"),
         applies=when("loss", "tet"),
+    )
+    stable_gradient: str = setting(
+        "product",
+        "Gradient of the stable rates, the mean of s[t] s[t+1], with respect to the features s in the loss stable-spike: that of the "
+        "products (product), or none (detached).",
+        choices=("product", "detached"),
+        applies=when("loss", "stable-spike"),
     )
     class_weights: str = setting(
         "none",

@@ -113,6 +113,7 @@ class LIF(Draws):
         config: settings of the neurons.
         method: the method: whether the decay is learned, the width rule, and the method's own neuron, if any.
         neuron: the model of the neuron, given by the method or by the setting ``neuron``.
+        surrogate: shape of do/du, of the setting ``surrogate`` and :meth:`~lsgcli.neurons.models.Neuron.shape`.
         watcher: observes the timesteps of a layer that runs timestep by timestep (``unrolled``), if any.
         membrane: normalisation of u before the threshold (MPBN), if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
@@ -166,6 +167,9 @@ class LIF(Draws):
             self.b = nn.Parameter(b)
         else:
             self.register_buffer("b", b)
+        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
+            check_surrogate(config.surrogate, self.surrogate)
+        self.surrogate = self.neuron.shape(self.surrogate)
         _check_options(self.neuron)
         self.watcher: TimestepWatcher | None = None
         if membrane and channels is None:
@@ -191,8 +195,6 @@ class LIF(Draws):
         if config.init_potential == "measured":
             self.register_buffer("initial", torch.zeros(()))
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
-        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
-            check_surrogate(config.surrogate, self.surrogate)
         self.check_width(steps)
 
     def check_width(self, T: int = 1) -> None:

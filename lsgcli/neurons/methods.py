@@ -65,6 +65,7 @@ register("method", "isometric")(Method(True, widths.Isometric()))
 register("method", "mpd-agl")(Method(True, widths.PredictedWithGamma()))
 register("method", "ds-atgo")(Method(True, widths.Given("k0 (1+tanh(std(u)-V0))"), models.DynamicThresholdLIF))
 register("method", "ds-atgo-paper")(Method(True, widths.Given("k0 (1+tanh(theta-V0))"), models.DynamicThresholdLIFOfPaper))
+register("method", "deeptage")(Method(False, widths.Given("k0 (1+(s[t]/s[1]-1)/4)"), models.TemporallyAlignedLIF))
 register("method", "asgl")(Method(True, widths.Learned(), models.SmoothedLIF))
 register("method", "trsg")(Method(True, widths.AtThreshold(), models.RelativeLIF))
 

@@ -16,7 +16,7 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import RESETS, Spike, integrate
-from lsgcli.neurons.surrogates import PRIMITIVES
+from lsgcli.neurons.surrogates import PRIMITIVES, Surrogate
 from lsgcli.neurons.widths import learned
 from lsgcli.registry import register
 
@@ -96,6 +96,10 @@ class Neuron:
             threshold, alpha: those of the layer.
         """
         return threshold, alpha
+
+    def shape(self, surrogate: Surrogate) -> Surrogate:
+        """do/du in the backward pass, from the surrogate of the settings; by default it itself."""
+        return surrogate
 
     def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
@@ -299,6 +303,43 @@ class DynamicThresholdLIFOfPaper(DynamicThresholdLIF):
     def distance(self, theta: Tensor, deviation: Tensor, v0: float) -> Tensor:
         """Argument of tanh."""
         return theta - v0
+
+
+class TemporallyAlignedLIF(LeakyIntegrateAndFire):
+    """LIF with alpha[t] = k0 (1 + (s[t]/s[1] - 1)/4), where s[t] is the distance of u[t] from v_th; the peak of the surrogate is 1 instead of 1/alpha.
+
+    k0 is ``--width``. s[t] is the mean over samples of the L2 norm of u[t] - v_th over all neurons of the layer, without gradient, in
+    training. Several processes use that of the whole batch, parts of a batch (``--accumulate``) their own.
+
+    The equations are from a reimplementation, not from the paper; it has the surrogate 1 / (1 + (pi x / alpha)^2), which is
+    ``--surrogate atan``, and k0 = 1. Its cross-entropy at every timestep is ``--loss tet --tet-lambda 0``. Auxiliary classifiers of
+    earlier stages are not included.
+
+    Source: a reimplementation of Liu et al., "DeepTAGE: Deep Temporal-Aligned Gradient Enhancement for Optimizing Spiking Neural
+    Networks", ICLR 2025.
+    """
+
+    fused = False
+    share = 0.25  # of the width that follows s
+
+    def shape(self, surrogate: Surrogate) -> Surrogate:
+        """alpha h(x, alpha), whose peak is 1 and whose area is alpha."""
+        return lambda x, alpha: alpha * surrogate(x, alpha)
+
+    @torch.no_grad()
+    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+        """The threshold of the layer, and alpha[t]; in evaluation, the width of the layer."""
+        if not layer.training:
+            return threshold, alpha
+        norms = torch.linalg.vector_norm((u - threshold).reshape(len(u), -1), dim=1, dtype=torch.float64)
+        sums = torch.stack([norms.sum(), norms.new_tensor(len(norms))])
+        if layer.gather is not None:
+            sums = layer.gather(sums).sum(0)
+        distance = sums[0] / sums[1]
+        if t == 0:
+            self.first = distance  # of the current sequence
+        relative = torch.where(self.first > 0, distance / self.first, 1)
+        return threshold, (alpha * (1 + self.share * (relative - 1))).to(alpha.dtype)
 
 
 class SmoothedLIF(LeakyIntegrateAndFire):

@@ -53,7 +53,7 @@ from lsgcli.training.distributed import ALONE, Group, joined
 from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import Emit, Trainer, new_model
-from lsgcli.training.losses import of_run
+from lsgcli.training.losses import observed_backbone, of_run
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
@@ -463,14 +463,15 @@ def full_flow(
         raise ConfigError(f"--sample: found {shown}, expected 0 to {len(bundle.train) - 1}, the samples of the training part")
     around = spread(bundle.train, size, first=shown)
     stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
-    flow = gradflow.inspect(
-        model,
-        itertools.islice(stream, n_batches),
-        loss=of_run(config, bundle.train.y, len(bundle.classes)),
-        compute=compute,
-        detailed=detailed,
-        **options,
-    )
+    with observed_backbone(model, config):
+        flow = gradflow.inspect(
+            model,
+            itertools.islice(stream, n_batches),
+            loss=of_run(config, bundle.train.y, len(bundle.classes)),
+            compute=compute,
+            detailed=detailed,
+            **options,
+        )
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
     (batch,) = batches(bundle, around, size, seed=config.seed)

@@ -43,7 +43,7 @@ from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
 from lsgcli.training.freeze import freeze
 from lsgcli.training.initialise import Sources, initialise
-from lsgcli.training.losses import of_run
+from lsgcli.training.losses import observed_backbone, of_run
 from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.signals import StopRequest, reason
 from lsgcli.training.step import gradients
@@ -497,4 +497,5 @@ class Trainer:
     def _inspect(self, index: int) -> dict[str, Any]:
         """The gradient flow of a whole batch, in this process alone."""
         batch = self._batches().whole().batch(index)
-        return gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute)
+        with observed_backbone(self.model, self.config):
+            return gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute)

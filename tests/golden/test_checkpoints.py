@@ -16,7 +16,7 @@ from tests.unit.models.helpers import seasoned
 
 FOLDER = Path(__file__).with_name("checkpoints")
 METHODS = (
-    "asgl", "ds-atgo", "ds-atgo-paper", "isometric", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
+    "asgl", "deeptage", "ds-atgo", "ds-atgo-paper", "isometric", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
 )  # fmt: skip
 NETWORKS = (
     "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",

@@ -47,10 +47,10 @@ CPU = Compute(torch.device("cpu"))
     full=120,
 )
 def accumulation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """64 samples at once, and in 2, 4, 5 or 64 parts; each network, and neuron, method (but those whose threshold depends on the batch) and
+    """64 samples at once, and in 2, 4, 5 or 64 parts; each network, and neuron, method (but those whose threshold or width depends on the batch) and
     loss at random, in float64, with dropout and labels mixed in some; normalisations use their running statistics."""
     archs, losses = registry.names("arch"), registry.names("loss")
-    methods = [name for name in METHODS if not name.startswith("ds-atgo")]
+    methods = [name for name in METHODS if not name.startswith(("ds-atgo", "deeptage"))]
     for number in range(count):
         parts, arch = (4, 2, 5, 64)[number % 4], archs[number % len(archs)]
         settings = {"neuron": chance.choice(NEURONS), "method": chance.choice(methods), "dropout": chance.choice((0.0, 0.4))}

@@ -201,6 +201,7 @@ EFFECTS = {
     "decay_lr": (0.1, {"method": "none", "neuron": "ar-lif"}, {"method": "measured-sigma"}),
     "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
     "tet_target": ("one-hot", {"loss": "mse"}, {"loss": "tet"}),
+    "stable_gradient": ("detached", {"loss": "tet"}, {"loss": "stable-spike"}),
     "label_smoothing": (0.1, {"loss": "mse"}, {"loss": "tet"}),
     "mix_prob": (0.5, {}, {"mixup": 0.5}),
     "mix_until": (2, {}, {"cutmix": 1.0}),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -170,6 +171,29 @@ def test_ds_atgo(T, method):
     layer.end_step()
     assert close(layer.theta, running)
     assert "theta" in layer.state_dict()
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 5, 8, 16, 32])
+def test_deeptage(T):
+    """do/du = 1 / (1 + pi^2 (x/d)^2), d[t] = s[t]/s[1] / 4 + 3/4, twice that at --width 2; a width of 2 in evaluation."""
+    layer = LIF(method="deeptage", surrogate="atan", width=2.0, threshold=0.7, decay=0.5).double()
+    out, found, current, grad = run(layer, T, seed=T, mean=0.2 * T**0.5)
+    beta, distances, widths = oracle.decay(layer.b.item())[0], [], []
+
+    def aim(u):
+        distances.append(np.mean([np.sqrt(((sample - 0.7) ** 2).sum()) for sample in u]))
+        widths.append(2 * (0.25 * distances[-1] / distances[0] + 0.75))
+        return 0.7, widths[-1]
+
+    with_peak_1 = {"with peak 1": lambda x, d: 1 / (1 + np.pi**2 * (x / d) ** 2)}
+    with mock.patch.dict(oracle.SURROGATES, with_peak_1):
+        expected = oracle.lif(current, grad, beta, 2.0, 0.7, "with peak 1", aim=aim)
+        assert np.array_equal(out, expected.o)
+        assert close(found["current"], expected.d_current)
+        assert T == 1 or np.ptp(widths) > 0.01
+        leaf = torch.tensor(current, requires_grad=True)
+        layer.eval()(leaf).backward(torch.tensor(grad))
+        assert close(leaf.grad, oracle.lif(current, grad, beta, 2.0, 0.7, "with peak 1").d_current)
 
 
 def test_ds_atgo_measures_the_whole_batch():
