@@ -34,7 +34,7 @@ class Case(NamedTuple):
         shape: T, B, C, H, W.
         norm: ``training``, ``evaluation``, or empty without tdBN.
         contiguous: the memory layout; otherwise channels-last.
-        single: whether the layer has one decay; otherwise one for each channel.
+        single: whether the layer has one decay, and one width per timestep; otherwise one for each channel.
         learned: whether the threshold is learned.
         measured: whether the moments of u are measured.
     """
@@ -165,7 +165,8 @@ def _parameters(
         mean, variance = (torch.linspace(low, 1.5, channels, dtype=torch.float64).to(device, dtype) for low in (-0.5, 0.5))
         options = (case.norm == "training", 0.1, 1e-5, 0.7 * case.threshold)
         norm = NormParameters(leaves["gamma"], leaves["mu"], mean, variance, *options)
-    width = torch.linspace(0.75, 1.5, case.shape[0], dtype=torch.float32).to(device, dtype).view(-1, 1, 1, 1, 1)
+    widths = (case.shape[0], 1 if case.single else channels)
+    width = torch.linspace(0.75, 1.5, widths[0] * widths[1]).view(widths[0], 1, widths[1], 1, 1).to(device, dtype)
     measured = torch.zeros(3, dtype=torch.float64, device=device) if case.measured else None
     surrogate, threshold = registry.get("surrogate", case.surrogate), leaves.get("threshold", case.threshold)
     return norm, LIFParameters(leaves["beta"], width, threshold, surrogate, measured, case.reset, case.detach)
