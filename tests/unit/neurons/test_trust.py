@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -252,4 +253,5 @@ def test_broken_kernels_are_caught(package, kernel, kind):
     done = run("-c", SCRIPT)
     assert json.loads(done.stdout) == {"used": "Reference", "close": True}
     assert done.stderr.count("WARNING") == 1
-    assert f"self-test failed:\n  {kernel}: " in done.stderr
+    # A store out of bounds may also end the process of the self-test.
+    assert re.search(rf"self-test failed:\n  ({kernel}: |.*: process ended by SIG)", done.stderr)
