@@ -12,6 +12,7 @@ in ``benchmarks/results/gpu``, the default of ``--out``, appear in the documenta
 import argparse
 import functools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -21,10 +22,11 @@ from pathlib import Path
 import torch
 
 from benchmarks import gpu_parts, step, traffic
-from benchmarks.gpu_parts import EXACT, OutOfTime, Record, Run
+from benchmarks.gpu_parts import OutOfTime, Record, Run
 from benchmarks.measuring import RESULTS, machine
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.sweeps.bench.cases import Case
+from lsgcli.system.files import write_text
 
 FOLDER = RESULTS / "gpu"
 RACES = [(network, precision, "train") for precision in ("bf16", "fp32") for network in ("vggsnn", "resnet19")]
@@ -41,6 +43,7 @@ def parts(before: Mapping[str, Record], rehearse: bool = False) -> dict[str, Par
     most, others = dict(list(races.items())[:2]), dict(list(races.items())[2:])
     return {
         "rates": gpu_parts.rates,
+        "selftest": gpu_parts.selftest,
         "tests": gpu_parts.tests,
         "random-layers": gpu_parts.random_layers,
         "networks": gpu_parts.networks,
@@ -70,7 +73,9 @@ def load(folder: Path) -> dict[str, Record]:
 
 
 def measure(run: Run, only: list[str] | None) -> None:
-    """Run the parts that are not complete."""
+    """Run the parts that are not complete; a rehearsal runs Triton in its interpreter."""
+    if run.rehearse:
+        os.environ["TRITON_INTERPRET"] = "1"
     run.out.mkdir(parents=True, exist_ok=True)
     before, facts = load(run.out), {**machine("triton", "spikingjelly", "snntorch"), "card": card(run.rehearse)}
     if others := {record["machine"]["card"]["name"] for record in before.values()} - {facts["card"]["name"]}:
@@ -100,9 +105,7 @@ def measure(run: Run, only: list[str] | None) -> None:
 
 def write(folder: Path, record: Record) -> None:
     """Replace the record of a part."""
-    path = folder / f"{record['part']}.json"
-    path.with_suffix(".new").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".new").replace(path)
+    write_text(folder / f"{record['part']}.json", json.dumps(record, indent=1) + "\n")
 
 
 def tables(records: Mapping[str, Record]) -> list[Table]:
@@ -114,25 +117,32 @@ def tables(records: Mapping[str, Record]) -> list[Table]:
 
 
 def _checks(records: Mapping[str, Record]) -> Table:
-    table = Table("Checks", ("part", "result"))
+    table = Table("Checks", ("part", "result", "passed"))
+
+    def add(name: str, result: str, passed: bool) -> None:
+        table.rows.append((name, result, "yes" if passed else "NO"))
+
+    if cases := records.get("selftest", {}).get("results"):
+        failures = [case["failure"] for case in cases if case["failure"]]
+        add("self-test of triton", "; ".join([f"{len(cases)} cases, {len(failures)} failed", *failures]), not failures)
     if "tests" in (tests := records.get("tests", {})):
         counts = f"{tests['tests']} tests: {tests['failures'] + tests['errors']} failed, {tests['skipped']} skipped"
-        table.rows.append(("tests", "; ".join([counts, *tests["failed"]])))
+        add("tests", "; ".join([counts, *tests["failed"]]), tests["failures"] == tests["errors"] == 0)
     if "cases" in (layers := records.get("random-layers", {})):
         counts = ", ".join(f"{layers[key]} {key.replace('_', ' ')}" for key in ("equal", "differ", "passed_over"))
-        table.rows.append((f"{layers['cases']} random layers, {layers['backend']} against reference in float64", counts))
+        name = f"{layers['cases']} random layers, {layers['backend']} against reference in float64"
+        add(name, counts, layers["differ"] == 0)
     for row in records.get("networks", {}).get("rows", ()):
-        exact = row["type"] == "float64"
-        passed = row["spikes"] == 0 and row["gradient"] < EXACT
-        verdict = ("as expected: " if passed else "NOT EQUAL: ") if exact else ""
-        numbers = f"{row['spikes']:.1e} of the spikes differ, loss {row['loss']:.1e}, gradients {row['gradient']:.1e}"
-        table.rows.append((f"{row['network']} in {row['type']}", verdict + numbers))
+        errors = [f"{row[key]:.1e} of {what}" for key, what in (("spikes", "the spikes differ"), ("gradient", "the gradient"))]
+        others = [f"{of:.1e}" for of in row["reference"].values()]
+        result = f"{', '.join(errors)}; reference in this type: {', '.join(others)}"
+        add(f"{row['network']} in {row['type']}, {row['backend']} against reference in float64", result, row["passed"])
     for name, record in records.items():
         missing = ", ".join(record.get("left_out", ()))
         if problem := record.get("error") or (missing and f"could not run: {missing}"):
-            table.rows.append((name, problem))
+            add(name, problem, False)
         elif not record["complete"]:
-            table.rows.append((name, "not complete"))
+            add(name, "not complete", False)
     return table
 
 

@@ -342,8 +342,8 @@ def main() -> int:
         print("\n".join(wrong or [f"{name}: {len(variants)} variants fit"]), file=sys.stderr)
         if not options.check:
             record["every"] |= summary(variants)
-            write("gpu-kernels", record)
     if not options.check:
+        write("gpu-kernels", record)
         show(tables(record))
     return bool(found)
 

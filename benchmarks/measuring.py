@@ -11,6 +11,7 @@ from typing import Any
 
 from lsgcli.sweeps.bench import measuring
 from lsgcli.sweeps.bench.measuring import Timing, spread
+from lsgcli.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -61,8 +62,8 @@ def read(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
 
 
 def write(name: str, record: Mapping[str, Any]) -> Path:
-    """Write a record to ``benchmarks/results/<name>.json``."""
+    """Replace the record ``benchmarks/results/<name>.json``, all at once."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(record, indent=1) + "\n")
     return path

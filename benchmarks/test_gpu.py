@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks import gpu, gpu_kernels, traffic
+from benchmarks import gpu, gpu_kernels, gpu_parts, measuring, traffic
 from lsgcli.sweeps.bench import cases
 
 
@@ -44,6 +44,74 @@ def test_floor_of_the_convolutions():
     assert inference["operations"] == pytest.approx(2 * 4 * 10 * sum(macs) / (0.6 * 989.4e12))
 
 
+@pytest.mark.parametrize(
+    ("type_", "spikes", "gradient", "passed"),
+    [
+        ("float64", 0.0, 1e-14, True),
+        ("float64", 1e-7, 0.0, False),
+        ("float64", 0.0, 1e-9, False),
+        ("float32", 5e-4, 1e-3, True),
+        ("float32", 2e-3, 0.0, False),
+        ("float32", 0.0, 0.5, False),
+        ("bfloat16", 0.048, 0.42, True),
+        ("bfloat16", 0.06, 0.4, False),
+        ("bfloat16", 0.04, 1.0, False),  # no gradient at all
+    ],
+)
+def test_criteria(type_, spikes, gradient, passed):
+    """Of each type: equal in float64, otherwise hardly farther from it than the reference is."""
+    peers = {"float64": (0.0, 0.0), "float32": (0.0, 2e-7), "bfloat16": (0.04, 0.4)}
+    peer = dict(zip(("spikes", "gradient"), peers[type_], strict=True))
+    assert gpu_parts.within(type_, {"spikes": spikes, "gradient": gradient}, peer) == passed
+
+
+def test_a_failing_check_is_shown():
+    """Every row of the table of checks says whether it passed."""
+    row = {"network": "vggsnn", "type": "float32", "backend": "triton", "spikes": 0.1, "gradient": 1.0}
+    row |= {"reference": {"spikes": 0.0, "gradient": 0.0}, "passed": False}
+    layers = {"cases": 3, "backend": "triton", "equal": 2, "differ": 1, "passed_over": 0}
+    tests = {"tests": 5, "failures": 1, "errors": 0, "skipped": 0, "failed": ["a::b"]}
+    results = {"results": [{"case": "a", "worst": None, "failure": "forward: spikes of a"}]}
+    found = {"networks": {"rows": [row]}, "random-layers": layers, "tests": tests, "selftest": results}
+    (checks,) = gpu.tables({name: {"complete": True} | record for name, record in found.items()})
+    assert [shown[2] for shown in checks.rows] == ["NO"] * 4
+
+
+def test_an_interrupt_keeps_the_record(monkeypatch, tmp_path):
+    """``benchmarks.gpu_kernels`` writes its record at the end; before that, the previous one stays."""
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
+    (tmp_path / "gpu-kernels.json").write_text("the previous record")
+    used = {name: {"registers": 1, "spilled": 0, "shared": 0, "occupancy": 1.0} for name in gpu_kernels.ARCHITECTURES}
+    variant = {
+        "kernel": "forward",
+        "type": "float32",
+        "options": [],
+        "surrogate": "",
+        "tile": (1, 1),
+        "warps": 4,
+        "usage": used,
+    }
+    calls = []
+
+    def compiled(names, types, every=True):
+        calls.append(names)
+        if len(calls) == interrupted_at:
+            raise KeyboardInterrupt
+        return [{**variant, "usage": {name: used[name] for name in names}}]
+
+    monkeypatch.setattr(gpu_kernels, "compiled", compiled)
+    monkeypatch.setattr(gpu_kernels, "tiles", lambda names: [{"kernel": "forward", "tile": 1, "warps": 4, "usage": used}])
+    monkeypatch.setattr(sys, "argv", ["gpu_kernels"])
+    interrupted_at = 3  # the second architecture
+    with pytest.raises(KeyboardInterrupt):
+        gpu_kernels.main()
+    assert (tmp_path / "gpu-kernels.json").read_text() == "the previous record"
+    calls.clear()
+    interrupted_at = None
+    assert gpu_kernels.main() == 0
+    assert json.loads((tmp_path / "gpu-kernels.json").read_text())["every"].keys() == gpu_kernels.ARCHITECTURES.keys()
+
+
 @pytest.mark.slow(first=True)
 def test_rehearsal(tmp_path):
     """All parts run on the CPU; a second call has nothing left to do; another card's results are refused."""
@@ -59,6 +127,15 @@ def test_rehearsal(tmp_path):
     )
     assert records["tests"]["tests"] > records["tests"]["skipped"]
     assert records["tests"]["failures"] == records["tests"]["errors"] == records["random-layers"]["differ"] == 0
+    assert not any(result["failure"] for result in records["selftest"]["results"])
+    rows = records["networks"]["rows"]
+    assert {(row["network"], row["backend"]) for row in rows} == {
+        ("vggsnn", "fused"),
+        ("vggsnn", "triton"),
+        ("resnet19", "fused"),
+    }
+    assert all(row["passed"] for row in rows)
+    assert {row[2] for row in gpu.tables(records)[0].rows} == {"yes"}
     assert [row["method"] for row in records["table1"]["table"]["rows"]] == ["none", "trainable-decay", "lsg"]
     assert "A rehearsal" in (out / "page.md").read_text()
 

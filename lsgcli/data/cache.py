@@ -25,14 +25,8 @@ Note = dict[str, Any]  # of JSON types
 
 
 def folder(config: MachineConfig) -> Path:
-    """--cache-dir, or ``lsg`` in the user's cache directory."""
-    return Path(config.cache_dir) if config.cache_dir else default_folder()
-
-
-def default_folder() -> Path:
-    """``lsg`` in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lsg"
+    """--cache-dir, or that of the user."""
+    return Path(config.cache_dir) if config.cache_dir else files.user_cache()
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
 from lsgcli.system import cpus, memory
+from lsgcli.system.files import user_cache
 from lsgcli.system.version import __version__
 
 GIB = 1 << 30
@@ -24,7 +25,6 @@ BENCH = 3.0  # seconds
 INSTEAD = "Train with --backend reference, and report this with the lines above."
 NOT_TESTED = ("auto", "reference")  # backends
 REQUIREMENT = re.compile(r"([\w.-]+)[^;]*?(?:>=([\d.]+))?[^;]*(?:;.*?extra == ['\"](\w+)['\"])?")
-DRIVER = Path("/proc/driver/nvidia/version")
 PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;]+){2,}")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "KMP_DUPLICATE_LIB_OK", "GOMP_CPU_AFFINITY")
 
@@ -61,7 +61,7 @@ def examine(say: Callable[[str], object] = lambda text: None) -> dict[str, Any]:
 
     Returns:
         JSON types: ``ok``; ``checks``, each with ``name``, ``ok``, ``found``, ``expected`` and ``hint``; ``backends``: name -> ``ok``,
-        ``cases``, ``worst`` relative error; ``versions``: package -> version, None if it is not installed.
+        ``cases``, ``worst`` relative error, ``results``, each with ``device``, ``case``, ``worst`` and ``failure``; ``versions``: package -> version, None if it is not installed.
     """
     backends: dict[str, Any] = {}
     checks = [
@@ -151,11 +151,13 @@ def _gpu() -> Check:
     """GPUs that torch can use."""
     import torch
 
-    driver = re.search(r"(\d+\.[\d.]+)", DRIVER.read_text()) if DRIVER.exists() else None
+    from lsgcli.system.device import nvidia_driver
+
+    driver = nvidia_driver()
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     text = ", ".join(names) or "none"
     if driver:
-        text += f"; NVIDIA driver {driver[1]}"
+        text += f"; NVIDIA driver {driver}"
     return Check(
         "gpu",
         bool(names) or driver is None,
@@ -240,12 +242,9 @@ def _memory() -> Check:
 def _cache() -> Check:
     """The cache of prepared data and kernels."""
     from lsgcli.config.resolve import from_environment
-    from lsgcli.data.cache import default_folder
 
     given = from_environment(os.environ, {"cache_dir"}).get("cache_dir")
-    return _folder(
-        "cache", Path(given) if given else default_folder(), "Set XDG_CACHE_HOME, or --cache-dir, to a writable folder."
-    )
+    return _folder("cache", Path(given) if given else user_cache(), "Set XDG_CACHE_HOME, or --cache-dir, to a writable folder.")
 
 
 def _runs() -> Check:
@@ -274,7 +273,8 @@ def _backends(found: dict[str, Any], say: Callable[[str], object]) -> Iterator[C
         import torch
 
         from lsgcli import registry
-        from lsgcli.neurons.kernels.selftest import TOLERANCE, compare
+        from lsgcli.neurons.kernels.selftest import TOLERANCE
+        from lsgcli.neurons.kernels.trust import examined
     except Exception as failed:  # in the check of packages, too
         yield Check("backends", False, f"not tested: {type(failed).__name__}", "lsg can be imported", install_hint())
         return
@@ -283,16 +283,18 @@ def _backends(found: dict[str, Any], say: Callable[[str], object]) -> Iterator[C
     for name in registry.names("backend"):
 
         def check(name: str = name) -> Check:
-            tested = [compare(name, device) for device in devices if registry.get("backend", name).available(device)]
-            failures = [one.failure for one in tested if one.failure]
-            worst, cases = max((one.worst for one in tested), default=0.0), sum(one.cases for one in tested)
-            if tested:
-                found[name] = {"ok": not failures, "cases": cases, "worst": worst}
-            text = f"{cases} cases, largest relative error {worst:.1e}" if tested else "not available here"
+            usable = [device for device in devices if registry.get("backend", name).available(device)]
+            results = [{"device": str(device), **one._asdict()} for device in usable for one in examined(name, device)]
+            failures = [one["failure"] for one in results if one["failure"]]
+            worst = max((one["worst"] for one in results if one["worst"] is not None), default=None)
+            text = f"{len(results)} cases" if usable else "not available here"
+            text += "" if worst is None else f", largest relative error {worst:.1e}"
+            if usable:
+                found[name] = {"ok": not failures, "cases": len(results), "worst": worst, "results": results}
             return Check(
                 f"backend {name}",
                 not failures,
-                "; ".join([text, *failures]),
+                "; ".join([text, *([f"{len(failures)} failed"] if failures else []), *failures[:1]]),
                 f"the results of reference, within {TOLERANCE:g}",
                 INSTEAD,
             )
@@ -300,7 +302,7 @@ def _backends(found: dict[str, Any], say: Callable[[str], object]) -> Iterator[C
         if name not in NOT_TESTED:
             result = _guarded(f"backend {name}", check, INSTEAD)
             if not result.ok:
-                found.setdefault(name, {"ok": False, "cases": 0, "worst": None})  # it raised an error
+                found.setdefault(name, {"ok": False, "cases": 0, "worst": None, "results": []})  # it raised an error
             yield result
 
 

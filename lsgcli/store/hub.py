@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lsgcli.data import cache
 from lsgcli.data.download import RemoteFile, fetch, head
 from lsgcli.data.guard import FULL
 from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
@@ -192,7 +191,7 @@ def _from_web(address: str) -> Path:
     if fragment and not re.fullmatch("[0-9a-f]{64}", digest):
         raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
     _check_address(url)
-    folder = cache.default_folder() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    folder = files.user_cache() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
         hint = "Check the address and the connection."
         if (folder / WEIGHTS).exists():

@@ -258,6 +258,13 @@ def cpu_flags() -> set[str]:
         return set()
 
 
+def nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver; None without one."""
+    file = Path("/proc/driver/nvidia/version")
+    version = re.search(r"\d+\.[\d.]+", file.read_text()) if file.exists() else None
+    return version and version[0]
+
+
 def pick_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` selects a CUDA GPU if available.
 

@@ -139,6 +139,11 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
+def user_cache() -> Path:
+    """The folder of everything that lsg caches for the user: ``$XDG_CACHE_HOME/lsg``, or ``~/.cache/lsg``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lsg"
+
+
 def check_no_link(path: Path, inside: Path | None = None) -> None:
     """Check that ``path`` is not a symbolic link.
 

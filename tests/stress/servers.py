@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unittest import mock
 
-from lsgcli.data import cache, download, web
+from lsgcli.data import download, web
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.store import hub
 from tests import exports
@@ -153,7 +153,7 @@ def servers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         mock.patch.object(web, "PERIOD", PERIOD),
         mock.patch.object(download, "TIMEOUT", TIMEOUT),
         mock.patch.object(download, "PAUSES", (0.0, 0.0, 0.0)),
-        mock.patch.object(cache, "default_folder", return_value=folder / "cache"),
+        mock.patch("lsgcli.system.files.user_cache", return_value=folder / "cache"),
     ):
         for kind, name, answer in order:
             content = (folder / ("net" if kind == "checkpoint" else "data.zip")).read_bytes()

@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from lsgcli import registry
-from lsgcli.data import cache, download
+from lsgcli.data import download
 from lsgcli.errors import CheckpointError
 from lsgcli.loggers import base as loggers
 from lsgcli.store import checkpoint, hub
@@ -49,7 +49,7 @@ def remote(folder: Path) -> Iterator[tuple[hub_server.Hub, bytes]]:
         }.items():
             stack.enter_context(mock.patch.object(constants, name, value))
         stack.enter_context(mock.patch.object(download, "TIMEOUT", 0.2))
-        stack.enter_context(mock.patch.object(cache, "default_folder", return_value=folder / "web"))
+        stack.enter_context(mock.patch("lsgcli.system.files.user_cache", return_value=folder / "web"))
         stack.enter_context(mock.patch.object(time, "sleep", lambda seconds: really_sleep(min(seconds, server.pause / 10))))
         yield server, content
 

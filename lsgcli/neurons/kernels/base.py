@@ -1,4 +1,4 @@
-"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, and ``auto``.
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface.
 
 A backend is an instance of a subclass of :class:`Backend`, registered by name. Calling it runs the neurons; ``normalise_and_fire``
 runs tdBN, the neurons and average pooling, which a backend may fuse into fewer passes over memory.
@@ -10,7 +10,7 @@ is given, the backend adds the moments of u to it (see ``LIFParameters``).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import NamedTuple
 
@@ -19,12 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import Gather, SynchronisedNorm
 from lsgcli.neurons.step import LIFParameters
-
-FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
 
 
 class Compact(NamedTuple):
@@ -72,7 +69,13 @@ class NormParameters(NamedTuple):
 
 
 class Backend(ABC):
-    """An implementation of a layer of neurons over a sequence."""
+    """An implementation of a layer of neurons over a sequence.
+
+    Attributes:
+        types: of currents whose intermediate results are of float32 or higher precision.
+    """
+
+    types: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 
     def check(self, device: torch.device) -> None:
         """Check that the backend can run on ``device`` with the installed packages.
@@ -89,6 +92,14 @@ class Backend(ABC):
         except ConfigError:
             return False
         return True
+
+    def conditions(self, device: torch.device) -> str:
+        """Device, driver and versions, if kernels are compiled for them: ``auto`` uses the backend after a self-test under the same ones."""
+        return ""
+
+    def as_for_large_layers(self) -> AbstractContextManager[None]:
+        """Context in which small layers, as of a self-test, take the same paths as large ones."""
+        return nullcontext()
 
     @abstractmethod
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
@@ -136,25 +147,6 @@ class Bytes(Backend):
         return spikes if pool == 1 else average(spikes, pool)
 
 
-class Auto(Backend):
-    """The fastest backend for the device of the current: fused, triton, otherwise reference; autograd while tracing."""
-
-    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        return self.fastest(current)(current, p, overwrite)
-
-    def normalise_and_fire(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
-    ) -> Tensor:
-        return self.fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
-
-    def fastest(self, current: Tensor) -> Backend:
-        """The backend for a current."""
-        name = "autograd" if is_tracing(current) else FASTEST.get(current.device.type, "reference")
-        backend: Backend = registry.get("backend", name)
-        return backend if backend.available(current.device) else registry.get("backend", "reference")
-
-
-auto = registry.register("backend", "auto")(Auto())
 SINGLE_BACKWARD = ContextVar("SINGLE_BACKWARD", default=False)
 
 

@@ -34,6 +34,8 @@ class Fused(Backend):
         as_bytes: whether spikes are bytes, as with :class:`~lsgcli.neurons.kernels.base.Bytes`.
     """
 
+    types = tuple(STORAGE)
+
     def __init__(self, as_bytes: bool = False):
         self.as_bytes = as_bytes
         self.otherwise: Backend = Bytes(reference) if as_bytes else reference

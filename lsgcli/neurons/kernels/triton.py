@@ -10,6 +10,8 @@ six architectures (``docs/performance-details.md``). **Not run or timed on a GPU
 environment, the backend runs on CPU tensors, slowly, for tests.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 
@@ -22,6 +24,8 @@ from lsgcli.neurons.kernels.gpu import interpreted
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.step import LIFParameters, over_time
 from lsgcli.registry import register
+from lsgcli.system.device import nvidia_driver
+from lsgcli.system.version import __version__
 
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 LARGEST_POOL = 8  # the neurons of a window are lanes of one tile
@@ -35,6 +39,18 @@ class Triton(Backend):
     Not supported: surrogates without an expression for Triton, pooling windows larger than 8 x 8, decays and widths that differ within a
     channel after tdBN, and empty tensors. A current whose steps are not contiguous is copied first.
     """
+
+    types = TYPES
+
+    def conditions(self, device: torch.device) -> str:
+        import triton
+
+        if interpreted():
+            where = "Triton's interpreter"
+        else:
+            capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+            where = f"{torch.cuda.get_device_name(device)} of capability {capability} with driver {nvidia_driver()}"
+        return f"{where}, torch {torch.__version__}, triton {triton.__version__}, lsg {__version__}"
 
     def check(self, device: torch.device) -> None:
         if not _installed():
@@ -50,6 +66,16 @@ class Triton(Backend):
                 hint="Use --device cuda, or --backend auto, which selects the fastest backend for each device.",
             )
         _check_versions(device)
+
+    @contextmanager
+    def as_for_large_layers(self) -> Iterator[None]:
+        from lsgcli.neurons.kernels.gpu import sequence
+
+        parts, sequence.PARTS = sequence.PARTS, 2
+        try:
+            yield
+        finally:
+            sequence.PARTS = parts
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         if is_tracing(current):

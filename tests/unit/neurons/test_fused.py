@@ -15,7 +15,8 @@ from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
 from lsgcli.neurons.kernels import fused
-from lsgcli.neurons.kernels.base import NormParameters, auto, single_backward
+from lsgcli.neurons.kernels.auto import auto
+from lsgcli.neurons.kernels.base import NormParameters, single_backward
 from lsgcli.neurons.kernels.cpu import threads
 from lsgcli.neurons.surrogates import Forms
 from tests.unit.neurons import oracle

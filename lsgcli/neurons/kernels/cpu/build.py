@@ -18,6 +18,7 @@ from numba.core import compiler, config
 from numba.core.errors import NumbaError
 
 from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
+from lsgcli.system import files
 
 log = logging.getLogger("lsg")
 _KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
@@ -26,13 +27,10 @@ _KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
 @cache
 def folder() -> Path | None:
     """Cache folder of compiled kernels, or None if it cannot be written."""
-    base = os.environ.get("NUMBA_CACHE_DIR")
-    if not base:
-        base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lsg", "kernels")
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
-    path = Path(base) / digest.hexdigest()[:12]
+    path = Path(os.environ.get("NUMBA_CACHE_DIR") or files.user_cache() / "kernels") / digest.hexdigest()[:12]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -1,0 +1,32 @@
+"""``auto``: the fastest backend for each device that passes its self-test there."""
+
+from torch import Tensor
+
+from lsgcli import registry
+from lsgcli.neurons.kernels.base import Backend, NormParameters, is_tracing
+from lsgcli.neurons.kernels.trust import trusted
+from lsgcli.neurons.step import LIFParameters
+
+FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
+
+
+class Auto(Backend):
+    """The fastest backend for the device of the current: fused, triton if it passes its self-test there, otherwise reference; autograd while tracing."""
+
+    def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
+        return self.fastest(current)(current, p, overwrite)
+
+    def normalise_and_fire(
+        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        return self.fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+
+    def fastest(self, current: Tensor) -> Backend:
+        """The backend for a current."""
+        name = "autograd" if is_tracing(current) else FASTEST.get(current.device.type, "reference")
+        backend: Backend = registry.get("backend", name)
+        usable = backend.available(current.device) and trusted(name, current.device)
+        return backend if usable else registry.get("backend", "reference")
+
+
+auto = registry.register("backend", "auto")(Auto())
