@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
+from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean, normalise_and_fire
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -28,6 +29,37 @@ class PooledConv(SpikingConv):
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
         return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
+
+
+class LeakyConv(SpikingConv):
+    """Convolution, tdBN, LIF, whose neurons pass their state from each sample of a batch to the next, as in the published code.
+
+    They take T B steps of one sample instead of T steps of B samples: sample b at timestep t starts from the state of sample b - 1 at t, and
+    the first sample from that of the last one at t - 1.
+
+    Raises:
+        ConfigError: the normalisation or the neurons are other than published in a way that needs to know the timestep or the sample.
+    """
+
+    def __init__(self, spec: NetworkSpec, source: Signal | int, out_channels: int, pool: int = 1, **conv: Any):
+        problems = [
+            f"leak: found {found}, expected {expected}"
+            for found, expected, fits in (
+                (f"--norm {spec.norm}", "bn or tdbn", spec.norm in ("bn", "tdbn")),
+                (f"--neuron {spec.neuron.neuron} with --method {spec.neuron.method}", "LIF neurons", spec.neuron.model.fused),
+                ("--dropout-at neurons", "classifier", spec.dropout_of("neurons") == 0),
+            )
+            if not fits
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems), hint="The others depend on the timestep or the sample, which --leak mixes.")
+        super().__init__(spec, source, out_channels, pool, **conv)
+
+    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
+        """(T, B, C, H, W) -> spikes (T, B, C', H', W')."""
+        z = self.current.convolved(x, T)
+        spikes = normalise_and_fire(self.current.norm, z.flatten(0, 1).unsqueeze(1), self.lif)
+        return spikes.squeeze(1).unflatten(0, z.shape[:2])
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -65,15 +97,16 @@ class Attention(nn.Module):
         spec: specification of the network.
         source: sums of spikes in C channels, a multiple of the number of heads.
         inputs: one letter for each 1x1 convolution of the input.
+        output: class of the projection.
     """
 
     lif: LIF  # with THRESHOLD
 
-    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str):
+    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str, output: type[SpikingConv] = SpikingConv):
         super().__init__()
         channels = source.channels
         self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, source, channels, kernel=1) for name in inputs})
-        self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
+        self.project = output(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """q, k, (v,) attention, project. The convolution of q counts as the synapse of the attention's neurons."""
@@ -144,7 +177,7 @@ class SelfAttention(Attention):
     """Spiking self-attention, without a softmax."""
 
     def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
-        super().__init__(spec, source, "qkv")
+        super().__init__(spec, source, "qkv", LeakyConv if spec.leak else SpikingConv)
         self.products = LinearAttention(heads)
         self.lif = spec.lif(source.channels, threshold=THRESHOLD)
 
@@ -196,10 +229,11 @@ class QKFormer(SpikingNet):
     weights.
     """
 
-    has_mlps = True
+    has_mlps = has_leak = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
     RATIO: ClassVar = 4  # default ratio of the channels in an MLP to its input channels
+    TEST_BATCH: ClassVar = 64  # of the published evaluation, for networks with ``leak``
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), TokenAttention, 1),
@@ -225,6 +259,11 @@ class QKFormer(SpikingNet):
         self.stages: Any = nn.ModuleList(stages)
         self.classifier = nn.Linear(signal.channels, spec.num_classes)
         self.initialise_weights()
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Samples per batch of an evaluation with ``leak``."""
+        return self.TEST_BATCH if self.spec.leak else None
 
     def initialise_weights(self) -> None:
         """Initialise the last layer: truncated normal with a standard deviation of 0.02, bias 0."""
@@ -262,6 +301,7 @@ class QKFormerDVS(QKFormer):
     defaults: ClassVar = {"T": 16, "num_classes": 10, "in_channels": 2, "input_size": 128}
     HEADS = 16
     RATIO = 1
+    TEST_BATCH = 16
     STEM = ((16, False), (32, True))
     STAGES = (
         Stage(((64, True), (128, True)), TokenAttention, 1),
