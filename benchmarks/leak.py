@@ -25,13 +25,19 @@ from benchmarks.remedies import Records
 from benchmarks.tables import Table, show
 from lsgcli.data.bundle import Split
 
-SHORTENED = {"recipe": "qkformer", "warmup_epochs": 1, "cooldown_epochs": 0, "precision": "fp32"}
+SHORTENED = {
+    "recipe": "qkformer",
+    "warmup_epochs": 1,
+    "cooldown_epochs": 0,
+    "mixup": 0.0,
+    "augment": "flip",
+    "precision": "fp32",
+}
 DATA: dict[str, dict[str, Any]] = {
     "cifar": SHORTENED
-    | {"dataset": "image-folder", "arch": "qkformer", "width_multiplier": 0.25, "T": 4, "epochs": 8, "mix_until": 4},
+    | {"dataset": "image-folder", "arch": "qkformer", "width_multiplier": 0.125, "T": 4, "size": 16, "epochs": 5},
     "events": SHORTENED
-    | {"dataset": "event-folder", "arch": "qkformer-dvs", "width_multiplier": 0.25, "T": 8, "size": 64, "epochs": 20}
-    | {"mix_until": 15},
+    | {"dataset": "event-folder", "arch": "qkformer-dvs", "width_multiplier": 0.25, "T": 8, "size": 64, "epochs": 14},
 }
 KINDS = {"clean": {}, "leaky": {"leak": True}}  # trainings; --no-leak is the default
 BATCHES = {"cifar": (8, 64), "events": (8, 16, 64)}  # the published ones are 64 and 16
