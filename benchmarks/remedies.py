@@ -46,10 +46,10 @@ HEALTHY: list[dict[str, Any]] = [
 
 
 class Records:
-    """The records of one data set, in a file that is written after each run; several commands can add to it at the same time."""
+    """The records ``evidence-NAME.json``, written after each run; several commands can add to them at the same time."""
 
     def __init__(self, name: str):
-        self.path = RESULTS / f"evidence-remedies-{name}.json"
+        self.path = RESULTS / f"evidence-{name}.json"
         self.runs = self._stored()
 
     def _stored(self) -> dict[str, dict[str, Any]]:
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="only the tables of the record")
     options = parser.parse_args()
     logging.getLogger("lsg").setLevel(logging.ERROR)
-    records = Records(options.name or options.data)
+    records = Records(f"remedies-{options.name or options.data}")
     if options.show:
         show(tables({"runs": records.runs}))
         return

@@ -107,11 +107,13 @@ def evaluate(
         )
     if runner is None:
         from lsgcli.analysis import running
+        from lsgcli.training.evaluate import check_batch_size
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(verbosity.quiet) as progress:
             parts = ("train", "test") if refresh.out else ("test",)
             opened = open_checkpoint(path, changes, parts, environment=common.around(), progress=progress)
+        check_batch_size(opened.model, compute.batch_size)
         if refresh.refresh_norm is not None:
             content = refreshed(opened, path, refresh.refresh_norm)
         config, bundle = opened.config, opened.bundle

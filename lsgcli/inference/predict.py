@@ -119,7 +119,8 @@ class Network:
 
         Raises:
             CheckpointError: not a valid checkpoint or export of lsg.
-            ConfigError: the device is not available, or a package for the format is not installed.
+            ConfigError: the device is not available, a package for the format is not installed, or predictions of the network depend on
+                the batch.
         """
         path = hub.local(path)
         runner = open_exported(path)
@@ -128,6 +129,7 @@ class Network:
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
+        model.check_independent("predict")
         given = {key: value for key, value in (data or {}).items() if value is not None}
         if given and stored["settings"]:
             raise ConfigError(

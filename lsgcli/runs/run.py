@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from lsgcli import registry
@@ -92,6 +93,10 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
                 f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
                 hint="Each part needs at least one sample.",
             )
+        if config.leak and config.accumulate > 1:
+            raise ConfigError(
+                f"accumulate: found {config.accumulate} with --leak, expected 1, because neurons do not pass their state from part to part"
+            )
 
     def check_schedule() -> None:
         cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
@@ -145,7 +150,11 @@ RECORDS_ONLY = Outlets()
 
 
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
-    """Check that each process gets a sample of each part of a batch."""
+    """Check that a batch can be divided among the processes, and that each gets a sample of each part of it."""
+    if config.leak and group.size > 1:
+        raise ConfigError(
+            f"leak: found {group.size} devices, expected one, because neurons pass their state from each sample of a batch to the next"
+        )
     assert bundle.train is not None
     samples = min(config.batch_size, len(bundle.train))
     if samples // min(config.accumulate, samples) < group.size:
@@ -329,7 +338,8 @@ def train(
         else:
             run.clear()
             counts = [{"from_epoch": 0, "processes": group.size}]
-            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
+            how = _evaluation(trainer.model, bundle)
+            write_config(run, config, {**facts(compute, bundle), **how, "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
         except DivergedError as error:
@@ -516,6 +526,14 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "data_digest": bundle.content_digest(),
         "data_files": dict(bundle.files) or None,  # none of embedded data
     }
+
+
+def _evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
+    """Batches of the evaluation, if predictions depend on them: their size, and whether the samples are sorted by class, by part."""
+    if model.fixed_batch is None:
+        return {}
+    by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
+    return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
 
 
 def _version(package: str) -> str | None:

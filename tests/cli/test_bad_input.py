@@ -41,6 +41,7 @@ OF_IMAGES = "--dataset image-folder --data-dir"
         (f"{OF_IMAGES} whole --out run --force", 6, "another process"),
         ("--config run.toml", 2, "batch_size"),
         (f"{OF_IMAGES} whole --batch-size 4 --accumulate 5", 2, "--accumulate: found 5, expected at most the batch size, 4"),
+        ("--arch qkformer-dvs --leak --accumulate 2", 2, "--accumulate: found 2 with --leak, expected 1"),
     ],
 )
 def test_train(lsg, home, options, status, message):

@@ -54,6 +54,19 @@ def test_folded_and_verified(lsg, export, trained, images, tmp_path):
     assert "folded" in result.stderr
 
 
+def test_predictions_that_depend_on_their_batch_are_refused(export, lsg, tmp_path):
+    """With --leak: by predict, and in every format that is no checkpoint."""
+    path = saved("qkformer-dvs", tmp_path / "leaky.safetensors", leak=True)
+    for form in registry.names("format"):
+        result = export(form, f"out.{form}", path=path, status=0 if form == "safetensors" else 2)
+        if form != "safetensors":
+            assert result.stderr.startswith(f"error: --format {form}: found a network with --leak")
+    assert lsg("predict", path, "x.npz", status=2).stderr.startswith("error: predict: found a network with --leak")
+    assert lsg("predict", path, "--stream", "x.aedat", status=2).stderr.startswith(
+        "error: predict: found a network with --leak"
+    )
+
+
 def test_an_export_that_is_not_verified_claims_no_error(export):
     record = json.loads(export("safetensors", "out.safetensors", "--json").stdout)
     assert (record["samples"], record["spikes_compared"], record["max_logit_error"]) == (0, 0, None)

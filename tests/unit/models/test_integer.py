@@ -128,9 +128,9 @@ def test_a_convolution_of_the_largest_counts_and_weights_rounds_once():
 # ------------------------------------------------------------------------------------------ floats
 
 
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
-def test_the_logits_are_those_of_floats_with_the_same_weights(which):
-    net = seasoned(which, dtype=torch.float32)
+@pytest.mark.parametrize(("which", "options"), [*((which, {}) for which in (*SMALL, *FIELD)), ("qkformer", {"leak": True})])
+def test_the_logits_are_those_of_floats_with_the_same_weights(which, options):
+    net = seasoned(which, dtype=torch.float32, **options)
     x = counts(net, batch=2)
     floats = fold(net)
     round_weights(floats)

@@ -1,6 +1,8 @@
 """SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: sizes by own arithmetic, blocks by own code, and that
 everything applies to them."""
 
+import dataclasses
+
 import nir
 import pytest
 import torch
@@ -254,10 +256,16 @@ def token_attention(module, x):
     return fired(module.project, (a * by_heads(k)).transpose(3, 4).reshape(q.shape))
 
 
-def self_attention(module, x):
+def self_attention(module, x, output=fired):
     q, k, v = (by_heads(fired(module.inputs[name], x)) for name in "qkv")
     y = 0.125 * (q @ k.transpose(3, 4)) @ v
-    return fired(module.project, lif(module.lif, y.transpose(3, 4).reshape(x.shape), 0.5))
+    return output(module.project, lif(module.lif, y.transpose(3, 4).reshape(x.shape), 0.5))
+
+
+def fired_in_one_sequence(module, x):
+    """Step t B + b of the neurons is sample b at timestep t."""
+    steps = [current for batch in convnorm(module.current, x) for current in batch]
+    return lif(module.lif, steps).reshape(x.shape)
 
 
 def transformer_block(block, x):
@@ -266,6 +274,7 @@ def transformer_block(block, x):
 
 
 SPEC = models.build("mlp", threshold=V_TH).spec
+LEAKY = dataclasses.replace(SPEC, leak=True)
 BLOCKS = {
     "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
     "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
@@ -275,6 +284,10 @@ BLOCKS = {
     "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
     "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
     "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
+    "leaky-attention": (
+        lambda: SelfAttention(LEAKY, Signal(8, 1), 2),
+        lambda module, x: self_attention(module, x, fired_in_one_sequence),
+    ),
     "transformer": (lambda: Block(SPEC, SelfAttention(SPEC, Signal(8, 1), 2), Signal(8, 1), 4), transformer_block),
 }
 
@@ -312,6 +325,36 @@ def test_block_against_own_code(which):
             # A single spike of q reaches the threshold, so a potential of token attention is never carried over.
             assert own_grads[name].any() == ((which, name) != ("token-attention", "lif.b")), name
             assert close(value, own_grads[name]), name
+
+
+@pytest.mark.parametrize("leak", [False, True])
+@pytest.mark.parametrize("which", ["qkformer", "qkformer-dvs"])
+def test_a_batch_equals_its_samples(which, leak):
+    """Only without --leak; with it, the order matters, too, but not before the first neuron has a state."""
+    clean, net = seasoned(which), small(which, leak=leak).eval()
+    net.load_state_dict(clean.state_dict())
+    x = sequence(net, batch=4, seed=9)
+    with torch.no_grad():
+        batch, alone = net(x), torch.cat([net(sample) for sample in x.split(1, 1)], 1)
+        assert close(alone, clean(x))
+        assert close(batch, alone) != leak
+        assert close(net(x.flip(1)).flip(1), batch) != leak
+        assert close(batch[0, 0], alone[0, 0])
+        folded = fold(net)(x)
+    assert (folded - batch).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"norm": "tebn"}, "--norm tebn, expected bn or tdbn"),
+        ({"neuron": "clif"}, "--neuron clif with --method lsg, expected LIF"),
+        ({"dropout": 0.5, "dropout_at": "neurons"}, "--dropout-at neurons, expected classifier"),
+    ],
+)
+def test_leak_refuses_what_depends_on_timestep_or_sample(options, found):
+    with pytest.raises(ConfigError, match=f"^leak: found {found}"):
+        models.build("qkformer", leak=True, **options)
 
 
 @pytest.mark.parametrize("which", FIELD)
@@ -361,6 +404,7 @@ def test_folded_is_the_same_function(which):
 
 
 RECOMPUTED = [(which, {"method": "measured-sigma"}) for which in FIELD]
+RECOMPUTED += [("qkformer-dvs", {"leak": True})]
 RECOMPUTED += [("vggsnn", options) for options in ({"neuron": "clif"}, {"method": "asgl"}, {"method": "trsg"})]
 RECOMPUTED += [(which, {"method": "trsg", "init_potential": "measured"}) for which in SMALL]
 RECOMPUTED += [(which, {"dropout": 0.3, "dropout_at": "neurons"}) for which in SMALL]
@@ -380,10 +424,10 @@ def test_checkpointed_activations_change_no_bit(which, options):
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("which", FIELD)
-def test_gradient_flow(which):
+@pytest.mark.parametrize(("which", "options"), [*((which, {}) for which in FIELD), ("qkformer-dvs", {"leak": True})])
+def test_gradient_flow(which, options):
     """Every layer of neurons has a gradient; norms are those of a backward pass without observation."""
-    net = small(which, dtype=torch.float32, decay=0.5)
+    net = small(which, dtype=torch.float32, decay=0.5, **options)
     x, y = sequence(net, batch=3), torch.tensor([0, 1, 2])
     record = gradflow.inspect(net, [Batch(x, y, 0)])
     gradflow.cross_entropy(net.train()(x), y).backward()
