@@ -46,14 +46,15 @@ MIXED = 0  # seed of the mixed order
 
 
 def evaluated(run: Path, data: str) -> list[dict[str, Any]]:
-    """Test accuracies of the last network of a run, without and with the leak, by batch size and order of the samples.
+    """Test accuracies of the last network of a run, and firing rates of the output neurons of its attentions, without and with the leak, by
+    batch size and order of the samples.
 
     Without the leak, neither matters, and with batches of 1 the order does not: these are measured once.
     """
     from lsgcli.models.integer import deployed
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.store.rundir import LAST
-    from lsgcli.training.evaluate import measure
+    from lsgcli.training.evaluate import FiringRates, measure
 
     opened = open_checkpoint(run / LAST, {}, ("test",), environment={"threads": 1})
     test = opened.bundle.parts["test"]
@@ -61,13 +62,16 @@ def evaluated(run: Path, data: str) -> list[dict[str, Any]]:
     found = []
     for leak, size, order in cases:
         network = deployed(with_leak(opened.model, leak))
+        rates = FiringRates(network)
 
         def logits(x: Tensor, network: torch.nn.Module = network) -> Tensor:
             with torch.inference_mode():
                 return network(x)  # type: ignore[no-any-return]
 
         result = measure(logits, ordered(test, order), opened.bundle, batch_size=size)
-        found.append({"leak": leak, "batch_size": size, "order": order, "accuracy": result.accuracy, "loss": result.loss})
+        outputs = {name: rate for name, rate in rates.close().items() if name.endswith(".project")}
+        case = {"leak": leak, "batch_size": size, "order": order}
+        found.append(case | {"accuracy": result.accuracy, "loss": result.loss, "firing_rate": outputs})
     return found
 
 
