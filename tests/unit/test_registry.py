@@ -11,7 +11,7 @@ from lsgcli.errors import ConfigError
 def test_nearest_name_is_suggested():
     with pytest.raises(ConfigError, match="did you mean rectangular"):
         registry.get("surrogate", "rectangle")
-    with pytest.raises(ConfigError, match="expected one of mlp, ms-resnet18, nir"):
+    with pytest.raises(ConfigError, match="expected one of max-resnet18, max-resnet18-2222, maxformer"):
         registry.get("arch", "perceptron")
 
 

@@ -23,7 +23,6 @@ NETWORKS = [
     ("resnet19", {"residual": "sew"}),
     ("ms-resnet18", {}),
     ("qkformer-dvs", {"input_size": 64}),
-    ("maxformer-dvs", {"input_size": 64}),
 ]
 
 
