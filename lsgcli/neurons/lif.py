@@ -41,7 +41,7 @@ from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import Method, check_width
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels
+from lsgcli.neurons.step import LIFParameters, like, measure_remains, number, over_channels
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
@@ -274,7 +274,7 @@ class LIF(Draws):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_width().items()}
         layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
-        alpha = torch.as_tensor(self.method.width.alpha(layer), dtype=beta.dtype, device=beta.device)
+        alpha = like(self.method.width.alpha(layer), beta)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     @torch.no_grad()
@@ -377,9 +377,9 @@ class LIF(Draws):
         return {name: getattr(self, name) for name in self._of_neuron}
 
     @property
-    def unit(self) -> float:
-        """Output of the layer for a spike: 1, or v_th if the neuron is graded."""
-        return number(self.threshold) if self.neuron.graded else 1.0
+    def unit(self) -> float | Tensor:
+        """Output of the layer for a spike: 1, or v_th if the neuron is graded, without gradient."""
+        return detached(self.threshold) if self.neuron.graded else 1.0
 
     @property
     def draws(self) -> bool:
