@@ -47,7 +47,7 @@ def light(prepared: Prepared, count: int) -> dict[str, Any]:
         layers = lif_watchers.layers(prepared.built.network)
         with watching(layers, full=False) as watchers:
             prepared.step()
-        gradflow.light_record(layers, watchers)
+        gradflow.light_record(layers, watchers)()
         for layer in layers:  # whose gradients the step has cleared: norms of something as large
             norm(layer.weight.detach())
         seconds.append(time.perf_counter() - begin)

@@ -26,7 +26,7 @@ class Dynamics(NamedTuple):
 
     Attributes:
         decay: factor on the potential per timestep: a number, or a tensor that broadcasts against I[t].
-        threshold: firing threshold v_th, above the resting potential, which is 0.
+        threshold: firing threshold v_th, above the resting potential, which is 0: a number, or a tensor, ().
         width: alpha, equivalent width of the surrogate (area over peak), in units of u: a number, or a tensor that broadcasts against
             I, (T, ...).
         surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
@@ -38,7 +38,7 @@ class Dynamics(NamedTuple):
     """
 
     decay: Tensor
-    threshold: float
+    threshold: float | Tensor
     width: Tensor
     surrogate: Surrogate
     reset: str | Callable[[Tensor, Tensor, Any], Tensor] = "hard"

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.advice import Advice, findings
 from lsgcli.analysis.gain import InputGradients
-from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, norm
+from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, size
 from lsgcli.analysis.measures import LAYER
 from lsgcli.analysis.rules import Evidence
 from lsgcli.analysis.running import batch_invariant
@@ -203,9 +203,16 @@ def parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor 
     )
 
 
-def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> list[dict[str, Any]]:
-    """beta, alpha, coverage, firing rate and gradient norm of each layer, after a backward pass."""
-    return [{"name": layer.name, **light(watchers[layer.name].sums), "grad_norm": norm(layer.weight.grad)} for layer in layers]
+def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> Callable[[], list[dict[str, Any]]]:
+    """beta, alpha, coverage, firing rate and gradient norm of each layer, after a backward pass, from a function that reads them.
+
+    Only that function waits for the device; it may be called after the gradients are cleared.
+    """
+    found = [
+        (layer.name, watchers[layer.name].sums, 0.0 if layer.weight.grad is None else size(layer.weight.grad))
+        for layer in layers
+    ]
+    return lambda: [{"name": name, **light(sums), "grad_norm": float(norm)} for name, sums, norm in found]
 
 
 def copied(model: nn.Module, weights: bool) -> nn.Module:

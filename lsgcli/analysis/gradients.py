@@ -78,7 +78,12 @@ def middle(values: Tensor) -> Tensor:
 
 def norm(x: Tensor | None) -> float:
     """L2 norm; 0 for None."""
-    return 0.0 if x is None else float(torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float64)))
+    return 0.0 if x is None else float(size(x))
+
+
+def size(x: Tensor) -> Tensor:
+    """L2 norm, (), on the device."""
+    return torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float64))
 
 
 def mean(values: list[float]) -> float:

@@ -22,7 +22,8 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Backend, NormParameters, average, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
-from lsgcli.neurons.step import LIFParameters, number
+from lsgcli.neurons.lif import detached
+from lsgcli.neurons.step import LIFParameters, like, number
 from lsgcli.neurons.unrolled import Fired
 
 
@@ -95,11 +96,11 @@ class StepWatcher(Watcher):
             out.register_hook(self._arrives)
         u = torch.stack([step.u for step in fired])
         threshold, width = (
-            torch.stack([torch.as_tensor(value, dtype=u.dtype, device=u.device).detach().expand_as(u[0]) for value in values])
+            torch.stack([like(value, u).detach().expand_as(u[0]) for value in values])
             for values in ([step.threshold for step in fired], [step.alpha for step in fired])
         )
         self.T, self.calls = len(current), self.calls + 1
-        dynamics = Dynamics(p.beta.detach(), float(threshold.mean()), width, p.surrogate)
+        dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
         self.sums.begin(Passage(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))  # type: ignore[arg-type]
         everything = slice(None)
@@ -231,7 +232,7 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 @torch.no_grad()
 def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
     """The input of a layer. In training, the backend must already have set the running statistics to those of the batch."""
-    dynamics = Dynamics(p.beta.detach(), number(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
+    dynamics = Dynamics(p.beta.detach(), detached(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return Passage(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
@@ -273,7 +274,7 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     """As :func:`count`, by the kernels."""
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
-    x, p, v_th = passage.x, passage.p, passage.p.threshold
+    x, p, v_th = passage.x, passage.p, number(passage.p.threshold)
     of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
     setting = Setting(None, of_layer, layout, passage.side)
     statistics = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
@@ -303,11 +304,11 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
     """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.lif``."""
     u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
-    hard, detached = p.reset == "hard", p.detach or p.reset == "none"
+    hard, direct = p.reset == "hard", p.detach or p.reset == "none"
     torch.mul(g[-1], h[-1], out=du[-1])
     for t in range(len(du) - 2, -1, -1):
         carried = p.decay * du[t + 1]
-        do = g[t] if detached else g[t] - carried * (u[t] if hard else p.threshold)
+        do = g[t] if direct else g[t] - carried * (u[t] if hard else p.threshold)
         kept = carried.addcmul_(carried, o[t], value=-1) if hard else carried
         torch.addcmul(kept, do, h[t], out=du[t])
     return du

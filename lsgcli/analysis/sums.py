@@ -35,7 +35,7 @@ class LayerSums:
         ever, always: per neuron (without the batch axis): whether it fired in any sample, or at each timestep of all samples.
         beta: mean decay in the last pass.
         alpha: mean width, (T,) or (1,).
-        threshold: v_th.
+        v_th: threshold; its mean if neurons or timesteps differ.
         detailed: whether the sums of dL/du itself are counted, which takes longer.
         scale: factor of tdBN on the weights' output in the last pass, (C,); None without tdBN.
     """
@@ -46,7 +46,7 @@ class LayerSums:
     always: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     beta: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     alpha: Tensor = field(default_factory=lambda: torch.full((1,), math.nan))
-    threshold: float = 1.0
+    v_th: float | Tensor = 1.0
     scale: Tensor | None = None
     detailed: bool = False
     _later: Tensor | None = field(default=None, repr=False)  # dL/du of the step that was counted before
@@ -54,12 +54,18 @@ class LayerSums:
     def begin(self, passage: Passage) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
         first, p = passage.x[0], passage.p
-        self.beta, self.threshold, self.scale = p.decay.detach(), p.threshold, passage.scale
+        self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, passage.scale
         self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
         if self.ever.shape != (shape := laid(first[None]).shape[2:]):
-            self.histogram = self.histogram.to(first.device)
+            if self.histogram.device != first.device:  # nothing is counted yet
+                self.histogram = torch.zeros_like(self.histogram, device=first.device)
             self.ever = torch.zeros(shape, dtype=torch.bool, device=first.device)
             self.always = ~self.ever
+
+    @property
+    def threshold(self) -> float:
+        """v_th, read from the device."""
+        return float(self.v_th)
 
     def add(self, **sums: Tensor) -> None:
         """Add (T,) to sums, which stay on the device to avoid a synchronisation."""

@@ -42,7 +42,7 @@ from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels, pair_products
+from lsgcli.neurons.step import LIFParameters, like, measure_remains, number, over_channels, pair_products
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import InParallel, TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
@@ -285,7 +285,7 @@ class LIF(Draws):
         std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
         response = self.neuron.response(values, T)
         layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate, std, response)
-        alpha = torch.as_tensor(self.method.width.alpha(layer), dtype=beta.dtype, device=beta.device)
+        alpha = like(self.method.width.alpha(layer), beta)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
     def _std(self) -> float:
@@ -407,9 +407,9 @@ class LIF(Draws):
         return [p for name, p in self.named_parameters(recurse=False) if name not in others]
 
     @property
-    def unit(self) -> float:
-        """Output of the layer for a spike: 1, or v_th if the neuron is graded."""
-        return number(self.threshold) if self.neuron.graded else 1.0
+    def unit(self) -> float | Tensor:
+        """Output of the layer for a spike: 1, or v_th if the neuron is graded, without gradient."""
+        return detached(self.threshold) if self.neuron.graded else 1.0
 
     @property
     def draws(self) -> bool:

@@ -31,6 +31,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     Attributes:
         gather: collects the statistics of a batch that is divided among processes; None for a single process.
+        batches: ``num_batches_tracked``, known without waiting for the device.
         recomputing: set while activations are recomputed; the running statistics are then not updated again.
         warm: whether every batch has the weight ``momentum`` from now on, regardless of ``num_batches_tracked``.
     """
@@ -85,13 +86,19 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked.add_(1)
         if self.warm or input.is_meta or is_tracing(input):  # a compiled graph has one momentum
             return self.momentum
-        n = int(self.num_batches_tracked)  # waits for the device, in the first batches
-        self.warm = n * self.momentum >= 1
-        return max(self.momentum, 1 / n)
+        self.batches += 1
+        self.warm = self.batches * self.momentum >= 1
+        return max(self.momentum, 1 / self.batches)
+
+    def reset_running_stats(self) -> None:
+        super().reset_running_stats()
+        self.batches = 0
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self.warm = False
         super()._load_from_state_dict(*arguments)
+        assert self.num_batches_tracked is not None
+        self.batches = 0 if self.num_batches_tracked.is_meta else int(self.num_batches_tracked)
 
     def folded(self) -> nn.Module:
         """The module that replaces the normalisation when it is folded into the preceding convolution."""

@@ -59,6 +59,11 @@ def number(threshold: float | Tensor) -> float:
     return threshold.item() if isinstance(threshold, Tensor) else threshold
 
 
+def like(value: float | Tensor, x: Tensor) -> Tensor:
+    """A number as a tensor, () or its own shape, of the type of x on its device. Unlike ``torch.as_tensor``, does not wait for the device."""
+    return value.to(x) if isinstance(value, Tensor) else x.new_full((), value)
+
+
 def over_time(parameter: Tensor, dimensions: int) -> Tensor:
     """A parameter that broadcasts against a current, reshaped to ``dimensions`` dimensions: (T or 1, ...)."""
     return parameter.reshape(*(1,) * (dimensions - parameter.dim()), *parameter.shape)

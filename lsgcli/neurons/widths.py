@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.config.neuron import NeuronConfig
+from lsgcli.neurons.step import like
 from lsgcli.neurons.surrogates import Surrogate, mean_square, rectangular
 
 GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md
@@ -301,4 +302,4 @@ class AtThreshold(WidthRule):
 
     def alpha(self, layer: LayerState) -> Tensor:
         """v_th."""
-        return torch.as_tensor(layer.threshold, dtype=layer.beta.dtype, device=layer.beta.device)
+        return like(layer.threshold, layer.beta)

@@ -188,7 +188,7 @@ class FiringRates:
     def __init__(self, model: SpikingNet):
         self.totals: dict[str, list[float]] = {}
         self.handles = [
-            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name, layer.lif.unit))
+            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name, float(layer.lif.unit)))
             for layer in model.spiking_layers()
         ]
 

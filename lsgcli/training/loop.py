@@ -173,6 +173,7 @@ class Trainer:
         self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # as in the state
         self.agreed_stop = 0  # code of a request to stop, in any process
         self.pending: PendingStep | None = None
+        self.observed: Callable[[], list[dict[str, Any]]] | None = None  # reads the light record of the last step
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
         self.sources: Sources = {}  # data that the network took from other checkpoints
@@ -217,7 +218,7 @@ class Trainer:
                     self._save_last()
                     raise self._stopped(code)
                 with self.stop.timing("step"):
-                    state.flow = self._step(batch, self._rate(batch.index), observe=batch.index == steps - 1)
+                    self.observed = self._step(batch, self._rate(batch.index), observe=batch.index == steps - 1)
                 state.step = batch.index + 1
                 if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
                     self._settle()
@@ -271,8 +272,8 @@ class Trainer:
         hint = f"Continue with the same command if it has --out, or with: lsg train --resume {self.run.path}"
         return Stopped(f"{reason(code)}; saved {self.run.last}", hint=hint)
 
-    def _step(self, batch: Batch, rate: float, observe: bool) -> list[dict[str, Any]]:
-        """One optimiser step; with ``observe``, also the light gradient-flow record of this step."""
+    def _step(self, batch: Batch, rate: float, observe: bool) -> Callable[[], list[dict[str, Any]]]:
+        """One optimiser step; returns a function that reads its light gradient-flow record, which is empty without ``observe``."""
         layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
         with watching(layers, full=False) as observed:
@@ -321,8 +322,10 @@ class Trainer:
         self.agreed_stop = int(code) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
-        """Update the state with the sums on the device."""
+        """Update the state with what is on the device."""
         self._check_finite()
+        if self.observed is not None:
+            self.state.flow, self.observed = self.observed(), None
         loss, right = self.sums.tolist()
         self.state.loss_sum += loss
         self.state.right += int(right)
@@ -331,8 +334,8 @@ class Trainer:
 
     def _end_epoch(self, begin: float) -> None:
         """Evaluate, write the epoch's records and checkpoints, and advance to the next epoch."""
-        state, config, flow = self.state, self.config, self.state.flow
         self._settle()
+        state, config, flow = self.state, self.config, self.state.flow
         state.seconds = time.perf_counter() - begin
         for layer in self.model.spiking_layers():
             layer.lif.check_width(config.T)

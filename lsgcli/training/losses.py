@@ -47,7 +47,7 @@ def of_run(config: TrainingConfig, y: np.ndarray | None = None, classes: int = 0
         nonlocal weights
         options: dict[str, Any] = {"backbone": BACKBONE.get()} if observes else {}
         if weights is not None:
-            options["weights"] = weights = weights.to(logits)  # copied once
+            options["weights"] = weights = weights.to(logits, non_blocking=True)  # copied once
         return loss(logits, labels, config, **options)  # type: ignore[no-any-return]
 
     return of_batch
@@ -238,7 +238,7 @@ def observed_rates(net: nn.Module, config: TrainingConfig) -> Iterator[list[Tens
     if config.rate_target is not None:
         for layer in (layer for module in net.modules() if isinstance(module, SpikingNet) for layer in module.spiking_layers()):
 
-            def observe(module: nn.Module, arguments: Any, output: Tensor, unit: float = layer.lif.unit) -> None:
+            def observe(module: nn.Module, arguments: Any, output: Tensor, unit: float | Tensor = layer.lif.unit) -> None:
                 rates.append(output.mean(dtype=torch.float32) / unit)
 
             handles.append((layer.block or layer.lif).register_forward_hook(observe))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels.base import Backend
-from lsgcli.neurons.step import LIFParameters, initial_state, measure, over_time, step
+from lsgcli.neurons.step import LIFParameters, initial_state, like, measure, over_time, step
 from lsgcli.registry import register
 
 
@@ -107,7 +107,7 @@ def _after_reset(u: Tensor, spikes: Tensor, reset: str, v_th: float | Tensor, ou
     """The potential after the reset, written to ``out``: u - u o, u - v_th o, or u."""
     if reset == "none":
         return out.copy_(u)
-    removed = u if reset == "hard" else torch.as_tensor(v_th, dtype=u.dtype, device=u.device)
+    removed = u if reset == "hard" else like(v_th, u)
     return torch.addcmul(u, removed, spikes.to(u.dtype), value=-1, out=out)
 
 

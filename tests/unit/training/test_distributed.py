@@ -81,7 +81,7 @@ def outcome(settings, group):
             sums = gradients(net, batch, config, CPU, group)
         for watcher in watchers.values():
             watcher.sums.gather(group.gather)
-        for record in gradflow.light_record(layers, watchers):
+        for record in gradflow.light_record(layers, watchers)():
             found |= {f"flow/{batch.index}/{record['name']}/{key}": v for key, v in record.items() if key != "name"}
         found[f"sums/{batch.index}"] = group.gather(sums).sum(0)
         found |= {f"grad/{batch.index}/{name}": p.grad.clone() for name, p in model.named_parameters()}
