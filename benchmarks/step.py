@@ -18,6 +18,7 @@ Tables are printed to stdout; the record is written after every round to ``bench
 import argparse
 import importlib.util
 import os
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -111,7 +112,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
     """Contenders, lsg's ratios to them, and what they compute."""
     which, done = Case(**record["case"]), record["protocol"]
     title = f"{which.title}: {done['rounds']} rounds, {done['threads']} threads"
-    return [_speeds(record, title), _ratios(record), _networks(record)]
+    return [_speeds(record, title), _ratios(record), _passes(record), _networks(record)]
 
 
 def _speeds(record: dict[str, Any], title: str) -> Table:
@@ -120,6 +121,33 @@ def _speeds(record: dict[str, Any], title: str) -> Table:
         seconds = found["seconds"]
         spread = f"{seconds['low']:.4g} to {seconds['high']:.4g}"
         table.rows.append((name, seconds["median"], spread, found["samples_per_second"], megabytes(found["peak_bytes"])))
+    for name, (least, _) in limits(record).items():
+        table.rows.append((f"limit of {name}", least, "", Case(**record["case"]).batch / least, ""))
+    return table
+
+
+def limits(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Contender of lsg -> its limit, floor + bytes / bandwidth, in seconds, and the median over rounds of its step over that."""
+    found = {}
+    for name, measured in record.get("limits", {}).items():
+        floor = record["contenders"].get(f"floor {name.split()[1]}")
+        if measured and floor:
+            moving = sum(one["bytes"] for one in measured["passes"].values()) / measured["bandwidth"]
+            rounds = zip(record["contenders"][name]["every_round"], floor["every_round"], strict=True)
+            found[name] = floor["seconds"]["median"] + moving, statistics.median(a / (b + moving) for a, b in rounds)
+    return found
+
+
+def _passes(record: dict[str, Any]) -> Table:
+    title = "Passes of normalisation and neurons; step over limit: " + (
+        ", ".join(f"{name} {over:.2f}" for name, (_, over) in limits(record).items()) or "no floor"
+    )
+    table = Table(title, ("contender", "pass", "MB", "ms", "GB/s", "share of the triad"))
+    for name, measured in record.get("limits", {}).items():
+        for kind, one in measured.get("passes", {}).items():
+            rate = one["bytes"] / one["seconds"]
+            share = f"{100 * rate / measured['bandwidth']:.0f} %"
+            table.rows.append((name, kind, megabytes(one["bytes"]), 1e3 * one["seconds"], rate / 1e9, share))
     return table
 
 

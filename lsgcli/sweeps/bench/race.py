@@ -49,8 +49,8 @@ def race(
             checked first.
 
     Returns:
-        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak) and ``ratios`` of lsg with its
-        default settings to the others.
+        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), ``ratios`` of lsg with its
+        default settings to the others, and ``limits``: contender of lsg -> :func:`lsgcli.sweeps.bench.limit.limit`.
 
     Raises:
         LsgError: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
@@ -87,6 +87,15 @@ def race(
                 record |= {"left_out": left_out} if skip_failing else {}
                 if after_round is not None:
                     after_round(record)
+        for worker in workers:
+            if (
+                CONTENDERS[worker.name].kit == "lsg"
+                and CONTENDERS[worker.name].convolution == "dense"
+                and case.mode != "stream"
+            ):
+                record.setdefault("limits", {})[str(worker)] = worker.ask("lsgcli.sweeps.bench.limit:limit")
+        if record.get("limits") and after_round is not None:
+            after_round(record)
     return record
 
 
