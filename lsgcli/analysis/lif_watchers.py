@@ -102,7 +102,7 @@ class StepWatcher(Watcher):
         self.T, self.calls = len(current), self.calls + 1
         dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
         self.sums.begin(Passage(current, dynamics))
-        parts = dynamics._replace(threshold=laid(threshold), width=laid(width))  # type: ignore[arg-type]
+        parts = dynamics._replace(threshold=laid(threshold), width=laid(width))
         everything = slice(None)
         with torch.no_grad():
             o = (u >= threshold).to(u.dtype)

@@ -1,7 +1,7 @@
 """Training, gradient flow and evaluation on a CUDA device that does nothing, in fake tensors, which have shapes, types and devices but no values.
 
 ``LD_PRELOAD=device.so python -m tests.without_a_card``, with the library that ``device.cpp`` compiles to, prints a line of JSON per case:
-its settings, how often its second and third step would wait for the device, and its error, if any. Triton's kernels are not launched, but
+its settings, where its steps and its evaluation would wait for the device, and its error, if any. Triton's kernels are not launched, but
 what surrounds their launches runs. Collectives, streams and the values of tensors are not seen.
 """
 

@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 TORCH = Path(find_spec("torch").origin).parent
 PARTS = 4
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler, g++"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs LD_PRELOAD"),
 ]
@@ -38,7 +39,6 @@ def found(device, *words):
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_network_method_neuron_norm_and_optimiser(part, device):
     records = found(device, part, PARTS)
