@@ -163,7 +163,7 @@ class SpikingNet(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
-        self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
+        self.recomputes = False  # whether blocks without segments keep only their input, and compute the rest again in the backward pass
         self.frozen: list[nn.Module] = []  # modules that stay in evaluation mode
 
     def train(self, mode: bool = True) -> Self:
@@ -212,8 +212,12 @@ class SpikingNet(nn.Module, ABC):
         return self.classifier(self.dropout(x))
 
     def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
-        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""
-        if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
+        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method.
+
+        A block with segments (:mod:`lsgcli.models.recompute`) saves memory by itself.
+        """
+        has_segments = any(hasattr(module, "recompute") for module in block.modules())
+        if has_segments or not (self.recomputes and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         how = CONVOLUTIONS.get()
         again = (_checkpointing(how), _checkpointing(how, recomputed=block))

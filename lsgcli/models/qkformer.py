@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean
+from lsgcli.models.layers import SpikingConv, at_each_step, has_hooks, image_mean, saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -23,11 +23,11 @@ HALVE = nn.MaxPool2d(3, stride=2, padding=1)
 
 
 class PooledConv(SpikingConv):
-    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
+    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF: spikes (T, B, C', H / 2, W / 2), rounded up."""
 
-    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
-        return self.lif(at_each_step(HALVE, self.current(x, T)), overwrite=not has_hooks(self.lif))
+    def fired(self, z: Tensor) -> Tensor:
+        """What follows the convolution, from its output."""
+        return self.lif(at_each_step(HALVE, self.current.norm(z)), overwrite=not has_hooks(self.lif))
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -111,7 +111,9 @@ class TokenAttention(Attention):
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
         q, k = (conv(x) for conv in self.inputs.values())
         a = self.lif(self.count(q), overwrite=not has_hooks(self.count, self.lif))
-        return self.project((a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))).flatten(2, 3))
+        with saved(k, self.project.current.levels if self.project.current.packs else None):
+            y = a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))
+        return self.project(y.flatten(2, 3))
 
 
 class LinearAttention(nn.Module):

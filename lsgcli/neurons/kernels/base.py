@@ -28,10 +28,10 @@ FASTEST = {"cpu": "fused", "cuda": "triton"}  # by device type
 
 
 class Compact(NamedTuple):
-    """Saved spikes, and a function that restores them in their memory order."""
+    """Saved spikes, and a function that restores them, or a slice of them, in their memory order."""
 
     words: Tensor
-    restore: Callable[[], Tensor]
+    restore: Callable[..., Tensor]
 
 
 class NormParameters(NamedTuple):
