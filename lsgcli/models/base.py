@@ -17,6 +17,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
+from lsgcli.models.recompute import Recompute
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
@@ -223,6 +224,13 @@ class SpikingNet(nn.Module, ABC):
         again = (_checkpointing(how), _checkpointing(how, recomputed=block))
         draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
+
+    def recompute_all(self, wanted: bool = True) -> None:
+        """Keep only the inputs of segments and blocks in training, and compute the rest again in the backward pass; or keep everything."""
+        self.recomputes = wanted
+        for module in self.modules():
+            if hasattr(module, "recompute"):
+                module.recompute = Recompute(output=wanted)  # type: ignore[assignment]
 
     def synchronise(self, gather: Gather | None) -> None:
         """Compute batch statistics over all processes that share a batch.

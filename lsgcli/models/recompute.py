@@ -25,16 +25,17 @@ class Recompute(NamedTuple):
 
     Attributes:
         output: whether the output of the convolution is computed again instead of kept.
-        apart: whether the gradients of weight and input are computed one after the other.
-        parts: number of parts, along (T, B), in which the output and the gradient of the input are computed.
+        apart: whether the gradient of the weight is computed before that of the input, and the latter in parts along (T, B).
+        in_parts: whether the output of the convolution is computed again in parts along (T, B).
     """
 
     output: bool = False
     apart: bool = False
-    parts: int = 1
+    in_parts: bool = False
 
 
 KEEP = Recompute()
+PARTS = 8
 
 
 class Segment(NamedTuple):
@@ -83,7 +84,7 @@ def _convolved(segment: Segment, flat: Tensor) -> Tensor:
     dtype = computed_in(flat)
     with torch.autocast(flat.device.type, enabled=False):
         bias = None if conv.bias is None else conv.bias.to(dtype)
-        return Apart.apply(flat, conv.weight.to(dtype), bias, conv, segment.how.parts)  # type: ignore[no-any-return]
+        return Apart.apply(flat, conv.weight.to(dtype), bias, conv)  # type: ignore[no-any-return]
 
 
 class State(NamedTuple):
@@ -170,30 +171,35 @@ def _released(ctx: Any) -> Any:
 
 
 def _again(segment: Segment, source: Kept) -> Tensor:
-    """The output of the convolution, in as many parts as set."""
-    if segment.how.parts == 1:
+    """The output of the convolution, in parts if set."""
+    if not segment.how.in_parts:
         return segment.synapse(source.whole())  # type: ignore[no-any-return]
     z: Tensor | None = None
-    for part in _ranges(source.shape[0], segment.how.parts):
+    for part in _parts(source.shape[0]):
         own = segment.synapse(source.part(part))
         if z is None:
-            z = own.new_empty((source.shape[0], *own.shape[1:])).to(memory_format=torch.channels_last)
+            z = _empty(own, source.shape[0], *own.shape[1:])
         z[part] = own
     assert z is not None
     return z
 
 
-def _ranges(n: int, parts: int) -> Iterator[slice]:
-    size = -(-n // parts)
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Images in channels-last memory, of the type and device of a tensor."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def _parts(n: int) -> Iterator[slice]:
+    size = -(-n // PARTS)
     return (slice(first, min(first + size, n)) for first in range(0, n, size))
 
 
 class Apart(torch.autograd.Function):
-    """A convolution whose backward pass computes the gradient of the weight, releases the input, and computes the gradient of the input."""
+    """A convolution whose backward pass computes the gradient of the weight, releases the input, and computes its gradient in parts."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d, parts: int) -> Tensor:
-        ctx.kept, ctx.parts, ctx.biased = kept(x), parts, None if bias is None else list(bias.shape)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
+        ctx.kept, ctx.biased = kept(x), None if bias is None else list(bias.shape)
         ctx.geometry = (conv.stride, conv.padding, conv.dilation, False, (0, 0), conv.groups)
         ctx.save_for_backward(weight)
         return torch.convolution(x.to(weight.dtype), weight, bias, *ctx.geometry)
@@ -212,15 +218,10 @@ class Apart(torch.autograd.Function):
             del x
         del source
         if needs_x:
-            image, layout = shape[1:], torch.channels_last
-            parts = list(_ranges(shape[0], ctx.parts))
+            d_x, parts = _empty(weight, *shape), list(_parts(shape[0]))
             # The gradient of the input depends on the shape and memory layout of the input only.
-            like = weight.new_empty((parts[0].stop, *image)).to(memory_format=layout)
-            if len(parts) > 1:
-                d_x = weight.new_empty((shape[0], *image)).to(memory_format=layout)
+            like = _empty(weight, parts[0].stop, *shape[1:])
             for part in parts:
                 own, *_ = back(grad[part], like[: part.stop - part.start], weight, None, *ctx.geometry, (True, False, False))
-                if d_x is None:
-                    return own, d_weight, d_bias, None, None
                 d_x[part] = own
-        return d_x, d_weight, d_bias, None, None
+        return d_x, d_weight, d_bias, None
