@@ -42,7 +42,10 @@ class MachineConfig(Settings):
         at_most=4,
     )
     checkpoint_activations: str = setting(
-        "none", "Another name of levels of memory: layers is --memory 1.", choices=("none", "layers"), applies=Applies("--memory 0", lambda config: config.memory == 0)
+        "none",
+        "Another name of levels of memory: layers is --memory 1.",
+        choices=("none", "layers"),
+        applies=Applies("--memory 0", lambda config: config.memory == 0),
     )
     sync_norm: bool = setting(
         True,

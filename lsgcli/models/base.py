@@ -164,7 +164,9 @@ class SpikingNet(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
-        self.recomputes = False  # whether blocks without segments keep only their input, and compute the rest again in the backward pass
+        self.recomputes = (
+            False  # whether blocks without segments keep only their input, and compute the rest again in the backward pass
+        )
         self.frozen: list[nn.Module] = []  # modules that stay in evaluation mode
 
     def train(self, mode: bool = True) -> Self:

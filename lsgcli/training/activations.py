@@ -1,10 +1,10 @@
 """Memory of activations by levels (``--memory``): the plan of what is computed again, by estimated bytes, and its confirmation by a measured step.
 
-    0  everything is kept
-    1  each segment (convolution, normalisation, neurons, pooling) keeps only its input, in bits where it consists of spikes
-    2  and in depth: while the estimated peak falls, the segment with the peak computes the gradients of its convolution one after the other
-    3  and along time: likewise, it computes its convolution again in parts of (T, B)
-    4  and segments, from the most expensive on, keep the output of their convolution again, if the peak does not rise
+0  everything is kept
+1  each segment (convolution, normalisation, neurons, pooling) keeps only its input, in bits where it consists of spikes
+2  and in depth: while the estimated peak falls, the segment with the peak computes the gradients of its convolution one after the other
+3  and along time: likewise, it computes its convolution again in parts of (T, B)
+4  and segments, from the most expensive on, keep the output of their convolution again, if the peak does not rise
 """
 
 import copy
@@ -157,7 +157,9 @@ def sizes_of(model: SpikingNet, batch: Batch, compute: Compute) -> list[Sizes]:
             area = 1 if pool is None else int(pool.kernel_size) ** 2  # type: ignore[arg-type]
             out = z[0].numel() * samples * T // area * width
             packed = source if segment.levels is None else source // (8 * width) * math.ceil(math.log2(segment.levels + 1))
-            found.append(Sizes(name, source, packed, z.numel() * width, out, conv.weight.numel() * 4, z.numel() * conv.weight[0].numel()))
+            found.append(
+                Sizes(name, source, packed, z.numel() * width, out, conv.weight.numel() * 4, z.numel() * conv.weight[0].numel())
+            )
 
         handles.append(segment.conv.register_forward_hook(sees))
     with torch.no_grad():
@@ -209,9 +211,7 @@ def plan(sizes: Sequence[Sizes], level: int, fraction: float = 1.0) -> list[Reco
     return hows
 
 
-def _split(
-    sizes: Sequence[Sizes], hows: Sequence[Recompute], smaller: Callable[[Recompute], Recompute]
-) -> list[Recompute]:
+def _split(sizes: Sequence[Sizes], hows: Sequence[Recompute], smaller: Callable[[Recompute], Recompute]) -> list[Recompute]:
     """Change the segment with the peak while the peak falls."""
     found = [*hows]
     while True:
@@ -248,8 +248,8 @@ def counted(compute: Compute) -> Iterator[list[int]]:
         yield found
         found.append(torch.cuda.max_memory_allocated(compute.device) - before)
         return
-    from torch.autograd import ProfilerConfig, ProfilerState, _disable_profiler_legacy, _enable_profiler_legacy
     from torch._C._profiler import _ExperimentalConfig
+    from torch.autograd import ProfilerConfig, ProfilerState, _disable_profiler_legacy, _enable_profiler_legacy
 
     flags = (False, True, False, False, False)  # of these, only memory
     _enable_profiler_legacy(ProfilerConfig(ProfilerState.CPU, *flags, _ExperimentalConfig()))

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from lsgcli import models
-from lsgcli.models import recompute
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import from_dict
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
+from lsgcli.models import recompute
 from lsgcli.models.recompute import KEEP, Recompute
 from lsgcli.neurons.kernels.saved import kept, saved_compactly
 from lsgcli.system.device import Compute
@@ -99,7 +99,11 @@ def test_estimated_and_measured_peak():
 
 def test_the_plan_keeps_what_does_not_lower_the_peak():
     """A wide first segment has the peak; deeper ones, more expensive, keep their output as long as all of it fits below."""
-    sizes = [Sizes("a", 8, 8, 80, 80, 0, 1), Sizes("b", 80, 3, 160, 40, 0, 9), *(Sizes(n, 40, 2, 40, 40, 0, 9) for n in "cdefgh")]
+    sizes = [
+        Sizes("a", 8, 8, 80, 80, 0, 1),
+        Sizes("b", 80, 3, 160, 40, 0, 9),
+        *(Sizes(n, 40, 2, 40, 40, 0, 9) for n in "cdefgh"),
+    ]
     peaks = [peak(sizes, plan(sizes, level)) for level in range(5)]
     assert peaks[0] > peaks[1] > peaks[2] > peaks[3] == peaks[4]
     found = plan(sizes, 4)
@@ -144,7 +148,9 @@ def test_the_other_name_of_level_1(tmp_path):
         assert config.memory_level == 1
     assert MachineConfig(memory=3).memory_level == 3
     assert from_dict({"checkpoint_activations": "none"}).memory_level == 0
-    with pytest.raises(ConfigError, match="--checkpoint-activations: found 'layers', which has no effect here, expected --memory 0"):
+    with pytest.raises(
+        ConfigError, match="--checkpoint-activations: found 'layers', which has no effect here, expected --memory 0"
+    ):
         resolve({"checkpoint_activations": "layers", "memory": 2}, environment={})
     with pytest.raises(ConfigError, match="memory: found 5, expected at least 0 and at most 4"):
         resolve({"memory": 5}, environment={})
