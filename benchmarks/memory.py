@@ -158,7 +158,7 @@ def measure(network: str, samples: int, precision: str, rounds: int) -> dict[str
         process = process_bytes(make, *arguments)
         facts[name] = {**facts.get(name, {}), "peak_bytes": peak_of(steps[name]), "process_bytes": process}
     print(f"{network}: timing", file=sys.stderr)
-    for name, seconds in interleaved(steps, rounds, warm=1).items():
+    for name, seconds in interleaved(steps, rounds, warm=0).items():
         facts[name]["seconds"] = seconds
     return facts
 

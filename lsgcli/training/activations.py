@@ -248,16 +248,15 @@ def counted(compute: Compute) -> Iterator[list[int]]:
         yield found
         found.append(torch.cuda.max_memory_allocated(compute.device) - before)
         return
-    from torch._C._profiler import _ExperimentalConfig
-    from torch.autograd import ProfilerConfig, ProfilerState, _disable_profiler_legacy, _enable_profiler_legacy
 
-    flags = (False, True, False, False, False)  # of these, only memory
-    _enable_profiler_legacy(ProfilerConfig(ProfilerState.CPU, *flags, _ExperimentalConfig()))
+    of: Any = torch.autograd  # its profiler of allocations alone, without the overhead and the files of torch.profiler
+    flags = (False, True, False, False, False)  # only memory
+    of._enable_profiler_legacy(of.ProfilerConfig(of.ProfilerState.CPU, *flags, torch._C._profiler._ExperimentalConfig()))
     records: Any = []
     try:
         yield found
     finally:
-        records = _disable_profiler_legacy()
+        records = of._disable_profiler_legacy()
     now = most = 0
     for thread in records:
         for event in thread:
