@@ -81,7 +81,6 @@ def built_peer(network: str, samples: int, precision: str, optimised: bool) -> t
     T, size = SIZES[network]
     kit = peers.SpikingJelly(best=True)
     model = {**peers.NETWORKS, **library.NETWORKS}[network](kit, T, size, 1.0).train()
-    model.to(memory_format=torch.channels_last)
     half = precision == "bf16"
 
     def forward(net: nn.Module) -> torch.Tensor:
