@@ -65,7 +65,7 @@ _OPTIONS: dict[str, Answers] = {
     "silent enable-progress-bar": ("-q, --quiet",),
     "debug-level log-level loglevel": ("-v, --verbose", "-q, --quiet"),
     "format output-format": ("--json",),
-    "grad-checkpointing gradient-checkpointing activation-checkpointing": ("--checkpoint-activations",),
+    "grad-checkpointing gradient-checkpointing activation-checkpointing": ("--memory",),
     "sync-bn syncbn sync-batchnorm": ("--sync-norm",),
     "nthreads num-threads n-threads": ("--threads",),
     "compile torchcompile torchscript channels-last pin-mem pin-memory": (

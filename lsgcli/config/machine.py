@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from lsgcli.config.fields import Settings, setting
+from lsgcli.config.fields import Applies, Settings, setting
 
 INT8 = "int8"  # precision of evaluation and prediction on CPUs; training does not support it
 TIME = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -32,11 +32,20 @@ class MachineConfig(Settings):
         "both for each layer and its density of spikes, measured once. Same result up to rounding.",
         choices=("auto", "dense", "spikes"),
     )
+    memory: int = setting(
+        0,
+        "Less memory of activations in training, for more time and with the same result, by levels. 0: keep everything. 1: each "
+        "convolution with its neurons keeps only its input, in bits, and the backward pass computes the rest again. 2, 3: those "
+        "with the peak are also split in depth, and along time. 4: from the most expensive on, those that do not lower the peak "
+        "keep everything again.",
+        at_least=0,
+        at_most=4,
+    )
     checkpoint_activations: str = setting(
         "none",
-        "Activation checkpointing: with layers, save only the input of each layer or block and recompute the rest in the backward "
-        "pass. Less memory, about a third more time, same result.",
+        "Another name of levels of memory: layers is --memory 1.",
         choices=("none", "layers"),
+        applies=Applies("--memory 0", lambda config: config.memory == 0),
     )
     sync_norm: bool = setting(
         True,
@@ -67,3 +76,8 @@ class MachineConfig(Settings):
         None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"
     )
     log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
+
+    @property
+    def memory_level(self) -> int:
+        """The level of ``memory``, also if it is set by its other name."""
+        return self.memory or int(self.checkpoint_activations == "layers")

@@ -84,7 +84,9 @@ RULES: Mapping[str, Applies] = {
 # Paths on this machine, which are not stored in checkpoints.
 PATHS = frozenset(name for name, field in FIELDS.items() if field.metadata["path"])
 # Settings that may change on resume, because they do not affect the result.
-MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "checkpoint_activations", "log", "max_time"})
+MAY_CHANGE = frozenset(
+    {"data_dir", "cache_dir", "workers", "device", "threads", "memory", "checkpoint_activations", "log", "max_time"}
+)
 
 
 def base_type(name: str) -> type:

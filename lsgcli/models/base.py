@@ -17,6 +17,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
+from lsgcli.models.recompute import Recompute
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
@@ -165,7 +166,9 @@ class SpikingNet(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
-        self.checkpoint_activations = False  # save only the input of each block, and recompute the rest in the backward pass
+        self.recomputes = (
+            False  # whether blocks without segments keep only their input, and compute the rest again in the backward pass
+        )
         self.frozen: list[nn.Module] = []  # modules that stay in evaluation mode
 
     def train(self, mode: bool = True) -> Self:
@@ -228,13 +231,24 @@ class SpikingNet(nn.Module, ABC):
         return self.classifier(self.dropout(x))
 
     def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
-        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method."""
-        if not (self.checkpoint_activations and self.training and torch.is_grad_enabled()):
+        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method.
+
+        A block with segments (:mod:`lsgcli.models.recompute`) saves memory by itself.
+        """
+        has_segments = any(hasattr(module, "recompute") for module in block.modules())
+        if has_segments or not (self.recomputes and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         how = CONVOLUTIONS.get()
         again = (_checkpointing(how), _checkpointing(how, recomputed=block))
         draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
+
+    def recompute_all(self, wanted: bool = True) -> None:
+        """Keep only the inputs of segments and blocks in training, and compute the rest again in the backward pass; or keep everything."""
+        self.recomputes = wanted
+        for module in self.modules():
+            if hasattr(module, "recompute"):
+                module.recompute = Recompute(output=wanted)  # type: ignore[assignment]
 
     def synchronise(self, gather: Gather | None) -> None:
         """Compute batch statistics over all processes that share a batch.

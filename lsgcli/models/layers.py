@@ -1,5 +1,6 @@
 """Layers over time: convolutions with (T, B) as one batch, and convolution + tdBN with or without neurons."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -7,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
+from lsgcli.models import recompute
 from lsgcli.models.base import CHECKPOINTING, NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.convolution import Conv2d
+from lsgcli.models.recompute import KEEP, Segment
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import average, is_tracing
 from lsgcli.neurons.kernels.saved import saved_compactly
@@ -55,6 +58,7 @@ class ConvNorm(nn.Module):
     Attributes:
         out: output of the layer.
         levels: levels of the input, see :class:`~lsgcli.models.base.Signal`.
+        recompute: what the backward pass computes again.
     """
 
     def __init__(
@@ -77,15 +81,34 @@ class ConvNorm(nn.Module):
         padding = (height // 2, width // 2)
         self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, groups=groups, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
+        self.recompute = KEEP
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
-        return self.norm(self.convolved(x, T))
+        return self.then(self.norm, x, T, uses=(self.norm,))
 
-    def convolved(self, x: Tensor, T: int | None = None) -> Tensor:
-        """The convolution's output, before tdBN."""
-        z = at_each_step(self.conv, x, self.levels if self.packs else None)
-        return z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z
+    def then(
+        self, rest: Callable[..., Tensor], x: Tensor, T: int | None = None, *others: Tensor, uses: tuple[nn.Module, ...]
+    ) -> Tensor:
+        """What follows the convolution, of whose output or input one is kept for the backward pass, see :attr:`recompute`.
+
+        Args:
+            rest: called with the output of the convolution, before tdBN, and with ``others``.
+            x: input of the convolution.
+            T: as for :meth:`forward`.
+            others: further inputs of ``rest``.
+            uses: the modules that ``rest`` uses.
+        """
+
+        def following(z: Tensor, *others: Tensor) -> Tensor:
+            return rest(z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z, *others)
+
+        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        with saved(flat, self.levels if self.packs else None):
+            if self.training and recompute.applies(self.recompute, flat):
+                return recompute.run(Segment(self.conv, following, uses, self.recompute), flat, x.shape[:2], *others)
+            z = self.conv(flat).unflatten(0, x.shape[:2])
+        return following(z, *others)
 
 
 class SpikingConv(nn.Module):
@@ -100,7 +123,11 @@ class SpikingConv(nn.Module):
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """(T, B, C, H, W) -> spikes, or their averages, (T, B, C', H', W')."""
-        return normalise_and_fire(self.current.norm, self.current.convolved(x, T), self.lif, pool=self.pool)
+        return self.current.then(self.fired, x, T, uses=(self.current.norm, self.lif))
+
+    def fired(self, z: Tensor) -> Tensor:
+        """What follows the convolution, from its output."""
+        return normalise_and_fire(self.current.norm, z, self.lif, pool=self.pool)
 
     def spiking_layer(self, name: str) -> SpikingLayer:
         """This block's neurons and the weights that feed them. A pool must divide the image, so that its averages include all spikes."""
@@ -111,11 +138,11 @@ HALVE = nn.MaxPool2d(3, stride=2, padding=1)
 
 
 class PooledConv(SpikingConv):
-    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF."""
+    """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF: spikes (T, B, C', H / 2, W / 2), rounded up."""
 
-    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> spikes (T, B, C', H / 2, W / 2), rounded up."""
-        return self.lif(halved(self.current(x, T)), overwrite=not has_hooks(self.lif))
+    def fired(self, z: Tensor) -> Tensor:
+        """What follows the convolution, from its output."""
+        return self.lif(halved(self.current.norm(z)), overwrite=not has_hooks(self.lif))
 
 
 def halved(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import PooledConv, SpikingConv, has_hooks, image_mean, normalise_and_fire
+from lsgcli.models.layers import PooledConv, SpikingConv, has_hooks, image_mean, normalise_and_fire, saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -44,9 +44,8 @@ class LeakyConv(SpikingConv):
             raise ConfigError("\n".join(problems), hint="The others depend on the timestep or the sample, which --leak mixes.")
         super().__init__(spec, source, out_channels, pool, **conv)
 
-    def forward(self, x: Tensor, T: int | None = None) -> Tensor:
-        """(T, B, C, H, W) -> spikes (T, B, C', H', W')."""
-        z = self.current.convolved(x, T)
+    def fired(self, z: Tensor) -> Tensor:
+        """What follows the convolution, from its output (T, B, C', H', W'): spikes of its shape."""
         spikes = normalise_and_fire(self.current.norm, z.flatten(0, 1).unsqueeze(1), self.lif)
         return spikes.squeeze(1).unflatten(0, z.shape[:2])
 
@@ -133,7 +132,9 @@ class TokenAttention(Attention):
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
         q, k = (conv(x) for conv in self.inputs.values())
         a = self.lif(self.count(q), overwrite=not has_hooks(self.count, self.lif))
-        return self.project((a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))).flatten(2, 3))
+        with saved(k, self.project.current.levels if self.project.current.packs else None):
+            y = a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))
+        return self.project(y.flatten(2, 3))
 
 
 class LinearAttention(nn.Module):

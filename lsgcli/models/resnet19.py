@@ -36,8 +36,11 @@ class AddBlock(nn.Module):
         # As bytes, the input would have to be widened twice, for less saved memory.
         shared = isinstance(self.shortcut, nn.Identity) and self.second.packs and in_bits(x)
         with saved(x, self.second.levels if shared else None):
-            z = self.second.convolved(self.first(x))
-            return normalise_and_fire(self.second.norm, z, self.lif, residual=self.shortcut(x))
+            return self.second.then(self.fired, self.first(x), None, self.shortcut(x), uses=(self.second.norm, self.lif))
+
+    def fired(self, z: Tensor, residual: Tensor) -> Tensor:
+        """What follows the second convolution, from its output and that of the shortcut."""
+        return normalise_and_fire(self.second.norm, z, self.lif, residual=residual)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """Both layers of neurons."""

@@ -25,10 +25,10 @@ from lsgcli.neurons.step import LIFParameters
 
 
 class Compact(NamedTuple):
-    """Saved spikes, and a function that restores them in their memory order."""
+    """Saved spikes, and a function that restores them, or a slice of them, in their memory order."""
 
     words: Tensor
-    restore: Callable[[], Tensor]
+    restore: Callable[..., Tensor]
 
 
 class NormParameters(NamedTuple):

@@ -27,10 +27,11 @@ class Held:
     Args:
         x: every element is one of 0, 1/levels, 2/levels, ... up to 255/levels.
         levels: see x.
+        outer: of the context around this one, if any.
     """
 
-    def __init__(self, x: Tensor, levels: int):
-        self.address, self.n, self.levels = x.data_ptr(), x.numel(), levels
+    def __init__(self, x: Tensor, levels: int, outer: "Held | None" = None):
+        self.address, self.n, self.levels, self.outer = x.data_ptr(), x.numel(), levels, outer
         self._packed: Any = None
         self._compact: Compact | None = None
 
@@ -60,9 +61,9 @@ class Held:
 def _in_bytes(x: Tensor, levels: int) -> Compact:
     counts, dtype = (x if levels == 1 else (x * levels).round_()).to(torch.uint8), x.dtype
 
-    def restore() -> Tensor:
-        x = counts.to(dtype)
-        return x if levels == 1 else x.div_(levels)
+    def restore(which: slice = slice(None)) -> Tensor:
+        own = counts.as_strided((counts.numel(),), (1,))[which].to(dtype)
+        return own if levels == 1 else own.div_(levels)
 
     return Compact(counts, restore)
 
@@ -74,6 +75,40 @@ def held(x: Tensor) -> Held | None:
     """The spikes that x is known to consist of, in a context of :func:`saved_compactly`."""
     own = HELD.get()
     return own if own is not None and own.holds(x) else None
+
+
+class Kept:
+    """A dense tensor (N, ...), N outermost in memory, that is kept for backward: in bits or bytes in a context of :func:`saved_compactly`.
+
+    Args:
+        x: the tensor.
+        own: its spikes; None if it is kept as it is.
+    """
+
+    def __init__(self, x: Tensor, own: Held | None):
+        self.shape, self.stride, self.requires_grad = x.shape, x.stride(), x.requires_grad
+        self._kept: Tensor | Compact = x.detach() if own is None else own.compact(x)
+
+    def whole(self) -> Tensor:
+        """The tensor."""
+        return self._kept if isinstance(self._kept, Tensor) else self._kept.restore().as_strided(self.shape, self.stride)
+
+    def part(self, which: slice) -> Tensor:
+        """The elements from ``which.start`` up to ``which.stop`` of the outermost axis."""
+        if isinstance(self._kept, Tensor):
+            return self._kept[which]
+        size, n = self.stride[0], which.stop - which.start
+        before = which.start * size % 8  # a byte holds eight elements
+        memory = self._kept.restore(slice(which.start * size - before, which.stop * size))
+        return memory.as_strided((n, *self.shape[1:]), self.stride, before)
+
+
+def kept(x: Tensor) -> Kept:
+    """x to be kept for backward, in at most one byte per element if it is known to consist of spikes."""
+    own = HELD.get()
+    while own is not None and not own.holds(x):
+        own = own.outer
+    return Kept(x, own)
 
 
 @contextmanager
@@ -89,7 +124,7 @@ def saved_compactly(x: Tensor, levels: int, saves: bool = True) -> Iterator[None
         yield
         return
     # Not x itself: autograd keeps pack alive until the backward pass.
-    own = Held(x, levels)
+    own = Held(x, levels, HELD.get())
 
     def pack(kept: Tensor) -> Any:
         if not own.holds(kept):

@@ -74,11 +74,11 @@ def counted(monkeypatch):
 @pytest.mark.parametrize(("arch", "changes"), NETWORKS, ids=[f"{arch} {changes}" for arch, changes in NETWORKS])
 def test_a_network_computes_the_same(arch, changes, checkpointed, counted):
     model, x = built(arch, **changes)
-    model.checkpoint_activations = checkpointed
+    model.recompute_all(checkpointed)
     dense = gradients(model, x)
     assert not any(counted.values())
     model, x = built(arch, **changes)
-    model.checkpoint_activations = checkpointed
+    model.recompute_all(checkpointed)
     found = gradients(model, x, "spikes")
     assert all(counted.values())
     for a, b in zip(found, dense, strict=True):

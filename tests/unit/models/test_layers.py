@@ -14,7 +14,6 @@ from lsgcli import models
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
-from lsgcli.neurons.kernels import saved
 from lsgcli.neurons.kernels.base import single_backward
 
 
@@ -94,27 +93,12 @@ def test_one_backward_pass_has_the_same_gradients(arch, changes, bf16, checkpoin
     """Bit for bit, though gradients are written over what was kept for them."""
     torch.manual_seed(0)
     model = models.build(arch, method="lsg", T=3, input_size=16, width_multiplier=1 / 16, **changes).train()
-    model.checkpoint_activations = checkpointed
+    model.recompute_all(checkpointed)
     x = torch.rand(3, 2, model.spec.in_channels, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         plain = gradients(model, x)
         with single_backward():
             again = gradients(model, x)
-    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
-
-
-def test_checkpointed_activations_keep_no_spikes(monkeypatch):
-    """What a checkpointed block would keep is dropped, packed or not; and computed again to the same bits."""
-    torch.manual_seed(0)
-    model = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 16).train()
-    plain = gradients(model, torch.ones(2, 3, 2, 16, 16))
-
-    def unwanted(*hooks):
-        raise AssertionError("spikes are kept")
-
-    monkeypatch.setattr(saved, "saved_tensors_hooks", unwanted)
-    model.checkpoint_activations = True
-    again = gradients(model, torch.ones(2, 3, 2, 16, 16))
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
 
 
