@@ -77,5 +77,6 @@ def _neurons(layer: SpikingLayer | None) -> dict[str, Any]:
     if layer is None:
         return dict.fromkeys(("neuron", "decay", "width", "threshold"))
     lif = layer.lif
-    values = {"decay": lif.beta, "width": lif.alpha, "threshold": torch.as_tensor(lif.threshold)}
-    return {"neuron": lif.config.neuron, **{name: round(float(value.float().mean()), 6) for name, value in values.items()}}
+    values = {"decay": lif.beta, "width": lif.alpha, "threshold": torch.as_tensor(lif.thresholds)}
+    means = {name: round(float(value.float().mean()), 6) for name, value in values.items()}
+    return {"neuron": lif.config.neuron, **means, **({} if lif.neuron.has_decay else {"decay": None})}

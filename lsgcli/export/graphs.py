@@ -199,7 +199,7 @@ class TraceableParallel(TraceableLIF):
         """Spikes (T, ...) of currents (T, ...)."""
         values = SimpleNamespace(beta=self.beta, threshold=self.v_th, **{name: getattr(self, name) for name in self.own})
         u = self.neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), values)  # type: ignore[attr-defined]
-        threshold = self.neuron.thresholds(values)  # type: ignore[attr-defined]
+        threshold = self.neuron.thresholds(values)
         if isinstance(threshold, Tensor):
             threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
         self.state.spikes = fired = (u >= threshold).to(current.dtype)
@@ -232,7 +232,9 @@ def _traceable(
         if (description := other_than_lif(layer.lif)) is not None and not parallel:
             raise ConfigError(
                 f"{layer.name}: found {description}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
-                hint="Use --format safetensors or hf, which store weights only.",
+                hint="Use --format safetensors or hf, which store weights only."
+                if not layer.lif.neuron.parallel
+                else "They need all timesteps: export with --mode unroll, or predict without --stream.",
             )
         layers.append((TraceableParallel if parallel else neurons)(layer.lif))
         network.set_submodule(paths[layer.lif], layers[-1])

@@ -235,6 +235,11 @@ class LIF(Draws):
         return F.softplus(self.q) if self.learns_threshold else self.config.threshold
 
     @property
+    def thresholds(self) -> float | Tensor:
+        """v_th of the timesteps, () or (T,): :attr:`threshold`, unless the neuron has its own at each timestep."""
+        return self.neuron.thresholds(SimpleNamespace(threshold=self.threshold, **self.of_neuron()))
+
+    @property
     def alpha(self) -> Tensor:
         """Current width of the surrogate, () or (C,), without gradient; the width of the second timestep if timesteps differ."""
         return self._alpha(2)[-1]

@@ -113,6 +113,11 @@ class Neuron:
         """
         return None
 
+    def thresholds(self, p: SimpleNamespace) -> Threshold:
+        """v_th, () or (T,), from ``threshold`` of the layer and the tensors of :meth:`tensors`."""
+        threshold: Threshold = p.threshold
+        return threshold
+
     def begin_epoch(self, layer: "LIF", epoch: int, epochs: int) -> None:
         """Called before each epoch of training, counted from 0."""
         return None

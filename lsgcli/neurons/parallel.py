@@ -55,11 +55,6 @@ class Parallel(Neuron):
         assert response is not None
         return over_steps(response, current)
 
-    def thresholds(self, p: SimpleNamespace) -> float | Tensor:
-        """v_th, () or (T,)."""
-        threshold: float | Tensor = p.threshold
-        return threshold
-
 
 @register("neuron", "psn")
 class ParallelSpikingNeuron(Parallel):

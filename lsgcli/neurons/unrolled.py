@@ -52,7 +52,7 @@ class InParallel(Backend):
         values = SimpleNamespace(**p._asdict() | layer.of_neuron())
         with torch.autocast(current.device.type, enabled=False):
             u = neuron.potentials(wide, values)  # type: ignore[attr-defined]
-        threshold = neuron.thresholds(values)  # type: ignore[attr-defined]
+        threshold = neuron.thresholds(values)
         if isinstance(threshold, Tensor) and threshold.dim():
             threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
         steps: list[Fired] = []
