@@ -270,4 +270,4 @@ def equivalent_width(h: Surrogate) -> Tensor:
     x, unit = angle.tan(), torch.ones((), dtype=torch.float64)
     values = h(x, unit)
     area = (values * (1 + x.square())).mean() * math.pi
-    return area / h(torch.zeros(1, dtype=torch.float64), unit)[0]
+    return area / torch.maximum(values.max(), h(torch.zeros(1, dtype=torch.float64), unit)[0])

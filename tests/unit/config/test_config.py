@@ -194,6 +194,7 @@ EFFECTS = {
     "carry_m": (False, {"neuron": "clif"}, {"neuron": "ar-lif"}),
     "width_as": ("slope", {"method": "lsg"}, {"method": "asgl"}),
     "smooth": (0.5, {"method": "lsg"}, {"method": "asgl"}),
+    "checkpoint_activations": ("layers", {"memory": 1}, {}),
     "order": (3, {"neuron": "psn", "method": "none"}, {"neuron": "sliding-psn", "method": "none"}),
     "input_correlation": ("measured", {"method": "lsg"}, {"method": "linear-sigma"}),
     "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
