@@ -27,7 +27,7 @@ VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
 # Columns for which a page has no room; the records have them.
 LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
-LEFT_OUT |= {"0.02", "0.1", "0.3", "equal at"}  # densities of benchmarks.zeros
+LEFT_OUT |= {"0.02", "0.1", "0.2", "0.3", "0.5", "equal at"}  # densities of benchmarks.zeros
 LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
 
 
