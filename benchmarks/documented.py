@@ -27,7 +27,6 @@ VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
 # Columns for which a page has no room; the records have them.
 LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
-LEFT_OUT |= {"0.02", "0.1", "0.3", "equal at"}  # densities of benchmarks.zeros
 LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
 
 
@@ -122,9 +121,23 @@ def harmful(record: dict[str, Any]) -> list[Table]:
     return [table]
 
 
+def layers_by_spikes(record: dict[str, Any]) -> list[Table]:
+    """Both passes of each layer in one row, at one density."""
+    passes, kept = zeros.tables(record), ("dense fp32", "0.15", "`auto` below")
+    worst = max(zeros.regret(layer, name) for layer in record["layers"] for name in zeros.PASSES)
+    table = Table(
+        f"`auto` takes at most {worst:.2f} times as long as the better choice",
+        ("layer", *(f"{one.title.partition(',')[0]}: {name}" for one in passes for name in kept)),
+    )
+    for rows in zip(*(one.rows for one in passes), strict=True):
+        cells = [dict(zip(one.head, row, strict=True)) for one, row in zip(passes, rows, strict=True)]
+        table.rows.append((rows[0][0], *(found[name] for found in cells for name in kept)))
+    return [table]
+
+
 def steps_by_spikes(records: list[dict[str, Any]]) -> str:
-    """Steps with convolutions by spikes, in one table."""
-    return f"{where(records)}\n\n{shown(zeros.of_steps(records))}" if records else NOTHING
+    """Steps with convolutions by spikes, in one table; their commands are in the records."""
+    return f"{where(records).partition('    ')[0]}{shown(zeros.of_steps(records))}" if records else NOTHING
 
 
 def gpu_run(folder: Path) -> str:
@@ -146,7 +159,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
         "rates": lambda: part(load(folder, "rates.json"), rates.tables),
         "zeros-accuracy": lambda: part(load(folder, "evidence-zeros-*.json"), evidence.tables),
-        "zeros-layers": lambda: part(load(folder, "zeros.json"), zeros.tables),
+        "zeros-layers": lambda: part(load(folder, "zeros.json"), layers_by_spikes),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
