@@ -26,7 +26,7 @@ from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, chec
 from lsgcli.data.augment.base import chain
 from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.datasets.base import SPLITS, dataset_of
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
@@ -74,7 +74,7 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
         ConfigError: with one line for each problem.
         CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
     """
-    dataset = registry.get("dataset", config.dataset)
+    dataset = dataset_of(config)
 
     def build() -> None:
         with torch.device("meta"):  # shapes only, no memory
@@ -113,7 +113,7 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
 
     all_at_once(
         lambda: check_gradients(config.precision),
-        dataset(config).check,
+        dataset.check,
         check_schedule,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
@@ -129,7 +129,7 @@ def check_place(path: Path, config: RunConfig) -> None:
     Raises:
         ConfigError: it is.
     """
-    registry.get("dataset", config.dataset)(config).check_outside("--out", path)
+    dataset_of(config).check_outside("--out", path)
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,12 @@ class Outlets:
 
     Attributes:
         page: the text of ``report.html``, from the run directory and the status of the run.
-        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from the value of ``--log``, the run
-            and the receiver of the records.
+        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from their names, the run and
+            the receiver of the records.
     """
 
     page: Page | None = None
-    loggers: Callable[[str, RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
+    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
 
 
 RECORDS_ONLY = Outlets()
@@ -321,7 +321,10 @@ def train(
         group.agree("opened", lambda: None)  # rank 0 has opened the run
         Trainer(config, bundle, compute, RunFiles(path, resumed=resume), emit, stop, group).train()
         return None
-    with RunDir(path, force=existing == "replace", resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
+    with (
+        RunDir(path, force=existing == "replace", resume=resume) as run,
+        outlets.loggers(listed(config.log), run, emit) as emit,
+    ):
         group.agree("opened", lambda: None)
         reporter = Reporter(run, outlets.page)
 
