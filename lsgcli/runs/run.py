@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.advise import advise
+from lsgcli.runs.packages import version_of
 from lsgcli.runs.report import Page, Reporter, Status
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.store.rundir import (
@@ -441,10 +441,7 @@ def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) ->
 def _trained_on(path: Path) -> dict[str, Any] | None:
     """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
-    if not last.exists():
-        return None
-    data: dict[str, Any] = checkpoint.read_config(last)["data"]
-    return data
+    return checkpoint.read_config(last)["data"] if last.exists() else None
 
 
 def full_flow(
@@ -519,7 +516,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {
             "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
-            **{name: _version(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+            **{name: version_of(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
         },
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "precision": {"used": compute.precision, "because": compute.reason},
@@ -537,13 +534,6 @@ def _evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
         return {}
     by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
     return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_revision() -> str | None:
