@@ -112,7 +112,7 @@ def info(
 
     of = functools.partial(summary.of_path, path) if path else functools.partial(summary.of_dataset, _open(settings))
     with terminal.preparing(verbosity.quiet) as bar:
-        record = of(workers=workers, progress=functools.partial(bar, "reading") if bar else None)
+        record = of(workers=workers, progress=functools.partial(bar, "reading"))
     print_json(record) if as_json else terminal.show(info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
@@ -200,8 +200,7 @@ def simulate(
     suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
     with files.making_folder(out.parent), preparing(verbosity.quiet) as bar:  # such as data/ in the working directory
         check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
-        progress = functools.partial(bar, "simulating") if bar else None
-        record = simulate_folder(source, out, **simulation._asdict(), progress=progress)
+        record = simulate_folder(source, out, **simulation._asdict(), progress=functools.partial(bar, "simulating"))
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
     rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
     text = (
@@ -241,8 +240,8 @@ def verify(
 
     of = functools.partial(verifying.of_path, path) if path else functools.partial(verifying.of_dataset, _open(settings))
     with preparing(verbosity.quiet) as bar:
-        progress, hashing = (functools.partial(bar, what) if bar else None for what in ("reading", "hashing"))
-        verdict = of(workers=workers, progress=progress, hashing=hashing)
+        hashing = functools.partial(bar, "hashing")
+        verdict = of(workers=workers, progress=functools.partial(bar, "reading"), hashing=hashing)
         if write:
             verdict = verifying.written(verdict, hashing)
     print_json(verdict.record()) if as_json else print_result(verification_text(verdict.record()))
@@ -283,12 +282,11 @@ def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset"
         ConfigError: a setting is missing or invalid.
         DataError: the data are missing or damaged.
     """
-    from lsgcli import registry
     from lsgcli.config.resolve import resolve
-    from lsgcli.data.datasets.base import SPLITS
+    from lsgcli.data.datasets.base import SPLITS, dataset_of
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=takes)
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, may_download=False)
+    dataset = dataset_of(config, may_download=False)
     dataset.check()
     if (dataset.downloads or config.data_dir is not None) and not dataset.root.is_dir():
         hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if dataset.downloads else ".")

@@ -1,7 +1,6 @@
 """``lsg predict``: classify unlabelled recordings and images."""
 
 import contextlib
-import functools
 import itertools
 import os
 import sys
@@ -20,7 +19,6 @@ from lsgcli.system.text import clean
 if TYPE_CHECKING:
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
-    from lsgcli.training.signals import StopRequest
 
 LISTED = 1 << 26  # bytes of a list of paths
 LATENCIES = 100_000  # of the last timesteps of a stream
@@ -130,8 +128,8 @@ def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> N
     latencies: deque[float] = deque(maxlen=LATENCIES)
     try:
         with stop_on_signals() as stop:
-            ends = functools.partial(_ends, stop)
-            with contextlib.closing(stream(network, path, per_slice=options.per_slice, idle=idle, stop=ends)) as timesteps:
+            found = stream(network, path, per_slice=options.per_slice, idle=idle, stop=lambda: bool(stop) or is_abandoned())
+            with contextlib.closing(found) as timesteps:
                 for timestep in timesteps:
                     _write(lines.timestep(timestep), sys.stdout)
                     latencies.append(1e3 * (time.perf_counter() - timestep.ready))
@@ -144,11 +142,6 @@ def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> N
                 *np.percentile(latencies, (50, 99)),
                 len(latencies),
             )
-
-
-def _ends(stop: "StopRequest") -> bool:
-    """Whether a signal was received, or nobody reads the lines."""
-    return bool(stop) or is_abandoned()
 
 
 def _files(networks: Sequence["Network"], paths: list[str], lines: "Lines") -> None:

@@ -66,7 +66,7 @@ def tune(
     """
     common.messages(verbosity, FIELDS)
     where.check()
-    from lsgcli.report.tables import NOTHING, aligned
+    from lsgcli.report.tables import aligned, formatted
     from lsgcli.sweeps.search import plan
     from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
 
@@ -80,8 +80,7 @@ def tune(
     found = conclude(opened, planned, root)
     lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
     for record in found["trials"]:
-        accuracy = NOTHING if record["val_accuracy"] is None else f"{record['val_accuracy']:.4f}"
-        values = values_text(record["settings"])
+        accuracy, values = formatted(record["val_accuracy"], ".4f"), values_text(record["settings"])
         lines.append([str(record["trial"]), record["state"], str(record["epochs"]), accuracy, values])
     best = found["best"]
     common.log.info("%s", "\n".join(aligned(lines)))

@@ -34,12 +34,23 @@ class Events:
         """The events selected by a slice, a mask or indices."""
         return Events(self.x[index], self.y[index], self.t[index], self.on[index], self.sensor)
 
+    @property
+    def extent(self) -> Sensor:
+        """(width, height) of the smallest sensor that contains all events."""
+        return int(self.x.max(initial=0)) + 1, int(self.y.max(initial=0)) + 1
+
     def outside(self, sensor: Sensor) -> int | None:
         """Index of the first event outside a sensor; None if there is none."""
         width, height = sensor
         if not len(self) or (int(self.x.max()) < width and int(self.y.max()) < height):
             return None
         return int(((self.x >= width) | (self.y >= height)).argmax())
+
+
+def sensor_of(text: str) -> Sensor:
+    """The sensor of a text such as ``240x180``."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor: Sensor | None) -> Events:

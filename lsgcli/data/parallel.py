@@ -147,11 +147,11 @@ def _begin(work: Any) -> None:
     threadpool_limits(1)  # the processes are the parallelism
     keep_large_buffers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
 
 
-def _follow_parent() -> None:
-    """Exit when the parent process was killed, instead of waiting for tasks forever."""
+def follow_parent() -> None:
+    """Exit when the parent process was killed, instead of waiting for tasks forever; for a thread of a worker process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

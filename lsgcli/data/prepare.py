@@ -9,12 +9,11 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, fingerprint
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, dataset_of, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.progress import NamedProgress, Progress
@@ -66,8 +65,7 @@ def prepare(
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     parallel.end_in_repeated_script()
-    kind = registry.get("dataset", config.dataset)
-    dataset: Dataset = kind(config, machine, expected=expected, may_download=may_download, progress=progress)
+    dataset = dataset_of(config, machine, expected=expected, may_download=may_download, progress=progress)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}

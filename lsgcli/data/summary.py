@@ -165,10 +165,9 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
         if not dataset.root.is_dir():  # the only recording
             raise
         return error.of_one_file().message
-    extent = (int(events.x.max(initial=0)) + 1, int(events.y.max(initial=0)) + 1)
     duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
-    return _Fact(form, size, len(events), on, duration, events.sensor or extent, stated)
+    return _Fact(form, size, len(events), on, duration, events.sensor or events.extent, stated)
 
 
 def _spread(values: Iterable[int]) -> dict[str, int]:

@@ -61,6 +61,13 @@ SCALING = (
     "with an input gain of 1 - beta, v_threshold = v_th and v = u"
 )
 OTHERS = "Use --format onnx or pt2."
+# Networks that NIR cannot represent, and why.
+REFUSED = {
+    (SewDVS, MaxResNet18): "max pooling, for which NIR has no nodes",
+    (SpikingTransformer,): "max pooling and products of spikes, for which NIR has no nodes",
+    (PreActResNet18,): "a normalisation of sums, expected one that convolutions can include",
+    (SequentialCNN,): "timesteps that are columns of an image, expected frames as inputs",
+}
 
 
 @register("format", "nir")
@@ -340,26 +347,11 @@ def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -
 
 
 @convert.register
-def _refused(model: SewDVS | MaxResNet18 | SpikingTransformer, x: Signal, builder: GraphBuilder) -> Signal:
-    products = " and products of spikes" if isinstance(model, SpikingTransformer) else ""
-    raise ConfigError(
-        f"NIR: {type(model).__name__}: found max pooling{products}, for which NIR has no nodes",
-        hint=OTHERS,
-    )
-
-
-@convert.register
-def _sums(model: PreActResNet18, x: Signal, builder: GraphBuilder) -> Signal:
-    raise ConfigError(
-        f"NIR: {type(model).__name__}: found a normalisation of sums, expected one that convolutions can include", hint=OTHERS
-    )
-
-
-@convert.register
-def _columns(model: SequentialCNN, x: Signal, builder: GraphBuilder) -> Signal:
-    raise ConfigError(
-        f"NIR: {type(model).__name__}: found timesteps that are columns of an image, expected frames as inputs", hint=OTHERS
-    )
+def _refused(
+    model: SewDVS | MaxResNet18 | SpikingTransformer | PreActResNet18 | SequentialCNN, x: Signal, builder: GraphBuilder
+) -> Signal:
+    problem = next(text for kinds, text in REFUSED.items() if isinstance(model, kinds))
+    raise ConfigError(f"NIR: {type(model).__name__}: found {problem}", hint=OTHERS)
 
 
 @convert.register

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli import registry
 from lsgcli.config.run import RunConfig, check_equal, from_checkpoint, option_name
 from lsgcli.data import parallel
 from lsgcli.data.batches import Batches
 from lsgcli.data.bundle import Split
-from lsgcli.data.datasets.base import Dataset, Sample
+from lsgcli.data.datasets.base import Dataset, Sample, dataset_of
 from lsgcli.data.folders import walk
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
@@ -161,8 +160,7 @@ class Network:
 
     def dataset(self, **changes: Any) -> Dataset:
         """The data set of the training, with some settings changed, to prepare other files in the same way."""
-        kind: type[Dataset] = registry.get("dataset", self.config.dataset)
-        return kind(self.config.replace(**changes), expected=self.stored["data"])
+        return dataset_of(self.config.replace(**changes), expected=self.stored["data"])
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
         """B prepared samples as network input: frames (T, B, C, H, W), or normalised images (B, C, H, W)."""

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from lsgcli.config.data import DataConfig
 from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.frames import FULL, saturated
 from lsgcli.data.readers.base import read_stream
@@ -144,7 +143,7 @@ def _threads(network: Network, steps: Stepwise) -> int:
 
 def _length(network: Network, per_slice: int | None) -> int:
     """Number of events, or of microseconds, in T slices."""
-    config: DataConfig = network.config
+    config = network.config
     if config.slicing == "window":
         if per_slice is not None:
             raise ConfigError(

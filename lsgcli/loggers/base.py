@@ -12,14 +12,13 @@ import secrets
 import shutil
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lsgcli import registry
-from lsgcli.config.fields import listed
 from lsgcli.errors import LsgError, Stopped, counted
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
@@ -170,12 +169,12 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
     A logger that fails gives one warning, and is not used again.
 
     Args:
-        names: value of ``--log``.
+        names: of the loggers.
         emit: receives each record after the loggers.
     """
 
-    def __init__(self, names: str, run: RunFiles, emit: Callable[[dict[str, Any]], None]):
-        self.names, self.source, self.emit = listed(names), LoggedRun(run), emit
+    def __init__(self, names: Sequence[str], run: RunFiles, emit: Callable[[dict[str, Any]], None]):
+        self.names, self.source, self.emit = names, LoggedRun(run), emit
         self.loggers: dict[str, Logger] = {}
 
     def __call__(self, record: dict[str, Any]) -> None:

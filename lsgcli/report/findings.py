@@ -6,6 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from lsgcli.errors import counted
+from lsgcli.report.tables import formatted
 from lsgcli.report.terminal import Table
 
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
@@ -45,7 +46,7 @@ def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
     for title in ("remedy", "accuracy", "loss", "findings gone", "findings new", "run"):
         table.add_column(title, justify="right" if title in ("accuracy", "loss") else "left")
     for row in rows:
-        numbers = ["-" if row[key] is None else f"{row[key]:.4f}" for key in ("accuracy", "loss")]
+        numbers = [formatted(row[key], ".4f") for key in ("accuracy", "loss")]
         remedy = row["remedy"] + (" (diverged)" if row["diverged"] else "")
         table.add_row(remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"])
     measured = [row for row in rows if row["accuracy"] is not None] or rows

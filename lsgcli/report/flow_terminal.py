@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lsgcli.analysis.measures import MEASURES, text
 from lsgcli.report.figures import Flow, labels
-from lsgcli.report.tables import letters, problems
+from lsgcli.report.tables import formatted, letters, problems
 from lsgcli.report.terminal import Table
 
 RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
@@ -46,10 +46,9 @@ def lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
 
 
 def _heading(flow: Flow) -> str:
-    loss = "-" if flow.get("loss") is None else f"{flow['loss']:.4f}"
     facts = f"method {flow['method']}, " if flow.get("method") else ""
     path = f"{flow['checkpoint']}: " if flow.get("checkpoint") else ""
-    return f"{path}{facts}T={flow['T']}, {flow['batches']} mini-batch{'' if flow['batches'] == 1 else 'es'}, loss {loss}"
+    return f"{path}{facts}T={flow['T']}, {flow['batches']} mini-batch{'' if flow['batches'] == 1 else 'es'}, loss {formatted(flow.get('loss'), '.4f')}"
 
 
 def _one(flow: Flow, out: Console) -> Table:

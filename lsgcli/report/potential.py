@@ -11,6 +11,7 @@ from lsgcli.report.charts import Axes, Scale
 from lsgcli.report.colours import COLOURS, Style
 from lsgcli.report.drawing import Drawing, Mark, area, box, line, text
 from lsgcli.report.figures import Flow, Panel, View, picture
+from lsgcli.report.tables import formatted
 
 WIDTH, HEIGHT = 200, 128
 SIDE, TOP, BOTTOM = 4, 6, 20
@@ -117,7 +118,7 @@ def _draw(layer: Layer, threshold: float, span: Span, colour: str, label: str) -
 
 
 def _note(layer: Layer, span: Span) -> str:
-    inside = "-" if layer["coverage"] is None else f"{layer['coverage']:.1%}"
+    inside = formatted(layer["coverage"], ".1%")
     mean, std, predicted = (measures.text(layer, key) for key in ("u_mean", "u_std", "u_std_predicted.paper"))
     note = f"inside {inside}; mean {mean}; std {std} (predicted {predicted})"
     beyond = _outside(layer, span) if layer.get("histogram") else 0.0

@@ -9,6 +9,7 @@ from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing, Mark, area, bars, box, dot, group, line, text
 from lsgcli.report.figures import Flow, Panel, View, picture
+from lsgcli.report.tables import formatted
 
 WIDTH, LEFT, RIGHT = 276, 38, 6
 HEAD, RASTER, GAP, POTENTIALS, FOOT = 6, 160, 32, 100, 34  # heights
@@ -56,7 +57,7 @@ def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 
 def _note(layer: dict[str, Any], sample: int) -> str:
     shown, n = len(layer["spikes"]), layer["neurons"]
-    rate = "-" if layer["firing_rate"] is None else f"{layer['firing_rate']:.3f}"
+    rate = formatted(layer["firing_rate"], ".3f")
     which = "all shown" if shown >= n else f"{shown} shown, evenly chosen"
     return f"Sample {sample}: {layer['active'] / max(1, n):.1%} of {n:,} neurons fire, rate {rate}; {which}"
 

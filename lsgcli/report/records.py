@@ -5,6 +5,7 @@ from typing import Any
 
 from lsgcli.config.run import RunConfig, option_name, without_effect
 from lsgcli.errors import counted
+from lsgcli.report.tables import formatted
 from lsgcli.report.terminal import Table
 
 Parts = list[Any]  # tables, and lines that are printed whole, such as paths
@@ -72,16 +73,12 @@ def _convolutions(record: Mapping[str, Any]) -> str:
 
 def runs_table(records: Sequence[Mapping[str, Any]]) -> Table:
     """Runs, as recorded by :func:`lsgcli.runs.overview.find`, with a row each."""
-
-    def accuracy(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
-
     heads = ("state", "data set", "network", "method", "seed", "epochs", "val", "test", "started", "path")
     rows = [
         [
             *(str(run[key] or "-") for key in ("state", "dataset", "arch", "method")),
             *("-" if run["seed"] is None else str(run["seed"]), f"{run['epoch'] or 0}/{run['epochs'] or '-'}"),
-            *(accuracy(run["val_accuracy"]), accuracy(run["test_accuracy"])),
+            *(formatted(run[key], ".4f") for key in ("val_accuracy", "test_accuracy")),
             *((run["started"] or "-")[:16].replace("T", " "), run["path"]),
         ]
         for run in records
@@ -96,7 +93,7 @@ def structure_parts(record: Mapping[str, Any]) -> Parts:
         [
             *(layer["name"], layer["kind"], "x".join(map(str, layer["shape"] or "-")), f"{layer['weights']:,}"),
             *(f"{layer['multiplications']:,}", layer["neuron"] or "-"),
-            *("-" if layer[key] is None else f"{layer[key]:.4g}" for key in ("decay", "width", "threshold")),
+            *(formatted(layer[key], ".4g") for key in ("decay", "width", "threshold")),
         ]
         for layer in record["layers"]
     ]
@@ -159,12 +156,14 @@ def evaluation_tables(record: dict[str, Any]) -> Parts:
     with_confusion = len(record["per_class"]) <= 12
     scores = [record["scores"][name].values() for name in SCORES]
     rows = [
-        [f"{index} {name}", *map(_score, own), *(map(str, counts) if with_confusion else ())]
+        [f"{index} {name}", *(formatted(score, ".3f") for score in own), *(map(str, counts) if with_confusion else ())]
         for index, (name, counts, *own) in enumerate(zip(record["per_class"], record["confusion"], *scores, strict=True))
     ]
     title = "per class (rows: label, columns: prediction)" if with_confusion else "per class"
     heads = ["class", *SCORES.values(), *(map(str, range(len(rows))) if with_confusion else ())]
-    rows.append(["average", *(_score(record[name]) for name in SCORES), *([""] * len(rows) if with_confusion else ())])
+    rows.append(
+        ["average", *(formatted(record[name], ".3f") for name in SCORES), *([""] * len(rows) if with_confusion else ())]
+    )
     rates = [[layer, f"{rate:.4f}"] for layer, rate in record["firing_rate"].items()]
     return [
         head,
@@ -173,17 +172,13 @@ def evaluation_tables(record: dict[str, Any]) -> Parts:
     ]
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def synops_parts(record: dict[str, Any]) -> Parts:
     """A record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
     total, rows = record["total"], []
     for layer in record["layers"]:
         kind = layer["input"] if layer["averages_over"] is None else f"{layer['input']} of {layer['averages_over']}"
-        rate = "-" if layer["firing_rate"] is None else f"{layer['firing_rate']:.3f}"
-        rows.append([layer["name"], kind, f"{layer['density']:.3f}", rate, *_operations(layer)])
+        measured = (formatted(layer[key], ".3f") for key in ("density", "firing_rate"))
+        rows.append([layer["name"], kind, *measured, *_operations(layer)])
     heads = ("layer", "input", "not 0", "firing rate", "AC", "MAC", "energy", "ANN: MAC", "energy")
     table = _table(heads, rows, "synaptic operations per sample, all timesteps", left=2)
     table.add_section()
@@ -340,4 +335,4 @@ def _ratio(over: Mapping[str, float] | None) -> str:
 def _choice(layer: Mapping[str, Any]) -> tuple[str, ...]:
     below = [f" ({crossing:.2f})" for crossing in layer["crossings"] or ()] or ["", ""]
     choices = (layer[part] + text if part in layer else "-" for part, text in zip(("forward", "weight"), below, strict=True))
-    return layer["name"], layer["shape"], "-" if layer["density"] is None else f"{layer['density']:.3f}", *choices
+    return layer["name"], layer["shape"], formatted(layer["density"], ".3f"), *choices

@@ -18,6 +18,7 @@ from lsgcli.report import confusion
 from lsgcli.report.figures import View, pictures
 from lsgcli.report.page import by_epoch, document, gradient_flow
 from lsgcli.report.sheet import image_tile, spread, summary_tile
+from lsgcli.report.tables import formatted
 from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
 from lsgcli.store.flows import history
@@ -33,7 +34,7 @@ OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Mapping[str, Any]]
 
 
-class Sample(NamedTuple):
+class ShownSample(NamedTuple):
     """A test sample, with its picture as the address of an image."""
 
     picture: str
@@ -166,15 +167,14 @@ def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, lis
     """Number of samples, precision, recall and F1 of each class, and their averages."""
     scores, averages, counts = tested.scores(), tested.averages(), tested.confusion.sum(1).tolist()
     own = list(zip(*scores.values(), strict=True))
-    rows = [(name, [f"{n}", *map(_score, values)]) for name, n, values in zip(classes, counts, own, strict=True)]
-    return [*rows, ("average", [f"{tested.samples}", *(_score(averages[name]) for name in scores)])]
+    rows = [
+        (name, [f"{n}", *(formatted(value, ".3f") for value in values)])
+        for name, n, values in zip(classes, counts, own, strict=True)
+    ]
+    return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Sample]]:
+def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[ShownSample]]:
     """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
     predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
@@ -182,10 +182,10 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Sample]
     for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
         rows[label == prediction].append(row)
 
-    def of(row: int) -> Sample:
+    def of(row: int) -> ShownSample:
         one = split.part(np.array([row]))
         picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
-        return Sample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
+        return ShownSample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
 
     wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
     right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]

@@ -15,7 +15,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data import random, summary
 from lsgcli.data.datasets.base import Dataset, EventDataset
 from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
-from lsgcli.data.events import Events, turned, turned_sensor
+from lsgcli.data.events import Events, sensor_of, turned, turned_sensor
 from lsgcli.data.frames import edges_of, frames, saturated, warn_saturated
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
@@ -117,15 +117,12 @@ def spread(labels: Sequence[int], count: int) -> list[int]:
 
 
 def _file_row(path: Path, kind: str, key: str, config: DataConfig) -> Row:
-    asked = None
-    if config.sensor is not None:
-        width, height = map(int, config.sensor.split("x"))
-        asked = (width, height)
+    asked = sensor_of(config.sensor) if config.sensor else None
     events = readers.read(path, asked)
     if match := NAME.fullmatch(path.name):
         kind = match[1]
         events = CifarDvs(config).upright(events, readers.identify(path))
-    sensor = asked or events.sensor or (int(events.x.max()) + 1, int(events.y.max()) + 1)
+    sensor = asked or events.sensor or events.extent
     upright = turned(events, sensor, config.orientation)
     made = frames(upright, turned_sensor(sensor, config.orientation), config, name=str(path), draw=random.window(key))
     return _row(kind, key, events, made, config)

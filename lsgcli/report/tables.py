@@ -41,6 +41,11 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
+def formatted(value: float | None, form: str) -> str:
+    """A number in a format, or ``-`` for None."""
+    return NOTHING if value is None else format(value, form)
+
+
 def _percent(value: float | None, form: str = ".2f") -> str:
     return NOTHING if value is None else format(100 * value, form)
 
@@ -79,7 +84,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "best %": lambda row: _mean_of(row["best"]),
     "difference": lambda row: _percent(row["difference"], "+.2f"),
     "95 % interval": _interval,
-    "p": lambda row: NOTHING if row["p"] is None else f"{row['p']:.3f}",
+    "p": lambda row: formatted(row["p"], ".3f"),
     "verdict": lambda row: row["verdict"],
     "paper %": lambda row: _mean(row["paper"], row["paper_std"]),
 }

@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from lsgcli.config.run import RunConfig
+from lsgcli.data import parallel
 from lsgcli.data.batches import batches
 from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
@@ -92,7 +92,7 @@ def largest(config: RunConfig, progress: NamedProgress | None = None) -> Fit:
 
 def _measure(config: RunConfig, available: int, sender: Connection) -> None:
     """Send each size that fits; or an error. Ends with the process that started it, even if that is killed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=parallel.follow_parent, daemon=True).start()
     try:
         for fit in _sizes(config, available):
             sender.send(fit)
@@ -101,13 +101,6 @@ def _measure(config: RunConfig, available: int, sender: Connection) -> None:
     except Exception as error:
         if not memory.is_out_of_memory(error):
             raise
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:

@@ -9,7 +9,7 @@ from typing import Any
 from lsgcli.config.run import MAY_CHANGE, RunConfig, varying
 from lsgcli.errors import ConfigError
 from lsgcli.store import flows
-from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, in_use, is_run, read_config, read_metrics, read_result
+from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, is_run, read_config, read_metrics, read_result, state_of
 
 log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
@@ -128,8 +128,7 @@ RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", 
 
 def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     result = read_result(run)
-    state = "running" if in_use(run) else "stopped" if result is None else "diverged" if "diverged" in result else "finished"
-    lines = read_metrics(run)
+    state, lines = state_of(run, result), read_metrics(run)
     last: Mapping[str, Any] = lines[-1] if lines else {}
     found: Mapping[str, Any] = result or {}
     flow = final_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch

@@ -9,11 +9,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
+from lsgcli.runs import packages
+from lsgcli.runs.packages import Requirement
 from lsgcli.system import cpus, memory
 from lsgcli.system.files import user_cache
 from lsgcli.system.version import __version__
@@ -24,7 +25,6 @@ LONGEST = 400  # characters of an error
 BENCH = 3.0  # seconds
 INSTEAD = "Train with --backend reference, and report this with the lines above."
 NOT_TESTED = ("auto", "reference")  # backends
-REQUIREMENT = re.compile(r"([\w.-]+)[^;]*?(?:>=([\d.]+))?[^;]*(?:;.*?extra == ['\"](\w+)['\"])?")
 PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;]+){2,}")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "KMP_DUPLICATE_LIB_OK", "GOMP_CPU_AFFINITY")
 
@@ -37,20 +37,6 @@ class Check(NamedTuple):
     found: str
     expected: str = ""
     hint: str = ""
-
-
-class Requirement(NamedTuple):
-    """A package that lsg or one of its extras needs."""
-
-    package: str
-    least: str
-    extra: str
-    version: str | None  # None if it is not installed
-
-    @property
-    def too_old(self) -> bool:
-        """Whether an older version is installed."""
-        return self.version is not None and _number(self.version) < _number(self.least)
 
 
 def examine(say: Callable[[str], object] = lambda text: None) -> dict[str, Any]:
@@ -75,7 +61,7 @@ def examine(say: Callable[[str], object] = lambda text: None) -> dict[str, Any]:
         "ok": all(check.ok for check in checks),
         "checks": [check._asdict() for check in checks],
         "backends": backends,
-        "versions": versions | {one.package: one.version for one in requirements()},
+        "versions": versions | {one.package: one.version for one in packages.requirements()},
     }
     return _anonymous(record)
 
@@ -89,35 +75,9 @@ def _guarded(name: str, check: Callable[[], Check], hint: str | None = None) -> 
         return Check(name, False, " ".join(text.split())[:LONGEST], "no error", own or hint or install_hint())
 
 
-def requirements() -> list[Requirement]:
-    """The packages that lsg and its extras need; empty in a source tree that is not installed."""
-    try:
-        lines = metadata.requires(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:
-        return []
-    found = {}
-    for line in lines:
-        if (match := REQUIREMENT.fullmatch(line)) and match[1] != DISTRIBUTION:
-            found[match[1], match[3]] = Requirement(match[1], match[2] or "0", match[3] or "", _version(match[1]))
-    return list(found.values())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _number(version: str) -> tuple[int, ...]:
-    """The release of a version, comparable: 2.13.0+cpu is (2, 13)."""
-    release = tuple(int(part) for part in re.split(r"\D", re.match(r"[\d.]*", version)[0]) if part)  # type: ignore[index]
-    return release[: max((k for k, part in enumerate(release, 1) if part), default=0)]
-
-
 def _packages() -> Check:
     """Versions of lsg and its required packages."""
-    needed = [one for one in requirements() if not one.extra or one.too_old]
+    needed = [one for one in packages.requirements() if not one.extra or one.too_old]
     wrong = [
         f"{one.package} {one.version or 'not installed'}, needs {one.least}" for one in needed if one.too_old or not one.version
     ]
@@ -125,7 +85,7 @@ def _packages() -> Check:
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
     found = f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}, torch {torch.__version__} {build}"
-    torchvision = _version("torchvision")
+    torchvision = packages.version_of("torchvision")
     return Check(
         "packages",
         not wrong,
@@ -138,7 +98,7 @@ def _packages() -> Check:
 def _extras() -> Check:
     """Extras of which all packages are installed, and others."""
     extras: dict[str, list[Requirement]] = {}
-    for one in requirements():
+    for one in packages.requirements():
         if one.extra:
             extras.setdefault(one.extra, []).append(one)
     complete = {name: all(one.version for one in needed) for name, needed in extras.items()}

@@ -8,7 +8,7 @@ from lsgcli import registry
 from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import CONFIG, FIELDS, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError
-from lsgcli.store.rundir import BEFORE_SCHEMA, METRICS, in_use, read_facts, read_metrics, read_result
+from lsgcli.store.rundir import BEFORE_SCHEMA, METRICS, read_facts, read_metrics, read_result, state_of
 
 COLUMNS = (
     *("state", "dataset", "arch", "method", "seed", "epoch", "epochs"),
@@ -65,8 +65,7 @@ def _read(path: Path) -> Run | None:
         record |= {name: getattr(config, name) for name in COLUMNS if name in FIELDS}
         lines, result = read_metrics(path), read_result(path)
         record |= _progress(lines, result or {})
-        ended = "stopped" if result is None else "diverged" if "diverged" in result else "finished"
-        record["state"] = "running" if in_use(path) else ended
+        record["state"] = state_of(path, result)
     except LsgError as error:
         if config is None and not (path / METRICS).exists():
             return None

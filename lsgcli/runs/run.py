@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,11 +25,12 @@ from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, chec
 from lsgcli.data.augment.base import chain
 from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.datasets.base import SPLITS, dataset_of
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError, RunInUseError, require
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.advise import advise
+from lsgcli.runs.packages import version_of
 from lsgcli.runs.report import Page, Reporter, Status
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.store.rundir import (
@@ -74,7 +74,7 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
         ConfigError: with one line for each problem.
         CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
     """
-    dataset = registry.get("dataset", config.dataset)
+    dataset = dataset_of(config)
 
     def build() -> None:
         with torch.device("meta"):  # shapes only, no memory
@@ -113,7 +113,7 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
 
     all_at_once(
         lambda: check_gradients(config.precision),
-        dataset(config).check,
+        dataset.check,
         check_schedule,
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         lambda: chain(config.augment, dataset.static),
@@ -129,7 +129,7 @@ def check_place(path: Path, config: RunConfig) -> None:
     Raises:
         ConfigError: it is.
     """
-    registry.get("dataset", config.dataset)(config).check_outside("--out", path)
+    dataset_of(config).check_outside("--out", path)
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,12 @@ class Outlets:
 
     Attributes:
         page: the text of ``report.html``, from the run directory and the status of the run.
-        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from the value of ``--log``, the run
-            and the receiver of the records.
+        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from their names, the run and
+            the receiver of the records.
     """
 
     page: Page | None = None
-    loggers: Callable[[str, RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
+    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
 
 
 RECORDS_ONLY = Outlets()
@@ -321,7 +321,10 @@ def train(
         group.agree("opened", lambda: None)  # rank 0 has opened the run
         Trainer(config, bundle, compute, RunFiles(path, resumed=resume), emit, stop, group).train()
         return None
-    with RunDir(path, force=existing == "replace", resume=resume) as run, outlets.loggers(config.log, run, emit) as emit:
+    with (
+        RunDir(path, force=existing == "replace", resume=resume) as run,
+        outlets.loggers(listed(config.log), run, emit) as emit,
+    ):
         group.agree("opened", lambda: None)
         reporter = Reporter(run, outlets.page)
 
@@ -438,10 +441,7 @@ def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) ->
 def _trained_on(path: Path) -> dict[str, Any] | None:
     """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
-    if not last.exists():
-        return None
-    data: dict[str, Any] = checkpoint.read_config(last)["data"]
-    return data
+    return checkpoint.read_config(last)["data"] if last.exists() else None
 
 
 def full_flow(
@@ -516,7 +516,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {
             "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
-            **{name: _version(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+            **{name: version_of(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
         },
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "precision": {"used": compute.precision, "because": compute.reason},
@@ -534,13 +534,6 @@ def _evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
         return {}
     by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
     return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_revision() -> str | None:

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -138,15 +139,9 @@ class RunFiles:
 
     def __init__(self, path: Path, *, resumed: bool = False):
         self.path, self.resumed = path, resumed
+        self.config_file, self.metrics_file, self.gradient_flow_file = path / CONFIG, path / METRICS, path / GRADIENT_FLOW
+        self.best, self.last, self.report, self.result = path / BEST, path / LAST, path / REPORT, path / RESULT
         self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
-
-    config_file = property(lambda self: self.path / CONFIG)
-    metrics_file = property(lambda self: self.path / METRICS)
-    gradient_flow_file = property(lambda self: self.path / GRADIENT_FLOW)
-    best = property(lambda self: self.path / BEST)
-    last = property(lambda self: self.path / LAST)
-    report = property(lambda self: self.path / REPORT)
-    result = property(lambda self: self.path / RESULT)
 
     def append(self, file: Path, record: dict[str, Any]) -> None:
         """Append a record to the file with a line per epoch. If the file was deleted during the run, the earlier records are rewritten."""
@@ -361,3 +356,10 @@ def accuracy_on_test(checkpoint: Path) -> float | None:
 def in_use(path: Path) -> bool:
     """Whether a process is writing the run in a directory."""
     return files.is_locked(path / LOCK)
+
+
+def state_of(path: Path, result: Mapping[str, Any] | None) -> str:
+    """The state of the run in a directory with this final record: ``running``, ``stopped``, ``diverged`` or ``finished``."""
+    if in_use(path):
+        return "running"
+    return "stopped" if result is None else "diverged" if "diverged" in result else "finished"

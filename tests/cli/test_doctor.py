@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsgcli.runs import doctor
+from lsgcli.runs import doctor, packages
 
 BACKEND = """
 from lsgcli.neurons.kernels.reference import Reference
@@ -95,7 +95,7 @@ def test_a_machine_in_order(lsg, monkeypatch):
     assert (result.exit_code, "FAILED" in result.stdout) == (0, False), result.stdout
     assert f"torch {torch.__version__}" in result.stdout
     monkeypatch.setattr(
-        doctor, "_version", lambda package: "1.0" if package == "scipy" else None if package == "rich" else "99"
+        packages, "version_of", lambda package: "1.0" if package == "scipy" else None if package == "rich" else "99"
     )
     check = doctor._packages()
     assert not check.ok
@@ -114,4 +114,4 @@ def test_speed_of_the_default_network(monkeypatch):
     ("version", "number"), [("2.13.0+cpu", (2, 13)), ("1.11", (1, 11)), ("2.0.0rc1", (2,)), ("0.73", (0, 73))]
 )
 def test_releases(version, number):
-    assert doctor._number(version) == number
+    assert packages.release(version) == number

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
@@ -371,3 +372,9 @@ class ImageDataset(Dataset):
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         return {**super().versions(samples), "images": IMAGES_VERSION}
+
+
+def dataset_of(config: DataConfig, machine: MachineConfig | None = None, **options: Any) -> Dataset:
+    """The data set that the settings name; arguments as for :class:`Dataset`."""
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine, **options)
+    return dataset

@@ -18,7 +18,7 @@ from lsgcli.data.datasets.base import (
     Sample,
     fingerprint,
 )
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, sensor_of
 from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
@@ -75,8 +75,7 @@ class EventFolder(ClassFolders, EventDataset):
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
         """--sensor, or the sensor stated by the first recording, or that of a checkpoint, or the extent of all recordings."""
         if self.config.sensor is not None:
-            width, height = self.config.sensor.split("x")
-            return int(width), int(height)
+            return sensor_of(self.config.sensor)
         stated = self._first(samples).sensor
         if stated is None and "sensor" in self.expected:  # the extent of some recordings may be smaller
             width, height = self.expected["sensor"]
@@ -119,7 +118,7 @@ def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
             f"{path}: found a recording that states its sensor among others that do not",
             hint="Give --sensor WIDTHxHEIGHT.",
         )
-    return int(events.x.max()) + 1, int(events.y.max()) + 1
+    return events.extent
 
 
 @register("dataset", "image-folder")

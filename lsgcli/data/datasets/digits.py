@@ -36,16 +36,13 @@ def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> L
     """The digits with a fixed split: the test part is the fifth of each class with the smallest digests."""
     labels, test = digits()[1], set()
     for label in range(10):
-        members = sorted(np.flatnonzero(labels == label).tolist(), key=_hash)
+        numbers = np.flatnonzero(labels == label).tolist()
+        members = sorted(numbers, key=lambda number: hashlib.blake2b(str(number).encode(), digest_size=8).digest())
         test |= set(members[: round(TEST_SHARE * len(members))])
     samples = [
         Sample(str(i), label, "test" if i in test else "train", i, "scikit-learn") for i, label in enumerate(labels.tolist())
     ]
     return Listing(CLASSES, tuple(sample for sample in samples if sample.split in splits), info or {})
-
-
-def _hash(number: int) -> bytes:
-    return hashlib.blake2b(str(number).encode(), digest_size=8).digest()
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:

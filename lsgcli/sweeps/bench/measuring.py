@@ -8,10 +8,10 @@ import signal
 import statistics
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from lsgcli.runs.packages import version_of
 from lsgcli.system import cpus, memory
 
 PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
@@ -55,7 +55,7 @@ def machine(*packages: str) -> dict[str, Any]:
         "memory_bytes": memory.total_bytes(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsgcli", *packages) if (found := _version(name))},
+        "versions": {name: found for name in ("numpy", "torch", "tonic", "lsgcli", *packages) if (found := version_of(name))},
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
@@ -82,13 +82,6 @@ def resident_bytes(key: str = "VmHWM") -> int:
         return 1024 * kilobytes("/proc/self/status", key)
     except OSError:
         return memory.peak_bytes()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:
