@@ -223,9 +223,16 @@ def missed_parameters(count: int, chance: random.Random, folder: Path) -> Iterat
         groups = [group["params"] for optimizer in optimizers.all for group in optimizer.param_groups]
         found, expected = [id(p) for group in groups for p in group], {id(p) for p in net.parameters()}
         wrong = [] if len(found) == len(set(found)) and set(found) == expected else ["the sets of parameters differ"]
-        with_weights = {"ar-lif": "ac", "psn": ("weight", "bias")} | dict.fromkeys(("masked-psn", "sliding-psn"), ("weight", "bias"))
+        with_weights = {"ar-lif": "ac", "psn": ("weight", "bias")} | dict.fromkeys(
+            ("masked-psn", "sliding-psn"), ("weight", "bias")
+        )
         layers = [m for m in net.modules() if isinstance(m, LIF)]
-        own = {id(p) for m in layers for n, p in m.named_parameters(recurse=False) if n not in with_weights.get(m.config.neuron, ())}
+        own = {
+            id(p)
+            for m in layers
+            for n, p in m.named_parameters(recurse=False)
+            if n not in with_weights.get(m.config.neuron, ())
+        }
         if {id(p) for optimizer in optimizers.all[1:] for group in optimizer.param_groups for p in group["params"]} != own:
             wrong.append("the parameters of neurons are elsewhere")
         net.train()(sequence(net, 2)).logsumexp(-1).sum().backward()
