@@ -18,13 +18,13 @@ from lsgcli.system import schema
 
 Number = float | None
 Numbers = list[Number]
-LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer
-MEASURED = (
+LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer, at every epoch
+MEASURED = (  # the other numbers of lsgcli.analysis.measures, of a full record
     *("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho"),
     *("grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "gain_between", "temporal_share", "snr"),
     *("mismatch", "xi", "presynaptic_silent", "sgv", "sgv_relative", "tgc"),
 )
-HISTORY = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # shown over training
+HISTORY = LIGHT  # shown over training
 log = logging.getLogger("lsg")
 
 

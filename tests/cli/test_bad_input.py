@@ -61,16 +61,6 @@ def test_one_value_of_each_channel(lsg, images):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["eval", "inspect-gradients", "export"])
-def test_wrong_checkpoint(lsg, tmp_path, command):
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(b"not a checkpoint")
-    result = lsg(command, path, *(["-o", "y.onnx"] if command == "export" else []), status=4)
-    assert "x.safetensors" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "y.onnx").exists()
-
-
 def test_recordings_of_another_sensor(lsg, tmp_path):
     rng = np.random.default_rng(0)
     for folder, side in (("small", 32), ("large", 64)):

@@ -117,12 +117,6 @@ def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp
     assert "stratified" not in result.stderr
 
 
-def test_checkpoints_that_are_none(program, tmp_path):
-    os.mkfifo(tmp_path / "fifo")
-    refused(program("eval", "fifo"), "fifo: found a FIFO, expected a regular file", status=4)
-    refused(program("eval", "/dev/stdin"), "/dev/stdin: found a ", status=4)
-
-
 def test_nan_is_null(program, trained, images, tmp_path):
     content = checkpoint.read(trained / "best.safetensors")
     weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
@@ -136,14 +130,6 @@ def test_a_full_disk():
         result = process("--help", stdout=full)
     assert result.returncode == 7
     assert result.stderr.splitlines()[-1] == "error: cannot write output: No space left on device"
-
-
-def test_a_closed_pipe():
-    reader, writer = os.pipe()
-    os.close(reader)
-    result = process("train", "--help", stdout=writer)
-    os.close(writer)
-    assert (result.returncode, result.stderr) == (141, "")
 
 
 def test_names_that_steer_a_terminal(program, images, tmp_path):

@@ -107,24 +107,6 @@ def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
     assert lsg("data", "prepare", "--dataset", "digits", "-q").exit_code == 0  # what is never kept is no failure
 
 
-@pytest.mark.parametrize(
-    ("place", "status", "told"),
-    [
-        ("no/such/folder/a.png", 7, "no such folder"),
-        ("file/a.png", 7, "no such folder"),
-        ("folder.png", 2, "expected a file"),
-    ],
-)
-def test_show_refuses_before_the_work(lsg, tmp_path, monkeypatch, place, status, told):
-    (tmp_path / "file").write_text("no folder")
-    (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr("lsgcli.report.sheet.of_dataset", None)  # the work
-    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", place, status=status)
-    assert f"-o {place}: " in result.stderr
-    assert told in result.stderr
-    assert ".partial" not in result.stderr
-
-
 # --- what is shown ----------------------------------------------------------------------------------------------------
 
 
@@ -144,14 +126,6 @@ def test_paths_are_whole(lsg, nmnist, monkeypatch, columns):
     for part in ("train", "test"):
         (path,) = (kept / "n-mnist").glob(f"{part}-*.npy")
         assert f"{part}: {path}\n" in told
-
-
-def test_quiet_info_still_names_what_cannot_be_read(lsg, nmnist):
-    (nmnist / "Test" / "1" / "0.bin").write_bytes(b"abc")
-    plain = lsg("data", "info", nmnist, "-q")
-    assert (plain.exit_code, plain.stderr) == (0, "")
-    assert "1: Test/1/0.bin" in plain.stdout
-    assert json.loads(lsg("data", "info", nmnist, "-q", "--json").stdout)["unreadable"][0]["name"] == "Test/1/0.bin"
 
 
 def test_verify_names_extra_files(lsg, nmnist):

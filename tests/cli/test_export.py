@@ -106,14 +106,6 @@ def test_eval_of_an_export_is_on_the_cpu(lsg, export, images):
     assert lsg("eval", "nothing.nir").exit_code == 4
 
 
-def test_eval_of_a_damaged_export(lsg, export, images, tmp_path):
-    export("nir", "out.nir")
-    whole = (tmp_path / "out.nir").read_bytes()
-    (tmp_path / "out.nir").write_bytes(whole[: len(whole) // 2])
-    result = lsg("eval", "out.nir", "--data-dir", images, status=4)
-    assert "out.nir" in result.stderr
-
-
 @pytest.mark.parametrize(
     ("target", "function", "error"),
     [

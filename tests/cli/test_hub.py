@@ -97,23 +97,13 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
     assert config["sources"]["init_from"]["sha256"] == checkpoint.read_digest(remote.local("hf:ann/net"))
 
 
-@pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        ("403", "the Hub responded with status 403"),
-        ("other", "damaged: not a valid checkpoint: SHA-256 of its tensors differs"),
-        ("page", "damaged: found an HTML or XML page"),
-    ],
-)
-def test_a_download_that_fails_leaves_nothing(lsg, server, trained, tmp_path, fault, message):
+def test_a_download_that_fails(lsg, server, trained):
+    """Row 44 of the fault table has the others, and looks at what is left."""
     lsg("push", trained / "best.safetensors", "ann/net")
-    server.fault = fault
+    server.fault = "page"
     result = lsg("eval", "hf:ann/net", status=4)
-    assert f"hf:ann/net: {message}" in result.stderr
+    assert "hf:ann/net: damaged: found an HTML or XML page" in result.stderr
     assert TOKEN not in result.stderr
-    assert not list((tmp_path / "hub").glob("*/snapshots/*/model.safetensors"))
-    server.fault = ""
-    assert remote.local("hf:ann/net").is_file()
 
 
 def test_names_and_permissions(lsg, server, trained, monkeypatch):

@@ -107,15 +107,6 @@ def test_a_run_in_the_data_would_be_a_class(lsg, tiny, images, tmp_path, below, 
         assert sorted((tmp_path / "data").rglob("*")) == before
 
 
-def test_the_cache_of_a_resumed_run_would_be_a_class(lsg, tiny, images, tmp_path):
-    shutil.copytree(images, tmp_path / "data")
-    assert lsg("train", *tiny, "--data-dir", tmp_path / "data", "--out", tmp_path / "run").exit_code == 0
-    before = sorted((tmp_path / "data").rglob("*"))
-    result = lsg("train", "--resume", tmp_path / "run", "--epochs", 9, "--cache-dir", tmp_path / "data" / "train" / "cache")
-    assert (result.exit_code, "Choose another --cache-dir." in result.stderr) == (2, True)
-    assert sorted((tmp_path / "data").rglob("*")) == before
-
-
 @pytest.mark.parametrize("below", ["train/cache", "test/cache"])
 def test_the_cache_of_other_commands_would_be_a_class(lsg, tiny, trained, images, tmp_path, below):
     shutil.copytree(images, tmp_path / "data")

@@ -17,20 +17,6 @@ def net(tmp_path):
     return saved(tmp_path / "net.safetensors", medians=(40, 1))
 
 
-def test_one_damaged_file_among_a_hundred(lsg, net, tmp_path):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for i in range(100):
-        (folder / f"{i:02}.aedat").write_bytes(aedat2_bytes(blob(i, count=20)))
-    (folder / "41.aedat").write_bytes(b"#!AER-DAT2.0\r\nhalf")
-    result = lsg("predict", net, folder, "--batch-size", 7, status=3)
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
-    assert [row[0] for row in rows] == [f"{folder}/{i:02}.aedat" for i in range(100) if i != 41]
-    assert all(row[1] in ("cup", "key", "pen") and 1 / 3 < float(row[2]) <= 1 for row in rows)
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith(f"error: {folder}/41.aedat: byte 14")
-
-
 def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
     """A list separated by lines or by NUL; what a terminal would act on is written as an escape, and is exact in JSON."""
     names = [b"b.aedat", b"a\x1b[31m.aedat", b"tab\tand\nline.aedat", b"\xff.aedat"]

@@ -51,38 +51,10 @@ LONGEST = 20_000  # characters of a message, which has a line for each invalid s
 PAGES = 20  # each such mutant of a run is also drawn
 RAW = "@raw@"  # stands for text that json.dumps does not write
 DEEP = "[" * 200_000
-TEXTS = (
-    DEEP,
-    DEEP + "]" * 200_000,
-    "[" * 100 + "]" * 100,
-    "9" * 5000,
-    "1e999",
-    "-Infinity",
-    "NaN",
-    "1" + "0" * 400,
-    '"\\ud800"',
-    "1e99",
-)
-VALUES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1,
-    2**31,
-    2**63,
-    10**19,
-    0.5,
-    -0.5,
-    1e30,
-    1e-300,
-    "",
-    "text",
-    "0.9",
-    "1e5",
-    "\x1b[2J",
-)
+TEXTS = (DEEP, DEEP + "]" * 200_000, "[" * 100 + "]" * 100, "9" * 5000, "1" + "0" * 400)
+TEXTS += ("1e999", "-Infinity", "NaN", '"\\ud800"', "1e99")
+VALUES: tuple[Any, ...] = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**19, 0.5, -0.5, 1e30, 1e-300)
+VALUES += ("", "text", "0.9", "1e5", "\x1b[2J")
 VALUES += ([], {}, [1], [None], [[]], [{}], ["a"], {"a": 1}, {"name": "x"}, [1.5, "x"], "x" * 100_000, list(range(10_000)))
 
 

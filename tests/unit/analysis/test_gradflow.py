@@ -1,7 +1,6 @@
-"""Gradient flow against an independent float64 computation in numpy, from currents and gradients that hooks took."""
+"""Records of gradient flow on convolutional networks; every measure against numpy is in test_against_numpy.py, the kernel in test_kernel.py."""
 
 import copy
-import itertools
 import json
 import math
 
@@ -51,38 +50,6 @@ def batches():
     return [Batch(one, torch.tensor([0, 1, 2]), index) for index, one in enumerate(x)]
 
 
-@pytest.fixture(scope="module")
-def expected(model, batches):
-    """layer -> measures, computed with the autograd backend, hooks on currents and loops in numpy."""
-    for layer in model.spiking_layers():
-        layer.lif.backend = "autograd"
-    currents, gradients, norms = {}, {}, {}
-    for batch in batches:
-        handles = []
-        for layer in model.spiking_layers():
-
-            def keep(module, arguments, name=layer.name):
-                arguments[0].retain_grad()
-                currents.setdefault(name, []).append(arguments[0])
-
-            handles.append(layer.lif.register_forward_pre_hook(keep))
-        model.train().zero_grad()
-        loss(model(batch.x), batch.y).backward()
-        for layer in model.spiking_layers():
-            gradients.setdefault(layer.name, []).append(currents[layer.name][-1].grad.numpy())
-            norms.setdefault(layer.name, []).append(np.sqrt((layer.synapse.weight.grad.numpy() ** 2).sum()))
-        for handle in handles:
-            handle.remove()
-    result = {}
-    for layer in model.spiking_layers():
-        current = np.concatenate([c.detach().numpy() for c in currents[layer.name]], axis=1)
-        result[layer.name] = measures(current, np.concatenate(gradients[layer.name], axis=1), np.mean(norms[layer.name]), layer)
-    for layer in model.spiking_layers():
-        layer.lif.backend = "auto"
-    last = result[model.spiking_layers()[-1].name]["grad_norm"]
-    return {name: {**m, "grad_ratio": m["grad_norm"] / last} for name, m in result.items()}
-
-
 def test_no_gradient_is_not_an_exploding_one():
     """ms-resnet18 starts with weights of 0 in the last normalisation: 0 / 0 is no infinite ratio."""
     model = models.build("ms-resnet18", T=2, input_size=8, width_multiplier=1 / 16, method="lsg")
@@ -91,89 +58,6 @@ def test_no_gradient_is_not_an_exploding_one():
     last = record["layers"][-1]
     assert (last["grad_norm"], last["grad_ratio"]) == (0, 0)
     assert not any(layer["verdict"] == "exploding" for layer in record["layers"])
-
-
-def measures(current, du, norm, layer):
-    beta = 1 / (1 + math.exp(-layer.lif.b.item()))
-    alpha, threshold = 2 * 0.5 * math.sqrt(1 + beta**2), 0.5
-    u, o = np.zeros_like(current), np.zeros_like(current)
-    for t in range(T):
-        u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
-        o[t] = u[t] >= threshold
-    inside = np.abs(u - threshold) < alpha / 2
-    scaled = u / threshold
-    return {
-        "beta": beta,
-        "alpha": alpha,
-        "coverage": inside.mean(),
-        "sg_mean": (inside / alpha).mean(),
-        "sg_sq_mean": (inside / alpha**2).mean(),
-        "firing_rate": o.mean(),
-        "silent": (o.sum((0, 1)) == 0).mean(),
-        "saturated": (o.all((0, 1))).mean(),
-        "u_mean": scaled.mean(),
-        "u_std": scaled.std(),
-        "u_skew": ((scaled - scaled.mean()) ** 3).mean() / scaled.std() ** 3,
-        "rho": np.corrcoef(current[:-1].ravel(), current[1:].ravel())[0, 1],
-        "xi": (1 - scaled.mean()) / scaled.std(),
-        "drift": {"mean": scaled[-1].mean() - scaled[0].mean(), "std": scaled[-1].std() - scaled[0].std()},
-        "grad_norm": norm,
-        "grad_relative": norm / np.sqrt((layer.synapse.weight.detach().numpy() ** 2).sum()),
-        "grad_zero": (du == 0).mean(),
-        "in_detail": in_detail(du),
-        "per_step": {
-            "coverage": inside.mean(tuple(range(1, inside.ndim))),
-            "firing_rate": o.mean(tuple(range(1, o.ndim))),
-            "u_std": scaled.std(tuple(range(1, o.ndim))),
-        },
-    }
-
-
-def in_detail(du):
-    """Measures of dL/du itself."""
-    last, rows = du[-1], du.reshape(T, -1)
-    cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in itertools.pairwise(rows)]
-    return {
-        "sgv": last.var() / np.abs(last).mean(),
-        "sgv_relative": last.var() / np.abs(last).mean() ** 2,
-        "tgc": np.mean(cosines),
-        "per_step": {"tgc": cosines},
-    }
-
-
-@pytest.mark.parametrize("detailed", [False, True])
-@pytest.mark.parametrize("backend", ["autograd", "auto"])
-def test_every_measure(model, batches, expected, detailed, backend):
-    for layer in model.spiking_layers():
-        layer.lif.backend = backend
-    flow = gradflow.inspect(model, batches, loss=loss, compute=CPU, detailed=detailed)
-    assert [layer["name"] for layer in flow["layers"]] == list(expected)
-    assert flow["batches"] == 2
-    assert flow["T"] == T
-    for layer in flow["layers"]:
-        own = dict(expected[layer["name"]])
-        more = own.pop("in_detail")
-        compare(layer, own)
-        if detailed:
-            compare(layer, {**more, "per_step": {"tgc": [*more["per_step"]["tgc"], None]}})
-        else:
-            assert layer["sgv"] is layer["sgv_relative"] is layer["tgc"] is None
-
-
-def compare(layer, expected):
-    for key, value in expected.items():
-        where = f"{layer['name']} {key}"
-        if isinstance(value, dict):
-            for name, steps in value.items():
-                np.testing.assert_allclose(
-                    np.array(layer[key][name], dtype=float),
-                    np.array(steps, dtype=float),
-                    rtol=1e-8,
-                    atol=1e-12,
-                    err_msg=f"{where} {name}",
-                )
-        else:
-            np.testing.assert_allclose(layer[key], value, rtol=1e-8, atol=1e-12, err_msg=where)
 
 
 def test_predictions(model, batches):

@@ -87,16 +87,8 @@ def compare(found, expected, leave_out=()):
 
 
 def same(one, other, leave_out):
-    for key in one.keys() - {
-        "name",
-        "reason",
-        "per_step",
-        "u_std_predicted",
-        "gain_predicted",
-        "drift",
-        "histogram",
-        *leave_out,
-    }:
+    parts = {"name", "reason", "per_step", "u_std_predicted", "gain_predicted", "drift", "histogram"}
+    for key in one.keys() - parts - set(leave_out):
         if isinstance(one[key], str) or one[key] is None:
             assert one[key] == other[key], key
         else:  # a width that was found by adding up is exact to 1e-5
@@ -191,17 +183,8 @@ def test_spikingjelly(mode):
 
 
 # The reset's gradient is detached there, and with it what comes through it.
-THROUGH_RESET = {
-    "grad_norm",
-    "grad_ratio",
-    "grad_relative",
-    "grad_zero",
-    "grad_zero_weight",
-    "gain",
-    "gain_between",
-    "temporal_share",
-    "snr",
-}
+THROUGH_RESET = {"grad_norm", "grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight"}
+THROUGH_RESET |= {"gain", "gain_between", "temporal_share", "snr"}
 
 
 @pytest.mark.parametrize("hidden", [False, True])

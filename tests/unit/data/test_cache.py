@@ -106,14 +106,6 @@ def test_a_file_of_another_shape_is_not_used(tmp_path, shape, kind):
     np.testing.assert_array_equal(found, np.full(shape, 2))
 
 
-def test_a_folder_that_cannot_be_written_keeps_memory(tmp_path, caplog):
-    (tmp_path / "file").write_text("in the way")
-    array, _ = load(tmp_path / "file" / "train-1.npy", 3)
-    assert "in memory" in caplog.text
-    assert not isinstance(array, np.memmap)
-    np.testing.assert_array_equal(array, np.full(SHAPE, 3))
-
-
 def test_a_full_disk_keeps_memory(tmp_path, monkeypatch, caplog):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -4,7 +4,6 @@ import io
 import os
 import socket
 import ssl
-import threading
 import urllib.error
 from collections import namedtuple
 
@@ -212,33 +211,11 @@ def test_an_error_page_does_not_cost_what_has_arrived(site, remote, tmp_path, pa
     assert site.ranges("/api") == ["bytes=5000-"]
 
 
-def test_an_endless_answer_ends(site, remote, tmp_path):
-    def endless(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        while True:
-            handler.wfile.write(bytes(1 << 16))
-
-    site.pages["/a"] = endless
-    with pytest.raises(DataError, match=r"found more than .* bytes, expected at most 2,000,000"):
-        fetch([remote(size=1_000_000)], tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_archive_is_recognised_by_its_first_bytes(site, tmp_path):
     site.pages["/a"] = whole(CONTENT)
     file = RemoteFile("a.zip", (f"{site.base}/a",), MD5, len(CONTENT))
     with pytest.raises(DataError, match=r"found a file that starts with .*, expected b'PK'"):
         fetch([file], tmp_path)
-
-
-def test_a_silent_server_is_left(site, remote, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
-    waiting = threading.Event()
-    site.pages["/a"] = lambda handler: waiting.wait(20)
-    with pytest.raises(DataError, match="timed out"):
-        fetch([remote()], tmp_path)
-    waiting.set()
 
 
 def test_without_network_the_error_says_what_to_do(tmp_path):

@@ -16,7 +16,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError, MissingPart
 from tests import tiny
-from tests.unit.data.conftest import aedat2_bytes, blob
+from tests.unit.data.conftest import aedat2_bytes
 from tests.unit.data.recordings_of import write_nmnist
 from tests.unit.data.test_prepare import loads
 
@@ -28,17 +28,6 @@ def folder(config, recordings, **settings):
 
 
 # The same file?
-
-
-def test_a_change_that_keeps_size_and_time(config, recordings, monkeypatch):
-    count, made, file = loads(monkeypatch), folder(config, recordings), recordings / "test" / "pen" / "1.aedat"
-    before, status = np.array(prepare(made).test.x), file.stat()
-    file.write_bytes(aedat2_bytes(blob(seed=12345)))
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    after = file.stat()
-    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert not np.array_equal(np.asarray(prepare(made).test.x), before)
-    assert count == [7, 4, 4]
 
 
 # The same code?

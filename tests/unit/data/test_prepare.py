@@ -191,15 +191,6 @@ def test_events_are_augmented_anew_in_every_epoch(config, recordings):
     np.testing.assert_array_equal(again.swapaxes(0, 1), first[[6, 2]])
 
 
-def test_same_from_several_processes(config, recordings, monkeypatch):
-    made = config("event-folder", data_dir=str(recordings))
-    expected = np.array(prepare(made).train.x)
-    shutil.rmtree(made.cache_dir)
-    monkeypatch.setattr(parallel, "PROBE", -1.0)
-    monkeypatch.setattr(parallel, "WORTH", -1.0)
-    np.testing.assert_array_equal(np.asarray(prepare(made.replace(workers=2), splits=("train", "test")).train.x), expected)
-
-
 def test_labels_follow_the_checkpoint(config, recordings):
     shutil.rmtree(recordings / "train")
     made = config("event-folder", data_dir=str(recordings))

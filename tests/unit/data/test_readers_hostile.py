@@ -9,7 +9,6 @@ import struct
 import zipfile
 import zlib
 
-import numpy as np
 import pytest
 
 from lsgcli.data.readers import arrays
@@ -73,35 +72,25 @@ def matrix(name, shape, data, kind=6):
 
 HUGE = npy_header(f"({10**13},)", "'<i8'") + bytes(80)
 VECTORS = struct.pack("<HH", 3 << 12, 4 << 12 | 0xFFF) * 300_000
-NOT_A_NUMBER = struct.pack("<d", 1) + bytes(792) + struct.pack("<d", np.nan)
-TABLE = "[('x','<u2'),('y','<u2'),('t','<i8'),('p','O')]"
 CLAIMS = [
     (
         "a.aedat",
         HEAD31 + struct.pack("<hhiiiiii", 1, 0, 8, 4, 0, 2**31 - 1, 1, 1),
         "found a packet of 2147483647 times 8 bytes",
     ),
-    ("a.aedat", HEAD31 + struct.pack("<hhiiiiiiIi", 1, 0, 8, 4, 0, 1, 1, 1, 1, -5), "event 0: found a time of -5 us"),
     ("a.aedat4", b"#!AER-DAT4.0\r\n" + struct.pack("<I", 2**31), "byte 14: found a header of 2147483648 bytes"),
-    ("a.aedat4", HEAD4 + struct.pack("<iI", 0, 2**32 - 1), "found a packet of 4294967295 bytes"),
     ("a.aedat4", seeds.aedat4_header(table=10**9) + seeds.aedat4_packets(ROWS), "found a table at byte 1000000000"),
     ("a.aedat4", seeds.aedat4_header(compression=1) + packet(lz4_bomb(20)), "which require"),
     ("a.aedat4", seeds.aedat4_header(compression=3) + packet(zstd_bomb(9000)), "which require"),
-    ("a.aedat4", HEAD4 + seeds.aedat4_packets([(1, 2, -5, True)]), "event 0: found t = 18446744073709551611"),
     ("a.aedat4", HEAD4 + seeds.aedat4_packets([(1, 2, 3, True), (-1, 5, 4, True)]), "event 1: found x=65535, y=5"),
     ("a.aedat4", seeds.aedat4_header(text=b"<a>" * 50_000), "nests deeper than 64"),
-    ("a.aedat4", seeds.aedat4_header(text=b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'), "custom entities"),
     ("a.dat", b"% Height 0\n% Width 70000000000000\n\0\x08" + bytes(8), "found a sensor of 700000000x0"),
-    ("a.raw", b"% evt 2.0\n" + struct.pack("<II", 8 << 28, 5 << 28), "byte 14: found a word of type 5"),
     ("a.raw", b"% evt 3.0\n" + struct.pack("<4H", 8 << 12, 3 << 12 | 2040, 4 << 12 | 0xFFF, 0), "found an event at x=2048"),
     ("a.raw", b"% evt 3.0\n" + struct.pack("<HHH", 8 << 12, 6 << 12, 3 << 12) + VECTORS, "which require"),
     ("a.npz", npy_header(f"({10**15},)") + bytes(26), "expected 13000000000000129 of shape (1000000000000000,)"),
-    ("a.npz", npy_header("(1,)", TABLE) + bytes(20), "cannot create an OBJECT array"),
     ("a.npz", npy_header("-" * 9000 + "1"), "a header that cannot be parsed"),
     ("a.npz", npz(x=HUGE, y=HUGE, t=HUGE, p=HUGE), "x.npy: found 209 bytes, expected 80000000000129"),
-    ("a.mat", HEAD_MAT + struct.pack("<II", 15, 2**31), "found an array of 2147483648 bytes, expected at most 0"),
     ("a.mat", HEAD_MAT + matrix("spiketrain", (101, 2**20), bytes(80)), "cannot reshape array of size 10"),
-    ("a.mat", HEAD_MAT + matrix("spiketrain", (101, 1), NOT_A_NUMBER), "event 0: found t = nan"),
     ("a.mat", HEAD_MAT + matrix("spiketrain", (2**15, 2**15), bytes(80), kind=1), "found arrays none"),  # cells
 ]
 

@@ -37,22 +37,6 @@ def test_samples_of_all_formats(shared, name):
         assert (int(events.x.max()), int(events.y.max()), span) == SEEN[name]
 
 
-def test_st_mnist_as_tonic_decodes_it(shared):
-    import scipy.io
-
-    path = shared("event-format-samples-dev") / "tonic_sample_stmnist.mat"
-    train = scipy.io.loadmat(path)["spiketrain"]
-    events = read(path)
-    assert train.shape == (101, 2346)
-    # One event a column, at its time in seconds, at taxel 10 * row + column.
-    taxel, moment = np.nonzero(train[:100])
-    order = np.argsort(moment)
-    assert (events.y * 10 + events.x == taxel[order]).all()
-    assert (events.t == np.trunc(train[100] * 1e6)).all()
-    assert (events.on == (train[taxel[order], moment[order]] == 1)).all()
-    assert (~events.on).sum() == 745
-
-
 def test_evt3_places_agree_with_expelliarmus(shared):
     Wizard = pytest.importorskip("expelliarmus").Wizard
     path = shared("event-format-samples-dev") / "evt3_sample.raw"
@@ -75,33 +59,6 @@ def test_aedat4_copies_are_their_aedat2_originals(shared):
         for name in ("x", "y", "t", "on"):
             assert (getattr(found, name) == getattr(original, name)).all(), (copy.name, name)
         assert found.sensor == original.sensor == (128, 128)
-
-
-def originals(shared):
-    return sorted((shared("dvs128-objects-dev") / "test").rglob("*.aedat"))[::7]
-
-
-def test_aedat2_agrees_with_tonic(shared):
-    from tonic.io import get_aer_events_from_file, read_aedat_header_from_file
-
-    for path in originals(shared):
-        version, start, _ = read_aedat_header_from_file(str(path))
-        theirs, events = get_aer_events_from_file(str(path), version, start), read(path)
-        address = theirs["address"].astype(np.int64)
-        assert (events.x == 127 - (address >> 1 & 127)).all()
-        assert (events.y == 127 - (address >> 8 & 127)).all()
-        assert (events.on == (address & 1 == 0)).all()
-        assert (events.t == theirs["timeStamp"]).all()
-
-
-def test_aedat2_agrees_with_spikingjelly(shared, spikingjelly):
-    cifar10_dvs = spikingjelly("datasets.cifar10_dvs")
-    for path in originals(shared):
-        theirs, events = cifar10_dvs._load_origin_data(path), read(path)
-        assert (events.x == theirs["y"]).all()  # it turns the picture: its x is the sensor's row
-        assert (events.y == theirs["x"]).all()
-        assert (events.on == theirs["p"]).all()
-        assert (events.t == theirs["t"]).all()
 
 
 def test_n_mnist(shared, config):

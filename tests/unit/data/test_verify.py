@@ -133,12 +133,3 @@ def test_the_folder_by_default(recordings, config, monkeypatch):
     one = registry.get("dataset", "n-mnist")(config("n-mnist"))
     verdict = verify.of_dataset(one.scan(), workers=0)
     assert (verdict.path, verdict.changed) == ("data/NMNIST", ("Test/0/1.bin",))
-
-
-def test_hashing_is_reported(recordings):
-    manifest.write(recordings)
-    told = []
-    verify.of_path(recordings, workers=0, hashing=lambda done, total: told.append((done, total)))
-    size = sum(path.stat().st_size for path in recordings.rglob("*.aedat"))
-    assert told[-1] == (size, size)
-    assert len(told) == 11

@@ -224,17 +224,11 @@ def test_slices_of_a_given_size(tmp_path):
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=60)))
     answers = list(stream(network, str(tmp_path / "a.aedat"), per_slice=13, idle=0))
     assert [one.events for one in answers] == [13] * 4
+    with pytest.raises(ConfigError, match="per_slice: found 0, expected at least 1"):
+        next(stream(network, str(tmp_path / "a.aedat"), per_slice=0))
     windows = Network.open(saved(tmp_path / "windows.safetensors", slicing="window"))
     with pytest.raises(ConfigError, match="--per-slice: found 13, but the network"):
         next(stream(windows, str(tmp_path / "a.aedat"), per_slice=13))
-
-
-def test_slices_without_length_are_refused(tmp_path):
-    file = tmp_path / "a.aedat"
-    file.write_bytes(aedat2_bytes(blob(0)))
-    network = Network.open(saved(tmp_path / "net.safetensors", medians=(40, 1)))
-    with pytest.raises(ConfigError, match="per_slice: found 0, expected at least 1"):
-        next(stream(network, str(file), per_slice=0))
 
 
 def test_an_unrolled_export_is_refused(tmp_path):

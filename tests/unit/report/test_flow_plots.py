@@ -18,21 +18,9 @@ from tests.exports import slow_if
 from tests.flows import flow, hollow
 from tests.unit.report import reading
 
-NAMES = [
-    "coverage",
-    "coverage-mean-surrogate-e-h",
-    "gain",
-    "gain-without-pooling",
-    "gain-predicted",
-    "gain-predicted-from-the-weights",
-    "gradient-norm",
-    "potential",
-    "raster",
-    "steps-coverage",
-    "steps-firing-rate",
-    "steps-u-mean",
-    "steps-u-std",
-]
+NAMES = ["coverage", "coverage-mean-surrogate-e-h", "gain", "gain-without-pooling", "gain-predicted"]
+NAMES += ["gain-predicted-from-the-weights", "gradient-norm", "potential", "raster"]
+NAMES += ["steps-coverage", "steps-firing-rate", "steps-u-mean", "steps-u-std"]
 NAMES += ["steps-dl-du-0", "steps-rho", "training"]
 
 

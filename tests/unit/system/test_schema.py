@@ -84,7 +84,7 @@ def test_lines_are_numbered_and_an_incomplete_last_one_is_passed_over(tmp_path):
 
 
 def test_all_numbers_of_a_layer_are_typed():
-    """Of those that tables format."""
+    """Of those that tables format; a new measure is named in flows.MEASURED."""
     numbers = {name for name, field in LAYER.items() if field.kind == "number" and "." not in name}
     assert {*flows.LIGHT, *flows.MEASURED} == numbers
 
