@@ -114,7 +114,7 @@ def test_the_floor_does_the_convolutions_of_lsg_and_nothing_else(network):
         for module in layers(model, nn.Conv2d | nn.Linear):
             module.register_forward_hook(record)
         model(inputs(TINY[network])[0])
-    assert traced["floor"] == traced["ours"]
+    assert sorted(traced["floor"]) == sorted(traced["ours"])  # the order of a block's branches does not matter
     floor = peer(network, "Floor", best=True)
     assert not layers(floor, nn.BatchNorm2d)
     assert len(layers(floor, nn.AvgPool2d)) == len(layers(ours(network), nn.AvgPool2d))
