@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import evidence, leak, roofline
+from benchmarks import evidence, leak, profiling, roofline
 from lsgcli.sweeps.bench import cases, checking
 from lsgcli.sweeps.bench.steps import prepare
 from lsgcli.sweeps.collect import collect
@@ -114,3 +114,25 @@ def test_order_of_the_classes():
     assert sorted(by_class.keys) == sorted(mixed.keys) == sorted(part.keys)
     assert mixed.y.tolist() not in (sorted(part.y), part.y.tolist())
     assert mixed.keys == leak.ordered(part, "mixed").keys
+
+
+@pytest.mark.parametrize(("name", "network"), [("lsg", "vggsnn"), ("Floor", "resnet19")])
+def test_memory_kept_for_the_backward_pass_is_found_once(name, network):
+    ready = prepare(
+        cases.Contender(name, best=True), dataclasses.replace(TINY, network=network), "fp32", torch.get_num_threads()
+    )
+    seen = {}  # storage -> bytes
+    for module in ready.built.network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # The floor keeps what its convolutions read; so does lsg, and its neurons also what the convolutions put out.
+            module.register_forward_hook(lambda module, args, out: seen.update(kept(out if name == "lsg" else args[0])))
+
+    def kept(tensor):
+        return {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()}
+
+    held = profiling.memory(ready)
+    expected = sum(bytes_ for pointer, bytes_ in seen.items() if pointer != ready.x.untyped_storage().data_ptr())
+    part = "saved by neurons and normalisation" if name == "lsg" else "saved by convolutions"
+    assert held[part] == pytest.approx(expected, rel=0.02)  # lsg: and vectors per channel
+    assert held["weights"] == 4 * sum(p.numel() for p in ready.built.network.parameters())
+    assert held["peak"] > 50e6

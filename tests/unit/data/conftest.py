@@ -1,9 +1,7 @@
 import dataclasses
 import os
 import struct
-import sys
 import tarfile
-import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import RunConfig
-from lsgcli.data import manifest
+from lsgcli.data import download, manifest
 from lsgcli.data.readers import base as readers
 from tests.unit.data.serving import Site
 
@@ -47,23 +45,19 @@ def unchanged(folder):
     return not (report.missing or report.changed)
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Downloads are repeated at once, and ask this machine."""
+    monkeypatch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def site():
     """A server of files on this machine."""
     with Site().running() as running:
         yield running
-
-
-@pytest.fixture
-def spikingjelly(monkeypatch):
-    """Import a module of spikingjelly, the peer whose readers ours must agree with."""
-
-    def get(name):
-        # Its data sets import torchaudio, which none of what is used here needs, and which may not fit the torch there is.
-        monkeypatch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
-        return pytest.importorskip(f"spikingjelly.{name}", reason="spikingjelly is not installed")
-
-    return get
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """AEDAT 2.0 as other libraries read it: oracles for what we write."""
 
+import importlib
 import sys
 import types
 import warnings
@@ -9,19 +10,22 @@ import numpy as np
 import pytest
 
 
-def spikingjelly(path):
-    """Its loader of CIFAR10-DVS's original files: (column, row, t, on) of the upright recording."""
-    package = pytest.importorskip("spikingjelly")
-    name = "spikingjelly.datasets"
-    if name not in sys.modules:
+def spikingjelly_module(name):
+    """A module of spikingjelly.datasets."""
+    package = pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
+    datasets = "spikingjelly.datasets"
+    if datasets not in sys.modules:
         # An empty package in its place: the real one imports all of its data sets, and torchaudio for one of them.
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__path__ = [str(Path(package.__file__).parent / "datasets")]
+        sys.modules[datasets] = types.ModuleType(datasets)
+        sys.modules[datasets].__path__ = [str(Path(package.__file__).parent / "datasets")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from spikingjelly.datasets import cifar10_dvs
+        return importlib.import_module(f"{datasets}.{name}")
 
-    found = cifar10_dvs._load_origin_data(path)
+
+def spikingjelly(path):
+    """Its loader of CIFAR10-DVS's original files: (column, row, t, on) of the upright recording."""
+    found = spikingjelly_module("cifar10_dvs")._load_origin_data(path)
     return tuple(np.asarray(found[name]).astype(np.int64) for name in ("x", "y", "t", "p"))
 
 

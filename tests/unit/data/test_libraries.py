@@ -15,15 +15,12 @@ from PIL import Image
 from lsgcli import registry
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError, MissingPart
+from tests.unit.data.conftest import listed
 from tests.unit.data.recordings_of import write_dvs_lip, write_fashion, write_nmnist, write_shd
 
 
 def opened(config, name, root, **options):
     return registry.get("dataset", name)(config(name, data_dir=str(root), **options), may_download=False)
-
-
-def rows(events):
-    return list(zip(events.x.tolist(), events.y.tolist(), events.t.tolist(), events.on.tolist(), strict=True))
 
 
 def test_events_labels_and_order_are_those_of_the_files(config, tmp_path):
@@ -37,7 +34,7 @@ def test_events_labels_and_order_are_those_of_the_files(config, tmp_path):
     assert dataset.sensor == (34, 34)
     for sample in dataset.samples:
         path = tmp_path / sample.key.partition("/")[2]
-        assert rows(dataset.events(sample)) == written[str(path)]
+        assert listed(dataset.events(sample)) == written[str(path)]
         assert np.array_equal(dataset.load_file(path), dataset.load(sample))
 
 
@@ -96,8 +93,8 @@ def test_without_a_test_part_a_tenth_of_each_class_is_drawn(config, tmp_path):
     dataset = opened(config, "tonic:ASLDVS", tmp_path).scan()
     assert (dataset.rules, dataset.config.split, dataset.info["split"]) == (("stratified",), "stratified", "stratified")
     assert [sorted(sample.label for sample in dataset.part(part)) for part in ("train", "test")] == [[0] * 9 + [1] * 9, [0, 1]]
-    assert rows(dataset.read(tmp_path / dataset.samples[0].key)) == rows(dataset.events(dataset.samples[0]))
-    assert rows(dataset.events(dataset.samples[0])) == [(1, 179, 5, True), (239, 0, 9, False)]  # rows counted from below
+    assert listed(dataset.read(tmp_path / dataset.samples[0].key)) == listed(dataset.events(dataset.samples[0]))
+    assert listed(dataset.events(dataset.samples[0])) == [(1, 179, 5, True), (239, 0, 9, False)]  # rows counted from below
 
 
 def test_recordings_named_in_one_file(config, tmp_path):
@@ -111,7 +108,7 @@ def test_recordings_named_in_one_file(config, tmp_path):
                 content[f"{part}_timestamps/{name}"] = [0.25, 0.5]
     dataset = opened(config, "tonic:NTIDIGITS18", tmp_path).scan(("test",))
     assert [dataset.classes[sample.label] for sample in dataset.samples] == ["z", "3"]
-    assert rows(dataset.events(dataset.samples[0])) == [(7, 0, 250_000, True), (63, 0, 500_000, True)]
+    assert listed(dataset.events(dataset.samples[0])) == [(7, 0, 250_000, True), (63, 0, 500_000, True)]
     assert dataset.shape == (100, 1, 1, 64)
     dataset.library_object("test").data.close()
 

@@ -8,6 +8,7 @@ import pytest
 from lsgcli.data.readers.base import identify, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
+from tests.unit.data import peers
 from tests.unit.data.conftest import listed, write
 
 # Reader -> (file name, writer, sensor that the events are on, sensor that the file states).
@@ -112,8 +113,8 @@ def test_aedat31_bits_by_hand(tmp_path):
     assert events.sensor == (240, 180)
 
 
-def test_aedat31_agrees_with_spikingjelly(tmp_path, spikingjelly):
-    utils = spikingjelly("datasets.utils")
+def test_aedat31_agrees_with_spikingjelly(tmp_path):
+    utils = peers.spikingjelly_module("utils")
     events = seeds.rows(3, 500, 128, 128, 2**31 - 90_000, 2**31 - 5)
     events += seeds.rows(4, 100, 128, 128, 2**31 + 3, 2**31 + 4000)
     path = write(tmp_path / "a.aedat", seeds.aedat31(events, invalid=False))

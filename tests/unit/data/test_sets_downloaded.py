@@ -8,20 +8,20 @@ import re
 import tarfile
 import threading
 import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import download, manifest
+from lsgcli.data import manifest
 from lsgcli.data.datasets import cifar_dvs, dvs_gesture, n_caltech101, shd
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
+from tests.unit.data import hostile
 from tests.unit.data.conftest import unchanged
 from tests.unit.data.recordings_of import gesture, write_shd
 from tests.unit.data.serving import ranged, status
@@ -31,19 +31,8 @@ EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
 AEDAT = b"#!AER-DAT2.0\r\n" + (10 << 8 | 100 << 1).to_bytes(4, "big") + bytes(4)
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(download, "PAUSES", ())
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def zipped(members):
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
+    return hostile.zipped(io.BytesIO(), members.items()).getvalue()
 
 
 def tarred(members):
