@@ -199,9 +199,16 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
     pairs = [statistics.fmean(sorted(units[unit])) for unit in sorted(units)]
     folds = Repetition.of(results[0][0].config).folds
     difference, interval = paired(pairs, folds=folds)
-    tests = {"p": paired_test(pairs, folds), "detectable": detectable(pairs, folds=folds)}
-    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin, folds)}
-    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(reference)}
+    return {
+        "difference": difference,
+        "interval": interval,
+        "p": paired_test(pairs, folds),
+        "detectable": detectable(pairs, folds=folds),
+        "margin": margin,
+        "equivalent": None if margin is None else equivalent(pairs, margin, folds),
+        "shared": len(pairs),
+        "baseline_n": len(reference),
+    }
 
 
 def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:

@@ -43,10 +43,12 @@ def facts(prepared: Prepared) -> dict[str, Any]:
 
     # A compiled network would not call hooks that were added later.
     eager = torch.compiler.set_stance("force_eager") if getattr(network, "_compiled_call_impl", None) else nullcontext()
-    handles = [module.register_forward_hook(multiplied) for module in weighted]
-    handles += [module.register_forward_hook(fired) for module in neurons]
     chosen, choosing = choices(prepared)
-    handles += choosing
+    handles = [
+        *(module.register_forward_hook(multiplied) for module in weighted),
+        *(module.register_forward_hook(fired) for module in neurons),
+        *choosing,
+    ]
     with eager, torch.set_grad_enabled(case.mode == "train"):
         logits = prepared.forward()
     for handle in handles:
@@ -118,6 +120,6 @@ def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
 
 def degenerate(firing: list[float], norms: list[float]) -> str:
     """Description of layers that never or always fire, or without gradient; empty if there are none."""
-    wrong = [f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS]
-    wrong += [f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf")]
-    return "; ".join(wrong)
+    rates = (f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS)
+    gradients = (f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf"))
+    return "; ".join([*rates, *gradients])
