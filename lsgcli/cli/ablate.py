@@ -156,7 +156,7 @@ def ablate(
     else:
         if print_commands:
             common.exclude("--print-commands", {**of_table, "--launcher": where.launcher})
-        from lsgcli.sweeps.rows import plan
+        from lsgcli.sweeps.arguments import plan
 
         seeds = SEEDS if rows.seeds is None else rows.seeds
         planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds)

@@ -156,11 +156,13 @@ def equivalent(differences: Sequence[float], margin: float, folds: int = 0) -> b
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
-    label = [config.method]
-    if any(another.width != config.width for another in configs if another.method == config.method):
-        label.append(f"width {config.width:g}")
-    label += [f"T {config.T}"] if "T" in varying else []
-    label += [f"{name} {value}" for name, value in others.items()]
+    widths = {another.width for another in configs if another.method == config.method}
+    label = [
+        config.method,
+        *([f"width {config.width:g}"] if len(widths) > 1 else ()),
+        *([f"T {config.T}"] if "T" in varying else ()),
+        *(f"{name} {value}" for name, value in others.items()),
+    ]
     formula = None if own["width"] is not None else registry.get("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 

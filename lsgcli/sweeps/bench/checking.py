@@ -86,6 +86,7 @@ def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHan
     """
     records: list[dict[str, Any]] = []
     case, how = prepared.case, CONVOLUTIONS.get()
+    made = ("forward", "weight") if case.mode == "train" else ("forward",)
 
     def look(record: dict[str, Any], conv: nn.Module, args: tuple[Tensor, ...]) -> None:
         assert isinstance(conv, nn.Conv2d)
@@ -96,15 +97,13 @@ def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHan
             geometry = geometry._replace(N=case.batch)
         both = crossings.of(geometry, args[0].dtype, how.crossings)
         which = ["spikes" if packed.density < crossing else "dense" for crossing in both]
-        record |= {"density": packed.density, "crossings": both, "forward": which[0]}
-        record |= {"weight": which[1]} if case.mode == "train" else {}
+        record |= {"density": packed.density, "crossings": both, **dict(zip(made, which, strict=False))}
 
     handles = []
     for name, module in prepared.built.network.named_modules() if how.choice == "auto" else ():
         if isinstance(module, Conv2d):
             shape = f"{module.in_channels} to {module.out_channels}, {module.kernel_size[0]}x{module.kernel_size[1]}"
-            records.append({"name": name, "shape": shape, "density": None, "crossings": None, "forward": "dense"})
-            records[-1] |= {"weight": "dense"} if case.mode == "train" else {}
+            records.append({"name": name, "shape": shape, "density": None, "crossings": None, **dict.fromkeys(made, "dense")})
             handles.append(module.register_forward_pre_hook(functools.partial(look, records[-1])))
     return records, handles
 

@@ -8,8 +8,8 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
+from lsgcli.sweeps.arguments import default_folder
 from lsgcli.sweeps.plan import Cell, Plan, folder_name, grid, load
-from lsgcli.sweeps.rows import default_folder
 from lsgcli.sweeps.statistics import rows
 from tests import tiny
 from tests.unit.sweeps.helpers import plan, record
