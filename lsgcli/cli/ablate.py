@@ -1,7 +1,7 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,9 +11,8 @@ from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import ConfigError, require
 from lsgcli.report.output import check_output, print_result
-
-if TYPE_CHECKING:
-    from lsgcli.sweeps.plan import Plan
+from lsgcli.store.rundir import in_use, read_result
+from lsgcli.sweeps.plan import Plan
 
 SEEDS = "0-2"
 
@@ -146,8 +145,6 @@ def ablate(
             "--folds": rows.folds,
             "--config": rows.config,
             "--out": rows.out,
-        }
-        others |= {
             "--print-commands": print_commands,
             "--launcher": where.launcher,
             **{option_name(name): True for name in settings},
@@ -159,7 +156,7 @@ def ablate(
     else:
         if print_commands:
             common.exclude("--print-commands", {**of_table, "--launcher": where.launcher})
-        from lsgcli.sweeps.rows import plan
+        from lsgcli.sweeps.arguments import plan
 
         seeds = SEEDS if rows.seeds is None else rows.seeds
         planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds)
@@ -169,7 +166,6 @@ def ablate(
         if where.cancel:
             where.cancel_jobs(planned.root)
             return
-        from lsgcli.store.rundir import read_result
         from lsgcli.sweeps.collect import Collection
         from lsgcli.sweeps.schedule import Strategy
 
@@ -188,12 +184,11 @@ def ablate(
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 
 
-def _print_commands(plan: "Plan", quiet: bool) -> None:
+def _print_commands(plan: Plan, quiet: bool) -> None:
     """Print a command for each cell that is neither finished nor running."""
     import shlex
     import shutil
 
-    from lsgcli.store.rundir import in_use, read_result
     from lsgcli.sweeps.cells import command, is_plain
 
     plan.save()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lsgcli.cli.commands import CONTEXT, HelpAll, group
-from lsgcli.cli.guard import ending, refuse_empty, reopen_streams
+from lsgcli.cli.ending import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
 from lsgcli.system.ranks import here

@@ -14,7 +14,7 @@ import typer
 import typer.core
 import typer.main
 
-from lsgcli.cli.guard import ending
+from lsgcli.cli.ending import ending
 from lsgcli.cli.options import with_options
 from lsgcli.config.run import COMMON, SECTIONS
 

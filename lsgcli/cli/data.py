@@ -14,9 +14,10 @@ from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
+from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
 from lsgcli.report.output import check_output, print_json, print_result
-from lsgcli.system import files
+from lsgcli.system import cpus, files
 
 if TYPE_CHECKING:
     from lsgcli.data.datasets.base import Dataset
@@ -64,12 +65,10 @@ def prepare(
     """
     common.messages(verbosity, NEEDED)
     from lsgcli import registry
-    from lsgcli.config.resolve import resolve
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
     from lsgcli.report import terminal
     from lsgcli.report.records import preparation_parts
-    from lsgcli.system import cpus
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
@@ -154,8 +153,6 @@ def show(
     inputs = paths or ([] if dataset is None or dataset.embedded else [dataset.home])
     check_output(output, "-o", suffixes=(".png",), inputs=inputs, force=force)
     if paths:
-        from lsgcli.config.resolve import resolve
-
         config: DataConfig = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
@@ -282,7 +279,6 @@ def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset"
         ConfigError: a setting is missing or invalid.
         DataError: the data are missing or damaged.
     """
-    from lsgcli.config.resolve import resolve
     from lsgcli.data.datasets.base import SPLITS, dataset_of
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=takes)

@@ -9,7 +9,7 @@ import typer
 from lsgcli.cli import common
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.report.output import check_output, print_json, print_result
-from lsgcli.report.predictions import HEAD
+from lsgcli.report.predictions import HEAD, samples_csv
 from lsgcli.system import files
 
 STDOUT = Path("-")
@@ -140,7 +140,6 @@ def evaluate(
             )
         run = functools.partial(of_export, runner)
     from lsgcli.report import confusion, records
-    from lsgcli.report.predictions import samples_csv
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)

@@ -91,7 +91,7 @@ class LauncherOptions(NamedTuple):
     def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
         from lsgcli.loggers.outlets import OUTLETS
-        from lsgcli.report.cells import CellsDisplay
+        from lsgcli.report import cells
         from lsgcli.report.display import TrainingDisplay
         from lsgcli.sweeps.runners import InProcess
         from lsgcli.sweeps.schedule import run
@@ -103,7 +103,7 @@ class LauncherOptions(NamedTuple):
             return
         with self._submitted(strategy) as jobs:
             strategy.started()
-            with stop_on_signals() as stop, CellsDisplay(quiet) as display:
+            with stop_on_signals() as stop, cells.display(quiet) as display:
                 run(strategy, jobs, stop, display)
 
     @contextlib.contextmanager

@@ -115,12 +115,15 @@ def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     yield f"ckpt=$({shlex.join(train)})"
     for epochs in later:
         yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
-    words = ['lsg export "$ckpt" --format hf -o', shlex.quote(clean(Path(record["path"]).name, column=True))]
-    words += ["--quantize", export["quantize"]] if export["quantize"] else []
-    words += ["--no-fold-bn"] if not export["fold_bn"] else []
-    words += ["-T", str(T)] if export["trained_T"] != T else []
-    words += ["--verify", str(record["samples"])] if record["samples"] else []
-    yield " ".join(words)
+    given = {
+        "-o": shlex.quote(clean(Path(record["path"]).name, column=True)),
+        "--quantize": export["quantize"],
+        "--no-fold-bn": not export["fold_bn"],
+        "-T": export["trained_T"] != T and T,
+        "--verify": record["samples"],
+    }
+    options = (flag if value is True else f"{flag} {value}" for flag, value in given.items() if value)
+    yield " ".join(['lsg export "$ckpt" --format hf', *options])
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:

@@ -24,8 +24,10 @@ def lines(record: Record, width: int) -> list[str]:
         width: width of the output, beyond which columns are wrapped into further blocks.
     """
     runs, parts = _runs(record), sections(record)
-    cells = [["", *letters(len(record["groups"]))]]
-    cells += [[f"  {label}", *own] for rows in parts.values() for label, own in rows]
+    cells = [
+        ["", *letters(len(record["groups"]))],
+        *([f"  {label}", *own] for rows in parts.values() for label, own in rows),
+    ]
     table: list[str] = []
     for chosen in _blocks(cells, width):
         head, *body = aligned([[line[k] for k in (0, *chosen)] for line in cells])

@@ -98,9 +98,11 @@ def _several(flows: Sequence[Flow], names: Sequence[str], out: Console) -> Table
         cells: list[Text] = [Text(layers[0]["name"])]
         for layer in layers:
             ill = layer["verdict"] != "ok"
-            own = [marks.bar(layer) if with_bar else text(layer, "coverage")]
-            own += [marks.row(layer)] if with_steps else []
-            own += [("!" if ill else "") + text(layer, "grad_norm")]
+            own = [
+                marks.bar(layer) if with_bar else text(layer, "coverage"),
+                *([marks.row(layer)] if with_steps else ()),
+                ("!" if ill else "") + text(layer, "grad_norm"),
+            ]
             cells += [Text(cell, style="red" if ill else "") for cell in own]
         table.add_row(*cells)
     return table

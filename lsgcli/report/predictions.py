@@ -58,9 +58,11 @@ class Lines:
         found = answer.top(self.top or 1)
         (name, probability), *_ = found
         every = found if self.top else zip(answer.classes, answer.probabilities.tolist(), strict=True)
-        record = {"path": answer.path, "class": name, "probability": probability, "probabilities": dict(every)}
-        record |= {"unsure": probability < self.threshold} if self.threshold else {}
-        record |= {"logits": answer.logits.tolist()} if self.logits else {}
+        record = {
+            **{"path": answer.path, "class": name, "probability": probability, "probabilities": dict(every)},
+            **({"unsure": probability < self.threshold} if self.threshold else {}),
+            **({"logits": answer.logits.tolist()} if self.logits else {}),
+        }
         pairs = [column for name, p in found for column in (self._class(name, p), f"{p:.4f}")]
         return record, [clean(answer.path, column=True), *pairs]
 

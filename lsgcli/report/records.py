@@ -140,13 +140,13 @@ def doctor_parts(record: Mapping[str, Any]) -> Parts:
 
 def taken_text(source: Mapping[str, Any]) -> str:
     """Description of the tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
-    text = [f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"]
-    text += [
-        f"  new: {name} {tuple(one['shape'])}; in the checkpoint: {'none' if one['found'] is None else tuple(one['found'])}"
-        for name, one in source["new"].items()
-    ]
-    text += [f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items()]
-    return "\n".join(text)
+    new = (
+        f"  new: {name} {tuple(tensor['shape'])}; in the checkpoint: {'none' if tensor['found'] is None else tuple(tensor['found'])}"
+        for name, tensor in source["new"].items()
+    )
+    unused = (f"  not used: {name} {tuple(shape)}" for name, shape in source["unused"].items())
+    head = f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})"
+    return "\n".join([head, *new, *unused])
 
 
 def evaluation_tables(record: dict[str, Any]) -> Parts:

@@ -155,11 +155,13 @@ def preparation(config: DataConfig, static: bool) -> str:
     if static:
         return f"{config.size} x {config.size} pixels"
     window = f" of {config.window_us:,} us, {config.window_start}" if config.slicing == "window" else ""
-    parts = [f"T = {config.T}", f"slicing {config.slicing}{window}", f"{config.size} x {config.size} pixels, {config.resize}"]
-    parts += [f"values {config.value}"] if config.value != "count" else []
-    parts += [f"normalised by {config.normalise}"] if config.normalise != "none" else []
-    parts += [f"turned: {config.orientation}"] if config.orientation != "upright" else []
-    return ", ".join(parts)
+    parts = (
+        f"T = {config.T}, slicing {config.slicing}{window}, {config.size} x {config.size} pixels, {config.resize}",
+        f"values {config.value}" if config.value != "count" else "",
+        f"normalised by {config.normalise}" if config.normalise != "none" else "",
+        f"turned: {config.orientation}" if config.orientation != "upright" else "",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:

@@ -63,8 +63,11 @@ def _seeds(row: Row) -> str:
     runs: dict[int, list[float]] = {}  # of several folds, the mean
     for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True):
         runs.setdefault(seed, []).append(accuracy)
-    known = {seed: _percent(statistics.fmean(own)) for seed, own in runs.items()}
-    known |= dict.fromkeys(row["diverged"], "diverged") | dict.fromkeys(row["missing"], "missing")
+    known = {
+        **{seed: _percent(statistics.fmean(own)) for seed, own in runs.items()},
+        **dict.fromkeys(row["diverged"], "diverged"),
+        **dict.fromkeys(row["missing"], "missing"),
+    }
     return " ".join(known[seed] for seed in sorted(known))
 
 

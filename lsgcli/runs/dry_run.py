@@ -115,8 +115,10 @@ def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.S
         spikes.append(output.sum(dtype=torch.float64) / lif.unit)
 
     weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    handles = [module.register_forward_pre_hook(keep) for module in weights]
-    handles += [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
+    handles = [
+        *(module.register_forward_pre_hook(keep) for module in weights),
+        *(layer.lif.register_forward_hook(count) for layer in model.spiking_layers()),
+    ]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.context():
         output = model(compute.move(batch.x)).shape
     for handle in handles:

@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import torch
 from msgspec import Meta, defstruct
@@ -35,15 +35,12 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.bundle import Description
 from lsgcli.data.kinds import TRAIN, other_kind
 from lsgcli.errors import CheckpointError, LsgError
-from lsgcli.models.base import NetworkSpec
+from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
 from lsgcli.store import nir
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
-
-if TYPE_CHECKING:
-    from lsgcli.models.base import SpikingNet
 
 FORMAT_VERSION = "1"
 TEXTS = ("lsg.format_version", "lsg.config", "lsg.state")
@@ -140,7 +137,7 @@ class Checkpoint:
     sha256: str = ""
 
 
-def describe(model: "SpikingNet", *, folded: bool = False) -> dict[str, Any]:
+def describe(model: SpikingNet, *, folded: bool = False) -> dict[str, Any]:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
     spec = dataclasses.asdict(model.spec)
     return {"arch": spec.pop("arch"), "model": spec, "folded": folded}
@@ -301,7 +298,7 @@ def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
 
-def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
+def load(path: Path | str) -> tuple[SpikingNet, dict[str, Any]]:
     """The network of a checkpoint, in evaluation mode, and its configuration.
 
     Raises:
@@ -311,13 +308,13 @@ def load(path: Path | str) -> tuple["SpikingNet", dict[str, Any]]:
     return restored(content, path), content.config
 
 
-def restored(content: Checkpoint, path: Path | str) -> "SpikingNet":
+def restored(content: Checkpoint, path: Path | str) -> SpikingNet:
     """The network of a checkpoint read from ``path``, in evaluation mode; a CheckpointError if this version cannot build it."""
     spec = dict(content.config["model"])
     try:
         neuron = dict(spec.pop("neuron"))
 
-        def build() -> "SpikingNet":
+        def build() -> SpikingNet:
             model = models.build(content.config["arch"], **spec, **neuron)
             return fold_structure(model) if content.config["folded"] else model
 

@@ -19,16 +19,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
 from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
+from lsgcli.sweeps.plan import Cell
 from lsgcli.system import files, schema
-
-if TYPE_CHECKING:
-    from lsgcli.sweeps.plan import Cell
 
 FOLDER = "jobs"  # below the root of the ablation
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
@@ -196,7 +194,7 @@ class CellState:
         }[self.kind]
 
 
-def state(cell: "Cell", alive: bool = False) -> CellState:
+def state(cell: Cell, alive: bool = False) -> CellState:
     """State of a cell, from its run directory and the files of its job.
 
     Args:

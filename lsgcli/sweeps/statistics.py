@@ -156,11 +156,13 @@ def equivalent(differences: Sequence[float], margin: float, folds: int = 0) -> b
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
-    label = [config.method]
-    if any(another.width != config.width for another in configs if another.method == config.method):
-        label.append(f"width {config.width:g}")
-    label += [f"T {config.T}"] if "T" in varying else []
-    label += [f"{name} {value}" for name, value in others.items()]
+    widths = {another.width for another in configs if another.method == config.method}
+    label = [
+        config.method,
+        *([f"width {config.width:g}"] if len(widths) > 1 else ()),
+        *([f"T {config.T}"] if "T" in varying else ()),
+        *(f"{name} {value}" for name, value in others.items()),
+    ]
     formula = None if own["width"] is not None else registry.get("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
@@ -199,9 +201,16 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
     pairs = [statistics.fmean(sorted(units[unit])) for unit in sorted(units)]
     folds = Repetition.of(results[0][0].config).folds
     difference, interval = paired(pairs, folds=folds)
-    tests = {"p": paired_test(pairs, folds), "detectable": detectable(pairs, folds=folds)}
-    tests |= {"margin": margin, "equivalent": None if margin is None else equivalent(pairs, margin, folds)}
-    return {"difference": difference, "interval": interval, **tests, "shared": len(pairs), "baseline_n": len(reference)}
+    return {
+        "difference": difference,
+        "interval": interval,
+        "p": paired_test(pairs, folds),
+        "detectable": detectable(pairs, folds=folds),
+        "margin": margin,
+        "equivalent": None if margin is None else equivalent(pairs, margin, folds),
+        "shared": len(pairs),
+        "baseline_n": len(reference),
+    }
 
 
 def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:

@@ -147,7 +147,7 @@ def test_names_that_steer_a_terminal(program, images, tmp_path):
 )
 def test_characters_that_stdout_lacks_are_escaped(encoding, expected):
     """In UTF-8, the bytes of a path are printed as they are."""
-    source = r"from lsgcli.cli.guard import reopen_streams; reopen_streams(); print('r\u00f6t \u65e5 \udcff')"
+    source = r"from lsgcli.cli.ending import reopen_streams; reopen_streams(); print('r\u00f6t \u65e5 \udcff')"
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, env=environment, check=True)
     assert done.stdout == expected

@@ -40,7 +40,7 @@ def test_one_run_one_path_one_display_and_another_number_extends(tiny, lsg, tmp_
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_other_commands_refuse_torchrun_in_one_message(program, monkeypatch, rank):
-    for module in ("app", "guard"):
+    for module in ("app", "ending"):
         monkeypatch.setattr(f"lsgcli.cli.{module}.here", lambda: Place(rank, 2))
     result = program("eval", "net.safetensors", env={"TORCHELASTIC_RUN_ID": "1"}, status=2)
     assert result.stderr.startswith("error: lsg eval: found 2 processes of torchrun, expected one" if rank == 0 else "")

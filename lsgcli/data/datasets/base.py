@@ -267,8 +267,10 @@ class EventDataset(Dataset):
     :meth:`upright` for recordings that are stored rotated.
     """
 
-    preset = {"arch": "vggsnn", "T": 10, "size": 48, "width_multiplier": 0.25, "epochs": 30, "batch_size": 16}
-    preset |= {"lr": 0.05, "decay_lr": 5e-3, "loss": "tet", "augment": "roll"}
+    preset = {
+        **{"arch": "vggsnn", "T": 10, "size": 48, "width_multiplier": 0.25, "epochs": 30, "batch_size": 16},
+        **{"lr": 0.05, "decay_lr": 5e-3, "loss": "tet", "augment": "roll"},
+    }
 
     @property
     def sensor(self) -> tuple[int, int]:
@@ -337,8 +339,10 @@ class ImageDataset(Dataset):
 
     static = True
     channels = 3
-    preset = {"arch": "resnet19", "T": 2, "size": 32, "epochs": 100, "batch_size": 32, "lr": 0.05, "decay_lr": 1e-3}
-    preset |= {"augment": "crop,flip"}
+    preset = {
+        **{"arch": "resnet19", "T": 2, "size": 32, "epochs": 100, "batch_size": 32},
+        **{"lr": 0.05, "decay_lr": 1e-3, "augment": "crop,flip"},
+    }
 
     @abstractmethod
     def pixels(self, sample: Sample) -> np.ndarray:

@@ -55,8 +55,11 @@ class CifarDvs(Downloaded, EventDataset):
     archives = FILES
     rules = tuple(RULES)
     published = {"all": 10_000}
-    preset = EventDataset.preset | {"width_multiplier": 1.0, "epochs": 100, "batch_size": 32, "augment": "flip,roll"}
-    preset |= {"lr": 0.1, "weight_decay": 1e-3, "decay_lr": 1e-3, "split": "last"}
+    preset = {
+        **EventDataset.preset,
+        **{"width_multiplier": 1.0, "epochs": 100, "batch_size": 32, "augment": "flip,roll"},
+        **{"lr": 0.1, "weight_decay": 1e-3, "decay_lr": 1e-3, "split": "last"},
+    }
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         root = self.home if self.config.data_dir is None else self.root
@@ -106,8 +109,10 @@ class CifarDvs(Downloaded, EventDataset):
             else:
                 self.obtain(SPLITS)
         except DataError as error:
-            other = "Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that"
-            other += f" {self.home} contains cifar10_<class>_<number>.aedat or .aedat4, in it or below."
+            other = (
+                f"Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that {self.home} contains "
+                "cifar10_<class>_<number>.aedat or .aedat4, in it or below."
+            )
             raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
 
     def _unpack_copy(self, copy: Path, lacking: Iterable[str]) -> None:

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-DEFAULTS = {"vggsnn": {"T": 10, "batch": 8, "size": 48}, "resnet19": {"T": 2, "batch": 16, "size": 32}}
 OF_LIBRARY = ("sew-resnet18", "sew-resnet34", "ms-resnet18", "qkformer")  # models of spikingjelly, see ``library``
-DEFAULTS |= {network: {"T": 4, "batch": 16, "size": 32} for network in OF_LIBRARY}
+DEFAULTS = {
+    "vggsnn": {"T": 10, "batch": 8, "size": 48},
+    "resnet19": {"T": 2, "batch": 16, "size": 32},
+    **{network: {"T": 4, "batch": 16, "size": 32} for network in OF_LIBRARY},
+}
 OF_EVENTS = ("vggsnn", "sew-dvs", "sew-dvs-wide", "qkformer-dvs")  # networks whose input is recordings of two channels
 
 

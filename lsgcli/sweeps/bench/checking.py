@@ -43,10 +43,12 @@ def facts(prepared: Prepared) -> dict[str, Any]:
 
     # A compiled network would not call hooks that were added later.
     eager = torch.compiler.set_stance("force_eager") if getattr(network, "_compiled_call_impl", None) else nullcontext()
-    handles = [module.register_forward_hook(multiplied) for module in weighted]
-    handles += [module.register_forward_hook(fired) for module in neurons]
     chosen, choosing = choices(prepared)
-    handles += choosing
+    handles = [
+        *(module.register_forward_hook(multiplied) for module in weighted),
+        *(module.register_forward_hook(fired) for module in neurons),
+        *choosing,
+    ]
     with eager, torch.set_grad_enabled(case.mode == "train"):
         logits = prepared.forward()
     for handle in handles:
@@ -84,6 +86,7 @@ def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHan
     """
     records: list[dict[str, Any]] = []
     case, how = prepared.case, CONVOLUTIONS.get()
+    made = ("forward", "weight") if case.mode == "train" else ("forward",)
 
     def look(record: dict[str, Any], conv: nn.Module, args: tuple[Tensor, ...]) -> None:
         assert isinstance(conv, nn.Conv2d)
@@ -94,15 +97,13 @@ def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHan
             geometry = geometry._replace(N=case.batch)
         both = crossings.of(geometry, args[0].dtype, how.crossings)
         which = ["spikes" if packed.density < crossing else "dense" for crossing in both]
-        record |= {"density": packed.density, "crossings": both, "forward": which[0]}
-        record |= {"weight": which[1]} if case.mode == "train" else {}
+        record |= {"density": packed.density, "crossings": both, **dict(zip(made, which, strict=False))}
 
     handles = []
     for name, module in prepared.built.network.named_modules() if how.choice == "auto" else ():
         if isinstance(module, Conv2d):
             shape = f"{module.in_channels} to {module.out_channels}, {module.kernel_size[0]}x{module.kernel_size[1]}"
-            records.append({"name": name, "shape": shape, "density": None, "crossings": None, "forward": "dense"})
-            records[-1] |= {"weight": "dense"} if case.mode == "train" else {}
+            records.append({"name": name, "shape": shape, "density": None, "crossings": None, **dict.fromkeys(made, "dense")})
             handles.append(module.register_forward_pre_hook(functools.partial(look, records[-1])))
     return records, handles
 
@@ -118,6 +119,6 @@ def macs(module: nn.Module, out: Tensor) -> tuple[int, int]:
 
 def degenerate(firing: list[float], norms: list[float]) -> str:
     """Description of layers that never or always fire, or without gradient; empty if there are none."""
-    wrong = [f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS]
-    wrong += [f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf")]
-    return "; ".join(wrong)
+    rates = (f"layer {i} of neurons fires at {rate:.2g}" for i, rate in enumerate(firing) if not SILENT < rate < ALWAYS)
+    gradients = (f"gradient of weights {i} is {norm:g}" for i, norm in enumerate(norms) if not 0 < norm < float("inf"))
+    return "; ".join([*rates, *gradients])

@@ -170,6 +170,10 @@ def rows_of(case: Case, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         ms = found["median"] if streams else 1e3 * found["seconds"]["median"]
         over = {key: ratios[name][key] for key in ("ratio", "low", "high")} if name in ratios else None
         samples = case.batch / (case.T if streams else 1)
-        row = {"contender": name, "case": str(case), "title": case.title, "samples_per_s": 1e3 * samples / ms, "ms": ms}
-        rows.append({**row, "peak_mb": found["peak_bytes"] / 1e6, "time_over_lsg": over})
+        rows.append(
+            {
+                **{"contender": name, "case": str(case), "title": case.title, "samples_per_s": 1e3 * samples / ms, "ms": ms},
+                **{"peak_mb": found["peak_bytes"] / 1e6, "time_over_lsg": over},
+            }
+        )
     return rows

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lsgcli.sweeps.bench.cases import Case, Contender
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
-from lsgcli.system.memory import release_unused
+from lsgcli.system.memory import keep_large_buffers, release_unused
 
 # So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
 RATE, MOMENTUM = 1e-4, 0.9
@@ -72,8 +72,6 @@ def prepare(contender: Contender, case: Case, precision: str, threads: int) -> P
         train(build(Contender("lsg"), tiny), *inputs(tiny), lambda: autocast(precision, case.device))()
     torch.manual_seed(0)
     if contender.keep:
-        from lsgcli.system.memory import keep_large_buffers
-
         keep_large_buffers()
     x, labels = (tensor.to(case.device) for tensor in inputs(case))
     built = build(contender, case, precision)
@@ -158,8 +156,9 @@ def stepwise_of_export(network: Any) -> Single:
     config = {
         **checkpoint.describe(network, folded=True),
         "classes": [str(number) for number in range(network.spec.num_classes)],
+        "settings": RunConfig(T=network.T).to_dict(),
+        "data": {"static": False, "mean": None, "std": None},
     }
-    config |= {"settings": RunConfig(T=network.T).to_dict(), "data": {"static": False, "mean": None, "std": None}}
     with tempfile.TemporaryDirectory() as folder:
         weights, path = Path(folder) / "network.safetensors", Path(folder) / "network.onnx"
         checkpoint.save(weights, checkpoint.Checkpoint(network.state_dict(), config, {}))

@@ -27,7 +27,7 @@ def inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if (name, value) != ("OMP_WAIT_POLICY", "PASSIVE")}
 
 
-class Worker:
+class Worker(contextlib.AbstractContextManager["Worker"]):
     """A contender's process; a context manager that ends it.
 
     Args:
@@ -86,9 +86,6 @@ class Worker:
             raise error_of(answer["status"])(f"{self}: {answer['error']}")
         self.process.send_signal(signal.SIGSTOP)
         return answer
-
-    def __enter__(self) -> "Worker":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()

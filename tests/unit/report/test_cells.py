@@ -5,7 +5,6 @@ import io
 import pytest
 
 from lsgcli.report import cells as module
-from lsgcli.report.cells import CellsDisplay
 from lsgcli.report.terminal import Console
 from lsgcli.sweeps.jobs import CellState
 from tests.unit.sweeps.helpers import plan
@@ -26,7 +25,7 @@ STATES = (
 
 def test_lines_are_printed_when_a_state_changes(cells, capsys):
     states = dict(zip(cells, STATES, strict=True))
-    with CellsDisplay(quiet=False) as display:
+    with module.display(quiet=False) as display:
         display(states)
         display(states)
         display({**states, cells[1]: CellState("running", 2, 3, 0.75)})
@@ -41,7 +40,7 @@ def test_lines_are_printed_when_a_state_changes(cells, capsys):
 def test_a_terminal_shows_variants_by_seeds(cells, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(module, "console", lambda stream: Console(file=out, force_terminal=True, color_system=None, width=80))
-    with CellsDisplay(quiet=False) as display:
+    with module.display(quiet=False) as display:
         display(dict(zip(cells, STATES, strict=True)))
     lines = [line.split() for line in out.getvalue().splitlines()]
     assert ["method=none", "0.9500", "failed"] in lines

@@ -11,9 +11,9 @@ from lsgcli.models.fold import fold
 from lsgcli.runs import run
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.sweeps.arguments import default_folder
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.rows import default_folder
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
 from tests import tiny
