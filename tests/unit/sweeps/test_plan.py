@@ -8,8 +8,8 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
+from lsgcli.sweeps.arguments import default_folder
 from lsgcli.sweeps.plan import Cell, Plan, folder_name, grid, load
-from lsgcli.sweeps.rows import default_folder
 from lsgcli.sweeps.statistics import rows
 from tests import tiny
 from tests.unit.sweeps.helpers import plan, record
@@ -42,18 +42,9 @@ def test_every_setting_of_network_and_neurons_is_compared():
     """What is trained differently is not what the paper reports, whatever settings come."""
     settings = (fields_of(NetworkSpec).keys() | fields_of(NeuronConfig).keys()) & FIELDS.keys()
     in_tables = {"arch", "method", "width", "T"}
-    # The same results; of methods, neurons and networks that are compared themselves; with dropout alone.
-    without_influence = {
-        "backend",
-        "smooth",
-        "width_as",
-        "input_correlation",
-        "carry_m",
-        "order",
-        "mlp_ratio",
-        "leak",
-        "dropout_at",
-    }
+    # The same results; of asgl, of other neurons and methods, of transformers, and with dropout alone.
+    of_others = {"smooth", "width_as", "carry_m", "order", "input_correlation", "mlp_ratio", "leak"}
+    without_influence = {"backend", "dropout_at", *of_others}
     assert settings - in_tables - without_influence == paper.SETTINGS.keys()
 
 
