@@ -337,7 +337,7 @@ class TemporallyAlignedLIF(LeakyIntegrateAndFire):
         if not layer.training:
             return threshold, alpha
         norms = torch.linalg.vector_norm((u - threshold).reshape(len(u), -1), dim=1, dtype=torch.float64)
-        sums = torch.stack([norms.sum(), norms.new_tensor(len(norms))])
+        sums = torch.stack([norms.sum(), norms.new_full((), len(norms))])
         if layer.gather is not None:
             sums = layer.gather(sums).sum(0)
         distance = sums[0] / sums[1]

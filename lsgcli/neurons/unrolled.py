@@ -1,7 +1,7 @@
 """Layers with gradients by autograd, of neurons that no backend computes: timestep by timestep, or all timesteps at once."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -57,12 +57,14 @@ class InParallel(Backend):
             threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
         steps: list[Fired] = []
         if layer.membrane is not None or watcher is not None:
-            thresholds = torch.as_tensor(threshold).expand(len(u), *(1,) * (u.dim() - 1))
+            each: Any = [threshold] * len(u)
+            if isinstance(threshold, Tensor):
+                each = threshold.detach().expand(len(u), *(1,) * (u.dim() - 1))
             seen = []
             for t, at in enumerate(p.each_step(wide)):
                 now = u[t] if layer.membrane is None else layer.membrane(u[t])
                 seen.append(now if watcher is None else watcher.sees(t, now))
-                steps.append(Fired(now.detach(), thresholds[t].detach(), at.alpha))
+                steps.append(Fired(now.detach(), each[t], at.alpha))
             u = torch.stack(seen)
         if p.measured is not None:
             measure(p.measured, u)
