@@ -286,10 +286,11 @@ class LIF(Draws):
         if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_width().items()}
-        values = SimpleNamespace(beta=beta, **{name: tensor.detach() for name, tensor in self.of_neuron().items()})
-        std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
-        response = self.neuron.response(values, T)
-        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate, std, response)
+        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
+        if self.method.width.correlated:
+            values = SimpleNamespace(beta=beta, **{name: tensor.detach() for name, tensor in self.of_neuron().items()})
+            std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
+            layer = layer._replace(std=std, response=self.neuron.response(values, T))
         alpha = like(self.method.width.alpha(layer), beta)
         return alpha if alpha.dim() > beta.dim() else alpha[None]
 
