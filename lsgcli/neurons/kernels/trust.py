@@ -68,7 +68,7 @@ def trusted(name: str, device: torch.device) -> bool:
     if failure:
         log.warning(
             "the kernels of %s are not used on %s, because their self-test failed:\n  %s, expected that of reference within %g\n"
-            "  Training goes on with the slower reference. Please report this with the output of `lsg doctor`, which repeats the "
+            "  Training continues with the slower reference. Please report this with the output of `lsg doctor`, which repeats the "
             "test; --backend %s uses the kernels all the same.",
             *(name, kept.conditions, failure, TOLERANCE, name),
         )

@@ -247,7 +247,7 @@ def test_kernels_in_order_are_used(package):
 @interpreter
 @pytest.mark.parametrize(("kernel", "kind"), [(kernel, kind) for kernel, kinds in BREAKS.items() for kind in kinds])
 def test_broken_kernels_are_caught(package, kernel, kind):
-    """At first use: the program goes on with the reference, and one warning names the kernel."""
+    """At first use, the program continues with the reference, and one warning names the kernel."""
     copy, run = package
     broken(copy, kernel, kind)
     done = run("-c", SCRIPT)
