@@ -94,13 +94,14 @@ def ordered(split: Split, order: str) -> Split:
 def experiment(records: Records, options: argparse.Namespace, kind: str, seed: int) -> None:
     """Train and evaluate a network, unless it is recorded."""
     from lsgcli import api
+    from lsgcli.store.rundir import read_result
 
     key = f"{kind}, seed {seed}"
     if key in records:
         return
     run = options.out / f"{options.data}-{kind}-{seed}"
     settings = DATA[options.data] | KINDS[kind] | {"seed": seed} | ({"epochs": options.epochs} if options.epochs else {})
-    end = api.train(run, **settings, data_dir=options.data_dir, threads=1, workers=0)
+    end = read_result(run) or api.train(run, **settings, data_dir=options.data_dir, threads=1, workers=0)
     found = evaluated(run, options.data)
     records.add(key, {"accuracy": end["test_accuracy_last"], "settings": settings, "evaluations": found})
 
