@@ -191,7 +191,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
         except DataError:
             return False
         missing = [sample for sample in samples if sample.key in note["left_out"]]
-        return not missing or (config.skip_bad and not any(_readable(dataset, sample) for sample in missing))
+        return not missing or (config.skip_bad and all(isinstance(_load(dataset, sample), str) for sample in missing))
 
     shape = (len(samples), *dataset.shape)
     if dataset.packed:
@@ -257,14 +257,6 @@ def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int]
         if not dataset.config.skip_bad:
             raise
         return error.message
-
-
-def _readable(dataset: Dataset, sample: Sample) -> bool:
-    try:
-        dataset.load(sample)
-    except DataError:
-        return False
-    return True
 
 
 def load_file(dataset: Dataset, found: Found) -> Loaded:
