@@ -36,12 +36,16 @@ def zipped(path, members, method=zipfile.ZIP_DEFLATED):
 def tarred(path, members):
     """members: (name, content), or a TarInfo and content."""
     with tarfile.open(path, "w:" + (path.suffix[1:] if path.suffix != ".tar" else "")) as archive:
-        for name, content in members:
-            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
-            if not isinstance(name, tarfile.TarInfo):
-                info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+        add(archive, members)
     return path
+
+
+def add(archive, members):
+    for name, content in members:
+        info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+        if not isinstance(name, tarfile.TarInfo):
+            info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
 
 
 MAKERS = {"a.zip": zipped, "a.tar": tarred, "a.tar.gz": tarred, "a.tar.xz": tarred}

@@ -48,17 +48,6 @@ def test_of_a_folder(folder):
     json.dumps(found)
 
 
-def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle(folder):
-    (folder / "pen/c.aedat").unlink()
-    assert summary.of_path(folder, workers=0)["events_per_recording"] == {"min": 3, "median": 4, "max": 5}
-
-
-def test_of_a_file(folder):
-    found = summary.of_path(folder / "cup/a.aedat")
-    assert (found["recordings"], found["events"], found["classes"]) == (1, 3, {})
-    assert found["duration_us"] == {"min": 400, "median": 400, "max": 400}
-
-
 def test_several_formats_and_sensors(folder):
     write_npz(folder / "pen/e.npz", many(50, sensor=(200, 100)))
     found = summary.of_path(folder, workers=0)
