@@ -273,9 +273,8 @@ def load_file(dataset: Dataset, found: Found) -> Loaded:
 
 def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Mean and standard deviation per channel of the training images."""
-    published = dataset.normalisation()
-    if published is not None:
-        return published
+    if dataset.normalisation is not None:
+        return dataset.normalisation
     if not dataset.static or train is None:
         return None, None
     total, square = np.zeros(dataset.channels), np.zeros(dataset.channels)

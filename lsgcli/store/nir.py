@@ -223,8 +223,8 @@ class _Builder:
             raise CheckpointError(f"{name}: found axes {node.start_dim} to {node.end_dim}, expected all axes: 0 to -1")
 
     def pool2d(self, name: str, node: Any) -> None:
-        sizes = (_pair(size) for size in (node.kernel_size, node.stride, node.padding))
-        self._add(Pool(name, *sizes, average=type(node).__name__ == "AvgPool2d"))
+        kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+        self._add(Pool(name, kernel, stride, padding, average=type(node).__name__ == "AvgPool2d"))
 
     def scale_by(self, name: str, node: Any) -> None:
         """Multiply the weights before the node, or after it if neurons come before."""

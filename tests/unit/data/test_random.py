@@ -53,8 +53,4 @@ def test_validation_is_chosen_by_the_key_not_the_place():
     mixed = whole.part(np.random.default_rng(0).permutation(80))
     assert set(hold_out(whole, 0.2, 5)[1].keys) == set(hold_out(mixed, 0.2, 5)[1].keys)
     assert set(hold_out(whole, 0.2, 5)[1].keys) != set(hold_out(whole, 0.2, 6)[1].keys)
-
-
-def test_no_validation():
-    whole = split([3, 3])
     assert hold_out(whole, 0.0, 0) == (whole, None)

@@ -246,12 +246,6 @@ def test_mat_of_asl_dvs_is_turned_upright(tmp_path):
     assert events.sensor == (240, 180)
 
 
-def test_mat_without_events(tmp_path):
-    path = write(tmp_path / "a.mat", seeds.mat([(1, 2, 3, True)], "a b c d"))
-    with pytest.raises(DataError, match=r"a\.mat: found arrays a, b, c, d, expected x, y, t, p"):
-        read(path)
-
-
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("kind", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
 def test_mat_as_scipy_writes_it(tmp_path, kind, packed):

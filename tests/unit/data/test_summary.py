@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -56,14 +57,8 @@ def test_several_formats_and_sensors(folder):
     assert found["sensor"] == [200, 128]
     assert found["sensors"] == {"128x128": 3, "200x100": 1}
     assert found["sensor_stated"]
-
-
-def test_a_sensor_that_is_not_stated(tmp_path):
-    events = many(50, sensor=(30, 20))
-    write_npz(tmp_path / "a.npz", type(events)(events.x, events.y, events.t, events.on, None))
-    found = summary.of_path(tmp_path / "a.npz")
-    assert found["sensor"] == [int(events.x.max()) + 1, int(events.y.max()) + 1]
-    assert not found["sensor_stated"]
+    write_npz(folder / "pen/e.npz", dataclasses.replace(many(50, sensor=(200, 100)), sensor=None))
+    assert not summary.of_path(folder, workers=0)["sensor_stated"]
 
 
 def test_unreadable_recordings_are_listed(folder):
