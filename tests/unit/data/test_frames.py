@@ -183,22 +183,3 @@ def test_centre_is_the_full_frame_cut_or_padded(size, sensor):
         if all(0 <= v < size for v in place):
             full[k, 0 if events.on[i] else 1, place[0], place[1]] += 1
     np.testing.assert_array_equal(found, full[..., :size, :size])
-
-
-def test_equal_to_tonics_frames_but_for_the_events_it_drops():
-    """tonic drops the last event when it slices by time, and what does not fill a slice when it slices by count."""
-    from tonic.transforms import ToFrame
-
-    events, T = made(20_003, 32, 32), 10
-    t = events.t.copy()
-    t[0], t[-1] = 0, 1_000_000  # a multiple of T: both put the borders at the same microseconds
-    kind = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", bool)])
-    theirs = np.empty(len(events), kind)
-    theirs["x"], theirs["y"], theirs["t"], theirs["p"] = events.x, events.y, t, events.on
-    by_count = ToFrame(sensor_size=(32, 32, 2), n_event_bins=T)(theirs)[:, ::-1]  # its channel 0 is OFF
-    whole = len(events) // T * T
-    kept = events[:whole]
-    np.testing.assert_array_equal(make(kept, T, 32, (32, 32)), by_count)
-    by_time = ToFrame(sensor_size=(32, 32, 2), n_time_bins=T)(theirs)[:, ::-1].copy()
-    by_time[-1, 0 if events.on[-1] else 1, events.y[-1], events.x[-1]] += 1
-    np.testing.assert_array_equal(make(Events(events.x, events.y, t, events.on), T, 32, (32, 32), "time"), by_time)

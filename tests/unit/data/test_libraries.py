@@ -1,9 +1,7 @@
 """Data sets of tonic and torchvision, on small files of their layouts."""
 
-import os
 import pickle
 import shutil
-import signal
 from pathlib import Path
 
 import h5py
@@ -162,20 +160,3 @@ def test_a_folder_of_images(config, tmp_path):
     assert (len(dataset.part("train")), len(dataset.part("test"))) == (8, 2)
     sample = dataset.samples[0]
     assert dataset.load(sample)[:, 0, 0].tolist() == [int(sample.key[-5]), 2, 3]
-
-
-def test_a_pipe_beside_the_files_is_refused(config, tmp_path):
-    """torchvision would open it and wait for a writer."""
-    os.mkfifo(tmp_path / "usps.bz2")
-
-    def give_up(*_):
-        raise TimeoutError("waits for a writer of the pipe")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(60)
-    try:
-        with pytest.raises(DataError, match=r"usps.bz2: cannot be read: found a FIFO, expected a regular file"):
-            opened(config, "torchvision:USPS", tmp_path).scan()
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)

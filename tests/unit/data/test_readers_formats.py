@@ -8,7 +8,6 @@ import pytest
 from lsgcli.data.readers.base import identify, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
-from tests.unit.data import peers
 from tests.unit.data.conftest import listed, write
 
 # Reader -> (file name, writer, sensor that the events are on, sensor that the file states).
@@ -113,17 +112,6 @@ def test_aedat31_bits_by_hand(tmp_path):
     assert events.sensor == (240, 180)
 
 
-def test_aedat31_agrees_with_spikingjelly(tmp_path):
-    utils = peers.spikingjelly_module("utils")
-    events = seeds.rows(3, 500, 128, 128, 2**31 - 90_000, 2**31 - 5)
-    events += seeds.rows(4, 100, 128, 128, 2**31 + 3, 2**31 + 4000)
-    path = write(tmp_path / "a.aedat", seeds.aedat31(events, invalid=False))
-    found, theirs = read(path), utils.load_aedat_v3(path)
-    for ours, key in ((found.x, "x"), (found.y, "y"), (found.t, "t"), (found.on, "p")):
-        assert (ours == theirs[key]).all()
-    assert found.t[-1] > 2**31
-
-
 # ---- Prophesee ----
 
 
@@ -136,16 +124,19 @@ def test_times_wrap_and_go_back(tmp_path, name, lap):
     assert found.x.tolist() == [0, 2, 1, 3]
 
 
-def test_evt2_words_that_look_like_text(tmp_path):
-    # The first data byte is a %: as a row, or as the lower bits of the time.
-    events = [(1, 0x25, 64 * 0x25, True), (3, 4, 64 * 0x25, False)]
-    assert listed(read(write(tmp_path / "a.raw", seeds.evt2(events, b"% geometry 640x480\n% end\n")))) == events
-
-
-def test_evt3_without_an_end_of_the_header(tmp_path):
-    """The first data byte is a %."""
-    events = [(1, 9, 0x25 << 12, True), (3, 4, (0x25 << 12) + 7, False)]
-    assert listed(read(write(tmp_path / "a.raw", seeds.evt3(events)))) == events
+@pytest.mark.parametrize(
+    ("make", "events"),
+    [
+        (
+            lambda events: seeds.evt2(events, b"% geometry 640x480\n% end\n"),
+            [(1, 0x25, 64 * 0x25, True), (3, 4, 64 * 0x25, False)],
+        ),
+        (seeds.evt3, [(1, 9, 0x25 << 12, True), (3, 4, (0x25 << 12) + 7, False)]),  # without an end of the header
+    ],
+)
+def test_words_that_look_like_text(tmp_path, make, events):
+    """The first data byte is a %: as a row, or as the lower bits of the time."""
+    assert listed(read(write(tmp_path / "a.raw", make(events)))) == events
 
 
 def test_evt_events_before_the_first_time_are_left_out(tmp_path):

@@ -151,21 +151,35 @@ def test_a_stopped_run_does_not_look_finished(source, tmp_path):
     assert not (out / manifest.NAME).exists()  # it was complete, and no longer is
 
 
+def forget_images(out):
+    note = json.loads((out / simulate.NOTE).read_text())
+    del note["images"]
+    (out / simulate.NOTE).write_text(json.dumps(note))
+
+
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "options", "told"),
     [
-        ({"seed": 1}, "--seed 0, expected 1"),
-        ({"per_class": 2}, "--per-class None, expected 2"),
-        ({"per_class": 2, "seed": 1}, "--seed 0, expected 1"),
-        ({"form": "npz"}, "--format 'aedat2', expected 'npz'"),
+        (None, {"seed": 1}, "--seed 0, expected 1"),
+        (None, {"per_class": 2}, "--per-class None, expected 2"),
+        (None, {"per_class": 2, "seed": 1}, "--seed 0, expected 1"),
+        (None, {"form": "npz"}, "--format 'aedat2', expected 'npz'"),
+        (lambda source, _: shutil.copy(source / "cat/0.png", source / "cat/9.png"), {}, "found recordings of other images"),
+        (lambda _, out: forget_images(out), {}, "found recordings of other images"),
+        (lambda _, out: (out / simulate.NOTE).write_text("[]"), {}, "found a list, expected object"),
+        (lambda _, out: (out / simulate.NOTE).unlink(), {}, "SHA256SUMS: found the checksums of other data"),
+        (lambda _, out: [(out / name).unlink() for name in (simulate.NOTE, manifest.NAME)], {}, r"without a simulation\.json"),
     ],
 )
-def test_another_simulation_in_the_folder_is_refused(source, tmp_path, change, told):
-    simulate_folder(source, tmp_path / "out", workers=0)
-    before = content(tmp_path / "out")
+def test_recordings_of_another_origin_are_refused(source, tmp_path, change, options, told):
+    out = tmp_path / "out"
+    simulate_folder(source, out, workers=0)
+    if change:
+        change(source, out)
+    before = content(out)
     with pytest.raises(ConfigError, match=told):
-        simulate_folder(source, tmp_path / "out", workers=0, **change)
-    assert content(tmp_path / "out") == before
+        simulate_folder(source, out, workers=0, **options)
+    assert content(out) == before
 
 
 @pytest.mark.parametrize("more", [2, 12, None])
@@ -201,18 +215,10 @@ def test_recordings_that_swap_names_are_kept(tmp_path, source, monkeypatch):
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_checksums_of_other_data_stay(source, tmp_path):
-    """In a folder of other data, even with --force, and beside the recordings."""
+def test_checksums_of_other_files_stay(source, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine").write_bytes(b"mine")
-    manifest.write(out)
-    before = content(out)
-    with pytest.raises(ConfigError, match="SHA256SUMS: found the checksums of other data"):
-        simulate_folder(source, out, workers=0)
-    assert content(out) == before
-    (out / manifest.NAME).unlink()
     simulate_folder(source, out, workers=0)
+    (out / "mine").write_bytes(b"mine")
     manifest.write(out)  # as `lsg data verify --write`
     (out / "pen/pen_0.aedat").unlink()
     simulate_folder(source, out, workers=0)
@@ -236,36 +242,11 @@ def test_a_second_process_waits_for_the_first(source, tmp_path, caplog):
     assert not (out / ".lock").exists()
 
 
-@pytest.mark.parametrize("noted", [True, False])
-def test_other_images_are_refused(source, tmp_path, noted):
-    """And recordings of which images is not known."""
-    simulate_folder(source, tmp_path / "out", workers=0)
-    if noted:
-        shutil.copy(source / "cat/0.png", source / "cat/9.png")
-    else:
-        note = json.loads((tmp_path / "out/simulation.json").read_text())
-        del note["images"]
-        (tmp_path / "out/simulation.json").write_text(json.dumps(note))
-    with pytest.raises(ConfigError, match="found recordings of other images"):
-        simulate_folder(source, tmp_path / "out", workers=0)
-
-
 def test_touched_or_copied_images_are_the_same(source, tmp_path):
     simulate_folder(source, tmp_path / "out", workers=0)
     os.utime(source / "cat" / "0.png", (1, 1))
     assert simulate_folder(source, tmp_path / "out", workers=0)["kept"] == 6
     assert simulate_folder(Path(shutil.move(source, tmp_path / "elsewhere")), tmp_path / "out", workers=0)["kept"] == 6
-
-
-def test_recordings_of_unknown_origin_are_refused(source, tmp_path):
-    (tmp_path / "out/cat").mkdir(parents=True)
-    (tmp_path / "out/cat/cifar10_cat_7.aedat").write_bytes(b"somebody's")
-    with pytest.raises(ConfigError, match=r"cifar10_cat_7.*without a simulation\.json"):
-        simulate_folder(source, tmp_path / "out", workers=0)
-    (tmp_path / "out/cat/cifar10_cat_7.aedat").unlink()
-    (tmp_path / "out/simulation.json").write_text("[]")
-    with pytest.raises(ConfigError, match="found a list, expected object"):
-        simulate_folder(source, tmp_path / "out", workers=0)
 
 
 def test_out_inside_the_images_is_refused(source):

@@ -1,6 +1,5 @@
 """Run directories: one run each, nothing left of what did not begin."""
 
-import fcntl
 import os
 
 import pytest
@@ -56,23 +55,12 @@ def test_a_run_killed_while_it_wrote_its_configuration_can_begin_again(tmp_path)
         assert [p.name for p in run.path.iterdir()] == [".lock"]
 
 
-def test_a_lock_that_its_holder_removes_locks_nothing(tmp_path, monkeypatch):
-    """Between opening the file and locking it, whoever held it may remove it; a third process would then make a new one."""
-    path, lock = tmp_path / "run" / ".lock", fcntl.flock
-    calls = []
-
-    def flock(stream, operation):
-        calls.append(operation)
-        if len(calls) == 1:
-            path.unlink()
-        lock(stream, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
+def test_a_second_process_is_refused(tmp_path):
     with RunDir(tmp_path / "run") as run:
         write_config(run, tiny.config(), {})
-        assert path.exists()
-        with pytest.raises(RunInUseError, match="another process"):
-            RunDir(tmp_path / "run", resume=True)
+        for way in ("resume", "force"):
+            with pytest.raises(RunInUseError, match="another process"):
+                RunDir(tmp_path / "run", **{way: True})
 
 
 @pytest.mark.parametrize(
