@@ -159,17 +159,13 @@ def test_two_at_once_share_one_download(config, site, tmp_path, nmnist):
     assert not list((tmp_path / "NMNIST").glob(".*"))
 
 
-@pytest.mark.parametrize("archive", ["zip", "zip of a zip"])
-def test_n_caltech101(config, site, tmp_path, publish, monkeypatch, archive):
+def test_n_caltech101(config, site, tmp_path, publish):
+    """A zip of a zip."""
     members = {
         f"Caltech101/{name}/image_{i:04d}.bin": EVENT for name in ("ant", "Faces_easy", "BACKGROUND_Google") for i in range(20)
     }
-    content = zipped(members)
-    if archive != "zip":
-        content = zipped(
-            {"N-Caltech101-archive/Caltech101.zip": content, "N-Caltech101-archive/Caltech101_annotations.zip": b""}
-        )
-    publish(n_caltech101.NCaltech101.archives, "all", content)
+    outer = {"N-Caltech101-archive/Caltech101.zip": zipped(members), "N-Caltech101-archive/Caltech101_annotations.zip": b""}
+    publish(n_caltech101.NCaltech101.archives, "all", zipped(outer))
     settings = config("n-caltech101", data_dir=str(tmp_path), T=1, size=16)
     listing = registry.get("dataset", "n-caltech101")(settings).scan()
     assert listing.classes == ("BACKGROUND_Google", "Faces_easy", "ant")
@@ -241,18 +237,9 @@ def test_cifar10(config, site, tmp_path, batches):
         prepare(settings)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_an_archive_of_cifar10_put_there_by_hand(config, site, tmp_path, batches, whole):
-    content, _ = batches
-    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content if whole else content[:-1])
-    dataset = registry.get("dataset", "cifar10")(config("cifar10", data_dir=str(tmp_path)))
-    if whole:
-        assert len(dataset.scan().samples) == 12
-    else:
-        found, expected = (hashlib.md5(one).hexdigest() for one in (content[:-1], content))
-        with pytest.raises(DataError, match=rf"found \d+ bytes with md5 {found}, expected {expected}") as caught:
-            dataset.scan()
-        assert "Remove it to download it again" in caught.value.hint
+def test_an_archive_of_cifar10_put_there_by_hand(config, site, tmp_path, batches):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(batches[0])
+    assert len(registry.get("dataset", "cifar10")(config("cifar10", data_dir=str(tmp_path))).scan().samples) == 12
     assert site.requests == []
 
 
@@ -278,19 +265,18 @@ def test_cifar_dvs_zips_that_are_there_are_unpacked(config, site, tmp_path, cifa
     assert (tmp_path / "airplane" / "cifar10_airplane_0.aedat").is_file()
 
 
-def test_cifar_dvs_with_recordings_nothing_is_downloaded(config, site, tmp_path, cifar):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "cifar10_cat_0.aedat").write_bytes(AEDAT)
-    with pytest.raises(DataError, match="found no recordings of airplane"):
-        registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
-    assert site.requests == []
-
-
-@pytest.mark.parametrize("place", ["CIFAR-10-DVS.zip", "below/airplane.zip"])
-def test_cifar_dvs_archives_elsewhere_are_mentioned(config, site, tmp_path, cifar, place):
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("cat/cifar10_cat_0.aedat", "found no recordings of airplane"),
+        ("CIFAR-10-DVS.zip", "CIFAR-10-DVS.zip: found an archive that is not extracted"),
+        ("below/airplane.zip", "below/airplane.zip: found an archive that is not extracted"),
+    ],
+)
+def test_cifar_dvs_nothing_is_downloaded_to_recordings_and_archives_of_the_user(config, site, tmp_path, cifar, place, told):
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(b"")
-    with pytest.raises(DataError, match=f"{place}: found an archive that is not extracted"):
+    with pytest.raises(DataError, match=told):
         registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
     assert site.requests == []
 

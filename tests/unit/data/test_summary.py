@@ -1,12 +1,11 @@
 import dataclasses
 import json
-import re
 import shutil
 
 import pytest
 
-from lsgcli import registry
 from lsgcli.data import manifest, summary
+from lsgcli.data.datasets.base import dataset_of
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -92,14 +91,6 @@ def test_the_digest_follows_names_sizes_and_counts(folder, tmp_path):
     assert len({first, second, third, summary.of_path(folder, workers=0)["digest"]}) == 4
 
 
-def test_release_of_cifar10_dvs(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
-    found = summary.of_path(tmp_path)
-    assert "original" in found["release"]
-    assert found["orientation"].startswith("row = 127 - x")
-
-
 def test_a_simulation_says_so(tmp_path, caplog):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
@@ -115,12 +106,8 @@ def test_a_simulation_says_so(tmp_path, caplog):
     assert "SHA256SUMS: line 1: found" in caplog.text
 
 
-def opened(config, name, **settings):
-    return registry.get("dataset", name)(config(name, **settings)).scan()
-
-
 def test_of_a_data_set_of_recordings(recordings, config):
-    dataset = opened(config, "event-folder", data_dir=str(recordings))
+    dataset = dataset_of(config("event-folder", data_dir=str(recordings))).scan()
     (recordings / "train/cup/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
     found = summary.of_dataset(dataset, workers=0)
     assert found["recordings"] == 10
@@ -129,16 +116,3 @@ def test_of_a_data_set_of_recordings(recordings, config):
     assert found["events"] == 600
     assert [one["name"] for one in found["unreadable"]] == ["train/cup/0.aedat"]
     json.dumps(found)
-
-
-def test_counts_of_the_format_samples(shared):
-    """Every file has the number of events that the README beside it states."""
-    root = shared("event-format-samples-dev")
-    stated = {}
-    for line in (root / "README.txt").read_text().splitlines():
-        match = re.match(r"(\S+\.(?:aedat4|dat|bin|raw)) \|.*?([\d,]+) events", line)
-        if match:
-            stated[match[1]] = int(match[2].replace(",", ""))
-    assert len(stated) == 6
-    for name, count in stated.items():
-        assert summary.of_path(root / name)["events"] == count, name
