@@ -139,6 +139,17 @@ def test_what_a_parser_does_wrong_is_a_data_error(parsed, outcome, said):
     assert caught.value.hint
 
 
+def test_events_and_sensor_of_a_file_fit_to_the_given_sensor(parsed):
+    assert len(parsed(events(sensor=(3, 9)), (3, 9))) == 2
+    for made, sensor, told in (
+        (events(), (2, 5), "event 1: found x=2, y=4, expected x below 2 and y below 5 of the sensor"),
+        (events(), (3, 4), "event 1: found x=2, y=4, expected x below 3 and y below 4 of the sensor"),
+        (events(sensor=(3, 9)), (346, 260), "found a sensor of 3x9, expected 346x260"),
+    ):
+        with pytest.raises(DataError, match=rf"a\.mine: {told}"):
+            parsed(made, sensor)
+
+
 def test_a_library_that_is_not_there(parsed):
     with pytest.raises(ConfigError, match=r"a\.mine: the library that reads it cannot be imported: no aedat") as caught:
         parsed(ImportError("no aedat"))
