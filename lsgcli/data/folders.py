@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from stat import S_ISLNK
-from types import MappingProxyType
 from typing import NoReturn
 
 from lsgcli.data.datasets.base import Sample
@@ -19,14 +18,14 @@ Files = dict[str, list[os.DirEntry[str]]]  # class -> its files
 
 
 def scan_folders(
-    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], hints: Mapping[str, str] = MappingProxyType({})
+    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], other: str = ""
 ) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
     """List the files of each class of each split, sorted by name, without hidden files and folders.
 
     Args:
         splits: split -> name of its folder, such as ``{"train": "Train"}``.
         suffixes: suffixes of the files to list, lower case.
-        hints: split -> hint for the error if its folder is missing.
+        other: alternative solution if a folder is missing.
 
     Returns:
         (classes, samples). The training part, if requested, defines the classes.
@@ -43,7 +42,7 @@ def scan_folders(
             raise MissingPart(
                 f"{root}: the {split} part is missing: found {there}, expected {expected}",
                 part=split,
-                hint=hints.get(split, f"Put it in {root / folder}."),
+                hint=f"Put it in {root / folder}" + (f"; {other}" if other else "."),
             )
     parts = {split: _files(root / folder, suffixes) for split, folder in splits.items()}
     classes = tuple(next(iter(parts.values())))

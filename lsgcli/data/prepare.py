@@ -191,7 +191,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
         except DataError:
             return False
         missing = [sample for sample in samples if sample.key in note["left_out"]]
-        return not missing or (config.skip_bad and not any(_readable(dataset, sample) for sample in missing))
+        return not missing or (config.skip_bad and all(isinstance(_load(dataset, sample), str) for sample in missing))
 
     shape = (len(samples), *dataset.shape)
     if dataset.packed:
@@ -259,14 +259,6 @@ def _load(dataset: Dataset, sample: Sample) -> tuple[np.ndarray, tuple[int, int]
         return error.message
 
 
-def _readable(dataset: Dataset, sample: Sample) -> bool:
-    try:
-        dataset.load(sample)
-    except DataError:
-        return False
-    return True
-
-
 def load_file(dataset: Dataset, found: Found) -> Loaded:
     """A prepared sample from any file, or the error.
 
@@ -281,9 +273,8 @@ def load_file(dataset: Dataset, found: Found) -> Loaded:
 
 def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Mean and standard deviation per channel of the training images."""
-    published = dataset.normalisation()
-    if published is not None:
-        return published
+    if dataset.normalisation is not None:
+        return dataset.normalisation
     if not dataset.static or train is None:
         return None, None
     total, square = np.zeros(dataset.channels), np.zeros(dataset.channels)

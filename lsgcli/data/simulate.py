@@ -26,7 +26,6 @@ from lsgcli.data.events import Events
 from lsgcli.data.folders import check_folder, scan_folders, visible
 from lsgcli.data.guard import foreign
 from lsgcli.data.images import image_suffixes, read_image
-from lsgcli.data.progress import Progress
 from lsgcli.data.readers import base as readers
 from lsgcli.data.writers import SIDE, write_aedat2, write_npz
 from lsgcli.errors import ConfigError, DataError
@@ -74,7 +73,7 @@ def simulate_folder(
     form: str = "aedat2",
     seed: int = 0,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: parallel.Progress | None = None,
 ) -> dict[str, Any]:
     """Record the images of ``source/<class>/`` into ``out/<class>/``.
 

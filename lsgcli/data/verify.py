@@ -11,7 +11,6 @@ from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, Sample
 from lsgcli.data.folders import check_folder, visible
 from lsgcli.data.guard import MissingLibrary
-from lsgcli.data.progress import Progress
 from lsgcli.data.summary import Recordings
 from lsgcli.errors import DataError
 from lsgcli.system import files
@@ -72,7 +71,11 @@ def of_path(path: Path, **options: Any) -> Verdict:
 
 
 def of_dataset(
-    dataset: Dataset, *, workers: int | None = None, progress: Progress | None = None, hashing: Progress | None = None
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    progress: parallel.Progress | None = None,
+    hashing: parallel.Progress | None = None,
 ) -> Verdict:
     """Verify a data set: its folder, if any, each sample, and the number of samples.
 
@@ -97,7 +100,7 @@ def of_dataset(
     )
 
 
-def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
+def written(verdict: Verdict, hashing: parallel.Progress | None = None) -> Verdict:
     """Write ``SHA256SUMS`` for all files in the folder of a verdict, or update existing ones; returns the new verdict.
 
     Raises:
@@ -121,7 +124,7 @@ def written(verdict: Verdict, hashing: Progress | None = None) -> Verdict:
     return replace(verdict, manifests=names, missing=(), changed=(), extra=())
 
 
-def _compared(root: Path | None, hashing: Progress | None) -> dict[str, tuple[str, ...]]:
+def _compared(root: Path | None, hashing: parallel.Progress | None) -> dict[str, tuple[str, ...]]:
     """The manifests in the folder and one level below, and differences from them, with paths relative to the folder."""
     found: dict[str, set[str]] = {"missing": set(), "changed": set(), "extra": set()}
     manifests, known = [], set()

@@ -64,7 +64,7 @@ class _Https(http.client.HTTPSConnection):
     response_class = _Response
 
 
-class _WebOnly(urllib.request.HTTPRedirectHandler):
+class _WebOnly(urllib.request.HTTPRedirectHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     def default_open(self, request: urllib.request.Request) -> None:
         """Called before each request, also those of redirects."""
         if request.type not in ("http", "https"):
@@ -76,13 +76,9 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302  # type: ignore[assignment]
 
-
-class _HttpHandler(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> Any:
         return self.do_open(_Http, request)
 
-
-class _HttpsHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> Any:
         return self.do_open(_Https, request)
 
@@ -99,5 +95,5 @@ def request(url: str, start: int, timeout: float) -> Any:
     headers = {"User-Agent": f"lsg/{__version__}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    opener = urllib.request.build_opener(_WebOnly, _HttpHandler, _HttpsHandler)
+    opener = urllib.request.build_opener(_WebOnly)
     return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from msgspec import Meta, defstruct
 
 from lsgcli.errors import ConfigError
-from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW
+from lsgcli.store import rundir
 from lsgcli.system import schema
 
 Number = float | None
@@ -89,12 +89,10 @@ class Activity(TypedDict):
     layers: list[LayerActivity]
 
 
-class Line(TypedDict):
+class Line(rundir.Line):
     """A line of gradient-flow.jsonl: of an epoch, or of the batch that diverged, which has an ``event``."""
 
-    epoch: int
     layers: list[Layer]
-    event: NotRequired[str]
 
 
 class Full(TypedDict):
@@ -124,7 +122,7 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: they are damaged.
     """
-    file = run / GRADIENT_FLOW
+    file = run / rundir.GRADIENT_FLOW
     lines: list[Any] = schema.read_lines(file, Line, ConfigError)
     names = [[layer["name"] for layer in line["layers"]] for line in lines if "event" not in line]
     for number, found in enumerate(names, 1):
@@ -139,7 +137,7 @@ def read_full(run: Path) -> dict[str, Any] | None:
     Raises:
         ConfigError: it is damaged.
     """
-    file = run / FULL_FLOW
+    file = run / rundir.FULL_FLOW
     return dict(schema.read(file, Full, ConfigError)) if os.path.lexists(file) else None
 
 

@@ -222,11 +222,9 @@ class _Builder:
         if int(node.start_dim) != 0 or int(node.end_dim) not in (-1, 2):
             raise CheckpointError(f"{name}: found axes {node.start_dim} to {node.end_dim}, expected all axes: 0 to -1")
 
-    def avgpool2d(self, name: str, node: Any, average: bool = True) -> None:
-        self._add(Pool(name, _pair(node.kernel_size), _pair(node.stride), _pair(node.padding), average))
-
-    def sumpool2d(self, name: str, node: Any) -> None:
-        self.avgpool2d(name, node, average=False)
+    def pool2d(self, name: str, node: Any) -> None:
+        kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+        self._add(Pool(name, kernel, stride, padding, average=type(node).__name__ == "AvgPool2d"))
 
     def scale_by(self, name: str, node: Any) -> None:
         """Multiply the weights before the node, or after it if neurons come before."""
@@ -290,8 +288,8 @@ METHODS = {
     "Linear": _Builder.linear,
     "Affine": _Builder.linear,
     "Flatten": _Builder.flatten,
-    "AvgPool2d": _Builder.avgpool2d,
-    "SumPool2d": _Builder.sumpool2d,
+    "AvgPool2d": _Builder.pool2d,
+    "SumPool2d": _Builder.pool2d,
     "Scale": _Builder.scale_by,
     "LIF": _Builder.lif,
     "IF": _Builder.integrate_and_fire,

@@ -46,11 +46,6 @@ def test_simulate(lsg, pictures, tmp_path):
     result = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--workers", "0", status=0)
     assert result.stdout == f"{tmp_path / 'out'}\n"
     assert "3 recordings" in result.stderr
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*.aedat")) == [
-        "cifar10_bird_0.aedat",
-        "cifar10_cat_0.aedat",
-        "pen_0.aedat",
-    ]
     quiet = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--json", "-q", "--workers", "0")
     record = json.loads(quiet.stdout)
     assert quiet.stderr == ""
@@ -61,13 +56,10 @@ def test_simulate(lsg, pictures, tmp_path):
     other = lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--seed", "5", status=2)
     assert "--seed 0, expected 5" in other.stderr
     assert other.stdout == ""
-
-
-def test_simulate_npz(lsg, pictures, tmp_path):
-    lsg("data", "simulate", pictures, tmp_path / "out", "--per-class", "1", "--format", "npz", "-q", "--workers", "0", status=0)
-    assert (tmp_path / "out/cat/cifar10_cat_0.npz").is_file()
-    assert lsg("data", "simulate", pictures, tmp_path / "other", "--format", "mp4").exit_code == 2
-    assert lsg("data", "simulate", tmp_path / "nowhere", tmp_path / "other").exit_code == 3
+    lsg("data", "simulate", pictures, tmp_path / "npz", "--per-class", "1", "--format", "npz", "-q", "--workers", "0", status=0)
+    assert (tmp_path / "npz/cat/cifar10_cat_0.npz").is_file()
+    lsg("data", "simulate", pictures, tmp_path / "other", "--format", "mp4", status=2)
+    lsg("data", "simulate", tmp_path / "nowhere", tmp_path / "other", status=3)
 
 
 def test_info_json(lsg, made):

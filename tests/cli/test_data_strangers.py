@@ -8,6 +8,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import cache
+from tests.unit.data.recordings_of import write_nmnist
 
 # tonic and torchvision stand here with a set each.
 SETS = [*(name for name in registry.names("dataset") if ":" not in name), "tonic:NMNIST", "torchvision:FashionMNIST"]
@@ -17,12 +18,8 @@ EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
 @pytest.fixture
 def nmnist(tmp_path):
     """A root with two recordings of each of two digits, in both parts."""
-    for part in ("Train", "Test"):
-        for digit in "01":
-            (tmp_path / "root" / part / digit).mkdir(parents=True)
-            for i in range(2):
-                (tmp_path / "root" / part / digit / f"{i}.bin").write_bytes(EVENT * (i + 1))
-    return tmp_path / "root"
+    write_nmnist(tmp_path, count=2)
+    return tmp_path / "NMNIST"
 
 
 def at(root, dataset="n-mnist"):
@@ -139,11 +136,11 @@ def test_verify_names_extra_files(lsg, nmnist):
 
 def test_verify_advises_what_can_be_done(lsg, nmnist):
     assert "--write" not in lsg("data", "verify", "--dataset", "digits").stdout  # it has no folder
-    (nmnist / "Test" / "1" / "0.bin").write_bytes(b"abc")
+    (nmnist / "Test/1/00000.bin").write_bytes(b"abc")
     unreadable = lsg("data", "verify", nmnist, status=3)
     assert "--write" not in unreadable.stderr  # it would refuse
     assert "--skip-bad" in unreadable.stderr
-    (nmnist / "Test" / "1" / "0.bin").write_bytes(EVENT)
+    (nmnist / "Test/1/00000.bin").write_bytes(EVENT)
     lsg("data", "verify", nmnist, "--write", "-q")
-    (nmnist / "Test" / "1" / "0.bin").write_bytes(EVENT * 2)
+    (nmnist / "Test/1/00000.bin").write_bytes(EVENT * 2)
     assert "--write updates SHA256SUMS" in lsg("data", "verify", nmnist).stderr

@@ -97,15 +97,6 @@ def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
     assert config["sources"]["init_from"]["sha256"] == checkpoint.read_digest(remote.local("hf:ann/net"))
 
 
-def test_a_download_that_fails(lsg, server, trained):
-    """Row 44 of the fault table has the others, and looks at what is left."""
-    lsg("push", trained / "best.safetensors", "ann/net")
-    server.fault = "page"
-    result = lsg("eval", "hf:ann/net", status=4)
-    assert "hf:ann/net: damaged: found an HTML or XML page" in result.stderr
-    assert TOKEN not in result.stderr
-
-
 def test_names_and_permissions(lsg, server, trained, monkeypatch):
     lsg("push", trained / "best.safetensors", "ann/net", "--private")
     for name, status, message in (

@@ -52,13 +52,6 @@ def test_files_are_predicted_as_the_test_part_is(lsg, tmp_path):
     assert sum(answer["class"] in answer["path"] for answer in answers) / len(answers) == pytest.approx(accuracy)
 
 
-def test_a_file_that_holds_many_recordings_is_not_predicted(lsg, tmp_path):
-    write_shd_parts(tmp_path / "data")
-    checkpoint = lsg("train", "--dataset", "tonic:SHD", *TINY, "-q").stdout.strip()
-    result = lsg("predict", checkpoint, "data/SHD/shd_test.h5", status=3)
-    assert "shd_test.h5: found an unknown format" in result.stderr
-
-
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -355,7 +355,7 @@ def stale_cache(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 def evil_archives(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Tar and zip files with names outside the folder, links, devices, bombs, wrong sizes, damage: unpacked to a folder that is there, and
     to one that is not, beside files that must stay as they are."""
-    for name, (kind, make, _) in hostile.HOSTILE.items():
+    for name, (kind, make) in hostile.HOSTILE.items():
         for there in (False, True):
             place = folder / "place"
             for each in ("outside", "place", *(["place/data"] if there else [])):

@@ -98,6 +98,8 @@ class Dataset(ABC):
         published: published number of samples per part, or in total (``all``).
         downloads: whether it can be downloaded.
         takes_sensor: whether it supports ``--sensor``.
+        normalisation: published mean and standard deviation per channel, on the 0..1 scale; None to measure them on the training
+            images, or for recordings, which are not normalised.
         packed: whether prepared samples are cached; False if loading is as fast as reading the cache.
         version: version of this class; increase it when its samples change.
     """
@@ -112,6 +114,7 @@ class Dataset(ABC):
     published: ClassVar[Mapping[str, int]] = {}
     downloads: ClassVar[bool] = False
     takes_sensor: ClassVar[bool] = False
+    normalisation: ClassVar[tuple[tuple[float, ...], tuple[float, ...]] | None] = None
     packed: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
@@ -251,13 +254,6 @@ class Dataset(ABC):
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         """Versions of the code that prepares these samples; a change invalidates prepared data."""
         return {"dataset": self.version}
-
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-        """Published mean and standard deviation per channel, on the 0..1 scale.
-
-        None to measure them on the training images, or for recordings, which are not normalised.
-        """
-        return None
 
 
 class EventDataset(Dataset):

@@ -26,12 +26,9 @@ class Cifar(Downloaded, ImageDataset):
 
     Attributes:
         source: name of torchvision's class.
-        mean, std: per channel over the training images, on the 0..1 scale.
     """
 
     source: ClassVar[str]
-    mean: ClassVar[tuple[float, ...]]
-    std: ClassVar[tuple[float, ...]]
     packed = False  # already one array
     published = {"train": 50_000, "test": 10_000}
     preset = ImageDataset.preset | {"epochs": 300, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "decay_lr": 3e-4}
@@ -76,9 +73,6 @@ class Cifar(Downloaded, ImageDataset):
     def pixels(self, sample: Sample) -> np.ndarray:
         return np.asarray(self._images[sample.split][sample.source])
 
-    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return self.mean, self.std
-
 
 @register("dataset", "cifar10")
 class Cifar10(Cifar):
@@ -88,8 +82,7 @@ class Cifar10(Cifar):
     source = "CIFAR10"
     folder = "cifar-10-batches-py"
     archives = _archive("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071, folder)
-    mean = (0.49139968, 0.48215841, 0.44653091)
-    std = (0.24703223, 0.24348513, 0.26158784)
+    normalisation = ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
 
 
 @register("dataset", "cifar100")
@@ -100,5 +93,4 @@ class Cifar100(Cifar):
     source = "CIFAR100"
     folder = "cifar-100-python"
     archives = _archive("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437, folder)
-    mean = (0.50707516, 0.48654887, 0.44091784)
-    std = (0.26733429, 0.25643846, 0.27615047)
+    normalisation = ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047))

@@ -41,8 +41,7 @@ def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...])
     if (rule := config.split_rule) is not None:
         return scan_classes(root, splits, endings, rule, config.split_seed)
     other = f"or, if {root} contains the class folders, give --split stratified."
-    hints = {split: f"Put it in {root / split}; {other}" for split in splits}
-    return scan_folders(root, {split: split for split in splits}, endings, hints)
+    return scan_folders(root, {split: split for split in splits}, endings, other)
 
 
 class ClassFolders(Dataset):
@@ -69,8 +68,7 @@ class EventFolder(ClassFolders, EventDataset):
     def find(self, splits: tuple[str, ...]) -> Listing:
         """The samples of the given splits."""
         classes, samples = _scan(self.config, splits, suffixes())
-        width, height = self._sensor(samples)
-        return Listing(classes, samples, {"sensor": [width, height]})
+        return Listing(classes, samples, {"sensor": [*self._sensor(samples)]})
 
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
         """--sensor, or the sensor stated by the first recording, or that of a checkpoint, or the extent of all recordings."""

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 
-def spikingjelly_module(name):
-    """A module of spikingjelly.datasets."""
+def spikingjelly(path):
+    """Its loader of CIFAR10-DVS's original files: (column, row, t, on) of the upright recording."""
     package = pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
     datasets = "spikingjelly.datasets"
     if datasets not in sys.modules:
@@ -20,12 +20,7 @@ def spikingjelly_module(name):
         sys.modules[datasets].__path__ = [str(Path(package.__file__).parent / "datasets")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module(f"{datasets}.{name}")
-
-
-def spikingjelly(path):
-    """Its loader of CIFAR10-DVS's original files: (column, row, t, on) of the upright recording."""
-    found = spikingjelly_module("cifar10_dvs")._load_origin_data(path)
+        found = importlib.import_module(f"{datasets}.cifar10_dvs")._load_origin_data(path)
     return tuple(np.asarray(found[name]).astype(np.int64) for name in ("x", "y", "t", "p"))
 
 

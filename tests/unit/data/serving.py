@@ -65,19 +65,18 @@ def whole(content, **headers):
     return lambda handler: reply(handler, 200, content, **headers)
 
 
-def ranged(content, etag=None):
-    """A server with Range and If-Range support."""
+def ranged(content):
+    """A server with Range support."""
 
     def page(handler):
-        extra = {"ETag": etag} if etag else {}
         asked = handler.headers.get("Range")
-        if asked is None or handler.headers.get("If-Range", etag) != etag:
-            return reply(handler, 200, content, **extra)
+        if asked is None:
+            return reply(handler, 200, content)
         start = int(asked.removeprefix("bytes=").removesuffix("-"))
         if start >= len(content):
             return reply(handler, 416, Content_Range=f"bytes */{len(content)}")
         span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        return reply(handler, 206, content[start:], Content_Range=span, **extra)
+        return reply(handler, 206, content[start:], Content_Range=span)
 
     return page
 
@@ -88,6 +87,6 @@ def in_turn(*pages):
     return lambda handler: (left.pop(0) if len(left) > 1 else left[0])(handler)
 
 
-def cut(content, at, **headers):
+def cut(content, at):
     """A connection that breaks after ``at`` bytes."""
-    return lambda handler: reply(handler, 200, content[:at], length=len(content), **headers)
+    return lambda handler: reply(handler, 200, content[:at], length=len(content))

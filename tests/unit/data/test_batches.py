@@ -56,12 +56,6 @@ def test_resume_in_the_middle(start, workers):
     assert same(list(Batches(made(), **AUGMENTED))[start:], rest)
 
 
-def test_every_sample_once_and_a_new_order_each_epoch():
-    seen = [torch.cat([batch.y for batch in Batches(made(), 4, epoch=epoch, shuffle=True, static=False)]) for epoch in (0, 1)]
-    assert all(sorted(order.tolist()) == list(range(23)) for order in seen)
-    assert not torch.equal(*seen)
-
-
 @pytest.mark.parametrize(("count", "expected"), [(23, [4] * 5), (24, [4] * 6), (3, [3])])
 def test_drop_last(count, expected):
     batches = Batches(made(count), 4, drop_last=True, static=False)

@@ -2,6 +2,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -54,15 +55,31 @@ def test_an_unusable_file_is_rebuilt(tmp_path):
     assert cache.load(path, SHAPE, KIND, not_called)[1] == {"value": 2}
 
 
-@pytest.mark.parametrize("note", [None, "nonsense"])
-def test_a_file_without_a_note_is_rebuilt(tmp_path, note):
-    """Such as after a kill between the two."""
+@pytest.mark.parametrize(
+    ("keep", "note", "shape", "kind"),
+    [
+        (None, None, SHAPE, KIND),  # killed between file and note
+        (None, "nonsense", SHAPE, KIND),
+        (5, "{}", SHAPE, KIND),
+        (157, "{}", SHAPE, KIND),
+        (None, "{}", (5, 2, 4), KIND),
+        (None, "{}", (4, 2, 3), KIND),
+        (None, "{}", SHAPE, np.dtype("f2")),
+    ],
+)
+def test_a_file_that_is_damaged_or_without_its_note_is_rebuilt(tmp_path, caplog, keep, note, shape, kind):
     path = tmp_path / "train-1.npy"
     load(path, 1)
     path.with_suffix(".json").unlink()
     if note:
         path.with_suffix(".json").write_text(note)
-    assert load(path, 2)[1] == {"value": 2}
+    content = path.read_bytes()
+    assert len(content) == 158
+    path.write_bytes(content[:keep])
+    found, made = cache.load(path, shape, kind, lambda array: array.fill(2) or {"value": 2})
+    np.testing.assert_array_equal(found, np.full(shape, 2))
+    assert made == {"value": 2}
+    assert caplog.text.count(f"{path}: damaged") == (note is not None)
 
 
 def test_a_kill_during_the_note_leaves_nothing(tmp_path):
@@ -87,51 +104,17 @@ def test_one_of_two_at_once_builds_and_both_read(tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("keep", [5, 157])
-def test_a_truncated_file_is_not_used(tmp_path, caplog, keep):
-    path = tmp_path / "train-1.npy"
-    load(path, 1)
-    content = path.read_bytes()
-    assert len(content) == 158
-    path.write_bytes(content[:keep])
-    np.testing.assert_array_equal(load(path, 2)[0], np.full(SHAPE, 2))
-    assert caplog.text.count(f"{path}: damaged") == 1
-
-
-@pytest.mark.parametrize(("shape", "kind"), [((5, 2, 4), "u1"), ((4, 2, 3), "u1"), (SHAPE, "f2")])
-def test_a_file_of_another_shape_is_not_used(tmp_path, shape, kind):
-    path = tmp_path / "train-1.npy"
-    load(path)
-    found, _ = cache.load(path, shape, np.dtype(kind), lambda array: array.fill(2) or {})
-    np.testing.assert_array_equal(found, np.full(shape, 2))
-
-
-def test_a_full_disk_keeps_memory(tmp_path, monkeypatch, caplog):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+@pytest.mark.parametrize(
+    ("call", "problem"), [("posix_fallocate", (28, "No space left on device")), ("replace", (5, "Input/output error"))]
+)
+def test_a_disk_that_fails_keeps_memory(tmp_path, monkeypatch, caplog, call, problem):
+    """Before or after the array is filled."""
+    monkeypatch.setattr(os, call, Mock(side_effect=OSError(*problem)), raising=False)
     array, _ = load(tmp_path / "train-1.npy", 3)
-    assert "No space left" in caplog.text
-    np.testing.assert_array_equal(array, np.full(SHAPE, 3))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_fails_at_the_end_keeps_the_array(tmp_path, monkeypatch, caplog):
-    def broken(*_):
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(os, "replace", broken)
-    array, _ = load(tmp_path / "train-1.npy", 3)
-    assert "Input/output error" in caplog.text
+    assert problem[1] in caplog.text
     assert not isinstance(array, np.memmap)
     np.testing.assert_array_equal(array, np.full(SHAPE, 3))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_digest_depends_on_values_not_order():
-    assert cache.digest({"a": 1, "b": 2}) == cache.digest({"b": 2, "a": 1})
-    assert cache.digest({"a": 1, "b": 2}) != cache.digest({"a": 1, "b": 3})
 
 
 def test_folder(monkeypatch, tmp_path):

@@ -1,11 +1,11 @@
 import errno
 import hashlib
-import io
 import os
 import socket
 import ssl
 import urllib.error
 from collections import namedtuple
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -104,20 +104,6 @@ def test_where_the_plain_link_fails_the_next_one_works(site, remote, tmp_path, a
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_redirect_is_followed_with_the_range(site, remote, tmp_path):
-    site.pages |= {"/a": status(302, Location="/b"), "/b": ranged(CONTENT)}
-    (tmp_path / "a.bin.part").write_bytes(CONTENT[:1000])
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/b") == ["bytes=1000-"]
-
-
-def test_a_cut_connection_goes_on_where_it_was_cut(site, remote, tmp_path):
-    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), ranged(CONTENT, '"1"'))
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == [None, "bytes=5000-"]
-    assert nothing_left(tmp_path)
-
-
 def test_tries_count_anew_after_progress(site, remote, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ENOUGH", 1000)
 
@@ -140,68 +126,57 @@ def test_without_progress_the_tries_end_and_the_part_stays(site, remote, tmp_pat
     assert not (tmp_path / "a.bin").exists()
 
 
-def test_a_file_that_changed_on_the_server_is_fetched_from_the_start(site, remote, tmp_path):
-    old = bytes(len(CONTENT))
-    site.pages["/a"] = in_turn(cut(old, 5000, ETag='"old"'), ranged(CONTENT, '"new"'))
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == [None, "bytes=5000-", None]
+WHOLE, HTML = whole(CONTENT), whole(b"<html>robot?</html>", Content_Type="text/html")
+CUT, REST = cut(CONTENT, 5000), f"bytes 700-{len(CONTENT) - 1}/{len(CONTENT)}"
+# What has arrived before, the answers of /a or of /plain and /api, and the ranges that the last of them is asked for.
+RESUMED = {
+    "redirect": (CONTENT[:1000], {"/a": status(302, Location="/b"), "/b": ranged(CONTENT)}, ["bytes=1000-"]),
+    "cut": (b"", {"/a": in_turn(CUT, ranged(CONTENT))}, [None, "bytes=5000-"]),
+    "changed": (b"", {"/a": in_turn(cut(bytes(len(CONTENT)), 5000), ranged(CONTENT))}, [None, "bytes=5000-", None]),
+    "no ranges": (CONTENT[:5000], {"/a": WHOLE}, ["bytes=5000-"]),
+    "all there": (CONTENT, {"/a": ranged(CONTENT)}, ["bytes=102400-"]),  # answered by 416
+    "longer": (CONTENT + b"more", {"/a": ranged(CONTENT)}, ["bytes=102404-", None]),
+    "another file": (b"x" * 5000, {"/a": ranged(CONTENT)}, ["bytes=5000-", None]),
+    "another range": (
+        b"",
+        {"/a": in_turn(CUT, status(206, CONTENT[700:], Content_Range=REST), WHOLE)},
+        [None, "bytes=5000-", None],
+    ),
+    **{
+        f"error page {i}": (CONTENT[:5000], {"/plain": page, "/api": ranged(CONTENT)}, ["bytes=5000-"])
+        for i, page in enumerate((status(202), HTML, status(403)))
+    },
+}
 
 
-def test_a_server_without_ranges_starts_over(site, remote, tmp_path):
-    site.pages["/a"] = whole(CONTENT)
-    (tmp_path / "a.bin.part").write_bytes(CONTENT[:5000])
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == ["bytes=5000-"]
+@pytest.mark.parametrize("case", RESUMED)
+def test_a_download_goes_on_or_starts_over(site, remote, tmp_path, case):
+    """What is right stays, whatever a server answers."""
+    part, pages, ranges = RESUMED[case]
+    site.pages |= pages
+    if part:
+        (tmp_path / "a.bin.part").write_bytes(part)
+    (path,) = fetch([remote(*(page for page in pages if page != "/b"))], tmp_path)
+    assert path.read_bytes() == CONTENT
+    assert site.ranges(list(pages)[-1]) == ranges
+    assert nothing_left(tmp_path)
 
 
-def test_a_whole_part_needs_no_data(site, remote, tmp_path):
-    site.pages["/a"] = ranged(CONTENT)
-    (tmp_path / "a.bin.part").write_bytes(CONTENT)
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert len(site.requests) == 1  # answered by 416
-
-
-def test_a_part_longer_than_the_file_is_given_up(site, remote, tmp_path):
-    site.pages["/a"] = ranged(CONTENT)
-    (tmp_path / "a.bin.part").write_bytes(CONTENT + b"more")
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == ["bytes=102404-", None]
-
-
-@pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_AGAIN])
-def test_without_name_resolution_there_is_one_try(tmp_path, monkeypatch, code):
-    asked = []
-
-    def lookup(*args, **kwargs):
-        asked.append(args)
-        raise socket.gaierror(code, "no such name")
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    with pytest.raises(DataError, match=r"no connection: .*no such name"):
-        fetch([RemoteFile("a.bin", ("http://no-such-server.invalid/a",), MD5, 1)], tmp_path)
-    assert len(asked) == 1
-
-
-def test_a_part_of_another_file_is_fetched_once_more_from_the_start(site, remote, tmp_path):
-    site.pages["/a"] = ranged(CONTENT)
-    (tmp_path / "a.bin.part").write_bytes(b"x" * 5000)
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == ["bytes=5000-", None]
-
-
-def test_a_range_that_was_not_asked_for_is_not_glued_on(site, remote, tmp_path):
-    strange = status(206, CONTENT[700:], Content_Range=f"bytes 700-{len(CONTENT) - 1}/{len(CONTENT)}")
-    site.pages["/a"] = in_turn(cut(CONTENT, 5000, ETag='"1"'), strange, whole(CONTENT))
-    assert fetch([remote()], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/a") == [None, "bytes=5000-", None]
-
-
-@pytest.mark.parametrize("page", [status(202), whole(b"<html>robot?</html>", Content_Type="text/html"), status(403)])
-def test_an_error_page_does_not_cost_what_has_arrived(site, remote, tmp_path, page):
-    site.pages |= {"/plain": page, "/api": ranged(CONTENT)}
-    (tmp_path / "a.bin.part").write_bytes(CONTENT[:5000])
-    assert fetch([remote("/plain", "/api")], tmp_path)[0].read_bytes() == CONTENT
-    assert site.ranges("/api") == ["bytes=5000-"]
+@pytest.mark.parametrize(
+    "reason",
+    [
+        socket.gaierror(socket.EAI_NONAME, "no such name"),
+        socket.gaierror(socket.EAI_AGAIN, "no such name"),
+        ssl.SSLCertVerificationError("certificate verify failed"),
+    ],
+)
+def test_without_a_name_or_a_trusted_certificate_there_is_one_try(tmp_path, monkeypatch, reason):
+    opener = Mock(**{"return_value.open.side_effect": urllib.error.URLError(reason)})
+    monkeypatch.setattr(web.urllib.request, "build_opener", opener)
+    with pytest.raises(DataError, match=rf"no connection: .*{reason.args[-1]}"):
+        fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), MD5, 1)], tmp_path)
+    asked = [call.args[0].full_url for call in opener.return_value.open.call_args_list]
+    assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]
 
 
 def test_an_archive_is_recognised_by_its_first_bytes(site, tmp_path):
@@ -209,19 +184,6 @@ def test_an_archive_is_recognised_by_its_first_bytes(site, tmp_path):
     file = RemoteFile("a.zip", (f"{site.base}/a",), MD5, len(CONTENT))
     with pytest.raises(DataError, match=r"found a file that starts with .*, expected b'PK'"):
         fetch([file], tmp_path)
-
-
-def test_without_network_the_error_says_what_to_do(tmp_path):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
-    file = RemoteFile("a.bin", (url,), MD5, 2_500_000_000, "https://example.org/data")
-    with pytest.raises(DataError, match=rf"a\.bin: cannot be downloaded:\n    {url}: no connection.*refused") as caught:
-        fetch([file], tmp_path / "d")
-    for part in ("a.bin (about 2.5 GB)", "https://example.org/data", f"put it in {tmp_path / 'd'},", url):
-        assert part in caught.value.hint
-    assert caught.value.exit_code == 3
-    assert not (tmp_path / "d").exists()
 
 
 def test_all_that_is_lacking_is_named(site, tmp_path):
@@ -241,11 +203,8 @@ def test_all_that_is_lacking_is_named(site, tmp_path):
 def test_a_full_disk(site, remote, tmp_path, monkeypatch):
     site.pages["/a"] = whole(CONTENT)
 
-    class Full(io.BytesIO):
-        def write(self, data):
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(download, "open_in_place", lambda path, mode: Full())
+    full = MagicMock(**{"write.side_effect": OSError(errno.ENOSPC, "No space left on device")})
+    monkeypatch.setattr(download, "open_in_place", lambda path, mode: full)
     with pytest.raises(StorageError, match=r"a\.bin\.part: cannot be written: No space left"):
         fetch([remote()], tmp_path)
 
@@ -257,29 +216,3 @@ def test_too_little_room_is_found_before_anything_is_fetched(site, remote, tmp_p
     with pytest.raises(StorageError, match="found 1,000 bytes of free disk space, expected 102,400"):
         fetch([remote()], tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_certificate_that_is_not_trusted_is_not_tried_again(tmp_path, monkeypatch):
-    asked = []
-
-    class Opener:
-        def __init__(self, *handlers):
-            pass
-
-        def open(self, request, timeout):
-            asked.append(request.full_url)
-            raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate verify failed"))
-
-    monkeypatch.setattr(web.urllib.request, "build_opener", Opener)
-    with pytest.raises(DataError, match=r"no connection: .*certificate verify failed"):
-        fetch([RemoteFile("a.bin", ("https://127.0.0.1/a", "https://127.0.0.1/b"), MD5, 1)], tmp_path)
-    assert asked == ["https://127.0.0.1/a", "https://127.0.0.1/b"]
-
-
-def test_free_space_is_asked_for_once_per_request(site, remote, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(download, "CHUNK", 1000)
-    monkeypatch.setattr(download, "_check_room", lambda path, needed: asked.append(needed))
-    site.pages["/a"] = whole(CONTENT)
-    fetch([remote()], tmp_path)
-    assert asked == [len(CONTENT)]

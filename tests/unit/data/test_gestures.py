@@ -34,20 +34,22 @@ def test_gestures_are_read_in_microseconds(one_gesture, kind):
     assert events.y.tolist() == [0, 127, 6]
     assert np.asarray(events.on).tolist() == [False, True, True]
     assert events.sensor == (128, 128)
-
-
-def test_fractions_of_a_millisecond_are_kept(one_gesture):
     assert one_gesture([[1.0, 2.0, 0.0, 1.2345]]).t.tolist() == [1234]
 
 
 GOOD = [1, 2, 1, 3]
 
 
+def written(write, *arguments, end=b""):
+    stream = io.BytesIO()
+    write(stream, *arguments)
+    return stream.getvalue() + end
+
+
 def lying(shape):
     """A header that claims more than there is."""
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": "<i8", "fortran_order": False, "shape": shape})
-    return stream.getvalue() + bytes(320)
+    head = {"descr": "<i8", "fortran_order": False, "shape": shape}
+    return written(np.lib.format.write_array_header_1_0, head, end=bytes(320))
 
 
 @pytest.mark.parametrize(
@@ -62,25 +64,13 @@ def lying(shape):
         (lying((11, 4)), "expected a numpy array"),
         (gesture([GOOD])[:-3], "expected a numpy array"),
         (pickle.dumps([1]), "expected a numpy array"),
+        (written(np.save, np.array([[{}] * 4], object)), "expected a numpy array"),
+        (written(np.savez, np.zeros(3)), "expected a numpy array"),
     ],
 )
 def test_damaged_gestures(one_gesture, content, told):
     with pytest.raises(DataError, match=rf"3\.npy: .*{told}"):
         one_gesture(content)
-
-
-def test_pickled_gestures_are_refused(one_gesture):
-    stream = io.BytesIO()
-    np.save(stream, np.array([[{}] * 4], object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"3\.npy: expected a numpy array"):
-        one_gesture(stream.getvalue())
-
-
-def test_several_arrays_are_no_gesture(one_gesture):
-    stream = io.BytesIO()
-    np.savez(stream, x=np.zeros(3))
-    with pytest.raises(DataError, match=r"3\.npy"):
-        one_gesture(stream.getvalue())
 
 
 @pytest.mark.parametrize("name", ["11.npy", "x.npy", "1_2.npy"])

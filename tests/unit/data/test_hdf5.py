@@ -11,7 +11,6 @@ from lsgcli.data.guard import Damaged
 from lsgcli.errors import CheckpointError
 from lsgcli.export.nir import NIR
 from tests import exports, networks
-from tests.unit.data import recordings_of
 
 pytest.importorskip("nir")
 
@@ -22,13 +21,6 @@ def graph(tmp_path_factory):
     networks.saved(folder / "net.safetensors")
     exports.exported(folder / "net.safetensors", "nir", folder / "net.nir")
     return folder / "net.nir"
-
-
-def test_ordinary_files(graph, tmp_path):
-    recordings_of.write_shd(tmp_path / "a.h5", [[(0.1, 5)]] * 3, [1, 2, 3])
-    for path in (graph, tmp_path / "a.h5"):
-        with hdf5.opened(path) as file:
-            assert len(file)
 
 
 def test_a_single_value_counts_with_its_size(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lsgcli import registry
 from lsgcli.data.datasets.libraries import Torchvision, paths_of
-from lsgcli.data.images import FORMATS, LARGEST, image_suffixes, read_image
+from lsgcli.data.images import LARGEST, read_image
 from lsgcli.errors import DataError
 
 EPS = (
@@ -74,12 +74,6 @@ def test_every_class_of_torchvision_that_opens_images_lists_its_files():
         if "Image.open" in source or "self.loader(" in source:
             assert any(one in source for one in lists), f"{name} opens files that lsgcli.data.datasets.libraries does not know"
     assert paths_of([]) == []
-
-
-def test_formats():
-    assert {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"} <= set(image_suffixes())
-    assert not {".eps", ".ps", ".h5", ".grib", ".mpg", ".wmf"} & set(image_suffixes())
-    assert "EPS" not in FORMATS
 
 
 def test_a_large_file_is_not_read(tmp_path):

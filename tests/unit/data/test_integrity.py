@@ -3,7 +3,6 @@
 import dataclasses
 import errno
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -14,31 +13,16 @@ from lsgcli.data.datasets import digits
 from lsgcli.data.frames import VERSION
 from lsgcli.data.prepare import prepare
 from lsgcli.data.readers import base as readers
-from lsgcli.errors import ConfigError, DataError, MissingPart
+from lsgcli.errors import DataError
 from tests import tiny
 from tests.unit.data.conftest import aedat2_bytes
 from tests.unit.data.recordings_of import write_nmnist
-from tests.unit.data.test_prepare import loads
 
 BAD = b"#!AER-DAT2.0\r\n1234567"
 
 
 def folder(config, recordings, **settings):
     return config("event-folder", data_dir=str(recordings), T=2, size=16, val_fraction=0.0, **settings)
-
-
-# The same file?
-
-
-# The same code?
-
-
-def test_a_reader_that_is_not_used_matters_to_nobody(config, recordings, monkeypatch, reader_version):
-    count, made = loads(monkeypatch), folder(config, recordings)
-    prepare(made)
-    reader_version("mat", 2)
-    prepare(made)
-    assert count == [7, 4]
 
 
 # The same data?
@@ -86,23 +70,6 @@ def test_a_published_set_that_is_incomplete(config, tmp_path, caplog):
 # --skip-bad
 
 
-def test_nothing_left_out_shares_the_cache(config, recordings, monkeypatch):
-    count, made = loads(monkeypatch), folder(config, recordings)
-    prepare(made)
-    prepare(made.replace(skip_bad=True))
-    assert count == [7, 4]
-
-
-def test_what_was_left_out_stops_a_run_that_must_have_it(config, recordings, monkeypatch):
-    (recordings / "train" / "pen" / "2.aedat").write_bytes(BAD)
-    count, made = loads(monkeypatch), folder(config, recordings)
-    assert len(prepare(made.replace(skip_bad=True)).train) == 6
-    with pytest.raises(DataError, match=r"pen/2\.aedat: byte 14"):
-        prepare(made)
-    assert len(prepare(made.replace(skip_bad=True)).train) == 6
-    assert count == [7, 4, 7]
-
-
 def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch):
     made, read = folder(config, recordings, skip_bad=True), readers.read
 
@@ -119,19 +86,6 @@ def test_a_failure_that_passes_is_not_remembered(config, recordings, monkeypatch
     assert len(bundle.train) == 7
     assert "left_out" not in bundle.info
     assert np.asarray(bundle.train.x[6]).sum() == 60
-
-
-def test_a_library_that_is_not_there_is_no_damaged_file(images, monkeypatch):
-    with (
-        pytest.raises(ConfigError, match=r"cup\.aedat4: the library that reads it cannot be imported: no aedat here"),
-        guard.foreign("cup.aedat4", "a recording"),
-    ):
-        raise ImportError("no aedat here")
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    from lsgcli.data.images import read_image
-
-    with pytest.raises(ConfigError, match="library"):
-        read_image(images / "train" / "cat" / "0.png")
 
 
 # Values that are full
@@ -168,38 +122,6 @@ def test_white_images_are_not_full(config, images, caplog):
     Image.new("RGB", (10, 8), "white").save(images / "train" / "cat" / "0.png")
     prepare(config("image-folder", data_dir=str(images), size=8))
     assert "255" not in caplog.text
-
-
-# Split rules
-
-
-def flat(recordings):
-    return recordings / "train"  # cup 0 to 3, pen 0 to 2
-
-
-@pytest.mark.parametrize(("rule", "part"), [("last", "test"), ("first", "train")])
-def test_a_rule_that_leaves_a_part_empty_says_what_can_be_done(config, recordings, rule, part):
-    with pytest.raises(MissingPart, match=r"numbers .* of each class") as caught:
-        prepare(config("event-folder", data_dir=str(flat(recordings)), split=rule))
-    assert "--split stratified" in caught.value.hint
-    assert str(flat(recordings)) in caught.value.message
-    assert caught.value.part == part
-
-
-def test_classes_without_test_samples_are_told(config, recordings, caplog):
-    (flat(recordings) / "cup" / "0.aedat").rename(flat(recordings) / "cup" / "900.aedat")
-    bundle = prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
-    assert bundle.test.keys == ["cup/900.aedat"]
-    assert "no test samples of 1 of 2 classes: pen" in caplog.text
-    assert "stratified" in caplog.text
-
-
-def test_every_class_must_have_something_to_train_with(config, recordings):
-    for i in range(3):
-        file = flat(recordings) / "pen" / f"{i}.aedat"
-        file.rename(file.with_name(f"90{i}.aedat"))
-    with pytest.raises(DataError, match="found no recordings of pen for the train part"):
-        prepare(config("event-folder", data_dir=str(flat(recordings)), split="last"))
 
 
 # One default, one formula

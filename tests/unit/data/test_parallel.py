@@ -72,16 +72,6 @@ def test_processes_that_die_are_done_without(always, caplog):
     assert "continuing in one process" in caplog.text
 
 
-def test_processes_are_not_started_for_a_caller_that_is_slower(monkeypatch):
-    monkeypatch.setattr(parallel, "PROBE", -1.0)
-    monkeypatch.setattr(parallel, "WORTH", -1.0)
-    processes = []
-    for _, pid in parallel.each(process, range(5), 2):
-        processes.append(pid)
-        time.sleep(0.01)
-    assert processes == [os.getpid()] * 5
-
-
 def numbers(drawn, closed):
     try:
         for i in range(100):

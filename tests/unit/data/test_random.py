@@ -22,21 +22,6 @@ def test_known_values():
     np.testing.assert_array_equal(random.uniforms(3, 5, ids, 2, "flip"), KNOWN_UNIFORMS)
 
 
-def test_uniforms_depend_on_nothing_but_the_sample():
-    ids = random.ids([str(i) for i in range(50)])
-    every = random.uniforms(1, 2, ids, 3, "a")
-    picked = np.array([40, 3, 17])
-    np.testing.assert_array_equal(random.uniforms(1, 2, ids[picked], 3, "a"), every[picked])
-    np.testing.assert_array_equal(random.uniforms(1, 2, ids, 2, "a"), every[:, :2])
-
-
-@pytest.mark.parametrize("other", [(2, 2, "a"), (1, 3, "a"), (1, 2, "b")])
-def test_uniforms_differ_by_seed_epoch_and_stream(other):
-    ids = random.ids([str(i) for i in range(500)])
-    a, b = random.uniforms(1, 2, ids, 1, "a"), random.uniforms(*other[:2], ids, 1, other[2])
-    assert abs(np.corrcoef(a[:, 0], b[:, 0])[0, 1]) < 0.15
-
-
 def test_uniforms_are_uniform():
     u = random.uniforms(0, 0, random.ids([str(i) for i in range(20000)]), 4, "a")
     assert u.min() >= 0
@@ -68,8 +53,4 @@ def test_validation_is_chosen_by_the_key_not_the_place():
     mixed = whole.part(np.random.default_rng(0).permutation(80))
     assert set(hold_out(whole, 0.2, 5)[1].keys) == set(hold_out(mixed, 0.2, 5)[1].keys)
     assert set(hold_out(whole, 0.2, 5)[1].keys) != set(hold_out(whole, 0.2, 6)[1].keys)
-
-
-def test_no_validation():
-    whole = split([3, 3])
     assert hold_out(whole, 0.0, 0) == (whole, None)

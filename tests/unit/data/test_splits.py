@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from lsgcli.data.datasets.base import Sample
-from lsgcli.data.splits import RULES, assign
-from lsgcli.errors import DataError
+from lsgcli.data.splits import RULES, assign, divide
+from lsgcli.errors import DataError, MissingPart
 
 
 def items(classes=3, count=1000):
@@ -62,3 +62,29 @@ def test_folds_are_the_test_part_once_and_have_equal_shares(counts, folds):
         assert np.abs(np.bincount(labels, minlength=len(counts)) - expected).max() <= 1
         assert abs(len(labels) - len(y) / folds) < 1
     assert sorted(tested) == sorted(one.key for one in listed)
+
+
+@pytest.mark.parametrize(
+    ("cup", "pen", "part", "told"),
+    [
+        (range(4), range(3), "test", "no recordings of cup for the test part; numbers 900 to 999 of each class"),
+        (range(900, 903), range(900, 903), "train", "no recordings of cup for the train part"),
+        (range(4), range(900, 903), "train", "no recordings of pen for the train part"),
+        ([0, 900], range(3), None, "no test samples of 1 of 2 classes: pen"),
+    ],
+)
+def test_a_part_that_lacks_a_class(caplog, tmp_path, cup, pen, part, told):
+    """An error in the training part, a warning in the test part unless nothing is left of it."""
+    listed = [
+        Sample(f"{name}/{n}", k, "", None) for k, (name, numbers) in enumerate((("cup", cup), ("pen", pen))) for n in numbers
+    ]
+    arguments = tmp_path, ("cup", "pen"), listed, ("train", "test"), "last", 0
+    if part is None:
+        assert [sample.key for sample in divide(*arguments) if sample.split == "test"] == ["cup/900"]
+        assert told in caplog.text
+        assert "stratified" in caplog.text
+        return
+    with pytest.raises(MissingPart, match=f"{tmp_path}: found {told}") as caught:
+        divide(*arguments)
+    assert caught.value.part == part
+    assert "--split stratified" in caught.value.hint

@@ -1,11 +1,11 @@
+import dataclasses
 import json
-import re
 import shutil
 
 import pytest
 
-from lsgcli import registry
 from lsgcli.data import manifest, summary
+from lsgcli.data.datasets.base import dataset_of
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import aedat2_bytes, blob
@@ -48,17 +48,6 @@ def test_of_a_folder(folder):
     json.dumps(found)
 
 
-def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle(folder):
-    (folder / "pen/c.aedat").unlink()
-    assert summary.of_path(folder, workers=0)["events_per_recording"] == {"min": 3, "median": 4, "max": 5}
-
-
-def test_of_a_file(folder):
-    found = summary.of_path(folder / "cup/a.aedat")
-    assert (found["recordings"], found["events"], found["classes"]) == (1, 3, {})
-    assert found["duration_us"] == {"min": 400, "median": 400, "max": 400}
-
-
 def test_several_formats_and_sensors(folder):
     write_npz(folder / "pen/e.npz", many(50, sensor=(200, 100)))
     found = summary.of_path(folder, workers=0)
@@ -67,14 +56,8 @@ def test_several_formats_and_sensors(folder):
     assert found["sensor"] == [200, 128]
     assert found["sensors"] == {"128x128": 3, "200x100": 1}
     assert found["sensor_stated"]
-
-
-def test_a_sensor_that_is_not_stated(tmp_path):
-    events = many(50, sensor=(30, 20))
-    write_npz(tmp_path / "a.npz", type(events)(events.x, events.y, events.t, events.on, None))
-    found = summary.of_path(tmp_path / "a.npz")
-    assert found["sensor"] == [int(events.x.max()) + 1, int(events.y.max()) + 1]
-    assert not found["sensor_stated"]
+    write_npz(folder / "pen/e.npz", dataclasses.replace(many(50, sensor=(200, 100)), sensor=None))
+    assert not summary.of_path(folder, workers=0)["sensor_stated"]
 
 
 def test_unreadable_recordings_are_listed(folder):
@@ -108,14 +91,6 @@ def test_the_digest_follows_names_sizes_and_counts(folder, tmp_path):
     assert len({first, second, third, summary.of_path(folder, workers=0)["digest"]}) == 4
 
 
-def test_release_of_cifar10_dvs(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
-    found = summary.of_path(tmp_path)
-    assert "original" in found["release"]
-    assert found["orientation"].startswith("row = 127 - x")
-
-
 def test_a_simulation_says_so(tmp_path, caplog):
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
@@ -131,12 +106,8 @@ def test_a_simulation_says_so(tmp_path, caplog):
     assert "SHA256SUMS: line 1: found" in caplog.text
 
 
-def opened(config, name, **settings):
-    return registry.get("dataset", name)(config(name, **settings)).scan()
-
-
 def test_of_a_data_set_of_recordings(recordings, config):
-    dataset = opened(config, "event-folder", data_dir=str(recordings))
+    dataset = dataset_of(config("event-folder", data_dir=str(recordings))).scan()
     (recordings / "train/cup/0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
     found = summary.of_dataset(dataset, workers=0)
     assert found["recordings"] == 10
@@ -145,16 +116,3 @@ def test_of_a_data_set_of_recordings(recordings, config):
     assert found["events"] == 600
     assert [one["name"] for one in found["unreadable"]] == ["train/cup/0.aedat"]
     json.dumps(found)
-
-
-def test_counts_of_the_format_samples(shared):
-    """Every file has the number of events that the README beside it states."""
-    root = shared("event-format-samples-dev")
-    stated = {}
-    for line in (root / "README.txt").read_text().splitlines():
-        match = re.match(r"(\S+\.(?:aedat4|dat|bin|raw)) \|.*?([\d,]+) events", line)
-        if match:
-            stated[match[1]] = int(match[2].replace(",", ""))
-    assert len(stated) == 6
-    for name, count in stated.items():
-        assert summary.of_path(root / name)["events"] == count, name

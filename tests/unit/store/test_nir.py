@@ -224,10 +224,6 @@ CUBA = nir.CubaLIF(*(SHAPED * value for value in (1e-3, 1e-3, 1.0, 0.0, 0.1)))
 BRANCHES = [("input", "conv"), ("conv", "lif"), ("lif", "flatten"), ("flatten", "fc"), ("fc", "out"), ("out", "output")]
 REFUSED = {
     "cuba": (plain(lif=CUBA), "lif: found a node CubaLIF, expected a chain of Conv2d"),
-    "delay": (plain(lif=nir.Delay(SHAPED)), "lif: found a node Delay"),
-    "leaky integrator": (plain(out=nir.LI(np.ones(5), np.ones(5), np.zeros(5))), "out: found a node LI,"),
-    "threshold": (plain(out=nir.Threshold(np.ones(5))), "out: found a node Threshold"),
-    "one dimension": (plain(conv=nir.Conv1d(4, np.ones((1, 1, 1)), 1, 0, 1, 1, np.ones(1))), "conv: found a node Conv1d"),
     "subgraph": (
         plain(lif=nir.NIRGraph({**ends((5,))}, [("input", "output")])),
         "lif: found a node NIRGraph",
