@@ -98,11 +98,9 @@ def measure(
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
 
-    def keep(record: dict[str, Any]) -> None:
+    for record in race(which, entries(names, precision), rounds=rounds, warm=warm, threads=threads):
         write(name, {"machine": facts, **record})
         print(f"\r{which}: round {record['protocol']['rounds']} of {rounds}", end="", file=sys.stderr, flush=True)
-
-    record = race(which, entries(names, precision), rounds=rounds, warm=warm, threads=threads, after_round=keep)
     print(file=sys.stderr)
     show(described(record))
     for contender, found in record["contenders"].items():

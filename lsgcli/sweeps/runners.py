@@ -106,7 +106,7 @@ class Book(TypedDict):
 
 def job_of(cell: Cell) -> Job:
     """The job of a cell, with this process's working directory."""
-    return Job(tuple(command(cell, environment={})), str(cell.path), os.getcwd())
+    return Job(command(cell, environment={}), str(cell.path), os.getcwd())
 
 
 class Submitted(Runner):

@@ -46,8 +46,7 @@ def test_ablate_keeps_a_diverged_run_as_a_result(lsg, tiny, tmp_path):
     [
         (["--seeds", "a"], "--seeds"),
         (["--table", "9"], "--table"),
-        (["--grid", "methods=none"], "did you mean method"),
-        (["--grid", "methods=none"], "error: --grid: unknown setting 'methods'"),
+        (["--grid", "methods=none"], "error: --grid: unknown setting 'methods': did you mean method"),
         (["--margin", "0"], "--margin: found 0, expected a number of percentage points above 0"),
         (["--grid", "T=two"], "an integer"),
         (["--grid", "seed=0,1"], "--seeds"),

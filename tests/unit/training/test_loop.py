@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import random
 import time
 from types import SimpleNamespace
@@ -88,6 +87,14 @@ def same_tensors(first, second):
     return all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0]) and a.state == b.state
 
 
+def assert_same(whole, parts):
+    """Two runs have the same bits: their checkpoints and the records of their epochs."""
+    assert all(same_tensors(whole / name, parts / name) for name in ("last.safetensors", "best.safetensors"))
+    assert metrics(whole) == metrics(parts)
+    flows = [(path / "gradient-flow.jsonl").read_text() for path in (whole, parts)]
+    assert flows[0] == flows[1]
+
+
 def test_learns(tmp_path):
     end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
     assert end["test_accuracy_last"] > 0.8
@@ -130,11 +137,7 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
             run(path, config, bundle, stop_after=steps, resume=resume)
         resume = True
     run(path, config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
-    assert flows[0] == flows[1]
+    assert_same(tmp_path / "whole", path)
 
 
 STALLING = {"epochs": 12, "patience": 2, "lr": 1e-3}
@@ -148,21 +151,14 @@ def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path
     better = max(epoch for epoch, own in enumerate(accuracies) if own > max([-1.0, *accuracies[:epoch]]))
     assert (end["epochs_planned"], end["epochs_done"]) == (12, len(accuracies))
     assert len(accuracies) == better + 1 + 2 < 12
-    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(_without_patience(tmp_path, bundle))[1]["lr"]
+    with pytest.raises(Stopped):
+        run(tmp_path / "impatient", config.replace(patience=None), bundle, stop_after=13)
+    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(tmp_path / "impatient")[1]["lr"]  # that of twelve epochs
     for steps, ask in ((4, by_time), (6 * len(accuracies) - 4, by_slurm)):
         with pytest.raises(Stopped, match="time is up; saved"):
             run(path, config, bundle, stop_after=steps, resume=path.exists(), ask=ask)
     assert run(path, config, bundle, resume=True)["epochs_done"] == len(accuracies)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-
-
-def _without_patience(tmp_path, bundle):
-    """A run of two epochs and a stop, with the schedule of twelve."""
-    with pytest.raises(Stopped):
-        run(tmp_path / "impatient", tiny.config(**{**STALLING, "patience": None}), bundle, stop_after=13)
-    return tmp_path / "impatient"
+    assert_same(tmp_path / "whole", path)
 
 
 @pytest.mark.slow
@@ -179,8 +175,7 @@ def test_twenty_stops_of_a_patient_run(tmp_path):
     end = run(path, config, bundle, resume=True)
     assert stops == 20
     assert end["epochs_done"] == whole["epochs_done"] < 40
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
+    assert_same(tmp_path / "whole", path)
 
 
 def test_weights_of_classes_come_from_the_training_part(tmp_path):
@@ -213,8 +208,7 @@ def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):
         run(tmp_path / "parts", config, bundle, stop_after=6)  # of 6
     end = run(tmp_path / "parts", config, bundle, resume=True)
     assert end["accuracy"] == expected["accuracy"]
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path, monkeypatch):
@@ -252,29 +246,11 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
         assert torch.equal(content.extra[f"raw/{name}"].double(), states[-1][name])
     for name, prefix in (("last", ""), ("last", "raw/"), ("best", "")):
         content = checkpoint.read(tmp_path / "run" / f"{name}.safetensors")
-        model = new_model(config, 3, 2)
-        model.load_state_dict(
-            {
-                n.removeprefix(prefix): x
-                for n, x in {**content.weights, **content.extra}.items()
-                if n in {f"{prefix}{own}" for own in content.weights}
-            }
-        )
+        model, stored = new_model(config, 3, 2), {**content.weights, **content.extra}
+        model.load_state_dict({own: stored[f"{prefix}{own}"] for own in content.weights})
         found = evaluate(model, bundle.val, bundle, CPU, batch_size=8).accuracy
         line = metrics(tmp_path / "run")[end["best_epoch"] if name == "best" else -1]
         assert found == line["raw_val_accuracy" if prefix else "val_accuracy"]
-
-
-def test_lines_of_an_epoch_that_the_checkpoint_does_not_know_are_dropped(tmp_path):
-    config, bundle, path = tiny.config(), tiny.bundle(), tmp_path / "run"
-    run(tmp_path / "whole", config, bundle)
-    with pytest.raises(Stopped):
-        run(path, config, bundle, stop_after=8)
-    for name in ("metrics.jsonl", "gradient-flow.jsonl"):  # as a process killed between metrics and checkpoint leaves them
-        with open(path / name, "a") as stream:
-            stream.write(json.dumps({"epoch": 1, "layers": []}) + "\n" + '{"epo')
-    run(path, config, bundle, resume=True)
-    assert metrics(path) == metrics(tmp_path / "whole")
 
 
 def test_finished_run_resumes_to_the_same_result(tmp_path):
@@ -282,13 +258,6 @@ def test_finished_run_resumes_to_the_same_result(tmp_path):
     first = run(tmp_path / "run", config, bundle)
     again = run(tmp_path / "run", config, bundle, resume=True)
     assert first == again
-
-
-def test_number_of_workers_changes_nothing(tmp_path):
-    for workers in (0, 3):
-        run(tmp_path / str(workers), tiny.config(epochs=1, workers=workers), tiny.bundle())
-    weights = [checkpoint.read(tmp_path / name / "last.safetensors").weights for name in ("0", "3")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_seed_changes_the_weights_and_repeats(tmp_path):
@@ -368,23 +337,19 @@ class RunningAhead(Compute):
 
 def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     """What is seen later is the same: the record, the batch, and weights as before the step that was not finite."""
-    outcomes = []
-    for name, compute in (("at once", CPU), ("later", RunningAhead(torch.device("cpu")))):
-        monkeypatch.setattr("tests.unit.training.test_loop.CPU", compute)
-        monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
-        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle())
-        outcomes.append(metrics(tmp_path / name))
-    assert outcomes[0] == outcomes[1]
-    assert same_tensors(tmp_path / "at once" / "last.safetensors", tmp_path / "later" / "last.safetensors")
+    ahead = RunningAhead(CPU.device)
+    monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
+    for name, compute in (("at once", CPU), ("later", ahead)):
+        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle(), compute=compute)
+    assert_same(tmp_path / "at once", tmp_path / "later")
 
     seen = []
     with pytest.raises(DivergedError):
-        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
+        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
     found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
-    monkeypatch.setattr("tests.unit.training.test_loop.CPU", Compute(torch.device("cpu")))
     with pytest.raises(Stopped):
         run(tmp_path / "two", tiny.config(), tiny.bundle(), stop_after=2)
     expected = checkpoint.read(tmp_path / "two" / "last.safetensors").weights
@@ -432,24 +397,6 @@ def test_runs_of_versions_with_a_constant_momentum_keep_it(tmp_path):
         assert found.state["averages_first"] is not of_before
 
 
-@pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "mlp"])
-def test_checkpointed_activations_change_nothing(arch):
-    """Losses, gradients, running statistics and their counts are the same bits, though every layer was computed twice."""
-    outcomes = []
-    for wanted in ("none", "layers"):
-        model = new_model(tiny.config(arch=arch, checkpoint_activations=wanted), 3, 2)
-        x = torch.from_numpy(tiny.split(4, "x").x).float().transpose(0, 1)
-        calls = []
-        for layer in model.spiking_layers():
-            layer.synapse.register_forward_hook(lambda *arguments, calls=calls: calls.append(1))
-        for _ in range(2):
-            model(x).square().sum().backward()
-        outcomes.append(([p.grad for p in model.parameters()] + list(model.buffers()), len(calls)))
-    (plain, once), (again, twice) = outcomes
-    assert twice > once
-    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
-
-
 def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
     """By a clock on which a batch takes 2 s to arrive, and a step 1 s."""
     now, batches = [0.0], Trainer._batches
@@ -472,30 +419,15 @@ def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
 
 
 def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
-    compute = Compute(torch.device("cpu"), "bf16")
-    with RunDir(tmp_path / "run") as directory:
-        trainer = Trainer(tiny.config(epochs=1), tiny.bundle(), compute, directory, lambda record: None, StopRequest())
-        write_config(directory, tiny.config(), {})
-        end = trainer.train()
-    assert 0 <= end["accuracy"] <= 1
-    assert trainer.model.classifier.weight.dtype == torch.float32
+    models = []
+    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), compute=Compute(CPU.device, "bf16"), alter=models.append)
+    assert models[0].classifier.weight.dtype == torch.float32
 
 
-def test_fp16_scales_the_loss_and_skips_overflows(tmp_path, monkeypatch):
-    """The scale is halved after a step whose gradients overflow, which changes no weight; resuming keeps the scale and all bits."""
-    half = Compute(torch.device("cpu"), "fp16")
-    monkeypatch.setattr("tests.unit.training.test_loop.CPU", half)
-    config = tiny.config(epochs=2, backend="reference")
-    run(tmp_path / "whole", config, tiny.bundle())
-    with pytest.raises(Stopped):
-        run(tmp_path / "two", config, tiny.bundle(), stop_after=3)
-    run(tmp_path / "two", config, tiny.bundle(), resume=True)
-    whole, two = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("whole", "two"))
-    assert all(torch.equal(two.weights[name], whole.weights[name]) for name in whole.weights)
-    assert whole.extra["optim/scaler/scale"] == two.extra["optim/scaler/scale"]
-
-    model = new_model(config, 3, 2)
-    optimizers = Optimizers(model, config, GradScaler("cpu"))
+def test_fp16_skips_overflows():
+    """The scale is halved after a step whose gradients overflow, which changes no weight."""
+    model = new_model(tiny.config(), 3, 2)
+    optimizers = Optimizers(model, tiny.config(), GradScaler("cpu"))
     before = {name: p.clone() for name, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = optimizers.scaled(torch.ones_like(p)) * float("inf")
@@ -536,8 +468,4 @@ def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, eva
     assert batches[-1] == (evaluation, 1, 2)
     monkeypatch.undo()
     run(path, config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
-    assert flows[0] == flows[1]
+    assert_same(tmp_path / "whole", path)

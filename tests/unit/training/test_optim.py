@@ -16,30 +16,21 @@ def build(**changes):
     return model, Optimizers(model, tiny.config(weight_decay=0.1, lr=0.5, decay_lr=0.02))
 
 
-def test_decays_have_an_adam_of_their_own_without_weight_decay():
-    model, optimizers = build()
-    weights, decays = optimizers.all
-    found = {id(p) for group in decays.param_groups for p in group["params"]}
-    assert found == {id(layer.lif.b) for layer in model.spiking_layers()}
-    assert isinstance(decays, torch.optim.AdamW)
-    assert all(group["weight_decay"] == 0 and group["lr"] == 0.02 for group in decays.param_groups)
-    assert not found & {id(p) for group in weights.param_groups for p in group["params"]}
-
-
-def test_weight_decay_is_for_weights_alone():
-    model, optimizers = build()
-    decayed, plain = optimizers.all[0].param_groups
+@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+def test_weight_decay_is_for_weights_alone(decay_per):
+    """Decays, whatever their shape, have an Adam of their own without."""
+    model, optimizers = build(decay_per=decay_per)
+    (decayed, plain), (decays,) = (optimizer.param_groups for optimizer in optimizers.all)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)].rsplit(".", 2)[-2] for p in decayed["params"]} == {"conv", "classifier"}
     assert all(names[id(p)].endswith((".norm.weight", ".bias")) for p in plain["params"])
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert sum(len(group["params"]) for o in optimizers.all for group in o.param_groups) == len(names)
-
-
-def test_weight_decay_on_all_parameters():
-    model = models.build("vggsnn", input_size=16, width_multiplier=1 / 32)
-    weights, decays = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
-    assert [group["weight_decay"] for group in weights.param_groups + decays.param_groups] == [0.1, 0.1, 0.0]
+    assert {id(p) for p in decays["params"]} == {id(layer.lif.b) for layer in model.spiking_layers()}
+    assert sum(len(group["params"]) for group in (decayed, plain, decays)) == len(names)
+    assert isinstance(optimizers.all[1], torch.optim.AdamW)
+    assert [group["weight_decay"] for group in (decayed, plain, decays)] == [0.1, 0.0, 0.0]
+    on_all = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
+    assert [group["weight_decay"] for optimizer in on_all for group in optimizer.param_groups] == [0.1, 0.1, 0.0]
+    assert len(build(method="none")[1].all) == 1
 
 
 def test_ar_lif_is_trained_with_the_weights():
@@ -50,10 +41,6 @@ def test_ar_lif_is_trained_with_the_weights():
     assert {id(p) for p in decays.param_groups[0]["params"]} == {id(lif.b) for lif in lifs}
     assert {id(p) for lif in lifs for p in (lif.a, lif.c)} < {id(p) for p in weights.param_groups[1]["params"]}
     assert len(build(neuron="ar-lif", method="none")[1].all) == 1
-
-
-def test_fixed_decay_needs_no_second_optimiser():
-    assert len(build(method="none")[1].all) == 1
 
 
 def test_adam_moves_a_decay_by_its_learning_rate():
