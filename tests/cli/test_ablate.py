@@ -32,15 +32,6 @@ def test_ablate(lsg, tiny, tmp_path):
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
 
 
-def test_ablate_keeps_a_diverged_run_as_a_result(lsg, tiny, tmp_path):
-    command = ["ablate", *tiny, "--grid", "lr=0.05,1e38", "--seeds", "0", "-q"]
-    first = lsg(*command, "--out", "abl", "--json", status=0)
-    assert [(row["n"], row["diverged"]) for row in json.loads(first.stdout)["rows"]] == [(1, []), (0, [0])]
-    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("*.json*")}
-    assert lsg(*command, "--out", "abl", "--json").stdout == first.stdout
-    assert times == {p: p.stat().st_mtime_ns for p in times}
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

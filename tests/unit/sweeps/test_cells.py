@@ -49,11 +49,6 @@ def paths(trained):
     return [path for path, _ in trained.calls]
 
 
-def test_cells_are_run_in_order(cells, trained):
-    assert complete(cells) == [0.5] * 4
-    assert paths(trained) == [cell.path for cell in cells]
-
-
 def test_what_another_process_runs_is_left_to_it(cells, trained, monkeypatch):
     told = []
     other = RunDir(cells[1].path)

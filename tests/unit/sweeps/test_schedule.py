@@ -170,16 +170,6 @@ def test_a_failure_has_the_message_and_status_of_its_log(planned):
     assert again.submitted == [NAMES[0], NAMES[2]]
 
 
-def test_a_failure_has_the_message_of_the_latest_attempt(planned):
-    cell = planned.cells()[0]
-    job = job_of(cell)
-    files.make_folder(job.file(".log").parent)
-    fail(job)
-    with open(job.file(".log"), "a") as log:
-        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
-    assert state(cell).message == "KeyError: 'x'"
-
-
 def test_cancelling_an_attempt_that_has_just_ended(planned):
     job = job_of(planned.cells()[0])
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -226,6 +216,9 @@ def test_states_come_from_files(planned):
         assert state(cell).kind == "running"
     fail(job)
     assert state(cell).text == "failed: frames.npz: damaged"
+    with open(job.file(".log"), "a") as log:
+        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
+    assert state(cell).message == "KeyError: 'x'"  # of the latest attempt
     for status in (75, 6, -15, 137):
         files.write_json(job.file(".json"), {"status": status})
         assert state(cell).kind == "stopped"
@@ -265,16 +258,12 @@ def test_an_attempt_writes_log_and_status(job, monkeypatch):
     assert "LSG_T" not in text
 
 
-def test_a_finished_cell_is_not_run(job):
-    finish(job)
-    assert Attempt(job).run() == 0
-    assert not job.file(".log").exists()
-
-
-def test_only_one_attempt_runs_at_a_time(job):
+def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
     job.file(".lock").parent.mkdir(parents=True)
     with files.locked(job.file(".lock"), "busy"):
         assert Attempt(job).run() == 6
+    finish(job)
+    assert Attempt(job).run() == 0
     assert not job.file(".log").exists()
 
 

@@ -140,19 +140,13 @@ def test_all_problems_at_once():
     assert len(error.value.message.splitlines()) == len(wrong) + 2  # of T and epochs
 
 
-def test_a_setting_without_effect_is_an_error():
-    with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
-        searched("width=0.5:2", method="lsg")
-
-
 def test_a_setting_with_an_effect_within_a_range_is_kept():
     """At mixup = 0, the low end, mix_prob has none."""
     found = searched("mixup=0:1", "cutmix=0,1", mix_prob=0.5)
     assert found.config({"mixup": 0.7, "cutmix": 0.0}).mix_prob == 0.5
     assert set(searched("mixup=0:1", "mix_prob=0.5:1").axes) == {"mixup", "mix_prob"}
-
-
-def test_a_validation_split_is_needed():
+    with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
+        searched("width=0.5:2", method="lsg")
     with pytest.raises(ConfigError, match="val_fraction: found 0"):
         searched("lr=0.1:0.2", val_fraction=0.0)
 

@@ -137,20 +137,9 @@ def test_a_second_backward_pass_is_an_error():
         loss.backward()
 
 
-def test_the_other_name_of_level_1(tmp_path):
-    file = tmp_path / "old.toml"
-    file.write_text('checkpoint_activations = "layers"\n')
-    for config in (
-        resolve({}, file=file, environment={}),
-        resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}),
-        from_dict({"checkpoint_activations": "layers"}),
-    ):
-        assert config.memory_level == 1
+def test_the_other_name_of_level_1():
+    assert resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}).memory_level == 1
+    assert from_dict({"checkpoint_activations": "layers"}).memory_level == 1
     assert MachineConfig(memory=3).memory_level == 3
-    assert from_dict({"checkpoint_activations": "none"}).memory_level == 0
-    with pytest.raises(
-        ConfigError, match="--checkpoint-activations: found 'layers', which has no effect here, expected --memory 0"
-    ):
-        resolve({"checkpoint_activations": "layers", "memory": 2}, environment={})
     with pytest.raises(ConfigError, match="memory: found 5, expected at least 0 and at most 4"):
         resolve({"memory": 5}, environment={})

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import random
 import time
 from types import SimpleNamespace
 
@@ -12,7 +11,6 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 import lsgcli.runs.run
-from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
@@ -25,7 +23,6 @@ from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
-from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))
@@ -161,23 +158,6 @@ def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path
     assert_same(tmp_path / "whole", path)
 
 
-@pytest.mark.slow
-def test_twenty_stops_of_a_patient_run(tmp_path):
-    config, bundle, path = tiny.config(**{**STALLING, "patience": 4, "epochs": 40}), tiny.bundle(), tmp_path / "parts"
-    whole, chance = run(tmp_path / "whole", config, bundle), random.Random(0)
-    stops = 0
-    while stops < 20:
-        try:
-            run(path, config, bundle, chance.randint(1, 2), path.exists(), ask=chance.choice([by_signal, by_time, by_slurm]))
-            break
-        except Stopped:
-            stops += 1
-    end = run(path, config, bundle, resume=True)
-    assert stops == 20
-    assert end["epochs_done"] == whole["epochs_done"] < 40
-    assert_same(tmp_path / "whole", path)
-
-
 def test_weights_of_classes_come_from_the_training_part(tmp_path):
     """The loss of the first step, of a network that does not change."""
     bundle, losses = tiny.bundle(), {}
@@ -268,65 +248,20 @@ def test_seed_changes_the_weights_and_repeats(tmp_path):
     assert not torch.equal(a, c)
 
 
-def test_decay_moves_and_is_recorded(tmp_path):
-    run(tmp_path / "lsg", tiny.config(decay_lr=0.05), tiny.bundle())
-    run(tmp_path / "none", tiny.config(decay_lr=0.05, method="none"), tiny.bundle())
-    betas = {}
-    for name in ("lsg", "none"):
-        lines = schema.read_lines(tmp_path / name / "gradient-flow.jsonl")
-        betas[name] = [[layer["beta"] for layer in line["layers"]] for line in lines]
-    assert len(betas["lsg"]) == 3
-    assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.02
-    assert all(beta == pytest.approx(0.2) for line in betas["none"] for beta in line)
-
-
 @pytest.mark.parametrize(("val", "chosen", "used"), [(True, "val", "best"), (False, "test", "last")])
 def test_only_a_validation_split_chooses_the_result(tmp_path, val, chosen, used):
-    end = run(tmp_path / "run", tiny.config(), tiny.bundle(val=val))
+    end = run(tmp_path / "run", tiny.config(epochs=5), tiny.bundle(val=val))
+    accuracies = [line[f"{chosen}_accuracy"] for line in metrics(tmp_path / "run")]
+    assert end["best_epoch"] == max(range(5), key=lambda epoch: (accuracies[epoch], epoch))  # of equals the last
     assert end["best_chosen_on"] == chosen
     assert end["checkpoint"].endswith(f"{used}.safetensors")
     assert end["accuracy"] == end[f"test_accuracy_{used}"]
-    assert all(f"{chosen}_accuracy" in line for line in metrics(tmp_path / "run"))
-
-
-def test_best_is_the_best_epoch(tmp_path):
-    end = run(tmp_path / "run", tiny.config(epochs=5), tiny.bundle())
-    accuracies = [line["val_accuracy"] for line in metrics(tmp_path / "run")]
-    assert accuracies[end["best_epoch"]] == max(accuracies)
-    assert max(accuracies) not in accuracies[end["best_epoch"] + 1 :]  # of equals the last
 
 
 def nan_from_the_third_batch(model):
     """Make the network's logits NaN from its third forward pass on."""
     passes = itertools.count(1)
     model.register_forward_hook(lambda module, x, logits: logits * float("nan") if next(passes) >= 3 else logits)
-
-
-def test_nan_stops_before_the_step(tmp_path):
-    seen = []
-    with pytest.raises(DivergedError) as error:
-        run(tmp_path / "run", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
-    assert error.value.exit_code == 5
-    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
-    assert line["event"] == "diverged"
-    assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
-    assert error.value.message.startswith("epoch 1, step 3: found loss nan")  # people from 1
-    assert len(line["layers"]) == 8
-    weights = checkpoint.read(tmp_path / "run" / "diverged.safetensors").weights
-    assert all(weights[name].isfinite().all() for name in weights)
-    # Exactly the weights after two good steps.
-    assert sum(record["event"] == "step" for record in seen) == 2
-
-
-def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path):
-    def spoil_evaluation(model):
-        model.register_forward_hook(lambda module, x, y: y if module.training else y * float("nan"))
-
-    with pytest.raises(DivergedError, match="epoch 1, evaluation: found val_loss nan, expected a finite value"):
-        run(tmp_path / "run", tiny.config(), tiny.bundle(), alter=spoil_evaluation)
-    assert not (tmp_path / "run" / "best.safetensors").exists()
-    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
-    assert (line["event"], line["val_loss"], len(line["layers"])) == ("diverged", "nan", 8)
 
 
 class RunningAhead(Compute):
@@ -344,7 +279,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     assert_same(tmp_path / "at once", tmp_path / "later")
 
     seen = []
-    with pytest.raises(DivergedError):
+    with pytest.raises(DivergedError, match="^epoch 1, step 3: found loss nan"):  # people count from 1
         run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
@@ -354,20 +289,6 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
         run(tmp_path / "two", tiny.config(), tiny.bundle(), stop_after=2)
     expected = checkpoint.read(tmp_path / "two" / "last.safetensors").weights
     assert all(torch.equal(found[name], expected[name]) for name in expected if "running" not in name and "num_b" not in name)
-
-
-def test_parts_of_a_batch_add_up():
-    """Where no statistics are taken of a part, its gradients and losses add up to the batch's, whatever the sizes of the parts."""
-    found, bundle = [], tiny.bundle()
-    x = torch.from_numpy(bundle.train.x[:8]).double().transpose(0, 1)
-    for parts in (1, 3, 20):
-        config = tiny.config(accumulate=parts)
-        model = new_model(config, 3, 2).double().eval()
-        sums = gradients(model, Batch(x, torch.from_numpy(bundle.train.y[:8]), 0), config, CPU)
-        found.append([sums, *(p.grad for p in model.parameters())])
-    assert found[0][0][0] > 0
-    for other in found[1:]:
-        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(found[0], other, strict=True))
 
 
 def test_memory_of_the_first_step_is_released_once(tmp_path, monkeypatch):
