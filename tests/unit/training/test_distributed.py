@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import gc
 import multiprocessing
 import os
 import socket
 import time
-import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -274,34 +272,3 @@ def stopping(rank, size, port, folder):
 def test_processes_that_wait_for_rank_0_do_not_count_as_hanging(tmp_path):
     assert start(stopping, 2, str(tmp_path), wait=60) == [1, Stopped.exit_code]  # rank 0 reports it, here to multiprocessing
     assert (tmp_path / "saved").exists()
-
-
-def test_frames_of_an_error_keep_nothing_alive():
-    """Those of its cause and of its context, and what is in a reference cycle."""
-
-    class Model:
-        def __init__(self):
-            self.itself = self
-
-    def fails(error, cause=None):
-        model = Model()
-        alive.append(weakref.ref(model))
-        raise error from cause
-
-    def caught(error, cause=None):
-        try:
-            fails(error, cause)
-        except Exception as raised:
-            return raised
-
-    alive = []
-    gc.disable()
-    try:
-        error = caught(RuntimeError(), caught(ValueError()))
-        error.__context__ = caught(KeyError())
-        error.__context__.__context__ = error  # a circle
-        assert all(reference() for reference in alive)
-        distributed._clear_frames(error)
-        assert [reference() for reference in alive] == [None] * 3
-    finally:
-        gc.enable()

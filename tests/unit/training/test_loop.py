@@ -279,7 +279,7 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     assert_same(tmp_path / "at once", tmp_path / "later")
 
     seen = []
-    with pytest.raises(DivergedError, match="^epoch 1, step 3: found loss nan"):  # people count from 1
+    with pytest.raises(DivergedError, match=r"^epoch 1, step 3: found loss nan"):  # people count from 1
         run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
