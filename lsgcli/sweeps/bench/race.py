@@ -33,6 +33,7 @@ def race(
     threads: int | None = None,
     skip_failing: bool = False,
     networks: Mapping[str, dict[str, Any]] | None = None,
+    limit: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Let contenders run in turn; the record after every round, and once more with ``limits`` if there are any.
 
@@ -45,10 +46,12 @@ def race(
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
         networks: facts of :func:`look_at` that are known already, of some contenders; the others are then not checked. Default: all are
             checked first.
+        limit: a task, as for :meth:`lsgcli.sweeps.bench.workers.Worker.ask`, of lsg's contenders with dense convolutions, after the last
+            round. Default: none.
 
     Yields:
         The record so far: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), ``ratios`` of lsg with its
-        default settings to the others, and ``limits``: contender of lsg -> :func:`lsgcli.sweeps.bench.limit.limit`.
+        default settings to the others, and ``limits``: contender of lsg -> result of ``limit``.
 
     Raises:
         LsgError: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
@@ -85,12 +88,9 @@ def race(
                 record |= {"left_out": left_out} if skip_failing else {}
                 yield record
         for worker in workers:
-            if (
-                CONTENDERS[worker.name].kit == "lsg"
-                and CONTENDERS[worker.name].convolution == "dense"
-                and case.mode != "stream"
-            ):
-                record.setdefault("limits", {})[str(worker)] = worker.ask("lsgcli.sweeps.bench.limit:limit")
+            contender = CONTENDERS[worker.name]
+            if limit and contender.kit == "lsg" and contender.convolution == "dense":
+                record.setdefault("limits", {})[str(worker)] = worker.ask(limit)
         if "limits" in record:
             yield record
 

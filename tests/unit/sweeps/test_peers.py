@@ -203,7 +203,9 @@ def test_ratio():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no stopped processes here")
 def test_a_race_in_processes_of_their_own():
-    records = race.race(TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], rounds=2, warm=1, threads=1)
+    records = race.race(
+        TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], rounds=2, warm=1, threads=1, limit="benchmarks.limit:limit"
+    )
     rounds, record = zip(*((one["protocol"]["rounds"], one) for one in records), strict=True)
     assert rounds == (1, 2, 2)  # once more with the limits
     record = record[-1]
