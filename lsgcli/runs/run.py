@@ -134,7 +134,7 @@ def check_place(path: Path, config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where a run reports, besides its records. The default writes neither a page nor logs.
+    """Where a run reports, besides its records.
 
     Attributes:
         page: the text of ``report.html``, from the run directory and the status of the run.
@@ -142,11 +142,8 @@ class Outlets:
             the receiver of the records.
     """
 
-    page: Page | None = None
-    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
-
-
-RECORDS_ONLY = Outlets()
+    page: Page
+    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]]
 
 
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
@@ -268,20 +265,20 @@ def train(
     emit: Emit,
     stop: StopRequest,
     *,
+    outlets: Outlets,
     existing: Existing = "refuse",
     group: Group = ALONE,
     test: bool = True,
-    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
         stop: checked between steps, with the time of ``config.max_time`` and of the job; while the data are prepared, a signal interrupts.
+        outlets: where the run reports.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         test: whether the test part is read and evaluated.
-        outlets: where the run reports.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
@@ -384,20 +381,20 @@ def train_together(
     emit: Emit,
     stop: StopRequest,
     *,
+    outlets: Outlets,
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
     test: bool = True,
-    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
 
     Args:
+        outlets: where the run reports.
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
         test: whether the test part is read and evaluated.
-        outlets: where the run reports.
 
     Raises:
         RunInUseError: ``path`` contains another run, and neither ``force`` nor ``resume`` is given.

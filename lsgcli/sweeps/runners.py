@@ -50,7 +50,7 @@ class InProcess(Runner):
         strategy: Strategy,
         stop: StopRequest,
         display: Callable[[str], AbstractContextManager[Emit]],
-        outlets: run.Outlets = run.RECORDS_ONLY,
+        outlets: run.Outlets,
     ):
         self.strategy, self.stop, self.display, self.outlets = strategy, stop, display, outlets
 

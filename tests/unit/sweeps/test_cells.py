@@ -41,7 +41,7 @@ def trained(monkeypatch):
 def complete(cells, stop=None):
     """Run the cells in this process; their accuracies, in order."""
     strategy, stop = Strategy(cells[0].path.parents[1], cells), StopRequest() if stop is None else stop
-    states = run(strategy, InProcess(strategy, stop, lambda title: contextlib.nullcontext(lambda record: None)), stop)
+    states = run(strategy, InProcess(strategy, stop, lambda title: contextlib.nullcontext(lambda record: None), None), stop)
     return [states[cell].accuracy for cell in cells]
 
 

@@ -70,7 +70,7 @@ class Worker:
 
     def complete(self):
         display = lambda title: contextlib.nullcontext(lambda record: None)  # noqa: E731
-        schedule.run(self.trials, InProcess(self.trials, self.stop, display), self.stop)
+        schedule.run(self.trials, InProcess(self.trials, self.stop, display, None), self.stop)
 
     def conclude(self):
         return conclude(self.study, self.trials.search, self.root)

@@ -52,35 +52,30 @@ def test_adam_moves_a_decay_by_its_learning_rate():
     assert model.features[0].lif.b.item() == pytest.approx(before - 0.02 * 0.5, rel=1e-3)
 
 
-def factors(epochs, steps=4, **changes):
+STEPS, HALF = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1}, math.sqrt(0.125)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": 4}, [1, 0.5 + HALF, 0.5, 0.5 - HALF]),
+        ({"epochs": 5, "lr_floor": 0.1, "cooldown_epochs": 2}, [1, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25, 0.1, 0.1, 0.1]),
+        ({"epochs": 4, "warmup_epochs": 2, "warmup_start": 0.2}, [0.2, 0.6, 0.5, 0.5 - HALF]),  # a part of the cosine
+        ({"epochs": 5, **STEPS}, [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ({"epochs": 5, "warmup_epochs": 1, "warmup_start": 0.0, **STEPS}, [0, 1, 0.1, 0.1, 0.01, 0.01]),
+    ],
+    ids=str,
+)
+def test_schedules(settings, expected):
     """The factor of the learning rate at the start of each epoch, and at the last step."""
-    config = tiny.config(epochs=epochs, **changes)
-    return [schedule(step, steps, config) for step in (*range(0, epochs * steps, steps), epochs * steps - 1)]
+    config = tiny.config(**settings)
+    steps = (*range(0, config.epochs * 4, 4), config.epochs * 4 - 1)
+    assert [schedule(step, 4, config) for step in steps][: len(expected)] == pytest.approx(expected)
 
 
-def test_cosine():
-    assert factors(4)[:4] == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)])
-    assert 0 < factors(4)[-1] < 0.01
-    assert [schedule(step, 7, tiny.config(epochs=3)) for step in range(21)] == [
-        0.5 * (1 + math.cos(math.pi * step / 21)) for step in range(21)
-    ]
-
-
-def test_floor_and_cool_down():
-    expected = [1, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25, 0.1, 0.1, 0.1]
-    assert factors(5, lr_floor=0.1, cooldown_epochs=2) == pytest.approx(expected)
-
-
-def test_warm_up_is_part_of_the_cosine():
-    found = factors(4, warmup_epochs=2, warmup_start=0.2)
-    assert found[:4] == pytest.approx([0.2, 0.6, 0.5, 0.5 - math.sqrt(0.125)])
-    assert schedule(7, 4, tiny.config(epochs=4, warmup_epochs=2, warmup_start=0.2)) == pytest.approx(0.9)
-
-
-def test_steps():
-    changes = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1}
-    assert factors(5, **changes) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert factors(5, warmup_epochs=1, warmup_start=0.0, **changes) == pytest.approx([0, 1, 0.1, 0.1, 0.01, 0.01])
+def test_cosine_in_steps():
+    expected = [0.5 * (1 + math.cos(math.pi * step / 21)) for step in range(21)]
+    assert [schedule(step, 7, tiny.config(epochs=3)) for step in range(21)] == expected
 
 
 def test_rate_scales_the_configured_learning_rate_each_time():
