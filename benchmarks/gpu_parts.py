@@ -168,19 +168,16 @@ def compared(found: Any, exact: Any) -> Record:
 def raced(run: Run, network: str, precision: str, mode: str) -> Iterator[Record]:
     """A race of training or inference steps."""
     names = ("lsg", "floor") if run.rehearse else CONTENDERS
-    records: list[Record] = []
-
-    def keep(record: Record) -> None:
-        records.append(record)
-        if run.left() < 0:
-            raise OutOfTime
-
     rounds = 2 if run.rehearse else 15
     threads = 1 if run.rehearse else None
     entries = [(name, precision) for name in names]
-    with contextlib.suppress(OutOfTime):
-        race(run.case(network, mode), entries, rounds=rounds, warm=1, threads=threads, after_round=keep, skip_failing=True)
-    yield from records[-1:]
+    records = race(run.case(network, mode), entries, rounds=rounds, warm=1, threads=threads, skip_failing=True)
+    with contextlib.closing(records):  # ends the contenders
+        for last in records:
+            found = last
+            if run.left() < 0:
+                break
+    yield found
 
 
 def kernels(run: Run) -> Iterator[Record]:

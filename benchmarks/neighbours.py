@@ -14,6 +14,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ from benchmarks.step import installed
 from benchmarks.tables import Table, show
 from lsgcli.sweeps.bench.cases import Case, case
 from lsgcli.sweeps.bench.measuring import spread
-from lsgcli.sweeps.bench.workers import PROCESS, Worker
+from lsgcli.sweeps.bench.steps import Prepared
+from lsgcli.sweeps.bench.workers import Worker
 from lsgcli.system.cpus import WAITING, wait_passively
 
 CASES = (case("vggsnn", width=0.125, T=4, batch=32, size=32), case("vggsnn", width=0.25, batch=16))
@@ -52,6 +54,15 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
+def during(prepared: Prepared, seconds: float) -> dict[str, Any]:
+    """Task of a contender: steps until ``seconds`` have passed, one at least; how many, and the seconds that they took."""
+    begin, count = time.perf_counter(), 0
+    while count == 0 or time.perf_counter() - begin < seconds:
+        prepared.step()
+        count += 1
+    return {"steps": count, "seconds": time.perf_counter() - begin}
+
+
 def measure(which: Case, titles: Sequence[str], precision: str, rounds: int, seconds: float, threads: int) -> Iterator[Any]:
     """The record of a case after every round: samples per second of each contender beside each number of neighbours."""
     rates: dict[str, dict[str, list[float]]] = {title: {str(count): [] for count in NEIGHBOURS} for title in titles}
@@ -62,13 +73,13 @@ def measure(which: Case, titles: Sequence[str], precision: str, rounds: int, sec
             workers[title] = stack.enter_context(Worker(name, precision, which, threads, environment))
         for worker in workers.values():
             worker.ready()
-            worker.ask(f"{PROCESS}:during", seconds=seconds)  # memory and kernels are set up
+            worker.ask("benchmarks.neighbours:during", seconds=seconds)  # memory and kernels are set up
         for round_ in range(rounds):
             for count in NEIGHBOURS:
                 order = random.Random(f"{round_} {count}").sample(titles, len(titles))
                 with busy(count):
                     for title in order:
-                        found = workers[title].ask(f"{PROCESS}:during", seconds=seconds)
+                        found = workers[title].ask("benchmarks.neighbours:during", seconds=seconds)
                         rates[title][str(count)].append(which.batch * found["steps"] / found["seconds"])
             yield {
                 "case": vars(which),

@@ -78,7 +78,7 @@ def main() -> None:
         for value, which in SWEEPS[sweep][: 2 if options.quick else None]:
             print(f"{sweep} = {value:g}", file=sys.stderr)
             rounds, warm = (1, 1) if options.quick else (options.rounds, 2)
-            points[f"{value:g}"] = race(which, entries, rounds=rounds, warm=warm, threads=options.threads)
+            *_, points[f"{value:g}"] = race(which, entries, rounds=rounds, warm=warm, threads=options.threads)
             write(kept, record)
         if sweep == "T":
             record["bytes_per_timestep"] = memory_per_timestep(points)

@@ -14,7 +14,7 @@ images convolved once. The floor has lsg's settings. All use the same optimiser 
 Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
 ``library-<case>-<precision>.json`` for those models, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``,
 ``limit-<case>-<precision>.json`` with ``--contenders lsg,floor``. The *limit* of a step is the floor, and the bytes that normalisation and
-neurons must move over the bandwidth of a triad (``lsgcli.sweeps.bench.limit``).
+neurons must move over the bandwidth of a triad (``benchmarks.limit``).
 """
 
 import argparse
@@ -98,11 +98,10 @@ def measure(
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
 
-    def keep(record: dict[str, Any]) -> None:
+    options = {"rounds": rounds, "warm": warm, "threads": threads, "limit": "benchmarks.limit:limit"}
+    for record in race(which, entries(names, precision), **options):
         write(name, {"machine": facts, **record})
         print(f"\r{which}: round {record['protocol']['rounds']} of {rounds}", end="", file=sys.stderr, flush=True)
-
-    record = race(which, entries(names, precision), rounds=rounds, warm=warm, threads=threads, after_round=keep)
     print(file=sys.stderr)
     show(described(record))
     for contender, found in record["contenders"].items():

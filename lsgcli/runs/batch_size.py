@@ -111,12 +111,12 @@ def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
         available = torch.cuda.mem_get_info(compute.device)[0]
     limit = int(available * (GPU if on_gpu else RAM))
     bundle = prepare(config, ("train",), may_download=False)
-    assert bundle.train is not None
+    samples = len(bundle.named("train"))
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device).train()
     optimizers = Optimizers(model, config)
     size, peaks = 1 << (2 * config.accumulate - 1).bit_length(), list[int]()
-    while size <= len(bundle.train):
-        batch = next(iter(batches(bundle, bundle.train, size, augment=config.augment, drop_last=True)))
+    while size <= samples:
+        batch = next(iter(batches(bundle, "train", size, augment=config.augment, drop_last=True)))
         settle(model, config, compute, lambda batch=batch: batch)  # type: ignore[misc]
         for _ in range(1 if peaks else 2):  # the first step also creates states of the optimisers
             gradients(model, batch, config, compute)
@@ -129,7 +129,7 @@ def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
         peaks.append(compute.peak_bytes())
         if peaks[-1] > limit:
             return
-        yield Fit(size, peaks[-1], limit, len(bundle.train))
+        yield Fit(size, peaks[-1], limit, samples)
         if not on_gpu and len(peaks) > 1 and 3 * peaks[-1] - 2 * peaks[-2] > available:
             return  # activations double, so the next would need all of the memory
         size *= 2

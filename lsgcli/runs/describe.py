@@ -74,8 +74,5 @@ def of_checkpoint(path: Path | str) -> dict[str, Any]:
 
 def _of_run(folder: Path) -> dict[str, Any]:
     """Facts about the run in a folder; none if there is no readable one."""
-    try:
-        facts: Mapping[str, Any] = rundir.read_facts(folder) if rundir.is_run(folder) else {}
-    except ConfigError:
-        return {}
+    facts: Mapping[str, Any] = rundir.read_facts(folder) if rundir.is_run(folder) else {}
     return {name: facts.get(name) for name in ("started", "lsg", "git_revision", "python", "versions", "device")}

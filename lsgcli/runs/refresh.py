@@ -33,9 +33,8 @@ def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:
             hint="Refresh the run's own checkpoint, and export the result.",
         )
     bundle, config = opened.bundle, opened.config
-    assert bundle.train is not None
     size = -(-config.batch_size // config.accumulate)
-    stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True, workers=config.workers)
+    stream = batches(bundle, "train", size, seed=config.seed, shuffle=True, drop_last=True, workers=config.workers)
     done = running.refresh(opened.model, itertools.islice(stream, n), opened.compute)
     log.info("re-estimated running statistics on %d batches of %d training samples", done, size)
     content = checkpoint.read(path)

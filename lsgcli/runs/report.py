@@ -40,10 +40,10 @@ class Reporter:
     """Writes ``report.html``. If that fails, it gives a warning: the run is worth more than its page.
 
     Args:
-        page: the text of the page, from the run directory and the status; None for no page.
+        page: the text of the page, from the run directory and the status.
     """
 
-    def __init__(self, run: RunFiles, page: Page | None):
+    def __init__(self, run: RunFiles, page: Page):
         self.run, self.page, self.written = run, page, -INTERVAL
 
     def follow(self, record: dict[str, Any]) -> None:
@@ -54,8 +54,6 @@ class Reporter:
 
     def write(self, status: Status) -> None:
         """Write the page."""
-        if self.page is None:
-            return
         try:
             files.write_text(self.run.report, self.page(self.run.path, status))
         except (LsgError, OSError, MemoryError) as error:

@@ -134,7 +134,7 @@ def check_place(path: Path, config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class Outlets:
-    """Where a run reports, besides its records. The default writes neither a page nor logs.
+    """Where a run reports, besides its records.
 
     Attributes:
         page: the text of ``report.html``, from the run directory and the status of the run.
@@ -142,11 +142,8 @@ class Outlets:
             the receiver of the records.
     """
 
-    page: Page | None = None
-    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]] = lambda names, run, emit: nullcontext(emit)
-
-
-RECORDS_ONLY = Outlets()
+    page: Page
+    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]]
 
 
 def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
@@ -155,8 +152,7 @@ def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
         raise ConfigError(
             f"leak: found {group.size} devices, expected one, because neurons pass their state from each sample of a batch to the next"
         )
-    assert bundle.train is not None
-    samples = min(config.batch_size, len(bundle.train))
+    samples = min(config.batch_size, len(bundle.named("train")))
     if samples // min(config.accumulate, samples) < group.size:
         raise ConfigError(
             f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
@@ -167,10 +163,9 @@ def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
 
 def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
     """The samples of the first ``overfit`` batches of an epoch, as training and as validation part, without a test part."""
-    assert bundle.train is not None
     assert config.overfit is not None
-    order = batches(bundle, bundle.train, config.batch_size, seed=config.seed, shuffle=True).order
-    part = bundle.train.part(order[: config.overfit * config.batch_size])
+    order = batches(bundle, "train", config.batch_size, seed=config.seed, shuffle=True).order
+    part = bundle.named("train").part(order[: config.overfit * config.batch_size])
     return dataclasses.replace(bundle, train=part, val=part, test=None)
 
 
@@ -270,20 +265,20 @@ def train(
     emit: Emit,
     stop: StopRequest,
     *,
+    outlets: Outlets,
     existing: Existing = "refuse",
     group: Group = ALONE,
     test: bool = True,
-    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
         stop: checked between steps, with the time of ``config.max_time`` and of the job; while the data are prepared, a signal interrupts.
+        outlets: where the run reports.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         test: whether the test part is read and evaluated.
-        outlets: where the run reports.
 
     Returns:
         The final record, as :meth:`lsgcli.training.loop.Trainer.train`; None in processes other than rank 0.
@@ -373,8 +368,8 @@ def train(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))
                 )
             files.write_json(run.path / FULL_FLOW, flow)
-        if config.overfit is not None and bundle.train is not None:
-            _tell_overfit(end, advice, len(bundle.train))
+        if config.overfit is not None:
+            _tell_overfit(end, advice, len(bundle.named("train")))
         reporter.write(Status("finished", end, trainer.tested, bundle))
         files.write_json(run.result, end)
         emit(end)
@@ -386,20 +381,20 @@ def train_together(
     emit: Emit,
     stop: StopRequest,
     *,
+    outlets: Outlets,
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
     test: bool = True,
-    outlets: Outlets = RECORDS_ONLY,
 ) -> dict[str, Any] | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
 
     Args:
+        outlets: where the run reports.
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
         test: whether the test part is read and evaluated.
-        outlets: where the run reports.
 
     Raises:
         RunInUseError: ``path`` contains another run, and neither ``force`` nor ``resume`` is given.
@@ -465,19 +460,19 @@ def full_flow(
         ConfigError: there is no such sample, or the precision has no gradients.
     """
     check_gradients(config.precision)
-    assert bundle.train is not None
+    split = bundle.named("train")
     if config.freeze is not None and not model.frozen:  # of a checkpoint; as in training
         freeze(model, config.freeze)
     size = -(-config.batch_size // config.accumulate)
-    if shown >= len(bundle.train):
-        raise ConfigError(f"--sample: found {shown}, expected 0 to {len(bundle.train) - 1}, the samples of the training part")
-    around = spread(bundle.train, size, first=shown)
-    stream = batches(bundle, bundle.train, size, seed=config.seed, shuffle=True, drop_last=True)
+    if shown >= len(split):
+        raise ConfigError(f"--sample: found {shown}, expected 0 to {len(split) - 1}, the samples of the training part")
+    around = spread(split, size, first=shown)
+    stream = batches(bundle, split, size, seed=config.seed, shuffle=True, drop_last=True)
     with observed_backbone(model, config):
         flow = gradflow.inspect(
             model,
             itertools.islice(stream, n_batches),
-            loss=of_run(config, bundle.train.y, len(bundle.classes)),
+            loss=of_run(config, split.y, len(bundle.classes)),
             compute=compute,
             detailed=detailed,
             **options,

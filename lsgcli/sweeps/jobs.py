@@ -4,10 +4,9 @@
 <root>/jobs/method=lsg-s0.json      the latest attempt: host, process, start, exit status (null until it ends), number of attempts since
                                     the latest completed epoch
 
-``python -m lsgcli.sweeps.jobs JOB`` makes one attempt; JOB is the text of :meth:`Job.to_json`.
+``python -m lsgcli.sweeps.jobs JOB`` makes one attempt; JOB has the fields of a :class:`Job`, as JSON.
 """
 
-import dataclasses
 import datetime
 import json
 import os
@@ -17,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -44,7 +44,7 @@ class Job:
         cwd: working directory of the command.
     """
 
-    words: tuple[str, ...]
+    words: Sequence[str]
     path: str
     cwd: str
 
@@ -61,10 +61,6 @@ class Job:
     def file(self, suffix: str) -> Path:
         """``.log``, ``.json`` (the record of the latest attempt) or ``.lock`` of the job."""
         return file_of(self.run, suffix)
-
-    def to_json(self) -> str:
-        """The job as text."""
-        return json.dumps(dataclasses.asdict(self))
 
 
 def name_of(run: Path) -> str:
@@ -257,8 +253,7 @@ def _now() -> str:
 
 def main() -> None:
     """Make an attempt at the job given as an argument."""
-    fields = json.loads(sys.argv[1])
-    attempt = Attempt(Job(tuple(fields["words"]), fields["path"], fields["cwd"]))
+    attempt = Attempt(Job(**json.loads(sys.argv[1])))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: attempt.stop())
     raise SystemExit(attempt.run())

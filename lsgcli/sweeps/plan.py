@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check, from_dict
+from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
@@ -144,11 +144,9 @@ def load(root: Path) -> Plan | None:
     record = schema.read(file, StoredPlan, ConfigError, hint=hint)
     try:
         rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
-        folds = record.get("folds", [None])
-        repeated = [("seed", seed) for seed in record["seeds"]] + [("fold", fold) for fold in folds]
-        if problems := [line for name, value in repeated for line in check({name: value})]:
-            raise ConfigError(problems[0])
-        return Plan(root, rows, tuple(record["seeds"]), record["table"], tuple(folds))
+        plan = Plan(root, rows, tuple(record["seeds"]), record["table"], tuple(record.get("folds", [None])))
+        plan.cells()  # checks seeds and folds
+        return plan
     except ConfigError as error:
         raise ConfigError(f"{file}: {error.message}", hint=hint) from error
 

@@ -50,7 +50,7 @@ class InProcess(Runner):
         strategy: Strategy,
         stop: StopRequest,
         display: Callable[[str], AbstractContextManager[Emit]],
-        outlets: run.Outlets = run.RECORDS_ONLY,
+        outlets: run.Outlets,
     ):
         self.strategy, self.stop, self.display, self.outlets = strategy, stop, display, outlets
 
@@ -106,7 +106,7 @@ class Book(TypedDict):
 
 def job_of(cell: Cell) -> Job:
     """The job of a cell, with this process's working directory."""
-    return Job(tuple(command(cell, environment={})), str(cell.path), os.getcwd())
+    return Job(command(cell, environment={}), str(cell.path), os.getcwd())
 
 
 class Submitted(Runner):

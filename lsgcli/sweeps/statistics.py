@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from scipy import special
 
 from lsgcli import registry
@@ -123,24 +122,16 @@ def correct(rows: Sequence[dict[str, Any]]) -> None:
         row["p"] = p
 
 
-def detectable(differences: Sequence[float], power: float = 0.8, folds: int = 0) -> float | None:
-    """The true difference for which a two-sided paired t test at 5 % would find one with probability ``power``.
+def detectable(differences: Sequence[float], folds: int = 0) -> float | None:
+    """The true difference that a two-sided paired t test at 5 % would find with a probability of 80 %.
 
-    Uses the noncentral t distribution, an average over the distribution of the sample's standard deviation, and the standard deviation
-    of these differences; None without one.
+    Uses the noncentral t distribution and the standard deviation of these differences; None without one.
     """
-    n = len(differences)
+    df = len(differences) - 1
     if paired(differences)[1] is None:
         return None
-    critical = float(special.stdtrit(n - 1, 0.975))
-    shares = (np.arange(1 << 14) + 0.5) / (1 << 14)
-    limits = critical * np.sqrt(2 * special.gammaincinv((n - 1) / 2, shares) / (n - 1))
-    low, high = 0.0, 1e3  # of the noncentrality: difference / standard error
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        achieved = np.mean(special.ndtr(middle - limits) + special.ndtr(-middle - limits))
-        low, high = (middle, high) if achieved < power else (low, middle)
-    return high * standard_error(differences, folds)
+    noncentrality = float(special.nctdtrinc(df, 0.2, special.stdtrit(df, 0.975)))
+    return noncentrality * standard_error(differences, folds)
 
 
 def equivalent(differences: Sequence[float], margin: float, folds: int = 0) -> bool | None:

@@ -116,9 +116,7 @@ def _environment() -> Callable[[], None]:
     def restore() -> None:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
-        for name, value in before.items():
-            if os.environ.get(name) != value:
-                os.environ[name] = value
+        os.environ.update(before)
 
     return restore
 

@@ -122,8 +122,7 @@ def _graph(config: RunConfig, last: Path | None) -> str | None:
     source = last or (config.init_from and hub.local(config.init_from))
     if config.arch != "nir" or not source:
         return None
-    graph: str | None = checkpoint.read_config(source)["model"].get("graph")
-    return graph
+    return checkpoint.read_config(source)["model"].get("graph")  # type: ignore[no-any-return]
 
 
 class Trainer:
@@ -152,8 +151,7 @@ class Trainer:
     ):
         self.group = group
         self.config, self.bundle, self.compute, self.run, self.emit, self.stop = config, bundle, compute, run, emit, stop
-        assert bundle.train is not None
-        self.train_split: Split = bundle.train
+        self.train_split = bundle.named("train")
         self.chosen_on = "val" if bundle.val is not None else "test"  # the split that selects the best epoch
         split = bundle.val if bundle.val is not None else bundle.test
         if split is None:

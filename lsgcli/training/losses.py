@@ -4,7 +4,7 @@ Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from inspect import signature
 from typing import Any, NamedTuple
@@ -160,15 +160,13 @@ def observed_backbone(net: nn.Module, config: TrainingConfig) -> Iterator[None]:
     def ends(module: SpikingNet, arguments: Any, output: Tensor) -> None:
         BACKBONE.set(Backbone(module, *last) if last else None)
 
-    handles = [own.dropout.register_forward_pre_hook(arrives), own.register_forward_hook(ends)]
     own.noise, token = Noise(), BACKBONE.set(None)
     try:
-        yield
+        with own.dropout.register_forward_pre_hook(arrives), own.register_forward_hook(ends):
+            yield
     finally:
         BACKBONE.reset(token)
         del own.noise
-        for handle in handles:
-            handle.remove()
 
 
 STABLE_WEIGHT, STABLE_TEMPERATURE = 4.0, 2.0
@@ -234,19 +232,15 @@ def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
 def observed_rates(net: nn.Module, config: TrainingConfig) -> Iterator[list[Tensor]]:
     """Context that collects the firing rate of each layer of a network, (), with its gradient; nothing without ``rate_target``."""
     rates: list[Tensor] = []
-    handles = []
-    if config.rate_target is not None:
-        for layer in (layer for module in net.modules() if isinstance(module, SpikingNet) for layer in module.spiking_layers()):
+    networks = [] if config.rate_target is None else [module for module in net.modules() if isinstance(module, SpikingNet)]
+    with ExitStack() as hooks:
+        for layer in (layer for network in networks for layer in network.spiking_layers()):
 
             def observe(module: nn.Module, arguments: Any, output: Tensor, unit: float | Tensor = layer.lif.unit) -> None:
                 rates.append(output.mean(dtype=torch.float32) / unit)
 
-            handles.append((layer.block or layer.lif).register_forward_hook(observe))
-    try:
+            hooks.enter_context((layer.block or layer.lif).register_forward_hook(observe))
         yield rates
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def rate_penalty(rates: list[Tensor], config: TrainingConfig) -> Tensor | float:

@@ -13,15 +13,9 @@ def test_nearest_name_is_suggested():
         registry.get("surrogate", "rectangle")
     with pytest.raises(ConfigError, match="expected one of max-resnet18, max-resnet18-2222, maxformer"):
         registry.get("arch", "perceptron")
-
-
-def test_a_long_name_is_shortened():
     with pytest.raises(ConfigError) as caught:
         registry.get("arch", "x" * 100_000)
     assert len(str(caught.value)) < 600
-
-
-def test_unknown_kind():
     with pytest.raises(ValueError, match="unknown kind"):
         registry.register("flavour", "vanilla")
 
@@ -64,8 +58,3 @@ def test_names_of_the_source_text_are_what_is_registered(kind):
     assert None not in found.values()
     of_package = {name for k, name in registry._entries if k == kind and (k, name) not in registry.installed()}
     assert of_package == set(registry._modules(kind))
-
-
-def test_summary_of_an_imported_network():
-    network = registry.get("arch", "mlp")
-    assert registry.summary("arch", "mlp") == network.__doc__.partition("\n")[0]

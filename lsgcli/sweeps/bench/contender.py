@@ -44,15 +44,6 @@ def _steps_on_gpu(prepared: Prepared, count: int) -> dict[str, Any]:
     return {"seconds": [seconds] * count, "peak_bytes": torch.cuda.max_memory_allocated()}
 
 
-def during(prepared: Prepared, seconds: float) -> dict[str, Any]:
-    """Steps until ``seconds`` have passed, one at least: how many, and the seconds that they took."""
-    begin, count = time.perf_counter(), 0
-    while count == 0 or time.perf_counter() - begin < seconds:
-        prepared.step()
-        count += 1
-    return {"steps": count, "seconds": time.perf_counter() - begin}
-
-
 def main() -> None:
     """Build the network and run tasks."""
     job = json.loads(sys.argv[1])

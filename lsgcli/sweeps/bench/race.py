@@ -12,7 +12,7 @@ import dataclasses
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lsgcli.errors import LsgError, OutOfMemoryError
@@ -31,11 +31,11 @@ def race(
     rounds: int,
     warm: int = 2,
     threads: int | None = None,
-    after_round: Callable[[dict[str, Any]], None] | None = None,
     skip_failing: bool = False,
     networks: Mapping[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """Let contenders run in turn.
+    limit: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Let contenders run in turn; the record after every round, and once more with ``limits`` if there are any.
 
     Args:
         case: network and mode.
@@ -43,14 +43,15 @@ def race(
         rounds: number of timed rounds.
         warm: number of warm-up rounds, in which memory and kernels are set up.
         threads: threads per contender. Default: all cores.
-        after_round: called with the record so far.
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
         networks: facts of :func:`look_at` that are known already, of some contenders; the others are then not checked. Default: all are
             checked first.
+        limit: a task, as for :meth:`lsgcli.sweeps.bench.workers.Worker.ask`, of lsg's contenders with dense convolutions, after the last
+            round. Default: none.
 
-    Returns:
-        The record: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), ``ratios`` of lsg with its
-        default settings to the others, and ``limits``: contender of lsg -> :func:`lsgcli.sweeps.bench.limit.limit`.
+    Yields:
+        The record so far: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), ``ratios`` of lsg with its
+        default settings to the others, and ``limits``: contender of lsg -> result of ``limit``.
 
     Raises:
         LsgError: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
@@ -85,18 +86,13 @@ def race(
                 done = {**protocol, "rounds": round_ + 1, "of": rounds, "steps_a_turn": steps}
                 record = {"case": dataclasses.asdict(case), "protocol": done, **_results(case, facts, seconds)}
                 record |= {"left_out": left_out} if skip_failing else {}
-                if after_round is not None:
-                    after_round(record)
+                yield record
         for worker in workers:
-            if (
-                CONTENDERS[worker.name].kit == "lsg"
-                and CONTENDERS[worker.name].convolution == "dense"
-                and case.mode != "stream"
-            ):
-                record.setdefault("limits", {})[str(worker)] = worker.ask("lsgcli.sweeps.bench.limit:limit")
-        if record.get("limits") and after_round is not None:
-            after_round(record)
-    return record
+            contender = CONTENDERS[worker.name]
+            if limit and contender.kit == "lsg" and contender.convolution == "dense":
+                record.setdefault("limits", {})[str(worker)] = worker.ask(limit)
+        if "limits" in record:
+            yield record
 
 
 def look_at(

@@ -128,30 +128,12 @@ def bench(
         competing = entries(case, precision, packages, config.precision == "auto")
         progress(case.title, 0, rounds)
         networks = look_at(case, [entry for entry in competing if CONTENDERS[entry[0]].kit == "lsg"], threads)
-        record["rows"] += rows_of(case, _measured(case, competing, rounds, threads, networks, progress))
+        measure = streaming.measure if case.mode == "stream" else race
+        for measured in measure(case, competing, rounds=rounds, threads=threads, networks=networks):
+            progress(case.title, measured["protocol"]["rounds"], rounds)
+        record["rows"] += rows_of(case, measured)
         chosen = {str(case): facts["convolutions"] for facts in networks.values() if "convolutions" in facts}
         record["convolutions"] |= chosen
-    return record
-
-
-def _measured(
-    case: Case,
-    competing: Sequence[Entry],
-    rounds: int,
-    threads: int,
-    networks: Mapping[str, dict[str, Any]],
-    progress: Progress,
-) -> dict[str, Any]:
-    """The record of a race or of a stream."""
-
-    def shown(record: dict[str, Any]) -> None:
-        progress(case.title, record["protocol"]["rounds"], rounds)
-
-    if case.mode != "stream":
-        return race(case, competing, rounds=rounds, threads=threads, after_round=shown, networks=networks)
-    record = {}
-    for record in streaming.measure(case, competing, rounds, threads, networks):
-        shown(record)
     return record
 
 

@@ -1,7 +1,6 @@
 """The step of a contender."""
 
 import dataclasses
-import functools
 import itertools
 import os
 import tempfile
@@ -27,7 +26,8 @@ Single = Callable[[Tensor, bool], Tensor]  # (frame (B, C, H, W), whether it is 
 class Built(NamedTuple):
     """A network, what drops its state after a sequence, what makes it ready for inference, the class of its neurons,
     SGD with momentum over its parameters: what takes a step and then forgets the gradients; the function of single timesteps of a
-    network that is ready for inference; and the context of a forward pass in training."""
+    network that is ready for inference; the context of a forward pass in training; and whether unused memory is returned after the first
+    step, as ``lsg train`` does."""
 
     network: nn.Module
     forget: Callable[[nn.Module], object]
@@ -36,6 +36,7 @@ class Built(NamedTuple):
     optimizer: Callable[[Any], Callable[[], object]]
     single: Callable[[Any], Single]
     training: Callable[[], AbstractContextManager[Any]] = nullcontext
+    releases: bool = True
 
 
 class Prepared(NamedTuple):
@@ -134,8 +135,8 @@ def _of_peer(contender: Contender, case: Case) -> Built:
 
         return step
 
-    sgd = functools.partial(torch_sgd, release=contender.keep)
-    return Built(network, kit.forget, kit.deploy, None if fires is nn.Identity else fires, sgd, single)
+    kind = None if fires is nn.Identity else fires
+    return Built(network, kit.forget, kit.deploy, kind, torch_sgd, single, releases=contender.keep)
 
 
 def stepwise_of_lsg(network: Any) -> Single:
@@ -179,17 +180,13 @@ def _with_state(steps: Any) -> Single:
     return step
 
 
-def torch_sgd(network: nn.Module, release: bool) -> Callable[[], object]:
-    """torch's, as users of the peers have it; ``release``: return unused memory after the first step, as ``lsg train`` does."""
+def torch_sgd(network: nn.Module) -> Callable[[], object]:
+    """torch's, as users of the peers have it."""
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
 
     def step() -> None:
-        nonlocal release
         optimizer.step()
         optimizer.zero_grad()
-        if release:
-            release_unused()
-            release = False
 
     return step
 
@@ -200,16 +197,11 @@ def lsg_sgd(network: nn.Module) -> Callable[[], object]:
     from lsgcli.training.optim import Optimizers
 
     optimizers = Optimizers(network, RunConfig(lr=RATE, momentum=MOMENTUM, weight_decay=0.0, decay_lr=RATE))
-    release = True
 
     def step() -> None:
-        nonlocal release
         optimizers.step(1.0)
         network.end_step()  # type: ignore[operator]
         optimizers.zero_grad()
-        if release:
-            release_unused()
-            release = False
 
     return step
 
@@ -234,13 +226,17 @@ Context = Callable[[], AbstractContextManager[Any]]
 def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable[[], Any]:
     """Forward, cross-entropy of the mean logits, backward, SGD with momentum: the same for everybody."""
     network = built.network.train()
-    update = built.optimizer(network)
+    update, release = built.optimizer(network), built.releases
 
     def step() -> None:
+        nonlocal release
         with context(), built.training():
             logits = network(x)
         F.cross_entropy(logits.float().mean(0), labels).backward()
         update()
+        if release:
+            release_unused()
+            release = False
         built.forget(network)
 
     return step

@@ -1,7 +1,9 @@
 """Jobs as processes on this machine."""
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import os
 import platform
 import signal
@@ -47,7 +49,7 @@ class Local(Launcher):
         for number, environment in enumerate(self.environments):
             if self._running[number] is None and (job := next(waiting, None)) is not None:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "lsgcli.sweeps.jobs", job.to_json()],
+                    [sys.executable, "-m", "lsgcli.sweeps.jobs", json.dumps(dataclasses.asdict(job))],
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -62,13 +62,6 @@ def test_sections_train_as_the_settings_of_a_run_do():
     assert parts[-1] < parts[0]
 
 
-@pytest.mark.parametrize("name", sorted({*registry.names("loss")} - {"stable-spike"}))  # which needs features, too
-def test_a_loss_needs_the_section_of_the_training(name):
-    y, labels = torch.randn(3, 4, 5), torch.tensor([0, 1, 2, 3])
-    alone, whole = (registry.get("loss", name)(y, labels, kind(label_smoothing=0.1)) for kind in (TrainingConfig, RunConfig))
-    assert torch.equal(alone, whole)
-
-
 def test_recordings_need_the_section_of_the_data(tmp_path):
     """With its own cache, which the section of the machine states; the default is not written to."""
     machine = MachineConfig(cache_dir=str(tmp_path), workers=0)

@@ -32,13 +32,9 @@ def test_rows_of_a_race():
         "time_over_lsg": None,
     }
     assert floor["time_over_lsg"] == {"ratio": 0.5, "low": 0.5, "high": 0.5}
-
-
-def test_a_sample_of_a_stream_is_all_its_timesteps():
-    found = {"median": 4.0, "99th": 5.0, "peak_bytes": 3e8}
+    found = {"median": 4.0, "99th": 5.0, "peak_bytes": 3e8}  # a sample of a stream is all its timesteps
     (row,) = rows.rows_of(STREAM, {"contenders": {"lsg fp32": found}, "ratios": {"lsg fp32": {}}})
-    assert (row["ms"], row["samples_per_s"]) == (4.0, pytest.approx(1 / (3 * 0.004)))
-    assert STREAM.batch == 1
+    assert (row["ms"], row["samples_per_s"], STREAM.batch) == (4.0, pytest.approx(1 / (3 * 0.004)), 1)
 
 
 def test_int8_where_the_processor_has_the_instructions(monkeypatch):
@@ -103,9 +99,8 @@ def test_choices_follow_the_density_of_the_spikes_that_a_layer_reads(mode, monke
     assert [layer["forward"] for layer in others] == choices
     assert {*choices} == {"spikes", "dense"}
     assert [layer.get("weight") for layer in others] == ["dense" if mode == "train" else None] * 7
-    assert {geometry.N for geometry in measured} == (
-        {6} if mode == "train" else {1, 3}
-    )  # 3: the pass that looks has all timesteps
+    # 3: the pass that looks has all timesteps.
+    assert {geometry.N for geometry in measured} == ({6} if mode == "train" else {1, 3})
 
 
 def test_contenders_do_not_inherit_how_commands_of_lsg_wait(monkeypatch):

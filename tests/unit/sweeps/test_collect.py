@@ -53,7 +53,13 @@ def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
 
 
 def test_without_a_plan_the_order_is_the_papers(planned):
-    finish(planned.cells())
+    """And every row should have every seed."""
+    cells = planned.cells()
+    finish(cells[:4])
+    lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
+    assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
+    assert (none["row"], none["run"]) == ("none", str(cells[5].path))
+    finish(cells[4:])
     summary = collect(planned.root).summary()
     assert [row["method"] for row in summary["rows"]] == ["none", "trainable-decay", "lsg"]
     assert [row["verdict"] == "baseline" for row in summary["rows"]] == [True, False, False]
@@ -90,15 +96,6 @@ def test_what_is_missing(planned):
     ]
 
 
-def test_without_a_plan_every_row_should_have_every_seed(planned):
-    cells = planned.cells()
-    for cell in cells[:4]:
-        write_run(cell, 0.5)
-    lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
-    assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
-    assert (none["row"], none["run"]) == ("none", str(cells[5].path))
-
-
 def test_other_seeds_and_rows_are_taken_along(planned, tmp_path):
     planned.save()
     finish(planned.cells())
@@ -120,12 +117,7 @@ def test_of_two_runs_with_the_same_settings_one_counts(planned):
     summary = collect(planned.root).summary()
     assert summary["rows"][0]["accuracies"] == [0.6]
     assert f"{again.path} is used, {first.path} ignored." in summary["notes"][-1]
-
-
-def test_a_run_alone(tmp_path):
-    cell = Cell(0, tiny.config(), tmp_path / "run")
-    write_run(cell, 0.6)
-    assert collect(cell.path).summary()["rows"][0]["accuracies"] == [0.6]
+    assert collect(again.path).summary()["rows"][0]["accuracies"] == [0.6]  # a run alone
 
 
 def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
@@ -157,11 +149,17 @@ def test_other_data_under_the_same_settings_are_rows_of_their_own(tmp_path):
     assert summary["missing"] == []
 
 
-def test_data_that_changed_in_their_folder(tmp_path):
-    for name, digest in (("a", "1" * 24), ("b", "2" * 24)):
-        write_run(Cell(0, tiny.config(data_dir="D"), tmp_path / name), 0.5, data_digest=digest)
-    labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
-    assert labels == ["lsg, data D (11111111)", "lsg, data D (22222222)"]
+def test_what_runs_with_the_same_settings_do_not_share(planned, tmp_path):
+    """Data that changed in their folder, the precision, the split that chose."""
+    for name, digest, used, chosen_on in (("a", "1" * 24, "fp32", "val"), ("b", "2" * 24, "bf16", "test")):
+        cell = Cell(0, tiny.config(data_dir="D"), tmp_path / "runs" / name)
+        write_run(cell, 0.5, data_digest=digest, used=used)
+        files.write_json(cell.path / RESULT, record(0.5, chosen_on=chosen_on))
+    summary = collect(tmp_path / "runs").summary()
+    assert [row["label"] for row in summary["rows"]] == ["lsg, data D (11111111)", "lsg, data D (22222222)"]
+    notes = " ".join(summary["notes"])
+    for words in ("best epoch on the validation split", "on the test set itself, which is optimistic", "1 in bf16, 1 in fp32"):
+        assert words in notes
 
 
 def test_the_same_data_in_two_folders(planned):
@@ -184,22 +182,6 @@ def test_a_planned_ablation_with_other_data_beside_it(planned):
     labels = ["trainable-decay, data A", "lsg, data A", "none, data A", "trainable-decay, data B"]
     assert [row["label"] for row in summary["rows"]] == labels
     assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("none, data A", 1)]
-
-
-def test_different_precision_under_the_same_settings_is_told(planned):
-    for number, cell in enumerate(planned.cells()):
-        write_run(cell, 0.5, used="bf16" if number % 2 else "fp32")
-    assert any("3 in bf16, 3 in fp32" in note for note in collect(planned.root).summary()["notes"])
-
-
-def test_the_split_that_chose_is_told(planned):
-    cells = planned.cells()
-    for chosen, words in (
-        ("val", "best epoch on the validation split"),
-        ("test", "on the test set itself, which is optimistic"),
-    ):
-        found = Collection(cells, [record(0.5, chosen_on=chosen)] * len(cells), None)
-        assert any(words in note for note in found.summary()["notes"])
 
 
 def test_the_digest_of_data_follows_their_content():

@@ -37,44 +37,31 @@ def understood(monkeypatch, tmp_path):
     return understand
 
 
-CHANGES = (
+FOLDER = {"data_dir": '/mnt/my data/it\'s "here"', "sensor": "64x48", "skip_bad": True}
+GIVEN = (
     {},
+    {"dataset": "event-folder", **FOLDER, "method": "none", "width": 2.5},
     {"lr": 1e-05, "T": 7, "augment": "rotate", "deterministic": True, "val_fraction": 0.0},
     {"decay": 0.1 + 0.2, "clip_grad": 1.0, "width_multiplier": 1 / 3, "workers": 0, "threads": 1, "backend": "reference"},
-    {"cache_dir": "$HOME/~a*b", "split": "first"},
-    {"recipe": "clif", "lr": 0.02, "mixup": 0.5},
+    {"dataset": "cifar10", "cache_dir": "$HOME/~a*b", "method": "none"},
+    {"recipe": "clif", "lr": 0.02, "mixup": 0.5, "split": "first"},
+    # Values of the recipe that have no effect, given the others.
+    {"recipe": "asgl", "method": "none"},
+    {"recipe": "qkformer", "neuron": "clif"},
+    {"recipe": "qkformer", "schedule": "step"},
+    {"recipe": "clif", "loss": "ce"},
+    {"recipe": "ds-atgo", "dataset": "cifar10", "arch": "resnet19", "method": "lsg"},
+    {"recipe": "qkformer", "dataset": "cifar10", "loss": "mse"},
 )
-FOLDER = {"data_dir": '/mnt/my data/it\'s "here"', "sensor": "64x48", "skip_bad": True}
 
 
-@pytest.mark.parametrize("changes", CHANGES)
-@pytest.mark.parametrize("dataset", ["digits-dvs", "cifar10", "event-folder"])
-def test_commands_are_understood_as_the_cells(understood, changes, dataset):
-    cells = plan("some where", {"method": "none", "width": 2.5}, {"method": "lsg"}).cells()
-    more = FOLDER if dataset == "event-folder" else {}
-    config = resolve({"dataset": dataset, **more, **changes}, environment={})
-    for cell in cells:
-        wanted = config.replace(method=cell.config.method, seed=cell.config.seed)
-        words = command(Cell(cell.row, wanted, cell.path), environment={})
-        assert shlex.split(shlex.join(words)) == words
-        assert understood(words) == (wanted, cell.path, False)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"recipe": "asgl", "method": "none"},
-        {"recipe": "qkformer", "neuron": "clif"},
-        {"recipe": "qkformer", "schedule": "step"},
-        {"recipe": "clif", "loss": "ce"},
-        {"recipe": "ds-atgo", "dataset": "cifar10", "arch": "resnet19", "method": "lsg"},
-        {"recipe": "qkformer", "dataset": "cifar10", "loss": "mse"},
-    ],
-)
-def test_commands_omit_values_of_the_recipe_that_have_no_effect(understood, given):
+@pytest.mark.parametrize("given", GIVEN, ids=str)
+def test_commands_are_understood_as_the_cells(understood, given):
     config = resolve({"dataset": "digits-dvs", **given}, environment={})
-    words = command(Cell(0, config, plan("abl", {}).cells()[0].path), environment={})
-    assert understood(words)[0] == config
+    (cell,) = plan("some where", {}).cells()[:1]
+    words = command(Cell(0, config, cell.path), environment={})
+    assert shlex.split(shlex.join(words)) == words
+    assert understood(words) == (config, cell.path, False)
 
 
 def test_commands_say_only_what_the_preset_does_not():

@@ -53,6 +53,11 @@ def test_mean_and_deviation_over_seeds(rows):
         np.testing.assert_allclose(curve.mean, values.mean(0))
         np.testing.assert_allclose(curve.std, values.std(0, ddof=1))
     assert curves.evaluated_on(rows) == "val"
+    (curve,) = curves.by_epoch({"none": rows["none"][:1]}, "accuracy")
+    assert (curve.n, set(curve.std)) == (1, {0.0})
+    path = rows["lsg"][0] / "metrics.jsonl"
+    path.write_text(path.read_text() + json.dumps({"epoch": EPOCHS, "val_accuracy": None, "val_loss": None}) + "\n")
+    assert len(curves.by_epoch(rows, "accuracy")[2].mean) == EPOCHS  # a gap ends a curve
 
 
 def test_coverage_by_layer(rows):
@@ -67,19 +72,6 @@ def test_what_is_fixed_has_no_curve(rows):
     layers = curves.over_training(rows["lsg"], "alpha")
     assert [curve.label for curve in layers] == ["conv0", "conv1", "conv2"]
     assert len(layers[0].mean) == EPOCHS
-
-
-def test_a_single_seed_has_no_spread(rows):
-    (curve,) = curves.by_epoch({"none": rows["none"][:1]}, "accuracy")
-    assert (curve.n, set(curve.std)) == (1, {0.0})
-
-
-def test_gaps_end_a_curve(rows):
-    path = rows["none"][0] / "metrics.jsonl"
-    lines = path.read_text().splitlines()
-    lines[3] = json.dumps({"epoch": 3, "val_accuracy": None, "val_loss": None})
-    path.write_text("\n".join(lines) + "\n")
-    assert len(curves.by_epoch(rows, "accuracy")[0].mean) == 3
 
 
 def test_charts(rows, tmp_path):
@@ -121,7 +113,4 @@ def test_a_figure_of_two_columns(rows, tmp_path):
     assert all(f">{words}</text>" in text for words in ("accuracy, val", "cross-entropy, val", *rows))
     with Image.open(tmp_path / "figure.PNG") as image:
         assert image.width == 7 * 300
-
-
-def test_no_runs_no_charts(tmp_path):
     assert draw({}, tmp_path / "plots") == draw({}, tmp_path / "figure.svg") == []

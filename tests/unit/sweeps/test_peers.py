@@ -31,18 +31,8 @@ def kit(name, **settings):
 
 
 def ours(network):
-    case = TINY[network]
     torch.manual_seed(0)
-    channels = 2 if network == "vggsnn" else 3
-    return models.build(
-        network,
-        method="none",
-        T=case.T,
-        in_channels=channels,
-        input_size=case.size,
-        width_multiplier=case.width,
-        backend="reference",
-    )
+    return build(cases.Contender("lsg", backend="reference", settings={"method": "none"}), TINY[network]).network
 
 
 def peer(network, name, **settings):
@@ -203,12 +193,13 @@ def test_ratio():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no stopped processes here")
 def test_a_race_in_processes_of_their_own():
-    records = []
-    record = race.race(
-        TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], rounds=2, warm=1, threads=1, after_round=records.append
+    records = race.race(
+        TINY["vggsnn"], [("lsg", "fp32"), ("floor", "fp32")], rounds=2, warm=1, threads=1, limit="benchmarks.limit:limit"
     )
-    assert [r["protocol"]["rounds"] for r in records] == [1, 2, 2]  # once more with the limits
-    assert records[-1]["limits"]["lsg fp32"]["bandwidth"] > 1e8
+    rounds, record = zip(*((one["protocol"]["rounds"], one) for one in records), strict=True)
+    assert rounds == (1, 2, 2)  # once more with the limits
+    record = record[-1]
+    assert record["limits"]["lsg fp32"]["bandwidth"] > 1e8
     assert set(record["contenders"]) == {"lsg fp32", "floor fp32"}
     assert set(record["ratios"]) == {"lsg fp32"}
     for found in record["contenders"].values():

@@ -93,51 +93,39 @@ def test_a_job_that_never_completes_an_epoch_fails(planned):
     assert cluster.submitted.count(NAMES[1]) == ATTEMPTS
 
 
-def test_restarts_by_the_scheduler_count(planned):
+def interrupted(job):
+    """An attempt that a signal ended."""
+    attempt = Attempt(job)
+    attempt._train = lambda: 75
+    attempt.run()
+    return attempt
+
+
+@pytest.mark.parametrize(("restarts", "submissions"), [(ATTEMPTS, 1), (2, 3)])
+def test_restarts_by_the_scheduler_count(planned, restarts, submissions):
+    """Over submissions, too."""
+
     def requeued(job):
-        if job.name == NAMES[1]:
-            for _ in range(ATTEMPTS):
-                attempt = Attempt(job)
-                attempt._train = lambda: 75
-                attempt.run()
-            assert not attempt.may_repeat
-            return True
-        return finish(job)
+        if job.name != NAMES[1]:
+            return finish(job)
+        attempts = [interrupted(job) for _ in range(restarts)]
+        assert attempts[-1].may_repeat == (attempts[-1].count < ATTEMPTS)
+        return True
 
     cluster = Cluster(requeued)
     with pytest.raises(LsgError, match=r"method=lsg-s0: interrupted 5 times .* exit status 75"):
         follow(planned, cluster)
-    assert cluster.submitted.count(NAMES[1]) == 1
+    assert cluster.submitted.count(NAMES[1]) == submissions
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[1]]
 
 
-def test_restarts_by_the_scheduler_count_over_submissions(planned):
-    def requeued_twice(job):
-        for _ in range(2):
-            attempt = Attempt(job)
-            attempt._train = lambda: 75
-            attempt.run()
-        return True
-
-    cluster = Cluster(requeued_twice)
-    with pytest.raises(LsgError, match="method=lsg-s0: interrupted 5 times"):
-        follow(planned, cluster)
-    assert cluster.submitted.count(NAMES[1]) == 3
-
-
 def test_an_attempt_after_an_epoch_counts_from_one(job):
-    counts = []
+    counts = [interrupted(job).count for _ in range(2)]
     job.run.mkdir(parents=True)
-    for number in range(4):
-        if number == 2:
-            files.append_json_line(job.run / "metrics.jsonl", {"epoch": 0})
-        attempt = Attempt(job)
-        attempt._train = lambda: 75
-        attempt.run()
-        counts.append(attempt.count)
-    assert counts == [1, 2, 1, 2]
+    files.append_json_line(job.run / METRICS, {"epoch": 0})
+    assert [*counts, *(interrupted(job).count for _ in range(2))] == [1, 2, 1, 2]
 
 
 def test_a_job_that_somebody_cancels_stays_cancelled(planned):
@@ -180,16 +168,6 @@ def test_a_failure_has_the_message_and_status_of_its_log(planned):
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[0], NAMES[2]]
-
-
-def test_a_failure_has_the_message_of_the_latest_attempt(planned):
-    cell = planned.cells()[0]
-    job = job_of(cell)
-    files.make_folder(job.file(".log").parent)
-    fail(job)
-    with open(job.file(".log"), "a") as log:
-        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
-    assert state(cell).message == "KeyError: 'x'"
 
 
 def test_cancelling_an_attempt_that_has_just_ended(planned):
@@ -238,6 +216,9 @@ def test_states_come_from_files(planned):
         assert state(cell).kind == "running"
     fail(job)
     assert state(cell).text == "failed: frames.npz: damaged"
+    with open(job.file(".log"), "a") as log:
+        log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
+    assert state(cell).message == "KeyError: 'x'"  # of the latest attempt
     for status in (75, 6, -15, 137):
         files.write_json(job.file(".json"), {"status": status})
         assert state(cell).kind == "stopped"
@@ -277,16 +258,12 @@ def test_an_attempt_writes_log_and_status(job, monkeypatch):
     assert "LSG_T" not in text
 
 
-def test_a_finished_cell_is_not_run(job):
-    finish(job)
-    assert Attempt(job).run() == 0
-    assert not job.file(".log").exists()
-
-
-def test_only_one_attempt_runs_at_a_time(job):
+def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
     job.file(".lock").parent.mkdir(parents=True)
     with files.locked(job.file(".lock"), "busy"):
         assert Attempt(job).run() == 6
+    finish(job)
+    assert Attempt(job).run() == 0
     assert not job.file(".log").exists()
 
 
@@ -313,17 +290,28 @@ def test_time_limits(text, expected):
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    """A folder of commands of SLURM that report no jobs, and write their arguments to ``log``."""
+    """``commands(sbatch=..., ...)`` replaces the shell scripts of commands of SLURM, which report no jobs."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "srun", "scontrol"):
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {folder}/log\n')
-        (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
+
+    def replace(**scripts):
+        for name, script in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
+
+    replace(**dict.fromkeys(("sbatch", "squeue", "scancel", "srun", "scontrol"), ""))
+    return replace
 
 
-SBATCH = """#!/bin/sh
+@pytest.fixture
+def slurm(commands, tmp_path):
+    """The launcher of SLURM."""
+    pytest.importorskip("submitit")
+    return make("slurm", "", tmp_path)
+
+
+SBATCH = """
 n=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
 [ "$n" -lt {most} ] || { echo "sbatch: error: {message}" >&2; exit 1; }
 echo "Submitted batch job 7"
@@ -333,68 +321,50 @@ echo "Submitted batch job 7"
 @pytest.mark.parametrize(
     "message", ["Invalid job array specification", "Job violates accounting/QOS policy (job submit limit)"]
 )
-def test_slurm_gets_as_many_jobs_as_it_takes(commands, tmp_path, message):
-    pytest.importorskip("submitit")
-    (commands / "sbatch").write_text(SBATCH.replace("{most}", "3").replace("{message}", message))
-    launcher = make("slurm", "", tmp_path)
+def test_slurm_gets_as_many_jobs_as_it_takes(commands, slurm, tmp_path, message):
+    commands(sbatch=SBATCH.replace("{most}", "3").replace("{message}", message))
     jobs = [Job(("lsg", "train"), str(tmp_path / f"abl/method={number}/s0"), str(tmp_path)) for number in range(10)]
     submitted = {}
     for expected in ([0, 1], [2, 3], [4, 5]):  # of 10, 5, 2; 4, 2; 4, 2
-        ids = launcher.submit(jobs[len(submitted) :])
+        ids = slurm.submit(jobs[len(submitted) :])
         assert list(ids) == [f"method={number}-s0" for number in expected]
         submitted |= ids
-    (commands / "sbatch").write_text(SBATCH.replace("{most}", "0").replace("{message}", message))
+    commands(sbatch=SBATCH.replace("{most}", "0").replace("{message}", message))
     with pytest.raises(ConfigError, match="sbatch failed"):
-        launcher.submit(jobs)
-    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
-    assert launcher.alive({"method=0-s0": "7_0"}) == {"method=0-s0"}
-    assert launcher.submit(jobs) == {}  # until a job has ended
+        slurm.submit(jobs)
+    commands(squeue="echo '7_0|RUNNING|None'")
+    assert slurm.alive({"method=0-s0": "7_0"}) == {"method=0-s0"}
+    assert slurm.submit(jobs) == {}  # until a job has ended
 
 
-def test_slurm_without_room_is_not_asked(commands, tmp_path, caplog):
-    pytest.importorskip("submitit")
-    (commands / "scontrol").write_text("#!/bin/sh\necho 'MaxJobCount             = 2'\n")
-    (commands / "squeue").write_text("#!/bin/sh\necho '1|RUNNING|None'\n")
-    launcher = make("slurm", "", tmp_path)
-    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
-    assert "sbatch" not in (commands / "log").read_text() if (commands / "log").exists() else True
+def test_slurm_without_room_is_not_asked(commands, slurm, job, tmp_path, caplog):
+    commands(scontrol="echo 'MaxJobCount = 2'", squeue="echo '1|RUNNING|None'", sbatch=f"touch {tmp_path}/asked")
+    assert slurm.submit([job]) == {}
+    assert not (tmp_path / "asked").exists()
     assert [record.message for record in caplog.records] == [
         "SLURM takes no more jobs now; lsg tries again every 30 s: its queue is full"
     ]
 
 
-def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, tmp_path):
-    pytest.importorskip("submitit")
-    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0", "b": "7_1", "c": "7_2", "d": "7_3"}
-    lines = "7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None"
-    (commands / "squeue").write_text(f"#!/bin/sh\necho '{lines}'\n")
-    assert launcher.alive(ids) == {"a", "b"}
-    assert launcher.reasons(ids) == {"b": "Resources"}
-    assert launcher.cancelled_elsewhere(ids) == {"c"}
-    (commands / "squeue").write_text("#!/bin/sh\necho '7_0|RUNNING|None'\n")
-    assert launcher.alive(ids) == {"a"}
-    assert launcher.cancelled_elsewhere(ids) == {"b"}
+def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
+    """A job that is pending when it was last seen, and is forgotten, was cancelled; one that ran is not."""
+    ids = {name: f"7_{number}" for number, name in enumerate("abcd")}
+    commands(squeue="echo '7_0|PENDING|Resources'")
+    assert slurm.alive(ids) == {"a"}
+    commands(squeue=r"printf '7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None\n'")
+    assert slurm.alive(ids) == {"a", "b"}
+    assert slurm.reasons(ids) == {"b": "Resources"}
+    assert slurm.cancelled_elsewhere(ids) == {"c"}
+    commands(squeue="")
+    assert slurm.alive(ids) == set()
+    assert slurm.cancelled_elsewhere(ids) == {"b"}
 
 
-def test_slurm_forgets_jobs_that_ran(commands, tmp_path):
-    pytest.importorskip("submitit")
-    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0"}
-    for shown in ("7_0|PENDING|Resources", "7_0|FAILED|NonZeroExitCode"):
-        (commands / "squeue").write_text(f"#!/bin/sh\necho '{shown}'\n")
-        launcher.alive(ids)
-    (commands / "squeue").write_text("#!/bin/sh\n")
-    assert launcher.alive(ids) == set()
-    assert launcher.cancelled_elsewhere(ids) == set()
-
-
-def test_a_controller_that_is_away_is_no_wrong_option(commands, tmp_path):
-    pytest.importorskip("submitit")
-    launcher, ids = make("slurm", "", tmp_path), {"a": "7_0"}
-    away = "#!/bin/sh\necho 'error: Unable to contact slurm controller (connect failure)' >&2\nexit 1\n"
-    for name in ("squeue", "sbatch"):
-        (commands / name).write_text(away)
-    assert launcher.alive(ids) == {"a"}
-    assert launcher.submit([Job(("lsg", "train"), str(tmp_path / "abl/method=1/s0"), str(tmp_path))]) == {}
+def test_a_controller_that_is_away_is_no_wrong_option(commands, slurm, job, tmp_path):
+    away = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
+    commands(squeue=away, sbatch=away)
+    assert slurm.alive({"a": "7_0"}) == {"a"}
+    assert slurm.submit([job]) == {}
     with pytest.raises(LsgError, match="squeue failed: error: Unable to contact") as caught:
         make("slurm", "", tmp_path)
     assert caught.value.exit_code == 1

@@ -70,7 +70,7 @@ class Worker:
 
     def complete(self):
         display = lambda title: contextlib.nullcontext(lambda record: None)  # noqa: E731
-        schedule.run(self.trials, InProcess(self.trials, self.stop, display), self.stop)
+        schedule.run(self.trials, InProcess(self.trials, self.stop, display, None), self.stop)
 
     def conclude(self):
         return conclude(self.study, self.trials.search, self.root)
@@ -140,19 +140,13 @@ def test_all_problems_at_once():
     assert len(error.value.message.splitlines()) == len(wrong) + 2  # of T and epochs
 
 
-def test_a_setting_without_effect_is_an_error():
-    with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
-        searched("width=0.5:2", method="lsg")
-
-
 def test_a_setting_with_an_effect_within_a_range_is_kept():
     """At mixup = 0, the low end, mix_prob has none."""
     found = searched("mixup=0:1", "cutmix=0,1", mix_prob=0.5)
     assert found.config({"mixup": 0.7, "cutmix": 0.0}).mix_prob == 0.5
     assert set(searched("mixup=0:1", "mix_prob=0.5:1").axes) == {"mixup", "mix_prob"}
-
-
-def test_a_validation_split_is_needed():
+    with pytest.raises(ConfigError, match=r"--search: --width: found 2\.0, which has no effect"):
+        searched("width=0.5:2", method="lsg")
     with pytest.raises(ConfigError, match="val_fraction: found 0"):
         searched("lr=0.1:0.2", val_fraction=0.0)
 
@@ -211,12 +205,6 @@ def test_pruned_after_an_epoch_below_the_median(train, worker):
     assert {record["epochs"] for record in records if record["state"] == "pruned"} == {1}
 
 
-def test_not_pruned_after_the_last_epoch(train, worker):
-    mine = worker(searched("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
-    mine.complete()
-    assert set(states(mine)) == {"COMPLETE"}
-
-
 @pytest.mark.parametrize("error", [DivergedError("loss nan"), ConfigError("size: found 17"), MemoryError()])
 def test_a_trial_that_fails_by_its_values(train, worker, error):
     def before(config, path, stop):
@@ -230,17 +218,6 @@ def test_a_trial_that_fails_by_its_values(train, worker, error):
     record = mine.conclude()["trials"][-1]
     assert (record["trial"], record["state"], record["val_accuracy"]) == (1, "failed", None)
     assert record["problem"] == (str(error) or "out of memory")
-
-
-def test_no_trial_finishes(train, worker):
-    def before(config, path, stop):
-        raise DivergedError("loss nan")
-
-    train.before = before
-    mine = worker(searched("lr=0.1:0.2"), 2)
-    mine.complete()
-    with pytest.raises(ConfigError, match="found no trial that was trained to its end: loss nan"):
-        mine.conclude()
 
 
 @pytest.mark.parametrize("error", [Stopped("stopped by SIGTERM"), StorageError("disk full"), KeyboardInterrupt()])
@@ -294,6 +271,23 @@ def test_a_process_killed_before_its_first_sign_of_life(train, worker, monkeypat
     mine = worker(searched("lr=0.1:0.2"), 1)
     mine.complete()
     assert states(mine) == ["FAIL", "COMPLETE"]
+
+
+def test_no_trial_finishes(train, worker):
+    def before(config, path, stop):
+        raise DivergedError("loss nan")
+
+    train.before = before
+    mine = worker(searched("lr=0.1:0.2"), 1)
+    mine.complete()
+    with pytest.raises(ConfigError, match="found no trial that was trained to its end: loss nan"):
+        mine.conclude()
+
+
+def test_not_pruned_after_the_last_epoch(train, worker):
+    mine = worker(searched("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
+    mine.complete()
+    assert set(states(mine)) == {"COMPLETE"}
 
 
 def test_a_process_that_was_suspended_goes_on(train, worker):
@@ -453,19 +447,6 @@ def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):
         worker(searched("lr=0.1:0.2"), 1)
 
 
-@pytest.mark.parametrize(
-    ("storage", "kind", "message"),
-    [
-        ("nosql://x", StorageError, "nosql"),
-        ("postgresql+nodriver://h/x", StorageError, "nodriver"),
-        ("b/c.db", StorageError, "open"),
-    ],
-)
-def test_storages_that_cannot_be_opened(storage, kind, message, tmp_path):
-    with pytest.raises(kind, match=message):
-        open_study(searched("lr=0.1:0.2"), tmp_path / "tune", storage, None, True)
-
-
 @pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
 def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_path, form):
     planned, storage = searched("lr=0.1:0.2"), form.format(tmp_path / "tune" / "my.db")
@@ -473,10 +454,22 @@ def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_
     assert len(open_study(planned, tmp_path / "tune", storage, None, True).trials) == 1
 
 
-def test_a_name_that_an_url_cannot_contain(tmp_path):
-    with pytest.raises(ConfigError, match=r"a\?b.*found a \?"):
-        open_study(searched("lr=0.1:0.2"), tmp_path / "a?b", None, None, True)
-    assert not any(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("out", "storage", "kind", "message"),
+    [
+        ("tune", "nosql://x", StorageError, "nosql"),
+        ("tune", "postgresql+nodriver://h/x", StorageError, "nodriver"),
+        ("tune", "b/c.db", StorageError, "open"),
+        ("tune", "damaged.db", StorageError, "not a database"),
+        ("a?b", None, ConfigError, r"a\?b.*found a \?"),
+    ],
+)
+def test_storages_that_cannot_be_opened(out, storage, kind, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.db").write_bytes(b"x" * 5000)
+    with pytest.raises(kind, match=message):
+        open_study(searched("lr=0.1:0.2"), tmp_path / out, storage, None, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.db"]
 
 
 def test_a_database_elsewhere(tmp_path):
@@ -486,6 +479,3 @@ def test_a_database_elsewhere(tmp_path):
         assert (study.study_name, study.trials) == (name, [])
         ask(study)
     assert not (tmp_path / "a").exists()
-    (tmp_path / "x.db").write_bytes(b"x" * 5000)
-    with pytest.raises(StorageError, match="not a database"):
-        open_study(planned, tmp_path / "c", str(tmp_path / "x.db"), None, True)

@@ -15,7 +15,7 @@ from lsgcli.models import recompute
 from lsgcli.models.recompute import KEEP, Recompute
 from lsgcli.neurons.kernels.saved import kept, saved_compactly
 from lsgcli.system.device import Compute
-from lsgcli.training.activations import Sizes, apply, measured, named, peak, plan, settle, sizes_of
+from lsgcli.training.activations import Sizes, measured, named, peak, plan, settle, sizes_of
 from lsgcli.training.loop import new_model
 from lsgcli.training.step import gradients
 from tests import tiny
@@ -137,26 +137,9 @@ def test_a_second_backward_pass_is_an_error():
         loss.backward()
 
 
-def test_the_other_name_of_level_1(tmp_path):
-    file = tmp_path / "old.toml"
-    file.write_text('checkpoint_activations = "layers"\n')
-    for config in (
-        resolve({}, file=file, environment={}),
-        resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}),
-        from_dict({"checkpoint_activations": "layers"}),
-    ):
-        assert config.memory_level == 1
+def test_the_other_name_of_level_1():
+    assert resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}).memory_level == 1
+    assert from_dict({"checkpoint_activations": "layers"}).memory_level == 1
     assert MachineConfig(memory=3).memory_level == 3
-    assert from_dict({"checkpoint_activations": "none"}).memory_level == 0
-    with pytest.raises(
-        ConfigError, match="--checkpoint-activations: found 'layers', which has no effect here, expected --memory 0"
-    ):
-        resolve({"checkpoint_activations": "layers", "memory": 2}, environment={})
     with pytest.raises(ConfigError, match="memory: found 5, expected at least 0 and at most 4"):
         resolve({"memory": 5}, environment={})
-
-
-def test_apply_sets_each_segment():
-    model = new_model(tiny.config(), 3, 2)
-    apply(model, {"features.1.current": Recompute(True)})
-    assert [module.recompute.output for module in model.modules() if hasattr(module, "recompute")] == [i == 1 for i in range(8)]

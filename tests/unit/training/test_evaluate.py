@@ -108,12 +108,9 @@ def test_answers_by_hand():
 
     def gather(x):
         """Every process has the same count and sum, as if each had the same samples."""
-        size = max(map(len, shares))
-        return (
-            torch.stack([F.pad(share, (0, 0, 0, size - len(share))) for share in shares])
-            if x.dim() == 2 and x.shape[1] == 3
-            else x[None]
-        )
+        if x.shape[1:] != (3,):
+            return x[None]
+        return torch.stack([F.pad(share, (0, 0, 0, len(shares[0]) - len(share))) for share in shares])
 
     whole = replace(result, answers=shares[0]).gathered(gather)
     assert torch.equal(whole.answers, result.answers)

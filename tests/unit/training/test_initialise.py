@@ -1,11 +1,11 @@
 """Starting from the weights of another run: what is taken by name, what starts new, and which files are refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import CheckpointError, RunInUseError, Stopped
 from lsgcli.models.fold import fold
 from lsgcli.runs import run
@@ -19,14 +19,6 @@ from lsgcli.training.loop import new_model
 from tests import tiny
 from tests.unit.training.test_loop import run as train
 from tests.unit.training.test_loop import same_tensors
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """The checkpoint of a short run of lsg whose decays have moved."""
-    path = tmp_path_factory.mktemp("source") / "lsg"
-    train(path, tiny.config(epochs=1, decay_lr=0.1), tiny.bundle())
-    return path / "last.safetensors"
 
 
 def begun(source, classes=tiny.CLASSES, channels=2, **changes):
@@ -46,26 +38,28 @@ def test_everything_is_taken_where_everything_fits(source):
     assert record["sha256"] == checkpoint.tensor_digest({**weights, **checkpoint.read(source).extra})
 
 
-@pytest.mark.parametrize("classes", [("left", "right", "bottom"), ("left", "right"), ("right", "left", "top")], ids=str)
-def test_the_last_layer_starts_new_where_classes_differ(source, classes):
-    """By name and order, not by number alone."""
-    state, record, before = begun(source, classes)
-    assert set(record["new"]) == {"classifier.weight", "classifier.bias"}
-    assert record["new"]["classifier.bias"] == {"shape": [len(classes)], "found": [3]}
-    assert all(torch.equal(state[name], before[name]) for name in record["new"])
-    assert not torch.equal(state["features.0.current.conv.weight"], before["features.0.current.conv.weight"])
+FIRST, LAST, BIAS = "features.0.current.conv.weight", "classifier.weight", "classifier.bias"
 
 
-def test_the_first_layer_starts_new_where_the_input_has_other_channels(source):
-    state, record, before = begun(source, channels=3)
-    name = "features.0.current.conv.weight"
-    assert record["new"] == {name: {"shape": [4, 3, 3, 3], "found": [4, 2, 3, 3]}}
-    assert torch.equal(state[name], before[name])
-
-
-def test_another_size_moves_only_the_last_layer(source):
-    _, record, _ = begun(source, size=32)
-    assert record["new"] == {"classifier.weight": {"shape": [3, 128], "found": [3, 32]}}
+@pytest.mark.parametrize(
+    ("changes", "shapes"),
+    [
+        *(
+            ({"classes": names}, {LAST: [len(names), 32], BIAS: [len(names)]})  # by name and order, not by number alone
+            for names in (("left", "right", "bottom"), ("left", "right"), ("right", "left", "top"))
+        ),
+        ({"channels": 3}, {FIRST: [4, 3, 3, 3]}),
+        ({"size": 32}, {LAST: [3, 128]}),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_starts_new(source, changes, shapes):
+    """The last layer with other classes or another size, the first layer with other channels."""
+    state, record, before = begun(source, **changes)
+    there = {FIRST: [4, 2, 3, 3], LAST: [3, 32], BIAS: [3]}
+    assert record["new"] == {name: {"shape": shape, "found": there[name]} for name, shape in shapes.items()}
+    kept = {name for name in there if torch.equal(state[name], before[name])}
+    assert kept == shapes.keys()
 
 
 def test_decays_are_taken_whatever_the_method(source):
@@ -92,12 +86,6 @@ def test_another_number_of_timesteps(tmp_path):
     assert record["new"] == {f"features.{i}.{name}": {"shape": [5], "found": [3]} for i in range(8) for name in names}
 
 
-def test_what_is_not_used_is_recorded(tmp_path):
-    train(tmp_path / "run", tiny.config(epochs=1, method="measured-sigma"), tiny.bundle())
-    _, record, _ = begun(tmp_path / "run" / "last.safetensors")
-    assert record["unused"] == {f"features.{i}.lif.sigma": [] for i in range(8)}
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -110,12 +98,6 @@ def test_another_network_is_refused_before_anything_is_done(source, changes, mes
     with pytest.raises(CheckpointError, match=message) as caught:
         run.check(tiny.config(**{"init_from": str(source), **changes}))
     assert caught.value.exit_code == 4
-
-
-def test_decays_of_channels_are_not_averaged(tmp_path):
-    train(tmp_path / "run", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
-    with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \(4,\), expected shape \(\)"):
-        begun(tmp_path / "run" / "last.safetensors")
 
 
 def test_a_folded_export_is_refused(source, tmp_path):
@@ -162,10 +144,20 @@ def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path)
         check_same(Cell(0, configs[1], tmp_path / "cell"))
 
 
+def test_what_is_not_used_is_recorded(tmp_path):
+    train(tmp_path / "run", tiny.config(epochs=1, method="measured-sigma"), tiny.bundle())
+    _, record, _ = begun(tmp_path / "run" / "last.safetensors")
+    assert record["unused"] == {f"features.{i}.lif.sigma": [] for i in range(8)}
+
+
+def test_decays_of_channels_are_not_averaged(tmp_path):
+    train(tmp_path / "run", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
+    with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \(4,\), expected shape \(\)"):
+        begun(tmp_path / "run" / "last.safetensors")
+
+
 def test_classes_of_the_data_decide(source, tmp_path):
-    """In a whole run: its data have other class names, and its config.json says what was taken."""
-    parts = tiny.bundle()
-    bundle = DataBundle(("a", "b", "c"), parts.train, parts.val, parts.test, 2, False, None, None, parts.info)
-    events = []
+    """In a whole run, whose data have other class names."""
+    events, bundle = [], replace(tiny.bundle(), classes=("a", "b", "c"))
     train(tmp_path / "run", tiny.config(epochs=1, init_from=str(source)), bundle, emit=events.append)
-    assert set(events[0]["sources"]["init_from"]["new"]) == {"classifier.weight", "classifier.bias"}
+    assert set(events[0]["sources"]["init_from"]["new"]) == {LAST, BIAS}

@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import json
-import random
 import time
 from types import SimpleNamespace
 
@@ -13,7 +11,6 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 import lsgcli.runs.run
-from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
@@ -26,7 +23,6 @@ from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import Trainer, new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
-from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))
@@ -88,6 +84,14 @@ def same_tensors(first, second):
     return all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0]) and a.state == b.state
 
 
+def assert_same(whole, parts):
+    """Two runs have the same bits: their checkpoints and the records of their epochs."""
+    assert all(same_tensors(whole / name, parts / name) for name in ("last.safetensors", "best.safetensors"))
+    assert metrics(whole) == metrics(parts)
+    flows = [(path / "gradient-flow.jsonl").read_text() for path in (whole, parts)]
+    assert flows[0] == flows[1]
+
+
 def test_learns(tmp_path):
     end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
     assert end["test_accuracy_last"] > 0.8
@@ -130,11 +134,7 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
             run(path, config, bundle, stop_after=steps, resume=resume)
         resume = True
     run(path, config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
-    assert flows[0] == flows[1]
+    assert_same(tmp_path / "whole", path)
 
 
 STALLING = {"epochs": 12, "patience": 2, "lr": 1e-3}
@@ -148,39 +148,14 @@ def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path
     better = max(epoch for epoch, own in enumerate(accuracies) if own > max([-1.0, *accuracies[:epoch]]))
     assert (end["epochs_planned"], end["epochs_done"]) == (12, len(accuracies))
     assert len(accuracies) == better + 1 + 2 < 12
-    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(_without_patience(tmp_path, bundle))[1]["lr"]
+    with pytest.raises(Stopped):
+        run(tmp_path / "impatient", config.replace(patience=None), bundle, stop_after=13)
+    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(tmp_path / "impatient")[1]["lr"]  # that of twelve epochs
     for steps, ask in ((4, by_time), (6 * len(accuracies) - 4, by_slurm)):
         with pytest.raises(Stopped, match="time is up; saved"):
             run(path, config, bundle, stop_after=steps, resume=path.exists(), ask=ask)
     assert run(path, config, bundle, resume=True)["epochs_done"] == len(accuracies)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-
-
-def _without_patience(tmp_path, bundle):
-    """A run of two epochs and a stop, with the schedule of twelve."""
-    with pytest.raises(Stopped):
-        run(tmp_path / "impatient", tiny.config(**{**STALLING, "patience": None}), bundle, stop_after=13)
-    return tmp_path / "impatient"
-
-
-@pytest.mark.slow
-def test_twenty_stops_of_a_patient_run(tmp_path):
-    config, bundle, path = tiny.config(**{**STALLING, "patience": 4, "epochs": 40}), tiny.bundle(), tmp_path / "parts"
-    whole, chance = run(tmp_path / "whole", config, bundle), random.Random(0)
-    stops = 0
-    while stops < 20:
-        try:
-            run(path, config, bundle, chance.randint(1, 2), path.exists(), ask=chance.choice([by_signal, by_time, by_slurm]))
-            break
-        except Stopped:
-            stops += 1
-    end = run(path, config, bundle, resume=True)
-    assert stops == 20
-    assert end["epochs_done"] == whole["epochs_done"] < 40
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
+    assert_same(tmp_path / "whole", path)
 
 
 def test_weights_of_classes_come_from_the_training_part(tmp_path):
@@ -213,8 +188,7 @@ def test_a_stop_in_the_last_step_or_the_evaluation_after_it(tmp_path):
         run(tmp_path / "parts", config, bundle, stop_after=6)  # of 6
     end = run(tmp_path / "parts", config, bundle, resume=True)
     assert end["accuracy"] == expected["accuracy"]
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+    assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path, monkeypatch):
@@ -224,7 +198,7 @@ def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path,
     monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append(named["existing"]))
     for attempt in (0, 1):
         monkeypatch.setattr(lsgcli.runs.run, "here", lambda attempt=attempt: Place(attempt=attempt))
-        lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), path=path, force=True)
+        lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), outlets=None, path=path, force=True)
     assert given == ["replace", "resume"]
 
 
@@ -252,29 +226,11 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
         assert torch.equal(content.extra[f"raw/{name}"].double(), states[-1][name])
     for name, prefix in (("last", ""), ("last", "raw/"), ("best", "")):
         content = checkpoint.read(tmp_path / "run" / f"{name}.safetensors")
-        model = new_model(config, 3, 2)
-        model.load_state_dict(
-            {
-                n.removeprefix(prefix): x
-                for n, x in {**content.weights, **content.extra}.items()
-                if n in {f"{prefix}{own}" for own in content.weights}
-            }
-        )
+        model, stored = new_model(config, 3, 2), {**content.weights, **content.extra}
+        model.load_state_dict({own: stored[f"{prefix}{own}"] for own in content.weights})
         found = evaluate(model, bundle.val, bundle, CPU, batch_size=8).accuracy
         line = metrics(tmp_path / "run")[end["best_epoch"] if name == "best" else -1]
         assert found == line["raw_val_accuracy" if prefix else "val_accuracy"]
-
-
-def test_lines_of_an_epoch_that_the_checkpoint_does_not_know_are_dropped(tmp_path):
-    config, bundle, path = tiny.config(), tiny.bundle(), tmp_path / "run"
-    run(tmp_path / "whole", config, bundle)
-    with pytest.raises(Stopped):
-        run(path, config, bundle, stop_after=8)
-    for name in ("metrics.jsonl", "gradient-flow.jsonl"):  # as a process killed between metrics and checkpoint leaves them
-        with open(path / name, "a") as stream:
-            stream.write(json.dumps({"epoch": 1, "layers": []}) + "\n" + '{"epo')
-    run(path, config, bundle, resume=True)
-    assert metrics(path) == metrics(tmp_path / "whole")
 
 
 def test_finished_run_resumes_to_the_same_result(tmp_path):
@@ -282,13 +238,6 @@ def test_finished_run_resumes_to_the_same_result(tmp_path):
     first = run(tmp_path / "run", config, bundle)
     again = run(tmp_path / "run", config, bundle, resume=True)
     assert first == again
-
-
-def test_number_of_workers_changes_nothing(tmp_path):
-    for workers in (0, 3):
-        run(tmp_path / str(workers), tiny.config(epochs=1, workers=workers), tiny.bundle())
-    weights = [checkpoint.read(tmp_path / name / "last.safetensors").weights for name in ("0", "3")]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_seed_changes_the_weights_and_repeats(tmp_path):
@@ -299,65 +248,20 @@ def test_seed_changes_the_weights_and_repeats(tmp_path):
     assert not torch.equal(a, c)
 
 
-def test_decay_moves_and_is_recorded(tmp_path):
-    run(tmp_path / "lsg", tiny.config(decay_lr=0.05), tiny.bundle())
-    run(tmp_path / "none", tiny.config(decay_lr=0.05, method="none"), tiny.bundle())
-    betas = {}
-    for name in ("lsg", "none"):
-        lines = schema.read_lines(tmp_path / name / "gradient-flow.jsonl")
-        betas[name] = [[layer["beta"] for layer in line["layers"]] for line in lines]
-    assert len(betas["lsg"]) == 3
-    assert max(abs(beta - 0.2) for beta in betas["lsg"][-1]) > 0.02
-    assert all(beta == pytest.approx(0.2) for line in betas["none"] for beta in line)
-
-
 @pytest.mark.parametrize(("val", "chosen", "used"), [(True, "val", "best"), (False, "test", "last")])
 def test_only_a_validation_split_chooses_the_result(tmp_path, val, chosen, used):
-    end = run(tmp_path / "run", tiny.config(), tiny.bundle(val=val))
+    end = run(tmp_path / "run", tiny.config(epochs=5), tiny.bundle(val=val))
+    accuracies = [line[f"{chosen}_accuracy"] for line in metrics(tmp_path / "run")]
+    assert end["best_epoch"] == max(range(5), key=lambda epoch: (accuracies[epoch], epoch))  # of equals the last
     assert end["best_chosen_on"] == chosen
     assert end["checkpoint"].endswith(f"{used}.safetensors")
     assert end["accuracy"] == end[f"test_accuracy_{used}"]
-    assert all(f"{chosen}_accuracy" in line for line in metrics(tmp_path / "run"))
-
-
-def test_best_is_the_best_epoch(tmp_path):
-    end = run(tmp_path / "run", tiny.config(epochs=5), tiny.bundle())
-    accuracies = [line["val_accuracy"] for line in metrics(tmp_path / "run")]
-    assert accuracies[end["best_epoch"]] == max(accuracies)
-    assert max(accuracies) not in accuracies[end["best_epoch"] + 1 :]  # of equals the last
 
 
 def nan_from_the_third_batch(model):
     """Make the network's logits NaN from its third forward pass on."""
     passes = itertools.count(1)
     model.register_forward_hook(lambda module, x, logits: logits * float("nan") if next(passes) >= 3 else logits)
-
-
-def test_nan_stops_before_the_step(tmp_path):
-    seen = []
-    with pytest.raises(DivergedError) as error:
-        run(tmp_path / "run", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
-    assert error.value.exit_code == 5
-    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
-    assert line["event"] == "diverged"
-    assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
-    assert error.value.message.startswith("epoch 1, step 3: found loss nan")  # people from 1
-    assert len(line["layers"]) == 8
-    weights = checkpoint.read(tmp_path / "run" / "diverged.safetensors").weights
-    assert all(weights[name].isfinite().all() for name in weights)
-    # Exactly the weights after two good steps.
-    assert sum(record["event"] == "step" for record in seen) == 2
-
-
-def test_an_evaluation_that_is_not_finite_is_never_the_best(tmp_path):
-    def spoil_evaluation(model):
-        model.register_forward_hook(lambda module, x, y: y if module.training else y * float("nan"))
-
-    with pytest.raises(DivergedError, match="epoch 1, evaluation: found val_loss nan, expected a finite value"):
-        run(tmp_path / "run", tiny.config(), tiny.bundle(), alter=spoil_evaluation)
-    assert not (tmp_path / "run" / "best.safetensors").exists()
-    line = schema.read_lines(tmp_path / "run" / "gradient-flow.jsonl")[-1]
-    assert (line["event"], line["val_loss"], len(line["layers"])) == ("diverged", "nan", 8)
 
 
 class RunningAhead(Compute):
@@ -368,41 +272,23 @@ class RunningAhead(Compute):
 
 def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     """What is seen later is the same: the record, the batch, and weights as before the step that was not finite."""
-    outcomes = []
-    for name, compute in (("at once", CPU), ("later", RunningAhead(torch.device("cpu")))):
-        monkeypatch.setattr("tests.unit.training.test_loop.CPU", compute)
-        monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
-        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle())
-        outcomes.append(metrics(tmp_path / name))
-    assert outcomes[0] == outcomes[1]
-    assert same_tensors(tmp_path / "at once" / "last.safetensors", tmp_path / "later" / "last.safetensors")
+    ahead = RunningAhead(CPU.device)
+    monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
+    for name, compute in (("at once", CPU), ("later", ahead)):
+        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle(), compute=compute)
+    assert_same(tmp_path / "at once", tmp_path / "later")
 
     seen = []
-    with pytest.raises(DivergedError):
-        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch)
+    with pytest.raises(DivergedError, match=r"^epoch 1, step 3: found loss nan"):  # people count from 1
+        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
     found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
-    monkeypatch.setattr("tests.unit.training.test_loop.CPU", Compute(torch.device("cpu")))
     with pytest.raises(Stopped):
         run(tmp_path / "two", tiny.config(), tiny.bundle(), stop_after=2)
     expected = checkpoint.read(tmp_path / "two" / "last.safetensors").weights
     assert all(torch.equal(found[name], expected[name]) for name in expected if "running" not in name and "num_b" not in name)
-
-
-def test_parts_of_a_batch_add_up():
-    """Where no statistics are taken of a part, its gradients and losses add up to the batch's, whatever the sizes of the parts."""
-    found, bundle = [], tiny.bundle()
-    x = torch.from_numpy(bundle.train.x[:8]).double().transpose(0, 1)
-    for parts in (1, 3, 20):
-        config = tiny.config(accumulate=parts)
-        model = new_model(config, 3, 2).double().eval()
-        sums = gradients(model, Batch(x, torch.from_numpy(bundle.train.y[:8]), 0), config, CPU)
-        found.append([sums, *(p.grad for p in model.parameters())])
-    assert found[0][0][0] > 0
-    for other in found[1:]:
-        assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(found[0], other, strict=True))
 
 
 def test_memory_of_the_first_step_is_released_once(tmp_path, monkeypatch):
@@ -432,24 +318,6 @@ def test_runs_of_versions_with_a_constant_momentum_keep_it(tmp_path):
         assert found.state["averages_first"] is not of_before
 
 
-@pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "mlp"])
-def test_checkpointed_activations_change_nothing(arch):
-    """Losses, gradients, running statistics and their counts are the same bits, though every layer was computed twice."""
-    outcomes = []
-    for wanted in ("none", "layers"):
-        model = new_model(tiny.config(arch=arch, checkpoint_activations=wanted), 3, 2)
-        x = torch.from_numpy(tiny.split(4, "x").x).float().transpose(0, 1)
-        calls = []
-        for layer in model.spiking_layers():
-            layer.synapse.register_forward_hook(lambda *arguments, calls=calls: calls.append(1))
-        for _ in range(2):
-            model(x).square().sum().backward()
-        outcomes.append(([p.grad for p in model.parameters()] + list(model.buffers()), len(calls)))
-    (plain, once), (again, twice) = outcomes
-    assert twice > once
-    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
-
-
 def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
     """By a clock on which a batch takes 2 s to arrive, and a step 1 s."""
     now, batches = [0.0], Trainer._batches
@@ -472,30 +340,15 @@ def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
 
 
 def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
-    compute = Compute(torch.device("cpu"), "bf16")
-    with RunDir(tmp_path / "run") as directory:
-        trainer = Trainer(tiny.config(epochs=1), tiny.bundle(), compute, directory, lambda record: None, StopRequest())
-        write_config(directory, tiny.config(), {})
-        end = trainer.train()
-    assert 0 <= end["accuracy"] <= 1
-    assert trainer.model.classifier.weight.dtype == torch.float32
+    models = []
+    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), compute=Compute(CPU.device, "bf16"), alter=models.append)
+    assert models[0].classifier.weight.dtype == torch.float32
 
 
-def test_fp16_scales_the_loss_and_skips_overflows(tmp_path, monkeypatch):
-    """The scale is halved after a step whose gradients overflow, which changes no weight; resuming keeps the scale and all bits."""
-    half = Compute(torch.device("cpu"), "fp16")
-    monkeypatch.setattr("tests.unit.training.test_loop.CPU", half)
-    config = tiny.config(epochs=2, backend="reference")
-    run(tmp_path / "whole", config, tiny.bundle())
-    with pytest.raises(Stopped):
-        run(tmp_path / "two", config, tiny.bundle(), stop_after=3)
-    run(tmp_path / "two", config, tiny.bundle(), resume=True)
-    whole, two = (checkpoint.read(tmp_path / name / "last.safetensors") for name in ("whole", "two"))
-    assert all(torch.equal(two.weights[name], whole.weights[name]) for name in whole.weights)
-    assert whole.extra["optim/scaler/scale"] == two.extra["optim/scaler/scale"]
-
-    model = new_model(config, 3, 2)
-    optimizers = Optimizers(model, config, GradScaler("cpu"))
+def test_fp16_skips_overflows():
+    """The scale is halved after a step whose gradients overflow, which changes no weight."""
+    model = new_model(tiny.config(), 3, 2)
+    optimizers = Optimizers(model, tiny.config(), GradScaler("cpu"))
     before = {name: p.clone() for name, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = optimizers.scaled(torch.ones_like(p)) * float("inf")
@@ -536,8 +389,4 @@ def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, eva
     assert batches[-1] == (evaluation, 1, 2)
     monkeypatch.undo()
     run(path, config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", path / "last.safetensors")
-    assert same_tensors(tmp_path / "whole" / "best.safetensors", path / "best.safetensors")
-    assert metrics(tmp_path / "whole") == metrics(path)
-    flows = [(p / "gradient-flow.jsonl").read_text() for p in (tmp_path / "whole", path)]
-    assert flows[0] == flows[1]
+    assert_same(tmp_path / "whole", path)

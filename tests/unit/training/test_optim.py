@@ -16,30 +16,21 @@ def build(**changes):
     return model, Optimizers(model, tiny.config(weight_decay=0.1, lr=0.5, decay_lr=0.02))
 
 
-def test_decays_have_an_adam_of_their_own_without_weight_decay():
-    model, optimizers = build()
-    weights, decays = optimizers.all
-    found = {id(p) for group in decays.param_groups for p in group["params"]}
-    assert found == {id(layer.lif.b) for layer in model.spiking_layers()}
-    assert isinstance(decays, torch.optim.AdamW)
-    assert all(group["weight_decay"] == 0 and group["lr"] == 0.02 for group in decays.param_groups)
-    assert not found & {id(p) for group in weights.param_groups for p in group["params"]}
-
-
-def test_weight_decay_is_for_weights_alone():
-    model, optimizers = build()
-    decayed, plain = optimizers.all[0].param_groups
+@pytest.mark.parametrize("decay_per", ["layer", "channel"])
+def test_weight_decay_is_for_weights_alone(decay_per):
+    """Decays, whatever their shape, have an Adam of their own without."""
+    model, optimizers = build(decay_per=decay_per)
+    (decayed, plain), (decays,) = (optimizer.param_groups for optimizer in optimizers.all)
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)].rsplit(".", 2)[-2] for p in decayed["params"]} == {"conv", "classifier"}
     assert all(names[id(p)].endswith((".norm.weight", ".bias")) for p in plain["params"])
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert sum(len(group["params"]) for o in optimizers.all for group in o.param_groups) == len(names)
-
-
-def test_weight_decay_on_all_parameters():
-    model = models.build("vggsnn", input_size=16, width_multiplier=1 / 32)
-    weights, decays = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
-    assert [group["weight_decay"] for group in weights.param_groups + decays.param_groups] == [0.1, 0.1, 0.0]
+    assert {id(p) for p in decays["params"]} == {id(layer.lif.b) for layer in model.spiking_layers()}
+    assert sum(len(group["params"]) for group in (decayed, plain, decays)) == len(names)
+    assert isinstance(optimizers.all[1], torch.optim.AdamW)
+    assert [group["weight_decay"] for group in (decayed, plain, decays)] == [0.1, 0.0, 0.0]
+    on_all = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
+    assert [group["weight_decay"] for optimizer in on_all for group in optimizer.param_groups] == [0.1, 0.1, 0.0]
+    assert len(build(method="none")[1].all) == 1
 
 
 def test_ar_lif_is_trained_with_the_weights():
@@ -52,10 +43,6 @@ def test_ar_lif_is_trained_with_the_weights():
     assert len(build(neuron="ar-lif", method="none")[1].all) == 1
 
 
-def test_fixed_decay_needs_no_second_optimiser():
-    assert len(build(method="none")[1].all) == 1
-
-
 def test_adam_moves_a_decay_by_its_learning_rate():
     model, optimizers = build()
     before = model.features[0].lif.b.item()
@@ -65,35 +52,30 @@ def test_adam_moves_a_decay_by_its_learning_rate():
     assert model.features[0].lif.b.item() == pytest.approx(before - 0.02 * 0.5, rel=1e-3)
 
 
-def factors(epochs, steps=4, **changes):
+STEPS, HALF = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1}, math.sqrt(0.125)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": 4}, [1, 0.5 + HALF, 0.5, 0.5 - HALF]),
+        ({"epochs": 5, "lr_floor": 0.1, "cooldown_epochs": 2}, [1, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25, 0.1, 0.1, 0.1]),
+        ({"epochs": 4, "warmup_epochs": 2, "warmup_start": 0.2}, [0.2, 0.6, 0.5, 0.5 - HALF]),  # a part of the cosine
+        ({"epochs": 5, **STEPS}, [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ({"epochs": 5, "warmup_epochs": 1, "warmup_start": 0.0, **STEPS}, [0, 1, 0.1, 0.1, 0.01, 0.01]),
+    ],
+    ids=str,
+)
+def test_schedules(settings, expected):
     """The factor of the learning rate at the start of each epoch, and at the last step."""
-    config = tiny.config(epochs=epochs, **changes)
-    return [schedule(step, steps, config) for step in (*range(0, epochs * steps, steps), epochs * steps - 1)]
+    config = tiny.config(**settings)
+    steps = (*range(0, config.epochs * 4, 4), config.epochs * 4 - 1)
+    assert [schedule(step, 4, config) for step in steps][: len(expected)] == pytest.approx(expected)
 
 
-def test_cosine():
-    assert factors(4)[:4] == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)])
-    assert 0 < factors(4)[-1] < 0.01
-    assert [schedule(step, 7, tiny.config(epochs=3)) for step in range(21)] == [
-        0.5 * (1 + math.cos(math.pi * step / 21)) for step in range(21)
-    ]
-
-
-def test_floor_and_cool_down():
-    expected = [1, 0.1 + 0.9 * 0.75, 0.1 + 0.9 * 0.25, 0.1, 0.1, 0.1]
-    assert factors(5, lr_floor=0.1, cooldown_epochs=2) == pytest.approx(expected)
-
-
-def test_warm_up_is_part_of_the_cosine():
-    found = factors(4, warmup_epochs=2, warmup_start=0.2)
-    assert found[:4] == pytest.approx([0.2, 0.6, 0.5, 0.5 - math.sqrt(0.125)])
-    assert schedule(7, 4, tiny.config(epochs=4, warmup_epochs=2, warmup_start=0.2)) == pytest.approx(0.9)
-
-
-def test_steps():
-    changes = {"schedule": "step", "step_epochs": 2, "step_factor": 0.1}
-    assert factors(5, **changes) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert factors(5, warmup_epochs=1, warmup_start=0.0, **changes) == pytest.approx([0, 1, 0.1, 0.1, 0.01, 0.01])
+def test_cosine_in_steps():
+    expected = [0.5 * (1 + math.cos(math.pi * step / 21)) for step in range(21)]
+    assert [schedule(step, 7, tiny.config(epochs=3)) for step in range(21)] == expected
 
 
 def test_rate_scales_the_configured_learning_rate_each_time():

@@ -11,20 +11,11 @@ from lsgcli.runs import run
 from lsgcli.store import checkpoint
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
-from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 from tests import tiny
 from tests.unit.neurons.helpers import METHODS
 from tests.unit.training.test_loop import CPU, same_tensors
 from tests.unit.training.test_loop import run as train
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """The checkpoint of a short run of lsg whose decays have moved."""
-    path = tmp_path_factory.mktemp("source") / "lsg"
-    train(path, tiny.config(epochs=1, decay_lr=0.1), tiny.bundle())
-    return path / "last.safetensors"
 
 
 def alphas(model):
@@ -65,20 +56,16 @@ def test_measured_sigma_moves_and_travels(tmp_path):
     assert not any(name.endswith("lif.measured") for name in checkpoint.read(path).weights)
 
 
-@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"checkpoint_activations": "layers"}], ids=str)
-def test_one_measurement_a_step(changes):
-    """Neither parts of a batch nor activations that are computed again count twice; with the latter, gradients are the same bits."""
+def test_one_measurement_a_step():
+    """Parts of a batch count once."""
     nets = []
-    for config in (tiny.config(method="measured-sigma"), tiny.config(method="measured-sigma", **changes)):
+    for config in (tiny.config(method="measured-sigma"), tiny.config(method="measured-sigma", accumulate=2)):
         model = new_model(config, 3, 2).train()
         gradients(model, batch(), config, CPU)
         nets.append(model)
     n = [[layer.lif.measured[0].item() for layer in net.spiking_layers()] for net in nets]
     assert n[0] == n[1]
     assert n[0][0] == 3 * 6 * nets[0].spiking_layers()[0].synapse.out_channels * 16 * 16
-    if "checkpoint_activations" in changes:
-        for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-            assert torch.equal(one.grad, other.grad)
     for net in nets:
         before = alphas(net)
         net.end_step()
@@ -95,15 +82,6 @@ def test_a_step_that_is_not_finite_is_not_measured():
     gradients(model, batch(), config, CPU)
     model.end_step(skip=torch.tensor(False))
     assert all(alpha.isfinite() for alpha in alphas(model).values())
-
-
-def test_decays_of_channels_have_no_weight_decay():
-    """They are learned by the decays' own Adam, whatever their shape."""
-    model = new_model(tiny.config(decay_per="channel"), 3, 2)
-    optimizers = Optimizers(model, tiny.config(decay_per="channel"))
-    decays = {id(layer.lif.b) for layer in model.spiking_layers()}
-    assert {id(p) for group in optimizers.all[1].param_groups for p in group["params"]} == decays
-    assert not decays & {id(p) for group in optimizers.all[0].param_groups for p in group["params"]}
 
 
 def test_widths_are_those_of_the_checkpoint(source, tmp_path):
@@ -130,28 +108,27 @@ def test_one_width_for_every_channel(source):
         assert alphas(model)[name].dim() == 1
 
 
-def refused(**changes):
-    config = tiny.config(method="matched-width", **changes)
-    with pytest.raises(ConfigError) as caught:
+@pytest.mark.parametrize(
+    ("of_source", "changes", "message"),
+    [
+        ({}, {"arch": "resnet19"}, "found the layers conv1, conv2"),
+        ({"decay_per": "channel"}, {}, "found a width for each of 4 channels in conv1, expected one"),
+        (
+            {"decay_per": "channel"},
+            {"decay_per": "channel", "width_multiplier": 1 / 8},
+            "4 channels in conv1, expected 8 or one",
+        ),
+        ({"method": "mpd-agl"}, {}, "found the method mpd-agl, whose widths differ between timesteps"),
+        ({"method": "ds-atgo"}, {}, "found the method ds-atgo, whose widths differ between timesteps"),
+    ],
+    ids=str,
+)
+def test_widths_that_do_not_fit_are_refused(of_source, changes, message, tmp_path):
+    """A layer has one place for a width."""
+    train(tmp_path / "run", tiny.config(epochs=1, **of_source), tiny.bundle())
+    config = tiny.config(method="matched-width", width_from=str(tmp_path / "run" / "last.safetensors"), **changes)
+    with pytest.raises(ConfigError, match=message):
         initialise(new_model(config, 3, 2), config)
-    return str(caught.value)
-
-
-def test_widths_of_other_layers_are_refused(source, tmp_path):
-    assert "found the layers conv1, conv2" in refused(arch="resnet19", width_from=str(source))
-    train(tmp_path / "channels", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
-    path = str(tmp_path / "channels" / "last.safetensors")
-    assert "found a width for each of 4 channels in conv1, expected one" in refused(width_from=path)
-    told = refused(width_from=path, decay_per="channel", width_multiplier=1 / 8)
-    assert "found a width for each of 4 channels in conv1, expected 8 or one" in told
-
-
-@pytest.mark.parametrize("method", ["mpd-agl", "ds-atgo", "ds-atgo-paper"])
-def test_widths_that_differ_between_timesteps_are_refused(method, tmp_path):
-    """A layer has one place for a width; those of ds-atgo also depend on the batch."""
-    train(tmp_path / "run", tiny.config(epochs=1, method=method), tiny.bundle())
-    told = refused(width_from=str(tmp_path / "run" / "last.safetensors"))
-    assert f"found the method {method}, whose widths differ between timesteps" in told
 
 
 def test_widths_of_a_folded_network_are_refused(source, tmp_path):
