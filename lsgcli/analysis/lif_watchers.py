@@ -116,9 +116,6 @@ class StepWatcher(Watcher):
         if not self.spatial:
             self.sums.add_membrane_gradient(grad[None], t)
 
-    def end_batch(self) -> None:
-        return None
-
     def close(self) -> None:
         self.lif.watcher = None
 

@@ -71,11 +71,10 @@ class Evidence:
         layers: Sequence[Mapping[str, Any]] = self.flow["layers"]
         return layers
 
-    def where(self, key: str, outside: Callable[[float], bool], *, smallest: bool = False) -> Found | None:
-        """The layers whose measure ``key`` is outside; the value is the smallest or largest of theirs."""
-        found = {
-            layer["name"]: number for layer in self.layers if (number := value(layer, key)) is not None and outside(number)
-        }
+    def where(self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False) -> Found | None:
+        """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs."""
+        known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
+        found = {layer["name"]: number for layer, number in known if outside(layer)}
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
     def mean(self, key: str, names: Sequence[str] = ()) -> float:
@@ -221,28 +220,35 @@ class LearningRate(Rule):
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
+def _by_a_factor(own: float, usual: float, limit: float) -> bool:
+    return not usual or not 1 / limit <= own / usual <= limit
+
+
+def _by_a_half(own: float, usual: float, limit: float) -> bool:
+    return abs(own - usual) > 0.5
+
+
 @register("rule", "unusual-settings")
 class UnusualSettings(Rule):
     """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
     measure, usual, limit = "settings", "within a factor of 10 of the data set's defaults", 10.0
-    names = ("weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
-    kinds = ("schedule", "slicing")
+    far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
+        "weight_decay": _by_a_factor,
+        "momentum": _by_a_half,
+        "clip_grad": lambda own, usual, limit: 0 < own < SMALLEST_CLIP,  # 0: not clipped
+        "dropout": _by_a_half,
+        "label_smoothing": _by_a_half,
+        "batch_size": _by_a_factor,
+        "decay_lr": _by_a_factor,
+        "schedule": lambda own, usual, limit: True,
+        "slicing": lambda own, usual, limit: True,
+    }
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
-        far = dict[str, Any]()
-        for name in self.names:
-            own, usual = e.settings.get(name), e.usual.get(name)
-            if own is None or usual is None or own == usual:
-                continue
-            if name == "clip_grad":  # 0: not clipped
-                off = 0 < own < SMALLEST_CLIP
-            elif name in ("momentum", "dropout", "label_smoothing"):
-                off = abs(own - usual) > 0.5
-            else:
-                off = not usual or not 1 / limit <= own / usual <= limit
-            far |= {name: usual} if off else {}
-        return far | {name: e.usual[name] for name in self.kinds if e.settings.get(name) != e.usual.get(name)}
+        pairs = {name: (e.settings.get(name), e.usual.get(name)) for name in self.far}
+        changed = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+        return {name: usual for name, (own, usual) in changed.items() if self.far[name](own, usual, limit)}
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
@@ -323,8 +329,8 @@ class PotentialScale(Rule):
     source = "Rossbroich et al. 2022: xi from 1 to 3"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        low = e.where("u_std", lambda std: std < 1 / limit, smallest=True)
-        return low or e.where("u_std", lambda std: std > max(limit, self.largest))
+        low = e.where("u_std", lambda layer: layer["u_std"] < 1 / limit, smallest=True)
+        return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         spread = e.mean("u_std", found.layers[:1])
@@ -354,7 +360,7 @@ class SilentLayers(Rule):
     source = "stork; spyx: 5 to 15 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("firing_rate", lambda rate: rate < limit, smallest=True)
+        return e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
@@ -374,7 +380,7 @@ class SaturatedLayers(Rule):
     source = "snntorch, issue 66"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("firing_rate", lambda rate: rate > limit)
+        return e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5)
@@ -396,12 +402,11 @@ class NarrowWindow(Rule):
     source = "Lian et al. 2023, Table 2; 2 sigma: Theorem 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        narrow = {}
-        for layer in e.layers:
-            share, zero = value(layer, "coverage"), value(layer, "grad_zero") or 0
-            if share is not None and (share < limit / 100 or (share < limit and zero > 1 - 2 * limit)):
-                narrow[layer["name"]] = share
-        return Found(min(narrow.values()), tuple(narrow)) if narrow else None
+        def narrow(layer: Mapping[str, Any]) -> bool:
+            share, zero = layer["coverage"], layer.get("grad_zero") or 0
+            return bool(share < limit / 100 or (share < limit and zero > 1 - 2 * limit))
+
+        return e.where("coverage", narrow, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, "Widen")
@@ -415,12 +420,11 @@ class WideWindow(Rule):
     source = "Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        found = {}
-        for layer in e.layers:
-            alpha, std = value(layer, "alpha"), value(layer, "u_std")
-            if alpha and std and alpha > 2 * limit * std * e.flow["threshold"]:
-                found[layer["name"]] = alpha
-        return Found(max(found.values()), tuple(found)) if found else None
+        def wide(layer: Mapping[str, Any]) -> bool:
+            std = layer.get("u_std")
+            return bool(std and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
+
+        return e.where("alpha", wide)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, "Narrow")
@@ -444,7 +448,7 @@ class ExplodingGradients(Rule):
     source = "Zenke and Vogels 2021 (second-hand)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("grad_ratio", lambda ratio: ratio > limit)
+        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         peak = 1 / e.mean("alpha") if e.mean("alpha") > 0 else math.nan
@@ -462,7 +466,7 @@ class VanishingGradients(Rule):
     source = "Fang et al. 2021 (SEW); Deng et al. 2022 (TET)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("grad_ratio", lambda ratio: ratio < limit, smallest=True)
+        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings: dict[str, Any] = {}
@@ -485,8 +489,8 @@ class DecayAtBound(Rule):
     source = "ASGL's code; spyx: an Adam optimiser of its own, 3e-4"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        low = e.where("beta", lambda beta: beta < limit, smallest=True)
-        return low or e.where("beta", lambda beta: beta > 1 - limit)
+        low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
+        return low or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         text = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
@@ -538,7 +542,7 @@ class Drift(Rule):
     source = "MP-Init and TEBN, as in docs/zoo.md"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("drift.mean", lambda drift: abs(drift) > limit)
+        return e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}

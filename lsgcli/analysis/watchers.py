@@ -60,7 +60,6 @@ class Watcher(ABC):
             )
         self.end_batch()
 
-    @abstractmethod
     def end_batch(self) -> None:
         """Add the sums of a batch that are complete only after its passes."""
 

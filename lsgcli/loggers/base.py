@@ -116,14 +116,13 @@ class LoggedRun:
 
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
-        from lsgcli.report.drawing import embedded_font, save_as
+        from lsgcli.report.drawing import save_as
         from lsgcli.report.heatmaps import over_epochs
 
         pictures = {}
-        with embedded_font() as font:
-            for name, drawing in over_epochs(self.flow()).items():
-                pictures[name] = self.folder / f"{name}.png"
-                save_as(drawing, pictures[name], font)
+        for name, drawing in over_epochs(self.flow()).items():
+            pictures[name] = self.folder / f"{name}.png"
+            save_as(drawing, pictures[name])
         full = flows.read_full(self.run.path)
         return End(
             self.epochs()[-1],

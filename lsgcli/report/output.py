@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, StorageError
+from lsgcli.errors import ConfigError, StorageError, require
 from lsgcli.store import rundir
 from lsgcli.system.files import finite, kind_of
 from lsgcli.system.text import clean
@@ -106,6 +106,24 @@ def check_output(
             raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
         for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
             check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
+
+
+def check_plot(target: Path, *, folder: bool | None, inputs: Iterable[Path] = (), force: bool = False) -> None:
+    """As :func:`check_output`, for drawings given by ``--plot``.
+
+    Args:
+        folder: whether they are written to a folder; None if the suffix tells.
+
+    Raises:
+        ConfigError: also if ``target`` is a PDF file, and the packages for it are not installed.
+    """
+    from lsgcli.report.drawing import SUFFIXES
+
+    suffix = target.suffix.lower()
+    folder = suffix not in SUFFIXES if folder is None else folder
+    check_output(target, "--plot", suffixes=SUFFIXES, folder=folder, inputs=inputs, force=force)
+    if suffix == ".pdf" and not folder:
+        require(("svglib",), f"--plot {target}", "pdf")
 
 
 def _protection(target: Path, inputs: Iterable[Path]) -> str:

@@ -8,7 +8,7 @@ from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing, Mark, area, bars, box, dot, group, line, text
-from lsgcli.report.figures import Flow, Panel, View, picture
+from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
 WIDTH, LEFT, RIGHT = 276, 38, 6
@@ -39,16 +39,12 @@ Trace = dict[str, Any]
 def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """A raster and potentials of each layer of each checkpoint; with several checkpoints, one row per layer."""
     activities = [flow.get("activity") or {"sample": 0, "layers": []} for flow in flows]
-    panels = []
-    for index in range(max(len(activity["layers"]) for activity in activities)):
-        for activity, label in zip(activities, labels, strict=True):
-            if index >= len(layers := activity["layers"]):
-                panels.append(Panel(None))
-                continue
-            layer = layers[index]
-            title = f"{index + 1} {layer['name']}" + (f", {label}" if len(flows) > 1 else "")
-            note = _note(layer, activity["sample"])
-            panels.append(Panel(_draw(layer, f"{title}: {note}"), title, note, index + 1))
+
+    def panel(layer: Flow, index: int, title: str) -> Panel:
+        note = _note(layer, activities[index]["sample"])
+        return Panel(_draw(layer, f"{title}: {note}"), title, note)
+
+    panels = layer_panels([activity["layers"] for activity in activities], labels, panel)
     if not panels:
         return []
     legend = list(zip(NAMES, styles(len(NAMES)), strict=True))

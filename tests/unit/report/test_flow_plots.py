@@ -97,8 +97,7 @@ def test_legend_names_the_checkpoints():
 
 
 def pixels(*marks):
-    with drawing.embedded_font() as font:
-        png = drawing.png(Drawing(40, 30, marks, ""), font, scale=1)
+    png = drawing.png(Drawing(40, 30, marks, ""), scale=1)
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
 
