@@ -60,7 +60,7 @@ class Watcher(ABC):
             )
         self.end_batch()
 
-    def end_batch(self) -> None:
+    def end_batch(self) -> None:  # noqa: B027 (a watcher may have nothing to add)
         """Add the sums of a batch that are complete only after its passes."""
 
     @abstractmethod

@@ -1,10 +1,12 @@
 """Results of commands: printing text, with control characters escaped, and JSON, and checking the outputs given by the user."""
 
+import csv
+import io
 import json
 import re
 import select
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,13 @@ def is_abandoned() -> bool:
         return any(event & select.POLLERR for _, event in looked.poll(0))
     except (OSError, ValueError):  # no descriptor
         return False
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as comma-separated values."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def print_json(value: Any) -> None:

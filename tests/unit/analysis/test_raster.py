@@ -10,7 +10,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from tests.unit.analysis import oracle
 from tests.unit.analysis.test_against_numpy import B, data, flat, network
-from tests.unit.analysis.test_other_libraries import Rectangular, Steps, adapter, batches
+from tests.unit.analysis.test_other_libraries import Plain, Steps, batches, by_hooks, ours, plain_layers, plain_reset
 
 
 def ranked(u, o):
@@ -160,12 +160,6 @@ def test_an_image_at_every_timestep():
     assert layer["traces"][0]["u"] == [layer["traces"][0]["u"][0]] * 5
 
 
-def test_order_of_the_batch_does_not_matter():
-    net, (x, y) = network(), data()[0]
-    moved = torch.tensor([5, 0, 1, 2, 3, 4, 6])
-    assert activity(net, (x, y), 5)["layers"] == activity(net, (x[:, moved], y[moved]), 0)["layers"]
-
-
 @pytest.mark.parametrize(("threshold", "roles"), [(50.0, ["highest potential", "silent"]), (1e-6, None)])
 def test_silent_and_saturated_layers(threshold, roles):
     net = Images()
@@ -189,27 +183,12 @@ def test_a_sample_that_the_batch_lacks(sample):
         activity(network(), data()[0], sample)
 
 
-def test_snntorch_records_the_same_potentials():
-    """Its own ``mem`` is u; the reset is delayed by a step."""
-    snn = adapter("snntorch_leaky", "snntorch")
-    import snntorch
-
-    net = Steps(lambda: snntorch.Leaky(0.7, threshold=0.5, spike_grad=Rectangular.apply, init_hidden=True))
+@pytest.mark.parametrize("steps", [False, True])
+def test_neurons_of_another_library_have_the_same_activity(steps):
+    """Our own, by an adapter that observes their module, whole or timestep by timestep."""
     (x, y), *_ = batches()
-    seen = {}
-    for name, module in net.named_modules():
-        if isinstance(module, snntorch.Leaky):
-            module.register_forward_hook(
-                lambda m, args, out, name=name: seen.setdefault(name, []).append((m.mem.detach(), out.detach()))
-            )
-    snn.reset(net)
-    net(x)
-    recorded = {
-        name: [torch.stack(values)[:, 1].numpy() for values in zip(*steps, strict=True)] for name, steps in seen.items()
-    }
-    seen.clear()
-    found = activity(net, (x, y), 1, adapter=snn.layers, reset=snn.reset)
-    assert [layer["name"] for layer in found["layers"]] == ["parts.1", "parts.3"]
-    for layer in found["layers"]:
-        mem, spikes = recorded[layer["name"]]
-        check(layer, mem / 0.5, spikes)
+    if steps:
+        found = activity(Steps(Plain), (x, y), 1, adapter=plain_layers, reset=plain_reset)
+    else:
+        found = activity(ours(), (x, y), 1, adapter=by_hooks)
+    assert found == activity(ours(), (x, y), 1)

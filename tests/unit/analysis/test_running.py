@@ -84,30 +84,3 @@ def test_a_large_gap_is_a_warning(trained, caplog):
     assert len(caplog.messages) == 1
     assert "of test samples correctly, but" in caplog.text
     assert running.accuracies(fold(model.eval()), stream(bundle), CPU) is None
-
-
-def test_few_steps_are_enough_for_evaluation():
-    """Ten steps at a learning rate that hardly moves the weights: all layers fire in evaluation as often as in training."""
-    bundle, config = tiny.bundle(), tiny.config(batch_size=16, lr=1e-6)
-    model = new_model(config, 3, 2)
-    optimizers, steps = Optimizers(model, config), 0
-    while steps < 10:
-        for batch in stream(bundle):
-            gradients(model.train(), batch, config, CPU)
-            optimizers.step(1.0)
-            optimizers.zero_grad()
-            steps += 1
-    batch = next(iter(stream(bundle)))
-    rates = {}
-    for mode in (True, False):
-        model.train(mode)
-        handles = [
-            layer.block.register_forward_hook(lambda *a, name=layer.name: rates.setdefault(name, []).append(a[2].mean().item()))
-            for layer in model.spiking_layers()
-        ]
-        with torch.no_grad():
-            model(batch.x)
-        for handle in handles:
-            handle.remove()
-    for training, evaluation in rates.values():
-        assert evaluation == pytest.approx(training, rel=0.25)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsgcli.errors import StorageError
 from lsgcli.report import drawing
 from lsgcli.report.charts import drawn_legend
 from lsgcli.report.colours import styles
@@ -60,12 +59,6 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     first, second = (write([flow(2, T=2)], tmp_path / name, 3) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_folder_that_cannot_be(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file"):
-        write([flow(1)], tmp_path / "file" / "plots")
 
 
 @pytest.mark.parametrize(
