@@ -7,7 +7,7 @@ computed block by block.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class OwnLayer(Layer):
 def layers(network: Any) -> Sequence[Layer]:
     """The adapter for lsg's own neurons, in networks of lsg or others."""
     if not isinstance(network, SpikingNet):
-        return [OwnLayer(pair.name, pair.neurons, pair.weight, partial(present, pair.neurons)) for pair in pairs(network, LIF)]
+        return [OwnLayer(name, lif, weight, partial(present, lif)) for name, lif, weight in pairs(network, LIF)]
     return [
         OwnLayer(
             layer.name, layer.lif, layer.synapse.weight, partial(present, layer.lif), gamma=getattr(layer.norm, "weight", None)
@@ -159,24 +159,21 @@ class WatchedBackend(Backend):
             return out
         with single_backward(False):  # a second backward pass, without the recurrence, follows
             out = run(x, p=p)
-        call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
-        watcher.unseen[id(call.passage)] = call.passage
-        return Watched.apply(x, residual, out, call)
-
-
-class Call(NamedTuple):
-    """A call of a layer: its watcher, its input, and its normalisation, if any."""
-
-    watcher: BackendWatcher
-    passage: Passage
-    norm: NormParameters | None
+        passage = _passage(x, residual, norm, p, pool)
+        watcher.unseen[id(passage)] = passage
+        return Watched.apply(x, residual, out, (watcher, passage, norm))
 
 
 class Watched(torch.autograd.Function):
-    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's."""
+    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's.
+
+    ``call`` is the watcher of the layer, its input, and its normalisation, if any.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: Call) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: tuple[BackendWatcher, Passage, NormParameters | None]
+    ) -> Tensor:
         ctx.call = call
         return out.view_as(out)
 

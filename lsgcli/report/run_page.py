@@ -6,7 +6,7 @@ import io
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -32,16 +32,6 @@ SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pix
 DRAWN = 300  # classes up to which the confusion matrix is drawn
 OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Mapping[str, Any]]
-
-
-class ShownSample(NamedTuple):
-    """A test sample, with its picture as the address of an image."""
-
-    picture: str
-    key: str
-    label: str
-    prediction: str
-    probability: float
 
 
 def run_page(path: Path, status: Status) -> str:
@@ -174,18 +164,21 @@ def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, lis
     return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
-def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[ShownSample]]:
-    """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
+def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[str, Any]]]:
+    """A few samples of the test part, with pictures: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
     predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
     rows: dict[bool, list[int]] = {True: [], False: []}
     for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
         rows[label == prediction].append(row)
 
-    def of(row: int) -> ShownSample:
+    def of(row: int) -> dict[str, Any]:
         one = split.part(np.array([row]))
         picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
-        return ShownSample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
+        return {
+            **{"picture": _address(picture), "key": one.keys[0], "label": classes[one.y[0]]},
+            **{"prediction": classes[predictions[row]], "probability": probabilities[row]},
+        }
 
     wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
     right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]
