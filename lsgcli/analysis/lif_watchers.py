@@ -288,11 +288,9 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
     if side == 1:
         return laid(grad)[:, block.samples, block.rows].to(block.u.dtype)
     some = laid(grad)[:, block.samples, block.rows.start // side : block.rows.stop // side].to(block.u.dtype) / side**2
-    T, B, rows, columns, channels = some.shape
-    spread = some[:, :, :, None, :, None].expand(T, B, rows, side, columns, side, channels)
-    spread = spread.reshape(T, B, rows * side, columns * side, channels)
+    spread = some.repeat_interleave(side, 2).repeat_interleave(side, 3)
     # If the window does not divide the image, neurons at its edge belong to no average.
-    return F.pad(spread, (0, 0, 0, block.u.shape[3] - columns * side, 0, block.u.shape[2] - rows * side))
+    return F.pad(spread, (0, 0, 0, block.u.shape[3] - spread.shape[3], 0, block.u.shape[2] - spread.shape[2]))
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:

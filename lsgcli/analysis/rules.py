@@ -23,7 +23,7 @@ OURS = "ours"
 
 
 class Remedy(NamedTuple):
-    """What to change: in words, and as settings of ``lsg train``, if settings can do it."""
+    """What to change: in words, and as settings of ``lsg train``, if settings can do it. Of a network without a run, settings do not count."""
 
     text: str
     settings: Mapping[str, Any] = {}
@@ -274,9 +274,7 @@ class SmallBatch(Rule):
     source = "spikingjelly, issue 157"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        if not e.settings:
-            return None
-        size = e.settings["batch_size"] / e.settings.get("accumulate", 1)
+        size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
         return Found(size) if size < limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -334,12 +332,10 @@ class PotentialScale(Rule):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         spread = e.mean("u_std", found.layers[:1])
-        settings: dict[str, Any] = {}
-        if e.settings:
-            settings = e.back("threshold", 2)
-            if not settings and e.settings["norm"] != "tdbn" and e.usual["norm"] == "tdbn":
-                settings = {"norm": "tdbn"}
-            settings = settings or e.threshold(max(spread, 1e-3), found.layers)
+        settings = e.back("threshold", 2)
+        if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
+            settings = {"norm": "tdbn"}
+        settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         text = (
             f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
             if spread > 0
@@ -432,11 +428,10 @@ class WideWindow(Rule):
 
 def _two_sigma(e: Evidence, verb: str) -> Remedy:
     width = 2 * e.mean("u_std") * e.flow["threshold"]
-    settings: dict[str, Any] = {}
-    if e.settings:
-        given = e.settings["method"] in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
-        learned = {"method": "measured-sigma" if e.settings["method"] == "lsg" else "lsg"}
-        settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
+    method = e.settings.get("method")
+    given = method in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
+    learned = {"method": "measured-sigma" if method == "lsg" else "lsg"}
+    settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
     return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)
 
 
@@ -469,14 +464,12 @@ class VanishingGradients(Rule):
         return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings: dict[str, Any] = {}
-        if e.settings:
-            settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
-            settings = settings or ({"loss": "tet"} if e.settings["loss"] == "ce" else {})
         if found.value == 0:
             return Remedy(
                 f"No gradient arrives at {found.layers[0]}: look for no_grad(), detach(), and silent or frozen layers behind it."
             )
+        settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
+        settings = settings or ({"loss": "tet"} if e.settings.get("loss") == "ce" else {})
         return Remedy("Add residual connections, use fewer layers, or a loss at every timestep (tet).", settings)
 
 
@@ -530,7 +523,7 @@ class Averaging(Rule):
         return Found(raw) if raw - e.last("val_accuracy") > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0} if e.settings else {})
+        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0})
 
 
 @register("rule", "drift")

@@ -1,7 +1,7 @@
 """Activity of one sample in each layer: a raster of spikes above the membrane potentials of a few neurons."""
 
+import re
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from lsgcli.registry import register
@@ -66,9 +66,9 @@ def _draw(layer: dict[str, Any], label: str) -> Drawing:
     floor = HEAD + pitch * len(rows)
     marks = [box((LEFT, HEAD), WIDTH - LEFT - RIGHT, floor - HEAD, "shade")]
     runs = [
-        (LEFT + first * cell, HEAD + (row + 0.5) * pitch, length * cell)
+        (LEFT + run.start() * cell, HEAD + (row + 0.5) * pitch, len(run[0]) * cell)
         for row, spikes in enumerate(rows)
-        for first, length in _runs(spikes)
+        for run in re.finditer("1+", spikes)  # of successive spikes
     ]
     marks.append(bars(runs, pitch, "ink"))
     if cell >= SEPARATE:
@@ -120,17 +120,6 @@ def _scale(traces: Sequence[Trace]) -> Scale:
     low = min([0.0, max(BELOW, 1 - max(halves, default=0.0)), *known])
     high = max([1.0, min(ABOVE, 1 + max(halves, default=0.0)), *known])
     return Scale(low - 0.05 * (high - low), high + 0.05 * (high - low))
-
-
-def _runs(spikes: str) -> list[tuple[int, int]]:
-    """First timestep and length of each run of successive spikes."""
-    found, t = [], 0
-    for fired, run in groupby(spikes):
-        length = sum(1 for _ in run)
-        if fired == "1":
-            found.append((t, length))
-        t += length
-    return found
 
 
 def _short(n: int) -> str:
