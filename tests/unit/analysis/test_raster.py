@@ -55,15 +55,6 @@ def test_own_network_against_numpy(backend, sample):
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def by_hand(current, beta, v_th):
-    """u / v_th and o of neurons with a hard reset, (T, ...)."""
-    u, o = np.zeros_like(current), np.zeros_like(current)
-    for t in range(len(current)):
-        u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
-        o[t] = u[t] >= v_th
-    return u / v_th, o
-
-
 class Images(nn.Module):
     """A convolution, neurons on its images, and a mean over pixels."""
 
@@ -85,12 +76,12 @@ def test_images_in_blocks(elements, monkeypatch):
     monkeypatch.setattr("lsgcli.analysis.dynamics.cut.__defaults__", (1, elements))
     net, x = Images(), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
     (layer,) = activity(net, (x, torch.zeros(4, dtype=torch.long)), 2)["layers"]
-    u, o = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)
-    check(layer, *(a.reshape(6, -1) for a in (u, o)))
+    u, o = oracle.fire(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    check(layer, *(a.reshape(6, -1) for a in (u / 0.5, o)))
     assert (layer["neurons"], len(layer["spikes"])) == (288, 200)
     for trace in layer["traces"]:
         c, y, x_ = trace["neuron"]
-        np.testing.assert_allclose(trace["u"], u[:, c, y, x_], rtol=6e-4)
+        np.testing.assert_allclose(trace["u"], u[:, c, y, x_] / 0.5, rtol=6e-4)
 
 
 def test_many_timesteps_show_fewer_neurons():
@@ -154,9 +145,9 @@ def test_an_image_at_every_timestep():
     """Neurons that do the same at each timestep, with their potential at each."""
     net, x = Images(), torch.randn(1, 4, 2, 8, 8, dtype=torch.float64).expand(5, 4, 2, 8, 8)
     (layer,) = activity(net, (x, torch.zeros(4)), 2)["layers"]
-    u, _ = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (5, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    u, _ = oracle.fire(net.conv(x.flatten(0, 1)).unflatten(0, (5, 4)).detach().numpy()[:, 2], 0.6, 0.5)
     for trace in layer["traces"]:
-        np.testing.assert_allclose(trace["u"], u[:, *trace["neuron"]], rtol=6e-4)
+        np.testing.assert_allclose(trace["u"], u[:, *trace["neuron"]] / 0.5, rtol=6e-4)
     assert layer["traces"][0]["u"] == [layer["traces"][0]["u"][0]] * 5
 
 

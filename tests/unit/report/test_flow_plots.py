@@ -62,11 +62,20 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flows", [[flow(17, T=10)], [flow(1, T=1)], [hollow(flow(2))], [flow(2, checkpoint=f"{k}") for k in range(4)]]
+    "flows",
+    [
+        [flow(17, T=100)],
+        [flow(1, T=1, epochs=1)],
+        [hollow(flow(2))],
+        [hollow(flow(1, T=1))],
+        [flow(2, checkpoint=f"{k}") for k in range(4)],
+    ],
 )
 def test_nothing_lies_outside_its_sheet_or_on_something_else(flows):
     for name, sheet in sheets(flows).items():
-        texts = reading.texts(sheet.svg())
+        svg = sheet.svg()
+        assert not re.search(r'="[^"]*\b(nan|inf)\b', svg), name
+        texts = reading.texts(svg)
         for words, x, y in texts:
             assert -1 <= x <= sheet.width, (name, words)
             assert 0 < y <= sheet.height, (name, words)
