@@ -106,9 +106,7 @@ class Evidence:
     def back(self, name: str, factor: float) -> dict[str, Any]:
         """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
         own, usual = self.settings.get(name), self.usual.get(name)
-        if not own or not usual or 1 / factor <= own / usual <= factor:
-            return {}
-        return {name: usual}
+        return {name: usual} if own and usual and _off_by_a_factor(own, usual, factor) else {}
 
     def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
         """The threshold times a factor, as settings; empty where the normalisation of these layers scales their currents with it."""
@@ -220,11 +218,11 @@ class LearningRate(Rule):
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
-def _by_a_factor(own: float, usual: float, limit: float) -> bool:
+def _off_by_a_factor(own: float, usual: float, limit: float) -> bool:
     return not usual or not 1 / limit <= own / usual <= limit
 
 
-def _by_a_half(own: float, usual: float, limit: float) -> bool:
+def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
     return abs(own - usual) > 0.5
 
 
@@ -234,13 +232,13 @@ class UnusualSettings(Rule):
 
     measure, usual, limit = "settings", "within a factor of 10 of the data set's defaults", 10.0
     far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
-        "weight_decay": _by_a_factor,
-        "momentum": _by_a_half,
+        "weight_decay": _off_by_a_factor,
+        "momentum": _off_by_a_half,
         "clip_grad": lambda own, usual, limit: 0 < own < SMALLEST_CLIP,  # 0: not clipped
-        "dropout": _by_a_half,
-        "label_smoothing": _by_a_half,
-        "batch_size": _by_a_factor,
-        "decay_lr": _by_a_factor,
+        "dropout": _off_by_a_half,
+        "label_smoothing": _off_by_a_half,
+        "batch_size": _off_by_a_factor,
+        "decay_lr": _off_by_a_factor,
         "schedule": lambda own, usual, limit: True,
         "slicing": lambda own, usual, limit: True,
     }
@@ -503,7 +501,7 @@ class DecayFast(Rule):
         for name, lists in (e.history or {}).get("layers", {}).items():
             betas = [beta for beta in lists["beta"] if beta is not None]
             start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
-            steps = [abs(b - a) for a, b in zip([*start, *betas], [*start, *betas][1:], strict=False)]
+            steps = [abs(b - a) for a, b in itertools.pairwise([*start, *betas])]
             if steps and max(steps) > limit:
                 changes[name] = max(steps)
         return Found(max(changes.values()), tuple(changes)) if changes else None
