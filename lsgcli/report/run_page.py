@@ -49,7 +49,7 @@ def run_page(path: Path, status: Status) -> str:
     flow = flow and {**flow, "checkpoint": "", "method": config.method, "history": None}
     known = [{"history": history(path / LAST)}]
     tested, classes = status.tested, tuple(facts.get("classes", ()))
-    own = set(differing(config))
+    own, split = set(differing(config)), "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     settings = [(option_name(name), value, name in own) for name, value in config.to_dict().items()]
     return document(
         "run.html",
@@ -59,9 +59,9 @@ def run_page(path: Path, status: Status) -> str:
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
         status=status,
-        results=_results(status, epochs, config),
+        results=_results(status, epochs, config, split),
         facts=_facts(config, facts, epochs),
-        charts=_charts(epochs, config) if epochs else [],
+        charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
         matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
         pairs=confusion.pairs(tested.confusion.tolist(), classes) if tested else [],
@@ -76,10 +76,9 @@ def run_page(path: Path, status: Status) -> str:
     )
 
 
-def _results(status: Status, epochs: Epochs, config: RunConfig) -> list[tuple[str, str, str]]:
+def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:
     """Name, value and explanation of each number of the first screen."""
     end, found = status.end, []
-    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     if (accuracy := end.get("accuracy")) is not None:
         kind = "best epoch" if end["best_chosen_on"] == "val" else "last epoch"
         found.append(
@@ -123,9 +122,8 @@ def _facts(config: RunConfig, facts: Facts, epochs: Epochs) -> dict[str, str]:
     }
 
 
-def _charts(epochs: Epochs, config: RunConfig) -> list[View]:
+def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
     """Accuracy, loss and firing rate over the epochs. A loss has an axis with another one only if both are the same quantity."""
-    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     part = {"val": "validation", "test": "test"}[split]
 
     def of(measure: str, **parts: str) -> dict[str, list[float | None]]:

@@ -43,15 +43,10 @@ def test_values_by_layer(name, view, key, log):
             x, y = (float(mark.get("cx")), float(mark.get("cy"))) if "cx" in mark.attrib else corners.mean(0)
             assert value(y) == pytest.approx(layer[key], rel=0.03 if log else 0.02)
             assert x == pytest.approx(numbers[str(number)], abs=16)
-
-
-def test_lines_pass_through_the_markers():
-    (svg,) = only("coverage", THREE)
-    assert "0" in [text for text, *_ in reading.texts(svg)]
-    value = reading.y_axis(svg)
     lines = [reading.points(e) for e in reading.elements(svg, "polyline") if e[0].get("stroke-width") == "2"]
-    for line, record in zip(lines, THREE, strict=True):
-        np.testing.assert_allclose(value(line[:, 1]), [layer["coverage"] for layer in record["layers"]], atol=0.002)
+    for line, record in zip(lines, flows, strict=True):
+        np.testing.assert_allclose(value(line[:, 1]), [layer[key] for layer in record["layers"]], rtol=0.03)
+    assert log or "0" in [text for text, *_ in reading.texts(svg)]
 
 
 def test_a_norm_of_zero_is_said_and_others_keep_their_place():
