@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
 _MODULES = {
-    "dynamics": ("Dynamics",),
-    "energy": ("synops",),
-    "gradflow": ("inspect",),
-    "gradients": ("Sample",),
-    "raster": ("activity",),
-    "watchers": ("Adapter", "Layer", "equivalent_width", "height_of", "pairs"),
-    "verdicts": ("Thresholds",),
+    "Adapter": "watchers",
+    "Dynamics": "dynamics",
+    "Layer": "watchers",
+    "Sample": "gradients",
+    "Thresholds": "verdicts",
+    "activity": "raster",
+    "equivalent_width": "watchers",
+    "height_of": "watchers",
+    "inspect": "gradflow",
+    "pairs": "watchers",
+    "synops": "energy",
 }
 __all__ = [
     "Adapter",
@@ -41,7 +45,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

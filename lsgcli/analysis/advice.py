@@ -2,32 +2,22 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from lsgcli import registry
 from lsgcli.analysis.rules import SEVERITIES, Evidence, Rule
 from lsgcli.config.run import option_words
+from lsgcli.system.files import finite
 
 
-@dataclass(frozen=True)
-class Advice:
-    """How findings are made.
-
-    Attributes:
-        limits: of rules, by name; the others have their own.
-        run: path of the run or checkpoint that commands continue from; empty for a network without one.
-    """
-
-    limits: Mapping[str, float] = field(default_factory=dict)
-    run: str = ""
-
-
-def findings(evidence: Evidence, advice: Advice = Advice()) -> list[dict[str, Any]]:
+def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[dict[str, Any]]:
     """Findings on a network, the most serious first, and of equals the earliest in the order of the rules.
 
     If the network has learned its task, all are notes.
+
+    Args:
+        limits: thresholds of rules, by name; the others have their own.
+        run: path of the run or checkpoint that commands continue from; empty for a network without one.
 
     Returns:
         ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``
@@ -37,22 +27,22 @@ def findings(evidence: Evidence, advice: Advice = Advice()) -> list[dict[str, An
     for name, rule in ranked().items():
         if rule.alone and any(record["severity"] == "error" for record in records):
             continue
-        found = rule.found(evidence, advice.limits.get(name, rule.limit))
+        found = rule.found(evidence, (limits or {}).get(name, rule.limit))
         if found is None:
             continue
         text, settings = rule.remedy(evidence, found)
-        number = isinstance(found.value, float) and not isfinite(found.value)
+        words = [word for setting, value in settings.items() for word in option_words(setting, value)]
         records.append(
             {
                 "rule": name,
                 "severity": "note" if evidence.learned else rule.severity,
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
-                "value": None if number else found.value,
+                "value": finite(found.value),
                 "usual": rule.usual,
                 "cause": " ".join((rule.__doc__ or "").split()),
-                "remedy": {"text": text, "settings": dict(settings)},
-                "command": command(advice.run, settings) if settings and advice.run else None,
+                "remedy": {"text": text, "settings": dict(settings) if evidence.settings else {}},
+                "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
                 "source": rule.source,
             }
         )
@@ -63,9 +53,3 @@ def ranked() -> dict[str, Rule]:
     """All rules by name, in the order of causes; those of other packages follow lsg's."""
     rules = {name: registry.get("rule", name)() for name in registry.names("rule")}
     return dict(sorted(rules.items(), key=lambda item: item[1].place))
-
-
-def command(run: str, settings: Mapping[str, Any]) -> str:
-    """The command that trains a run again with other settings."""
-    words = [word for name, own in settings.items() for word in option_words(name, own)]
-    return shlex.join(["lsg", "train", "--config", run, *words])

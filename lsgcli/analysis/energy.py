@@ -37,6 +37,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lsgcli.analysis.gradflow import copied, layers_of, parts
@@ -264,9 +265,7 @@ def synops(
         ConfigError: no layers of neurons were found, the network has other weights than those of convolutions and linear layers, or there
             are no batches.
     """
-    if reset is not None:
-        reset(model)
-    net, device, samples = copied(model, weights=False).eval(), next(model.parameters()).device, 0
+    net, device, samples = copied(model, reset).eval(), next(model.parameters()).device, 0
     operations, rates = SynapticOperations(net, events, adapter), OutputRates(layers_of(net, adapter))
     with torch.no_grad():
         for batch in batches:
@@ -313,20 +312,13 @@ def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:
 
 
 def _reached(size: int, conv: _ConvNd, axis: int) -> Tensor:
-    """(size,) number of outputs per position along one axis; output o reads positions o * stride - padding + k * dilation."""
+    """(size,) number of outputs that read each position along one axis."""
     before, after = conv._reversed_padding_repeated_twice[-2 * axis - 2 :][:2]  # also if `padding` is a word
-    kernel, stride, dilation, mode = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis], conv.padding_mode
-    outputs = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-    at = (torch.arange(outputs)[:, None] * stride - before + torch.arange(kernel) * dilation).flatten()
-    if mode == "zeros":
-        at = at[(at >= 0) & (at < size)]
-    elif mode == "circular":
-        at = at % size
-    elif mode == "replicate":
-        at = at.clamp(0, size - 1)
-    else:  # reflect
-        at = size - 1 - (size - 1 - at.abs()).abs()
-    return torch.bincount(at, minlength=size)
+    kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    positions = F.pad(torch.arange(1.0, size + 1)[None], (before, after), mode)[0]  # from 1; 0 is padding
+    read = positions.unfold(0, dilation * (kernel - 1) + 1, stride)[:, ::dilation]
+    return torch.bincount(read.flatten().long(), minlength=size + 1)[1:]
 
 
 def _values(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from lsgcli.analysis import lif_watchers
-from lsgcli.analysis.advice import Advice, findings
+from lsgcli.analysis.advice import findings
 from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, size
 from lsgcli.analysis.measures import LAYER
@@ -76,17 +76,16 @@ def inspect(
             does not match the network; or there are no batches.
     """
     compute = compute or Compute(next(model.parameters()).device)
-    if reset is not None:
-        reset(model)
     if compute.precision == "fp16":  # the loss is not scaled here, so small gradients would vanish
         compute = dataclasses.replace(compute, precision="fp32")
-    net = copied(model, weights=sample is not None or not isinstance(model, SpikingNet)).to(compute.device).train()
+    with_weights = sample is not None or not isinstance(model, SpikingNet)
+    net = copied(model, reset, weights=with_weights).to(compute.device).train()
     layers = layers_of(net, adapter)
     for layer in layers:
         if layer.weight.is_leaf:
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
     gradients = {layer.name: WeightGradients() for layer in layers}
-    losses, ends = list[float](), Ends()
+    losses, ends = list[float](), dict[str, Any]()
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
@@ -95,7 +94,8 @@ def inspect(
         with drawing(net, samples):
             with compute.context():
                 outputs = net(x)
-            ends.see(x, outputs)
+            if not ends:
+                ends.update(_ends(x, outputs))
             return loss(tree_map_only(Tensor, full_precision, outputs), y)
 
     synapses = {id(module.weight): module for module in net.modules() if isinstance(getattr(module, "weight", None), Tensor)}
@@ -137,8 +137,7 @@ def inspect(
         "T": len(sums.values["n"]),
         "batches": len(losses),
         "loss": finite(mean(losses)),
-        "input": {"mean": finite(ends.mean), "std": finite(ends.std)},
-        "output_values": ends.values,
+        **ends,
         "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
@@ -161,33 +160,22 @@ def diagnose(
     batches = list(batches)
     flow = inspect(model, batches, reset=reset, detailed=True, **options)
     x, y, _ = parts(batches[0])
-    if reset is not None:
-        reset(model)
-    net = copied(model, weights=True).eval()
+    net = copied(model, reset, weights=True).eval()
     axis = 1 if x.dim() > 2 and x.shape[1] == len(y) else 0
     flow["batch_invariant"] = batch_invariant(net, x, axis, lambda: reset(net) if reset is not None else None)
     evidence = Evidence(flow, classes=int(y.max()) + 1 if y.dim() == 1 else 0)
-    advised = findings(evidence, Advice(limits or {}))
-    for finding in advised:
-        finding["remedy"]["settings"] = {}
-    return {**flow, "findings": advised}
+    return {**flow, "findings": findings(evidence, limits)}
 
 
-class Ends:
-    """Statistics of the network's input and output in its first pass."""
-
-    mean = std = math.nan
-    values: int | None = None
-
-    @torch.no_grad()
-    def see(self, x: Any, outputs: Any) -> None:
-        """Record them, unless they are recorded; of a tuple, the first element."""
-        if self.values is not None:
-            return
-        out = outputs[0] if isinstance(outputs, tuple | list) else outputs
-        of_input, of_output = full_precision(x.float()), full_precision(out.detach().float())
-        self.mean, self.std = float(of_input.mean()), float(of_input.std())
-        self.values = len((of_output.mean(0) if of_output.dim() == 3 else of_output).unique())
+@torch.no_grad()
+def _ends(x: Tensor, outputs: Any) -> dict[str, Any]:
+    """Statistics of the network's input and output; of a tuple, of the first element."""
+    out = outputs[0] if isinstance(outputs, tuple | list) else outputs
+    of_input, of_output = full_precision(x.float()), full_precision(out.detach().float())
+    return {
+        "input": finite({"mean": float(of_input.mean()), "std": float(of_input.std())}),
+        "output_values": len((of_output.mean(0) if of_output.dim() == 3 else of_output).unique()),
+    }
 
 
 def parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -215,8 +203,14 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> Ca
     return lambda: [{"name": name, **light(sums), "grad_norm": float(norm)} for name, sums, norm in found]
 
 
-def copied(model: nn.Module, weights: bool) -> nn.Module:
-    """A copy with its own gradients and buffers, and, if ``weights``, with its own weights, which may then be modified."""
+def copied(model: nn.Module, reset: Callable[[Any], object] | None, *, weights: bool = False) -> nn.Module:
+    """A copy of a network after its ``reset``, with its own gradients and buffers.
+
+    Args:
+        weights: whether it has its own weights, which may then be modified.
+    """
+    if reset is not None:
+        reset(model)
     shared = [] if weights else list(model.parameters())
     net = copy.deepcopy(model, {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in shared})
     if isinstance(net, SpikingNet):

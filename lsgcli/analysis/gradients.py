@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,7 @@ class WeightGradients:
             return math.nan
         varied = self.squares > 0
         ratios = self.mean[varied].abs() / (self.squares[varied] / (self.n - 1)).sqrt()
-        return float(middle(ratios)) if len(ratios) else math.nan
+        return float(np.median(ratios.cpu().numpy())) if len(ratios) else math.nan
 
     def record(self, weight: Tensor, reference: float) -> dict[str, Any]:
         """The measures of the weight gradients, by name.
@@ -68,12 +69,6 @@ class WeightGradients:
             "temporal_share": mean(self.temporal),
             "snr": self.snr(),
         }
-
-
-def middle(values: Tensor) -> Tensor:
-    """The median; for an even number of values, the mean of the two middle ones."""
-    ordered = values.flatten().sort().values
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def norm(x: Tensor | None) -> float:

@@ -7,7 +7,7 @@ computed block by block.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class OwnLayer(Layer):
 def layers(network: Any) -> Sequence[Layer]:
     """The adapter for lsg's own neurons, in networks of lsg or others."""
     if not isinstance(network, SpikingNet):
-        return [OwnLayer(pair.name, pair.neurons, pair.weight, partial(present, pair.neurons)) for pair in pairs(network, LIF)]
+        return [OwnLayer(name, lif, weight, partial(present, lif)) for name, lif, weight in pairs(network, LIF)]
     return [
         OwnLayer(
             layer.name, layer.lif, layer.synapse.weight, partial(present, layer.lif), gamma=getattr(layer.norm, "weight", None)
@@ -116,9 +116,6 @@ class StepWatcher(Watcher):
         if not self.spatial:
             self.sums.add_membrane_gradient(grad[None], t)
 
-    def end_batch(self) -> None:
-        return None
-
     def close(self) -> None:
         self.lif.watcher = None
 
@@ -162,24 +159,21 @@ class WatchedBackend(Backend):
             return out
         with single_backward(False):  # a second backward pass, without the recurrence, follows
             out = run(x, p=p)
-        call = Call(watcher, _passage(x, residual, norm, p, pool), norm)
-        watcher.unseen[id(call.passage)] = call.passage
-        return Watched.apply(x, residual, out, call)
-
-
-class Call(NamedTuple):
-    """A call of a layer: its watcher, its input, and its normalisation, if any."""
-
-    watcher: BackendWatcher
-    passage: Passage
-    norm: NormParameters | None
+        passage = _passage(x, residual, norm, p, pool)
+        watcher.unseen[id(passage)] = passage
+        return Watched.apply(x, residual, out, (watcher, passage, norm))
 
 
 class Watched(torch.autograd.Function):
-    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's."""
+    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's.
+
+    ``call`` is the watcher of the layer, its input, and its normalisation, if any.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: Call) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: tuple[BackendWatcher, Passage, NormParameters | None]
+    ) -> Tensor:
         ctx.call = call
         return out.view_as(out)
 
@@ -294,11 +288,9 @@ def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
     if side == 1:
         return laid(grad)[:, block.samples, block.rows].to(block.u.dtype)
     some = laid(grad)[:, block.samples, block.rows.start // side : block.rows.stop // side].to(block.u.dtype) / side**2
-    T, B, rows, columns, channels = some.shape
-    spread = some[:, :, :, None, :, None].expand(T, B, rows, side, columns, side, channels)
-    spread = spread.reshape(T, B, rows * side, columns * side, channels)
+    spread = some.repeat_interleave(side, 2).repeat_interleave(side, 3)
     # If the window does not divide the image, neurons at its edge belong to no average.
-    return F.pad(spread, (0, 0, 0, block.u.shape[3] - columns * side, 0, block.u.shape[2] - rows * side))
+    return F.pad(spread, (0, 0, 0, block.u.shape[3] - spread.shape[3], 0, block.u.shape[2] - spread.shape[2]))
 
 
 def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:

@@ -4,8 +4,6 @@ Measures that follow from the sums of :class:`~lsgcli.analysis.sums.LayerSums` h
 The key of a field is its path in the record, with dots between levels.
 """
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -357,14 +355,14 @@ def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
     return {key: measure for key, measure in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
 
 
-def csv_text(flows: Iterable[Mapping[str, Any]]) -> str:
-    """Records as CSV: one row per checkpoint and layer, with all measures except lists and objects."""
-    out = io.StringIO()
-    keys = [key for key, field in LAYER.items() if field.kind in ("text", "number")]
-    keys.sort(key=lambda key: "." in key)
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["checkpoint", "method", *(key.replace(".", "_") for key in keys)])
-    for flow in flows:
-        for layer in flow["layers"]:
-            writer.writerow([flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)])
-    return out.getvalue()
+def rows(flows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    """Headings, and a row per checkpoint and layer, with all measures except lists and objects."""
+    keys = sorted((key for key, field in LAYER.items() if field.kind in ("text", "number")), key=lambda key: "." in key)
+    return [
+        ["checkpoint", "method", *(key.replace(".", "_") for key in keys)],
+        *(
+            [flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)]
+            for flow in flows
+            for layer in flow["layers"]
+        ),
+    ]

@@ -117,11 +117,7 @@ def activity(
     x, y, samples = parts(batch)
     if not 0 <= sample < len(y):
         raise ConfigError(f"sample: found {sample}, expected 0 to {len(y) - 1}, the samples of the batch")
-    if reset is not None:
-        reset(model)
-    net = copied(model, weights=False).to(compute.device).train()
-    if reset is not None:
-        reset(net)
+    net = copied(model, reset).to(compute.device).train()
     with watching(layers_of(net, adapter), full=False) as watchers, torch.no_grad():
         for watcher in watchers.values():
             watcher.sums = Recorder(sample=sample)

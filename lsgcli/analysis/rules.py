@@ -23,7 +23,7 @@ OURS = "ours"
 
 
 class Remedy(NamedTuple):
-    """What to change: in words, and as settings of ``lsg train``, if settings can do it."""
+    """What to change: in words, and as settings of ``lsg train``, if settings can do it. Of a network without a run, settings do not count."""
 
     text: str
     settings: Mapping[str, Any] = {}
@@ -71,11 +71,10 @@ class Evidence:
         layers: Sequence[Mapping[str, Any]] = self.flow["layers"]
         return layers
 
-    def where(self, key: str, outside: Callable[[float], bool], *, smallest: bool = False) -> Found | None:
-        """The layers whose measure ``key`` is outside; the value is the smallest or largest of theirs."""
-        found = {
-            layer["name"]: number for layer in self.layers if (number := value(layer, key)) is not None and outside(number)
-        }
+    def where(self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False) -> Found | None:
+        """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs."""
+        known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
+        found = {layer["name"]: number for layer, number in known if outside(layer)}
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
     def mean(self, key: str, names: Sequence[str] = ()) -> float:
@@ -107,9 +106,7 @@ class Evidence:
     def back(self, name: str, factor: float) -> dict[str, Any]:
         """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
         own, usual = self.settings.get(name), self.usual.get(name)
-        if not own or not usual or 1 / factor <= own / usual <= factor:
-            return {}
-        return {name: usual}
+        return {name: usual} if own and usual and _off_by_a_factor(own, usual, factor) else {}
 
     def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
         """The threshold times a factor, as settings; empty where the normalisation of these layers scales their currents with it."""
@@ -221,28 +218,35 @@ class LearningRate(Rule):
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
+def _off_by_a_factor(own: float, usual: float, limit: float) -> bool:
+    return not usual or not 1 / limit <= own / usual <= limit
+
+
+def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
+    return abs(own - usual) > 0.5
+
+
 @register("rule", "unusual-settings")
 class UnusualSettings(Rule):
     """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
     measure, usual, limit = "settings", "within a factor of 10 of the data set's defaults", 10.0
-    names = ("weight_decay", "momentum", "clip_grad", "dropout", "label_smoothing", "batch_size", "decay_lr")
-    kinds = ("schedule", "slicing")
+    far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
+        "weight_decay": _off_by_a_factor,
+        "momentum": _off_by_a_half,
+        "clip_grad": lambda own, usual, limit: 0 < own < SMALLEST_CLIP,  # 0: not clipped
+        "dropout": _off_by_a_half,
+        "label_smoothing": _off_by_a_half,
+        "batch_size": _off_by_a_factor,
+        "decay_lr": _off_by_a_factor,
+        "schedule": lambda own, usual, limit: True,
+        "slicing": lambda own, usual, limit: True,
+    }
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
-        far = dict[str, Any]()
-        for name in self.names:
-            own, usual = e.settings.get(name), e.usual.get(name)
-            if own is None or usual is None or own == usual:
-                continue
-            if name == "clip_grad":  # 0: not clipped
-                off = 0 < own < SMALLEST_CLIP
-            elif name in ("momentum", "dropout", "label_smoothing"):
-                off = abs(own - usual) > 0.5
-            else:
-                off = not usual or not 1 / limit <= own / usual <= limit
-            far |= {name: usual} if off else {}
-        return far | {name: e.usual[name] for name in self.kinds if e.settings.get(name) != e.usual.get(name)}
+        pairs = {name: (e.settings.get(name), e.usual.get(name)) for name in self.far}
+        changed = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+        return {name: usual for name, (own, usual) in changed.items() if self.far[name](own, usual, limit)}
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
@@ -268,9 +272,7 @@ class SmallBatch(Rule):
     source = "spikingjelly, issue 157"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        if not e.settings:
-            return None
-        size = e.settings["batch_size"] / e.settings.get("accumulate", 1)
+        size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
         return Found(size) if size < limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -323,17 +325,15 @@ class PotentialScale(Rule):
     source = "Rossbroich et al. 2022: xi from 1 to 3"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        low = e.where("u_std", lambda std: std < 1 / limit, smallest=True)
-        return low or e.where("u_std", lambda std: std > max(limit, self.largest))
+        low = e.where("u_std", lambda layer: layer["u_std"] < 1 / limit, smallest=True)
+        return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         spread = e.mean("u_std", found.layers[:1])
-        settings: dict[str, Any] = {}
-        if e.settings:
-            settings = e.back("threshold", 2)
-            if not settings and e.settings["norm"] != "tdbn" and e.usual["norm"] == "tdbn":
-                settings = {"norm": "tdbn"}
-            settings = settings or e.threshold(max(spread, 1e-3), found.layers)
+        settings = e.back("threshold", 2)
+        if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
+            settings = {"norm": "tdbn"}
+        settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         text = (
             f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
             if spread > 0
@@ -354,7 +354,7 @@ class SilentLayers(Rule):
     source = "stork; spyx: 5 to 15 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("firing_rate", lambda rate: rate < limit, smallest=True)
+        return e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
@@ -374,7 +374,7 @@ class SaturatedLayers(Rule):
     source = "snntorch, issue 66"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("firing_rate", lambda rate: rate > limit)
+        return e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5)
@@ -396,12 +396,11 @@ class NarrowWindow(Rule):
     source = "Lian et al. 2023, Table 2; 2 sigma: Theorem 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        narrow = {}
-        for layer in e.layers:
-            share, zero = value(layer, "coverage"), value(layer, "grad_zero") or 0
-            if share is not None and (share < limit / 100 or (share < limit and zero > 1 - 2 * limit)):
-                narrow[layer["name"]] = share
-        return Found(min(narrow.values()), tuple(narrow)) if narrow else None
+        def narrow(layer: Mapping[str, Any]) -> bool:
+            share, zero = layer["coverage"], layer.get("grad_zero") or 0
+            return bool(share < limit / 100 or (share < limit and zero > 1 - 2 * limit))
+
+        return e.where("coverage", narrow, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, "Widen")
@@ -415,12 +414,11 @@ class WideWindow(Rule):
     source = "Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        found = {}
-        for layer in e.layers:
-            alpha, std = value(layer, "alpha"), value(layer, "u_std")
-            if alpha and std and alpha > 2 * limit * std * e.flow["threshold"]:
-                found[layer["name"]] = alpha
-        return Found(max(found.values()), tuple(found)) if found else None
+        def wide(layer: Mapping[str, Any]) -> bool:
+            std = layer.get("u_std")
+            return bool(std and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
+
+        return e.where("alpha", wide)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, "Narrow")
@@ -428,11 +426,10 @@ class WideWindow(Rule):
 
 def _two_sigma(e: Evidence, verb: str) -> Remedy:
     width = 2 * e.mean("u_std") * e.flow["threshold"]
-    settings: dict[str, Any] = {}
-    if e.settings:
-        given = e.settings["method"] in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
-        learned = {"method": "measured-sigma" if e.settings["method"] == "lsg" else "lsg"}
-        settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
+    method = e.settings.get("method")
+    given = method in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
+    learned = {"method": "measured-sigma" if method == "lsg" else "lsg"}
+    settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
     return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)
 
 
@@ -444,7 +441,7 @@ class ExplodingGradients(Rule):
     source = "Zenke and Vogels 2021 (second-hand)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("grad_ratio", lambda ratio: ratio > limit)
+        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         peak = 1 / e.mean("alpha") if e.mean("alpha") > 0 else math.nan
@@ -462,17 +459,15 @@ class VanishingGradients(Rule):
     source = "Fang et al. 2021 (SEW); Deng et al. 2022 (TET)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("grad_ratio", lambda ratio: ratio < limit, smallest=True)
+        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings: dict[str, Any] = {}
-        if e.settings:
-            settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
-            settings = settings or ({"loss": "tet"} if e.settings["loss"] == "ce" else {})
         if found.value == 0:
             return Remedy(
                 f"No gradient arrives at {found.layers[0]}: look for no_grad(), detach(), and silent or frozen layers behind it."
             )
+        settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
+        settings = settings or ({"loss": "tet"} if e.settings.get("loss") == "ce" else {})
         return Remedy("Add residual connections, use fewer layers, or a loss at every timestep (tet).", settings)
 
 
@@ -485,8 +480,8 @@ class DecayAtBound(Rule):
     source = "ASGL's code; spyx: an Adam optimiser of its own, 3e-4"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        low = e.where("beta", lambda beta: beta < limit, smallest=True)
-        return low or e.where("beta", lambda beta: beta > 1 - limit)
+        low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
+        return low or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         text = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
@@ -506,7 +501,7 @@ class DecayFast(Rule):
         for name, lists in (e.history or {}).get("layers", {}).items():
             betas = [beta for beta in lists["beta"] if beta is not None]
             start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
-            steps = [abs(b - a) for a, b in zip([*start, *betas], [*start, *betas][1:], strict=False)]
+            steps = [abs(b - a) for a, b in itertools.pairwise([*start, *betas])]
             if steps and max(steps) > limit:
                 changes[name] = max(steps)
         return Found(max(changes.values()), tuple(changes)) if changes else None
@@ -526,7 +521,7 @@ class Averaging(Rule):
         return Found(raw) if raw - e.last("val_accuracy") > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0} if e.settings else {})
+        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0})
 
 
 @register("rule", "drift")
@@ -538,7 +533,7 @@ class Drift(Rule):
     source = "MP-Init and TEBN, as in docs/zoo.md"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("drift.mean", lambda drift: abs(drift) > limit)
+        return e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}

@@ -25,20 +25,18 @@ def structure(model: SpikingNet, static: bool) -> dict[str, Any]:
     """
     spiking = {id(layer.synapse.weight): layer for layer in reversed(model.spiking_layers())}
     shapes: dict[str, list[int]] = {}
-    modules: dict[str, nn.Module] = {}
 
     def keep(name: str, module: nn.Module, arguments: Any, output: Tensor) -> None:
-        axes = 3 if isinstance(module, nn.Conv2d) else 1
-        modules[name], shapes[name] = module, list(output.shape[-axes:])
+        shapes[name] = list(output.shape[-3 if isinstance(module, nn.Conv2d) else -1 :])
 
     def name_of(path: str, module: nn.Module) -> str:
         layer = spiking.get(id(getattr(module, "weight", None)))
         return layer.name if layer else path
 
-    weights = [
-        (name_of(path, module), module) for path, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
-    ]
-    handles = [module.register_forward_hook(partial(keep, name)) for name, module in weights]
+    modules = {
+        name_of(path, module): module for path, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
+    }
+    handles = [module.register_forward_hook(partial(keep, name)) for name, module in modules.items()]
     operations = SynapticOperations(model.eval(), events=False)
     sample = (model.spec.in_channels, model.spec.height, model.spec.input_size)
     try:

@@ -127,11 +127,8 @@ class LayerSums:
         later = d[1:] if len(d) > 1 else d[:0] if self._later is None else self._later
         product = F.pad(_dot(d[: len(later)], later), (0, len(d) - len(later)))
         self._later = d[:1] if len(d) == 1 and before else None
-        self.add(**{name: F.pad(total, (before, 0)) for name, total in _moments(d, product).items()})
-
-
-def _moments(d: Tensor, product: Tensor) -> dict[str, Tensor]:
-    return {"d": _sum(d), "d_abs": _sum(d.abs()), "d_squared": _dot(d, d), "d_product": product}
+        moments = {"d": _sum(d), "d_abs": _sum(d.abs()), "d_squared": _dot(d, d), "d_product": product}
+        self.add(**{name: F.pad(total, (before, 0)) for name, total in moments.items()})
 
 
 def _histogram(u: Tensor) -> Tensor:

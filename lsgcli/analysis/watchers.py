@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,7 @@ class Watcher(ABC):
             )
         self.end_batch()
 
-    @abstractmethod
-    def end_batch(self) -> None:
+    def end_batch(self) -> None:  # noqa: B027 (a watcher may have nothing to add)
         """Add the sums of a batch that are complete only after its passes."""
 
     @abstractmethod
@@ -214,22 +213,12 @@ class HookWatcher(Watcher):
         return (self.arrived.pop(call) * height).to(grad.dtype)
 
 
-class Pair(NamedTuple):
-    """A layer of neurons and the last linear layer or convolution registered before it.
-
-    Attributes:
-        name: name of the neurons, as in ``named_modules``.
-        neurons: the module.
-        weight: weight of the linear layer or convolution.
-    """
-
-    name: str
-    neurons: Any
-    weight: Tensor
-
-
-def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
+def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[tuple[str, Any, Tensor]]:
     """Pair the neurons of a class with their weights, in a network whose modules are registered in execution order.
+
+    Yields:
+        Name of the neurons, as in ``named_modules``, their module, and the weight of the last linear layer or convolution registered
+        before them.
 
     Raises:
         ConfigError: two modules of neurons follow the same weights, for example because modules are registered in another order.
@@ -246,7 +235,7 @@ def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[Pair]:
                     hint="Register modules in the order in which they run, or give an adapter that returns each layer with its weight.",
                 )
             paired = name
-            yield Pair(name, module, synapse.weight)
+            yield name, module, synapse.weight
 
 
 def height_of(fire: Callable[[Tensor], Tensor]) -> Surrogate:

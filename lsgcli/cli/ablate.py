@@ -9,8 +9,8 @@ from lsgcli.cli import common, completion
 from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import ConfigError, require
-from lsgcli.report.output import check_output, print_result
+from lsgcli.errors import ConfigError
+from lsgcli.report.output import check_plot, print_result
 from lsgcli.store.rundir import in_use, read_result
 from lsgcli.sweeps.plan import Plan
 
@@ -125,11 +125,7 @@ def ablate(
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")
     for target in output.plot or ():
-        from lsgcli.report.drawing import SUFFIXES
-
-        check_output(target, "--plot", suffixes=SUFFIXES, folder=target.suffix.lower() not in SUFFIXES, force=force)
-        if target.suffix.lower() == ".pdf":
-            require(("svglib",), f"--plot {target}", "pdf")
+        check_plot(target, folder=None, force=force)
     axes = [text for text in [rows.grid, *(rows.more or [])] if text]
     of_table = {"--plot": output.plot or None, "--json": output.as_json, "--format": output.form, "--margin": margin}
     where.check()

@@ -37,8 +37,7 @@ def bench(
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve
-    from lsgcli.report import terminal
-    from lsgcli.report.records import bench_lines, bench_parts
+    from lsgcli.report import records, terminal
     from lsgcli.sweeps.bench import rows
 
     if unknown := [name for name in mode.split(",") if name not in rows.MODES]:
@@ -61,9 +60,9 @@ def bench(
     if as_json:
         print_json(record)
     elif sys.stdout.isatty():
-        terminal.show(bench_parts(record))
+        terminal.show(records.bench_parts(record))
     else:
-        print_result("\n".join(bench_lines(record)))
+        print_result("\n".join(records.bench_lines(record)))
     if (load := record["machine"]["load"]) > rows.QUIET:
         common.log.warning(
             "found a load of %.1f before the first measurement, expected a quiet machine: times may be too long", load

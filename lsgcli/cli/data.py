@@ -67,8 +67,7 @@ def prepare(
     from lsgcli import registry
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
-    from lsgcli.report import terminal
-    from lsgcli.report.records import preparation_parts
+    from lsgcli.report import records, terminal
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
@@ -79,7 +78,7 @@ def prepare(
         bundle = run(config, progress=progress)
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
     record["seconds"] = round(time.monotonic() - begin, 2)
-    print_json(record) if as_json else terminal.show(preparation_parts(record))
+    print_json(record) if as_json else terminal.show(records.preparation_parts(record))
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
             f"{kept}: prepared data could not be written",
@@ -106,13 +105,12 @@ def info(
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import summary
-    from lsgcli.report import terminal
-    from lsgcli.report.records import info_parts
+    from lsgcli.report import records, terminal
 
     of = functools.partial(summary.of_path, path) if path else functools.partial(summary.of_dataset, _open(settings))
     with terminal.preparing(verbosity.quiet) as bar:
         record = of(workers=workers, progress=functools.partial(bar, "reading"))
-    print_json(record) if as_json else terminal.show(info_parts(record))
+    print_json(record) if as_json else terminal.show(records.info_parts(record))
     bad = record.get("unreadable", [])
     if bad:
         common.log.warning(
@@ -232,16 +230,15 @@ def verify(
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import verify as verifying
-    from lsgcli.report.records import verification_text
-    from lsgcli.report.terminal import preparing
+    from lsgcli.report import records, terminal
 
     of = functools.partial(verifying.of_path, path) if path else functools.partial(verifying.of_dataset, _open(settings))
-    with preparing(verbosity.quiet) as bar:
+    with terminal.preparing(verbosity.quiet) as bar:
         hashing = functools.partial(bar, "hashing")
         verdict = of(workers=workers, progress=functools.partial(bar, "reading"), hashing=hashing)
         if write:
             verdict = verifying.written(verdict, hashing)
-    print_json(verdict.record()) if as_json else print_result(verification_text(verdict.record()))
+    print_json(verdict.record()) if as_json else print_result(records.verification_text(verdict.record()))
     for warning in verdict.warnings:
         common.log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:

@@ -12,11 +12,10 @@ def doctor(*, as_json: common.Json = False, verbosity: common.Verbosity) -> None
     exit status is 9. The output contains neither user names nor paths: paste it into a bug report.
     """
     common.messages(verbosity, common.AROUND)
-    from lsgcli.report.records import doctor_parts
-    from lsgcli.report.terminal import show
+    from lsgcli.report import records, terminal
     from lsgcli.runs.doctor import examine
 
     record = examine(common.log.info)
-    print_json(record) if as_json else show(doctor_parts(record))
+    print_json(record) if as_json else terminal.show(records.doctor_parts(record))
     if failed := [check["name"] for check in record["checks"] if not check["ok"]]:
         raise GateError(f"failed: {', '.join(failed)}")

@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from lsgcli.cli import common
-from lsgcli.errors import CheckpointError, ConfigError, require
-from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.report.output import check_output, check_plot, print_json, print_result
 from lsgcli.report.predictions import HEAD, samples_csv
 from lsgcli.system import files
 
@@ -50,8 +50,6 @@ class Output(NamedTuple):
 
     def check(self, refresh: Refresh, checkpoint: Path) -> None:
         """Check the options and the files that they name, before the evaluation."""
-        from lsgcli.report.drawing import SUFFIXES
-
         if not (self.csv or self.plot or refresh.out):
             common.require("--csv, --plot or --refresh-norm", {"--force": self.force})
         if self.csv == STDOUT and self.as_json:
@@ -59,9 +57,7 @@ class Output(NamedTuple):
         if self.csv and self.csv != STDOUT:
             check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
         if self.plot:
-            check_output(self.plot, "--plot", suffixes=SUFFIXES, inputs=(checkpoint,), force=self.force)
-            if self.plot.suffix.lower() == ".pdf":
-                require(("svglib",), f"--plot {self.plot}", "pdf")
+            check_plot(self.plot, folder=False, inputs=(checkpoint,), force=self.force)
 
 
 def evaluate(
@@ -139,7 +135,7 @@ def evaluate(
                 path, runner.config, changes, ("test",), environment=common.around(), progress=progress
             )
         run = functools.partial(of_export, runner)
-    from lsgcli.report import confusion, records
+    from lsgcli.report import confusion, drawing, records
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
@@ -157,7 +153,7 @@ def evaluate(
         common.log.info("%s", refresh.out)
     record = result.record(bundle.classes)
     if output.plot:
-        confusion.write(record["confusion"], bundle.classes, output.plot)
+        drawing.save_as(confusion.drawing(record["confusion"], bundle.classes), output.plot)
     if output.csv:
         lines = samples_csv(bundle.parts["test"], result.answers, bundle.classes)
         print_result(lines.rstrip("\n")) if output.csv == STDOUT else files.write_text(output.csv, lines)

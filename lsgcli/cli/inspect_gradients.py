@@ -10,7 +10,7 @@ import typer
 from lsgcli.analysis.verdicts import VERDICTS, parse_gates, parse_limits
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError, GateError
-from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
 
 
@@ -144,9 +144,7 @@ def inspect_gradients(
     for target in output.html or ():
         check_output(target, "--html", suffixes=(".html",), inputs=paths, force=output.force)
     for target in output.plot or ():
-        from lsgcli.report.drawing import SUFFIXES
-
-        check_output(target, "--plot", suffixes=SUFFIXES, folder=True, inputs=paths, force=output.force)
+        check_plot(target, folder=True, inputs=paths, force=output.force)
     gates = parse_gates(gate.fail_on) if gate.fail_on is not None else set()
     thresholds, limits = parse_limits(gate.limit or [])
     if not advice.advise and (needless := sorted((gates - set(VERDICTS)) | limits.keys())):
@@ -181,7 +179,7 @@ def inspect_gradients(
     if output.as_json:
         print_json(flows[0] if len(flows) == 1 else flows)
     elif output.as_csv:
-        print_result(measures.csv_text(flows).rstrip("\n"))
+        print_result(csv_text(measures.rows(flows)).rstrip("\n"))
     else:
         terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
         for flow in flows if advice.advise else ():

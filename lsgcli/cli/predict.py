@@ -131,7 +131,7 @@ def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> N
             found = stream(network, path, per_slice=options.per_slice, idle=idle, stop=lambda: bool(stop) or is_abandoned())
             with contextlib.closing(found) as timesteps:
                 for timestep in timesteps:
-                    _write(lines.timestep(timestep), sys.stdout)
+                    _print(lines.timestep(timestep))
                     latencies.append(1e3 * (time.perf_counter() - timestep.ready))
         if not stop and is_abandoned():
             raise BrokenPipeError
@@ -156,22 +156,21 @@ def _files(networks: Sequence["Network"], paths: list[str], lines: "Lines") -> N
 
     def on_error(path: str, error: DataError) -> None:
         failed.append(path)
-        _write(f"error: {clean(error.message, column=True)}", sys.stderr)
+        _print(f"error: {clean(error.message, column=True)}", file=sys.stderr)
 
     count, begin = 0, time.perf_counter()
     with contextlib.closing(predict(networks, paths, on_error=on_error)) as predictions:
         for count, prediction in enumerate(predictions, 1):  # noqa: B007 (logged below)
-            _write(lines.prediction(prediction), sys.stdout)
+            _print(lines.prediction(prediction))
     seconds = time.perf_counter() - begin
     common.log.debug("%d samples in %.1f s, %.1f samples/s", count, seconds, count / seconds)
     if failed:
         raise SystemExit(DataError.exit_code)
 
 
-def _write(line: str, stream: TextIO) -> None:
-    """Write and flush a whole line, so that lines of several processes (`xargs -P`) do not mix."""
-    stream.write(f"{line}\n")
-    stream.flush()
+def _print(line: str, file: TextIO | None = None) -> None:
+    """Print a whole line at once, so that lines of several processes (`xargs -P`) do not mix."""
+    print(f"{line}\n", end="", file=file, flush=True)
 
 
 def _listed(paths: list[str]) -> list[str]:

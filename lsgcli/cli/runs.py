@@ -42,10 +42,9 @@ def runs(
     elif not sys.stdout.isatty():
         print_result("\n".join("\t".join(map(_text, run.record.values())) for run in found))
     else:
-        from lsgcli.report.records import runs_table
-        from lsgcli.report.terminal import show
+        from lsgcli.report import records, terminal
 
-        show([runs_table([run.record for run in found])])
+        terminal.show([records.runs_table([run.record for run in found])])
 
 
 def _text(value: object) -> str:

@@ -35,9 +35,8 @@ def show(
         common.exclude("CKPT", {option_name(name): True for name in settings})
     elif "arch" not in settings:
         raise ConfigError("found neither CKPT nor --arch, expected one", hint="`lsg list archs` lists networks.")
-    from lsgcli.report.records import structure_parts
-    from lsgcli.report.terminal import show as print_parts
+    from lsgcli.report import records, terminal
     from lsgcli.runs import describe
 
     record = describe.of_network(settings) if checkpoint is None else describe.of_checkpoint(checkpoint)
-    print_json(record) if as_json else print_parts(structure_parts(record))
+    print_json(record) if as_json else terminal.show(records.structure_parts(record))

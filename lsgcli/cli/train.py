@@ -108,9 +108,8 @@ def train(
         if chosen.count > 1 and not instead.dry_run:
             raise SystemExit(launch(chosen))
     from lsgcli.loggers.outlets import OUTLETS
+    from lsgcli.report import records, terminal
     from lsgcli.report.display import TrainingDisplay
-    from lsgcli.report.records import cost_text, settings_parts
-    from lsgcli.report.terminal import show
     from lsgcli.runs.run import train_together
     from lsgcli.training.signals import stop_on_signals
 
@@ -123,12 +122,12 @@ def train(
 
         origins = sources(run_config, settings, start.resume or start.config)
         if not as_json:  # before data are prepared, which may fail
-            show(settings_parts(run_config, origins))
+            terminal.show(records.settings_parts(run_config, origins))
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
         if fit:
             cost["batch_size"] = {**fit._asdict(), "text": fit.text}
-        print_json({**cost, "sources": origins}) if as_json else print_result(cost_text(cost))
+        print_json({**cost, "sources": origins}) if as_json else print_result(records.cost_text(cost))
         return
 
     def emit(record: dict[str, Any]) -> None:

@@ -99,12 +99,11 @@ class LoggedRun:
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
         time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        epochs, flow = [], {line["epoch"]: line for line in self.flow()}
+        epochs, flow = [], {line["epoch"]: line["layers"] for line in self.flow()}
         for record in read_metrics(self.run.path):
-            layers = flow.get(record["epoch"], {"layers": []})
             time += record.get("seconds", 0.0)
             values = {name: value for name, value in record.items() if name != "epoch"}
-            for layer in layers["layers"]:
+            for layer in flow.get(record["epoch"], ()):
                 values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
             known = {name: float(value) for name, value in values.items() if value is not None}
             epochs.append(Epoch(record["epoch"], time, known))
@@ -116,14 +115,13 @@ class LoggedRun:
 
     def end(self, record: Mapping[str, Any]) -> End:
         """The records of the finished run; ``record`` is that of its end."""
-        from lsgcli.report.drawing import embedded_font, save_as
+        from lsgcli.report.drawing import save_as
         from lsgcli.report.heatmaps import over_epochs
 
         pictures = {}
-        with embedded_font() as font:
-            for name, drawing in over_epochs(self.flow()).items():
-                pictures[name] = self.folder / f"{name}.png"
-                save_as(drawing, pictures[name], font)
+        for name, drawing in over_epochs(self.flow()).items():
+            pictures[name] = self.folder / f"{name}.png"
+            save_as(drawing, pictures[name])
         full = flows.read_full(self.run.path)
         return End(
             self.epochs()[-1],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lsgcli.report.charts import Line, Scale, line_drawing
 from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import SUFFIXES, Drawing, embedded_font, save, save_as
+from lsgcli.report.drawing import SUFFIXES, Drawing, save, save_as
 from lsgcli.report.figures import Panel, View, sheet
 from lsgcli.sweeps import curves
 from lsgcli.sweeps.curves import Curve, Rows
@@ -21,8 +21,7 @@ def draw(rows: Rows, target: Path) -> list[Path]:
         return save(charts(rows), target)
     if (drawing := figure(rows)) is None:
         return []
-    with embedded_font() as font:
-        save_as(drawing, target, font)
+    save_as(drawing, target)
     return [target]
 
 

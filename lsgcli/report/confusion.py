@@ -1,10 +1,9 @@
 """Confusion matrices as drawings, and the pairs of classes that are confused most."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lsgcli.report.colours import SEQUENTIAL, ink_on, ramp
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, bars, box, embedded_font, group, save_as, shortened, text
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, bars, box, group, shortened, text
 
 Counts = Sequence[Sequence[int]]  # rows are labels, columns predictions
 NAMED, SIZE = 30, 11  # classes up to which cells have names and counts; size of their text, pixels
@@ -24,12 +23,6 @@ def drawing(confusion: Counts, classes: Sequence[str]) -> Drawing:
     samples, right = sum(map(sum, confusion)), sum(row[k] for k, row in enumerate(confusion))
     label = f"Confusion matrix of {len(classes)} classes: {right} of {samples} samples on the diagonal"
     return _named(confusion, classes, label) if len(classes) <= NAMED else _dense(confusion, label)
-
-
-def write(confusion: Counts, classes: Sequence[str], path: Path) -> None:
-    """Write the drawing in the format of the suffix of ``path``."""
-    with embedded_font() as font:
-        save_as(drawing(confusion, classes), path, font)
 
 
 def pairs(confusion: Counts, classes: Sequence[str]) -> list[tuple[str, str, int, int]]:

@@ -25,7 +25,6 @@ DPI = 300  # of PNG files
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
-Font = tuple[str, str]  # name and file
 # Corners of a marker, its rotation in revolutions, and its radius, relative to a circle of equal visual size.
 CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
 
@@ -142,22 +141,21 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
     make_folder(folder)
     suffixes = [suffix for suffix in SUFFIXES if suffix != ".pdf" or find_spec("svglib")]
     written = [(folder / f"{name}{suffix}", drawing) for name, drawing in drawings.items() for suffix in suffixes]
-    with embedded_font() as font:
-        for path, drawing in written:
-            save_as(drawing, path, font)
+    for path, drawing in written:
+        save_as(drawing, path)
     return [path for path, _ in written]
 
 
-def save_as(drawing: Drawing, path: Path, font: Font) -> None:
+def save_as(drawing: Drawing, path: Path) -> None:
     """Write a drawing in the format of the suffix of ``path``."""
     suffix = path.suffix.lower()
-    content = drawing.svg().encode() if suffix == ".svg" else {".png": png, ".pdf": pdf}[suffix](drawing, font)
+    content = drawing.svg().encode() if suffix == ".svg" else {".png": png, ".pdf": pdf}[suffix](drawing)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def embedded_font() -> Iterator[Font]:
+def _font() -> Iterator[tuple[str, str]]:
     """Name and file of the font included in Pillow, because a machine may have none."""
     from PIL import ImageFont
 
@@ -170,36 +168,37 @@ def embedded_font() -> Iterator[Font]:
         yield str(font.getname()[0]), str(file)
 
 
-def png(drawing: Drawing, font: Font, scale: float | None = None) -> bytes:
+def png(drawing: Drawing, scale: float | None = None) -> bytes:
     """A drawing as PNG, scaled by ``scale``; by default, 300 dots per inch at its width in print."""
     from PIL import Image
     from resvg_py import svg_to_bytes
 
-    name, file = font
-    svg = drawing.svg(name)
-    # System fonts are used only for characters missing in this font, so that output is equal on all machines.
-    plain = svg.replace("…", "").isascii()
     zoom = DPI * drawing.inches / drawing.width if scale is None else scale
-    image, content = svg_to_bytes(svg_string=svg, zoom=zoom, font_files=[file], skip_system_fonts=plain), io.BytesIO()
+    with _font() as (name, file):
+        svg = drawing.svg(name)
+        # System fonts are used only for characters missing in this font, so that output is equal on all machines.
+        plain = svg.replace("…", "").isascii()
+        image, content = svg_to_bytes(svg_string=svg, zoom=zoom, font_files=[file], skip_system_fonts=plain), io.BytesIO()
     Image.open(io.BytesIO(image)).convert("RGB").save(content, "png", dpi=(DPI, DPI), optimize=True)
     return content.getvalue()
 
 
-def pdf(drawing: Drawing, font: Font) -> bytes:
+def pdf(drawing: Drawing) -> bytes:
     """A drawing as PDF of its width in print, with the font embedded."""
     from reportlab.graphics import renderPDF
     from reportlab.pdfgen.canvas import Canvas
     from svglib.fonts import register_font
     from svglib.svglib import svg2rlg
 
-    register_font(*font)
-    page = svg2rlg(io.BytesIO(drawing.svg(font[0]).encode()))
+    with _font() as (name, file):
+        register_font(name, file)
+        page = svg2rlg(io.BytesIO(drawing.svg(name).encode()))
     scale = 72 * drawing.inches / page.width
     page.scale(scale, scale)
-    page.initialFontName = font[0]
+    page.initialFontName = name
     content, size = io.BytesIO(), (scale * page.width, scale * page.height)
     # Without initialFontName, the file also refers to Helvetica, which is not embedded; publishers reject such files.
-    canvas = Canvas(content, size, initialFontName=font[0], invariant=True)
+    canvas = Canvas(content, size, initialFontName=name, invariant=True)
     renderPDF.draw(page, canvas, 0, 0)
     canvas.save()
     return content.getvalue()

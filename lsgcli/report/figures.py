@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
@@ -241,6 +242,25 @@ def _marker(axes: Axes, x: float, number: float | None, style: Style, ok: bool) 
     at = axes.at(x, number)
     ring = [] if ok else [dot(at, "bad", radius=8, ring=True)]
     return [dot(at, style.colour, style.shape), *ring]
+
+
+def layer_panels(
+    networks: Sequence[Sequence[Flow]], labels: Sequence[str], panel: Callable[[Flow, int, str], Panel]
+) -> list[Panel]:
+    """A panel for each layer of each network, a row per layer; empty where a network has fewer layers than another.
+
+    Args:
+        networks: records of the layers of each.
+        panel: draws a record, of a network with this index, under this title.
+    """
+    suffixes = [f", {label}" if len(labels) > 1 else "" for label in labels]
+    return [
+        Panel(None)
+        if layer is None
+        else replace(panel(layer, index, f"{number} {layer['name']}{suffixes[index]}"), layer=number)
+        for number, row in enumerate(zip_longest(*networks), 1)
+        for index, layer in enumerate(row)
+    ]
 
 
 def _span(values: Sequence[float | None]) -> str:

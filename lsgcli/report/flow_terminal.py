@@ -6,12 +6,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from lsgcli.analysis.measures import MEASURES, text
+from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report.figures import Flow, labels
 from lsgcli.report.tables import formatted, letters, problems
 from lsgcli.report.terminal import Table
 
-RANKED = sorted((key for key, one in MEASURES.items() if one.rank), key=lambda key: MEASURES[key].rank)
 BAR = 6  # characters
 STEPS = 12  # characters; more timesteps are averaged in groups
 GAP = 2
@@ -55,20 +54,16 @@ def _one(flow: Flow, out: Console) -> Table:
     """Table of one record, with a column per measure."""
     marks, layers = Marks(out, [flow]), flow["layers"]
     room = min(out.width, ROOM) - sum(one + GAP for one in (_names(flow), NAME, marks.steps, 9))
-    kept, left_out = set(), 0
-    for key in RANKED:
-        values = [text(layer, key) for layer in layers]
-        needed = max(map(len, [MEASURES[key].title, *values])) + GAP
-        if all(value == "-" for value in values):
-            continue
+    known = sorted((key for key in present(layers) if MEASURES[key].rank), key=lambda key: MEASURES[key].rank)
+    kept = set()
+    for key in known:
+        needed = max(map(len, [MEASURES[key].title, *(text(layer, key) for layer in layers)])) + GAP
         if needed <= room:
             kept.add(key)
             room -= needed
-        else:
-            left_out += 1
     shown = [key for key in MEASURES if key in kept]
     wider = ", or a wider terminal" if out.width < ROOM else ""
-    more = f". {left_out} more measures: --json or --csv{wider}" if left_out else ""
+    more = f". {len(known) - len(kept)} more measures: --json or --csv{wider}" if len(known) > len(kept) else ""
     table = _table(f"{marks.bars}; {marks.heights}. u in units of v_th; firing rate: spikes per neuron and timestep{more}")
     for title in ("layer", "coverage", "by step"):
         table.add_column(title)

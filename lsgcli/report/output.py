@@ -1,14 +1,16 @@
 """Results of commands: printing text, with control characters escaped, and JSON, and checking the outputs given by the user."""
 
+import csv
+import io
 import json
 import re
 import select
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, StorageError
+from lsgcli.errors import ConfigError, StorageError, require
 from lsgcli.store import rundir
 from lsgcli.system.files import finite, kind_of
 from lsgcli.system.text import clean
@@ -40,6 +42,13 @@ def is_abandoned() -> bool:
         return any(event & select.POLLERR for _, event in looked.poll(0))
     except (OSError, ValueError):  # no descriptor
         return False
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as comma-separated values."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def print_json(value: Any) -> None:
@@ -106,6 +115,24 @@ def check_output(
             raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
         for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
             check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
+
+
+def check_plot(target: Path, *, folder: bool | None, inputs: Iterable[Path] = (), force: bool = False) -> None:
+    """As :func:`check_output`, for drawings given by ``--plot``.
+
+    Args:
+        folder: whether they are written to a folder; None if the suffix tells.
+
+    Raises:
+        ConfigError: also if ``target`` is a PDF file, and the packages for it are not installed.
+    """
+    from lsgcli.report.drawing import SUFFIXES
+
+    suffix = target.suffix.lower()
+    folder = suffix not in SUFFIXES if folder is None else folder
+    check_output(target, "--plot", suffixes=SUFFIXES, folder=folder, inputs=inputs, force=force)
+    if suffix == ".pdf" and not folder:
+        require(("svglib",), f"--plot {target}", "pdf")
 
 
 def _protection(target: Path, inputs: Iterable[Path]) -> str:

@@ -25,7 +25,6 @@ from lsgcli.system import files
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
 LONG = 60  # characters of all names, above which letters replace them
-Values = Mapping[str, Sequence[float | None]]
 
 
 def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
@@ -66,7 +65,14 @@ def _environment() -> Environment:
     return environment
 
 
-def by_epoch(title: str, values: Values, label: str, caption: str = "", *, spreads: Mapping[str, Sequence[float]] = {}) -> View:
+def by_epoch(
+    title: str,
+    values: Mapping[str, Sequence[float | None]],
+    label: str,
+    caption: str = "",
+    *,
+    spreads: Mapping[str, Sequence[float]] = {},
+) -> View:
     """A chart of one line per name over the epochs; None is a gap.
 
     Args:

@@ -10,7 +10,7 @@ from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale
 from lsgcli.report.colours import COLOURS, Style
 from lsgcli.report.drawing import Drawing, Mark, area, box, line, text
-from lsgcli.report.figures import Flow, Panel, View, picture
+from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
 WIDTH, HEIGHT = 200, 128
@@ -37,19 +37,15 @@ def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     if not any(layer.get("histogram") for layer in layers):
         return []
     span = _span(layers, min(flow["threshold"] for flow in flows))
-    panels = []
-    for index in range(max(len(flow["layers"]) for flow in flows)):
-        for number, (flow, label) in enumerate(zip(flows, labels, strict=True)):
-            if index >= len(flow["layers"]):
-                panels.append(Panel(None))
-                continue
-            layer = flow["layers"][index]
-            title = f"{index + 1} {layer['name']}" + (f", {label}" if len(flows) > 1 else "")
-            note = _note(layer, span)
-            drawing = None
-            if layer.get("histogram"):
-                drawing = _draw(layer, flow["threshold"], span, COLOURS[number % len(COLOURS)], f"{title}: {note}")
-            panels.append(Panel(drawing, title, note, index + 1))
+
+    def panel(layer: Layer, index: int, title: str) -> Panel:
+        note = _note(layer, span)
+        if not layer.get("histogram"):
+            return Panel(None, title, note)
+        colour = COLOURS[index % len(COLOURS)]
+        return Panel(_draw(layer, flows[index]["threshold"], span, colour, f"{title}: {note}"), title, note)
+
+    panels = layer_panels([flow["layers"] for flow in flows], labels, panel)
     legend = [(label, Style(colour)) for label, colour in zip(labels, COLOURS, strict=False)]
     return [View("potential", panels, len(flows) if len(flows) > 1 else 0, legend=[*legend, ("N(0, 1 + beta^2)", PREDICTED)])]
 

@@ -1,12 +1,11 @@
 """Predictions as lines of tab-separated columns, JSON or CSV."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lsgcli.report.output import csv_text
 from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
@@ -76,9 +75,6 @@ def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> st
     Args:
         answers: (N, 3), as in :class:`lsgcli.training.evaluate.Evaluation`.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEAD.split(","))
-    for key, label, (prediction, probability, _) in zip(split.keys, split.y, answers.tolist(), strict=True):
-        writer.writerow([key, classes[label], classes[int(prediction)], f"{probability:.6g}"])
-    return out.getvalue()
+    rows = zip(split.keys, split.y, answers.tolist(), strict=True)
+    named = ([key, classes[label], classes[int(answer)], f"{probability:.6g}"] for key, label, (answer, probability, _) in rows)
+    return csv_text([HEAD.split(","), *named])

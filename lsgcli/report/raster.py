@@ -1,14 +1,14 @@
 """Activity of one sample in each layer: a raster of spikes above the membrane potentials of a few neurons."""
 
+import re
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
 from lsgcli.report.colours import styles
 from lsgcli.report.drawing import Drawing, Mark, area, bars, box, dot, group, line, text
-from lsgcli.report.figures import Flow, Panel, View, picture
+from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
 WIDTH, LEFT, RIGHT = 276, 38, 6
@@ -39,16 +39,12 @@ Trace = dict[str, Any]
 def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """A raster and potentials of each layer of each checkpoint; with several checkpoints, one row per layer."""
     activities = [flow.get("activity") or {"sample": 0, "layers": []} for flow in flows]
-    panels = []
-    for index in range(max(len(activity["layers"]) for activity in activities)):
-        for activity, label in zip(activities, labels, strict=True):
-            if index >= len(layers := activity["layers"]):
-                panels.append(Panel(None))
-                continue
-            layer = layers[index]
-            title = f"{index + 1} {layer['name']}" + (f", {label}" if len(flows) > 1 else "")
-            note = _note(layer, activity["sample"])
-            panels.append(Panel(_draw(layer, f"{title}: {note}"), title, note, index + 1))
+
+    def panel(layer: Flow, index: int, title: str) -> Panel:
+        note = _note(layer, activities[index]["sample"])
+        return Panel(_draw(layer, f"{title}: {note}"), title, note)
+
+    panels = layer_panels([activity["layers"] for activity in activities], labels, panel)
     if not panels:
         return []
     legend = list(zip(NAMES, styles(len(NAMES)), strict=True))
@@ -70,9 +66,9 @@ def _draw(layer: dict[str, Any], label: str) -> Drawing:
     floor = HEAD + pitch * len(rows)
     marks = [box((LEFT, HEAD), WIDTH - LEFT - RIGHT, floor - HEAD, "shade")]
     runs = [
-        (LEFT + first * cell, HEAD + (row + 0.5) * pitch, length * cell)
+        (LEFT + run.start() * cell, HEAD + (row + 0.5) * pitch, len(run[0]) * cell)
         for row, spikes in enumerate(rows)
-        for first, length in _runs(spikes)
+        for run in re.finditer("1+", spikes)  # of successive spikes
     ]
     marks.append(bars(runs, pitch, "ink"))
     if cell >= SEPARATE:
@@ -124,17 +120,6 @@ def _scale(traces: Sequence[Trace]) -> Scale:
     low = min([0.0, max(BELOW, 1 - max(halves, default=0.0)), *known])
     high = max([1.0, min(ABOVE, 1 + max(halves, default=0.0)), *known])
     return Scale(low - 0.05 * (high - low), high + 0.05 * (high - low))
-
-
-def _runs(spikes: str) -> list[tuple[int, int]]:
-    """First timestep and length of each run of successive spikes."""
-    found, t = [], 0
-    for fired, run in groupby(spikes):
-        length = sum(1 for _ in run)
-        if fired == "1":
-            found.append((t, length))
-        t += length
-    return found
 
 
 def _short(n: int) -> str:

@@ -104,8 +104,8 @@ def structure_parts(record: Mapping[str, Any]) -> Parts:
         "multiplications": f"{record['multiplications']:,} per sample, all timesteps",
         **{name.replace("_", " "): _fact(value) for name, value in record["provenance"].items()},
     }
-    table = _table(("setting", "value"), ([name, str(value)] for name, value in record["settings"].items()), left=2)
-    table.title = "settings that differ from the defaults"
+    settings = ([name, str(value)] for name, value in record["settings"].items())
+    table = _table(("setting", "value"), settings, "settings that differ from the defaults", left=2)
     return [_facts(facts), _table(heads, rows, left=3), *([table] if record["settings"] else ())]
 
 

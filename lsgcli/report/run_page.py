@@ -6,7 +6,7 @@ import io
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -34,16 +34,6 @@ OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Mapping[str, Any]]
 
 
-class ShownSample(NamedTuple):
-    """A test sample, with its picture as the address of an image."""
-
-    picture: str
-    key: str
-    label: str
-    prediction: str
-    probability: float
-
-
 def run_page(path: Path, status: Status) -> str:
     """The page of a run.
 
@@ -59,7 +49,7 @@ def run_page(path: Path, status: Status) -> str:
     flow = flow and {**flow, "checkpoint": "", "method": config.method, "history": None}
     known = [{"history": history(path / LAST)}]
     tested, classes = status.tested, tuple(facts.get("classes", ()))
-    own = set(differing(config))
+    own, split = set(differing(config)), "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     settings = [(option_name(name), value, name in own) for name, value in config.to_dict().items()]
     return document(
         "run.html",
@@ -69,9 +59,9 @@ def run_page(path: Path, status: Status) -> str:
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
         status=status,
-        results=_results(status, epochs, config),
+        results=_results(status, epochs, config, split),
         facts=_facts(config, facts, epochs),
-        charts=_charts(epochs, config) if epochs else [],
+        charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
         matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
         pairs=confusion.pairs(tested.confusion.tolist(), classes) if tested else [],
@@ -86,10 +76,9 @@ def run_page(path: Path, status: Status) -> str:
     )
 
 
-def _results(status: Status, epochs: Epochs, config: RunConfig) -> list[tuple[str, str, str]]:
+def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:
     """Name, value and explanation of each number of the first screen."""
     end, found = status.end, []
-    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     if (accuracy := end.get("accuracy")) is not None:
         kind = "best epoch" if end["best_chosen_on"] == "val" else "last epoch"
         found.append(
@@ -133,9 +122,8 @@ def _facts(config: RunConfig, facts: Facts, epochs: Epochs) -> dict[str, str]:
     }
 
 
-def _charts(epochs: Epochs, config: RunConfig) -> list[View]:
+def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
     """Accuracy, loss and firing rate over the epochs. A loss has an axis with another one only if both are the same quantity."""
-    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     part = {"val": "validation", "test": "test"}[split]
 
     def of(measure: str, **parts: str) -> dict[str, list[float | None]]:
@@ -174,18 +162,21 @@ def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, lis
     return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
-def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[ShownSample]]:
-    """A few samples of the test part: the wrong answers of highest probability, and right ones of different classes."""
+def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[str, Any]]]:
+    """A few samples of the test part, with pictures: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
     predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
     rows: dict[bool, list[int]] = {True: [], False: []}
     for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
         rows[label == prediction].append(row)
 
-    def of(row: int) -> ShownSample:
+    def of(row: int) -> dict[str, Any]:
         one = split.part(np.array([row]))
         picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
-        return ShownSample(_address(picture), one.keys[0], classes[one.y[0]], classes[predictions[row]], probabilities[row])
+        return {
+            **{"picture": _address(picture), "key": one.keys[0], "label": classes[one.y[0]]},
+            **{"prediction": classes[predictions[row]], "probability": probabilities[row]},
+        }
 
     wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
     right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]

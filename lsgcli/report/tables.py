@@ -3,8 +3,6 @@
 Each format is a function of the record returned by :meth:`lsgcli.sweeps.collect.Collection.summary`.
 """
 
-import csv
-import io
 import json
 import re
 import statistics
@@ -13,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lsgcli.report.output import csv_text
 from lsgcli.report.terminal import Table, console
 from lsgcli.system.files import finite
 
@@ -135,13 +134,9 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     rows = [
         {**{key: row[key] for key in SETTINGS}, **row["settings"], **row} for row in summary["rows"]
     ]  # the order of columns
-    text = io.StringIO()
     fields = [name for name in rows[0] if name != "settings"]
-    writer = csv.DictWriter(text, fields, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: " ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()})
-    return text.getvalue().rstrip("\n")
+    cells = ([" ".join(map(str, row[key])) if isinstance(row[key], list) else row[key] for key in fields] for row in rows)
+    return csv_text([fields, *cells]).rstrip("\n")
 
 
 def as_latex(summary: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsgcli.analysis.advice import Advice, findings
+from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules import Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
@@ -58,4 +58,4 @@ def advise(
         classes=classes,
         diverged=of_run and bool((read_result(folder) or {}).get("diverged")),
     )
-    return findings(evidence, Advice(limits or {}, run=name or str(folder if of_run else run)))
+    return findings(evidence, limits, run=name or str(folder if of_run else run))

@@ -68,6 +68,7 @@ def test_try(lsg, broken, jobs):
         (["--limit", "potential-scale=3"], "expected --advise"),
         (["--advise", "--fail-on", "sleepy"], "potential-scale"),
         (["--advise", "--limit", "potential-scale=x"], "NAME=NUMBER"),
+        (["--limit", "tired=1"], "NAME=NUMBER"),
     ],
 )
 def test_options_without_effect(lsg, trained, images, options, text):

@@ -20,8 +20,11 @@ from tests.flows import problems
 from tests.unit.report import reading
 
 
-def test_eval(lsg, trained, images):
-    record = json.loads(lsg("eval", trained / "best.safetensors", "--data-dir", images, "--json", "-q").stdout)
+def test_eval(lsg, trained, images, monkeypatch):
+    """Settings around the checkpoint come from the environment, those of the training do not."""
+    monkeypatch.setenv("LSG_DATA_DIR", str(images))
+    monkeypatch.setenv("LSG_METHOD", "none")
+    record = json.loads(lsg("eval", trained / "best.safetensors", "--json", "-q", status=0).stdout)
     assert record["samples"] == 18
     assert record["per_class"].keys() == {"blue", "green", "red"}
     right = sum(record["confusion"][i][i] for i in range(3))
@@ -30,6 +33,9 @@ def test_eval(lsg, trained, images):
     assert list(record["firing_rate"]) == [f"conv{i}" for i in range(1, 9)]
     result = json.loads((trained / "result.json").read_text())
     assert record["accuracy"] == pytest.approx(result["test_accuracy_best"])
+    table = lsg("eval", trained / "best.safetensors", "-q", status=0).stdout
+    assert all(text in table for text in ("accuracy", "green", "conv8", "spikes per neuron and timestep"))
+    assert "\nper class (rows: label, columns: prediction)\n" in table  # as wide as it is, not as the table
 
 
 def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
@@ -72,24 +78,17 @@ def test_eval_of_each_sample(lsg, trained, images, tmp_path):
         assert message in refused.stderr
 
 
-def test_eval_table(lsg, trained, images):
-    result = lsg("eval", trained / "best.safetensors", "--data-dir", images, "-q", status=0)
-    for text in ("accuracy", "green", "conv8", "spikes per neuron and timestep"):
-        assert text in result.stdout
-    assert "\nper class (rows: label, columns: prediction)\n" in result.stdout  # as wide as it is, not as the table
-
-
 def test_inspect_gradients(lsg, trained, images):
     before = (trained / "best.safetensors").read_bytes()
-    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q", "--batches", "2")
-    flow = json.loads(result.stdout)
+    options = ("--data-dir", images, "--json", "-q", "--batches", "2", "--limit", "saturated=0")
+    flow = json.loads(lsg("inspect-gradients", trained / "best.safetensors", *options).stdout)
     assert problems(flow) == []
     assert flow["schema"] == "lsg.gradient-flow/1"
     assert flow["threshold"] == 0.5
     assert len(flow["layers"]) == 8
     layer = flow["layers"][0]
     assert layer["alpha"] == pytest.approx((1 + layer["beta"] ** 2) ** 0.5)
-    assert layer["verdict"] in {"ok", "blocked", "silent", "saturated", "vanishing", "exploding"}
+    assert "saturated" in {layer["verdict"] for layer in flow["layers"]}
     assert (trained / "best.safetensors").read_bytes() == before
 
 
@@ -99,17 +98,6 @@ def test_inspect_in_another_precision(lsg, trained, images):
     norms = [[layer["grad_norm"] for layer in json.loads(lsg(*command, name).stdout)["layers"]] for name in ("fp32", "bf16")]
     assert norms[0] != norms[1]
     assert norms[0] == pytest.approx(norms[1], rel=0.5)
-
-
-def test_inspect_several(lsg, trained, images):
-    both = [trained / "best.safetensors", trained / "last.safetensors"]
-    flows = json.loads(lsg("inspect-gradients", *both, "--data-dir", images, "--json", "-q").stdout)
-    assert [flow["checkpoint"] for flow in flows] == [str(path) for path in both]
-    table = lsg("inspect-gradients", *both, "--data-dir", images, "-q").stdout
-    (row,) = [line for line in table.splitlines() if line.startswith("conv1 ")]
-    for flow in flows:  # side by side
-        assert f"{flow['layers'][0]['coverage']:.3f} " in row
-        assert f"{flow['layers'][0]['grad_norm']:.2e}" in row
 
 
 def test_fail_on(lsg, trained, images, tmp_path):
@@ -129,6 +117,8 @@ def test_a_trained_network_is_well(lsg, trained, images):
     every = "silent,saturated,blocked,vanishing,exploding"
     result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q", "--fail-on", every, status=0)
     assert result.stderr == ""
+    for column in ("beta", "alpha", "coverage", "E[h]", "rate", "u std", "|dL/dW|", "verdict"):
+        assert column in result.stdout
 
 
 def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
@@ -143,6 +133,10 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     flows = json.loads(lsg("inspect-gradients", *arguments, "--json").stdout)
     assert [float(row["coverage"]) for row in rows] == [layer["coverage"] for flow in flows for layer in flow["layers"]]
     assert len(flows[0]["history"]["epochs"]) == 4
+    (line,) = [line for line in lsg("inspect-gradients", *arguments).stdout.splitlines() if line.startswith("conv1 ")]
+    for flow in flows:  # side by side
+        assert f"{flow['layers'][0]['coverage']:.3f} " in line
+        assert f"{flow['layers'][0]['grad_norm']:.2e}" in line
     assert all(-1 <= layer["mismatch"] <= 1 for flow in flows for layer in flow["layers"] if layer["mismatch"] is not None)
     assert "<svg" in Path("flow.html").read_text()
     assert Path("again.html").read_text() == Path("flow.html").read_text()
@@ -150,25 +144,6 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     assert names[0] == names[1] != []
     assert lsg("inspect-gradients", *arguments, "--csv", "--json").exit_code == 2
     assert lsg("inspect-gradients", *arguments, "--mismatch-step", "0").exit_code == 2
-
-
-def test_settings_around_a_checkpoint_come_from_the_environment_too(lsg, trained, images, monkeypatch):
-    monkeypatch.setenv("LSG_DATA_DIR", str(images))
-    monkeypatch.setenv("LSG_METHOD", "none")  # of the training, which is past
-    assert lsg("eval", trained / "best.safetensors", "--json", "-q").exit_code == 0
-
-
-def test_limits_move_verdicts(lsg, trained, images):
-    arguments = ["inspect-gradients", trained / "best.safetensors", "--data-dir", images, "--json", "-q"]
-    flow = json.loads(lsg(*arguments, "--limit", "saturated=0").stdout)
-    assert "saturated" in {layer["verdict"] for layer in flow["layers"]}
-    assert lsg(*arguments, "--limit", "tired=1").exit_code == 2
-
-
-def test_inspect_table_names_its_columns(lsg, trained, images):
-    text = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q").stdout
-    for column in ("beta", "alpha", "coverage", "E[h]", "rate", "u std", "|dL/dW|", "verdict"):
-        assert column in text
 
 
 @pytest.mark.slow

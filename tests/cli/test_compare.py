@@ -128,16 +128,14 @@ def test_page(lsg, runs, tmp_path):
     assert lsg("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").exit_code == 2
 
 
-def test_force_without_a_page(lsg, runs):
-    result = lsg("compare", runs / "one", "--force", status=2)
-    assert "--force: found without --html" in result.stderr
-
-
 def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
     (tmp_path / "config.json").write_text('{"settings": {}}')
     (tmp_path / "file").touch()
-    result = lsg("compare", runs / "one", "absent", status=2)
-    assert "error: absent: found no such file or folder" in result.stderr
+    for more, message in (
+        ("absent", "error: absent: found no such file or folder"),
+        ("--force", "--force: found without --html"),
+    ):
+        assert message in lsg("compare", runs / "one", more, status=2).stderr
     for path in (tmp_path, tmp_path / "file"):
         result = lsg("compare", path, "--html", "page.html", status=2)
         assert f"error: {path}: found no run" in result.stderr

@@ -42,6 +42,8 @@ def make_run(path, *checkpoints, age):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
+        (["da"], ["data"]),
+        (["train", "--width-m"], ["--width-multiplier"]),
         (["train", "--dataset", ""], [name.removesuffix("NAME") for name in registry.names("dataset")]),
         (["train", "--method", "m"], ["matched-width", "measured-sigma", "mpd-agl"]),
         (["train", "--precision", ""], ["auto", "fp32", "bf16", "fp16"]),

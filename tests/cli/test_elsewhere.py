@@ -64,6 +64,7 @@ def test_commands_in_an_answer_exist(known):
         ("-V", "No such option: -V; lsg has `lsg --version`."),
         ("train --batch-sizes 3", "No such option: --batch-sizes (Possible options: --batch-size"),
         ("trian", "No such command 'trian'. Did you mean 'train'?"),
+        ("data shwo", "Did you mean 'show'?"),
     ],
 )
 def test_answers(lsg, line, answer):

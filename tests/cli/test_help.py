@@ -1,6 +1,5 @@
 """Help pages: quick, complete, and the same content at any width."""
 
-import os
 import subprocess
 import sys
 
@@ -67,27 +66,6 @@ def test_help_all_prints_the_page_of_every_command(lsg):
     assert lsg("data", "--help-all").stdout.count("Usage: lsg data") == 1 + len(OF_DATA)
 
 
-def test_help_names_the_limit_of_threads_and_workers(lsg):
-    pages = {command: " ".join(lsg(*command.split(), "--help").stdout.split()) for command in ("train", "data prepare")}
-    assert "CPU threads, at most the usable CPUs" in pages["train"]
-    assert "prefetched batches, at most the usable CPUs." in pages["train"]
-    assert "Worker processes, at most the usable CPUs, which is also the default." in pages["data prepare"]
-
-
 def test_styles_are_for_a_terminal_that_wants_them(lsg, monkeypatch):
     assert "\x1b" not in lsg("train", "--help").stdout
     assert "\x1b[1mTraining" in lsg("train", "--help", color=True).stdout
-
-
-def test_a_mistyped_command_is_answered_with_the_nearest(lsg):
-    assert "Did you mean 'train'?" in lsg("trian").stderr
-    assert "Did you mean 'show'?" in lsg("data", "shwo").stderr
-
-
-def test_completion_knows_commands_and_options(process):
-    def complete(words, index):
-        found = process(env={**os.environ, "_LSG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(index)})
-        return found.communicate(timeout=60)[0].split()
-
-    assert complete("lsg da", 1) == ["data"]
-    assert "--width-multiplier" in complete("lsg train --wi", 2)

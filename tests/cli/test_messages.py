@@ -7,7 +7,6 @@ import pytest
 
 ERRORS = [  # command, parts of the message
     ("train --data-dir D", ["--data-dir: found 'D', which has no effect", "such as event-folder or image-folder"]),
-    ("data prepare --data-dir D", ["such as event-folder or image-folder"]),
     (
         "tune --search lr=0.001-0.1",
         ["--search: found 'lr=0.001-0.1', expected a finite number in lr=LOW:HIGH, lr=log:LOW:HIGH or lr=VALUE,VALUE,..."],
@@ -16,9 +15,7 @@ ERRORS = [  # command, parts of the message
     ("tune --search method=lgs,none", ["unknown method 'lgs': did you mean lsg"]),
     ("ablate --grid T=2-4", ["--grid: found 'T=2-4', expected an integer in T=VALUE,VALUE,..."]),
     ("train --lr abc", ["'abc'", "--lr"]),
-    ("train --epochs 1.5", ["'1.5'", "--epochs"]),
     ("data show --dataset digits -o x.png --samples 0", ["0", "--samples"]),
-    ("data simulate D out --per-class x", ["'x'", "--per-class"]),
 ]
 
 

@@ -39,7 +39,7 @@ class Network:
             mean, var = z.mean((0, 1)), z.var((0, 1))
             hat = (z - mean) / np.sqrt(var + EPS)
             current = layer["gamma"] * self.threshold * hat + layer["mu"]
-            u, o = self.fire(current, layer["beta"])
+            u, o = fire(current, layer["beta"], self.threshold)
             h = np.where(np.abs(u - self.threshold) < layer["alpha"] / 2, 1 / layer["alpha"], 0.0)
             kept.append({"s": s, "hat": hat, "var": var, "I": current, "u": u, "o": o, "h": h})
             s = o
@@ -62,13 +62,6 @@ class Network:
             g = k["ds"] = d_z @ layer["W"]
         return {"loss": loss, "layers": kept}
 
-    def fire(self, current, beta):
-        u, o = np.zeros_like(current), np.zeros_like(current)
-        for t in range(len(current)):
-            u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
-            o[t] = u[t] >= self.threshold
-        return u, o
-
     def backward(self, k, g, beta, recurrent):
         du, following = np.zeros_like(g), np.zeros_like(g[0])
         for t in reversed(range(len(g))):
@@ -77,6 +70,15 @@ class Network:
             if recurrent:
                 following = du[t]
         return du
+
+
+def fire(current, beta, threshold):
+    """u and o of neurons with a hard reset, (T, ...)."""
+    u, o = np.zeros_like(current), np.zeros_like(current)
+    for t in range(len(current)):
+        u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
+        o[t] = u[t] >= threshold
+    return u, o
 
 
 def norm(x):

@@ -81,8 +81,9 @@ def test_loss_is_the_mean_over_batches(flow):
     assert flow["loss"] == pytest.approx(np.mean([net.loss(x, y) for x, y in flat(data())]))
 
 
-def test_the_share_through_time_is_0_for_one_step():
-    assert [layer["temporal_share"] for layer in inspect(network(), data(T=1))["layers"]] == [0.0, 0.0]
+def test_one_step():
+    """No share through time, and no correlation with a next step."""
+    assert [(layer["temporal_share"], layer["rho"]) for layer in inspect(network(), data(T=1))["layers"]] == [(0.0, None)] * 2
 
 
 def test_the_share_through_time_is_0_without_memory():

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, fan_out
+from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, synops
+from lsgcli.data.batches import batches
 from lsgcli.models.fold import fold
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.loop import new_model
 from tests import tiny
+from tests.unit.analysis.recording import recorded
 from tests.unit.models.helpers import SMALL, image, sequence, small
 
 CPU = Compute(torch.device("cpu"))
@@ -39,18 +41,9 @@ def reached(module, x):
 
 def one_by_one(net, x):
     """What every layer of weights takes in, and the synapses of each input, by the name of its module."""
-    seen, handles = {}, []
-    for name, module in net.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            handles.append(
-                module.register_forward_pre_hook(lambda m, args, name=name: seen.update({name: (m, args[0].clone())}))
-            )
-    with torch.no_grad():
-        net(x)
-    for handle in handles:
-        handle.remove()
     modules = {}
-    for name, (module, entered) in seen.items():
+    for name, [*_, (entered, _)] in recorded(net, (nn.Conv2d, nn.Linear), lambda: net(x)).items():
+        module = net.get_submodule(name)
         values = entered if isinstance(module, nn.Conv2d) else entered.flatten(0, -2)
         modules[name] = (values.numpy(), reached(module, values))
     return modules
@@ -61,13 +54,6 @@ def counted(net, x, samples, events):
     with torch.no_grad():
         net(x)
     return operations.close(samples, {})
-
-
-def test_fan_out_by_hand():
-    """A 3 x 3 convolution with padding on 3 x 3 pixels, to 10 channels: a corner reaches 4 outputs each, the centre 9."""
-    conv = nn.Conv2d(1, 10, 3, padding=1)
-    assert fan_out(conv, torch.zeros(1, 1, 3, 3)).tolist() == [[40, 60, 40], [60, 90, 60], [40, 60, 40]]
-    assert fan_out(nn.Linear(5, 7), torch.zeros(1, 5)) == 7
 
 
 def brute(kind, values, synapses, parts=1):
@@ -236,16 +222,17 @@ def test_averages_are_known_by_their_values(n):
 
 @pytest.mark.parametrize("arch", ["vggsnn", "resnet19"])
 def test_batches_add_up_in_an_evaluation(arch):
-    """The record of an evaluation does not depend on the batches; firing rates stand beside the weights that feed the neurons."""
+    """The record of an evaluation does not depend on the batches, and is that of the network alone; firing rates stand beside the
+    weights that feed the neurons."""
     bundle, model = tiny.bundle(), new_model(tiny.config(arch=arch), 3, 2)
-    x = torch.from_numpy(bundle.test.x).float().transpose(0, 1)
     for _ in range(3):
-        model(x)
+        model(torch.from_numpy(bundle.test.x).float().transpose(0, 1))
     results = [evaluate(model, bundle.test, bundle, CPU, batch_size=size, also=("firing_rate", "synops")) for size in (15, 4)]
-    records = [result.record(bundle.classes)["synops"] for result in results]
-    assert records[0]["total"] == pytest.approx(records[1]["total"])
-    for one, other in zip(*(record["layers"] for record in records), strict=True):
-        assert one == pytest.approx(other)
+    records = [*(result.record(bundle.classes)["synops"] for result in results), synops(model, batches(bundle, bundle.test, 4))]
+    for record in records[1:]:
+        assert record["total"] == pytest.approx(records[0]["total"])
+        for one, other in zip(record["layers"], records[0]["layers"], strict=True):
+            assert one == pytest.approx(other)
     rates = {layer["name"]: layer["firing_rate"] for layer in records[0]["layers"]}
     assert {name: rate for name, rate in rates.items() if rate is not None} == pytest.approx(results[0].firing_rate)
     assert rates["classifier"] is None

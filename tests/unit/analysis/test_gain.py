@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -93,45 +92,17 @@ class Pooled(SpikingNet):
 @pytest.mark.parametrize("method", ["none", "asgl"])  # within the backend, and timestep by timestep
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_averages_over_k_by_k_neurons_divide_the_gain_by_k_to_the_fourth(k, method):
-    """In float64 numpy: each neuron receives 1/k^2 of the gradient of its average."""
+    """Each neuron receives 1/k^2 of the gradient of its average."""
     torch.manual_seed(0)
-    spec = NetworkSpec(
-        T=3, num_classes=3, in_channels=2, input_size=6, neuron=NeuronConfig(method=method, decay=0.4, smooth=0.0)
-    )
-    net = Pooled(spec, k).double()
-    x = torch.randn(3, 4, 2, 6, 6, dtype=torch.float64)
-    labels, beta, v_th, width = np.arange(4) % 3, net.blocks[0].lif.beta.item(), 0.5, 1.0
-    _, layer = inspect(net, [(x, torch.from_numpy(labels))])["layers"]
-
-    def neurons(z):  # (T, B, C, H, W) -> standardised and scaled, its deviation, u, o
-        mean, var = z.mean((0, 1, 3, 4), keepdims=True), z.var((0, 1, 3, 4), keepdims=True)
-        hat, u, o = (z - mean) / np.sqrt(var + 1e-5), np.zeros_like(z), np.zeros_like(z)
-        for t in range(len(z)):
-            u[t] = v_th * hat[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
-            o[t] = u[t] >= v_th
-        return hat, var, u, o
-
-    first, second = (block.current.conv.weight.detach().numpy()[:, :, 0, 0] for block in net.blocks)
-    unit = v_th if method == "asgl" else 1.0  # which passes on v_th o
-    *_, o = neurons(np.einsum("oi,tbihw->tbohw", first, x.numpy()))
-    s = unit * o.reshape(3, 4, 6, 6 // k, k, 6 // k, k).mean((4, 6))
-    hat, var, u, o = neurons(np.einsum("oi,tbihw->tbohw", second, s))
-    V, c = net.classifier.weight.detach().numpy(), net.classifier.bias.detach().numpy()
-    logits = (unit * o.reshape(3, 4, -1) @ V.T + c).mean(0)
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    p[np.arange(4), labels] -= 1
-    d_o = unit * np.broadcast_to(p / 4 / 3 @ V, (3, 4, V.shape[1])).reshape(o.shape)
-    du = np.zeros_like(u)
-    for t in reversed(range(3)):
-        later = du[t + 1] if t < 2 else 0
-        h = (np.abs(u[t] - v_th) < width / 2) / width
-        du[t] = (d_o[t] - beta * u[t] * later) * h + beta * (1 - o[t]) * later
-    axes, n = (0, 1, 3, 4), u[:, :, 0].size
-    centred = du - du.sum(axes, keepdims=True) / n - hat * (du * hat).sum(axes, keepdims=True) / n
-    d_s = np.einsum("oi,tbohw->tbihw", second, centred * v_th / np.sqrt(var + 1e-5))
-    d_before = unit * np.repeat(np.repeat(d_s, k, 3), k, 4) / k**2
-    assert layer["gain_between"] == pytest.approx((d_before**2).mean() / (d_o**2).mean(), rel=1e-9)
-    assert layer["gain"] == pytest.approx((d_s**2).mean() / (d_o**2).mean(), rel=1e-9)
+    neuron = NeuronConfig(method=method, decay=0.4, smooth=0.0)
+    net = Pooled(NetworkSpec(T=3, num_classes=3, in_channels=2, input_size=6, neuron=neuron), k).double()
+    x, y = torch.randn(3, 4, 2, 6, 6, dtype=torch.float64), torch.arange(4) % 3
+    _, layer = inspect(net, [(x, y)])["layers"]
+    (_, _, before), (s, _, o) = retained(net, x, y).values()
+    unit = 0.5 if method == "asgl" else 1.0  # whose neurons pass on v_th o
+    assert layer["gain_between"] == pytest.approx((before.grad.square().mean() / o.grad.square().mean()).item(), rel=1e-9)
+    ratio = s.grad.square().mean() / (unit * o.grad).square().mean()
+    assert layer["gain"] == pytest.approx(ratio.item(), rel=1e-9)
     assert layer["gain_between"] == pytest.approx(layer["gain"] * unit**2 / k**4, rel=1e-9)
 
 

@@ -12,6 +12,7 @@ from lsgcli import registry
 from lsgcli.analysis import Dynamics, Layer, Sample, equivalent_width, height_of, inspect, lif_watchers, pairs
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, initial_state, step
+from tests.unit.analysis.recording import recorded
 
 T, B, FEATURES, HIDDEN, WIDTH, BETA = 6, 5, 10, 16, 0.8, 0.6
 
@@ -144,19 +145,20 @@ class Plain(nn.Module):
         return o
 
 
+def plain_layers(net):
+    p = next(iter(lif_watchers.layers(ours()))).dynamics()
+    return [Layer(name, module, weight, lambda: p, steps=True) for name, module, weight in pairs(net, Plain)]
+
+
+def plain_reset(net):
+    for module in net.modules():
+        if isinstance(module, Plain):
+            module.state = None
+
+
 def test_spikes_that_the_reset_reads_too():
-    def layers(net):
-        p = next(iter(lif_watchers.layers(ours()))).dynamics()
-        return [Layer(name, module, weight, lambda: p, steps=True) for name, module, weight in pairs(net, Plain)]
-
-    def reset(net):
-        for module in net.modules():
-            if isinstance(module, Plain):
-                module.state = None
-
-    compare(
-        inspect(Steps(Plain), batches(), detailed=True, adapter=layers, reset=reset), inspect(ours(), batches(), detailed=True)
-    )
+    found = inspect(Steps(Plain), batches(), detailed=True, adapter=plain_layers, reset=plain_reset)
+    compare(found, inspect(ours(), batches(), detailed=True))
 
 
 @pytest.mark.parametrize(("strict", "spikes"), [(False, [0.0, 1.0, 1.0]), (True, [0.0, 0.0, 1.0])])
@@ -203,20 +205,8 @@ def test_snntorch(hidden):
 
 def own_rates(net, kind, reset, data):
     """Firing rates of modules of a class, from their own spikes."""
-    rates, handles = {}, []
-    for name, module in net.named_modules():
-        if isinstance(module, kind):
-
-            def keep(module, arguments, output, name=name):
-                rates.setdefault(name, []).append((output[0] if isinstance(output, tuple) else output).detach().mean())
-
-            handles.append(module.register_forward_hook(keep))
-    for x, _ in data:
-        reset(net)
-        net(x)
-    for handle in handles:
-        handle.remove()
-    return {name: float(torch.stack(values).mean()) for name, values in rates.items()}
+    calls = recorded(net, kind, lambda: [(reset(net), net(x)) for x, _ in data])
+    return {name: float(torch.stack([spikes.mean() for _, spikes in own]).mean()) for name, own in calls.items()}
 
 
 @pytest.mark.parametrize("settings", [{}, {"v_reset": None}, {"v_reset": -0.2}, {"decay_input": True}])
@@ -286,28 +276,14 @@ def test_equivalent_width_of_our_own_shapes(name):
     assert float(found) == pytest.approx(0.7, rel=1e-4)
 
 
-def test_height_is_what_autograd_gives():
-    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    s = torch.sigmoid(4 * x)
-    torch.testing.assert_close(height_of(lambda x: torch.sigmoid(4 * x))(x, torch.ones(())), 4 * s * (1 - s))
-
-
-def test_a_network_without_neurons_that_are_known():
-    with pytest.raises(ConfigError, match="need an adapter"):
-        inspect(nn.Linear(2, 2), [(torch.randn(3, 2), torch.zeros(3, dtype=torch.long))])
-
-
 def test_neurons_that_are_called_otherwise_than_the_adapter_says():
-    def layers(net):
-        return [Layer(one.name, one.module, one.weight, one.dynamics) for one in lif_watchers.layers(net)]
-
     class Twice(Sequence):
         def forward(self, x):
             return self.parts(x[:3]).mean(0) + self.parts(x[3:]).mean(0)
 
     net = Twice(lambda: LIF(decay=BETA))
     with pytest.raises(ConfigError, match=r"parts\.1: its module was called 2 times"):
-        inspect(net, batches(1), adapter=layers)
+        inspect(net, batches(1), adapter=by_hooks)
 
 
 def test_no_batches():

@@ -10,7 +10,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from tests.unit.analysis import oracle
 from tests.unit.analysis.test_against_numpy import B, data, flat, network
-from tests.unit.analysis.test_other_libraries import Rectangular, Steps, adapter, batches
+from tests.unit.analysis.test_other_libraries import Plain, Steps, batches, by_hooks, ours, plain_layers, plain_reset
 
 
 def ranked(u, o):
@@ -55,15 +55,6 @@ def test_own_network_against_numpy(backend, sample):
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
-def by_hand(current, beta, v_th):
-    """u / v_th and o of neurons with a hard reset, (T, ...)."""
-    u, o = np.zeros_like(current), np.zeros_like(current)
-    for t in range(len(current)):
-        u[t] = current[t] + (beta * u[t - 1] * (1 - o[t - 1]) if t else 0)
-        o[t] = u[t] >= v_th
-    return u / v_th, o
-
-
 class Images(nn.Module):
     """A convolution, neurons on its images, and a mean over pixels."""
 
@@ -85,12 +76,12 @@ def test_images_in_blocks(elements, monkeypatch):
     monkeypatch.setattr("lsgcli.analysis.dynamics.cut.__defaults__", (1, elements))
     net, x = Images(), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
     (layer,) = activity(net, (x, torch.zeros(4, dtype=torch.long)), 2)["layers"]
-    u, o = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)
-    check(layer, *(a.reshape(6, -1) for a in (u, o)))
+    u, o = oracle.fire(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    check(layer, *(a.reshape(6, -1) for a in (u / 0.5, o)))
     assert (layer["neurons"], len(layer["spikes"])) == (288, 200)
     for trace in layer["traces"]:
         c, y, x_ = trace["neuron"]
-        np.testing.assert_allclose(trace["u"], u[:, c, y, x_], rtol=6e-4)
+        np.testing.assert_allclose(trace["u"], u[:, c, y, x_] / 0.5, rtol=6e-4)
 
 
 def test_many_timesteps_show_fewer_neurons():
@@ -154,16 +145,10 @@ def test_an_image_at_every_timestep():
     """Neurons that do the same at each timestep, with their potential at each."""
     net, x = Images(), torch.randn(1, 4, 2, 8, 8, dtype=torch.float64).expand(5, 4, 2, 8, 8)
     (layer,) = activity(net, (x, torch.zeros(4)), 2)["layers"]
-    u, _ = by_hand(net.conv(x.flatten(0, 1)).unflatten(0, (5, 4)).detach().numpy()[:, 2], 0.6, 0.5)
+    u, _ = oracle.fire(net.conv(x.flatten(0, 1)).unflatten(0, (5, 4)).detach().numpy()[:, 2], 0.6, 0.5)
     for trace in layer["traces"]:
-        np.testing.assert_allclose(trace["u"], u[:, *trace["neuron"]], rtol=6e-4)
+        np.testing.assert_allclose(trace["u"], u[:, *trace["neuron"]] / 0.5, rtol=6e-4)
     assert layer["traces"][0]["u"] == [layer["traces"][0]["u"][0]] * 5
-
-
-def test_order_of_the_batch_does_not_matter():
-    net, (x, y) = network(), data()[0]
-    moved = torch.tensor([5, 0, 1, 2, 3, 4, 6])
-    assert activity(net, (x, y), 5)["layers"] == activity(net, (x[:, moved], y[moved]), 0)["layers"]
 
 
 @pytest.mark.parametrize(("threshold", "roles"), [(50.0, ["highest potential", "silent"]), (1e-6, None)])
@@ -189,27 +174,12 @@ def test_a_sample_that_the_batch_lacks(sample):
         activity(network(), data()[0], sample)
 
 
-def test_snntorch_records_the_same_potentials():
-    """Its own ``mem`` is u; the reset is delayed by a step."""
-    snn = adapter("snntorch_leaky", "snntorch")
-    import snntorch
-
-    net = Steps(lambda: snntorch.Leaky(0.7, threshold=0.5, spike_grad=Rectangular.apply, init_hidden=True))
+@pytest.mark.parametrize("steps", [False, True])
+def test_neurons_of_another_library_have_the_same_activity(steps):
+    """Our own, by an adapter that observes their module, whole or timestep by timestep."""
     (x, y), *_ = batches()
-    seen = {}
-    for name, module in net.named_modules():
-        if isinstance(module, snntorch.Leaky):
-            module.register_forward_hook(
-                lambda m, args, out, name=name: seen.setdefault(name, []).append((m.mem.detach(), out.detach()))
-            )
-    snn.reset(net)
-    net(x)
-    recorded = {
-        name: [torch.stack(values)[:, 1].numpy() for values in zip(*steps, strict=True)] for name, steps in seen.items()
-    }
-    seen.clear()
-    found = activity(net, (x, y), 1, adapter=snn.layers, reset=snn.reset)
-    assert [layer["name"] for layer in found["layers"]] == ["parts.1", "parts.3"]
-    for layer in found["layers"]:
-        mem, spikes = recorded[layer["name"]]
-        check(layer, mem / 0.5, spikes)
+    if steps:
+        found = activity(Steps(Plain), (x, y), 1, adapter=plain_layers, reset=plain_reset)
+    else:
+        found = activity(ours(), (x, y), 1, adapter=by_hooks)
+    assert found == activity(ours(), (x, y), 1)

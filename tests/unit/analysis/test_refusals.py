@@ -232,9 +232,6 @@ def test_snr_of_a_bfloat16_network():
 def test_what_is_no_mini_batch(batch):
     with pytest.raises(ConfigError, match=r"inspect: found .* as mini-batch, expected pairs of tensors \(inputs, labels\)"):
         inspect(Foreigners(), [batch], adapter=adapter())
-
-
-def test_a_single_mini_batch_without_a_list():
     with pytest.raises(ConfigError, match=r"found a tensor of shape \(6, 7, 8\) as mini-batch") as caught:
-        inspect(Foreigners(), data()[0], adapter=adapter())
+        inspect(Foreigners(), data()[0], adapter=adapter())  # not in a list
     assert "[(x, y)]" in caught.value.hint

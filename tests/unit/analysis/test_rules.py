@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lsgcli import registry
-from lsgcli.analysis.advice import Advice, findings
+from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules import SEVERITIES, Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
@@ -133,7 +133,7 @@ def test_every_rule_has_a_case():
 @pytest.mark.parametrize("rule", CASES)
 def test_a_rule_fires_and_does_not_fire(rule):
     fires, does_not, settings = CASES[rule]
-    found = {finding["rule"]: finding for finding in findings(made(fires), Advice(run="runs/a b"))}
+    found = {finding["rule"]: finding for finding in findings(made(fires), run="runs/a b")}
     assert rule in found
     assert rule not in {finding["rule"] for finding in findings(made(does_not))}
     finding = found[rule]
@@ -154,7 +154,7 @@ def test_a_rule_fires_and_does_not_fire(rule):
 
 @pytest.mark.parametrize(("rule", "limit"), [("silent-layers", 1e-9), ("potential-scale", 1e9), ("small-batch", 1)])
 def test_a_limit_replaces_that_of_the_rule(rule, limit):
-    assert rule not in {found["rule"] for found in findings(made(CASES[rule][0]), Advice({rule: limit}))}
+    assert rule not in {found["rule"] for found in findings(made(CASES[rule][0]), {rule: limit})}
 
 
 def test_errors_come_first_and_causes_before_consequences():

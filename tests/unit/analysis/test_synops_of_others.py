@@ -7,13 +7,10 @@ from torch import nn
 
 from lsgcli.analysis import synops
 from lsgcli.analysis.energy import fan_out
-from lsgcli.data.batches import batches as batches_of
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
-from lsgcli.training.evaluate import evaluate
-from lsgcli.training.loop import new_model
-from tests import tiny
-from tests.unit.analysis.test_energy import CPU, brute, reached
+from tests.unit.analysis.recording import recorded
+from tests.unit.analysis.test_energy import brute, reached
 from tests.unit.analysis.test_other_libraries import adapter
 
 T, B = 5, 2
@@ -44,30 +41,15 @@ def batches():
 
 def seen(net, neurons, reset):
     """What enters each module of weights, (N, ...) over all calls, and the spikes of each module of neurons, by name."""
-    inputs, spikes, handles = {}, {}, []
-    for name, module in net.named_modules():
-        if isinstance(module, SYNAPSES):
-
-            def keep(module, arguments, name=name):
-                x = arguments[0].detach()
-                x = x.flatten(0, x.dim() - (4 if isinstance(module, nn.Conv2d) else 2))
-                inputs.setdefault(name, []).append(x.numpy())
-
-            handles.append(module.register_forward_pre_hook(keep))
-        if isinstance(module, neurons):
-
-            def fired(module, arguments, output, name=name):
-                spikes.setdefault(name, []).append(output.detach().numpy().ravel())
-
-            handles.append(module.register_forward_hook(fired))
-    net.eval()
-    with torch.no_grad():
-        for x, _ in batches():
-            reset(net)
-            net(x)
-    for handle in handles:
-        handle.remove()
-    return ({name: np.concatenate(every) for name, every in one.items()} for one in (inputs, spikes))
+    calls = recorded(net.eval(), (*SYNAPSES, neurons), lambda: [(reset(net), net(x)) for x, _ in batches()])
+    inputs, spikes = {}, {}
+    for name, own in calls.items():
+        if isinstance(module := net.get_submodule(name), neurons):
+            spikes[name] = np.concatenate([output.numpy().ravel() for _, output in own])
+        else:
+            axes = 4 if isinstance(module, nn.Conv2d) else 2
+            inputs[name] = np.concatenate([x.flatten(0, x.dim() - axes).numpy() for x, _ in own])
+    return inputs, spikes
 
 
 def plain(module):
@@ -190,16 +172,3 @@ def test_what_is_not_counted_is_refused():
         synops(nn.Linear(2, 2), [])
     with pytest.raises(ConfigError, match="as mini-batch"):
         synops(net, torch.rand(3, 2, 6))
-
-
-def test_own_networks_have_the_record_of_an_evaluation():
-    bundle, model = tiny.bundle(), new_model(tiny.config(), 3, 2)
-    for _ in range(3):
-        model(torch.from_numpy(bundle.test.x).float().transpose(0, 1))
-    stream = batches_of(bundle, bundle.test, 4)
-    found, expected = synops(model, stream), evaluate(model, bundle.test, bundle, CPU, batch_size=15, also=("synops",)).synops
-    assert found["total"] == pytest.approx(expected["total"])
-    for one, other in zip(found["layers"], expected["layers"], strict=True):
-        assert {key: value for key, value in one.items() if key != "firing_rate"} == pytest.approx(
-            {key: value for key, value in other.items() if key != "firing_rate"}
-        )

@@ -127,10 +127,7 @@ def test_lines(tmp_path, written):
 )
 def test_names_reach_a_terminal_as_text(name, shown):
     assert clean(name, column=True) == shown
-
-
-def test_text_keeps_line_breaks_tabs_and_backslashes():
-    assert clean("a\tb\nc\\d\x1b\udcff") == "a\tb\nc\\d\\x1b\\xff"
+    assert clean("a\tb\nc\\d\x1b\udcff") == "a\tb\nc\\d\\x1b\\xff"  # text keeps line breaks, tabs and backslashes
 
 
 def test_running_probabilities_of_extreme_logits():
@@ -184,11 +181,7 @@ def test_one_file_of_a_missing_library_among_others(tmp_path, written, aedat4_is
     assert isinstance(error, DataError)
     assert "cannot be imported" in error.message
     assert "pip install 'lsgcli[aedat4]'" in error.message
-
-
-def test_nothing_but_a_file_of_a_missing_library(tmp_path, aedat4_is_missing):
-    path = saved(tmp_path / "net.safetensors", backend="reference")
-    with pytest.raises(ConfigError, match="cannot be imported") as caught:
+    with pytest.raises(ConfigError, match="cannot be imported") as caught:  # nothing but such a file
         list(predict(path, [aedat4_is_missing], on_error=lambda name, error: None))
     assert "lsgcli[aedat4]" in caught.value.hint
 

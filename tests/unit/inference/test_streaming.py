@@ -219,6 +219,11 @@ def test_what_cannot_stream_is_refused(settings, told, tmp_path):
         next(stream(network, str(tmp_path / "a.aedat"), idle=0))
 
 
+class Unrolled(Runner):
+    def run(self, x):
+        raise NotImplementedError
+
+
 def test_slices_of_a_given_size(tmp_path):
     network = Network.open(saved(tmp_path / "net.safetensors", medians=None))
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=60)))
@@ -229,14 +234,6 @@ def test_slices_of_a_given_size(tmp_path):
     windows = Network.open(saved(tmp_path / "windows.safetensors", slicing="window"))
     with pytest.raises(ConfigError, match="--per-slice: found 13, but the network"):
         next(stream(windows, str(tmp_path / "a.aedat"), per_slice=13))
-
-
-def test_an_unrolled_export_is_refused(tmp_path):
-    class Unrolled(Runner):
-        def run(self, x):
-            raise NotImplementedError
-
-    network = Network.open(saved(tmp_path / "net.safetensors"))
     with pytest.raises(ConfigError, match="mode step"):
         next(stream(dataclasses.replace(network, source=Unrolled(network.stored)), str(tmp_path / "a.aedat")))
 

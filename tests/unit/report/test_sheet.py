@@ -1,15 +1,32 @@
+"""Contact sheets: rows of samples as they are prepared, and the drawn sheet."""
+
 import re
+from itertools import combinations
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
 from lsgcli.data.datasets.base import EventDataset, Listing, Sample
 from lsgcli.data.events import Events
 from lsgcli.data.writers import write_aedat2
-from lsgcli.errors import DataError
-from lsgcli.report.sheet import event_tiles, of_dataset, of_paths, preparation, spread
+from lsgcli.errors import ConfigError, DataError
+from lsgcli.report.sheet import (
+    OFF,
+    ON,
+    TILE,
+    Row,
+    draw,
+    event_tiles,
+    image_tile,
+    of_dataset,
+    of_paths,
+    preparation,
+    spread,
+    write,
+)
 
 
 def config(**settings):
@@ -23,22 +40,17 @@ def events(seed=0, count=400, sensor=(128, 128)):
     return Events(x, y, np.sort(rng.integers(5000, 1_005_000, count)), rng.random(count) < 0.5, sensor)
 
 
-def test_names_of_cifar10_dvs_are_shown_upright(tmp_path):
+def test_recordings_are_turned_upright(tmp_path):
+    """Names of CIFAR10-DVS are shown as in that data set; the orientation turns all."""
     for name in ("cifar10_cat_7.aedat", "other.aedat"):
         write_aedat2(tmp_path / name, events())
     cifar, other = of_paths([tmp_path / "cifar10_cat_7.aedat", tmp_path / "other.aedat"], config(), 8)
-    assert cifar.label == "cat"
-    assert other.label == tmp_path.name
+    assert (cifar.label, other.label) == ("cat", tmp_path.name)
     for upright, stored in zip(cifar.tiles, other.tiles, strict=True):
         np.testing.assert_array_equal(upright, stored.transpose(1, 0, 2))
     assert not np.array_equal(cifar.tiles[0], other.tiles[0])
-
-
-def test_orientation_turns_them(tmp_path):
-    write_aedat2(tmp_path / "a.aedat", events())
-    (plain,) = of_paths([tmp_path / "a.aedat"], config(), 1)
-    (mirrored,) = of_paths([tmp_path / "a.aedat"], config(orientation="mirrored"), 1)
-    np.testing.assert_array_equal(mirrored.tiles[1], plain.tiles[1][:, ::-1])
+    (mirrored,) = of_paths([tmp_path / "other.aedat"], config(orientation="mirrored"), 1)
+    np.testing.assert_array_equal(mirrored.tiles[1], other.tiles[1][:, ::-1])
 
 
 def test_facts_and_notes(tmp_path):
@@ -156,3 +168,117 @@ def test_the_preparation_is_told():
     for text in ("7,000 us", "first", "binary", "normalised by frame", "turned: mirrored"):
         assert text in more
     assert preparation(config(), True) == "16 x 16 pixels"
+
+
+def frames():
+    """T = 2, 4 x 6: ON at row 0, column 1; OFF at row 3, column 5; both at row 2, column 2; half as many ON in the second."""
+    made = np.zeros((2, 2, 4, 6), np.uint8)
+    made[0, 0, 0, 1] = made[0, 1, 3, 5] = made[0, 0, 2, 2] = made[0, 1, 2, 2] = 4
+    made[1, 0, 0, 1] = 2
+    return made
+
+
+def row(key="train/cup/a.aedat", label="cup"):
+    tiles = event_tiles(frames())
+    return Row(label, key, ("18 events",), tiles, [("0 - 1 ms",), ("1 - 2 ms",)])
+
+
+def test_colours_of_events():
+    first, second = event_tiles(frames())
+    assert first.shape == (4, 6, 3)
+    assert first.dtype == np.uint8
+    assert tuple(first[0, 1]) == ON
+    assert tuple(first[3, 5]) == OFF
+    assert tuple(first[2, 2]) == (255, 255, 255)
+    assert not first[1].any()
+    assert tuple(second[0, 1]) < ON  # fewer events are darker, in the same scale
+    assert second[0, 1].any()
+    assert second[1:].sum() == 0
+
+
+def test_on_and_off_differ_for_the_colour_blind():
+    """Under simulated protanopia, deuteranopia and tritanopia (matrices of Machado et al. 2009, severity 1)."""
+    matrices = {
+        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    }
+
+    def linear(colour):
+        return (np.array(colour) / 255) ** 2.2
+
+    for name, matrix in matrices.items():
+        on, off = (np.clip(np.array(matrix) @ linear(colour), 0, 1) ** (1 / 2.2) * 255 for colour in (ON, OFF))
+        assert np.abs(on - off).max() > 100, name
+        assert min(on.max(), off.max()) > 120, name  # and neither drowns in the dark ground
+
+
+def test_no_events_and_one_channel():
+    assert not np.stack(event_tiles(np.zeros((1, 2, 3, 3), np.uint8))).any()
+    one = np.zeros((1, 1, 3, 3), np.float16)
+    one[0, 0, 1, 1] = 0.5
+    assert tuple(event_tiles(one)[0][1, 1]) == ON
+
+
+def test_images_of_one_channel_and_of_three():
+    pixels = np.arange(72, dtype=np.uint8).reshape(3, 4, 6)
+    for image in (pixels, pixels[:1]):
+        assert np.array_equal(image_tile(image), np.stack(np.broadcast_to(image, (3, 4, 6)), -1))
+
+
+def test_hot_pixels_do_not_darken_the_rest():
+    made = np.ones((1, 2, 40, 40), np.uint8)
+    made[0, 0, 5, 5] = 255
+    assert tuple(event_tiles(made)[0][0, 0]) == (255, 255, 255)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Every line of text that is drawn, with its box: left, top, right, bottom."""
+    lines = []
+    plain = ImageDraw.ImageDraw.text
+
+    def text(pen, at, words, **options):
+        left, top, right, bottom = pen.textbbox(at, words, font=options["font"], anchor=options["anchor"])
+        lines.append((words, (left, top, right, bottom)))
+        plain(pen, at, words, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return lines
+
+
+def test_tiles_lie_where_their_pixels_say(tmp_path):
+    write(tmp_path / "a.png", draw("things", "T = 2", [row(), row("train/pen/b.aedat", "pen <&>")]))
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    place = np.argwhere((pixels == ON).all(-1))
+    lower = place[place[:, 0] > 80]  # below the legend
+    scale = 144 // 6
+    assert len(lower) == 2 * scale * scale  # one pixel of each row, enlarged without smoothing
+    top, left = lower[0]
+    assert tuple(pixels[top + 3 * scale, left + 4 * scale]) == OFF
+    assert tuple(pixels[top + 2 * scale, left + scale]) == (255, 255, 255)
+    assert tuple(pixels[top + scale, left]) == TILE
+
+
+def test_text_is_on_the_sheet_and_not_on_other_text(written):
+    subtitle = "a folder with a long name, count slices, bilinear, most in a pixel 17 events"
+    sheet = draw(
+        "things", subtitle, [row(), row("train/" + "x" * 90 + "/theend.aedat", "a class with a name that is " + "long " * 9)]
+    )
+    words = [text for text, _ in written]
+    assert {"things", subtitle, "cup", "18 events", "0 - 1 ms", "t = 2", "ON, brighter", "OFF, darker"} <= set(words)
+    assert any(text.endswith("theend.aedat") for text in words)
+    for text, (left, top, right, bottom) in written:
+        assert 0 <= left <= right <= sheet.width, text
+        assert 0 <= top <= bottom <= sheet.height, text
+    for (text, first), (other, second) in combinations(written, 2):
+        apart = first[2] <= second[0] or second[2] <= first[0] or first[3] <= second[1] or second[3] <= first[1]
+        assert apart, (text, other)
+
+
+def test_a_sheet_beyond_all_measure_is_refused():
+    tile = np.zeros((48, 48, 3), np.uint8)
+    with pytest.raises(ConfigError, match="fewer samples") as caught:
+        draw("", "", [Row("", "", (), [tile] * 1000, [()] * 1000)])
+    assert "pixels" in caught.value.message
