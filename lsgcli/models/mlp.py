@@ -38,4 +38,5 @@ class MLP(SpikingNet):
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """hidden1, hidden2."""
-        return [layer.spiking_layer(f"hidden{index}") for index, layer in enumerate(self.hidden, start=1)]
+        layers = [layer for layer in self.hidden if isinstance(layer, SpikingConv)]
+        return [layer.spiking_layer(f"hidden{index}") for index, layer in enumerate(layers, start=1)]

@@ -37,7 +37,7 @@ from lsgcli.config.fields import fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
-from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
+from lsgcli.neurons.kernels.base import Backend, NormParameters, one_by_one
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
@@ -375,9 +375,7 @@ class LIF(Draws):
         Arguments and result as for :meth:`lsgcli.neurons.kernels.base.Backend.normalise_and_fire`.
         """
         if self.config.init_potential == "measured" or (self.training and (self.dropout or self.correlates)):
-            current = z if norm is None else normalise(z, norm)
-            spikes = LIF.forward(self, current if residual is None else current + residual)
-            return spikes if pool == 1 else average(spikes, pool)
+            return one_by_one(lambda current: LIF.forward(self, current), z, norm, residual, pool)
         p, gain = self.parameters_for(z), self._gain()
         if gain is not None:
             if norm is None:

@@ -23,7 +23,8 @@ from lsgcli.neurons import LIF, LIFParameters
 from lsgcli.neurons.kernels import triton
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.gpu import interpreted
-from tests.unit.neurons.cases import Case, differences, random_case
+from tests.unit.neurons import cases
+from tests.unit.neurons.cases import differences, random_case
 from tests.unit.neurons.helpers import SURROGATES, close, normal
 
 HERE = Path(__file__)
@@ -58,11 +59,7 @@ def same_in_float64(case):
 
 def large_case(surrogate="triangular", columns=70, **changes):
     """A case of more than one tile in each direction, with everything in it."""
-    z, residual = normal(2, 3, columns, 6, 7, seed=1, mean=1.0, std=2.0), normal(2, 3, columns, 6, 7, seed=2, std=0.3)
-    weight, bias, mean, var = (normal(columns, seed=seed) for seed in (3, 4, 5, 6))
-    norm = NormParameters(1 + 0.3 * weight, bias, mean, var.exp(), True, 0.1, 1e-5, 0.5)
-    beta, alpha = torch.tensor(0.4).double(), torch.tensor(1.2).double()
-    return dataclasses.replace(Case(z, beta, alpha, 0.5, surrogate, torch.float32, 2, residual, norm), **changes)
+    return cases.large_case(surrogate, (2, 3, columns, 6, 7), **changes)
 
 
 def alone(case):
@@ -101,15 +98,6 @@ def test_random_cases(group):
 def test_float64(surrogate, pool):
     """In float64 the arithmetic is float64 throughout."""
     assert same_in_float64(large_case(surrogate, columns=5, pool=pool, threshold=0.7))
-
-
-@runs
-@pytest.mark.parametrize("shape", [(6, 1), (9, 6, 7), (3, 1, 1, 1), (3, 9, 1, 7)])
-def test_decays_and_widths_along_any_axes(shape):
-    """Neurons alone may differ in any way."""
-    for beta, alpha in ((shape, ()), ((), shape), (shape, shape), ((9, 1, 1), (2, *[1] * (4 - len(shape)), *shape))):
-        values = {"beta": normal(*beta, seed=8).sigmoid(), "alpha": normal(*alpha, seed=9).exp()}
-        assert same_in_float64(dataclasses.replace(alone(large_case(columns=9)), **values)), (beta, alpha)
 
 
 @runs
