@@ -5,6 +5,7 @@ import torch
 from lsgcli import models
 from lsgcli.models.qkformer import TokenAttention
 from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.training.evaluate import FiringRates
 from tests.unit.neurons.helpers import normal
 
 # name -> arguments of a network of a few channels.
@@ -117,15 +118,7 @@ def backward(net, x, seed=2):
 
 def firing_rates(net, x):
     """Name -> mean of the spikes of each layer of neurons, under the network's present mode."""
-    rates, hooks = {}, []
-    for layer in net.spiking_layers():
-
-        def record(module, args, output, name=layer.name):
-            rates[name] = output.detach().mean().item()
-
-        hooks.append(layer.lif.register_forward_hook(record))
+    rates = FiringRates(net)
     with torch.no_grad():
         net(x)
-    for hook in hooks:
-        hook.remove()
-    return rates
+    return rates.close()

@@ -121,6 +121,10 @@ class Outcome:
     others: dict[str, Tensor] = field(default_factory=dict)
     measured: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
+    def same_bits(self, other: "Outcome") -> bool:
+        """Whether spikes, gradients and statistics are equal."""
+        return torch.equal(self.out, other.out) and all(torch.equal(other.others[name], x) for name, x in self.others.items())
+
 
 def large_case(surrogate: str = "triangular", size: tuple[int, ...] = (4, 5, 33, 16, 46), **changes: Any) -> Case:
     """A case of several chunks, rows in a block, and tiles, with everything in it; ``size`` is (T, B, C, H, W)."""

@@ -61,10 +61,7 @@ def test_gradients_written_over_what_was_kept_are_the_same(changes, dtype):
         case.norm = case.norm._replace(training=training)
         with single_backward():
             found = case.run("fused", dtype)
-        plain = case.run("fused", dtype)
-        assert torch.equal(found.out, plain.out)
-        for name, value in plain.others.items():
-            assert torch.equal(found.others[name], value), name
+        assert found.same_bits(case.run("fused", dtype))
 
 
 def test_when_gradients_are_written_over_what_was_kept():
@@ -74,10 +71,7 @@ def test_when_gradients_are_written_over_what_was_kept():
         weight = torch.ones((), requires_grad=True)
         z = normal(4, 2, 3, 8, 8).float().permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) * weight
         before, p = z.detach().clone(), LIF(method="lsg").parameters_for(z)
-        if promised:
-            with single_backward():
-                out = fused.fused.normalise_and_fire(z, norm, p)
-        else:
+        with single_backward(promised):
             out = fused.fused.normalise_and_fire(z, norm, p)
         torch.autograd.grad(out.sum(), weight, retain_graph=True)
         return out, weight, torch.equal(z.detach(), before)
@@ -103,9 +97,7 @@ def test_same_bits_for_any_number_of_threads(pool, dtype, monkeypatch):
         with limited_threads(number), monkeypatch.context() as context:
             if not openmp:
                 context.setattr(threads, "_openmp", lambda: None)
-            found = case.run("fused", dtype)
-        assert torch.equal(found.out, expected.out)
-        assert all(torch.equal(found.others[name], value) for name, value in expected.others.items())
+            assert case.run("fused", dtype).same_bits(expected)
 
 
 @Forms(numba="y = x * inverse / 0.75; max(1 - y * y, 0) * inverse")
