@@ -14,7 +14,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels.base import NormParameters, average, normalise
+from lsgcli.neurons.kernels.base import NormParameters, one_by_one
 from lsgcli.neurons.step import RESETS, number, over_channels
 
 
@@ -181,9 +181,7 @@ class TraceableLIF(nn.Module):
         self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
     ) -> Tensor:
         """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
-        current = z if norm is None else normalise(z, norm)
-        spikes = self(current if residual is None else current + residual)
-        return spikes if pool == 1 else average(spikes, pool)
+        return one_by_one(self, z, norm, residual, pool)
 
 
 class TraceableParallel(TraceableLIF):

@@ -437,14 +437,6 @@ class _Interpreter(Runner):
         self.layers: dict[str, list[int]] = schema.decode(
             graph.metadata["layers"], dict[str, list[int]], f"{path}: layers", CheckpointError
         )
-        self._check_layers(path)
-        self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
-        for source, target in graph.edges:
-            self.sources[target].append(source)
-        self.order = list(TopologicalSorter(self.sources).static_order())
-
-    def _check_layers(self, path: Path) -> None:
-        """Check that the metadata name the graph's LIF nodes, with as many neurons."""
         stated = {name: prod(shape) for name, shape in self.layers.items()}
         neurons = {name: node.v_threshold.size for name, node in self.nodes.items() if isinstance(node, nir.LIF)}
         if differing := sorted(name for name in stated | neurons if stated.get(name) != neurons.get(name)):
@@ -453,6 +445,10 @@ class _Interpreter(Runner):
             raise CheckpointError(
                 f"{path}: layers: found {found}, expected {expected}, as in the graph", hint="Export the checkpoint again."
             )
+        self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        for source, target in graph.edges:
+            self.sources[target].append(source)
+        self.order = list(TopologicalSorter(self.sources).static_order())
 
     @torch.no_grad()
     def run(self, x: Tensor) -> Output:

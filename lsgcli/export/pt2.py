@@ -1,16 +1,16 @@
 """The network as a ``torch.export`` program, which requires torch but not lsg."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 
 from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata
 from lsgcli.export.graphs import explained, trace
-from lsgcli.export.runners import Output, Runner, Stepwise
+from lsgcli.export.runners import AtOnce, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
@@ -49,27 +49,20 @@ class PT2(Format):
         texts = {key: text.decode() if isinstance(text, bytes) else text for key, text in stored.items() if text}
         config = read_metadata(texts, path)
         if config["export"]["mode"] == "unroll":
-            return _Unrolled(program, config)
+            return AtOnce(config, partial(_logits_and_spikes, program.module()))
         assert program.example_inputs is not None
         return Stepwise(config, program.module(), program.example_inputs[0][1:])
 
 
-class _Unrolled(Runner):
-    """Runs all timesteps at once, node by node, and records the spikes of each layer, which are the outputs of ``stack``."""
+def _logits_and_spikes(module: torch.fx.GraphModule, x: Tensor) -> list[Tensor]:
+    """Run all timesteps, node by node; the spikes of each layer are the outputs of ``stack``."""
+    stacked = []
 
-    def __init__(self, program: ExportedProgram, config: dict[str, Any]):
-        super().__init__(config)
-        self.module = program.module()
+    class Watching(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            value = super().run_node(n)
+            if n.target is torch.ops.aten.stack.default:
+                stacked.append(value)
+            return value
 
-    def run(self, x: Tensor) -> Output:
-        stacked = []
-
-        class Watching(torch.fx.Interpreter):
-            def run_node(self, n: torch.fx.Node) -> Any:
-                value = super().run_node(n)
-                if n.target is torch.ops.aten.stack.default:
-                    stacked.append(value)
-                return value
-
-        logits = Watching(self.module).run(x)
-        return Output(logits, dict(zip(self.config["export"]["layers"], stacked, strict=True)))
+    return [Watching(module).run(x), *stacked]

@@ -58,6 +58,22 @@ class Runner(ABC):
         """Run float32 frames (T, B, C, H, W), or images (B, C, H, W) if ``static``, from the resting state."""
 
 
+class AtOnce(Runner):
+    """A network that runs all timesteps at once.
+
+    Args:
+        function: the input of :meth:`run` -> logits (T, B, classes), then the spikes (T, B, ...) of each layer.
+    """
+
+    def __init__(self, config: dict[str, Any], function: Callable[[Tensor], Iterable[Tensor]]):
+        super().__init__(config)
+        self.function = function
+
+    def run(self, x: Tensor) -> Output:
+        logits, *spikes = self.function(x)
+        return Output(logits, dict(zip(self.config["export"]["layers"], spikes, strict=True)))
+
+
 class Stepwise(Runner):
     """A network that runs one timestep at a time. Its state is u (B, ...) of each layer before the reset.
 

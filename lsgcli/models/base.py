@@ -1,7 +1,7 @@
 """Base of all networks: specification, handling of sequences and static images, activation checkpointing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, dataclass, field
@@ -17,7 +17,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
-from lsgcli.models.recompute import Recompute
+from lsgcli.models.recompute import Recompute, recomputing
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.synchronised import Gather
@@ -239,7 +239,7 @@ class SpikingNet(nn.Module, ABC):
         if has_segments or not (self.recomputes and self.training and torch.is_grad_enabled()):
             return block(*arguments)
         how = CONVOLUTIONS.get()
-        again = (_checkpointing(how), _checkpointing(how, recomputed=block))
+        again = (_checkpointing(how), _checkpointing(how, [block]))
         draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
         return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
 
@@ -312,20 +312,15 @@ CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
 
 
 @contextmanager
-def _checkpointing(how: Convolutions, recomputed: nn.Module | None = None) -> Iterator[None]:
-    """Context for running a block that is recomputed later, or for recomputing the block ``recomputed``, without updating its statistics.
+def _checkpointing(how: Convolutions, recomputed: Iterable[nn.Module] = ()) -> Iterator[None]:
+    """Context for running a block that is recomputed later, or for recomputing the block in ``recomputed``.
 
     Args:
         how: the choice of convolutions of the forward pass, whose context has ended when the block is recomputed.
     """
-    modules = [] if recomputed is None else [module for module in recomputed.modules() if hasattr(module, "recomputing")]
-    token, chosen = CHECKPOINTING.set(True), CONVOLUTIONS.set(how)
-    for module in modules:
-        module.recomputing = True  # type: ignore[assignment]
+    token = CHECKPOINTING.set(True)
     try:
-        yield
+        with recomputing(recomputed, how):
+            yield
     finally:
-        for module in modules:
-            module.recomputing = False  # type: ignore[assignment]
         CHECKPOINTING.reset(token)
-        CONVOLUTIONS.reset(chosen)

@@ -4,20 +4,21 @@ They are measured when a layer of a new shape is met, for the output and for the
 programs hardly disturb. They are kept in the cache folder of the compiled kernels, which differs between versions of the kernels.
 """
 
+import contextlib
 import functools
-import json
 import logging
-import math
 import time
+import timeit
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lsgcli.errors import StorageError
 from lsgcli.models.prepacked import reordered
-from lsgcli.system import files
+from lsgcli.system import files, schema
 from lsgcli.system.device import Compute, limited_threads
 
 if TYPE_CHECKING:
@@ -81,13 +82,11 @@ def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:
     if path is None:
         return measure()
     kept = path / f"crossings-{get_host_cpu_name()}-torch-{torch.__version__}.json"
-    try:
-        table = dict(json.loads(kept.read_text(encoding="utf-8")))
-        if name in table:
-            forward, weight = table[name]
-            return [float(forward), float(weight)]
-    except (OSError, ValueError, TypeError):  # not there, or damaged
-        table = {}
+    table: dict[str, Any] = {}
+    with contextlib.suppress(StorageError):  # not there, or damaged
+        table = schema.read(kept, dict[str, tuple[float, float]], StorageError)
+    if name in table:
+        return list(table[name])
     if not table:
         log.info("measuring convolutions on this processor (once); kept in %s", kept)
     found = measure()
@@ -139,10 +138,4 @@ def crossing(dense: float, low: float, high: float) -> float:
 
 def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]]) -> float:
     """Shortest of a few CPU times, after a first call."""
-    operation()
-    best = math.inf
-    for _ in range(REPEATS):
-        begin = time.thread_time()
-        operation()
-        best = min(best, time.thread_time() - begin)
-    return best
+    return min(timeit.repeat(operation, timer=time.thread_time, number=1, repeat=REPEATS + 1)[1:])

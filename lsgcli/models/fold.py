@@ -41,8 +41,6 @@ def fold_structure(model: SpikingNet) -> SpikingNet:
 
 @torch.no_grad()
 def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
     assert folded.bias is not None
     # In double precision, so that only the result is rounded.
     k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()

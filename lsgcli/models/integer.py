@@ -32,15 +32,8 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
         ConfigError: int8 with neurons that do not pass on spikes of 0 and 1.
     """
     network = fold(model)
-    return integer(network) if precision == "int8" else network
-
-
-def integer(network: SpikingNet) -> SpikingNet:
-    """Convert a folded network to integer convolutions, in place.
-
-    Raises:
-        ConfigError: its neurons do not pass on spikes of 0 and 1.
-    """
+    if precision != "int8":
+        return network
     if not network.spec.binary:
         raise ConfigError(
             f"int8: found the method {network.spec.neuron.method}, whose neurons pass on their threshold, expected spikes of 0 and 1",

@@ -1,6 +1,6 @@
 """Layers over time: convolutions with (T, B) as one batch, and convolution + tdBN with or without neurons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,6 +35,20 @@ def saved(x: Tensor, levels: int | None) -> AbstractContextManager[Any]:
     if levels is None or is_tracing(x):
         return nullcontext()
     return saved_compactly(x, levels, torch.is_grad_enabled() and not CHECKPOINTING.get())
+
+
+def chained(source: Signal, layers: Iterable[Callable[[Signal], Any]]) -> tuple[Any, Signal]:
+    """A ModuleList of layers that follow each other, each made for the output of the one before, and the output of the last.
+
+    Args:
+        source: input of the first layer.
+        layers: functions from the input of a layer to the layer, which has an attribute ``out``.
+    """
+    made = []
+    for make in layers:
+        made.append(make(source))
+        source = made[-1].out
+    return nn.ModuleList(made), source
 
 
 def image_mean(x: Tensor) -> Tensor:

@@ -7,13 +7,14 @@ settings of the published networks.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, SpikingConv, halved, has_hooks
-from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, SpikingTransformer
+from lsgcli.models.layers import ConvNorm, SpikingConv, chained, halved, has_hooks
+from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, SpikingTransformer, Stage
 from lsgcli.registry import register
 
 
@@ -23,12 +24,10 @@ class Branch(nn.Module):
     def __init__(self, spec: NetworkSpec, source: Signal, layers: Layers, **conv: Any):
         super().__init__()
         self.lif = spec.lif(source.channels)
-        signal, chain = spec.spikes(source.channels), []
         *others, (out_channels, self.halves) = layers
-        for hidden, pooled in others:
-            chain.append(CONVS[pooled](spec, signal, hidden, **conv))
-            signal = chain[-1].out
-        self.chain: Any = nn.Sequential(*chain)
+        hidden = [partial(CONVS[pooled], spec, out_channels=C, **conv) for C, pooled in others]
+        convs, signal = chained(spec.spikes(source.channels), hidden)
+        self.chain: Any = nn.Sequential(*convs)
         self.last = ConvNorm(spec, signal, out_channels, **conv)
         self.out = self.last.out
 
@@ -97,18 +96,6 @@ class ResidualAttention(nn.Module):
         return [SpikingLayer(f"{name}.lif1", self.lif, synapse, None), *inputs, attention]
 
 
-class Stage(NamedTuple):
-    """A stage: an embedding, and blocks of a mixer of tokens and an MLP.
-
-    Attributes:
-        layers: convolutions of the embedding.
-        mixers: the mixer of each block: "depthwise", "attention" or "none".
-    """
-
-    layers: Layers
-    mixers: Sequence[str]
-
-
 @register("arch", "maxformer")
 class Maxformer(SpikingTransformer):
     """Spiking transformer for images: 96 channels without mixing, 192 with a depthwise convolution, 384 with self-attention; LIF; linear.
@@ -122,26 +109,21 @@ class Maxformer(SpikingTransformer):
         Stage(((192, True), (192, False)), ("depthwise",)),
         Stage(((384, True), (384, False)), ("attention", "attention")),
     )
+    EMBEDDING = MaxEmbedding
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        (full, _), *others = self.STEM
-        self.stem = nn.ModuleList([ConvNorm(spec, spec.in_channels, spec.channels(full))])
-        for full, pooled in others:
-            self.stem.append(Branch(spec, self.stem[-1].out, [(spec.channels(full), pooled)]))
-        signal, stages = self.stem[-1].out, []
-        for layers, mixers in self.STAGES:
-            embedding = MaxEmbedding(spec, signal, self.in_heads(layers))
-            signal = embedding.out
-            blocks = [part for mixer in mixers for part in self.block(mixer, signal)]
-            stages.append(nn.ModuleList([embedding, *blocks]))
-        self.stages = nn.ModuleList(stages)
-        self.lif = spec.lif(signal.channels)
-        self.classifier, self.levels = nn.Linear(signal.channels, spec.num_classes), spec.spikes(signal.channels).levels
+        channels, self.levels = spec.spikes(self.out.channels)
+        self.lif = spec.lif(channels)
+        self.classifier = nn.Linear(channels, spec.num_classes)
         self.initialise_weights()
 
+    def stem_part(self, source: Signal, channels: int, pooled: bool) -> nn.Module:
+        """A convolution of the input, or a branch that pools."""
+        return Branch(self.spec, source, [(channels, True)]) if pooled else ConvNorm(self.spec, source, channels)
+
     def block(self, mixer: str, source: Signal) -> Iterator[nn.Module]:
-        """The modules of a block. In an MLP of ratio 1, each convolution has its own residual."""
+        """A "depthwise" convolution, "attention" or "none", and an MLP. In an MLP of ratio 1, each convolution has its own residual."""
         spec, channels = self.spec, source.channels
         if mixer == "depthwise":
             yield Residual(spec, source, [(channels, False)], bias=True, groups=channels)

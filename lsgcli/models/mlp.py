@@ -1,11 +1,12 @@
 """A small fully connected network, for input other than images, such as the 700 channels of SHD."""
 
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv
+from lsgcli.models.layers import SpikingConv, chained
 from lsgcli.registry import register
 
 HIDDEN = (256, 256)  # neurons at full width
@@ -23,12 +24,8 @@ class MLP(SpikingNet):
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        layers: list[SpikingConv] = []
-        signal = Signal(spec.in_channels * spec.height * spec.input_size)
-        for full in HIDDEN:
-            layers.append(SpikingConv(spec, signal, spec.channels(full), kernel=1))
-            signal = layers[-1].out
-        self.hidden = nn.ModuleList(layers)
+        layers = [partial(SpikingConv, spec, out_channels=spec.channels(full), kernel=1) for full in HIDDEN]
+        self.hidden, signal = chained(Signal(spec.in_channels * spec.height * spec.input_size), layers)
         self.classifier, self.levels = nn.Linear(signal.channels, spec.num_classes), signal.levels
         self.initialise_weights()
 

@@ -4,7 +4,9 @@ Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Atten
 lists the settings of the published networks.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import PooledConv, SpikingConv, has_hooks, image_mean, normalise_and_fire, saved
+from lsgcli.models.layers import PooledConv, SpikingConv, chained, has_hooks, image_mean, normalise_and_fire, saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -59,14 +61,10 @@ class Embedding(nn.Module):
 
     def __init__(self, spec: NetworkSpec, source: Signal, layers: Layers):
         super().__init__()
-        chain, signal = [], source
-        for out_channels, pooled in layers:
-            chain.append(CONVS[pooled](spec, signal, out_channels))
-            signal = chain[-1].out
+        convs, self.out = chained(source, [partial(CONVS[pooled], spec, out_channels=C) for C, pooled in layers])
+        self.chain: Any = nn.Sequential(*convs)
         stride = 2 ** sum(pooled for _, pooled in layers)
-        self.chain: Any = nn.Sequential(*chain)
-        self.shortcut = SpikingConv(spec, source, signal.channels, kernel=1, stride=stride)
-        self.out = signal
+        self.shortcut = SpikingConv(spec, source, self.out.channels, kernel=1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> (T, B, C', H', W')."""
@@ -198,21 +196,19 @@ class Block(nn.Module):
 
 
 class Stage(NamedTuple):
-    """A stage: an embedding and blocks.
+    """A stage: an embedding, and blocks of a mixer of tokens and an MLP.
 
     Attributes:
         layers: convolutions of the embedding.
-        attention: class of the attention in each block.
-        blocks: number of blocks.
+        mixers: what mixes tokens in each block, see :meth:`SpikingTransformer.block`.
     """
 
     layers: Layers
-    attention: type[TokenAttention | SelfAttention]
-    blocks: int
+    mixers: Sequence[Any]
 
 
 class SpikingTransformer(SpikingNet):
-    """Base of spiking transformers: stem, stages, mean over tokens, linear. A subclass creates them.
+    """Base of spiking transformers: stem, stages, mean over tokens, linear. A subclass creates the classifier.
 
     ``width_multiplier`` scales the number of heads rather than their width. Convolutions start with torch's default weights.
 
@@ -221,19 +217,37 @@ class SpikingTransformer(SpikingNet):
         ratio: of the channels in an MLP to its input channels, ``RATIO`` by default.
         stem: modules before the first stage, of which the first expands static images.
         stages: list of the modules of each stage.
+        out: output of the last stage.
     """
 
     has_mlps = True
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
     RATIO: ClassVar = 4
-    stem: Any
-    stages: Any
+    STEM: ClassVar[Layers]
+    STAGES: ClassVar[Sequence[Stage]]
+    EMBEDDING: ClassVar[Any]  # class of the embeddings
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
         self.heads = spec.channels(self.HEADS)
         self.ratio = spec.mlp_ratio or self.RATIO
+        stem = [partial(self.stem_part, channels=spec.channels(full), pooled=pooled) for full, pooled in self.STEM]
+        self.stem, self.out = chained(Signal(spec.in_channels), stem)
+        stages = []
+        for layers, mixers in self.STAGES:
+            embedding = self.EMBEDDING(spec, self.out, self.in_heads(layers))
+            self.out = embedding.out
+            stages.append(nn.ModuleList([embedding, *(part for mixer in mixers for part in self.block(mixer, self.out))]))
+        self.stages: Any = nn.ModuleList(stages)
+
+    @abstractmethod
+    def stem_part(self, source: Signal, channels: int, pooled: bool) -> nn.Module:
+        """A module of the stem, which may pool."""
+
+    @abstractmethod
+    def block(self, mixer: Any, source: Signal) -> Iterator[nn.Module]:
+        """The modules of a block, whose output has as many channels as its input."""
 
     def in_heads(self, layers: Layers) -> Layers:
         """Layers whose channels at full width are scaled to multiples of the number of heads."""
@@ -277,26 +291,24 @@ class QKFormer(SpikingTransformer):
     TEST_BATCH: ClassVar = 64  # of the published evaluation, for networks with ``leak``
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
-        Stage(((96, False),), TokenAttention, 1),
-        Stage(((192, False), (192, True)), TokenAttention, 1),
-        Stage(((384, False), (384, True)), SelfAttention, 2),
+        Stage(((96, False),), (TokenAttention,)),
+        Stage(((192, False), (192, True)), (TokenAttention,)),
+        Stage(((384, False), (384, True)), (SelfAttention, SelfAttention)),
     )
+    EMBEDDING = Embedding
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
-        stem, stages, signal = [], [], Signal(spec.in_channels)
-        for full, pooled in self.STEM:
-            stem.append(CONVS[pooled](spec, signal, spec.channels(full)))
-            signal = stem[-1].out
-        for layers, attention, count in self.STAGES:
-            embedding = Embedding(spec, signal, self.in_heads(layers))
-            signal = embedding.out
-            blocks = [Block(spec, attention(spec, signal, self.heads), signal, self.ratio) for _ in range(count)]
-            stages.append(nn.ModuleList([embedding, *blocks]))
-        self.stem = nn.ModuleList(stem)
-        self.stages = nn.ModuleList(stages)
-        self.classifier = nn.Linear(signal.channels, spec.num_classes)
+        self.classifier = nn.Linear(self.out.channels, spec.num_classes)
         self.initialise_weights()
+
+    def stem_part(self, source: Signal, channels: int, pooled: bool) -> nn.Module:
+        """A convolution with neurons."""
+        return CONVS[pooled](self.spec, source, channels)
+
+    def block(self, mixer: type[TokenAttention | SelfAttention], source: Signal) -> Iterator[nn.Module]:
+        """A block with this attention."""
+        yield Block(self.spec, mixer(self.spec, source, self.heads), source, self.ratio)
 
     @property
     def fixed_batch(self) -> int | None:
@@ -326,6 +338,6 @@ class QKFormerDVS(QKFormer):
     TEST_BATCH = 16
     STEM = ((16, False), (32, True))
     STAGES = (
-        Stage(((64, True), (128, True)), TokenAttention, 1),
-        Stage(((256, False), (256, True)), SelfAttention, 1),
+        Stage(((64, True), (128, True)), (TokenAttention,)),
+        Stage(((256, False), (256, True)), (SelfAttention,)),
     )

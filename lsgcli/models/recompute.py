@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lsgcli.models.convolution import Conv2d, by_spikes, computed_in, is_safe
 from lsgcli.neurons.draws import Draws
-from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, is_tracing
+from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, is_tracing, single_backward
 from lsgcli.neurons.kernels.saved import Kept, kept
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
 
@@ -87,6 +87,21 @@ def _convolved(segment: Segment, flat: Tensor) -> Tensor:
         return Apart.apply(flat, conv.weight.to(dtype), bias, conv)  # type: ignore[no-any-return]
 
 
+@contextmanager
+def recomputing(modules: Iterable[nn.Module], how: Convolutions) -> Iterator[None]:
+    """Context in which modules compute again, without updating their statistics, with the choice of convolutions of the forward pass."""
+    flagged = [part for module in modules for part in module.modules() if hasattr(part, "recomputing")]
+    token = CONVOLUTIONS.set(how)
+    for part in flagged:
+        part.recomputing = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for part in flagged:
+            part.recomputing = False  # type: ignore[assignment]
+        CONVOLUTIONS.reset(token)
+
+
 class State(NamedTuple):
     """What surrounds a forward pass, to be restored in a recomputation.
 
@@ -114,23 +129,14 @@ class State(NamedTuple):
     @contextmanager
     def restored(self, device: torch.device, modules: Iterable[nn.Module]) -> Iterator[None]:
         """Context in which modules compute the same again, without updating their statistics."""
-        flagged = [part for module in modules for part in module.modules() if hasattr(part, "recomputing")]
-        tokens = CONVOLUTIONS.set(self.convolutions), SINGLE_BACKWARD.set(self.single)
-        for part in flagged:
-            part.recomputing = True  # type: ignore[assignment]
         fork = nullcontext() if self.random is None else torch.random.fork_rng([device] if device.type == "cuda" else [])
-        try:
-            with fork, torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None):
-                if self.random is not None:
-                    torch.set_rng_state(self.random[0])
-                    if self.random[1] is not None:
-                        torch.cuda.set_rng_state(self.random[1], device)
-                yield
-        finally:
-            for part in flagged:
-                part.recomputing = False  # type: ignore[assignment]
-            CONVOLUTIONS.reset(tokens[0])
-            SINGLE_BACKWARD.reset(tokens[1])
+        autocast = torch.autocast(device.type, dtype=self.autocast, enabled=self.autocast is not None)
+        with recomputing(modules, self.convolutions), single_backward(self.single), fork, autocast:
+            if self.random is not None:
+                torch.set_rng_state(self.random[0])
+                if self.random[1] is not None:
+                    torch.cuda.set_rng_state(self.random[1], device)
+            yield
 
 
 class Recomputed(torch.autograd.Function):

@@ -1,12 +1,13 @@
 """VGGSNN: eight convolutions in four stages, the usual network for CIFAR10-DVS."""
 
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv
+from lsgcli.models.layers import SpikingConv, chained
 from lsgcli.registry import register
 
 # (channels at full width, window of the average pooling after the layer)
@@ -32,12 +33,9 @@ class VGGSNN(SpikingNet):
                 f"vggsnn: found an input of {spec.height} x {spec.input_size}, expected a multiple of 16",
                 hint="Use --size 16, 32, 48, 64, ...; for data with one row, --arch mlp.",
             )
-        blocks: list[SpikingConv] = []
-        signal = Signal(spec.in_channels)
-        for full, pool in STAGES:
-            blocks.append(SpikingConv(spec, signal, spec.channels(full), pool=pool))
-            signal = blocks[-1].out
-        self.features, self.levels = nn.ModuleList(blocks), signal.levels
+        layers = [partial(SpikingConv, spec, out_channels=spec.channels(full), pool=pool) for full, pool in STAGES]
+        self.features, signal = chained(Signal(spec.in_channels), layers)
+        self.levels = signal.levels
         self.classifier = nn.Linear(signal.channels * (spec.height // 16) * (spec.input_size // 16), spec.num_classes)
         self.initialise_weights()
 

@@ -37,7 +37,7 @@ from lsgcli.config.fields import fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
-from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise
+from lsgcli.neurons.kernels.base import Backend, NormParameters, one_by_one
 from lsgcli.neurons.kernels.synchronised import Gather
 from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
@@ -163,10 +163,7 @@ class LIF(Draws):
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
         self.neuron: Neuron = config.model(config)
         b = torch.full(shape, math.log(config.decay / (1 - config.decay)) if self.neuron.has_decay else math.nan)
-        if self.method.learns_decay and self.neuron.has_decay:
-            self.b = nn.Parameter(b)
-        else:
-            self.register_buffer("b", b)
+        self._keep(b=nn.Parameter(b) if self.method.learns_decay and self.neuron.has_decay else b)
         if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
             check_surrogate(config.surrogate, self.surrogate)
         self.surrogate = self.neuron.shape(self.surrogate)
@@ -177,11 +174,7 @@ class LIF(Draws):
         self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
         of_width, of_neuron = self.method.width.tensors(config, shape), self.neuron.tensors(channels, steps)
         self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
-        for name, tensor in {**of_width, **of_neuron}.items():
-            if isinstance(tensor, nn.Parameter):
-                self.register_parameter(name, tensor)
-            else:
-                self.register_buffer(name, tensor)
+        self._keep(**of_width, **of_neuron)
         if self.method.width.correlated and config.input_correlation == "measured":
             self.register_buffer("covariance", torch.eye(steps) * self._std() ** 2)
             self.register_buffer("products", torch.zeros(steps + 1, steps + 1, dtype=torch.float64), persistent=False)
@@ -196,6 +189,14 @@ class LIF(Draws):
             self.register_buffer("initial", torch.zeros(()))
             self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
         self.check_width(steps)
+
+    def _keep(self, **tensors: Tensor) -> None:
+        """Register parameters, and other tensors as buffers."""
+        for name, tensor in tensors.items():
+            if isinstance(tensor, nn.Parameter):
+                self.register_parameter(name, tensor)
+            else:
+                self.register_buffer(name, tensor)
 
     def check_width(self, T: int = 1) -> None:
         """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
@@ -374,9 +375,7 @@ class LIF(Draws):
         Arguments and result as for :meth:`lsgcli.neurons.kernels.base.Backend.normalise_and_fire`.
         """
         if self.config.init_potential == "measured" or (self.training and (self.dropout or self.correlates)):
-            current = z if norm is None else normalise(z, norm)
-            spikes = LIF.forward(self, current if residual is None else current + residual)
-            return spikes if pool == 1 else average(spikes, pool)
+            return one_by_one(lambda current: LIF.forward(self, current), z, norm, residual, pool)
         p, gain = self.parameters_for(z), self._gain()
         if gain is not None:
             if norm is None:

@@ -38,6 +38,10 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     dimensions: int | None
     shape: str
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def __init__(self, num_features: int, threshold: float = 0.5, eta: float = 1.0, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__(num_features, eps=eps, momentum=momentum)
@@ -65,8 +69,6 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
                 f"{type(self).__name__}: found one value per channel in shape {tuple(input.shape)}, expected at least two in training",
                 hint="Batch statistics need at least two values: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",
             )
-        assert self.running_mean is not None
-        assert self.running_var is not None
         return NormParameters(
             self.weight,
             self.bias,
@@ -81,8 +83,6 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _count_batch(self, input: Tensor) -> float:
         """Count a batch; returns its weight in the running statistics: 1/n for the nth, at least ``momentum``."""
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         if self.warm or input.is_meta or is_tracing(input):  # a compiled graph has one momentum
             return self.momentum
@@ -97,7 +97,6 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self.warm = False
         super()._load_from_state_dict(*arguments)
-        assert self.num_batches_tracked is not None
         self.batches = 0 if self.num_batches_tracked.is_meta else int(self.num_batches_tracked)
 
     def folded(self) -> nn.Module:
@@ -155,8 +154,6 @@ class MembraneNorm(_TdBatchNorm):
     @torch.no_grad()
     def firing(self, v_th: float) -> tuple[Tensor, Tensor]:
         """Threshold and sign s, (C,) each, with which s u >= threshold is equivalent to BN(u) >= v_th in evaluation."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
         deviation = (self.running_var.double() + self.eps).sqrt()
         sign = torch.where(self.weight < 0, -1.0, 1.0).double()
         threshold = sign * (self.running_mean.double() + (v_th - self.bias.double()) * deviation / self.weight.double())

@@ -40,11 +40,15 @@ class TimestepWatcher(Protocol):
         """Called after the last timestep, with the layer's outputs."""
 
 
-class InParallel(Backend):
-    """Runs a layer of :class:`~lsgcli.neurons.parallel.Parallel` neurons, and reports to the layer's watcher, if any."""
+class OfLayer(Backend):
+    """Base of what runs the neurons of one layer, and reports to the layer's watcher, if any."""
 
     def __init__(self, layer: "LIF"):
         self.layer = layer
+
+
+class InParallel(OfLayer):
+    """Runs :class:`~lsgcli.neurons.parallel.Parallel` neurons."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
@@ -74,11 +78,8 @@ class InParallel(Backend):
         return out
 
 
-class Unrolled(Backend):
-    """Runs the neurons of a layer timestep by timestep, and reports to the layer's watcher, if any."""
-
-    def __init__(self, layer: "LIF"):
-        self.layer = layer
+class Unrolled(OfLayer):
+    """Runs the neurons timestep by timestep."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher

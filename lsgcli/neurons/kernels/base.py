@@ -126,9 +126,7 @@ class Backend(ABC):
             residual: a second current, shaped like z, which is added.
             pool: size and stride of the pooling window.
         """
-        current = z if norm is None else normalise(z, norm)
-        spikes = self(current if residual is None else current + residual, p, overwrite=True)
-        return spikes if pool == 1 else average(spikes, pool)
+        return one_by_one(lambda current: self(current, p, overwrite=True), z, norm, residual, pool)
 
 
 class Bytes(Backend):
@@ -192,6 +190,15 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
         eps=norm.eps,
     )
     return out.reshape(z.shape)
+
+
+def one_by_one(
+    fire: Callable[[Tensor], Tensor], z: Tensor, norm: NormParameters | None, residual: Tensor | None, pool: int
+) -> Tensor:
+    """As :meth:`Backend.normalise_and_fire`, in separate operations; ``fire`` maps currents to spikes."""
+    current = z if norm is None else normalise(z, norm)
+    spikes = fire(current if residual is None else current + residual)
+    return spikes if pool == 1 else average(spikes, pool)
 
 
 def average(spikes: Tensor, pool: int) -> Tensor:

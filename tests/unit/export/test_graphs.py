@@ -9,27 +9,22 @@ from lsgcli.export.graphs import Stepping, Unrolled
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF
 from tests.exports import exported, saved
-from tests.unit.models.helpers import seasoned, sequence
+from tests.unit.models.helpers import seasoned, sequence, stepped
 
 
 class SoftReset(LIF):
-    """Subtracts the threshold instead of starting again from 0."""
-
-    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
-        u, spikes = torch.zeros_like(current[0]), []
-        for now in current:
-            u = self.beta * u + now
-            spikes.append((u >= self.threshold).to(u.dtype))
-            u = u - self.threshold * spikes[-1]
-        return torch.stack(spikes)
+    """Neurons that may subtract the threshold instead of starting again from 0."""
 
 
 @pytest.mark.parametrize("graph", [Unrolled, Stepping])
-def test_other_neurons_are_refused(graph):
+@pytest.mark.parametrize("options", [{}, {"neuron": "clif"}, {"method": "trsg"}, {"method": "asgl"}, {"method": "ds-atgo"}])
+def test_other_neurons_are_refused(graph, options):
     """A graph would run them as LIF."""
-    net = seasoned("mlp", batch=8, dtype=torch.float32)
-    net.hidden[1].lif = SoftReset()
-    with pytest.raises(ConfigError, match="hidden2: found neurons of class SoftReset, expected LIF"):
+    net = seasoned("mlp", batch=8, dtype=torch.float32, **options)
+    if not options:
+        net.hidden[1].lif = SoftReset()
+    found = "--neuron .*" if options else "class SoftReset"
+    with pytest.raises(ConfigError, match=f"hidden[12]: found neurons of {found}, expected LIF with spikes of 0 and 1"):
         graph(net)
 
 
@@ -52,12 +47,7 @@ def test_options_of_the_neuron(which, options):
         x = sequence(net, batch=3, seed=7)
         expected = net(x)
         assert torch.allclose(Unrolled(net)(x), expected, atol=1e-12)
-        stepping = Stepping(net)
-        state, logits = stepping.rest(x[0]), []
-        for frame in x:
-            now, *state = stepping(frame, *state)
-            logits.append(now)
-    assert torch.allclose(torch.stack(logits), expected, atol=1e-12)
+        assert torch.allclose(stepped(Stepping(net), x), expected, atol=1e-12)
 
 
 def test_an_initial_potential():
@@ -71,12 +61,6 @@ def test_an_initial_potential():
         assert not torch.allclose(net(sequence(net)), plain)
     with pytest.raises(ConfigError, match="found --init-potential measured, expected others"):
         Stepping(net)
-
-
-@pytest.mark.parametrize("options", [{"neuron": "clif"}, {"method": "trsg"}, {"method": "asgl"}, {"method": "ds-atgo"}])
-def test_what_is_not_lif_is_refused(options):
-    with pytest.raises(ConfigError, match=r"found neurons of --neuron .*expected LIF with spikes of 0 and 1"):
-        Unrolled(seasoned("mlp", batch=8, **options))
 
 
 def test_gradients_and_the_network_are_left_alone():

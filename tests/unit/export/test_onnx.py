@@ -121,22 +121,8 @@ def test_holds_the_weights_and_nothing_about_the_program(which, mode, made):
         assert np.array_equal(weights[key], found.content.weights[key].numpy())
     assert {prop.key for prop in model.metadata_props} == {"lsg.export_version", "lsg.config"}
     assert json.loads(model.metadata_props[1].value)["export"]["mode"] == mode
-    model.ClearField("metadata_props")
-    told = [name for message in messages(model) for name in ("metadata_props", "doc_string") if tell(message, name)]
-    assert told == []
-
-
-def messages(message):
-    """Every message of protobuf in this one."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for inner in value if field.is_repeated else [value]:
-                yield from messages(inner)
-
-
-def tell(message, name):
-    return name in message.DESCRIPTOR.fields_by_name and len(getattr(message, name))
+    assert not model.graph.doc_string
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
 
 
 def test_says_nothing_while_it_writes(tmp_path, capfd):

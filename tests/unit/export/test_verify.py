@@ -138,16 +138,6 @@ def test_not_a_number_is_no_agreement(net):
         verify(net[0], net[0], Altered(*net, alter), samples(net[1], 4), "net")
 
 
-def test_predictions(net):
-    """Counted by the mean over T; those of samples with ties apart."""
-
-    def alter(logits, spikes):
-        logits[:, 1] = logits[:, 1].flip(-1)
-
-    result = compared(net, alter)
-    assert (result["predictions_different"], result["predictions_after_ties"]) == (1, 0)
-
-
 def test_predictions_after_ties(net, monkeypatch):
     near_threshold(net, monkeypatch, ("conv3", 1, 2))
 

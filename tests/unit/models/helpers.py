@@ -5,6 +5,7 @@ import torch
 from lsgcli import models
 from lsgcli.models.qkformer import TokenAttention
 from lsgcli.neurons import TdBatchNorm2d
+from lsgcli.training.evaluate import FiringRates
 from tests.unit.neurons.helpers import normal
 
 # name -> arguments of a network of a few channels.
@@ -16,28 +17,25 @@ SMALL = {
 }
 
 # Further networks, which have few tests of their own.
+PLAIN = {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "none", "depth": 9}
 FIELD = {
-    "resnet19-none": {"name": "resnet19", "width_multiplier": 1 / 32, "input_size": 8, "T": 3, "residual": "none", "depth": 9},
-    "resnet19-normed": {
-        "name": "resnet19",
-        "width_multiplier": 1 / 32,
-        "input_size": 8,
-        "T": 3,
-        "residual": "none",
-        "depth": 9,
-        "hidden_norm": True,
+    "resnet19-none": PLAIN,
+    "resnet19-normed": {**PLAIN, "hidden_norm": True},
+    **{
+        name: {"name": name, "width_multiplier": 1 / narrow, "input_size": width, "input_height": height, "T": 3}
+        for name, narrow, width, height in (
+            ("sew-resnet18", 16, 8, None),
+            ("ms-resnet18", 16, 8, None),
+            ("max-resnet18", 32, 8, None),
+            ("preact-resnet18", 16, 8, None),
+            ("sew-dvs-wide", 16, 12, 9),
+            ("qkformer", 4, 12, 8),
+            ("qkformer-dvs", 8, 24, 16),
+            ("maxformer", 8, 12, 8),
+            ("maxformer-dvs", 8, 24, 16),
+        )
     },
-    "sew-resnet18": {"name": "sew-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
-    "ms-resnet18": {"name": "ms-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
-    "max-resnet18": {"name": "max-resnet18", "width_multiplier": 1 / 32, "input_size": 8, "T": 3},
-    "preact-resnet18": {"name": "preact-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
-    "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},
-    "qkformer": {"name": "qkformer", "width_multiplier": 1 / 4, "input_size": 12, "input_height": 8, "T": 3},
-    "qkformer-dvs": {"name": "qkformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
-    "maxformer": {"name": "maxformer", "width_multiplier": 1 / 8, "input_size": 12, "input_height": 8, "T": 3},
-    "maxformer-dvs": {"name": "maxformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
 }
-
 # Networks of images alone, whose tests are in files of their own.
 OF_IMAGES = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
 
@@ -70,12 +68,35 @@ def seasoned(which, *, batch=4, **arguments):
             module.momentum = 1.0
     with torch.no_grad():
         for seed in range(3):
-            net((image if net.images_only else sequence)(net, batch=batch, seed=seed))
+            net(sequence(net, batch=batch, seed=seed))
     return net.eval()
 
 
+def lif(neurons, current, v_th):
+    """LIF neurons of the method ``lsg`` by autograd, from their equation, with a rectangular surrogate of width 2 v_th sqrt(1 + beta^2)."""
+    beta, u, o, spikes = neurons.b.sigmoid(), 0, 0, []
+    alpha = 2 * v_th * (1 + beta.detach() ** 2).sqrt()
+    for now in current:
+        u = beta * u * (1 - o) + now
+        passed = ((u - v_th) / alpha).clamp(-0.5, 0.5)
+        o = (u >= v_th).to(u.dtype) + (passed - passed.detach())
+        spikes.append(o)
+    return torch.stack(spikes)
+
+
+def stepped(graph, x):
+    """Logits (T, B, classes) of a graph of one timestep, for frames (T, B, C, H, W)."""
+    state, logits = graph.rest(x[0]), []
+    for frame in x:
+        now, *state = graph(frame, *state)
+        logits.append(now)
+    return torch.stack(logits)
+
+
 def sequence(net, batch=2, seed=1):
-    """Frames (T, B, C, H, W) for a network."""
+    """Frames (T, B, C, H, W) for a network, or images if it takes nothing else."""
+    if net.images_only:
+        return image(net, batch, seed)
     spec = net.spec
     x = normal(net.T, batch, spec.in_channels, spec.height, spec.input_size, seed=seed)
     return x.to(next(net.parameters()).dtype)
@@ -83,7 +104,9 @@ def sequence(net, batch=2, seed=1):
 
 def image(net, batch=2, seed=1):
     """Static images (B, C, H, W) for a network."""
-    return sequence(net, batch, seed)[0]
+    spec = net.spec
+    x = normal(net.T, batch, spec.in_channels, spec.height, spec.input_size, seed=seed)
+    return x[0].to(next(net.parameters()).dtype)
 
 
 def backward(net, x, seed=2):
@@ -95,15 +118,7 @@ def backward(net, x, seed=2):
 
 def firing_rates(net, x):
     """Name -> mean of the spikes of each layer of neurons, under the network's present mode."""
-    rates, hooks = {}, []
-    for layer in net.spiking_layers():
-
-        def record(module, args, output, name=layer.name):
-            rates[name] = output.detach().mean().item()
-
-        hooks.append(layer.lif.register_forward_hook(record))
+    rates = FiringRates(net)
     with torch.no_grad():
         net(x)
-    for hook in hooks:
-        hook.remove()
-    return rates
+    return rates.close()

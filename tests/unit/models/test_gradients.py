@@ -7,7 +7,7 @@ from torch import nn
 from lsgcli import models
 from lsgcli.neurons import LIF
 from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, sequence, small
-from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close
+from tests.unit.neurons.helpers import BACKENDS, close
 
 
 def compare(which, backend, static=False, **arguments):
@@ -32,13 +32,6 @@ def test_network_equals_autograd(backend, which, static):
     assert all(0.02 < rate < 0.98 for rate in firing_rates(net, sequence(net)).values())
     assert all(p.grad.abs().max() > 0 for p in gradients.values())
     assert sum(name.endswith(".b") for name in gradients) == len(net.spiking_layers())
-
-
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("method", METHODS)
-def test_methods_and_surrogates_in_a_network(method, surrogate):
-    """The same for the reference backend under every method and shape, at another threshold and width."""
-    compare("vggsnn", "reference", method=method, surrogate=surrogate, threshold=1.0, width=1.7, decay=0.4)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

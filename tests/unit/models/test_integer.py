@@ -18,7 +18,7 @@ from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.system import device as compute
 from lsgcli.training.evaluate import FiringRates
-from tests.unit.models.helpers import FIELD, SMALL, seasoned, sequence
+from tests.unit.models.helpers import FIELD, OF_IMAGES, SMALL, seasoned, sequence
 
 CPU = torch.device("cpu")
 
@@ -128,7 +128,9 @@ def test_a_convolution_of_the_largest_counts_and_weights_rounds_once():
 # ------------------------------------------------------------------------------------------ floats
 
 
-@pytest.mark.parametrize(("which", "options"), [*((which, {}) for which in (*SMALL, *FIELD)), ("qkformer", {"leak": True})])
+@pytest.mark.parametrize(
+    ("which", "options"), [*((which, {}) for which in (*SMALL, *FIELD, *OF_IMAGES)), ("qkformer", {"leak": True})]
+)
 def test_the_logits_are_those_of_floats_with_the_same_weights(which, options):
     net = seasoned(which, dtype=torch.float32, **options)
     x = counts(net, batch=2)
@@ -142,6 +144,8 @@ def test_the_logits_are_those_of_floats_with_the_same_weights(which, options):
         floats(x), whole(x)
         ours, theirs = (rate.close() for rate in rates)
         assert ours == pytest.approx(theirs)
+        if net.images_only:  # which needs all timesteps at once
+            return
         steps = stepwise(whole, {})
         state = steps.rest(2)
         for frame, logits in zip(x, expected, strict=True):

@@ -1,4 +1,4 @@
-"""SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: sizes by own arithmetic, blocks by own code, and that
+"""SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: published sizes, blocks by own code, and that
 everything applies to them."""
 
 import dataclasses
@@ -28,137 +28,44 @@ from lsgcli.neurons import TdBatchNorm2d
 from tests import tiny
 from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
-from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, seasoned, sequence, small
+from tests.unit.models.helpers import FIELD, OF_IMAGES, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 from tests.unit.training.test_loop import run, same_tensors
 
-
-def conv(inputs, outputs, kernel=3, bias=False):
-    """Weights of a convolution and its normalisation."""
-    return inputs * outputs * kernel**2 + bias * outputs + 2 * outputs
-
-
-def linear(inputs, outputs):
-    return inputs * outputs + outputs
-
-
-def resnet(counts, classes, first=64):
-    total, channels = conv(3, 64), 64
-    for stage, count in enumerate(counts):
-        for _ in range(count):
-            out = first * 2**stage
-            total += conv(channels, out) + conv(out, out) + (conv(channels, out, 1) if channels != out else 0)
-            channels = out
-    return total + linear(512, classes)
-
-
-def preact_resnet18(classes):
-    """The published blocks begin with the normalisation that ends a block here."""
-    total, channels = 3 * 64 * 9, 64
-    for out in (64, 64, 128, 128, 256, 256, 512, 512):
-        total += 2 * channels + 9 * channels * out + out + 2 * out + 9 * out * out + out
-        total += channels * out + out if channels != out else 0
-        channels = out
-    return total + 2 * 512 + linear(512, classes)
+PUBLISHED = [  # network, options, layers of neurons, parameters without those of the neurons
+    ("sew-resnet18", {}, 1 + 16 + 3, 11_173_962),
+    ("sew-resnet18", {"num_classes": 100}, 20, 11_220_132),
+    ("sew-resnet34", {}, 1 + 32 + 3, 21_282_122),
+    ("ms-resnet18", {}, 16 + 1, 11_173_962),
+    ("max-resnet18", {}, 16 + 1, 12_502_090),
+    ("max-resnet18", {"num_classes": 100}, 17, 12_548_260),
+    ("max-resnet18-2222", {}, 17, 11_173_962),
+    ("max-resnet18-2222", {"num_classes": 100}, 17, 11_220_132),
+    ("preact-resnet18", {}, 17, 11_176_940 - 2 * 17),  # published with two scalars per layer of neurons
+    ("preact-resnet18", {"neuron": "ar-lif"}, 17, 11_176_940),
+    ("preact-resnet18", {"neuron": "ar-lif", "num_classes": 100}, 17, 11_223_110),
+    ("sew-dvs", {}, 15, 130_426 - 15),  # published with one decay per layer of neurons
+    ("sew-dvs-wide", {}, 16, 1_192_218 - 16),
+    ("qkformer", {}, 35, 6_706_234),
+    ("qkformer", {"num_classes": 100}, 35, 6_740_884),
+    ("qkformer-dvs", {}, 21, 1_504_138),
+    ("qkformer-dvs", {"num_classes": 11, "mlp_ratio": 4}, 21, 1_999_371),  # the code of QKFormer for DVS128 Gesture
+    ("maxformer", {}, 25, 6_568_282),
+    ("maxformer", {"num_classes": 100}, 25, 6_602_932),
+    ("maxformer-dvs", {}, 16, 1_455_626),
+    ("maxformer-dvs", {"num_classes": 11}, 16, 1_455_883),
+    ("sequential-cnn", {}, 7, 513_418),
+    ("sequential-cnn", {"num_classes": 100}, 7, 513_418 + 90 * 257),
+]
 
 
-def sew_dvs(widths, classes):
-    total, channels, neurons = 0, 2, 0
-    for width in widths:
-        entry = width != channels
-        total += entry * conv(channels, width, 1) + 2 * conv(width, width)
-        channels, neurons = width, neurons + 2 + entry
-    return total + linear(channels, classes), neurons
-
-
-def mlp(channels, ratio):
-    return conv(channels, ratio * channels, 1, bias=True) + conv(ratio * channels, channels, 1, bias=True)
-
-
-def depthwise(channels):
-    return conv(1, channels, bias=True)
-
-
-def attention(channels, inputs):
-    return inputs * conv(channels, channels, 1) + conv(channels, channels, 1, bias=True)
-
-
-def qkformer(classes):
-    total = conv(3, 48) + conv(48, 96) + conv(48, 96, 1) + attention(96, 2) + mlp(96, 4)
-    total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + attention(192, 2) + mlp(192, 4)
-    total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
-    return total + linear(384, classes)
-
-
-def maxformer(classes):
-    total = conv(3, 48) + conv(48, 96) + conv(48, 96, 1) + mlp(96, 4)
-    total += conv(96, 192) + conv(192, 192) + conv(96, 192, 1) + depthwise(192) + mlp(192, 4)
-    total += conv(192, 384) + conv(384, 384) + conv(192, 384, 1) + 2 * (attention(384, 3) + mlp(384, 4))
-    return total + linear(384, classes)
-
-
-def maxformer_dvs(classes):
-    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + depthwise(128) + mlp(128, 1)
-    total += conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, 1)
-    return total + linear(256, classes)
-
-
-def qkformer_dvs(classes, ratio=1):
-    total = conv(2, 16) + conv(16, 32) + conv(32, 64) + conv(64, 128) + conv(32, 128, 1) + attention(128, 2) + mlp(128, ratio)
-    return (
-        total + conv(128, 256) + conv(256, 256) + conv(128, 256, 1) + attention(256, 3) + mlp(256, ratio) + linear(256, classes)
-    )
-
-
-@pytest.mark.parametrize(
-    ("arch", "classes", "neurons", "published", "own"),
-    [
-        ("sew-resnet18", 10, 1 + 16 + 3, 11_173_962, resnet((2, 2, 2, 2), 10)),
-        ("sew-resnet18", 100, 20, 11_220_132, resnet((2, 2, 2, 2), 100)),
-        ("sew-resnet34", 10, 1 + 32 + 3, 21_282_122, resnet((3, 4, 6, 3), 10)),
-        ("ms-resnet18", 10, 16 + 1, 11_173_962, resnet((2, 2, 2, 2), 10)),
-        ("max-resnet18", 10, 16 + 1, 12_502_090, resnet((3, 3, 2), 10, first=128)),
-        ("max-resnet18", 100, 17, 12_548_260, resnet((3, 3, 2), 100, first=128)),
-        ("max-resnet18-2222", 10, 17, 11_173_962, resnet((2, 2, 2, 2), 10)),
-        ("max-resnet18-2222", 100, 17, 11_220_132, resnet((2, 2, 2, 2), 100)),
-        (
-            "preact-resnet18",
-            10,
-            17,
-            11_176_940 - 2 * 17,
-            preact_resnet18(10),
-        ),  # published with two scalars per layer of neurons
-        ("sew-dvs", 11, 15, 130_426 - 15, sew_dvs([32] * 7, 11)[0]),  # published with one decay per layer of neurons
-        ("sew-dvs-wide", 10, 16, 1_192_218 - 16, sew_dvs([64] * 4 + [128] * 3, 10)[0]),
-        ("qkformer", 10, 35, 6_706_234, qkformer(10)),
-        ("qkformer", 100, 35, 6_740_884, qkformer(100)),
-        ("qkformer-dvs", 10, 21, 1_504_138, qkformer_dvs(10)),
-        ("maxformer", 10, 25, 6_568_282, maxformer(10)),
-        ("maxformer", 100, 25, 6_602_932, maxformer(100)),
-        ("maxformer-dvs", 10, 16, 1_455_626, maxformer_dvs(10)),
-        ("maxformer-dvs", 11, 16, 1_455_883, maxformer_dvs(11)),
-    ],
-)
-def test_published_number_of_parameters(arch, classes, neurons, published, own):
+@pytest.mark.parametrize(("arch", "options", "neurons", "published"), PUBLISHED)
+def test_published_number_of_parameters(arch, options, neurons, published):
     with torch.device("meta"):
-        fixed, learned = (models.build(arch, method=method, num_classes=classes) for method in ("none", "lsg"))
-    assert sum(p.numel() for p in fixed.parameters()) == published == own
+        fixed, learned = (models.build(arch, method=method, **options) for method in ("none", "lsg"))
+    assert sum(p.numel() for p in fixed.parameters()) == published
     assert sum(p.numel() for p in learned.parameters()) == published + neurons
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons
-
-
-@pytest.mark.parametrize(("classes", "published"), [(10, 11_176_940), (100, 11_223_110)])
-def test_published_number_of_parameters_with_ar_lif(classes, published):
-    with torch.device("meta"):
-        net = models.build("preact-resnet18", neuron="ar-lif", method="none", num_classes=classes)
-    assert sum(p.numel() for p in net.parameters()) == published
-
-
-def test_mlp_ratio():
-    """The code of QKFormer has MLPs four times as wide for DVS128 Gesture as for CIFAR10-DVS."""
-    with torch.device("meta"):
-        net = models.build("qkformer-dvs", method="none", num_classes=11, mlp_ratio=4)
-    assert sum(p.numel() for p in net.parameters()) == 1_999_371 == qkformer_dvs(11, ratio=4)
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(9, [1, 1, 1]), (13, [2, 2, 1]), (19, [3, 3, 2]), (35, [6, 5, 5])])
@@ -181,17 +88,6 @@ def test_depths_that_do_not_exist(depth):
 V_TH = 0.8
 
 
-def lif(module, current, threshold=V_TH):
-    beta, u, o, spikes = module.b.sigmoid(), 0, 0, []
-    alpha = 2 * threshold * (1 + beta.detach() ** 2).sqrt()
-    for now in current:
-        u = beta * u * (1 - o) + now
-        passed = ((u - threshold) / alpha).clamp(-0.5, 0.5)
-        o = (u >= threshold).to(u.dtype) + (passed - passed.detach())
-        spikes.append(o)
-    return torch.stack(spikes)
-
-
 def convolved(module, x, stride=1):
     weight, bias = module.conv.weight, module.conv.bias
     return torch.stack([F.conv2d(step, weight, bias, stride, weight.shape[-1] // 2) for step in x])
@@ -208,7 +104,7 @@ def normed(norm, z):
 
 
 def fired(module, x, stride=1):
-    return lif(module.lif, convnorm(module.current, x, stride))
+    return lif(module.lif, convnorm(module.current, x, stride), V_TH)
 
 
 def pooled(x, *arguments):
@@ -225,22 +121,22 @@ def sew_stage(stage, x):
 
 
 def ms_block(block, x):
-    branch = convnorm(block.second, fired(block.first, lif(block.lif, x), 2))
+    branch = convnorm(block.second, fired(block.first, lif(block.lif, x, V_TH), 2))
     return branch + convnorm(block.shortcut, x, 2)
 
 
 def preact_block(block, x):
     total = convolved(block.second, fired(block.first, x, 2)) + convolved(block.shortcut, x, 2)
-    return lif(block.lif, normed(block.norm, total))
+    return lif(block.lif, normed(block.norm, total), V_TH)
 
 
 def preact_identity(block, x):
-    return lif(block.lif, normed(block.norm, convolved(block.second, fired(block.first, x)) + x))
+    return lif(block.lif, normed(block.norm, convolved(block.second, fired(block.first, x)) + x), V_TH)
 
 
 def embedding(module, x):
     first = fired(module.chain[0], x)
-    second = lif(module.chain[1].lif, pooled(convnorm(module.chain[1].current, first), 3, 2, 1))
+    second = lif(module.chain[1].lif, pooled(convnorm(module.chain[1].current, first), 3, 2, 1), V_TH)
     return second + fired(module.shortcut, x, 2)
 
 
@@ -265,7 +161,7 @@ def self_attention(module, x, output=fired):
 def fired_in_one_sequence(module, x):
     """Step t B + b of the neurons is sample b at timestep t."""
     steps = [current for batch in convnorm(module.current, x) for current in batch]
-    return lif(module.lif, steps).reshape(x.shape)
+    return lif(module.lif, steps, V_TH).reshape(x.shape)
 
 
 def transformer_block(block, x):
@@ -380,7 +276,7 @@ def test_smallest_width(which):
     assert per_channel(sequence(per_channel)).isfinite().all()
 
 
-@pytest.mark.parametrize("which", FIELD)
+@pytest.mark.parametrize("which", [*SMALL, *FIELD, *OF_IMAGES])
 def test_folded_is_the_same_function(which):
     """Biases of convolutions included; and one step at a time too."""
     net = seasoned(which)
@@ -389,12 +285,16 @@ def test_folded_is_the_same_function(which):
             if isinstance(module, torch.nn.Conv2d) and module.bias is not None:
                 module.bias.uniform_(-0.1, 0.1)
     folded, x = fold(net), sequence(net, batch=4, seed=9)
+    assert which not in SMALL or min(firing_rates(net, x).values()) > 0.02
     remain = [module for module in folded.modules() if isinstance(module, TdBatchNorm2d)]
     assert len(remain) == (8 if which == "preact-resnet18" else 0)  # of the sums of its blocks
     with torch.no_grad():
         expected = net(x)
         assert expected.std() > 0.01
         assert (folded(x) - expected).abs().max() < 1e-6
+        if net.images_only:  # which needs all timesteps at once
+            return
+        assert (folded(image(net)) - net(image(net))).abs().max() < 1e-6
         graph, config = Stepping(folded), {"model": {"T": 3}, "data": {"static": False}}
         config["export"] = {"layers": {layer.name: {"threshold": layer.lif.threshold} for layer in net.spiking_layers()}}
         assert len(graph.layers) == len(net.spiking_layers())
@@ -404,7 +304,7 @@ def test_folded_is_the_same_function(which):
 
 
 RECOMPUTED = [(which, {"method": "measured-sigma"}) for which in FIELD]
-RECOMPUTED += [("qkformer-dvs", {"leak": True})]
+RECOMPUTED += [("qkformer-dvs", {"leak": True}), ("sequential-cnn", {"method": "measured-sigma"})]
 RECOMPUTED += [("vggsnn", options) for options in ({"neuron": "clif"}, {"method": "asgl"}, {"method": "trsg"})]
 RECOMPUTED += [(which, {"method": "trsg", "init_potential": "measured"}) for which in SMALL]
 RECOMPUTED += [(which, {"dropout": 0.3, "dropout_at": "neurons"}) for which in SMALL]
@@ -424,7 +324,9 @@ def test_checkpointed_activations_change_no_bit(which, options):
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize(("which", "options"), [*((which, {}) for which in FIELD), ("qkformer-dvs", {"leak": True})])
+@pytest.mark.parametrize(
+    ("which", "options"), [*((which, {}) for which in (*FIELD, *OF_IMAGES)), ("qkformer-dvs", {"leak": True})]
+)
 def test_gradient_flow(which, options):
     """Every layer of neurons has a gradient; norms are those of a backward pass without observation."""
     net = small(which, dtype=torch.float32, decay=0.5, **options)
@@ -471,6 +373,7 @@ def test_nir(which, tmp_path):
         ("max-resnet18", "max pooling,"),
         *((which, "max pooling and products of spikes,") for which in ("qkformer", "maxformer")),
         ("preact-resnet18", "a normalisation of sums"),
+        ("sequential-cnn", "columns of an image"),
     ],
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):
@@ -479,10 +382,12 @@ def test_what_nir_cannot_represent(which, words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", FIELD)
-def test_traced(which, tmp_path):
+@pytest.mark.parametrize(
+    ("which", "mode"), [*((which, "step") for which in FIELD), *((which, "unroll") for which in OF_IMAGES)]
+)
+def test_traced(which, mode, tmp_path):
     """By torch.export, on the way to ONNX."""
-    found = exported(saved(which, tmp_path / "net.safetensors"), "onnx", tmp_path / "net.onnx", mode="step")
+    found = exported(saved(which, tmp_path / "net.safetensors"), "onnx", tmp_path / "net.onnx", mode=mode)
     result = compare(found.written, open_exported(tmp_path / "net.onnx"), samples(found.content.config, 4, 1))
     assert sum(result[kind] for kind in KINDS) == 0
     assert result["max_logit_error"] < 1e-5

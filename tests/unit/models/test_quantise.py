@@ -6,7 +6,7 @@ import torch
 
 from lsgcli import models
 from lsgcli.models.fold import fold
-from lsgcli.models.quantise import integers, on_grid, packed, round_weights, unpacked
+from lsgcli.models.quantise import integers, on_grid, round_weights
 from lsgcli.training.initialise import initialise
 from tests import tiny
 from tests.unit.models.helpers import seasoned, sequence
@@ -53,16 +53,6 @@ def test_folding_a_network_of_few_bits(which):
         weight = layer.synapse.weight.detach().flatten(1)
         steps = weight / weight.abs().amax(1, keepdim=True) * 7
         torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
-
-
-def test_packed_weights_are_unpacked_to_the_same():
-    net = fold(seasoned("vggsnn", dtype=torch.float32))
-    round_weights(net)
-    stored = packed(net)
-    assert stored["classifier.weight"].dtype == torch.int8
-    found = unpacked(stored)
-    assert found.keys() == net.state_dict().keys()
-    assert all(torch.equal(found[name], value) for name, value in net.state_dict().items())
 
 
 def test_a_network_of_few_bits_starts_from_floats(tmp_path):

@@ -3,8 +3,10 @@
 A case is run by a backend in the type it is of, and by ``reference`` in float64; all numbers that go in are exact in both.
 """
 
+import dataclasses
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,6 +120,20 @@ class Outcome:
     out: Tensor
     others: dict[str, Tensor] = field(default_factory=dict)
     measured: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+
+    def same_bits(self, other: "Outcome") -> bool:
+        """Whether spikes, gradients and statistics are equal."""
+        return torch.equal(self.out, other.out) and all(torch.equal(other.others[name], x) for name, x in self.others.items())
+
+
+def large_case(surrogate: str = "triangular", size: tuple[int, ...] = (4, 5, 33, 16, 46), **changes: Any) -> Case:
+    """A case of several chunks, rows in a block, and tiles, with everything in it; ``size`` is (T, B, C, H, W)."""
+    z, residual = normal(*size, seed=1, mean=1.0, std=2.0), normal(*size, seed=2, std=0.3)
+    vectors = [v.float().double() for v in (normal(size[2], seed=s, mean=1.0, std=0.3).abs() for s in (3, 4, 5, 6))]
+    norm = NormParameters(*vectors, True, 0.1, 1e-5, 0.5)
+    beta, alpha = torch.tensor(0.375).double(), torch.tensor(1.25).double()
+    case = Case(z.float().double(), beta, alpha, 0.5, surrogate, torch.float32, 2, residual.float().double(), norm)
+    return dataclasses.replace(case, **changes)
 
 
 def against_reference(case: Case, backend: str, device: str = "cpu") -> list[str] | None:

@@ -38,17 +38,6 @@ def test_uniforms_by_own_arithmetic():
     assert all(layer.samples is None for layer in net)
 
 
-def test_uniforms_are_uniform():
-    layer = LIF(method="asgl")
-    with drawing(layer, torch.from_numpy(random.numbers(0, 0, random.ids([str(i) for i in range(50)])))):
-        u = torch.stack([layer.uniforms(torch.zeros(50, 20, 20), t) for t in range(4)]).numpy()
-    assert 0 <= u.min() < u.max() < 1
-    assert np.abs(np.histogram(u, 20, (0, 1))[0] / 4000 - 1).max() < 0.08
-    for axis in (0, 1, 2):  # neighbours in time, samples and positions
-        a, b = (np.moveaxis(u, axis, 0)[part].ravel() for part in (slice(1, None), slice(-1)))
-        assert abs(np.corrcoef(a, b)[0, 1]) < 0.02
-
-
 @pytest.mark.parametrize("seeded", [True, False])
 def test_dropout(seeded):
     layer = Dropout(0.4)

@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping, Unrolled
 from lsgcli.models.fold import fold, fold_structure
 from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
-from tests.unit.models.helpers import backward, seasoned, sequence, small
+from tests.unit.models.helpers import backward, seasoned, sequence, small, stepped
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import close, normal
 
@@ -47,18 +46,10 @@ def test_training_equals_numpy(case, threshold, eta):
     assert close(norm(x), oracle.tdbn(*arrays(x, norm.weight, norm.bias), threshold, eta), 1e-12)
 
 
-def test_starts_with_the_standard_deviation_of_the_threshold(case):
-    """gamma = 1 and mu = 0: each channel leaves with mean 0 and standard deviation eta v_th."""
-    kind, shape = case
-    out = kind(5, threshold=0.8, eta=0.5).double()(normal(*shape, seed=1, mean=3.0, std=2.0)).transpose(0, 2).flatten(1)
-    assert out.mean(1).abs().max() < 1e-12
-    assert out.std(1, correction=0).tolist() == pytest.approx([0.4] * 5, rel=1e-4)
-
-
 def test_running_statistics(case):
-    """Averages of the first ten batches, with unbiased variances; momentum 0.1 after that."""
+    """Averages of the first ten batches, with unbiased variances; momentum 0.1 after that; used in evaluation, and left alone."""
     kind, shape = case
-    norm, means, variances = trained(kind), [], []
+    norm, means, variances = trained(kind, 0.7, 0.6), [], []
     for s in range(13):
         x = normal(*shape, seed=s, mean=s, std=1 + s)
         norm(x)
@@ -70,6 +61,9 @@ def test_running_statistics(case):
             for later in batches[10:]:
                 expected = 0.9 * expected + 0.1 * later
             assert close(found, expected, 1e-12)
+    weight, bias, mean, var = (tensor.copy() for tensor in arrays(norm.weight, norm.bias, norm.running_mean, norm.running_var))
+    assert close(norm.eval()(x), oracle.tdbn(x.numpy(), weight, bias, 0.7, 0.6, mean=mean, var=var), 1e-12)
+    assert np.array_equal(norm.running_var, var)
     assert norm.num_batches_tracked == 13
 
 
@@ -90,20 +84,6 @@ def test_a_loaded_state_sets_how_many_batches_there_were(case):
     early.warm = True
     early(x)
     assert close(early.running_mean, 4.5 + 0.1 * mean, 1e-12)
-
-
-def test_evaluation_uses_the_running_statistics(case):
-    """In evaluation the stored statistics are used, and left alone."""
-    kind, shape = case
-    norm = trained(kind, 0.7, 0.6)
-    norm(normal(*shape, seed=1, mean=1.0, std=2.0))
-    before = [b.clone() for b in norm.buffers()]
-    x = normal(*shape, seed=2, mean=-1.0)
-    out = norm.eval()(x)
-    values = arrays(x, norm.weight, norm.bias)
-    mean, var = arrays(norm.running_mean, norm.running_var)
-    assert close(out, oracle.tdbn(*values, 0.7, 0.6, mean=mean, var=var), 1e-12)
-    assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), before, strict=True))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -141,11 +121,6 @@ def test_gradients_of_one_sample(training):
     found = torch.autograd.grad((out * grad).sum(), leaves)
     assert close(out[0], expected, 1e-12)
     assert all(close(a, b, 1e-9) for a, b in zip(found, wanted, strict=True))
-
-
-def test_state_is_that_of_batch_norm():
-    """The names in a state dict are those of torch's own layer, so that weights travel."""
-    assert list(TdBatchNorm2d(5).state_dict()) == list(nn.BatchNorm2d(5).state_dict())
 
 
 @pytest.mark.parametrize(
@@ -314,9 +289,4 @@ def test_mpbn_in_a_network(which, reset):
             with pytest.raises(ConfigError, match="found --norm mpbn with --reset soft"):
                 Stepping(folded)
             return
-        stepping = Stepping(folded)
-        state, logits = stepping.rest(x[0]), []
-        for frame in x:
-            now, *state = stepping(frame, *state)
-            logits.append(now)
-    assert torch.allclose(torch.stack(logits), expected, atol=1e-9)
+        assert torch.allclose(stepped(Stepping(folded), x), expected, atol=1e-9)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
@@ -143,34 +142,17 @@ def test_in_a_network(which, backend):
     assert all(isinstance(layer.lif.q, nn.Parameter) for layer in nets[0].spiking_layers())
 
 
-def check_cases(backend, seeds, device="cpu"):
-    """A backend against the reference in float64 on random cases with options; a case where rounding decides is omitted."""
+@pytest.mark.parametrize("seeds", [QUICK, pytest.param(range(1000), marks=pytest.mark.slow)], ids=["some", "many"])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("fused", "triton")])
+def test_random_cases(backend, seeds):
+    """Against the reference in float64; a case where rounding decides is omitted."""
     omitted = 0
     for seed in seeds:
         case = case_with_options(seed)
-        wrong = against_reference(case, backend, device)
+        wrong = against_reference(case, backend)
         omitted += wrong is None
         assert not wrong, (seed, str(case), wrong)
     assert omitted <= len(seeds) / 4
-
-
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("fused", "triton")])
-def test_random_cases(backend):
-    """Some."""
-    check_cases(backend, QUICK)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("fused", "triton")])
-def test_many_random_cases(backend):
-    """A thousand."""
-    check_cases(backend, range(1000))
-
-
-def test_defaults_store_nothing():
-    """A layer without options has the parameters and buffers that it had before there were any."""
-    assert set(LIF().state_dict()) == {"b"}
-    assert set(LIF(threshold_learned=True, init_potential="measured").state_dict()) == {"b", "q", "initial"}
 
 
 @pytest.mark.parametrize("threshold", [1e-6, 0.5, 1.0, 30.0, 1e6])
@@ -187,12 +169,6 @@ def test_widths_follow_the_learned_threshold():
     v_th, beta = softplus(2.0)[0], layer.beta.item()
     assert layer.alpha.item() == pytest.approx(2 * v_th * math.sqrt(1 + beta**2), rel=1e-6)
     assert not layer.alpha.requires_grad
-
-
-def test_only_lif_takes_them():
-    with pytest.raises(ConfigError, match="reset: found 'soft' with the neuron clif"):
-        models.build("mlp", neuron="clif", reset="soft")
-    assert registry.get("neuron", "clif")
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.bool])

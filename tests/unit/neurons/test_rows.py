@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lsgcli.neurons.kernels.cpu import rows
 from lsgcli.neurons.kernels.cpu.packing import packed
 from lsgcli.neurons.kernels.cpu.rows import Geometry, convolved, rows_of, weight_gradient
 from lsgcli.system.device import limited_threads
@@ -96,11 +95,3 @@ def test_random_shapes(seed):
         )
         case = (*sizes, chance.choice((1, 3, 3, 5)), chance.choice((1, 1, 2, 3)), chance.choice((0, 0.02, 0.15, 0.5, 1)))
         assert compare(*case, chance.choice((1, 1, 2, 4, 9)), torch.randn) < CLOSE, case
-
-
-def test_words_are_transposed():
-    torch.manual_seed(0)
-    bits = torch.randint(0, 2, (64, 64)).numpy().astype("uint64")
-    words = (bits << rows.np.arange(64, dtype="uint64")).sum(1, dtype="uint64")
-    rows.transpose(words)
-    assert (words[:, None] >> rows.np.arange(64, dtype="uint64") & rows.np.uint64(1) == bits.T).all()

@@ -62,18 +62,6 @@ def rounded(builder: Any, x: Any) -> Any:
     return builder.select(builder.fcmp_unordered("uno", x, x), ir.Constant(ir.IntType(16), 0x7FC0), word)
 
 
-@emits(types.int32, types.int32, types.int32)
-def shifted_left(builder: Any, word: Any, n: Any) -> Any:
-    """An int32 shifted by n bits; numba's operator widens to 64 bits, half as many per vector."""
-    return builder.shl(word, n)
-
-
-@emits(types.int32, types.int32, types.int32)
-def shifted_right(builder: Any, word: Any, n: Any) -> Any:
-    """As :func:`shifted_left`."""
-    return builder.lshr(word, n)
-
-
 def get(array, j):  # type: ignore[no-untyped-def]
     """Element j of an array of float32, of bfloat16 stored as uint16, or of uint8, as float32."""
     raise NotImplementedError

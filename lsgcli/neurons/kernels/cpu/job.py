@@ -179,5 +179,5 @@ def partition(T: int, step: int, row: int, channels: int, side: int) -> dict[str
     blocks = math.ceil(step // row / rows) * pieces
     per_chunk = max(1, CHUNK // (T * run * rows))
     chunks = math.ceil(blocks / per_chunk)
-    names = ("period", "run", "pieces", "rows", "blocks", "chunks", "per_chunk")
-    return dict(zip(names, (period, run, pieces, rows, blocks, chunks, per_chunk), strict=True))
+    sizes = {"period": period, "run": run, "pieces": pieces, "rows": rows}
+    return {**sizes, "blocks": blocks, "chunks": chunks, "per_chunk": per_chunk}

@@ -7,7 +7,7 @@ bit i % 8 of byte i // 8. An element x stands for the number x * levels.
 import math
 from array import array
 from collections.abc import Callable
-from functools import cache, reduce
+from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -86,13 +86,9 @@ def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels:
     results = array("q", bytes(16 * chunks))  # unions and sums of the chunks
     unions, n = results.buffer_info()[0], memory.numel()
     addresses = (memory.data_ptr(), planes.data_ptr(), unions, unions + 8 * chunks)
-    threads.start(_worker(make, memory.dtype), (*addresses, n, planes.shape[0], planes.stride(0), levels, chunks), chunks)
+    worker = build.address(make, STORAGE[memory.dtype], signature=SIGNATURE)
+    threads.start(worker, (*addresses, n, planes.shape[0], planes.stride(0), levels, chunks), chunks)
     return reduce(or_, results[:chunks]), sum(results[chunks:])
-
-
-@cache
-def _worker(make: Callable[[type], Worker], dtype: torch.dtype) -> int:
-    return build.address(make, STORAGE[dtype], signature=SIGNATURE)
 
 
 @loop

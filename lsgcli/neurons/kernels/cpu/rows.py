@@ -11,8 +11,7 @@ shapes only: results are bit-identical for any number of threads.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -101,7 +100,8 @@ def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype,
     lines = shape.N * shape.height
     per_chunk = max(1, min(PIXELS // shape.width, math.ceil(lines / torch.get_num_threads())))
     chunks = math.ceil(lines / per_chunk)
-    threads.start(_worker(forward, dtype), _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
+    worker = build.address(forward, STORAGE[dtype], signature=SIGNATURE)
+    threads.start(worker, _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
     return out.permute(0, 3, 1, 2)
 
 
@@ -117,7 +117,8 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
     out = torch.empty(shape.blocks, shape.groups, shape.side**2, WORD, BLOCK)
     parts = 1 if shape.blocks * shape.groups >= 2 * torch.get_num_threads() else shape.side
     units = shape.blocks * shape.groups * parts
-    threads.start(_worker(backward, grad.dtype), _fields(spikes, shape, (rows, out, out), parts, 1, units), units)
+    worker = build.address(backward, STORAGE[grad.dtype], signature=SIGNATURE)
+    threads.start(worker, _fields(spikes, shape, (rows, out, out), parts, 1, units), units)
     whole = out.permute(0, 4, 1, 3, 2).reshape(shape.blocks * BLOCK, shape.groups * WORD, shape.side, shape.side)
     return whole[: shape.channels, : shape.C]
 
@@ -128,11 +129,6 @@ def _fields(
     """``FIELDS`` after the counter; the tensors are rows, bias and output."""
     planes, sizes = spikes.planes, (*shape, shape.groups, shape.blocks, parts, spikes.levels, per_chunk, chunks)
     return planes.data_ptr(), planes.shape[0], planes.stride(0), *(tensor.data_ptr() for tensor in tensors), *sizes
-
-
-@cache
-def _worker(make: Callable[[type], Worker], dtype: torch.dtype) -> int:
-    return build.address(make, STORAGE[dtype], signature=SIGNATURE)
 
 
 @loop
