@@ -340,15 +340,37 @@ def test_gradient_flow(which, options):
     assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
 
 
-MORE = [pytest.param(arch, marks=pytest.mark.slow) for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19", "maxformer")]
+MORE = [
+    pytest.param(arch, marks=pytest.mark.slow)
+    for arch in ("sew-resnet34", "sew-dvs", "qkformer", "resnet19", "maxformer", "max-resnet18-2222")
+]
 
 
 @pytest.mark.parametrize(
-    "arch", ["sew-resnet18", "ms-resnet18", "preact-resnet18", "sew-dvs-wide", "qkformer-dvs", "maxformer-dvs", *MORE]
+    "arch",
+    [
+        "sew-resnet18",
+        "ms-resnet18",
+        "preact-resnet18",
+        "sew-dvs-wide",
+        "qkformer-dvs",
+        "maxformer-dvs",
+        "max-resnet18",
+        "sequential-cnn",
+        *MORE,
+    ],
 )
 def test_resumes_to_the_bit(arch, tmp_path):
-    settings = {"arch": arch, "residual": "none", "width_multiplier": 1 / 32, "epochs": 1, "lr": 0.02}
-    config, bundle = tiny.config(**settings), tiny.bundle(n=24)
+    columns = arch == "sequential-cnn"
+    settings = {
+        "arch": arch,
+        "residual": "none",
+        "width_multiplier": 1 / 32,
+        "epochs": 1,
+        "lr": 0.02,
+        "T": 16 if columns else 3,
+    }
+    config, bundle = tiny.config(**settings), tiny.images(n=24) if columns else tiny.bundle(n=24)
     run(tmp_path / "whole", config, bundle)
     with pytest.raises(Exception, match="stopped"):
         run(tmp_path / "parts", config, bundle, stop_after=2)
