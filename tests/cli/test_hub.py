@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -128,10 +129,10 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         assert len(server.requests) == count
 
 
-@pytest.mark.slow
 def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
     from huggingface_hub import constants
 
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     remote.local.cache_clear()
     for variable, value in (("ENDPOINT", ABSENT), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
         monkeypatch.setattr(constants, variable, value)
