@@ -134,9 +134,8 @@ def within(type_: str, found: Record, peer: Record) -> bool:
 
 
 def selftest(run: Run) -> Iterator[Record]:
-    """The self-test with which ``auto`` decides whether to use ``triton``; in a rehearsal, of ``fused``."""
-    backend = "fused" if run.rehearse else "triton"
-    yield {"results": [result._asdict() for result in examined(backend, torch.device(run.device))]}
+    """The self-test with which ``auto`` decides whether to use ``triton``."""
+    yield {"results": [result._asdict() for result in examined("triton", torch.device(run.device))]}
 
 
 def outcome(which: Case, backend: str, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
