@@ -22,15 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of hugg
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """The stand-in, with the token in the environment."""
-    from huggingface_hub import constants
-
     remote.local.cache_clear()
-    with hub(TOKEN) as server:
+    with hub(TOKEN, tmp_path / "hub") as server:
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # both are read from the environment at import
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield server
     remote.local.cache_clear()
 
