@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 TORCH = Path(find_spec("torch").origin).parent
 PARTS = 2
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(first=True),
     pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler, g++"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs LD_PRELOAD"),
 ]
