@@ -9,6 +9,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
+from unittest import mock
 
 
 class Repository(NamedTuple):
@@ -38,11 +39,17 @@ class Hub(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def hub(token):
+def hub(token, cache):
+    """A server, which huggingface_hub uses meanwhile, with copies in the folder ``cache``."""
+    from huggingface_hub import constants
+
     server = Hub(token)
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    places = {"ENDPOINT": server.url, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": str(cache)}
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield server
+        with mock.patch.multiple(constants, HF_HUB_DISABLE_XET=True, **places):
+            yield server
     finally:
         server.shutdown()
         server.server_close()

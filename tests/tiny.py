@@ -1,8 +1,10 @@
 """A data set and settings so small that a whole training takes a second."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from lsgcli.config.run import RunConfig
 from lsgcli.data import random
@@ -41,7 +43,7 @@ def split(n: int, name: str, T: int = 3, size: int = 16) -> Split:
     return Split(x, y.astype(np.int64), random.ids(keys), keys)
 
 
-def images(n: int = 48) -> DataBundle:
+def image_bundle(n: int = 48) -> DataBundle:
     """The same as images: sums over time."""
     frames = bundle(n=n)
     parts = {name: dataclasses.replace(part, x=part.x.sum(1, dtype=np.uint8)) for name, part in frames.parts.items()}
@@ -52,3 +54,23 @@ def bundle(val: bool = True, n: int = 48) -> DataBundle:
     """Train, validation (if wanted) and test parts of such recordings."""
     parts = {"train": split(n, "train"), "val": split(12, "val") if val else None, "test": split(15, "test")}
     return DataBundle(CLASSES, **parts, channels=2, static=False, mean=None, std=None, info={"sensor": [16, 16]})
+
+
+def images(root: Path, count: int = 16, test: int = 6, size: int = 16, noise: int = 120, colour: int = 120) -> Path:
+    """An image folder of three classes.
+
+    Args:
+        root: new folder.
+        count, test: training and test images of each class.
+        size: height and width.
+        noise: pixels are random below this, plus ``colour`` in the channel of the class.
+    """
+    rng = np.random.default_rng(0)
+    for split, n in (("train", count), ("test", test)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            (root / split / name).mkdir(parents=True)
+            for index in range(n):
+                pixels = rng.integers(0, noise, (size, size, 3), dtype=np.uint8)
+                pixels[..., channel] += colour
+                Image.fromarray(pixels).save(root / split / name / f"{index:02}.png")
+    return root

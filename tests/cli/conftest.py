@@ -6,12 +6,11 @@ from functools import partial
 from types import SimpleNamespace
 from unittest import mock
 
-import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from lsgcli.cli.app import app, main
+from tests.tiny import images as image_folder
 
 TINY = ["--arch", "vggsnn", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "2", "--batch-size", "8"]
 
@@ -28,17 +27,7 @@ def clean(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def images(tmp_path_factory):
     """An image folder of three classes that differ in colour: 16 + 6 images each, 16 x 16."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for split, n in (("train", 16), ("test", 6)):
-        for channel, name in enumerate(("red", "green", "blue")):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for index in range(n):
-                pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
-                pixels[..., channel] += 120
-                Image.fromarray(pixels).save(folder / f"{index:02}.png")
-    return root
+    return image_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture

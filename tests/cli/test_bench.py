@@ -69,13 +69,12 @@ def test_errors(lsg, options, message):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no stopped processes here")
 def test_a_measurement(lsg):
-    """In processes of their own; all contenders in all modes."""
-    done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--json")
-    assert done.exit_code == 0, done.stderr
+    """In processes of their own; all contenders."""
+    done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--mode", "train,stream", "--json", status=0)
     record = json.loads(done.stdout)
     packages = [package for package in rows.PEERS if package not in rows.missing()]
     names = ["lsg fp32", "lsg-auto fp32", "floor fp32", *(f"{rows.PEERS[package]} fp32" for package in packages)]
-    assert [row["contender"] for row in record["rows"]] == names * 3
+    assert [row["contender"] for row in record["rows"]] == names * 2
     for row in record["rows"]:
         batch, T = (1, 2) if row["case"].endswith("stream") else (2, 1)
         assert row["samples_per_s"] == pytest.approx(1e3 * batch / (row["ms"] * T))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of hugg
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """The stand-in, with the token in the environment."""
-    from huggingface_hub import constants
-
     remote.local.cache_clear()
-    with hub(TOKEN) as server:
+    with hub(TOKEN, tmp_path / "hub") as server:
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # both are read from the environment at import
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield server
     remote.local.cache_clear()
 
@@ -119,10 +114,10 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         assert len(server.requests) == count
 
 
-@pytest.mark.slow
 def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
     from huggingface_hub import constants
 
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     remote.local.cache_clear()
     for variable, value in (("ENDPOINT", ABSENT), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
         monkeypatch.setattr(constants, variable, value)

@@ -29,25 +29,19 @@ def test_matched_width(train, trained, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", registry.names("method"))
 def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
-    """Dry run; training in bf16 with a decay per channel; evaluation; gradient flow; a folded export with the same answers."""
+    """Training in bf16 with a decay per channel; gradient flow; a folded export with the same spikes."""
     kind = registry.get("method", method)
     options = ["--method", method, "-q"]
     options += ["--width-from", trained / "best.safetensors"] if kind.stores_width else []
     options += ["--decay-per", "channel"] if kind.learns_decay else []
-    settings = json.loads(train(*options, "--dry-run", "--json").stdout)["settings"]
+    train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run", status=0)
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
     assert (settings["decay_per"] == "channel") is kind.learns_decay
-    result = train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run")
-    assert result.exit_code == 0, result.stderr
-    path, data = result.stdout.strip(), ["--data-dir", images, "-q"]
+    path, data = "run/best.safetensors", ["--data-dir", images, "-q"]
     flow = json.loads(lsg("inspect-gradients", path, *data, "--json", "--batches", "1").stdout)
     assert all(layer["alpha"] > 0 for layer in flow["layers"])
-    exported = lsg("export", path, "-o", "folded.safetensors", "--data-dir", images, "--verify", "6", "--json", "-q")
-    assert exported.exit_code == 0, exported.stderr
+    exported = lsg("export", path, "-o", "folded.safetensors", *data, "--verify", "6", "--json", status=0)
     assert json.loads(exported.stdout)["spikes_different"] == 0
-    first, again = (
-        json.loads(lsg("eval", one, *data, "--json", "--precision", "fp32").stdout) for one in (path, "folded.safetensors")
-    )
-    assert first["accuracy"] == again["accuracy"]
 
 
 def test_eval_synops(lsg, trained, images):

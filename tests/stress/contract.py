@@ -77,6 +77,16 @@ def sequence(net: Any, batch: int = 4, seed: int = 1) -> Tensor:
     return x.to(next(net.parameters()).dtype)
 
 
+def described(net: Any) -> dict[str, Any]:
+    """The configuration of a checkpoint of a network."""
+    return {
+        **checkpoint.describe(net),
+        "classes": [str(i) for i in range(net.spec.num_classes)],
+        "settings": {},
+        "data": {},
+    }
+
+
 def drawn(chance: random.Random, cases: list[Any], count: int) -> list[Any]:
     """``count`` of the cases, at random, or all of them."""
     return chance.sample(cases, min(count, len(cases)))
@@ -159,7 +169,7 @@ def perturbed(name: str, field: Any) -> list[Any]:
     32,
     fault="state or a setting missing from a checkpoint",
     promise="every setting of a network and its neurons survives saving; the loaded network has the same bits",
-    quick=10,
+    quick=5,
     full=10_000,
 )
 def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
@@ -177,13 +187,7 @@ def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[C
     path = folder / "net.safetensors"
 
     def judge(net: Any, arch: str, settings: dict[str, Any]) -> Iterator[Case]:
-        config = {
-            **checkpoint.describe(net),
-            "classes": [str(i) for i in range(net.spec.num_classes)],
-            "settings": {},
-            "data": {},
-        }
-        checkpoint.save(path, Checkpoint(net.state_dict(), config))
+        checkpoint.save(path, Checkpoint(net.state_dict(), described(net)))
         loaded = checkpoint.load(path)[0]
         wrong = [] if loaded.spec == net.spec else [f"arguments: {loaded.spec}"]
         (name, value), results = *settings.items(), []

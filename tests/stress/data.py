@@ -32,8 +32,9 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.system import files
 from tests import networks
 from tests.stress import seeds
-from tests.stress.program import Command, images
+from tests.stress.program import Command
 from tests.stress.rows import Case, fork, killed_after, refused, row
+from tests.tiny import images
 from tests.unit.data import hostile, recordings_of
 
 CLASSES = ("cup", "pen")

@@ -41,8 +41,9 @@ from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
 from tests import networks
 from tests.stress.fuzz import MIB, peak
-from tests.stress.program import Command, images
+from tests.stress.program import Command
 from tests.stress.rows import Case, forked, row
+from tests.tiny import images
 
 STATUSES = (2, 3, 4)
 SECONDS = 1.0  # of processor time for one damaged file

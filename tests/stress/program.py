@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch  # noqa: F401 (before any fork)
-from PIL import Image
 from typer.testing import CliRunner
 
 import lsgcli.cli.app
@@ -28,6 +26,7 @@ import lsgcli.runs.run
 import lsgcli.store.checkpoint
 from lsgcli.system import ranks
 from tests.stress.rows import fork
+from tests.tiny import images
 
 TINY = shlex.split(
     "--dataset image-folder --arch vggsnn -T 2 --size 16 --width-multiplier 0.03125 --epochs 2 --batch-size 8 --precision fp32 "
@@ -126,26 +125,6 @@ class Command:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):  # a full disk, a closed pipe
                     stream.flush()
-
-
-def images(root: Path, count: int = 16, test: int = 6, size: int = 16, noise: int = 120, colour: int = 120) -> Path:
-    """An image folder of three classes.
-
-    Args:
-        root: new folder.
-        count, test: training and test images of each class.
-        size: height and width.
-        noise: pixels are random below this, plus ``colour`` in the channel of the class.
-    """
-    rng = np.random.default_rng(0)
-    for split, n in (("train", count), ("test", test)):
-        for channel, name in enumerate(("red", "green", "blue")):
-            (root / split / name).mkdir(parents=True)
-            for index in range(n):
-                pixels = rng.integers(0, noise, (size, size, 3), dtype=np.uint8)
-                pixels[..., channel] += colour
-                Image.fromarray(pixels).save(root / split / name / f"{index:02}.png")
-    return root
 
 
 def warm(folder: Path, words: Sequence[str] = TINY, **of_images: int) -> list[str]:

@@ -18,11 +18,10 @@ from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, base_type, check, optio
 from lsgcli.errors import RunInUseError
 from lsgcli.runs.run import check_same
 from lsgcli.store import rundir
+from tests.stress.data import drop_capabilities
 from tests.stress.program import Command
 from tests.stress.rows import Case, refused, row, small_disk
 from tests.stress.runs import EPOCHS, STEPS, Runs, difference, on_step
-
-NOBODY = 65534
 
 
 def stopped(runs: Runs) -> Path:
@@ -124,14 +123,6 @@ def races(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         yield Case(kind, one.ended(0) or other.ended(6, runs.run) or difference(runs.run, whole.bits))
 
 
-def as_nobody() -> None:
-    """Drop the rights of root, to whom every folder is writable."""
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
 @row(
     17,
     fault="a run directory that cannot be created or written, or a full disk, at the start",
@@ -140,12 +131,11 @@ def as_nobody() -> None:
     full=5,
 )
 def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """As another user, where the row runs as root: a new run in an unwritable folder and below one, an unwritable run by --resume and by its
-    own command, a folder that is a file, a name that is too long, a loop of links, /proc; and a full file system of 1 MiB
-    (where one can be mounted), with and without free inodes."""
+    """Without the rights of root, where the row runs as root: a new run in an unwritable folder and below one, an unwritable run by
+    --resume and by its own command, a folder that is a file, a name that is too long, a loop of links, /proc; and a full file system of
+    1 MiB (where one can be mounted), with and without free inodes."""
     runs = Runs(folder)
     whole, run = runs.whole(0), stopped(runs)
-    folder.chmod(0o755)
     locked, disk = folder / "locked", folder / "disk"
     locked.mkdir()
     (folder / "file").touch()
@@ -165,7 +155,7 @@ def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case
 
     def change() -> None:
         on_step(0, lambda _: os._exit(99))
-        as_nobody()
+        drop_capabilities()
 
     def attempt(kind: str, path: Path, words: list[Any], inside: Path) -> Case:
         before = sorted(inside.rglob("*"))
@@ -181,7 +171,6 @@ def unwritable(count: int, chance: random.Random, folder: Path) -> Iterator[Case
             with small_disk(disk, option) as mounted:
                 if not mounted:
                     continue
-                disk.chmod(0o777)
                 with (disk / "large").open("wb") as stream:
                     if kind == "full disk":
                         os.posix_fallocate(stream.fileno(), 0, os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize)

@@ -1,6 +1,6 @@
 """The frame of the fault table: what a row is, how it is run, and the record of a run.
 
-A row is a decorated generator in one of :data:`MODULES`. It does ``count`` things that can go wrong, chosen by ``chance``, in an empty
+A row is a decorated generator in a module of this package. It does ``count`` things that can go wrong, chosen by ``chance``, in an empty
 folder, and yields a :class:`Case` for each.
 """
 
@@ -26,9 +26,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
-MODULES = ("writing", "reading", "training", "refusals", "breakdowns", "fuzz", "data", "samples", "contract", "steps")
-MODULES += ("predicting", "ranks", "ends", "launchers", "services", "surroundings")
-MODULES += ("outside", "strangers", "links", "servers", "stops")  # hostile files, folders, servers; stops
 PACKAGES = ("torch", "numpy", "safetensors", "lsgcli")
 KEPT = 20  # problems of a row that its record describes
 
@@ -80,8 +77,8 @@ def row(number: int, *, fault: str, promise: str, peers: str = "", quick: int = 
 
 def table() -> dict[int, Row]:
     """All rows by number."""
-    for name in MODULES:
-        importlib.import_module(f"tests.stress.{name}")
+    for path in Path(__file__).parent.glob("[a-z]*.py"):
+        importlib.import_module(f"tests.stress.{path.stem}")
     return dict(sorted(_rows.items()))
 
 

@@ -20,8 +20,8 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
 from tests.stress import seeds
 from tests.stress.data import recording, recordings
-from tests.stress.program import images
 from tests.stress.rows import Case, row
+from tests.tiny import images
 from tests.unit.data import recordings_of
 
 # Row 35

@@ -35,19 +35,11 @@ def remote(folder: Path) -> Iterator[tuple[hub_server.Hub, bytes]]:
     exports.saved("mlp", folder / "other", seed=3)
     content, really_sleep = (folder / "net").read_bytes(), time.sleep
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(hub_server.hub("a token"))
+        server = stack.enter_context(hub_server.hub("a token", folder / "hub"))
         server.pause = 0.5
         files = {"model.safetensors": content, "elsewhere": (folder / "other").read_bytes()}
         server.repositories["ann/net"] = hub_server.Repository(False, {"main": COMMIT}, {COMMIT: files}, [])
-        for name, value in {
-            "ENDPOINT": server.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(folder / "hub"),
-            "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_DOWNLOAD_TIMEOUT": 0.2,
-            "HF_HUB_ETAG_TIMEOUT": 2,
-        }.items():
-            stack.enter_context(mock.patch.object(constants, name, value))
+        stack.enter_context(mock.patch.multiple(constants, HF_HUB_DOWNLOAD_TIMEOUT=0.2, HF_HUB_ETAG_TIMEOUT=2))
         stack.enter_context(mock.patch.object(download, "TIMEOUT", 0.2))
         stack.enter_context(mock.patch("lsgcli.system.files.user_cache", return_value=folder / "web"))
         stack.enter_context(mock.patch.object(time, "sleep", lambda seconds: really_sleep(min(seconds, server.pause / 10))))

@@ -29,7 +29,7 @@ from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 from tests import tiny
-from tests.stress.contract import METHODS, NEURONS, network, sequence, valid
+from tests.stress.contract import METHODS, NEURONS, described, network, sequence, valid
 from tests.stress.program import Command
 from tests.stress.ranks import environments, start
 from tests.stress.rows import Case, fork, refused, row
@@ -181,20 +181,10 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
             {**state, "growth_interval": chance.randrange(1, 5000), "_growth_tracker": chance.randrange(2000)}
         )
         path = folder / "scaler.safetensors"
-        checkpoint.save(path, Checkpoint({}, tiny_config(model), {}, first.tensors()))
+        checkpoint.save(path, Checkpoint({}, described(model), {}, first.tensors()))
         second.load(checkpoint.read(path).extra)
         equal = first.scaler.state_dict() == second.scaler.state_dict()
         yield Case("state", "" if equal else f"{first.scaler.state_dict()}, then {second.scaler.state_dict()}")
-
-
-def tiny_config(model: Any) -> dict[str, Any]:
-    """The configuration of a checkpoint of a model."""
-    return {
-        **checkpoint.describe(model),
-        "classes": [str(i) for i in range(model.spec.num_classes)],
-        "settings": {},
-        "data": {},
-    }
 
 
 def _trained(path: Path, stops: Any) -> str:

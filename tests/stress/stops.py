@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 from lsgcli.runs import run
 from tests import networks
-from tests.stress.program import TINY, Command, images, warm
+from tests.stress.program import TINY, Command, warm
 from tests.stress.rows import Case, row
 from tests.stress.runs import at
 from tests.stress.servers import Server
+from tests.tiny import images
 from tests.unit.data.conftest import aedat2_bytes, blob
 
 SECONDS = 2.0  # from the stop to the end of the command and its processes
@@ -189,8 +190,9 @@ def _stopped(one: Loop, stop: str, place: Path, delay: float) -> str:
             return f"status {status} after {seconds:.1f} s, expected {one.statuses[stop]}: {command.err[-300:]}"
         if command.err.count("Traceback"):
             return command.err[-300:]
-        time.sleep(max(0, begin + SECONDS - time.monotonic()))
-        return "its processes run" if _alive(command.pid) else ""
+        while (alive := _alive(command.pid)) and time.monotonic() < begin + SECONDS:
+            time.sleep(0.02)
+        return "its processes run" if alive else ""
     finally:
         for end in (*silent, *([] if closing and command.status is not None else lines[:1])):
             with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ import random
 import shutil
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -25,7 +25,7 @@ from lsgcli.errors import CheckpointError, DataError
 from lsgcli.export.nir import NIR
 from tests import exports, networks
 from tests.hostile_hdf5 import FAULTS, SECRET, datasets
-from tests.stress import seeds
+from tests.stress.data import recording
 from tests.stress.program import Command
 from tests.stress.rows import Case, refused, row
 from tests.unit.data import recordings_of
@@ -33,6 +33,7 @@ from tests.unit.data import recordings_of
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000
 SECONDS = 1.0  # of processor time to refuse a file
 TRAPS = ("gs", "gsc", "gswin32c", "gswin64c", "djpeg", "magick", "convert", "xdg-open")
+Started = Callable[[], str]  # what traps noted since the last call: names of programs, empty if there is none
 SHD_SETS = ("labels", "spikes/times", "spikes/units", "extra/keys", "extra/speaker")
 
 
@@ -75,8 +76,8 @@ def hostile_hdf5(count: int, chance: random.Random, folder: Path) -> Iterator[Ca
     exports.exported(folder / "net.safetensors", "nir", folder / "net.nir")
     for part in ("train", "test"):
         recordings_of.write_shd(folder / f"shd_{part}.h5", [[(0.1, 5)], [(0.2, 7)]], [3, 12])
-    events = readers.read(_recording(folder / "a.aedat"))
-    write_npz(folder / "a.npz", events)
+    (folder / "a.aedat").write_bytes(recording(1))
+    write_npz(folder / "a.npz", readers.read(folder / "a.aedat"))
     cases = [
         *(("nir", name, fault) for name in datasets(folder / "net.nir") for fault in FAULTS),
         *((kind, name, fault) for kind in ("shd", "tonic:SHD", "MATLAB 7.3") for name in SHD_SETS for fault in FAULTS),
@@ -113,7 +114,9 @@ def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bo
             return NIR().open(path)
         if kind == "MATLAB 7.3":
             return readers.read(path)
-        given = {"dataset": kind, "data_dir": str(_in_its_folder(at)), "workers": 0, "cache_dir": str(at / "cache")}
+        (at / "SHD").mkdir()
+        shutil.copy(path, at / "SHD")
+        given = {"dataset": kind, "data_dir": str(at), "workers": 0, "cache_dir": str(at / "cache")}
         return registry.get("dataset", kind)(resolve(given, environment={}), may_download=False).scan(("test",))
 
     found = refused(f"{kind}, {fault}", use, CheckpointError if kind == "nir" else DataError, path.name)
@@ -130,17 +133,6 @@ def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bo
         leaked = SECRET[:8].decode() in ran.out + ran.err or ran.out
         problem = ran.ended(4 if kind == "nir" else 3, path.name) or ("stdout has a line" if leaked else "")
         yield Case(f"{kind}, command", problem or opens.problem())
-
-
-def _in_its_folder(at: Path) -> Path:
-    (at / "SHD").mkdir(exist_ok=True)
-    shutil.copy(at / "shd_test.h5", at / "SHD" / "shd_test.h5")
-    return at
-
-
-def _recording(path: Path) -> Path:
-    path.write_bytes(seeds.aedat2(seeds.rows(1, 60, 128, 128)))
-    return path
 
 
 @row(
@@ -175,7 +167,7 @@ def formats_of_images(count: int, chance: random.Random, folder: Path) -> Iterat
         yield from _commands(folder, accepted, started)
 
 
-def _commands(folder: Path, accepted: dict[str, bool], started: "Started") -> Iterator[Case]:
+def _commands(folder: Path, accepted: dict[str, bool], started: Started) -> Iterator[Case]:
     """Commands over all these files."""
     data = folder / "data"
     for part, label in itertools.product(("train", "test"), ("cat", "dog")):
@@ -203,22 +195,16 @@ def _commands(folder: Path, accepted: dict[str, bool], started: "Started") -> It
         yield Case(dataset, (found.ended(3) if bad else "") or started())
 
 
-class Started:
-    """What the traps noted since the last call: names of programs, empty if there is none."""
-
-    def __init__(self, note: Path):
-        self.note = note
-
-    def __call__(self) -> str:
-        found = self.note.read_text() if self.note.exists() else ""
-        self.note.unlink(missing_ok=True)
-        return found and f"started {found}"
-
-
 @contextlib.contextmanager
 def _trapped(folder: Path) -> Iterator[Started]:
     """Programs on PATH that leave a note."""
     traps, note = folder / "traps", folder / "started"
+
+    def started() -> str:
+        found = note.read_text() if note.exists() else ""
+        note.unlink(missing_ok=True)
+        return found and f"started {found}"
+
     traps.mkdir()
     for name in TRAPS:
         (traps / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{note}"\n')
@@ -228,8 +214,8 @@ def _trapped(folder: Path) -> Iterator[Started]:
     try:
         with contextlib.suppress(OSError):  # the traps close: without a list of formats, Pillow starts one
             Image.open(io.BytesIO(_saved("EPS"))).load()
-        assert Started(note)(), "no trap was started"
-        yield Started(note)
+        assert started(), "no trap was started"
+        yield started
     finally:
         os.environ["PATH"] = path
 

@@ -12,9 +12,9 @@ import pytest
 
 HERE = Path(__file__).parent
 TORCH = Path(find_spec("torch").origin).parent
-PARTS = 4
+PARTS = 2
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow(first=True),
     pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler, g++"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs LD_PRELOAD"),
 ]
@@ -42,8 +42,8 @@ def found(device, *words):
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_network_method_neuron_norm_and_optimiser(part, device):
     records = found(device, part, PARTS)
-    assert len(records) > 20
-    assert [record for record in records if "error" in record or record["waits"] or len(record["evaluation"]) > 2] == []
+    assert len(records) > 100
+    assert [record for record in records if "error" in record or record["waits"] or len(record["evaluation"]) > 1] == []
 
 
 def test_a_planted_tensor_on_the_cpu_is_found(device):

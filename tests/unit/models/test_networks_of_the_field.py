@@ -370,7 +370,7 @@ def test_resumes_to_the_bit(arch, tmp_path):
         "lr": 0.02,
         "T": 16 if columns else 3,
     }
-    config, bundle = tiny.config(**settings), tiny.images(n=24) if columns else tiny.bundle(n=24)
+    config, bundle = tiny.config(**settings), tiny.image_bundle(n=24) if columns else tiny.bundle(n=24)
     run(tmp_path / "whole", config, bundle)
     with pytest.raises(Exception, match="stopped"):
         run(tmp_path / "parts", config, bundle, stop_after=2)
