@@ -31,6 +31,7 @@ from lsgcli.export import hf
 from lsgcli.export.base import chosen, open_exported, read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
+from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.report import comparison as compared
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
@@ -134,7 +135,7 @@ class Seeds:
         }
         (folder / "abl").mkdir()
         self.config = resolve({**given, "precision": "fp32", "cache_dir": str(folder / "cache")}, environment={})
-        train(self.config, self.run, lambda record: None, StopRequest())
+        train(self.config, self.run, lambda record: None, StopRequest(), outlets=OUTLETS)
         self.best = self.run / rundir.BEST
         with safe_open(self.best, "pt") as stream:
             self.metadata = dict(stream.metadata())
