@@ -272,10 +272,8 @@ def shallow() -> None:
         )
 
     ResNet.__init__ = fewer  # type: ignore[method-assign,assignment]
-    QKFormer.STAGES = [stage._replace(blocks=1) for stage in QKFormer.STAGES[::2]]
-    Maxformer.STAGES = [
-        stage._replace(mixers=stage.mixers[:1]) for stage in Maxformer.STAGES[::2]
-    ]  # that for DVS has the other mixer
+    for network in (QKFormer, Maxformer):  # those for DVS have the mixer of the second stage
+        network.STAGES = [stage._replace(mixers=stage.mixers[:1]) for stage in network.STAGES[::2]]
     SewDVS.widths, SewDVSWide.widths = (32, 32, 32), (64, 64, 128)
     vggsnn.STAGES = (vggsnn.STAGES[0], *vggsnn.STAGES[1::2])  # type: ignore[assignment]
     SequentialCNN.defaults = {**SequentialCNN.defaults, "T": 8, "input_size": 8}
