@@ -1,12 +1,13 @@
 """Memory and time of a training step by levels of ``--memory``, beside spikingjelly's memopt.
 
-    python -m benchmarks.memory                  # VGGSNN (T=10, 48 px), resnet19 and qkformer (T=4, 32 px), fp32; about 5 minutes on two cores
+    python -m benchmarks.memory                  # VGGSNN (T=10, 48 px), resnet19 and qkformer (T=4, 32 px), fp32; about 20 minutes on two cores
     python -m benchmarks.memory --network vggsnn --batch 16 --rounds 9
 
 The peak of activations is the largest sum, during forward and backward pass, of what torch allocates, without weights and their gradients: a
 deterministic count. Steps of all levels are timed in turns. The peak of the process, with interpreter, libraries, weights and what the C library
 keeps, is that of a process of its own after two steps. memopt runs level 1 only on CPUs; it refuses levels 2 to 4 without a CUDA
-device. No other programs should run. The record is written to ``benchmarks/results/memory-<precision>.json``.
+device. No other programs should run. The record is written to ``benchmarks/results/memory-<precision>.json``; networks that a command leaves out
+keep theirs, if the batch is the same.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import interleaved, machine, write
+from benchmarks.measuring import interleaved, machine, read, write
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
@@ -189,15 +190,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     keep_large_buffers()
+    name = f"memory-{options.precision}"
+    before = read(name) or {}
     record: dict[str, Any] = {
         "machine": machine("spikingjelly", "numba"),
         "batch": options.batch,
         "precision": options.precision,
-        "networks": {},
+        "networks": before["networks"] if before.get("batch") == options.batch else {},
     }
     for network in options.network or SIZES:
         record["networks"][network] = measure(network, options.batch, options.precision, options.rounds)
-        path = write(f"memory-{options.precision}", record)
+        path = write(name, record)
     show(tables(record))
     print(path, file=sys.stderr)
 
