@@ -57,7 +57,7 @@ BASES = {
     "arch": ("models.base:SpikingNet", ""),
     "dataset": ("data.datasets.base:Dataset", ""),
     "reader": ("data.readers.base:Reader", "a function decorated with @reader"),
-    "augmentation": ("data.augment.base:Augmentation", "a function decorated with @augmentation or @EventAugmentation"),
+    "augmentation": ("data.augment.base:Named", "a function decorated with @augmentation or @EventAugmentation"),
     "rule": ("analysis.rules:Rule", ""),
     "format": ("export.base:Format", ""),
     "picture": ("report.figures:Picture", "a function decorated with @picture"),

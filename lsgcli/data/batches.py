@@ -94,7 +94,7 @@ class Batches:
     def __post_init__(self) -> None:
         every = chain(self.augment, self.static)
         self.of_events = [augmentation for augmentation in every if isinstance(augmentation, EventAugmentation)]
-        of_arrays = [augmentation for augmentation in every if augmentation not in self.of_events]
+        of_arrays = [augmentation for augmentation in every if isinstance(augmentation, Augmentation)]
         self.early = [augmentation for augmentation in of_arrays if not augmentation.late]
         self.late = [augmentation for augmentation in of_arrays if augmentation.late]
         n = len(self.split)

@@ -101,13 +101,13 @@ class ONNX(Format):
                     )
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             if config["export"]["mode"] == "unroll":
-                _check_layers(config, len(model.graph.value_info), path)
+                _check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
                 return AtOnce(config, _Session(model, path).run)
             session = _Session(model, path)
             _, *states = session.shapes.values()
             rest = [torch.zeros(1, *shape[1:]) for shape in states]
-            _check_layers(config, len(rest), path, rest)
+            _check_layers(config, rest, path)
             return Stepwise(config, session.run, rest)
 
 
@@ -140,26 +140,32 @@ class _Session:
         return [torch.from_numpy(output) for output in self.session.run(None, inputs)]
 
 
-def _check_layers(config: Mapping[str, Any], count: int, path: Path, states: Sequence[Tensor] = ()) -> None:
-    """Check that an export describes the layers of its graph.
+def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
+    """Check that an export names as many layers as its graph has.
 
-    Args:
-        config: the configuration of the export.
-        count: number of layers in the graph.
-        path: of the export.
-        states: of one timestep, u (B, C, ...) of each layer.
+    Raises:
+        CheckpointError: it does not.
+    """
+    if (stated := len(config["export"]["layers"])) != count:
+        raise CheckpointError(
+            f"{path}: configuration: export.layers: found {stated}, expected {count}, as in the graph",
+            hint="Export the checkpoint again.",
+        )
+
+
+def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
+    """Check that an export of one timestep describes the layers of its graph, which has a state u (B, C, ...) for each layer.
 
     Raises:
         CheckpointError: their number differs, or a layer has another number of thresholds.
     """
-    layers, problem = config["export"]["layers"], None
-    if len(layers) != count:
-        problem = f"found {len(layers)}, expected {count}, as in the graph"
-    for (name, layer), u in zip(layers.items(), states, strict=False):
-        if problem is None and isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
-            problem = f"{name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one"
-    if problem is not None:
-        raise CheckpointError(f"{path}: configuration: export.layers: {problem}", hint="Export the checkpoint again.")
+    _check_count(config, len(states), path)
+    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
+        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
+            raise CheckpointError(
+                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
+                hint="Export the checkpoint again.",
+            )
 
 
 def _clean(model: "onnx.ModelProto") -> None:

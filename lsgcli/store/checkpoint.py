@@ -98,18 +98,24 @@ class StoredConfig(TypedDict):
 Count = Annotated[int, Meta(ge=0)]
 
 
-# Fields of the training state by type; an export has none of them.
-_STATE: dict[Any, tuple[str, ...]] = {
-    Count: ("epoch", "step", "right", "seen", "overflows"),
-    float: ("loss_sum", "best_accuracy", "seconds", "waited"),
-    int: ("best_epoch",),
-    Literal["val", "test"]: ("best_chosen_on",),
-    list[dict[str, Any]]: ("flow",),
-    list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]: ("extended",),
-    dict[str, tuple[float, float]]: ("crossings",),
-    float | None: ("test_accuracy",),
-}
-StoredState = defstruct("StoredState", [(name, kind, None) for kind, names in _STATE.items() for name in names])
+class StoredState(TypedDict, total=False):
+    """Training state; empty in an export."""
+
+    epoch: Count
+    step: Count
+    loss_sum: float
+    right: Count
+    seen: Count
+    best_accuracy: float
+    best_epoch: int
+    best_chosen_on: Literal["val", "test"]
+    seconds: float
+    waited: float
+    overflows: Count
+    flow: list[dict[str, Any]]
+    extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
+    crossings: dict[str, tuple[float, float]]
+    test_accuracy: float | None
 
 
 @dataclass

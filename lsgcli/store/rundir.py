@@ -82,31 +82,42 @@ class Facts(TypedDict):
     processes: NotRequired[list[Processes]]
 
 
-def _optional(fields: Mapping[Any, tuple[str, ...]]) -> dict[str, Any]:
-    """Optional fields of a record, from their names by type."""
-    return {name: NotRequired[kind] for kind, names in fields.items() for name in names}
+class Result(TypedDict):
+    """The content of result.json."""
+
+    accuracy: float | None
+    run: NotRequired[str]
+    diverged: NotRequired[str]
+    checkpoint: NotRequired[str]
+    test_accuracy_last: NotRequired[float | None]
+    test_accuracy_best: NotRequired[float | None]
+    top5_accuracy: NotRequired[float]
+    precision: NotRequired[float]
+    recall: NotRequired[float]
+    f1: NotRequired[float]
+    best_epoch: NotRequired[int]
+    best_chosen_on: NotRequired[Literal["val", "test"]]
+    best_accuracy: NotRequired[float]
+    epochs_planned: NotRequired[int]
+    epochs_done: NotRequired[int]
 
 
-# The content of result.json.
-Result: Any = TypedDict(  # type: ignore[misc]
-    "Result",
-    {"accuracy": float | None}
-    | _optional(
-        {
-            str: ("run", "diverged", "checkpoint"),
-            float | None: ("test_accuracy_last", "test_accuracy_best"),
-            float: ("top5_accuracy", "precision", "recall", "f1", "best_accuracy"),
-            int: ("best_epoch", "epochs_planned", "epochs_done"),
-            Literal["val", "test"]: ("best_chosen_on",),
-        }
-    ),
-)
-SCORES = tuple(f"{part}_{score}" for part in ("train", "val", "test") for score in ("loss", "accuracy", "f1"))
-# A line of metrics.jsonl.
-Epoch: Any = TypedDict(  # type: ignore[misc]
-    "Epoch",
-    {"epoch": int} | _optional({float: ("seconds",), float | None: (*SCORES, "firing_rate", "lr", "data_wait")}),
-)
+class Epoch(TypedDict):
+    """A line of metrics.jsonl."""
+
+    epoch: int
+    seconds: NotRequired[float]
+    train_loss: NotRequired[float | None]
+    train_accuracy: NotRequired[float | None]
+    val_loss: NotRequired[float | None]
+    val_accuracy: NotRequired[float | None]
+    test_loss: NotRequired[float | None]
+    test_accuracy: NotRequired[float | None]
+    val_f1: NotRequired[float | None]
+    test_f1: NotRequired[float | None]
+    firing_rate: NotRequired[float | None]
+    lr: NotRequired[float | None]
+    data_wait: NotRequired[float | None]
 
 
 class Line(TypedDict):

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 
@@ -16,9 +16,6 @@ from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.system import cpus, memory
 from lsgcli.system.ranks import here
-
-if TYPE_CHECKING:
-    from lsgcli.config.run import RunConfig
 
 log = logging.getLogger("lsg")
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -123,7 +120,24 @@ def full_precision(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def set_up(config: "RunConfig") -> Compute:
+class Machine(Protocol):
+    """The settings that :func:`set_up` uses: those of a :class:`~lsgcli.config.run.RunConfig`."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def convolution(self) -> str: ...
+    @property
+    def threads(self) -> int | None: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+
+def set_up(config: Machine) -> Compute:
     """Set up threads, determinism, device and precision.
 
     Raises:

@@ -11,19 +11,30 @@ file in every epoch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lsgcli import registry
 from lsgcli.config.fields import listed
+from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
 
 Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
 
 
+class Named:
+    """Base of both kinds of augmentations."""
+
+    apply: Callable[..., object]
+
+    @property
+    def name(self) -> str:
+        """Name of the function, with hyphens, for messages and as name of its random stream."""
+        return self.apply.__name__.replace("_", "-")
+
+
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Named):
     """An augmentation of frames or images.
 
     Attributes:
@@ -33,26 +44,14 @@ class Augmentation:
         late: applied after normalisation, so that zeros are the mean colour rather than black.
     """
 
-    apply: Callable[..., Any]
-    n: int = 0
+    apply: Apply
+    n: int
     images_only: bool = False
     late: bool = False
 
-    @property
-    def name(self) -> str:
-        """Name of the function, with hyphens, for messages and as name of its random stream."""
-        return self.apply.__name__.replace("_", "-")
-
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
         """Map x (B, ..., H, W) and u (B, n) float64 in [0, 1) to an array like x; x is not modified."""
-        return self.apply(*given)
-
-
-class EventAugmentation(Augmentation):
-    """An augmentation of recordings; decorates ``f(events, sensor, rng) -> events``.
-
-    Called with the events of a sensor (width, height), it returns events inside the sensor and sorted by time.
-    """
+        return self.apply(x, u)
 
 
 def augmentation(n: int, *, images_only: bool = False, late: bool = False) -> Callable[[Apply], Augmentation]:
@@ -60,7 +59,18 @@ def augmentation(n: int, *, images_only: bool = False, late: bool = False) -> Ca
     return lambda apply: Augmentation(apply, n, images_only, late)
 
 
-def chain(text: str | None, static: bool) -> tuple[Augmentation, ...]:
+@dataclass(frozen=True)
+class EventAugmentation(Named):
+    """An augmentation of recordings; decorates ``f(events, sensor, rng) -> events``."""
+
+    apply: Callable[[Events, tuple[int, int], np.random.Generator], Events]
+
+    def __call__(self, events: Events, sensor: tuple[int, int], rng: np.random.Generator) -> Events:
+        """Augment the events of a sensor (width, height); the result is inside the sensor and sorted by time."""
+        return self.apply(events, sensor, rng)
+
+
+def chain(text: str | None, static: bool) -> tuple[Augmentation | EventAugmentation, ...]:
     """The augmentations of a setting such as ``crop,flip``, in order, with those of events first.
 
     Raises:
