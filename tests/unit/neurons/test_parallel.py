@@ -1,4 +1,4 @@
-"""Neurons that are computed at all timesteps at once, and the width rule of linear potentials: against numpy."""
+"""Neurons that are computed at all timesteps at once, and the width rule of linear potentials: against numpy, and by simulation."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lsgcli import models
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF, NeuronConfig
+from lsgcli.neurons import LIF, NeuronConfig, TdBatchNorm2d
 from lsgcli.neurons.norms import bn
 from tests.unit.neurons import oracle
 from tests.unit.neurons.helpers import close, normal
@@ -149,29 +149,52 @@ def test_causality(neuron, is_causal):
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("settings", "norm", "expected", "rate"),
     [
-        ({"neuron": "sliding-psn"}, [1, math.sqrt(1.25), math.sqrt(1.25)]),
-        ({"neuron": "sliding-psn", "order": 5}, [1, math.sqrt(1.25), math.sqrt(1.3125)]),
-        ({"neuron": "lif", "decay": 0.5, "input_gain": "1-beta"}, [0.5, 0.559, 0.573]),
-        ({"neuron": "psu-lif", "decay": 0.5}, [1, math.sqrt(1.25), math.sqrt(1.3125)]),
-        ({"neuron": "lif", "decay": 0.2}, [1, math.sqrt(1.04), math.sqrt(1.0416)]),
+        ({"neuron": "sliding-psn"}, bn, [1, math.sqrt(1.25), math.sqrt(1.25)], 0.186),
+        ({"neuron": "sliding-psn", "order": 5}, bn, [1, math.sqrt(1.25), math.sqrt(1.3125)], 0.193),
+        ({"neuron": "lif", "decay": 0.5, "input_gain": "1-beta"}, bn, [0.5, 0.559, 0.573], 0.037),
+        ({"neuron": "psu-lif", "decay": 0.5}, bn, [1, math.sqrt(1.25), math.sqrt(1.3125)], 0.193),
+        (
+            {"neuron": "lif", "decay": 0.2},
+            lambda *a: TdBatchNorm2d(1, threshold=1.0),
+            [1, math.sqrt(1.04), math.sqrt(1.0416)],
+            0.16,
+        ),
     ],
 )
-def test_sigma_by_hand(settings, expected):
-    """alpha[t] = 2 sigma[t] of normalised currents."""
-    layer = LIF(method="linear-sigma", norm=bn(1, 1.0, 1.0, 5), steps=5, threshold=1.0, **settings)
-    assert (layer._alpha(3) / 2).tolist() == pytest.approx(expected, abs=1e-3)
+def test_sigma_by_hand_and_by_simulation(settings, norm, expected, rate):
+    """alpha[t] = 2 sigma[t]; sigma[t] is that of a million neurons without reset."""
+    layer = LIF(method="linear-sigma", norm=norm(1, 1.0, 1.0, 5), steps=5, threshold=1.0, **settings)
+    sigmas = layer._alpha(5) / 2
+    assert sigmas[:3].tolist() == pytest.approx(expected, abs=1e-3)
+    current = torch.randn(5, 1_000_000, generator=torch.Generator().manual_seed(0)) * (
+        1 - layer.beta.item() if "input_gain" in settings else 1
+    )
+    u, beta, weights = (
+        torch.zeros_like(current),
+        0.0 if settings["neuron"] == "sliding-psn" else layer.beta.item(),
+        layer.of_neuron()["weight"].tolist() if settings["neuron"] == "sliding-psn" else [1.0],
+    )
+    for t in range(len(current)):
+        u[t] = sum(w * current[t - i] for i, w in enumerate(weights) if i <= t) + beta * u[t - 1]
+    assert u.std(1).tolist() == pytest.approx(sigmas.tolist(), rel=5e-3)
+    assert (u[2 if len(weights) > 2 or settings["neuron"] == "psu-lif" else 1] >= 1).float().mean().item() == pytest.approx(
+        rate, abs=4e-3
+    )
 
 
-@pytest.mark.parametrize(("neuron", "T", "std"), [("psn", 4, 0.577), ("psn", 100, 0.577), ("masked-psn", 10, 0.258)])
-def test_sigma_of_random_weights_at_the_start(neuron, T, std):
-    """W uniform in +-1/sqrt(T): sigma^2 is 1/3, or k/(3 T) where a mask of order k is complete."""
+@pytest.mark.parametrize(
+    ("neuron", "T", "std", "rate"), [("psn", 4, 0.577, 0.042), ("psn", 100, 0.577, 0.042), ("masked-psn", 10, 0.258, 5e-5)]
+)
+def test_sigma_of_random_weights_at_the_start(neuron, T, std, rate):
+    """W uniform in +-1/sqrt(T): sigma^2 is 1/3, or k/(3 T) where a mask of order k is complete; most neurons of the latter are silent."""
     layers = [LIF(neuron=neuron, norm=bn(1, 1.0, 1.0, T), steps=T, threshold=1.0) for _ in range(400 if T < 50 else 20)]
     for layer in layers:
         layer.neuron.begin_epoch(layer, 1, 2)
     squares = torch.stack([(layer._alpha(T) / 2).square() for layer in layers])[:, 1:]
     assert squares.mean().sqrt().item() == pytest.approx(std, rel=0.03)
+    assert torch.special.ndtr(-1 / torch.tensor(std)).item() == pytest.approx(rate, rel=0.1)
 
 
 @pytest.mark.parametrize("settings", [{"neuron": "psn"}, {"neuron": "lif", "decay": 0.6, "input_gain": "1-beta"}])
@@ -192,6 +215,13 @@ def test_measured_covariance(settings):
     assert (layer._alpha(5) / 2).tolist() == pytest.approx(u.flatten(1).std(1).tolist(), rel=1e-3)
     layer.eval()(current + torch.randn_like(current))
     assert not layer.products.any()
+
+
+def test_lsg_at_the_second_step():
+    """The same width as lsg with tdBN; half of it with a gain of 1/2, and batch normalisation of threshold 1."""
+    for decay in (0.1, 0.5, 0.9):
+        ours = LIF(method="linear-sigma", decay=decay, norm=TdBatchNorm2d(1, threshold=0.5))
+        assert ours.alpha.item() == pytest.approx(LIF(method="lsg", decay=decay).alpha.item())
 
 
 def test_methods_that_do_not_suit():

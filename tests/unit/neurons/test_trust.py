@@ -151,6 +151,17 @@ def test_where_no_process_can_use_the_device(monkeypatch, tmp_path):
     assert not any(result.failure for result in results)
 
 
+def test_an_input_at_a_switch_is_seen():
+    """A potential at the threshold, or at an edge of the rectangle, is near; drawn inputs have none."""
+    case = selftest.CASES[0]
+    leaves = selftest._drawn(case)
+    assert not selftest._near(case, leaves).any()
+    _, p = selftest._parameters(case, leaves, torch.float64, CPU)
+    for value in (case.threshold, case.threshold + float(p.alpha[0, 0, 0, 0, 0]) / 2):
+        leaves["current"][0, 1, 2, 3, 4] = value
+        assert selftest._near(case, leaves).nonzero().tolist() == [[1, 2, 3, 4]]
+
+
 # Kernels broken on purpose: kernel -> what is wrong -> source text after the kernel's definition, and what replaces it.
 BREAKS = {
     "moments": {
