@@ -58,7 +58,7 @@ BASES = {
     "dataset": ("data.datasets.base:Dataset", ""),
     "reader": ("data.readers.base:Reader", "a function decorated with @reader"),
     "augmentation": ("data.augment.base:Named", "a function decorated with @augmentation or @EventAugmentation"),
-    "rule": ("analysis.rules:Rule", ""),
+    "rule": ("analysis.rules.base:Rule", ""),
     "format": ("export.base:Format", ""),
     "picture": ("report.figures:Picture", "a function decorated with @picture"),
     "launcher": ("sweeps.launchers.base:Launcher", ""),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lsgcli import registry
-from lsgcli.analysis.rules import SEVERITIES, Evidence, Rule
+from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, Rule
 from lsgcli.config.run import option_words
 from lsgcli.system.files import finite
 
@@ -50,6 +50,6 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
 
 
 def ranked() -> dict[str, Rule]:
-    """All rules by name, in the order of causes; those of other packages follow lsg's."""
-    rules = {name: registry.get("rule", name)() for name in registry.names("rule")}
-    return dict(sorted(rules.items(), key=lambda item: item[1].place))
+    """All rules by name, in the order of causes."""
+    names = [*CAUSES, *sorted(set(registry.names("rule")) - set(CAUSES))]
+    return {name: registry.get("rule", name)() for name in names}

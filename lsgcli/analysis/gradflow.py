@@ -19,7 +19,7 @@ from lsgcli.analysis.advice import findings
 from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, size
 from lsgcli.analysis.measures import LAYER
-from lsgcli.analysis.rules import Evidence
+from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.running import batch_invariant
 from lsgcli.analysis.sums import light, signal
 from lsgcli.analysis.verdicts import Thresholds, verdict

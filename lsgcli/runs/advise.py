@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.analysis.advice import findings
-from lsgcli.analysis.rules import Evidence
+from lsgcli.analysis.rules.base import Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import CheckpointError

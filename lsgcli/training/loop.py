@@ -23,7 +23,7 @@ from torch.amp.grad_scaler import GradScaler
 from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.advice import findings
-from lsgcli.analysis.rules import Evidence
+from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watchers import watching
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import PATHS, RunConfig, option_words

@@ -6,7 +6,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.analysis.advice import findings
-from lsgcli.analysis.rules import SEVERITIES, Evidence
+from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
 from tests.flows import flow
@@ -127,7 +127,7 @@ def test_what_is_found_in_a_network_that_has_learned_is_a_note():
 
 
 def test_every_rule_has_a_case():
-    assert set(CASES) == set(registry.names("rule"))
+    assert set(CASES) == set(registry.names("rule")) == set(CAUSES)
 
 
 @pytest.mark.parametrize("rule", CASES)

@@ -1,0 +1,170 @@
+"""What a rule reads, what it returns, and the order of rules. Imports no torch."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from lsgcli.analysis.measures import value
+
+SEVERITIES = ("error", "warning", "note")
+LEARNED = 0.85  # accuracy above which what rules find is a note
+OURS = "ours"
+# The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
+CAUSES = (
+    "not-finite",
+    "batch-dependent",
+    "labels",
+    "learning-rate",
+    "unusual-settings",
+    "small-batch",
+    "running-statistics",
+    "input-scale",
+    "potential-scale",
+    "silent-layers",
+    "saturated-layers",
+    "narrow-window",
+    "wide-window",
+    "exploding-gradients",
+    "vanishing-gradients",
+    "decay-at-bound",
+    "decay-fast",
+    "averaging",
+    "drift",
+    "coarse-outputs",
+    "too-deep",
+    "not-learning",
+    "overfitting",
+    "decay-unmoved",
+)
+
+
+class Remedy(NamedTuple):
+    """What to change: in words, and as settings of ``lsg train``, if settings can do it. Of a network without a run, settings do not count."""
+
+    text: str
+    settings: Mapping[str, Any] = {}
+
+
+class Found(NamedTuple):
+    """Where a measure is outside its usual range.
+
+    Attributes:
+        value: of the measure, the farthest of all layers.
+        layers: names of the layers, in order; none if the finding concerns the whole network.
+        measure: the measure, if it is not that of the rule.
+    """
+
+    value: Any
+    layers: tuple[str, ...] = ()
+    measure: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Input of the rules.
+
+    Attributes:
+        flow: gradient-flow record of the network.
+        settings: of its run; empty for a network without a run.
+        usual: the settings of a run of the same data set, in which nothing else is given.
+        epochs: the records of metrics.jsonl so far.
+        history: decay, width and coverage of each layer at each epoch.
+        classes: number of classes; 0 if unknown.
+        diverged: whether training ended with a loss or gradient that is not finite.
+    """
+
+    flow: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+    epochs: Sequence[Mapping[str, Any]] = ()
+    history: Mapping[str, Any] | None = None
+    classes: int = 0
+    diverged: bool = False
+
+    @property
+    def layers(self) -> Sequence[Mapping[str, Any]]:
+        """Records of the layers, from the input."""
+        layers: Sequence[Mapping[str, Any]] = self.flow["layers"]
+        return layers
+
+    def where(self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False) -> Found | None:
+        """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs."""
+        known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
+        found = {layer["name"]: number for layer, number in known if outside(layer)}
+        return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
+
+    def mean(self, key: str, names: Sequence[str] = ()) -> float:
+        """Mean of a measure over layers, by default all; NaN if none has it."""
+        numbers = [value(layer, key) for layer in self.layers if not names or layer["name"] in names]
+        numbers = [number for number in numbers if number is not None]
+        return sum(numbers) / len(numbers) if numbers else math.nan
+
+    @property
+    def chance(self) -> float:
+        """Cross-entropy of equal probabilities, log(classes); NaN if the number of classes is unknown."""
+        return math.log(self.classes) if self.classes > 1 else math.nan
+
+    def last(self, key: str) -> float:
+        """A number of the last epoch; NaN if there is none."""
+        number = self.epochs[-1].get(key) if self.epochs else None
+        return math.nan if number is None else float(number)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network classifies most samples correctly, in training and in evaluation."""
+        return min(self.last("train_accuracy"), self.last("val_accuracy")) > LEARNED
+
+    @property
+    def learns_poorly(self) -> bool:
+        """Whether the training loss ended above half of that of equal probabilities, or is unknown."""
+        return not self.last("train_loss") < self.chance / 2
+
+    def back(self, name: str, factor: float) -> dict[str, Any]:
+        """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
+        own, usual = self.settings.get(name), self.usual.get(name)
+        return {name: usual} if own and usual and off_by_a_factor(own, usual, factor) else {}
+
+    def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
+        """The threshold times a factor, as settings; empty where the normalisation of these layers scales their currents with it."""
+        scales = self.settings.get("norm") in ("tdbn", "tebn") and "hidden" not in names
+        return {} if scales else self.scaled("threshold", factor)
+
+    def scaled(self, name: str, factor: float, digits: int = 2) -> dict[str, Any]:
+        """A setting times a factor, rounded, as settings; empty without a run."""
+        own = self.settings.get(name)
+        return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
+
+
+def off_by_a_factor(own: float, usual: float, limit: float) -> bool:
+    """Whether a number is more than a factor from its usual value."""
+    return not usual or not 1 / limit <= own / usual <= limit
+
+
+class Rule(ABC):
+    """A rule. The class's documentation is the cause, in one sentence.
+
+    Attributes:
+        measure: the measure it reads: a field of the gradient-flow record, of metrics.jsonl, or a setting.
+        usual: its usual range, in words.
+        limit: the threshold, which ``--limit NAME=X`` replaces.
+        severity: ``error``: the network hardly learns; ``warning``: it learns worse than it could; ``note``: worth a look.
+        source: where limit and remedy come from; ``ours`` by default.
+        alone: whether the rule applies only if no error was found before.
+    """
+
+    measure: ClassVar[str]
+    usual: ClassVar[str]
+    limit: ClassVar[float]
+    severity: ClassVar[str] = "error"
+    source: ClassVar[str] = OURS
+    alone: ClassVar[bool] = False
+
+    @abstractmethod
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        """Where the measure is outside its usual range; None if it is not."""
+
+    @abstractmethod
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        """What to change."""
