@@ -74,7 +74,7 @@ def load(
                 mapped.flush()
                 _note(path).unlink(missing_ok=True)  # it does not describe the new file
             files.write_json(_note(path), note)
-            return np.load(path, mmap_mode="r", allow_pickle=False), note
+            return np.lib.format.open_memmap(path, mode="r"), note
     except StorageError as error:
         log.warning("%s\n  Keeping prepared data in memory.", error.message)
     if note is None:
@@ -95,7 +95,7 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.
         if not _note(path).exists():
             return None
         note: Note = schema.read(_note(path), dict[str, Any], DataError)
-        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        found: np.ndarray = np.lib.format.open_memmap(path, mode="r")
         if found.shape == shape and found.dtype == dtype:
             return found, note
         problem = f"found {found.dtype} of shape {found.shape}, expected {dtype} of shape {shape}"

@@ -56,7 +56,7 @@ class DvsGesture(Downloaded, EventDataset):
         with foreign(path, "a numpy array (N, 4) of x, y, polarity and milliseconds"):
             check_regular(path)
             # Memory-mapped, so that a header with a wrong size is detected before memory is allocated.
-            x, y, p, t = np.load(path, mmap_mode="r", allow_pickle=False).T
+            x, y, p, t = np.lib.format.open_memmap(path, mode="r").T
             return readers.checked(Events(x, y, np.rint(t * 1000.0), p, (SIDE, SIDE)), self.sensor)
 
 
