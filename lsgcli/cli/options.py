@@ -117,7 +117,7 @@ def describe(name: str) -> str:
     if choices:
         text += f" {'Any' if field.metadata['several'] else 'One'} of: {', '.join(choices)}."
     if field.default is not None and not isinstance(field.default, bool):
-        text += f" Default: {field.default}{', or the preset of the data set' if field.metadata['preset'] else ''}."
+        text += f" Default: {field.default}{', or a preset' if field.metadata['preset'] else ''}."
     if name in RULES:
         text += f" Only with {RULES[name].words}."
     return text

@@ -68,7 +68,7 @@ def setting(
         several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values.
         check: function of a value that returns a description of valid values, or None if it is valid.
-        preset: whether a data set's preset may override the default.
+        preset: whether the preset of a data set, network or neuron may override the default.
         applies: condition under which the setting has an effect; None means always.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """

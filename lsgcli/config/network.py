@@ -43,7 +43,7 @@ class NetworkConfig(Settings):
         "the next. Predictions then depend on the batch; evaluation has batches of 64 (qkformer-dvs: 16) in the order of the data set.",
         applies=having("arch", "has_leak", "--arch qkformer or qkformer-dvs"),
     )
-    norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm")
+    norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm", preset=True)
     weight_bits: int | None = setting(
         None,
         "Train with weights rounded to 8 or 4 bits, symmetric per output channel, and straight-through gradients. Default: not rounded.",

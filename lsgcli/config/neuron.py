@@ -25,7 +25,7 @@ class NeuronConfig(Settings):
         "Carry the state m of ar-lif, which sets the depth of its reset, to the next timestep; the published code for recordings does not.",
         applies=when("neuron", "ar-lif"),
     )
-    method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method")
+    method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method", preset=True)
     decay: float = setting(
         0.2,
         "Decay beta of the membrane potential per timestep; the initial value if beta is learned.",
@@ -104,7 +104,7 @@ class NeuronConfig(Settings):
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
     )
-    surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", kind="surrogate")
+    surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", kind="surrogate", preset=True)
     backend: str = setting(
         "auto",
         "Implementation of the neuron dynamics.",

@@ -49,6 +49,7 @@ class PreActResNet18(ResNet):
     """Stem conv3x3 64; 2 pre-activation blocks each of 64, 128, 256, 512; global average pool; linear."""
 
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
+    preset: ClassVar = {"norm": "bn"}  # as published
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec, PreActBlock, STAGES)

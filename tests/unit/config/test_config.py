@@ -126,11 +126,17 @@ def test_a_file_that_is_no_settings(tmp_path, text, message):
         resolve({}, file=tmp_path / "absent.toml", environment={})
 
 
-@pytest.mark.parametrize("name", registry.names("dataset"))
-def test_presets_are_valid_and_set_only_what_help_says(name):
-    preset = registry.get("dataset", name).preset
-    assert config.check(preset) == []
-    assert all(FIELDS[key].metadata["preset"] for key in preset)
+@pytest.mark.parametrize("kind", ["dataset", "arch", "neuron"])
+def test_presets_are_valid_and_set_only_what_help_says(kind):
+    for name in registry.names(kind):
+        preset = getattr(registry.get(kind, name), "preset", {})
+        assert config.check(preset) == []
+        assert all(FIELDS[key].metadata["preset"] for key in preset), name
+
+
+def test_the_preset_of_a_network_yields_to_what_is_given():
+    assert resolve({"arch": "preact-resnet18"}, environment={}).norm == "bn"
+    assert resolve({"arch": "preact-resnet18", "norm": "tdbn"}, environment={}).norm == "tdbn"
 
 
 def test_every_field_explains_itself():
