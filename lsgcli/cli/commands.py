@@ -64,6 +64,7 @@ class Page:
     """Mixin for commands: a help page with a section for each panel of options and without truncation."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = [*args]  # which click consumes
         try:
             parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
             return parsed
@@ -72,11 +73,11 @@ class Page:
                 error.message = f"found {problems()[0]['input']!r}. {error.message}"
             raise
         except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
-            if answer := self._answer(ctx, error):
+            if answer := self._answer(ctx, error, words):
                 vars(error).update(message=answer, possibilities=None)
             raise
 
-    def _answer(self, ctx: Any, error: Any) -> str:
+    def _answer(self, ctx: Any, error: Any, words: list[str]) -> str:
         """A message that says what lsg has instead of an unknown option or argument; empty if that is not known."""
         option = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
         argument = EXTRA.match(str(getattr(error, "message", "")))
@@ -86,6 +87,8 @@ class Page:
 
         own, others = flags(self, ctx), {name: flags(one, ctx) for name, one in commands_of(ctx.find_root().command)}
         word = option or (argument[1] if argument else "")
+        if option and not option.startswith("--"):  # click has read -num_gpus as -n -u ...
+            word = next((given.partition("=")[0] for given in words if given.startswith(option)), option)
         answer = (elsewhere.for_option if option else elsewhere.for_argument)(word, own, others)
         return f"{'No such option:' if option else 'Unexpected argument'} {word}; lsg has {answer}." if answer else ""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lsg")
 # Pixels of the output in a measurement with a 3x3 kernel, in at least two and at most ``MOST`` images, unless a single one is convolved.
-# 1x1 kernels are measured on nine times as many, so that tensors do not fit in the caches either.
+# 1x1 kernels are measured on up to nine times as many, so that tensors do not fit in the caches either.
 PIXELS, MOST = 4096, 64
 DENSITIES = (0.05, 0.25)  # between which time grows linearly
 REPEATS = 3
@@ -55,7 +55,7 @@ def _measured_as(geometry: "Geometry", dtype: torch.dtype) -> tuple["Geometry", 
     g = geometry
     if g.N > 1:
         times = max(1, 9 // g.side**2)
-        g = g._replace(N=max(2, min(times * MOST, times * PIXELS // (g.height * g.width))))
+        g = g._replace(N=max(2, min(MOST, times * PIXELS // (g.height * g.width))))
     name = (
         f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
     )
