@@ -8,6 +8,8 @@ are not launched, but what surrounds their launches runs. Collectives, streams a
 import itertools
 import json
 import linecache
+import multiprocessing
+import os
 import random
 import sys
 import tempfile
@@ -29,11 +31,10 @@ from lsgcli.config.run import RunConfig, without_effect
 from lsgcli.data import random as numbers
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError
-from lsgcli.models import vggsnn
+from lsgcli.models import sequential, vggsnn
 from lsgcli.models.maxformer import Maxformer
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.resnet19 import ResNet
-from lsgcli.models.sequential import SequentialCNN
 from lsgcli.models.sew import SewDVS, SewDVSWide
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels import auto, base
@@ -276,7 +277,8 @@ def shallow() -> None:
         network.STAGES = [stage._replace(mixers=stage.mixers[:1]) for stage in network.STAGES[::2]]
     SewDVS.widths, SewDVSWide.widths = (32, 32, 32), (64, 64, 128)
     vggsnn.STAGES = (vggsnn.STAGES[0], *vggsnn.STAGES[1::2])  # type: ignore[assignment]
-    SequentialCNN.defaults = {**SequentialCNN.defaults, "T": 8, "input_size": 8}
+    sequential.CONVS = 1  # type: ignore[misc]
+    sequential.SequentialCNN.defaults |= {"T": 4, "input_size": 4}
 
 
 def applied(module: torch.nn.Module, change: Any, recurse: bool = True) -> torch.nn.Module:
@@ -345,16 +347,16 @@ def plant(what: str) -> None:
 
 
 def main(words: list[str]) -> None:
-    """Run a part of the cases, PART of PARTS, or one with a planted mistake: ``item`` or ``cpu``."""
+    """Run all cases, on all cores, or one with a planted mistake: ``item`` or ``cpu``."""
     pretend()
     shallow()
-    if len(words) == 1:
+    if words:
         plant(words[0])
-        chosen: list[dict[str, Any]] = [{"arch": "mlp", "loss": "planted"}]
-    else:
-        chosen = list(cases())[int(words[0]) :: int(words[1])]
-    for case in chosen:
-        print(json.dumps(run(case)), flush=True)
+        print(json.dumps(run({"arch": "mlp", "loss": "planted"})))
+        return
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+        for record in pool.imap(run, cases()):
+            print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The Triton backend: against the reference on random cases, in float64 operation by operation, and where others must take over.
 
 Triton's interpreter must be chosen before Triton is imported. So where there is no GPU, these tests run in a process of their own,
-which ``test_in_the_interpreter`` starts, together with the tests of every backend: some of them, and all among the slow tests.
+which ``test_everything_in_the_interpreter`` starts, together with the tests of every backend.
 ``TRITON_INTERPRET=1 pytest -n 0`` runs them directly, and ``TRITON_INTERPRET=1 python -m tests.stress --row 34`` runs thousands of the random cases.
 """
 
@@ -262,7 +262,7 @@ def test_where_it_cannot_run(monkeypatch):
 
 @pytest.mark.skipif(not interpreted(), reason="is about the interpreter")
 def test_the_interpreter_is_asked_for_and_there():
-    """Otherwise the process that ``test_in_the_interpreter`` starts would skip everything, and succeed."""
+    """Otherwise the process that ``test_everything_in_the_interpreter`` starts would skip everything, and succeed."""
     assert HERE_AND_NOW
 
 
@@ -283,28 +283,13 @@ def in_the_interpreter(*selection):
     return in_a_process("-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", *map(str, selection), TRITON_INTERPRET="1")
 
 
-QUICK = {  # file -> tests of each kernel with all of its parts, and of the equations by hand
-    "test_triton.py": "interpreter_is_asked or float64 and rectangular-2 or sizes_at",
-    "test_against_numpy.py": "by_hand or threshold_fires or width_per_timestep and triangular",
-    "test_against_autograd.py": "contiguous or bf16",
-    "test_shared_batch.py": "2-False",
-    "test_options.py": "reset_and_threshold and triangular and True",
-}
-
-
-@needs_triton
-@not_below
-@pytest.mark.skipif(HERE_AND_NOW, reason="the tests run in this process, on a GPU")
-def test_in_the_interpreter():
-    """A few of the above that need Triton, and of what every backend is put through."""
-    chosen = " or ".join(f"({file} and triton and ({tests}))" for file, tests in QUICK.items())
-    assert not in_the_interpreter(*(HERE.with_name(file) for file in QUICK), "-k", chosen)
+ALL = [f"test_{name}.py" for name in ("triton", "against_numpy", "against_autograd", "shared_batch", "options", "traffic")]
 
 
 @pytest.mark.slow
 @needs_triton
 @not_below
-@pytest.mark.parametrize("file", [*QUICK, "test_traffic.py"])
+@pytest.mark.parametrize("file", ALL)
 def test_everything_in_the_interpreter(file):
     """All of the above that needs Triton, and what every backend is put through, but for the sweeps that are slow without it."""
     if file == HERE.name and HERE_AND_NOW:

@@ -64,7 +64,9 @@ def test_recomputation_changes_no_bit(settings, monkeypatch):
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("settings", [{}, {"arch": "resnet19"}, {"arch": "qkformer"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, *(pytest.param({"arch": arch}, marks=pytest.mark.slow) for arch in ("resnet19", "qkformer"))], ids=str
+)
 def test_each_level_has_the_same_gradients_and_at_most_the_peak_of_the_one_before(settings):
     peaks, results = [], []
     for level in range(5):

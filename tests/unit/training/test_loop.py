@@ -361,7 +361,12 @@ def test_fp16_skips_overflows():
 
 @pytest.mark.parametrize(
     ("changes", "evaluation"),  # of the epochs, with an average two each, then two of the test part
-    [({}, 2), ({}, 3), ({}, 4), ({"ema": 0.9}, 1), ({"ema": 0.9}, 2), ({"ema": 0.9}, 6)],
+    [
+        ({}, 3),
+        ({"ema": 0.9}, 1),
+        ({"ema": 0.9}, 6),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (({}, 2), ({}, 4), ({"ema": 0.9}, 2))),
+    ],
 )
 def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, evaluation):
     """The stop takes effect before the next of its two batches; the resumed run has the bits of an undisturbed one."""
