@@ -99,6 +99,9 @@ EXPERIMENTS = {
         range(3),
     ),
     "zeros-digits-dvs": Experiment({"zeros-digits-dvs": ZEROS}, "--dataset digits-dvs", 1, range(5), folder=False),
+    "zeros-digits-dvs-more": Experiment(
+        {"zeros-digits-dvs-more": ZEROS}, "--dataset digits-dvs", 1, range(5, 20), folder=False
+    ),
     "zeros-n-mnist": Experiment(
         {"zeros-n-mnist": ZEROS}, "--dataset n-mnist --width-multiplier 0.125 --epochs 20", 1, range(5)
     ),
