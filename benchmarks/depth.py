@@ -56,7 +56,7 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
     """Measure the gradient flow of all finished cells below ``root``, in fp32 on one thread, unless it was measured before."""
     from lsgcli.analysis import Sample
     from lsgcli.data.prepare import prepare
-    from lsgcli.runs.run import full_flow
+    from lsgcli.runs.flow import full_flow
     from lsgcli.store import checkpoint
     from lsgcli.store.rundir import LAST
     from lsgcli.sweeps.collect import collect

@@ -23,8 +23,9 @@ from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.advise import advise, checkpoint_of
+from lsgcli.runs.flow import full_flow
 from lsgcli.runs.open import open_checkpoint
-from lsgcli.runs.run import full_flow, train_together
+from lsgcli.runs.run import train_together
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, set_up

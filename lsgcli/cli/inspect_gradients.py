@@ -153,8 +153,8 @@ def inspect_gradients(
 
     from lsgcli.analysis import Sample, measures
     from lsgcli.report import drawing, figures, findings, flow_terminal, page, terminal
+    from lsgcli.runs.flow import full_flow
     from lsgcli.runs.open import open_checkpoint
-    from lsgcli.runs.run import full_flow
     from lsgcli.store.checkpoint import check_unfolded
     from lsgcli.store.flows import history
 

@@ -15,7 +15,7 @@ from lsgcli.data.batches import batches
 from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import LsgError, OutOfMemoryError
-from lsgcli.runs.run import check
+from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import set_up
 from lsgcli.training.activations import settle

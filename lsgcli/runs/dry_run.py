@@ -16,7 +16,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
 from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
-from lsgcli.runs.run import check
+from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
 from lsgcli.training.activations import settle

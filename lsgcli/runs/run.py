@@ -1,135 +1,48 @@
 """A complete run, from settings to report, as in ``lsg train`` and each cell of ``lsg ablate``."""
 
 import dataclasses
-import datetime
-import itertools
 import logging
-import os
-import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
-from lsgcli import registry
-from lsgcli.analysis import gradflow, raster, running
-from lsgcli.config.fields import all_at_once, listed
-from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
-from lsgcli.data.augment.base import chain
-from lsgcli.data.batches import Batches, batches
-from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.data.datasets.base import SPLITS, dataset_of
+from lsgcli.config.fields import listed
+from lsgcli.config.run import RunConfig
+from lsgcli.data.batches import batches
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError, RunInUseError, require
-from lsgcli.models.base import SpikingNet
+from lsgcli.errors import DivergedError, LsgError
 from lsgcli.runs.advise import advise
-from lsgcli.runs.packages import version_of
+from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
+from lsgcli.runs.facts import evaluation, facts
+from lsgcli.runs.flow import full_flow
 from lsgcli.runs.report import Page, Reporter, Status
-from lsgcli.store import checkpoint, hub, rundir
+from lsgcli.store import checkpoint, rundir
 from lsgcli.store.rundir import (
     FULL_FLOW,
     LAST,
     RunDir,
     RunFiles,
-    is_run,
     read_config,
     read_facts,
     read_precision,
-    read_result,
-    read_sources,
     write_config,
 )
 from lsgcli.system import files, memory
-from lsgcli.system.device import Compute, check_gradients, pick_device, pick_precision, set_up
+from lsgcli.system.device import set_up
 from lsgcli.system.ranks import here
-from lsgcli.system.version import __version__
 from lsgcli.training.distributed import ALONE, Group, joined
-from lsgcli.training.freeze import freeze
-from lsgcli.training.initialise import initialise
-from lsgcli.training.loop import Emit, Trainer, new_model
-from lsgcli.training.losses import observed_backbone, of_run
+from lsgcli.training.loop import Emit, Trainer
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
 log = logging.getLogger("lsg")
 HERE = "RUN"  # what the files of a run call its directory, because they do not depend on it
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
-
-
-def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> None:
-    """Check that the settings are compatible, before any expensive work.
-
-    Args:
-        fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
-        last: checkpoint of a resumed run.
-
-    Raises:
-        ConfigError: with one line for each problem.
-        CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
-    """
-    dataset = dataset_of(config)
-
-    def build() -> None:
-        with torch.device("meta"):  # shapes only, no memory
-            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None, last=last)
-        if model.images_only and not dataset.static:
-            raise ConfigError(
-                f"arch: found {config.arch} with the recordings of {config.dataset}, expected a --dataset of images",
-                hint="This network makes its timesteps from an image: use another --arch for recordings.",
-            )
-        if fresh:
-            initialise(model, config)
-
-    def check_parts() -> None:
-        if fresh and config.accumulate > config.batch_size:
-            raise ConfigError(
-                f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
-                hint="Each part needs at least one sample.",
-            )
-        if config.leak and config.accumulate > 1:
-            raise ConfigError(
-                f"accumulate: found {config.accumulate} with --leak, expected 1, because neurons do not pass their state from part to part"
-            )
-
-    def check_schedule() -> None:
-        cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
-        if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
-            raise ConfigError(
-                f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
-                hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
-            )
-
-    def check_loggers() -> None:
-        for name in listed(config.log):
-            logger = registry.get("logger", name)
-            require(logger.packages, f"--log {name}", logger.extra)
-
-    all_at_once(
-        lambda: check_gradients(config.precision),
-        dataset.check,
-        check_schedule,
-        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
-        lambda: chain(config.augment, dataset.static),
-        check_parts,
-        check_loggers,
-        build,
-    )
-
-
-def check_place(path: Path, config: RunConfig) -> None:
-    """Check that a run, or a folder of runs, is not in a folder whose subfolders are the classes of the data.
-
-    Raises:
-        ConfigError: it is.
-    """
-    dataset_of(config).check_outside("--out", path)
 
 
 @dataclass(frozen=True)
@@ -144,21 +57,6 @@ class Outlets:
 
     page: Page
     loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]]
-
-
-def _check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
-    """Check that a batch can be divided among the processes, and that each gets a sample of each part of it."""
-    if config.leak and group.size > 1:
-        raise ConfigError(
-            f"leak: found {group.size} devices, expected one, because neurons pass their state from each sample of a batch to the next"
-        )
-    samples = min(config.batch_size, len(bundle.named("train")))
-    if samples // min(config.accumulate, samples) < group.size:
-        raise ConfigError(
-            f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
-            "one for each device",
-            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
-        )
 
 
 def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
@@ -180,83 +78,6 @@ def _tell_overfit(end: dict[str, Any], findings: list[dict[str, Any]], samples: 
     log.warning(
         "overfit: %s, expected 100 %%. %s", share, found if findings else "Nothing is found in the way: try more --epochs."
     )
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
-
-    Raises:
-        CheckpointError: the initial checkpoint cannot be read.
-    """
-    settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
-    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
-    return settings | {name: checkpoint.read_digest(hub.local(settings[name])) for name in named}
-
-
-def check_same(path: Path, config: RunConfig) -> None:
-    """Check that the run in ``path`` has the settings of ``config``, except those that may change on resume.
-
-    Raises:
-        RunInUseError: the settings differ.
-        CheckpointError: as :func:`identity`.
-    """
-    there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
-    if (
-        there["precision"] != wanted["precision"]
-        and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]
-    ):
-        del wanted["precision"]  # `auto` on one side selected the precision of the other
-    check_equal(path, there, wanted, RunInUseError, "Choose another --out.")
-
-
-def check_unchanged(path: Path, config: RunConfig) -> None:
-    """Check that ``config``, read from config.json, has the settings of the last checkpoint of the run in ``path``.
-
-    Raises:
-        ConfigError: config.json was changed after the run began.
-        CheckpointError: the checkpoint cannot be read.
-    """
-    if not (path / LAST).exists():
-        return
-    trained = checkpoint.read_config(path / LAST)["settings"]
-    compared = FIELDS.keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
-    wanted = {name: trained[name] for name in FIELDS if name in compared}
-    hint = f"{LAST} was trained with the expected ones. Restore them, or start a new run with these settings."
-    check_equal(path / CONFIG, config.to_dict(), wanted, ConfigError, hint)
-
-
-def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
-    """Check that the files of the data are those with which the run in ``path`` began, by size, and if their times differ by content.
-
-    Raises:
-        DataError: a file has another size, or one of 32 samples per part has another content.
-    """
-    stored = read_facts(path)
-    began, where = stored.get("data_files"), config.data_dir or config.dataset
-    if began is None or began == bundle.files:  # of an earlier version, or unchanged
-        return
-    others = began["sizes"] != bundle.files["sizes"]
-    if others or stored.get("data_digest") != bundle.content_digest():
-        found = "other files, or files of other sizes" if others else "files with other contents"
-        raise DataError(
-            f"{where}: found {found}, expected those with which the run {path} began",
-            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
-        )
-    log.warning(
-        "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents", where
-    )
-
-
-def is_stopped(path: Path, config: RunConfig) -> bool:
-    """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
-
-    Raises:
-        RunInUseError: it contains an unfinished run with different settings.
-    """
-    if not is_run(path) or read_result(path) is not None:
-        return False
-    check_same(path, config)
-    return True
 
 
 def train(
@@ -311,7 +132,7 @@ def train(
             bundle = _first_batches(config, bundle)
         if resume:
             check_data(path, config, bundle)
-    _check_shares(config, bundle, group)
+    check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run
         Trainer(config, bundle, compute, RunFiles(path, resumed=resume), emit, stop, group).train()
@@ -336,7 +157,7 @@ def train(
         else:
             run.clear()
             counts = [{"from_epoch": 0, "processes": group.size}]
-            how = _evaluation(trainer.model, bundle)
+            how = evaluation(trainer.model, bundle)
             write_config(run, config, {**facts(compute, bundle), **how, "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
@@ -437,107 +258,3 @@ def _trained_on(path: Path) -> dict[str, Any] | None:
     """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
     return checkpoint.read_config(last)["data"] if last.exists() else None
-
-
-def full_flow(
-    model: SpikingNet,
-    bundle: DataBundle,
-    config: RunConfig,
-    compute: Compute,
-    n_batches: int = 4,
-    shown: int = 0,
-    *,
-    detailed: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
-    """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
-
-    It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much, and the activity of the training
-    sample ``shown``. With ``--accumulate``, batches have the size of the parts, of which training normalises each by itself. ``detailed`` and
-    ``options`` are as for :func:`lsgcli.analysis.inspect`; ``detailed`` also measures ``batch_invariant``.
-
-    Raises:
-        ConfigError: there is no such sample, or the precision has no gradients.
-    """
-    check_gradients(config.precision)
-    split = bundle.named("train")
-    if config.freeze is not None and not model.frozen:  # of a checkpoint; as in training
-        freeze(model, config.freeze)
-    size = -(-config.batch_size // config.accumulate)
-    if shown >= len(split):
-        raise ConfigError(f"--sample: found {shown}, expected 0 to {len(split) - 1}, the samples of the training part")
-    around = spread(split, size, first=shown)
-    stream = batches(bundle, split, size, seed=config.seed, shuffle=True, drop_last=True)
-    with observed_backbone(model, config):
-        flow = gradflow.inspect(
-            model,
-            itertools.islice(stream, n_batches),
-            loss=of_run(config, split.y, len(bundle.classes)),
-            compute=compute,
-            detailed=detailed,
-            **options,
-        )
-    found = running.accuracies(model, stream, compute)
-    running.warn_of_gap(found, "training samples")
-    (batch,) = batches(bundle, around, size, seed=config.seed)
-    flow["activity"] = {**raster.activity(model, batch, compute=compute), "sample": shown}
-    flow |= {"accuracy": found and found._asdict(), "eval_gap": found and found.batch - found.evaluation}
-    return flow | {"batch_invariant": _is_batch_invariant(model, stream, compute) if detailed else None}
-
-
-def _is_batch_invariant(model: SpikingNet, stream: Batches, compute: Compute) -> bool:
-    """Whether samples of the first batch have the same logits alone."""
-    x = compute.move(next(iter(stream)).x)
-    was_training = model.training
-    try:
-        with compute.context():
-            return running.batch_invariant(model.eval(), x, axis=0 if x.dim() == 4 else 1)
-    finally:
-        model.train(was_training)
-
-
-def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
-    """Facts about a run: program, versions, command line, machine and data."""
-    device = (
-        torch.cuda.get_device_name(compute.device)
-        if compute.device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
-    return {
-        "lsg": __version__,
-        "git_revision": _git_revision(),
-        "argv": sys.argv,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "versions": {
-            "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
-            **{name: version_of(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
-        },
-        "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
-        "precision": {"used": compute.precision, "because": compute.reason},
-        "classes": list(bundle.classes),
-        "samples": bundle.sizes(),
-        "data": bundle.info,
-        "data_digest": bundle.content_digest(),
-        "data_files": dict(bundle.files) or None,  # none of embedded data
-    }
-
-
-def _evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
-    """Batches of the evaluation, if predictions depend on them: their size, and whether the samples are sorted by class, by part."""
-    if model.fixed_batch is None:
-        return {}
-    by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
-    return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
-
-
-def _git_revision() -> str | None:
-    """Git revision of the source tree; None if lsg does not run from a repository."""
-    try:
-        root = Path(__file__).resolve().parents[2]
-        if not (root / ".git").exists():
-            return None
-        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -67,7 +67,7 @@ class DataFiles(TypedDict):
 
 
 class Facts(TypedDict):
-    """The content of config.json, with the facts from :func:`lsgcli.runs.run.facts`."""
+    """The content of config.json, with the facts from :func:`lsgcli.runs.facts.facts`."""
 
     schema: NotRequired[str]
     settings: NotRequired[dict[str, Any]]

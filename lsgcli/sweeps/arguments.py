@@ -10,7 +10,7 @@ from typing import Any
 from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
 from lsgcli.config.run import FIELDS, RunConfig, check, option_name
 from lsgcli.errors import ConfigError
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.paper import TABLES
@@ -80,8 +80,8 @@ def plan(
     for resolved in rows:
         if resolved.overfit is not None:
             raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")
-        run.check(resolved)
-        run.check_place(planned.root, resolved)
+        checks.check(resolved)
+        checks.check_place(planned.root, resolved)
     for cell in planned.cells():
         check_links(cell.path, planned.root)
         check_same(cell)
@@ -89,9 +89,9 @@ def plan(
 
 
 def default_folder(configs: Sequence[RunConfig]) -> Path:
-    """Default folder of an ablation of these rows; raises as :func:`lsgcli.runs.run.identity`."""
+    """Default folder of an ablation of these rows; raises as :func:`lsgcli.runs.checks.identity`."""
     seed = FIELDS["seed"].default
-    return folder_of("ablate", configs[0], [changed(run.identity(row.replace(seed=seed))) for row in configs])
+    return folder_of("ablate", configs[0], [changed(checks.identity(row.replace(seed=seed))) for row in configs])
 
 
 def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ...], str | None]:

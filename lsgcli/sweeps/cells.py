@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lsgcli.config.resolve import differing, from_environment
 from lsgcli.config.run import FIELDS, MAY_CHANGE, option_words, without_effect
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.store.rundir import is_run
 from lsgcli.sweeps.plan import Cell
 
@@ -19,7 +19,7 @@ def check_same(cell: Cell) -> None:
         CheckpointError: a checkpoint that the run starts from cannot be read.
     """
     if is_run(cell.path):
-        run.check_same(cell.path, cell.config)
+        checks.check_same(cell.path, cell.config)
 
 
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:

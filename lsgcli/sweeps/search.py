@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.sweeps.plan import changed, folder_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Search:
 
     def identity(self) -> dict[str, Any]:
         """The axes, and the other settings that affect results, as JSON types; a list if they differ between combinations."""
-        rows = [run.identity(config) for config in self.configs.values()]
+        rows = [checks.identity(config) for config in self.configs.values()]
         settings: dict[str, Any] = {}
         for name in rows[0]:
             values = list(dict.fromkeys(row[name] for row in rows))
@@ -119,7 +119,7 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
             hint="Add --val-fraction 0.1. The test part is not used.",
         )
     for config in dict.fromkeys(configs[: len(combinations)]):
-        run.check(config)
+        checks.check(config)
     return Search(axes, dict(zip(combinations, configs[len(combinations) :], strict=True)))
 
 

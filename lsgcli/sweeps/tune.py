@@ -19,7 +19,7 @@ import numpy as np
 from lsgcli.config.resolve import as_toml
 from lsgcli.config.run import check_equal
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links, read_metrics
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.jobs import FOLDER, CellState
@@ -59,7 +59,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
             ``root`` is in the folder of the data.
         StorageError: the database cannot be opened, or is a symbolic link.
     """
-    run.check_place(root, search.config({}))
+    checks.check_place(root, search.config({}))
     location = storage or str(root / STUDY)
     if "://" not in location and "?" in location:
         raise ConfigError(

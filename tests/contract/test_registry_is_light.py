@@ -50,7 +50,7 @@ net = models.build("vggsnn", width_multiplier=1 / 64, input_size=16, T=2)
 gradflow.inspect(net, [Batch(torch.rand(2, 2, 2, 16, 16), torch.tensor([0, 1]), 0)])
 
 from lsgcli.config.run import RunConfig
-from lsgcli.runs.run import check
+from lsgcli.runs.checks import check
 from lsgcli.system.device import set_up
 from lsgcli.training.optim import Optimizers
 set_up(RunConfig())

@@ -16,7 +16,7 @@ from typing import Any
 from lsgcli.cli.options import choices_of
 from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
 from lsgcli.errors import RunInUseError
-from lsgcli.runs.run import check_same
+from lsgcli.runs.checks import check_same
 from lsgcli.store import rundir
 from tests.stress.data import drop_capabilities
 from tests.stress.program import Command

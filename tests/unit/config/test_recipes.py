@@ -11,7 +11,7 @@ from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve, sources
 from lsgcli.config.run import MAY_CHANGE, PATHS
 from lsgcli.errors import ConfigError
-from lsgcli.runs import run
+from lsgcli.runs import checks
 
 TABLES = {"settings", "images", "recordings", "cifar10", "cifar100", "cifar-dvs", "dvs-gesture"}
 
@@ -29,7 +29,7 @@ def test_a_recipe_is_valid(name):
     for dataset in ("cifar10", "cifar100") if "images" in recipe else ("cifar-dvs", "dvs-gesture"):
         resolved = resolve({"recipe": name, "dataset": dataset}, environment={})
         assert config.without_effect(recipes.settings(name, dataset), [resolved]) == []
-        run.check(resolved)  # the network accepts the size
+        checks.check(resolved)  # the network accepts the size
 
 
 def test_precedence(tmp_path):
@@ -66,7 +66,7 @@ def test_values_that_an_option_leaves_without_effect_are_dropped(given, reset):
     """A neuron that does not take them would refuse them, and no option could take them back."""
     small = {"threshold": 0.5, "size": 32, "dataset": "digits"}
     found = resolve({"recipe": "qkformer", **small, **given}, environment={})
-    run.check(found)
+    checks.check(found)
     assert {name: getattr(found, name) for name in reset} == reset
     assert found.weight_decay == 0.06
     told = sources(found, {"recipe": "qkformer", **small, **given}, None, {})
@@ -171,11 +171,11 @@ def test_values_are_those_of_the_publication(name, dataset):
 def test_a_residual_network_has_the_settings_of_maxformer():
     given = {"recipe": "maxformer", "dataset": "cifar10"}
     found = resolve({**given, "arch": "max-resnet18"}, environment={})
-    run.check(found)
+    checks.check(found)
     assert found == resolve(given, environment={}).replace(arch="max-resnet18")
 
 
 def test_a_run_longer_than_its_warm_up_and_cool_down_is_expected():
     short = resolve({"recipe": "qkformer", "epochs": 20}, environment={})
     with pytest.raises(ConfigError, match="epochs: found 20, expected more than the 20 of warm-up and cool-down"):
-        run.check(short)
+        checks.check(short)

@@ -8,7 +8,7 @@ from lsgcli.data import summary
 from lsgcli.data.datasets import shd
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.runs.run import check
+from lsgcli.runs.checks import check
 from tests.unit.data.recordings_of import write_shd
 
 

@@ -17,7 +17,7 @@ from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
 from lsgcli.errors import ConfigError, Stopped
-from lsgcli.runs.run import _check_shares
+from lsgcli.runs.checks import check_shares
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
@@ -162,8 +162,8 @@ def test_processes_compute_what_one_computes(size, alone, together):
 def test_leak_needs_one_process():
     """Its neurons pass their state from sample to sample of the whole batch."""
     with pytest.raises(ConfigError, match=r"^leak: found 2 devices, expected one"):
-        _check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), mock.Mock(size=2))
-    _check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), ALONE)
+        check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), mock.Mock(size=2))
+    check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), ALONE)
 
 
 def unsynchronised(group, folder):

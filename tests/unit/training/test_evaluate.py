@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from lsgcli.errors import ConfigError
-from lsgcli.runs.run import _evaluation
+from lsgcli.runs.facts import evaluation
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import Evaluation, check_batch_size, evaluate, measure
 from lsgcli.training.loop import new_model
@@ -59,7 +59,7 @@ def test_batches_are_fixed_where_predictions_depend_on_them():
     labels = torch.from_numpy(bundle.test.y)
     assert result.loss == pytest.approx(F.cross_entropy(by_16, labels).item(), rel=1e-4)
     assert result.loss != pytest.approx(F.cross_entropy(by_5, labels).item(), rel=1e-4)
-    assert _evaluation(model, bundle) == {"evaluation": {"batch_size": 16, "sorted_by_class": {"val": False, "test": False}}}
+    assert evaluation(model, bundle) == {"evaluation": {"batch_size": 16, "sorted_by_class": {"val": False, "test": False}}}
     with pytest.raises(ConfigError, match=r"^batch_size: found 5 for a network with --leak, expected 16"):
         check_batch_size(model, 5)
     check_batch_size(model, 16)

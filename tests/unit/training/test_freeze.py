@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsgcli.errors import ConfigError
-from lsgcli.runs.run import full_flow
+from lsgcli.runs.flow import full_flow
 from lsgcli.store import checkpoint
 from lsgcli.training.freeze import freeze
 from lsgcli.training.loop import new_model

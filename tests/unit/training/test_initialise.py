@@ -8,7 +8,7 @@ import torch
 
 from lsgcli.errors import CheckpointError, RunInUseError, Stopped
 from lsgcli.models.fold import fold
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.sweeps.arguments import default_folder
@@ -96,7 +96,7 @@ def test_another_number_of_timesteps(tmp_path):
 )
 def test_another_network_is_refused_before_anything_is_done(source, changes, message):
     with pytest.raises(CheckpointError, match=message) as caught:
-        run.check(tiny.config(**{"init_from": str(source), **changes}))
+        checks.check(tiny.config(**{"init_from": str(source), **changes}))
     assert caught.value.exit_code == 4
 
 
@@ -117,7 +117,7 @@ def test_resumes_to_the_bit_without_the_file(source, tmp_path):
     with pytest.raises(Stopped):
         train(tmp_path / "parts", config, bundle, stop_after=2)
     mine.unlink()
-    run.check(config, fresh=False)
+    checks.check(config, fresh=False)
     train(tmp_path / "parts", config, bundle, resume=True)
     assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
     stored = checkpoint.read_config(tmp_path / "parts" / "last.safetensors")

@@ -7,7 +7,7 @@ import torch
 
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError, Stopped
-from lsgcli.runs import run
+from lsgcli.runs import checks
 from lsgcli.store import checkpoint
 from lsgcli.training.initialise import initialise
 from lsgcli.training.loop import new_model
@@ -145,11 +145,11 @@ def test_widths_of_a_folded_network_are_refused(source, tmp_path):
 def test_what_is_missing_is_told_before_anything_is_done(source):
     """Of a run that starts; one that goes on has its widths already. Methods with a width of their own pay no heed."""
     with pytest.raises(ConfigError, match="--method matched-width: found no --width-from"):
-        run.check(tiny.config(method="matched-width"))
+        checks.check(tiny.config(method="matched-width"))
     absent = tiny.config(method="matched-width", width_from="absent.safetensors")
     with pytest.raises(CheckpointError, match=r"absent\.safetensors: no such file"):
-        run.check(absent)
-    run.check(absent, fresh=False)
-    run.check(tiny.config(method="lsg", width_from="absent.safetensors"))
+        checks.check(absent)
+    checks.check(absent, fresh=False)
+    checks.check(tiny.config(method="lsg", width_from="absent.safetensors"))
     with pytest.raises(ConfigError, match="found the layers"):
-        run.check(tiny.config(method="matched-width", arch="mlp", width_from=str(source)))
+        checks.check(tiny.config(method="matched-width", arch="mlp", width_from=str(source)))

@@ -1,0 +1,146 @@
+"""Nodes of a NIR graph: convolutions, sums, and neurons scaled so that simulators agree; :mod:`lsgcli.export.nir` has the equations."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lsgcli.errors import ConfigError
+from lsgcli.export.graphs import other_than_lif
+from lsgcli.models.quantise import integers
+from lsgcli.neurons import LIF
+from lsgcli.neurons.step import over_channels
+
+try:
+    import nir
+except ImportError:
+    nir = None  # type: ignore[assignment]  # reported by NIR.check
+
+
+@dataclass(frozen=True)
+class Signal:
+    """An edge value: ``scale`` times the sum of the outputs of the nodes ``sources``, each of ``shape`` (C, H, W)."""
+
+    sources: tuple[str, ...]
+    shape: tuple[int, int, int]
+    scale: float = 1.0
+
+
+@dataclass
+class GraphBuilder:
+    """Builds a graph node by node.
+
+    Attributes:
+        names: names of the layers of neurons.
+        dt: duration of a timestep, in seconds.
+        bits: bits of the weights, if they are quantised.
+        nodes: nodes by name.
+        edges: (source, target), in topological order.
+    """
+
+    names: dict[LIF, str]
+    dt: float
+    bits: int | None = None
+    nodes: "dict[str, nir.NIRNode]" = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+    scales: dict[str, list[float]] = field(default_factory=dict)  # of the weights of each node, per output channel
+
+    def add(self, name: str, node: "nir.NIRNode", *inputs: Signal) -> None:
+        """Add a node whose input is the sum of ``inputs``."""
+        self.nodes[name] = node
+        self.edges += [(source, name) for signal in inputs for source in signal.sources]
+
+    def input(self, channels: int, height: int, width: int) -> Signal:
+        """The input node, for frames."""
+        self.add("input", nir.Input(np.array((channels, height, width))))
+        return Signal(("input",), (channels, height, width))
+
+    def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
+        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
+        scaled = (weight.double() * x.scale).float()
+        if self.bits is not None:
+            self.scales[name] = integers(scaled, self.bits)[1].tolist()
+        plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
+        pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
+        node = nir.Conv2d(
+            x.shape[1:], scaled.numpy(), groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()}
+        )
+        self.add(name, node, x)
+        channels, height, width = (int(n) for n in node.output_type["output"])
+        return Signal((name,), (channels, height, width))
+
+    def linear(self, name: str, x: Signal, linear: nn.Linear) -> Signal:
+        """A linear layer of the flattened input, as a convolution with one position.
+
+        NIR infers shapes for square kernels only, so the kernel is a square that covers the input, padded with zeros.
+        """
+        channels, height, width = x.shape
+        side = max(height, width)
+        top, left = (side - height + 1) // 2, (side - width + 1) // 2
+        weight = linear.weight.new_zeros(linear.out_features, channels, side, side)
+        weight[:, :, top : top + height, left : left + width] = linear.weight.unflatten(1, x.shape)
+        # The stride prevents a second position if the padding has a surplus row or column.
+        return self.weights(name, x, weight, linear.bias, stride=(2, 2), padding=(top, left))
+
+    def neurons(self, lif: LIF, *currents: Signal) -> Signal:
+        """A layer of neurons whose input is the sum of ``currents``.
+
+        Raises:
+            ConfigError: NIR cannot represent the neurons.
+        """
+        name, shape = self.names[lif], currents[0].shape
+        if (description := other_than_lif(lif)) is not None:
+            raise ConfigError(
+                f"NIR: {name}: found {description}, expected LIF with spikes of 0 and 1",
+                hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
+            )
+        if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
+            raise ConfigError(
+                f"NIR: {name}: found neurons of --reset {options[0]} and --init-potential {options[1]}, expected hard and zero",
+                hint="NIR's LIF has a hard reset and starts at 0. Use --format onnx, pt2, or safetensors.",
+            )
+        beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
+        tau = (self.dt / (1 - beta)).float().numpy()
+        threshold, sign = lif.firing()
+        if sign is not None and (sign < 0).any():
+            raise ConfigError(
+                f"NIR: {name}: found MPBN with a negative weight, expected weights of at least 0: NIR's LIF fires above its threshold",
+                hint="Use --format onnx, pt2, or safetensors.",
+            )
+        v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
+        # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
+        scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
+        below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
+        zeros, ones = np.zeros_like(tau), np.ones_like(tau)
+        values = {"tau": tau, "r": ones, "v_leak": zeros, "v_threshold": below, "v_reset": zeros}
+        self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
+        return Signal((name,), shape)
+
+    def average(self, name: str, x: Signal, size: Any) -> Signal:
+        """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
+        window = np.broadcast_to(size, 2).copy()
+        return self.sums(name, x, window, window, (0, 0), 1 / int(window.prod()))
+
+    def sums(self, name: str, x: Signal, kernel: Any, stride: Any, padding: Any, scale: float = 1.0) -> Signal:
+        """A sum pool with windows of ``kernel``, whose output represents ``scale`` times the sums."""
+        size, step, zeros = (np.array(pair) for pair in (kernel, stride, padding))
+        self.add(name, nir.SumPool2d(kernel_size=size, stride=step, padding=zeros), x)
+        height, width = (int(n) for n in (np.array(x.shape[1:]) + 2 * zeros - size) // step + 1)
+        return Signal((name,), (x.shape[0], height, width), x.scale * scale)
+
+    def after(self, name: str, first: Signal, x: Signal) -> Signal:
+        """``x`` unchanged, but ordered after ``first``.
+
+        norse executes a graph depth first, so after a fork it would reach the join of two branches before running the second branch,
+        and use that branch's value of the previous step. A convolution with zero weights from the end of the first branch to the
+        beginning of the second enforces the order and adds 0.
+        """
+        missing = np.array(x.shape[1:]) - first.shape[1:]
+        side = 2 if (missing % 2).any() else 1
+        dilation = 2 - missing % 2
+        padding = (missing + (side - 1) * dilation) // 2
+        zeros = torch.zeros(x.shape[0], first.shape[0], side, side)
+        nothing = self.weights(name, first, zeros, None, padding=padding.tolist(), dilation=dilation.tolist())
+        return Signal((*x.sources, *nothing.sources), x.shape, x.scale)

@@ -1,0 +1,184 @@
+"""What must hold before a run begins, and before it goes on: settings that go together, and those and the data with which it began."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsgcli import registry
+from lsgcli.config.fields import all_at_once, listed
+from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
+from lsgcli.data.augment.base import chain
+from lsgcli.data.bundle import DataBundle
+from lsgcli.data.datasets.base import dataset_of
+from lsgcli.errors import ConfigError, DataError, RunInUseError, require
+from lsgcli.store import checkpoint, hub
+from lsgcli.store.rundir import LAST, is_run, read_config, read_facts, read_precision, read_result, read_sources
+from lsgcli.system.device import check_gradients, pick_device, pick_precision
+from lsgcli.training.distributed import Group
+from lsgcli.training.initialise import initialise
+from lsgcli.training.loop import new_model
+
+log = logging.getLogger("lsg")
+
+
+def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> None:
+    """Check that the settings are compatible, before any expensive work.
+
+    Args:
+        fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
+        last: checkpoint of a resumed run.
+
+    Raises:
+        ConfigError: with one line for each problem.
+        CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
+    """
+    dataset = dataset_of(config)
+
+    def build() -> None:
+        with torch.device("meta"):  # shapes only, no memory
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None, last=last)
+        if model.images_only and not dataset.static:
+            raise ConfigError(
+                f"arch: found {config.arch} with the recordings of {config.dataset}, expected a --dataset of images",
+                hint="This network makes its timesteps from an image: use another --arch for recordings.",
+            )
+        if fresh:
+            initialise(model, config)
+
+    def check_parts() -> None:
+        if fresh and config.accumulate > config.batch_size:
+            raise ConfigError(
+                f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
+                hint="Each part needs at least one sample.",
+            )
+        if config.leak and config.accumulate > 1:
+            raise ConfigError(
+                f"accumulate: found {config.accumulate} with --leak, expected 1, because neurons do not pass their state from part to part"
+            )
+
+    def check_schedule() -> None:
+        cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
+        if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
+            raise ConfigError(
+                f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
+                hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
+            )
+
+    def check_loggers() -> None:
+        for name in listed(config.log):
+            logger = registry.get("logger", name)
+            require(logger.packages, f"--log {name}", logger.extra)
+
+    all_at_once(
+        lambda: check_gradients(config.precision),
+        dataset.check,
+        check_schedule,
+        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
+        lambda: chain(config.augment, dataset.static),
+        check_parts,
+        check_loggers,
+        build,
+    )
+
+
+def check_place(path: Path, config: RunConfig) -> None:
+    """Check that a run, or a folder of runs, is not in a folder whose subfolders are the classes of the data.
+
+    Raises:
+        ConfigError: it is.
+    """
+    dataset_of(config).check_outside("--out", path)
+
+
+def check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
+    """Check that a batch can be divided among the processes, and that each gets a sample of each part of it."""
+    if config.leak and group.size > 1:
+        raise ConfigError(
+            f"leak: found {group.size} devices, expected one, because neurons pass their state from each sample of a batch to the next"
+        )
+    samples = min(config.batch_size, len(bundle.named("train")))
+    if samples // min(config.accumulate, samples) < group.size:
+        raise ConfigError(
+            f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
+            "one for each device",
+            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
+        )
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
+
+    Raises:
+        CheckpointError: the initial checkpoint cannot be read.
+    """
+    settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
+    named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
+    return settings | {name: checkpoint.read_digest(hub.local(settings[name])) for name in named}
+
+
+def check_same(path: Path, config: RunConfig) -> None:
+    """Check that the run in ``path`` has the settings of ``config``, except those that may change on resume.
+
+    Raises:
+        RunInUseError: the settings differ.
+        CheckpointError: as :func:`identity`.
+    """
+    there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
+    if (
+        there["precision"] != wanted["precision"]
+        and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]
+    ):
+        del wanted["precision"]  # `auto` on one side selected the precision of the other
+    check_equal(path, there, wanted, RunInUseError, "Choose another --out.")
+
+
+def check_unchanged(path: Path, config: RunConfig) -> None:
+    """Check that ``config``, read from config.json, has the settings of the last checkpoint of the run in ``path``.
+
+    Raises:
+        ConfigError: config.json was changed after the run began.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    if not (path / LAST).exists():
+        return
+    trained = checkpoint.read_config(path / LAST)["settings"]
+    compared = FIELDS.keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
+    wanted = {name: trained[name] for name in FIELDS if name in compared}
+    hint = f"{LAST} was trained with the expected ones. Restore them, or start a new run with these settings."
+    check_equal(path / CONFIG, config.to_dict(), wanted, ConfigError, hint)
+
+
+def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
+    """Check that the files of the data are those with which the run in ``path`` began, by size, and if their times differ by content.
+
+    Raises:
+        DataError: a file has another size, or one of 32 samples per part has another content.
+    """
+    stored = read_facts(path)
+    began, where = stored.get("data_files"), config.data_dir or config.dataset
+    if began is None or began == bundle.files:  # of an earlier version, or unchanged
+        return
+    others = began["sizes"] != bundle.files["sizes"]
+    if others or stored.get("data_digest") != bundle.content_digest():
+        found = "other files, or files of other sizes" if others else "files with other contents"
+        raise DataError(
+            f"{where}: found {found}, expected those with which the run {path} began",
+            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
+        )
+    log.warning(
+        "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents", where
+    )
+
+
+def is_stopped(path: Path, config: RunConfig) -> bool:
+    """Whether ``path`` contains an unfinished run with the same settings, which repeating its command continues.
+
+    Raises:
+        RunInUseError: it contains an unfinished run with different settings.
+    """
+    if not is_run(path) or read_result(path) is not None:
+        return False
+    check_same(path, config)
+    return True

@@ -1,0 +1,65 @@
+"""Facts that config.json records about a run: program, versions, machine and data."""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lsgcli.data.bundle import DataBundle
+from lsgcli.models.base import SpikingNet
+from lsgcli.runs.packages import version_of
+from lsgcli.system.device import Compute
+from lsgcli.system.version import __version__
+
+
+def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
+    """Facts about a run: program, versions, command line, machine and data."""
+    device = (
+        torch.cuda.get_device_name(compute.device)
+        if compute.device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "lsg": __version__,
+        "git_revision": _git_revision(),
+        "argv": sys.argv,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
+            **{name: version_of(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+        },
+        "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
+        "precision": {"used": compute.precision, "because": compute.reason},
+        "classes": list(bundle.classes),
+        "samples": bundle.sizes(),
+        "data": bundle.info,
+        "data_digest": bundle.content_digest(),
+        "data_files": dict(bundle.files) or None,  # none of embedded data
+    }
+
+
+def evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
+    """Batches of the evaluation, if predictions depend on them: their size, and whether the samples are sorted by class, by part."""
+    if model.fixed_batch is None:
+        return {}
+    by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
+    return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
+
+
+def _git_revision() -> str | None:
+    """Git revision of the source tree; None if lsg does not run from a repository."""
+    try:
+        root = Path(__file__).resolve().parents[2]
+        if not (root / ".git").exists():
+            return None
+        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
