@@ -188,7 +188,7 @@ class Batches:
 
 
 def batches(bundle: DataBundle, split: Split | str, batch_size: int, **options: Any) -> Batches:
-    """Mini-batches of one epoch: ``for batch in lsg.batches(data, data.train, 32, shuffle=True, epoch=0): network(batch.x)``.
+    """Mini-batches of one epoch: ``for batch in lsg.batches(data, data.train, 32): network(batch.x)``.
 
     Args:
         bundle: the data of ``split``, whose normalisation is applied.
