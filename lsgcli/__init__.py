@@ -63,7 +63,7 @@ __all__ = [
 _ELSEWHERE = {
     "LIF": "neurons.lif",
     "LsgError": "errors",
-    "NeuronConfig": "config.run",
+    "NeuronConfig": "config.neuron",
     "batches": "data.batches",
     "predict": "inference.predict",
     "register": "registry",

@@ -233,9 +233,10 @@ def diagnose(
         if isinstance(batches, int):
             raise ConfigError(f"batches: found {batches}, expected mini-batches of training data for a network")
         return gradflow.diagnose(network, batches, limits=limits, **options)
+    if not isinstance(batches, int):
+        raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
     path = checkpoint_of(hub.local(network))
     opened = open_checkpoint(path, options)
     checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-    assert isinstance(batches, int)
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
     return {**flow, "findings": advise(flow, opened.config, path, len(opened.bundle.classes), limits)}

@@ -1,7 +1,7 @@
 """Synaptic operations of a network at inference, counted per layer on real samples, and the energy of their arithmetic.
 
-Networks of other libraries are counted as own ones, see :func:`synops`. Each input of a convolution or linear layer reaches a number of outputs, its *fan-out*, which is smaller at borders. The cost of an
-input depends on its kind, which is detected from its values:
+Networks of other libraries are counted as lsg's, see :func:`synops`. Each input of a convolution or linear layer reaches a number of
+outputs, its *fan-out*, which is smaller at borders. The cost of an input depends on its kind, which is detected from its values:
 
 ==========  ==================================================  ==========================================================
 input       values                                              operations

@@ -13,6 +13,7 @@ from lsgcli.analysis.dynamics import Block, Passage, laid
 from lsgcli.analysis.measures import LAYER, measured
 from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
 from lsgcli.neurons.step import over_time
+from lsgcli.store.flows import LIGHT
 
 
 @dataclass
@@ -81,7 +82,7 @@ class LayerSums:
         return True
 
     def count(self, block: Block, *, full: bool) -> Tensor | None:
-        """Add all sums of a block except ``du``, and return its surrogate, (T, ...); without ``full`` only spikes and coverage."""
+        """Add the sums of a block's forward pass, and return its surrogate, (T, ...); without ``full`` only spikes and coverage."""
         current, threshold, width = block.current, block.p.threshold, block.p.width
         distance = block.u - threshold
         inside = distance.abs()
@@ -149,13 +150,8 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 def light(sums: LayerSums) -> dict[str, Any]:
     """Measures recorded in each training epoch."""
     totals = {name: total.tolist() for name, total in sums.values.items()}
-    measures = measured(totals, range(len(totals.get("n", ()))))
-    return {
-        "beta": number(sums.beta),
-        "alpha": number(sums.alpha),
-        "coverage": measures["coverage"],
-        "firing_rate": measures["firing_rate"],
-    }
+    measures = {"beta": number(sums.beta), "alpha": number(sums.alpha), **measured(totals, range(len(totals.get("n", ()))))}
+    return {name: measures[name] for name in LIGHT if name != "grad_norm"}  # of the weights, which is not a sum
 
 
 def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Applies:
     """A condition on complete settings under which a setting has an effect.
 
     Attributes:
-        words: description, as a continuation of "has an effect only with".
+        words: description, as a continuation of "Only with".
         to: the predicate.
     """
 

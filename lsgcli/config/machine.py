@@ -43,7 +43,7 @@ class MachineConfig(Settings):
     )
     checkpoint_activations: str = setting(
         "none",
-        "Another name of levels of memory: layers is --memory 1.",
+        "Alias: layers is --memory 1.",
         choices=("none", "layers"),
         applies=Applies("--memory 0", lambda config: config.memory == 0),
     )

@@ -12,7 +12,8 @@ LEARNED_DECAY = Applies(
     lambda config: registry.get("method", config.method).learns_decay and config.model.has_decay,
 )
 LIF_ONLY = when("neuron", "lif")
-ASGL = Applies("--method asgl", lambda config: config.model.draws)
+ASGL = when("method", "asgl")
+TAKE_WIDTH = ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")  # methods of this package
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,7 @@ class NeuronConfig(Settings):
         "Width alpha of the surrogate gradient, in units of u; the initial value if alpha is learned.",
         at_least=1e-6,
         at_most=1e6,
-        applies=having(
-            "method",
-            "takes_width",
-            "a --method with a given width: none, trainable-decay, asgl, deeptage, ds-atgo, ds-atgo-paper",
-        ),
+        applies=having("method", "takes_width", f"a --method with a given width: {', '.join(TAKE_WIDTH)}"),
     )
     width_as: str = setting(
         "log",
@@ -99,7 +96,7 @@ class NeuronConfig(Settings):
         "Correlation of the currents of different timesteps that linear-sigma assumes: none (identity), or the running average of the "
         "measured covariance.",
         choices=("identity", "measured"),
-        applies=when("method", "linear-sigma"),
+        applies=having("method", "correlated", "--method linear-sigma"),
     )
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY

@@ -107,20 +107,24 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     preset = dict(registry.get("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
         name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
-        preset |= getattr(registry.get(kind, name), "preset", {})
+        preset |= registry.get(kind, name).preset
     config = RunConfig(**{**preset, **published, **given})
     kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
     return config if kept == published else RunConfig(**{**preset, **kept, **given})
 
 
 def differing(config: RunConfig) -> list[str]:
-    """Names of the settings that differ from the recipe and the preset of the data set, that is, those that a command must give.
+    """Names of the settings that differ from the recipe and the presets of data set, network and neuron: those that a command must give.
 
     :func:`resolve` omits settings of the recipe without effect, so the value of the preset need not be given for them.
     """
-    published = resolve({"dataset": config.dataset, "recipe": config.recipe}, environment={})
-    preset = resolve({"dataset": config.dataset}, environment={}) if config.recipe else published
-    names = [name for name in FIELDS if getattr(config, name) not in (None, getattr(published, name))]
+    of_data, recipe = {"dataset": config.dataset}, {"recipe": config.recipe}
+    named = {name: getattr(config, name) for name in ("arch", "neuron")}  # whose presets apply
+    plain, published = _complete(of_data | recipe), _complete(of_data | named | recipe)
+    preset = _complete(of_data | named) if config.recipe else published
+    names = [
+        name for name in FIELDS if getattr(config, name) not in (None, getattr(plain if name in named else published, name))
+    ]
     return [
         name for name in names if getattr(config, name) != getattr(preset, name) or not without_effect({name: None}, [config])
     ]
@@ -135,8 +139,8 @@ def sources(
         "environment": from_environment(environment),
         str(file): _from_file(file)[0],
         f"recipe {config.recipe}": recipes.settings(config.recipe, config.dataset) if config.recipe else {},
-        f"preset of {config.neuron}": getattr(registry.get("neuron", config.neuron), "preset", {}),
-        f"preset of {config.arch}": getattr(registry.get("arch", config.arch), "preset", {}),
+        f"preset of {config.neuron}": registry.get("neuron", config.neuron).preset,
+        f"preset of {config.arch}": registry.get("arch", config.arch).preset,
         f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
     }
     return {

@@ -60,7 +60,7 @@ VALIDATION = Applies("a validation split: --val-fraction above 0", lambda config
 # Conditions of settings on settings of other sections.
 ACROSS = {
     "patience": VALIDATION,
-    **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("no --overfit", lambda config: config.overfit is None)),
+    **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("runs without --overfit", lambda config: config.overfit is None)),
     **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
     "width_from": having("method", "stores_width", "--method matched-width"),
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),

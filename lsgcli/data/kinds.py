@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lsgcli import registry
 
-HEAD = 9  # bytes: the length of a safetensors header, and its first one
+HEAD = 9  # bytes: 8 of the length of a safetensors header, and the first of the header
 SIGNATURES = {  # first bytes -> kind
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",

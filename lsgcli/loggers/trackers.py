@@ -1,4 +1,4 @@
-"""The loggers: a table, and four programs that show it."""
+"""The loggers: CSV, and four programs that record runs."""
 
 import csv
 import importlib

@@ -159,6 +159,7 @@ class SpikingNet(nn.Module, ABC):
     images_only: ClassVar[bool] = False  # whether it takes images alone, because it makes their timesteps itself
     has_leak: ClassVar[bool] = False  # whether the setting ``leak`` applies
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
+    preset: ClassVar[Mapping[str, Any]] = {}  # settings that replace defaults where this network is chosen
     classifier: nn.Linear  # the last layer, whose outputs are the logits
     levels: int | None = None  # n if the inputs of the classifier are averages of n spikes; None if real-valued
 
@@ -273,7 +274,7 @@ class SpikingNet(nn.Module, ABC):
                 module.neuron.begin_epoch(module, epoch, epochs)
 
     def end_step(self, skip: Tensor | None = None) -> None:
-        """Update the measured widths of all layers. A training loop must call it once after every optimiser step.
+        """Update what layers measure in training, such as widths. A training loop must call it once after every optimiser step.
 
         Arguments as for :meth:`lsgcli.neurons.LIF.end_step`.
         """
@@ -304,7 +305,8 @@ class SpikingNet(nn.Module, ABC):
         for layer in self.spiking_layers():
             if isinstance(layer.synapse, nn.Linear):
                 nn.init.kaiming_normal_(layer.synapse.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(layer.synapse.bias)
+                if layer.synapse.bias is not None:
+                    nn.init.zeros_(layer.synapse.bias)
 
 
 # Whether activation checkpointing controls what is saved for backward.

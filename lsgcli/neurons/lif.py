@@ -96,7 +96,7 @@ def detached(threshold: float | Tensor) -> float | Tensor:
 
 
 class LIF(Draws):
-    """A layer of LIF neurons over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
+    """A layer of neurons, by default LIF, over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.neuron.NeuronConfig` by name.
 
@@ -114,7 +114,7 @@ class LIF(Draws):
         method: the method: whether the decay is learned, the width rule, and the method's own neuron, if any.
         neuron: the model of the neuron, given by the method or by the setting ``neuron``.
         surrogate: shape of do/du, of the setting ``surrogate`` and :meth:`~lsgcli.neurons.models.Neuron.shape`.
-        watcher: observes the timesteps of a layer that runs timestep by timestep (``unrolled``), if any.
+        watcher: observes the timesteps of a layer that autograd computes (``unrolled``), if any.
         membrane: normalisation of u before the threshold (MPBN), if any.
         b: beta = sigmoid(b), () or (C,); a parameter if the decay is learned, otherwise a buffer.
         q: (), a parameter if the threshold is learned: v_th = softplus(q).

@@ -43,6 +43,11 @@ class Method:
         """Whether alpha depends on the setting ``width``."""
         return self.width.setting == "width"
 
+    @property
+    def correlated(self) -> bool:
+        """Whether alpha depends on the correlation of the currents."""
+        return self.width.correlated
+
     def suits(self, neuron: Neuron) -> bool:
         """Whether a neuron, which is not the method's own, has what the method needs."""
         needs_decay = self.width.of_decay or (self.learns_decay and self.takes_width)

@@ -1,8 +1,8 @@
 """Models of neurons: pure timesteps with named states and parameters.
 
 A neuron is a subclass of :class:`Neuron`, registered by name or given by a method. ``lif`` has hand-written
-gradients and fused kernels; every other neuron runs timestep by timestep, with gradients by autograd, and shares surrogate, width rule,
-threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
+gradients and fused kernels. Most others run timestep by timestep, parallel ones all timesteps at once, with gradients by autograd; all
+share surrogate, width rule, threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lsgcli import registry
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import RESETS, Spike, integrate
-from lsgcli.neurons.surrogates import PRIMITIVES, Surrogate
+from lsgcli.neurons.surrogates import Surrogate, integral
 from lsgcli.neurons.widths import learned
 from lsgcli.registry import register
 
@@ -35,7 +36,7 @@ class Neuron:
         config: settings of the layer.
         states: names of the states, which are 0 before the first timestep.
         resets: supported values of the setting ``reset``.
-        fused: whether backends compute the neuron; otherwise it runs timestep by timestep.
+        fused: whether backends compute the neuron; otherwise autograd does.
         learns: whether :meth:`tensors` returns parameters.
         with_weights: whether these parameters are updated with the weights, instead of with the decays.
         sets_threshold: whether the neuron learns or computes its threshold, so that ``threshold_learned`` does not apply.
@@ -364,9 +365,10 @@ class SmoothedLIF(LeakyIntegrateAndFire):
 
     def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
         """No tensors; raises a ConfigError if the integral of the surrogate is unknown."""
-        if self.config.surrogate not in PRIMITIVES:
+        if integral(self.config.surrogate) is None:
+            known = ", ".join(name for name in registry.names("surrogate") if integral(name))
             raise ConfigError(
-                f"surrogate: found {self.config.surrogate} with the method asgl, expected one whose integral is known: {', '.join(PRIMITIVES)}"
+                f"surrogate: found {self.config.surrogate} with the method asgl, expected one whose integral is known: {known}"
             )
         return {}
 
@@ -376,7 +378,9 @@ class SmoothedLIF(LeakyIntegrateAndFire):
             return super().fire(layer, u, t, threshold, alpha)
         x = u - threshold
         step = (x >= 0).to(x.dtype)
-        smooth = PRIMITIVES[layer.config.surrogate](x, learned(layer.of_width()))
+        H = integral(layer.config.surrogate)
+        assert H is not None  # see `tensors`
+        smooth = H(x, learned(layer.of_width()))
         mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())
         return mixed + (smooth - smooth.detach())  # the second term is exactly 0
 

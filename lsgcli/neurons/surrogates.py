@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
@@ -34,25 +35,29 @@ class Forms(NamedTuple):
     Attributes:
         integral: H(x, width), the integral of h from -infinity to x, for the method ``asgl``.
         numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``, with abs, min, max
-            and exp, which requires y <= 0 in exp(y). Another function is a series here, or beside exp in ``kernels/cpu/shapes.py``:
-            those of ``math`` are not vectorised.
+            and exp, which requires y <= 0 in exp(y). Write any other function as a series, or add it beside exp in
+            ``kernels/cpu/shapes.py``: those of ``math`` are not vectorised.
         triton: expression of tiles x and width with the functions of ``tl``, for the backend ``triton``.
+        jump: abs(x) / width at which h jumps, where rounding decides about the gradient; infinite if h is continuous.
     """
 
     integral: Surrogate | None = None
     numba: str = ""
     triton: str = ""
+    jump: float = math.inf
 
     def __call__(self, h: Surrogate) -> Surrogate:
         """h, after recording its forms."""
         FORMS[h] = self
-        if self.integral is not None:
-            PRIMITIVES[h.__name__] = self.integral  # type: ignore[attr-defined]
         return h
 
 
 FORMS: dict[Surrogate, Forms] = {}
-PRIMITIVES: dict[str, Surrogate] = {}  # integrals, by name of the surrogate
+
+
+def integral(name: str) -> Surrogate | None:
+    """The integral of a surrogate; None if it is not known."""
+    return FORMS.get(registry.get("surrogate", name), Forms()).integral
 
 
 @register("surrogate", "rectangular")
@@ -60,6 +65,7 @@ PRIMITIVES: dict[str, Surrogate] = {}  # integrals, by name of the surrogate
     integral=lambda x, width: (x / width + 0.5).clamp(0, 1),
     numba="inverse if abs(x) < half else 0",
     triton="tl.where(tl.abs(x) < width / 2, 1 / width, 0.0)",
+    jump=0.5,
 )
 def rectangular(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1/width where abs(x) < width/2, else 0.
@@ -155,6 +161,7 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
     integral=lambda x, width: ((1 + (x / width).clamp(-1, 1)) / 2).square(),
     numba="(1 + x * inverse) * 0.5 * inverse if abs(x) <= 2 * half else 0",
     triton="tl.where(tl.abs(x) <= width, (1 + x / width) / (2 * width), 0.0)",
+    jump=1.0,
 )
 def a2sg(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = (1 + x/width) / (2 width) where abs(x) <= width, else 0: a ramp, which is highest at x = width.

@@ -64,7 +64,7 @@ class WidthRule(ABC):
     Attributes:
         formula: short formula of the width, for tables.
         setting: the setting that gives the width or its initial value: ``width``, or ``width_from``; None if alpha depends on neither.
-        of_decay: whether alpha is a function of the decay alone, so that the neurons need one.
+        of_decay: whether alpha depends on the decay, so that the neurons need one.
         correlated: whether alpha depends on the correlation of the currents, ``--input-correlation``.
     """
 
@@ -167,7 +167,7 @@ class Stored(WidthRule):
     """alpha of each layer is fixed to its value in another checkpoint (``--width-from``).
 
     A control for ``lsg``: equal accuracy indicates that the final widths matter, not their changes during training. The widths are
-    stored with the weights, so the other checkpoint is needed only once; layers without a stored width use ``--width``.
+    stored with the weights, so the other checkpoint is needed only once.
 
     Source: this package, as a control for Lian et al., IJCAI 2023.
     """

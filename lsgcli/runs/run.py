@@ -41,7 +41,7 @@ from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
 log = logging.getLogger("lsg")
-HERE = "RUN"  # what the files of a run call its directory, because they do not depend on it
+PLACEHOLDER = "RUN"  # for the directory of a run, in its own files, so that it can be moved
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
 
 
@@ -183,7 +183,7 @@ def train(
                 "no gradient flow in the report: it needs more memory than training; use lsg inspect-gradients --batch-size"
             )
         else:
-            flow["findings"] = advice = advise(flow, config, path, len(bundle.classes), name=HERE)
+            flow["findings"] = advice = advise(flow, config, path, len(bundle.classes), name=PLACEHOLDER)
             for found in [one for one in advice if one["severity"] == "error"][:1]:
                 log.warning(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))

@@ -128,7 +128,7 @@ class Evidence:
 
     def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
         """The threshold times a factor, as settings; empty where the normalisation of these layers scales their currents with it."""
-        scales = self.settings.get("norm") in ("tdbn", "tebn") and "hidden" not in names
+        scales = self.settings.get("norm") == "tdbn" and "hidden" not in names
         return {} if scales else self.scaled("threshold", factor)
 
     def scaled(self, name: str, factor: float, digits: int = 2) -> dict[str, Any]:

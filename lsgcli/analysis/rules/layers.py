@@ -7,6 +7,7 @@ from typing import Any
 
 from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule
+from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
 
@@ -254,7 +255,6 @@ class DecayUnmoved(Rule):
 def _two_sigma(e: Evidence, verb: str) -> Remedy:
     width = 2 * e.mean("u_std") * e.flow["threshold"]
     method = e.settings.get("method")
-    given = method in ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")
     learned = {"method": "measured-sigma" if method == "lsg" else "lsg"}
-    settings = {"width": float(f"{width:.2g}")} if given and width > 0 else learned
+    settings = {"width": float(f"{width:.2g}")} if method in TAKE_WIDTH and width > 0 else learned
     return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)

@@ -76,7 +76,7 @@ class Listing(NamedTuple):
 
 
 class Dataset(ABC):
-    """Base class of data sets. Subclasses are registered modules of ``lsgcli.data.datasets``.
+    """Base class of data sets. Subclasses are registered, in modules of ``lsgcli.data.datasets``.
 
     After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 

@@ -127,10 +127,10 @@ def read_stream(
     form = _recognised(path, head, known)
     decode = _readers()[form].decode if form else None
     if form is None or decode is None:
+        streamed = [name for name, reader in _readers().items() if reader.decode]
         what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
         raise DataError(
-            f"{path}: found {what}, expected a format that supports streams: AEDAT 2.0, or N-MNIST's"
-            " .bin, which is assumed for stdin if the training data have that format",
+            f"{path}: found {what}, expected a format that supports streams: {', '.join(streamed)}; on stdin that of the training data",
             hint="Omit --stream, and give the file when it is complete.",
         )
     seen = 0

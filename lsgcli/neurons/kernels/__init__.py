@@ -1,1 +1,1 @@
-"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, and ``auto``."""
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, ``auto``, and the test that a backend must pass."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.neurons.kernels.base import NormParameters, normalise
 from lsgcli.neurons.step import LIFParameters, initial_state, step
+from lsgcli.neurons.surrogates import FORMS
 
 TOLERANCE = 2e-4  # of gradients and statistics, relative to the largest, beyond one rounding
 NEAR = 4e-6  # of a threshold or jump, relative to the largest current
@@ -81,8 +82,8 @@ CASES = (
     Case("rectangular", BF16, pool=2, norm="training", shape=(3, 2, 67, 4, 6), measured=True),
     Case("triangular", FP16, pool=2, norm="training", residual=True, shape=(2, 3, 5, 6, 10), reset="soft", detach=True),
     Case("exponential", pool=3, norm="evaluation", residual=True),
-    Case("rectangular", BF16, pool=1, norm="evaluation", threshold=1.0),
-    Case("triangular", pool=1, residual=True, reset="none", learned=True),
+    Case("a2sg", BF16, pool=1, norm="evaluation", threshold=1.0),
+    Case("tanh", pool=1, residual=True, reset="none", learned=True),
     Case("sigmoid", FP16, pool=2, shape=(4, 2, 67, 2, 4), reset="soft", learned=True, measured=True),
 )
 
@@ -151,8 +152,7 @@ def _near(case: Case, leaves: dict[str, Tensor]) -> Tensor:
         _, state = step(current_t, state, p_t)
         distance = (state.u - case.threshold).abs()
         close |= distance < near
-        if case.surrogate == "rectangular":
-            close |= (distance - p_t.alpha / 2).abs() < near
+        close |= (distance - FORMS[p_t.surrogate].jump * p_t.alpha).abs() < near
     return close
 
 

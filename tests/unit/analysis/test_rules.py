@@ -7,6 +7,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence
+from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
 from tests.flows import flow
@@ -191,10 +192,14 @@ def test_a_divergence_without_a_record_has_its_cause():
     ("rule", "layer"), [("silent-layers", {"firing_rate": 0.001}), ("saturated-layers", {"firing_rate": 0.9})]
 )
 def test_a_threshold_with_which_the_normalisation_scales_its_output_is_no_remedy(rule, layer):
-    """tdBN multiplies currents by v_th."""
-    found = {one["rule"]: one["remedy"] for one in findings(made({"layer": layer, "settings": {"norm": "tdbn"}}))}
+    """tdBN multiplies currents by v_th; TEBN does not."""
+    found, other = (
+        {one["rule"]: one["remedy"] for one in findings(made({"layer": layer, "settings": {"norm": norm}}))}
+        for norm in ("tdbn", "tebn")
+    )
     assert found[rule]["settings"] == {}
     assert found[rule]["text"]
+    assert other[rule]["settings"].keys() == {"threshold"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("schedule", "step"), ("slicing", "window")])
@@ -222,6 +227,12 @@ def test_no_gradient_at_all_is_no_matter_of_depth():
 def test_an_average_of_weights_is_no_overfitting():
     epoch = {"train_accuracy": 0.98, "val_accuracy": 0.1, "raw_val_accuracy": 0.96}
     assert "overfitting" not in {one["rule"] for one in findings(made({"epoch": epoch, "settings": {"ema": 0.9999}}))}
+
+
+def test_methods_that_take_a_width_are_known():
+    """Without torch, as rules are applied."""
+    own = [name for name in registry.names("method") if registry.get("method", name).__module__.startswith("lsgcli.")]
+    assert {name for name in own if registry.get("method", name).takes_width} == {*TAKE_WIDTH}
 
 
 def test_a_width_that_does_not_fit_is_measured():

@@ -13,7 +13,7 @@ from lsgcli.config.fields import LARGEST_SEED, fields_of
 from lsgcli.config.machine import MachineConfig, seconds_of
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
-from lsgcli.config.resolve import resolve, resolve_rows
+from lsgcli.config.resolve import differing, resolve, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig
 from lsgcli.config.training import TrainingConfig
 from lsgcli.data import random
@@ -137,6 +137,26 @@ def test_presets_are_valid_and_set_only_what_help_says(kind):
 def test_the_preset_of_a_network_yields_to_what_is_given():
     assert resolve({"arch": "preact-resnet18"}, environment={}).norm == "bn"
     assert resolve({"arch": "preact-resnet18", "norm": "tdbn"}, environment={}).norm == "tdbn"
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"arch": "preact-resnet18"}, {"arch"}),
+        ({"arch": "preact-resnet18", "norm": "tdbn"}, {"arch", "norm"}),
+        ({"neuron": "pmsn"}, {"neuron"}),
+        ({"neuron": "pmsn", "surrogate": "rectangular", "lr": 0.5}, {"neuron", "surrogate", "lr"}),
+        ({"method": "none", "width": 3.0}, {"method", "width"}),
+        ({"dataset": "cifar10", "recipe": "maxformer", "norm": "tdbn"}, {"norm"}),
+    ],
+)
+def test_what_a_command_must_give(given, names):
+    """Also what is the default, but not the preset of the network or neuron."""
+    resolved = resolve(given, environment={})
+    found = differing(resolved)
+    assert {*found} - {"dataset", "recipe"} == names
+    again = {name: getattr(resolved, name) for name in [*found, "dataset", "recipe"]}
+    assert resolve(again, environment={}) == resolved
 
 
 def test_every_field_explains_itself():

@@ -13,7 +13,7 @@ from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
-from lsgcli.neurons.surrogates import PRIMITIVES
+from lsgcli.neurons.surrogates import Forms, integral
 from tests.unit.neurons import oracle
 from tests.unit.neurons import oracle_variants as variants
 from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
@@ -272,18 +272,34 @@ def test_trsg_with_mp_init(T, backend):
     assert layer.initial.item() == pytest.approx(0.9 * before + 0.1 * w[fired].mean(), rel=1e-9)
 
 
-@pytest.mark.parametrize("surrogate", PRIMITIVES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
 def test_integrals(surrogate):
     """The derivative of each integral is the surrogate, and it runs from 0 to 1, through 1/2 unless the surrogate is asymmetric."""
     x = torch.linspace(-3, 3, 601, dtype=torch.float64).requires_grad_()
-    H = PRIMITIVES[surrogate](x, torch.tensor(0.83, dtype=torch.float64))
+    H = integral(surrogate)(x, torch.tensor(0.83, dtype=torch.float64))
     (slope,) = torch.autograd.grad(H.sum(), x)
     h = registry.get("surrogate", surrogate)(x.detach().clone(), torch.tensor(0.83, dtype=torch.float64))
     corners = torch.tensor([0.0, 0.415, 0.83], dtype=torch.float64)
     away = ((x.detach().abs()[:, None] - corners).abs() > 1e-6).all(1)
     assert close(slope[away], h[away])
-    ends = PRIMITIVES[surrogate](torch.tensor([-1e6, 0.0, 1e6]).double(), torch.tensor(0.83).double())
+    ends = integral(surrogate)(torch.tensor([-1e6, 0.0, 1e6]).double(), torch.tensor(0.83).double())
     assert ends.tolist() == pytest.approx([0, 0.25 if surrogate == "a2sg" else 0.5, 1], abs=1e-6)
+
+
+def test_an_integral_belongs_to_the_name_of_its_surrogate():
+    """The function may have another one, even that of another surrogate."""
+    x, one = torch.tensor([0.25]).double(), torch.tensor(1.0).double()
+    before = integral("sigmoid")(x, one).item()
+    with mock.patch.dict(registry._entries):
+
+        @registry.register("surrogate", "a-box")
+        @Forms(integral=lambda x, width: (x / width + 0.5).clamp(0, 1))
+        def sigmoid(x, width):
+            return (1 / width).where(x.abs() < width / 2, 0)
+
+        assert integral("a-box")(x, one).item() == 0.75
+        assert integral("sigmoid")(x, one).item() == before != 0.75
+        assert LIF(method="asgl", surrogate="a-box")
 
 
 @pytest.mark.parametrize("name", ["neuron=clif", "method=ds-atgo"])

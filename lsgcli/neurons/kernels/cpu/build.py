@@ -43,7 +43,7 @@ def address(make: Callable[..., Worker], dtype: type, *options: Any, signature: 
     """Address of the machine code of the worker ``make(dtype, *options)``, cached for the next process.
 
     Args:
-        make: a function of ``workers``.
+        make: a function of ``workers``, ``rows`` or ``packing``.
         dtype: numpy type of the tensors; uint16 is bfloat16.
         options: further arguments.
         signature: of the worker.
