@@ -55,11 +55,12 @@ SCALING = (
 )
 OTHERS = "Use --format onnx or pt2."
 # Networks that NIR cannot represent, and why.
-REFUSED = {
-    (SewDVS, MaxResNet18): "max pooling, for which NIR has no nodes",
-    (SpikingTransformer,): "max pooling and products of spikes, for which NIR has no nodes",
-    (PreActResNet18,): "a normalisation of sums, expected one that convolutions can include",
-    (SequentialCNN,): "timesteps that are columns of an image, expected frames as inputs",
+REFUSED: dict[type[nn.Module], str] = {
+    SewDVS: "max pooling, for which NIR has no nodes",
+    MaxResNet18: "max pooling, for which NIR has no nodes",
+    SpikingTransformer: "max pooling and products of spikes, for which NIR has no nodes",
+    PreActResNet18: "a normalisation of sums, expected one that convolutions can include",
+    SequentialCNN: "timesteps that are columns of an image, expected frames as inputs",
 }
 
 
@@ -214,12 +215,13 @@ def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -
     return builder.weights(name, x, conv.weight, conv.bias, **geometry)
 
 
-@convert.register
-def _refused(
-    model: SewDVS | MaxResNet18 | SpikingTransformer | PreActResNet18 | SequentialCNN, x: Signal, builder: GraphBuilder
-) -> Signal:
-    problem = next(text for kinds, text in REFUSED.items() if isinstance(model, kinds))
+def _refused(model: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
+    problem = next(text for kind, text in REFUSED.items() if isinstance(model, kind))
     raise ConfigError(f"NIR: {type(model).__name__}: found {problem}", hint=OTHERS)
+
+
+for _kind in REFUSED:
+    convert.register(_kind, _refused)
 
 
 @convert.register
