@@ -60,11 +60,11 @@ class WeightGradients:
             weight: W.
             reference: gradient norm of the last layer of neurons.
         """
-        size, own = mean(self.norms), norm(weight.detach())
+        gradient, own = mean(self.norms), norm(weight.detach())
         return {
-            "grad_norm": size,
-            "grad_ratio": size / reference if reference > 0 else math.nan if size else 0.0,
-            "grad_relative": size / own if own > 0 else math.nan,
+            "grad_norm": gradient,
+            "grad_ratio": gradient / reference if reference > 0 else math.nan if gradient else 0.0,
+            "grad_relative": gradient / own if own > 0 else math.nan,
             "grad_zero_weight": mean(self.zeros),
             "temporal_share": mean(self.temporal),
             "snr": self.snr(),
@@ -137,5 +137,5 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
         measured.append((values[0] - values[1]) / (steps[0] - steps[1]))
         expected.append(float(grad[index]))
     a, b = torch.tensor(measured, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
-    size = a.norm() * b.norm()
-    return float(a @ b / size) if size > 0 else None
+    norms = a.norm() * b.norm()
+    return float(a @ b / norms) if norms > 0 else None

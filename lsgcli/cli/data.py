@@ -71,7 +71,7 @@ def prepare(
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
-    kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).packed else None
+    kept = cache.folder(config) / config.dataset if registry.get("dataset", config.dataset).cached else None
     begin = time.monotonic()
     # Create the folder first, so that an unusable one fails before the preparation.
     with files.making_folder(kept) if kept else contextlib.nullcontext(), terminal.preparing(verbosity.quiet) as progress:

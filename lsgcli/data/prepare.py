@@ -179,7 +179,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     }
 
     def fill(array: np.ndarray) -> cache.Note:
-        return {**settings, **load_all(dataset, samples, array, dataset.machine.workers if dataset.packed else 0, report)}
+        return {**settings, **load_all(dataset, samples, array, dataset.machine.workers if dataset.cached else 0, report)}
 
     def usable(note: cache.Note) -> bool:
         """Whether no sample is missing, or with --skip-bad only samples that still cannot be read.
@@ -194,7 +194,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
         return not missing or (config.skip_bad and all(isinstance(_load(dataset, sample), str) for sample in missing))
 
     shape = (len(samples), *dataset.shape)
-    if dataset.packed:
+    if dataset.cached:
         path = cache.folder(dataset.machine) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
         array, note = cache.load(path, shape, dataset.dtype, fill, usable)
         if report:

@@ -151,7 +151,7 @@ class SpikingConv(nn.Module):
 HALVE = nn.MaxPool2d(3, stride=2, padding=1)
 
 
-class PooledConv(SpikingConv):
+class MaxPooledConv(SpikingConv):
     """Convolution, tdBN, max pooling of the currents (3x3, stride 2), LIF: spikes (T, B, C', H / 2, W / 2), rounded up."""
 
     def fired(self, z: Tensor) -> Tensor:

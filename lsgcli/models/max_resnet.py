@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lsgcli.models.base import NetworkSpec, Signal
-from lsgcli.models.layers import PooledConv, SpikingConv
+from lsgcli.models.layers import MaxPooledConv, SpikingConv
 from lsgcli.models.ms_resnet import STAGES, MsBlock, MsResNet
 from lsgcli.registry import register
 
@@ -19,7 +19,7 @@ class MaxBlock(MsBlock):
     @staticmethod
     def halving(spec: NetworkSpec, source: Signal, out_channels: int, stride: int) -> SpikingConv:
         """The first convolution, of stride 1, and max pooling of its currents if ``stride`` is 2."""
-        return (SpikingConv if stride == 1 else PooledConv)(spec, source, out_channels)
+        return (SpikingConv if stride == 1 else MaxPooledConv)(spec, source, out_channels)
 
 
 @register("arch", "max-resnet18")

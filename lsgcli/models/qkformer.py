@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import PooledConv, SpikingConv, chained, has_hooks, image_mean, normalise_and_fire, saved
+from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean, normalise_and_fire, saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
@@ -53,7 +53,7 @@ class LeakyConv(SpikingConv):
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
-CONVS = {False: SpikingConv, True: PooledConv}
+CONVS = {False: SpikingConv, True: MaxPooledConv}
 
 
 class Embedding(nn.Module):

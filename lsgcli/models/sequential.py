@@ -54,7 +54,7 @@ class SequentialCNN(SpikingNet):
         for index, block in enumerate(self.features, start=1):
             x = self.run_block(block, x)
             if index % CONVS == 0:
-                x = halved(x)
+                x = row_means(x)
         overwrite = not has_hooks(self.hidden, self.hidden_lif)
         return self.logits(self.hidden_lif(self.hidden(x.flatten(2)), overwrite=overwrite))
 
@@ -75,6 +75,6 @@ def check_sizes(spec: NetworkSpec) -> None:
         )
 
 
-def halved(x: Tensor) -> Tensor:
+def row_means(x: Tensor) -> Tensor:
     """Means of pairs of rows: (T, B, C, 1, H) -> (T, B, C, 1, H / 2), of x's type, or float32 for bytes."""
     return x.unflatten(-1, (-1, 2)).mean(-1, dtype=None if x.is_floating_point() else torch.float32)

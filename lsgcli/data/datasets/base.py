@@ -100,7 +100,7 @@ class Dataset(ABC):
         takes_sensor: whether it supports ``--sensor``.
         normalisation: published mean and standard deviation per channel, on the 0..1 scale; None to measure them on the training
             images, or for recordings, which are not normalised.
-        packed: whether prepared samples are cached; False if loading is as fast as reading the cache.
+        cached: whether prepared samples are cached; False if loading is as fast as reading the cache.
         version: version of this class; increase it when its samples change.
     """
 
@@ -115,7 +115,7 @@ class Dataset(ABC):
     downloads: ClassVar[bool] = False
     takes_sensor: ClassVar[bool] = False
     normalisation: ClassVar[tuple[tuple[float, ...], tuple[float, ...]] | None] = None
-    packed: ClassVar[bool] = True
+    cached: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     def __init__(

@@ -29,7 +29,7 @@ class Cifar(Downloaded, ImageDataset):
     """
 
     source: ClassVar[str]
-    packed = False  # already one array
+    cached = False  # already one array
     published = {"train": 50_000, "test": 10_000}
     preset = ImageDataset.preset | {"epochs": 300, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "decay_lr": 3e-4}
 

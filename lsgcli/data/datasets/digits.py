@@ -57,7 +57,7 @@ class Digits(ImageDataset):
 
     title = "1797 handwritten digits as images, 10 classes; embedded, no download."
     channels = 1
-    packed = False
+    cached = False
     embedded = True
     preset = PRESET | {"size": 16, "epochs": 15, "augment": "none"}
 

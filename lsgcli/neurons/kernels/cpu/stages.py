@@ -76,10 +76,10 @@ class Reset(NamedTuple):
     """A reset, as functions of one element.
 
     Attributes:
-        remains: (u, u, v_th) -> potential after the reset.
+        remains: (x, u, v_th) -> what remains of x after the reset by the spikes of u.
         gradient: (g, later, h, u, v_th) -> du.
         detached: the same without the gradient through the spikes of the reset.
-        of_threshold: (later, u, v_th) -> the part of du that is not do h, less what the soft reset adds to the gradient of v_th.
+        of_threshold: (later, u, v_th) -> what du[t+1] adds to the gradient of v_th, from which :func:`subtract` takes du.
     """
 
     remains: Any

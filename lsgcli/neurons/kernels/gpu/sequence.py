@@ -91,12 +91,12 @@ class Sequence(torch.autograd.Function):
         x = layout.stored(z)
         y = x if residual is None else layout.stored(residual)
         decay, v_th = layout.per_column(beta.detach()[None], wide)[0], _threshold(launch, wide, beta)
-        centre = deviation = factor = shift = decay  # unused without a norm
+        centre = inverse = factor = shift = decay  # unused without a norm
         values: float | Tensor = 1.0
         if launch.norm is not None:
             values, mean, variance = _moments(x, launch)
             inverse = (variance + launch.norm.eps).rsqrt()
-            centre, deviation = mean.to(wide), inverse
+            centre = mean.to(wide)
             factor = (launch.norm.weight.detach() * inverse * launch.norm.scale).to(wide)
             shift = launch.norm.bias.detach().to(wide)
         out = layout.empty(len(z), x, z.dtype, pooled=True)
@@ -117,7 +117,7 @@ class Sequence(torch.autograd.Function):
         if measured is not None:
             measured[0] += out.numel() * layout.pool**2  # excludes neurons outside all windows
             measured[1:] += sums.sum((1, 2), dtype=torch.float64)
-        ctx.save_for_backward(x, y, centre, deviation, factor, shift, beta, launch.p.alpha)
+        ctx.save_for_backward(x, y, centre, inverse, factor, shift, beta, launch.p.alpha)
         ctx.launch, ctx.wide, ctx.type, ctx.values = launch, wide, z.dtype, values
         ctx.types = tuple(None if given is None else given.dtype for given in (residual, weight, bias))
         return layout.logical(out)
@@ -128,7 +128,7 @@ class Sequence(torch.autograd.Function):
         """Gradients of z, residual, weight, bias, beta and the threshold."""
         from lsgcli.neurons.kernels.gpu import kernels
 
-        x, y, centre, deviation, factor, shift, beta, alpha = ctx.saved_tensors
+        x, y, centre, inverse, factor, shift, beta, alpha = ctx.saved_tensors
         alpha = over_time(alpha, grad.dim())
         launch, wide, layout = ctx.launch, ctx.wide, ctx.launch.layout
         residual_type, weight_type, bias_type = ctx.types
@@ -174,10 +174,10 @@ class Sequence(torch.autograd.Function):
         if norm is None:
             return layout.logical(du), d_residual, None, None, d_beta, d_threshold, None
         of_du, of_product = own = totals[1:3]  # in the order in which the other backends gather them
-        d_weight = (of_product * deviation * norm.scale).to(weight_type)
+        d_weight = (of_product * inverse * norm.scale).to(weight_type)
         dz = du if ctx.type == wide and d_residual is None else layout.empty(T, x, ctx.type)
         through = own if norm.gather is None or not norm.training else norm.gather(own).sum(0)
-        _through_norm(x, du, dz, (centre, deviation, factor, ctx.values), through, launch)
+        _through_norm(x, du, dz, (centre, inverse, factor, ctx.values), through, launch)
         return layout.logical(dz), d_residual, d_weight, of_du.to(bias_type), d_beta, d_threshold, None
 
 
@@ -221,9 +221,9 @@ def _through_norm(x: Tensor, du: Tensor, dz: Tensor, affine: Affine, totals: Ten
 
     layout, norm = launch.layout, launch.norm
     assert norm is not None
-    centre, deviation, factor, n = affine
+    centre, inverse, factor, n = affine
     exact = factor.double() * (-1 / n if norm.training else 0.0)
-    by_distance, always = ((exact * v).to(factor.dtype) for v in (deviation.square() * totals[1], totals[0]))
+    by_distance, always = ((exact * v).to(factor.dtype) for v in (inverse.square() * totals[1], totals[0]))
     tiles = Tiles.of(layout.rows, layout.columns, 1, factor.dtype)
     with torch.cuda.device_of(x):
         kernels.input_gradient[(tiles.programs, len(x))](
