@@ -124,9 +124,16 @@ def harmful(record: dict[str, Any]) -> list[Table]:
 def layers_by_spikes(record: dict[str, Any]) -> list[Table]:
     """Both passes of each layer in one row, at one density."""
     passes, kept = zeros.tables(record), ("dense fp32", "0.15", "`auto` below")
-    worst = max(zeros.regret(layer, name) for layer in record["layers"] for name in zeros.PASSES)
+    layers = record["layers"]
+    networks = [
+        [layer for layer in layers if layer["network"] == name] for name in dict.fromkeys(one["network"] for one in layers)
+    ]
+    of_one, of_all = (
+        max(zeros.regret(group, name) for group in groups for name in zeros.PASSES)
+        for groups in ([[layer] for layer in layers], networks)
+    )
     table = Table(
-        f"`auto` takes at most {worst:.2f} times as long as the better choice",
+        f"`auto` takes at most {of_all:.2f} times as long as the better choices for the layers of a network, {of_one:.2f} times for a layer",
         ("layer", *(f"{one.title.partition(',')[0]}: {name}" for one in passes for name in kept)),
     )
     for rows in zip(*(one.rows for one in passes), strict=True):

@@ -122,14 +122,16 @@ def meeting(layer: dict[str, Any], name: str) -> float:
     return float("inf") if times[-1][1] < dense else 0.0
 
 
-def regret(layer: dict[str, Any], name: str) -> float:
-    """Largest time of the choice ``auto`` over that of the faster of both, over all densities."""
-    crossing = layer["crossings"][PASSES.index(name)]
-    dense = layer["seconds"][f"fp32, {name}"]["median"]
+def regret(layers: Sequence[dict[str, Any]], name: str) -> float:
+    """Time of the choice ``auto`` over that of the faster of both, of all these layers together, at the worst density."""
     worst = 1.0
     for density in DENSITIES:
-        spikes = layer["seconds"][f"{density}, {name}"]["median"]
-        worst = max(worst, (spikes if density < crossing else dense) / min(spikes, dense))
+        chosen = best = 0.0
+        for layer in layers:
+            dense, spikes = (layer["count"] * layer["seconds"][f"{what}, {name}"]["median"] for what in ("fp32", density))
+            chosen += spikes if density < layer["crossings"][PASSES.index(name)] else dense
+            best += min(dense, spikes)
+        worst = max(worst, chosen / best)
     return worst
 
 
@@ -147,7 +149,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
             equal = meeting(layer, name)
             written = "above 0.5" if equal == float("inf") else f"{equal:.2f}"
             row = (f"{layer['network']}: {layer['convolution']}", *(f"{cell:.1f}" for cell in cells), written)
-            table.rows.append((*row, f"{layer['crossings'][number]:.2f}", f"{regret(layer, name):.2f}"))
+            table.rows.append((*row, f"{layer['crossings'][number]:.2f}", f"{regret([layer], name):.2f}"))
         found.append(table)
     return found
 

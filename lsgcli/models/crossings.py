@@ -30,7 +30,7 @@ log = logging.getLogger("lsg")
 # 1x1 kernels are measured on up to nine times as many, so that tensors do not fit in the caches either.
 PIXELS, MOST = 4096, 64
 DENSITIES = (0.05, 0.25)  # between which time grows linearly
-REPEATS = 3
+REPEATS, MOST_REPEATS, LEAST = 3, 20, 0.1  # of an operation, and seconds that are to be spent on it
 LARGEST = 4.0  # crossing: spikes per element
 
 
@@ -137,5 +137,7 @@ def crossing(dense: float, low: float, high: float) -> float:
 
 
 def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]]) -> float:
-    """Shortest of a few CPU times, after a first call."""
-    return min(timeit.repeat(operation, timer=time.thread_time, number=1, repeat=REPEATS + 1)[1:])
+    """Shortest of several CPU times, after a first call: the shorter, the more."""
+    _, second = timeit.repeat(operation, timer=time.thread_time, number=1, repeat=2)
+    repeats = max(REPEATS, min(MOST_REPEATS, int(LEAST / max(second, 1e-6))))
+    return min(second, *timeit.repeat(operation, timer=time.thread_time, number=1, repeat=repeats - 1))
