@@ -121,7 +121,7 @@ def test_runs_of_other_settings_are_refused(cells):
 
 
 def test_a_precision_that_was_chosen_is_the_same_as_one_that_was_asked_for(cells, monkeypatch):
-    monkeypatch.setattr(cells_module.run, "pick_precision", lambda name, device: ("fp32" if name == "auto" else name, ""))
+    monkeypatch.setattr(cells_module.checks, "pick_precision", lambda name, device: ("fp32" if name == "auto" else name, ""))
     write_run(cells[0], 0.5, precision="fp32", used="fp32")  # a run that was told fp32, now auto, which is fp32 here
     check_same(cells[0])
     write_run(cells[1], 0.5, precision="bf16", used="bf16")
