@@ -9,6 +9,7 @@ from pathlib import Path
 from shutil import which
 
 import pytest
+import torch
 
 HERE = Path(__file__).parent
 TORCH = Path(find_spec("torch").origin).parent
@@ -16,6 +17,9 @@ pytestmark = [
     pytest.mark.slow(first=True),
     pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler, g++"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs LD_PRELOAD"),
+    pytest.mark.skipif(
+        torch.backends.cuda.is_built(), reason="needs torch without CUDA, whose own hooks would be registered twice"
+    ),
 ]
 
 
