@@ -13,7 +13,6 @@ from lsgcli.analysis.dynamics import Block, Passage, laid
 from lsgcli.analysis.measures import LAYER, measured
 from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
 from lsgcli.neurons.step import over_time
-from lsgcli.store.flows import LIGHT
 
 
 @dataclass
@@ -150,8 +149,13 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 def light(sums: LayerSums) -> dict[str, Any]:
     """Measures recorded in each training epoch."""
     totals = {name: total.tolist() for name, total in sums.values.items()}
-    measures = {"beta": number(sums.beta), "alpha": number(sums.alpha), **measured(totals, range(len(totals.get("n", ()))))}
-    return {name: measures[name] for name in LIGHT if name != "grad_norm"}  # of the weights, which is not a sum
+    measures = measured(totals, range(len(totals.get("n", ()))))
+    return {
+        "beta": number(sums.beta),
+        "alpha": number(sums.alpha),
+        "coverage": measures["coverage"],
+        "firing_rate": measures["firing_rate"],
+    }
 
 
 def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:

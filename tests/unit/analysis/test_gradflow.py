@@ -17,7 +17,7 @@ from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels.base import Backend, single_backward
-from lsgcli.store.flows import history
+from lsgcli.store.flows import LIGHT, history
 from lsgcli.system.device import Compute
 from tests.flows import problems
 
@@ -66,6 +66,7 @@ def test_light_record_agrees_with_the_full_one(model, batches):
         loss(model(batches[0].x), batches[0].y).backward()
     for light, whole in zip(gradflow.light_record(layers, watchers)(), full, strict=True):
         assert light == pytest.approx({key: whole[key] for key in light})
+        assert light.keys() == {"name", *LIGHT}  # which training records, and readers expect
 
 
 class Detached(Backend):
