@@ -64,6 +64,7 @@ def machine(tmp_path):
     return run
 
 
+@pytest.mark.slow  # it compiles the kernels of the self-test
 def test_a_broken_machine(machine):
     done = machine("--json")
     assert done.returncode == 9, done.stderr
