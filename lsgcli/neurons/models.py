@@ -2,7 +2,8 @@
 
 A neuron is a subclass of :class:`Neuron`, registered by name or given by a method. ``lif`` has hand-written
 gradients and fused kernels. Most others run timestep by timestep, parallel ones all timesteps at once, with gradients by autograd; all
-share surrogate, width rule, threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and sigmoid(x) is written s(x).
+share surrogate, width rule, threshold and input gain with ``lif``. In the equations, q' is the state of the previous timestep, and
+sigmoid(x) is written s(x).
 """
 
 from collections.abc import Callable, Mapping
@@ -365,8 +366,8 @@ class SmoothedLIF(LeakyIntegrateAndFire):
 
     def tensors(self, channels: int | None, steps: int) -> dict[str, Tensor]:
         """No tensors; raises a ConfigError if the integral of the surrogate is unknown."""
-        if integral(self.config.surrogate) is None:
-            known = ", ".join(name for name in registry.names("surrogate") if integral(name))
+        if integral(registry.get("surrogate", self.config.surrogate)) is None:
+            known = ", ".join(name for name in registry.names("surrogate") if integral(registry.get("surrogate", name)))
             raise ConfigError(
                 f"surrogate: found {self.config.surrogate} with the method asgl, expected one whose integral is known: {known}"
             )
@@ -378,7 +379,7 @@ class SmoothedLIF(LeakyIntegrateAndFire):
             return super().fire(layer, u, t, threshold, alpha)
         x = u - threshold
         step = (x >= 0).to(x.dtype)
-        H = integral(layer.config.surrogate)
+        H = integral(layer.surrogate)
         assert H is not None  # see `tensors`
         smooth = H(x, learned(layer.of_width()))
         mixed = step.where(layer.uniforms(x, t) >= layer.config.smooth, smooth.detach())

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 
@@ -55,9 +54,9 @@ class Forms(NamedTuple):
 FORMS: dict[Surrogate, Forms] = {}
 
 
-def integral(name: str) -> Surrogate | None:
+def integral(h: Surrogate) -> Surrogate | None:
     """The integral of a surrogate; None if it is not known."""
-    return FORMS.get(registry.get("surrogate", name), Forms()).integral
+    return FORMS.get(h, Forms()).integral
 
 
 @register("surrogate", "rectangular")

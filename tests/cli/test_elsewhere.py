@@ -86,6 +86,8 @@ OF_TOOLS = {
         "test net": "No such command 'test'; lsg has `lsg eval`.",
     },
     "others": {
+        "train --gpus 2": "No such option: --gpus; lsg has --devices.",
+        "train --name a": "No such option: --name; lsg has --out DIRECTORY",
         "train --wd 0.1": "No such option: --wd; lsg has --weight-decay.",
         "eval net --gpus 2": "No such option: --gpus; lsg has --device cuda:N.",
         "train --early-stopping 3": "No such option: --early-stopping; lsg has --patience.",

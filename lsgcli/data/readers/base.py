@@ -130,7 +130,8 @@ def read_stream(
         streamed = [name for name, reader in _readers().items() if reader.decode]
         what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
         raise DataError(
-            f"{path}: found {what}, expected a format that supports streams: {', '.join(streamed)}; on stdin that of the training data",
+            f"{path}: found {what}, expected a format that supports streams: {', '.join(streamed)}; on stdin, one "
+            "without a signature is assumed if the training data have it",
             hint="Omit --stream, and give the file when it is complete.",
         )
     seen = 0

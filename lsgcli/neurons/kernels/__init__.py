@@ -1,1 +1,1 @@
-"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their common interface, ``auto``, and the test that a backend must pass."""
+"""Backends that compute LIF neurons over a sequence, optionally with tdBN and pooling: their interface, ``auto``, and their self-test."""

@@ -230,7 +230,7 @@ def test_an_average_of_weights_is_no_overfitting():
 
 
 def test_methods_that_take_a_width_are_known():
-    """Without torch, as rules are applied."""
+    """By their names, because rules import no torch."""
     own = [name for name in registry.names("method") if registry.get("method", name).__module__.startswith("lsgcli.")]
     assert {name for name in own if registry.get("method", name).takes_width} == {*TAKE_WIDTH}
 

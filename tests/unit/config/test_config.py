@@ -129,7 +129,7 @@ def test_a_file_that_is_no_settings(tmp_path, text, message):
 @pytest.mark.parametrize("kind", ["dataset", "arch", "neuron"])
 def test_presets_are_valid_and_set_only_what_help_says(kind):
     for name in registry.names(kind):
-        preset = getattr(registry.get(kind, name), "preset", {})
+        preset = registry.get(kind, name).preset
         assert config.check(preset) == []
         assert all(FIELDS[key].metadata["preset"] for key in preset), name
 

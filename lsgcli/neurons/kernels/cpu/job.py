@@ -24,8 +24,8 @@ SPIKES = {**STORAGE, torch.uint8: np.uint8}  # types of spikes, and of a residua
 
 # Statistics of observed neurons: sums per timestep, and a histogram of u / v_th, whose threshold is 1 and whose interval by the
 # paper is within [-0.42, 2.42]; PLACES includes underflow and overflow.
-# A name here, in a loop of ``watching`` and in ``LayerSums`` (``count``, or of the gradient ``add_membrane_gradient``) is one sum. The loops add in units of u, ``LayerSums`` has u / v_th:
-# the number is the power of v_th by which the loops' sum is divided.
+# A name here, in a loop of ``watching`` and in ``LayerSums`` (``count``, or of the gradient ``add_membrane_gradient``) is one sum. The
+# loops add in units of u, ``LayerSums`` has u / v_th: the number is the power of v_th by which the loops' sum is divided.
 SUMS = {"spikes": 0, "inside": 0, "u": 1, "u_squared": 2, "u_cubed": 3, "h": 0, "h_squared": 0}
 SUMS |= {"current": 0, "current_squared": 0, "product": 0, "du": 0}
 STEP = np.dtype([(name, np.float64) for name in SUMS])
