@@ -10,6 +10,7 @@ from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.ending import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
+from lsgcli.system.interpreter import protect_children
 from lsgcli.system.ranks import here
 from lsgcli.system.version import __version__
 
@@ -75,6 +76,7 @@ def main() -> None:
     """Entry point of ``lsg``."""
     reopen_streams()
     wait_passively()
+    protect_children()
     os.environ.pop("RUST_BACKTRACE", None)  # with which libraries in Rust print a trace beside the message about a damaged file
     if here().size > 1:  # DistributedDataParallel warns that keeping its buckets costs time; read when torch is imported
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -26,7 +26,7 @@ from msgspec import Meta
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
 from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
 from lsgcli.sweeps.plan import Cell
-from lsgcli.system import files, schema
+from lsgcli.system import files, interpreter, schema
 
 FOLDER = "jobs"  # below the root of the ablation
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
@@ -126,7 +126,7 @@ class Attempt:
         with files.open_in_place(self.job.file(".log"), "ab") as log:
             log.write(f"{ATTEMPT}{_now()} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lsgcli", *self.job.words[1:]],
+                interpreter.command("lsgcli", *self.job.words[1:]),
                 cwd=self.job.cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,

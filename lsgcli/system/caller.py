@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from lsgcli.system import cpus
+from lsgcli.system import cpus, interpreter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +28,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*arguments: P.args, **named: P.kwargs) -> R:
         with restoring():
-            cpus.wait_passively()
+            _begin()
             return function(*arguments, **named)
 
     @functools.wraps(function)
@@ -38,9 +38,14 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
     return generate if inspect.isgeneratorfunction(function) else run
 
 
+def _begin() -> None:
+    cpus.wait_passively()
+    interpreter.protect_children()
+
+
 def _continued(items: Generator[Any]) -> Generator[Any]:
     """The items of a generator. Between items the process has the state of the caller; the generator resumes with its own."""
-    own: Callable[..., None] = cpus.wait_passively
+    own: Callable[..., None] = _begin
     try:
         while True:
             with restoring():

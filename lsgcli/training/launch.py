@@ -10,7 +10,7 @@ from itertools import chain
 
 from lsgcli.config.resolve import ranges
 from lsgcli.errors import ConfigError, LsgError, Stopped
-from lsgcli.system import cpus
+from lsgcli.system import cpus, interpreter
 from lsgcli.training.signals import SIGNALS
 
 MOST = 1000  # GPUs
@@ -94,8 +94,9 @@ def launch(devices: Devices) -> int:
         max_restarts=0,
         signals_to_handle=",".join(number.name for number in SIGNALS),
     )
+    program, *words = interpreter.command("lsgcli", *sys.argv[1:])
     try:
-        elastic_launch(config, sys.executable)("-m", "lsgcli", *sys.argv[1:])
+        elastic_launch(config, program)(*words)
     except SignalException:
         return Stopped.exit_code
     except ChildFailedError as error:

@@ -20,7 +20,7 @@ import torch
 from lsgcli import registry
 from lsgcli.errors import LsgError, StorageError
 from lsgcli.neurons.kernels.selftest import TOLERANCE, Result, compare
-from lsgcli.system import files, schema
+from lsgcli.system import files, interpreter, schema
 
 log = logging.getLogger("lsg")
 PROCESS = "lsgcli.neurons.kernels.selftest"
@@ -120,7 +120,7 @@ def _kept(name: str, device: torch.device) -> Kept | None:
 
 def _in_a_process(name: str, device: torch.device) -> list[Result]:
     """Results of the cases up to the first that ended the process; in this process, if a new one cannot use the device."""
-    words = [sys.executable, "-P", "-m", PROCESS, name, str(device)]
+    words = interpreter.command(PROCESS, name, str(device))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
     output, problem = b"", ""
     try:

@@ -12,12 +12,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from lsgcli.errors import LsgError, OutOfMemoryError, error_of
 from lsgcli.sweeps.bench.cases import CONTENDERS, Case
+from lsgcli.system import interpreter
 
 PROCESS = "lsgcli.sweeps.bench.contender"
 
@@ -44,7 +44,7 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         job = {"contender": contender, "precision": precision, "case": dataclasses.asdict(case), "threads": threads}
         pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", PROCESS, json.dumps(job)],
+            interpreter.command(PROCESS, json.dumps(job)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

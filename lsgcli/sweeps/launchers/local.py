@@ -8,7 +8,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.registry import register
 from lsgcli.sweeps.jobs import Job, read_record
 from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
-from lsgcli.system import cpus, files
+from lsgcli.system import cpus, files, interpreter
 from lsgcli.training import launch
 
 
@@ -49,7 +48,7 @@ class Local(Launcher):
         for number, environment in enumerate(self.environments):
             if self._running[number] is None and (job := next(waiting, None)) is not None:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "lsgcli.sweeps.jobs", json.dumps(dataclasses.asdict(job))],
+                    interpreter.command("lsgcli.sweeps.jobs", json.dumps(dataclasses.asdict(job))),
                     env={**os.environ, **environment},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
