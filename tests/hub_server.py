@@ -27,6 +27,8 @@ class Hub(ThreadingHTTPServer):
         fault: what goes wrong with downloads: a status such as ``403``; ``half`` of the file; ``other`` content of the same size;
             ``longer``; ``empty``; ``page``, a web page; ``closed`` without an answer; ``stalls`` after half of the file, for
             ``pause`` seconds; ``redirect`` to the file ``elsewhere`` on another host, ``loop`` of redirects, or ``moved``, a redirect to the same file.
+        headers: which replace those of the answers about files; ``Location`` makes them redirects.
+        says: the JSON that answers every POST instead of the right one, if not None.
     """
 
     daemon_threads = True
@@ -34,7 +36,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, token):
         super().__init__(("127.0.0.1", 0), Handler)
         self.token, self.fault, self.objects, self.repositories, self.requests = token, "", {}, {}, []
-        self.pause = 3.0
+        self.pause, self.headers, self.says = 3.0, {}, None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -88,7 +90,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         content, path, server = self.body(), self.path, self.server
         server.requests.append((self.command, path))
-        if not self.allowed:
+        if server.says is not None:
+            self.answer(200, server.says)
+        elif not self.allowed:
             self.answer(401, {"error": f"invalid token {self.headers.get('Authorization')}"})
         elif path == "/api/repos/create":
             wanted = json.loads(content)
@@ -160,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         content = repository.commits[commit].get(match[3])
         if content is None:
-            self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=commit)
+            self.answer(404, **{"X_Error_Code": "EntryNotFound", "X_Repo_Commit": commit, **server.headers})
         elif server.fault.isdecimal():
             self.answer(int(server.fault))
         elif server.fault == "closed":
@@ -187,6 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault in ("half", "stalls") and self.command == "GET":
             self.close_connection = True
             about["Content_Length"], content = len(content), content[: len(content) // 2]
-        self.answer(200, content, **about)
+        about |= self.server.headers
+        self.answer(302 if "Location" in about else 200, content, **about)
         if fault == "stalls" and self.command == "GET":
             time.sleep(self.server.pause)

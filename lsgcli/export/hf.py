@@ -57,31 +57,32 @@ class HF(Format):
 def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     """The model card; ``record`` is the record of the verification, with 0 samples without one."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
-    commands = "\n".join(_commands(content, record))
+    size, export = model["input_size"], config["export"]
     residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
-    rows = {
-        "network": markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}"),
-        "neurons": markdown(f"{model['neuron']['neuron']}, method {settings['method']}")
-        + f"; decay and threshold of each layer are in `{CONFIG}`",
-        "parameters": f"{sum(tensor.numel() for tensor in content.weights.values()):,}",
-        "input": f"{model['in_channels']} x {model['input_height'] or model['input_size']} x {model['input_size']}, "
-        + ("images, each presented at every timestep" if config["data"]["static"] else "frames of events"),
-        "timesteps": model["T"],
-        "readout": config["export"]["readout"],
-        "weights": f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel"
-        if config["export"]["quantize"]
-        else "floats",
-        "tdBN": "folded into the convolutions" if config["folded"] else "as trained",
-        "classes": ", ".join(map(markdown, config["classes"])),
-        "data set": markdown(settings["dataset"]),
-    }
+    weights = (
+        f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel" if export["quantize"] else "floats"
+    )
+    commands = _commands(content, record)
+    fence = "```"
+    while fence in commands:
+        fence += "`"
     return CARD_TEXT.format(
-        title=markdown(f"{config['arch']} on {settings['dataset']}"),
-        rows="\n".join(f"| {key} | {value} |" for key, value in rows.items()),
+        arch=markdown(config["arch"]),
+        dataset=markdown(settings["dataset"]),
+        network=markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}"),
+        neurons=markdown(f"{model['neuron']['neuron']}, method {settings['method']}"),
+        parameters=sum(tensor.numel() for tensor in content.weights.values()),
+        input=f"{model['in_channels']} x {model['input_height'] or size} x {size}",
+        kind="images, each presented at every timestep" if config["data"]["static"] else "frames of events",
+        T=model["T"],
+        readout=export["readout"],
+        weights=weights,
+        tdBN="folded into the convolutions" if config["folded"] else "as trained",
+        classes=", ".join(map(markdown, config["classes"])),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
         commands=commands,
-        fence=max(["```", *(f"{run}`" for run in re.findall("`{3,}", commands))], key=len),
-        lsg=config["export"]["lsg"],
+        fence=fence,
+        lsg=export["lsg"],
     )
 
 
@@ -92,38 +93,33 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
 
 
-def _commands(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
+def _commands(content: Checkpoint, record: Mapping[str, Any]) -> str:
     """Commands of the training, of its extensions, and of the export. Settings equal to the recipe or the data set's preset are omitted."""
     settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
-    first, *later = [*(epochs for _, epochs in content.state.get("extended", [])), settings["epochs"]]
+    epochs = [*(before for _, before in content.state.get("extended", [])), settings["epochs"]]
     kept = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
-    config = from_dict({**kept, "epochs": first, "T": export["trained_T"]})
-    train = [
-        "lsg",
-        "train",
-        "-q",
-        "--dataset",
-        config.dataset,
-        *(option_words("recipe", config.recipe) if config.recipe else []),
-    ]
+    config = from_dict({**kept, "epochs": epochs[0], "T": export["trained_T"]})
+    lines, train = [], ["lsg", "train", "-q", "--dataset", config.dataset]
+    if config.recipe:
+        train += option_words("recipe", config.recipe)
     for name in differing(config):
         if name not in {"dataset", *MAY_CHANGE}:
             train += option_words(name, getattr(config, name))
     for name, source in content.config.get("sources", {}).items():
         train += option_words(name, f"{name}.safetensors")
-        yield f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}"
-    yield f"ckpt=$({shlex.join(train)})"
-    for epochs in later:
-        yield f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {epochs})'
-    given = {
-        "-o": shlex.quote(clean(Path(record["path"]).name, column=True)),
-        "--quantize": export["quantize"],
-        "--no-fold-bn": not export["fold_bn"],
-        "-T": export["trained_T"] != T and T,
-        "--verify": record["samples"],
-    }
-    options = (flag if value is True else f"{flag} {value}" for flag, value in given.items() if value)
-    yield " ".join(['lsg export "$ckpt" --format hf', *options])
+        lines.append(f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}")
+    lines.append(f"ckpt=$({shlex.join(train)})")
+    lines += [f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {later})' for later in epochs[1:]]
+    line = f'lsg export "$ckpt" --format hf -o {shlex.quote(clean(Path(record["path"]).name, column=True))}'
+    if export["quantize"]:
+        line += f" --quantize {export['quantize']}"
+    if not export["fold_bn"]:
+        line += " --no-fold-bn"
+    if export["trained_T"] != T:
+        line += f" -T {T}"
+    if record["samples"]:
+        line += f" --verify {record['samples']}"
+    return "\n".join([*lines, line])
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
@@ -148,11 +144,20 @@ tags:
 - safetensors
 ---
 
-# {title}
+# {arch} on {dataset}
 
 | | |
 |---|---|
-{rows}
+| network | {network} |
+| neurons | {neurons}; decay and threshold of each layer are in `config.json` |
+| parameters | {parameters:,} |
+| input | {input}, {kind} |
+| timesteps | {T} |
+| readout | {readout} |
+| weights | {weights} |
+| tdBN | {tdBN} |
+| classes | {classes} |
+| data set | {dataset} |
 
 ## Results
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from lsgcli.data.download import RemoteFile, fetch, head
@@ -24,8 +25,11 @@ from lsgcli.system import files
 from lsgcli.system.version import __version__
 
 WEIGHTS = "model.safetensors"  # in a repository
-ON_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@(.+))?")
+REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
+ON_HUB = re.compile(rf"hf:({REPOSITORY})(?:@(?!.*\.\.)(\w[\w./+-]*))?")
+DIGEST = re.compile(r'(W/)?"?[0-9A-Za-z_-]{1,128}"?')  # in a header
 LARGEST, LONGEST = 1 << 33, 1 << 24  # bytes of a checkpoint on a web server, and of its header
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)  # from JSON of another form
 ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
 
 log = logging.getLogger("lsg")
@@ -55,7 +59,7 @@ def local(checkpoint: Path | str) -> Path:
 
 def check_repository(name: str) -> None:
     """Raise a ConfigError if ``name`` is not the name of a repository."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(REPOSITORY, name):
         raise ConfigError(
             f"{name}: found an invalid name, expected USER/NAME", hint="USER is a user or organisation of the Hub."
         )
@@ -71,11 +75,14 @@ def push(folder: Path, repository: str, *, private: bool, revision: str | None, 
     Raises:
         ConfigError: huggingface_hub is not installed, or ``private`` is given for an existing public repository.
         StorageError: the Hub refuses the upload, or cannot be reached.
+        CheckpointError: the answer is not that of a Hub.
     """
     with _calling_hub(
-        repository, StorageError, "Log in with `hf auth login`, or set HF_TOKEN to a token with write permission."
+        repository,
+        StorageError,
+        "Check the connection, and log in with `hf auth login`, or set HF_TOKEN to a token with write permission.",
     ):
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import HfApi
 
         hub = HfApi(**ABOUT_LSG)
         hub.create_repo(repository, private=private or None, exist_ok=True)
@@ -86,8 +93,10 @@ def push(folder: Path, repository: str, *, private: bool, revision: str | None, 
             )
         if revision:
             hub.create_branch(repository, branch=revision, exist_ok=True)
-        uploads = [CommitOperationAdd(file.name, file) for file in sorted(folder.glob("[!.]*")) if file.is_file()]
-        hub.create_commit(repository, uploads, commit_message=message, revision=revision)
+        hidden = [".*", "*/*"]  # files that are not uploaded: hidden ones, those in folders
+        hub.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=message, revision=revision, ignore_patterns=hidden
+        )
         return f"{hub.endpoint}/{repository}" + (f"/tree/{revision}" if revision else "")
 
 
@@ -98,16 +107,42 @@ def _from_hub(name: str) -> Path:
     with _calling_hub(
         name, CheckpointError, "Check the name and the connection; private repositories need `hf auth login` or HF_TOKEN."
     ):
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import get_session, hf_hub_download, set_client_factory
 
+        # A hook of one session would be lost where huggingface_hub starts another, after a connection that failed.
+        client = type(get_session())
+        hooks = {"response": [_check_answer]}
+        set_client_factory(lambda: client(event_hooks=hooks, follow_redirects=True, timeout=None))
         path = Path(hf_hub_download(found[1], WEIGHTS, revision=found[2], **ABOUT_LSG))
-    content = path.resolve()  # in the cache, a file whose name is its digest, SHA-256 for large files
-    if problem := _problem(content, content.name if len(content.name) == 64 else ""):
+    digest = path.readlink().name if path.is_symlink() else ""  # of a large file, SHA-256 is its name in the cache
+    if problem := _problem(path, digest if len(digest) == 64 else ""):
         path.unlink()
-        content.unlink(missing_ok=True)
+        if digest:
+            (path.parents[2] / "blobs" / digest).unlink(missing_ok=True)
         raise CheckpointError(f"{name}: damaged: {problem}", hint="Repeat the command.")
     log.debug("%s: %s", name, path)
     return path
+
+
+def _check_answer(response: Any) -> None:
+    """Raise a CheckpointError for an answer whose digests are none, or whose size is too large.
+
+    huggingface_hub takes digest and commit as names of files and folders of its cache, whatever they contain.
+    """
+    headers, asked = response.headers, response.request
+    if not asked.headers.get("user-agent", "").startswith("lsg/"):  # of other users of huggingface_hub in this process
+        return
+    digests = []
+    if asked.method == "HEAD":  # huggingface_hub takes them from no other answer
+        digests = [headers.get("x-repo-commit"), headers.get("x-xet-hash")]
+        if response.status_code < 400:
+            digests.append(headers.get("x-linked-etag") or headers.get("etag"))
+    for digest in digests:
+        if digest is not None and not DIGEST.fullmatch(digest):
+            raise CheckpointError(f"found {digest!a:.99} in the answer of the Hub, expected a digest")
+    for size in (headers.get("content-length"), headers.get("x-linked-size")):
+        if size and int(size) > LARGEST:
+            raise CheckpointError(f"found {int(size):,} bytes, expected at most {LARGEST:,}")
 
 
 def _problem(path: Path, sha256: str) -> str | None:
@@ -127,34 +162,23 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
     require(("huggingface_hub",), what, "hub")
     from huggingface_hub import errors, logging, utils
 
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     if not sys.stderr.isatty() or not log.isEnabledFor(20):
         utils.disable_progress_bars()
     try:
         yield
-    except LsgError:
+    except LsgError as error:
+        error.message = error.message if what in error.message else f"{what}: {error.message}"
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise files.storage_error(error, Path(error.filename or "the cache of huggingface_hub")) from error
         found = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
-        status = getattr(getattr(found, "response", None), "status_code", "")
-        reasons = {
-            errors.RevisionNotFoundError: "no such revision",
-            errors.RepositoryNotFoundError: "no such repository, or no permission to read it",
-            errors.LocalEntryNotFoundError: "the Hub cannot be reached, and the cache has no copy",
-            errors.EntryNotFoundError: f"found no {WEIGHTS}, expected a repository that `lsg push` wrote",
-            errors.HFValidationError: "found an invalid name, expected USER/NAME",
-            errors.HfHubHTTPError: f"the Hub responded with status {status}",
-        }
-        other = (str(found) or type(found).__name__).splitlines()[0]
-        if isinstance(found, ConnectionError) or type(found).__module__.startswith("httpx"):
-            cut = type(found).__name__ == "RemoteProtocolError"  # after the Hub had answered
-            other = other if cut else f"the Hub cannot be reached: {other}"
-            hint = "Check the connection, and repeat the command."
-        elif isinstance(status, int) and status >= 500:
-            hint = "Repeat the command later."
-        reason = next((text for one, text in reasons.items() if isinstance(found, one)), other)
+        # In the first line of some messages is only the status; the next states the reason.
+        lines = [line for line in str(found).splitlines() if line and not re.match(r"\d+ Client Error", line)]
+        reason = lines[0] if lines else type(found).__name__
+        if isinstance(found, MALFORMED) and not isinstance(found, errors.HFValidationError):
+            kind, reason = CheckpointError, f"found an answer of another form ({reason}), expected that of a Hub"
         raise kind(f"{what}: {reason}", hint=hint) from error
 
 

@@ -8,18 +8,19 @@ import random
 import shlex
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 from lsgcli import registry
 from lsgcli.data import download
-from lsgcli.errors import CheckpointError
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.loggers import base as loggers
 from lsgcli.store import checkpoint, hub
 from tests import exports, hub_server
 from tests.stress.program import Command, tensors, warm
-from tests.stress.rows import Case, row, small_disk
+from tests.stress.rows import Case, refused, row, small_disk
 from tests.stress.runs import at
 
 FAULTS = shlex.split("401 403 404 429 500 503 half other longer empty page closed stalls redirect loop moved")
@@ -82,13 +83,82 @@ def _load(name: str, content: bytes, folder: Path, expected: bool) -> str:
         path = hub.local(name)
         right = path.read_bytes() == content and checkpoint.read(path)
         return "" if right and expected else f"loaded {'the right' if right else 'another'} file"
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         kept = [str(path) for kept in ("hub", "web") for path in (folder / kept).rglob("*.safetensors")]
         kept += [str(path) for path in (folder / "hub").glob("*/blobs/*") if path.suffix != ".incomplete"]
         named = name in str(error) or name.partition("#")[0] in str(error)
         return f"refused: {error}" if expected else "" if named and not kept else f"kept {kept}: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+OUTSIDE = "../../../outside"  # of a file's place in the cache
+PATHS = ("{folder}/outside/kept", f"{OUTSIDE}/kept", f"{OUTSIDE}/new", "..", ".", "a/b", "", "a\x01b", "a\x1b[2J", "a" * 999)
+HOSTILE = [(header, path) for header in ("ETag", "X_Linked_ETag", "X_Repo_Commit", "X_Xet_Hash") for path in PATHS]
+HOSTILE += [("404", path) for path in PATHS]  # in the commit of an answer that there is no such file
+HOSTILE += [("Location", place) for place in ("file://{folder}/outside/kept", "/..", "/../../\x01", "http://[::1", "")]
+HOSTILE += [(header, str(10**18)) for header in ("Content_Length", "X_Linked_Size")]
+HOSTILE += [
+    ("name", name) for name in ("hf:../net", "hf:ann/..", "hf:ann/net@..", f"hf:ann/net@{OUTSIDE}", "hf:ann/net@a\x01b")
+]
+HOSTILE += [("push", answer) for answer in ("{}", "[]", "null", '{"url": 1}', "not JSON")]
+
+
+@row(
+    59,
+    fault="the Hub answers with paths instead of digests, links to files, sizes of 10^18 bytes, JSON of another form; `..` in a name",
+    promise="exit status 4 (2 for a name); nothing outside the cache is read, written or deleted; no warning of a library",
+    quick=len(HOSTILE),
+    full=len(HOSTILE),
+)
+def hostile_hub(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A stand-in for the Hub whose ETag, commit, digest of Xet, redirect or size is replaced by absolute and relative paths to a file
+    outside, by nothing, control characters, 999 characters or 10^18; names with `..`; JSON without the fields that an upload needs. The
+    files outside must stay as they were, the cache must have no complete file, and no warning may be shown."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return
+    with remote(folder) as (server, _):
+        (folder / "net-to-push").mkdir()
+        (folder / "net-to-push" / "config.json").write_text("{}")
+        files = server.repositories["ann/net"].commits[COMMIT]
+        for kind, text in HOSTILE[:count]:
+            value, name = text.replace("{folder}", str(folder)), "hf:ann/net"
+            server.headers, server.says, missing = {}, None, {}
+            shutil.rmtree(folder / "outside", ignore_errors=True)
+            (folder / "outside").mkdir()
+            (folder / "outside" / "kept").write_text("a file of the user")
+            before = _contents(folder)
+            if kind == "name":
+                name = value
+            elif kind == "push":
+                server.says = value.encode()
+            elif kind == "404":
+                server.headers, missing = {"X_Repo_Commit": value}, {"model.safetensors": files.pop("model.safetensors")}
+            else:
+                server.headers = {kind: value if "ETag" not in kind else f'"{value}"'}
+            with warnings.catch_warnings(record=True) as shown:
+                warnings.simplefilter("always")
+                problem = _push(folder / "net-to-push") if kind == "push" else _load(name, b"", folder, expected=False)
+            files.update(missing)
+            if _contents(folder) != before:
+                problem = f"outside of the cache are now {sorted(map(str, _contents(folder)))}"
+            for one in shown:
+                if not issubclass(one.category, DeprecationWarning):  # of huggingface_hub, about its use of httpx2
+                    problem = problem or f"warned: {one.message}"
+            yield Case(f"{kind} {text}"[:40], problem)
+            shutil.rmtree(folder / "hub", ignore_errors=True)
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    """All files but those of the cache."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and folder / "hub" not in path.parents}
+
+
+def _push(folder: Path) -> str:
+    """The problem of an upload that must end with status 4."""
+    return refused(
+        "push", lambda: hub.push(folder, "ann/net", private=False, revision="v1", message="m"), CheckpointError, "ann/net"
+    )[1]
 
 
 INSTALLED = [
