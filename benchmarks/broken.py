@@ -127,11 +127,11 @@ def _register_loss() -> None:
 PLAIN = {"method": "none", "norm": "bn"}
 FIXED = {"method": "none"}
 FAILURES = {
-    "threshold 8": Failure(("potential-scale", "silent-layers", "narrow-window"), {"threshold": 8.0}, PLAIN),
-    "threshold 0.05": Failure(("potential-scale", "saturated-layers"), {"threshold": 0.05}, PLAIN),
+    "threshold 8": Failure(("potential-scale", "silent", "narrow-window"), {"threshold": 8.0}, PLAIN),
+    "threshold 0.05": Failure(("potential-scale", "saturated"), {"threshold": 0.05}, PLAIN),
     "width 0.02": Failure(("narrow-window",), {"width": 0.02}, FIXED),
     "width 20": Failure(("wide-window",), {"width": 20.0}, FIXED),
-    "decay 0.99": Failure(("decay-at-bound", "saturated-layers", "drift"), {"decay": 0.99}),
+    "decay 0.99": Failure(("decay-at-bound", "saturated", "drift"), {"decay": 0.99}),
     "decay 0.01": Failure(("decay-at-bound",), {"decay": 0.01}),
     "lr x 30": Failure(("learning-rate", "not-finite"), {"lr": 1.5}),
     "lr / 300": Failure(("learning-rate",), {"lr": 1.7e-4}),
@@ -145,19 +145,19 @@ FAILURES = {
     "average of 0.9999": Failure(("averaging",), {"ema": 0.9999}),
     "dropout 0.98": Failure(("unusual-settings",), {"dropout": 0.98, "dropout_at": "neurons"}),
     "plain, 20 layers": Failure(
-        ("vanishing-gradients", "exploding-gradients", "too-deep"),
+        ("vanishing", "exploding", "too-deep"),
         {"residual": "none", "depth": 21},
         {"arch": "resnet19", "depth": 9, "width_multiplier": 0.125},
     ),
     "norm in evaluation mode": Failure(
-        ("potential-scale", "silent-layers", "saturated-layers", "narrow-window"), change=frozen, by_hand=True
+        ("potential-scale", "silent", "saturated", "narrow-window"), change=frozen, by_hand=True
     ),
-    "weights x 0.1": Failure(("potential-scale", "silent-layers"), change=weights(0.1), by_hand=True),
-    "weights x 10": Failure(("potential-scale", "saturated-layers"), change=weights(10), by_hand=True),
-    "input x 255": Failure(("input-scale", "potential-scale", "saturated-layers"), change=inputs(255), by_hand=True),
-    "input / 255": Failure(("input-scale", "potential-scale", "silent-layers"), change=inputs(1 / 255), by_hand=True),
-    "dead layer": Failure(("silent-layers",), change=shift(-2.0), by_hand=True),
-    "saturated layer": Failure(("saturated-layers",), change=shift(3.0), by_hand=True),
+    "weights x 0.1": Failure(("potential-scale", "silent"), change=weights(0.1), by_hand=True),
+    "weights x 10": Failure(("potential-scale", "saturated"), change=weights(10), by_hand=True),
+    "input x 255": Failure(("input-scale", "potential-scale", "saturated"), change=inputs(255), by_hand=True),
+    "input / 255": Failure(("input-scale", "potential-scale", "silent"), change=inputs(1 / 255), by_hand=True),
+    "dead layer": Failure(("silent",), change=shift(-2.0), by_hand=True),
+    "saturated layer": Failure(("saturated",), change=shift(3.0), by_hand=True),
     "labels wrong by one": Failure(("labels",), {"loss": "shifted"}, by_hand=True),
     "batch-dependent": Failure(("batch-dependent",), change=leaky, by_hand=True),
     "statistics of another T": Failure(("running-statistics",), measured={"T": 1}, by_hand=True),

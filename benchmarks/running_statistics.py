@@ -11,7 +11,7 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lsgcli.analysis import Thresholds
+from lsgcli.analysis.rules.layers import SilentLayers
 from lsgcli.analysis.running import SAMPLES, Accuracies, accuracies
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import RunConfig
@@ -62,7 +62,7 @@ def outcome(config: RunConfig, bundle: DataBundle, compute: Compute, steps: int,
     assert found is not None
     some = spread(bundle.train, SAMPLES)
     rates = evaluate(model, some, bundle, compute, batch_size=config.batch_size, also=("firing_rate",)).firing_rate
-    return Outcome(found, sum(rate < Thresholds().silent for rate in rates.values()))
+    return Outcome(found, sum(rate < SilentLayers.limit for rate in rates.values()))
 
 
 def main(folder: Path) -> None:

@@ -26,7 +26,6 @@ from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.advice import ranked  # noqa: E402
 from lsgcli.analysis.measures import ACTIVITY, LAYER, RECORD, Field  # noqa: E402
-from lsgcli.analysis.verdicts import RULES, Thresholds, rule_text  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
 from lsgcli.config.run import FIELDS, SECTIONS  # noqa: E402
@@ -214,12 +213,6 @@ def fields(which: dict[str, Field]) -> str:
     return table(("name", "definition", "unit"), named)
 
 
-def verdicts() -> str:
-    """Verdicts by default thresholds."""
-    rows = [(f"`{name}`", rule_text(name, getattr(Thresholds, name), f"`{rule['measure']}`")) for name, rule in RULES.items()]
-    return table(("verdict", "when"), [*rows, ("`ok`", "otherwise")])
-
-
 def rules() -> str:
     """Rules of `--advise`, in their order."""
     rows = [
@@ -333,7 +326,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "flow-layer": lambda: fields(LAYER),
     "flow-record": lambda: fields(RECORD),
     "flow-activity": lambda: fields(ACTIVITY),
-    "flow-verdicts": verdicts,
     "rules": rules,
     "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
     "plugin-network": lambda: listing("plugins/my_network.py"),

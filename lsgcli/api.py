@@ -239,4 +239,5 @@ def diagnose(
     opened = open_checkpoint(path, options)
     checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
-    return {**flow, "findings": advise(flow, opened.config, path, len(opened.bundle.classes), limits)}
+    advise(flow, opened.config, path, len(opened.bundle.classes), limits)
+    return flow

@@ -1,7 +1,7 @@
 """Measurements on networks, returned as plain records.
 
 :func:`inspect` measures the gradient flow of any spiking network, of lsg or another library. Names are loaded on first use, because the
-command line reads :mod:`lsgcli.analysis.verdicts` and :mod:`lsgcli.analysis.measures` without torch.
+command line reads :mod:`lsgcli.analysis.advice` and :mod:`lsgcli.analysis.measures` without torch.
 """
 
 from importlib import import_module
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from lsgcli.analysis.gradflow import inspect
     from lsgcli.analysis.gradients import Sample
     from lsgcli.analysis.raster import activity
-    from lsgcli.analysis.verdicts import Thresholds
     from lsgcli.analysis.watchers import Adapter, Layer, equivalent_width, height_of, pairs
 
 _MODULES = {
@@ -21,7 +20,6 @@ _MODULES = {
     "Dynamics": "dynamics",
     "Layer": "watchers",
     "Sample": "gradients",
-    "Thresholds": "verdicts",
     "activity": "raster",
     "equivalent_width": "watchers",
     "height_of": "watchers",
@@ -34,7 +32,6 @@ __all__ = [
     "Dynamics",
     "Layer",
     "Sample",
-    "Thresholds",
     "activity",
     "equivalent_width",
     "height_of",

@@ -1,16 +1,21 @@
-"""Findings: all rules applied to the evidence on a network, ranked, with the command that tries each remedy. Imports no torch."""
+"""Findings: all rules applied to the evidence on a network, ranked, with the command that tries each remedy; and the verdicts that follow. Imports no torch."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from lsgcli import registry
-from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, Rule
+from lsgcli.analysis.measures import value
+from lsgcli.analysis.rules.base import CAUSES, FORMER, SEVERITIES, Evidence, Rule
 from lsgcli.config.run import option_words
+from lsgcli.errors import ConfigError
 from lsgcli.system.files import finite
 
+Finding = dict[str, Any]
 
-def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[dict[str, Any]]:
+
+def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[Finding]:
     """Findings on a network, the most serious first, and of equals the earliest in the order of the rules.
 
     If the network has learned its task, all are notes.
@@ -23,7 +28,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``
         of JSON types. ``command`` is None if no setting is the remedy.
     """
-    records: list[dict[str, Any]] = []
+    records: list[Finding] = []
     for name, rule in ranked().items():
         if rule.alone and any(record["severity"] == "error" for record in records):
             continue
@@ -49,7 +54,76 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
     return sorted(records, key=lambda record: SEVERITIES.index(record["severity"]))
 
 
+def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[Finding]:
+    """:func:`findings`, from which the record of the evidence gets ``findings``, ``thresholds``, and for each layer ``verdict`` and ``reason``.
+
+    A layer's verdict is the worst finding that names it; ``network`` if only findings on the whole network are errors or warnings; otherwise ``ok``.
+    """
+    found = findings(evidence, limits, run)
+    serious = [finding for finding in found if finding["severity"] != "note"]
+    whole = [finding["rule"] for finding in serious if not finding["layers"]]
+    for layer in evidence.layers:
+        named = next((finding for finding in serious if layer["name"] in finding["layers"]), None)
+        if named is not None:
+            layer["verdict"], layer["reason"] = named["rule"], _reason(layer, named)
+        elif whole:
+            layer["verdict"], layer["reason"] = "network", ", ".join(whole)
+        else:
+            layer["verdict"], layer["reason"] = "ok", ""
+    used = {name: rule.limit for name, rule in ranked().items()} | dict(limits or {})
+    evidence.flow["thresholds"] = {name: limit for name, limit in used.items() if isfinite(limit)}
+    evidence.flow["findings"] = found
+    return found
+
+
+def _reason(layer: Mapping[str, Any], finding: Finding) -> str:
+    own = value(layer, finding["measure"])
+    return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}, usually {finding['usual']}"
+
+
 def ranked() -> dict[str, Rule]:
     """All rules by name, in the order of causes."""
     names = [*CAUSES, *sorted(set(registry.names("rule")) - set(CAUSES))]
     return {name: registry.get("rule", name)() for name in names}
+
+
+def gated(found: Sequence[Finding], gates: set[str]) -> list[Finding]:
+    """The findings whose rule or severity is one of ``gates``."""
+    return [finding for finding in found if gates & {finding["rule"], finding["severity"]}]
+
+
+def parse_gates(text: str) -> set[str]:
+    """The rules and severities of ``--fail-on``, a comma-separated list.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    names = {FORMER.get(name.strip(), name.strip()) for name in text.split(",")}
+    known = [*SEVERITIES, *registry.names("rule")]
+    if unknown := sorted(names.difference(known)):
+        raise ConfigError(
+            f"--fail-on: found {', '.join(map(repr, unknown))}, expected a comma-separated list of {', '.join(known)}"
+        )
+    return names
+
+
+def parse_limits(texts: Iterable[str]) -> dict[str, float]:
+    """The limits of ``--limit`` for rules, each as ``NAME=NUMBER``.
+
+    Raises:
+        ConfigError: an unknown name, or an invalid number.
+    """
+    limits, problems, known = {}, [], registry.names("rule")
+    for text in texts:
+        name, _, number = text.partition("=")
+        name = FORMER.get(name, name)
+        try:
+            limits[name] = float(number)
+            valid = name in known and isfinite(limits[name])
+        except ValueError:
+            valid = False
+        if not valid:
+            problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(known)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return limits

@@ -15,14 +15,13 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from lsgcli.analysis import lif_watchers
-from lsgcli.analysis.advice import findings
+from lsgcli.analysis.advice import judge
 from lsgcli.analysis.gain import InputGradients
 from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, size
 from lsgcli.analysis.measures import LAYER
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.running import batch_invariant
 from lsgcli.analysis.sums import light, signal
-from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.analysis.watchers import Adapter, Layer, Watcher, watching
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
@@ -48,10 +47,10 @@ def inspect(
     loss: Loss = cross_entropy,
     adapter: Adapter | None = None,
     reset: Callable[[Any], object] | None = None,
-    thresholds: Thresholds | None = None,
     compute: Compute | None = None,
     sample: Sample | None = None,
     detailed: bool = False,
+    limits: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Measure the gradient flow of ``model`` on mini-batches, with forward and backward passes as in training, on a copy.
 
@@ -62,7 +61,7 @@ def inspect(
         adapter: returns the network's layers of neurons; not required for :class:`~lsgcli.neurons.LIF`.
         reset: resets neurons that keep their state between batches; called with the copy before each batch, and once with the model,
             because states that require gradients cannot be copied.
-        thresholds: of the verdicts.
+        limits: of rules, by name.
         compute: device and precision. Default: those of the model.
         sample: weights for ``mismatch``, with two forward passes each. Default: ``mismatch`` is not measured.
         detailed: also measure ``sgv``, ``sgv_relative`` and ``tgc``, for which the compiled kernels are not used.
@@ -119,7 +118,7 @@ def inspect(
         forward(*first).backward()
         grads = {layer.name: layer.weight.grad for layer in layers}
         cosines = {layer.name: mismatch(layer.weight, grads[layer.name], lambda: forward(*first), sample) for layer in layers}
-    limits, reference = thresholds or Thresholds(), mean(gradients[layers[-1].name].norms)
+    reference = mean(gradients[layers[-1].name].norms)
     records, before = [], math.nan
     for layer in layers:
         record = {"name": layer.name, **signal(watchers[layer.name].sums, layer.gamma)}
@@ -128,27 +127,27 @@ def inspect(
         record["gain_between"] = before / arriving if arriving > 0 else math.nan
         before = arriving
         record |= {**gradients[layer.name].record(layer.weight, reference), "mismatch": cosines.get(layer.name)}
-        record["verdict"], record["reason"] = verdict(record, limits)
         records.append(finite({key: record[key] for key in LAYER if key in record}))
     sums = watchers[layers[0].name].sums
-    return {
+    flow = {
         "schema": SCHEMA,
         "threshold": sums.threshold,
         "T": len(sums.values["n"]),
         "batches": len(losses),
         "loss": finite(mean(losses)),
         **ends,
-        "thresholds": dataclasses.asdict(limits),
         "layers": records,
     }
+    judge(Evidence(flow), limits)
+    return flow
 
 
 def diagnose(
     model: nn.Module,
     batches: Iterable[Batch | tuple[Tensor, Tensor]],
     *,
-    limits: Mapping[str, float] | None = None,
     reset: Callable[[Any], object] | None = None,
+    limits: Mapping[str, float] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """:func:`inspect` in detail, with ``batch_invariant`` and ``findings`` of rules, for a network without a run.
@@ -163,8 +162,8 @@ def diagnose(
     net = copied(model, reset, weights=True).eval()
     axis = 1 if x.dim() > 2 and x.shape[1] == len(y) else 0
     flow["batch_invariant"] = batch_invariant(net, x, axis, lambda: reset(net) if reset is not None else None)
-    evidence = Evidence(flow, classes=int(y.max()) + 1 if y.dim() == 1 else 0)
-    return {**flow, "findings": findings(evidence, limits)}
+    judge(Evidence(flow, classes=int(y.max()) + 1 if y.dim() == 1 else 0), limits)
+    return flow
 
 
 @torch.no_grad()

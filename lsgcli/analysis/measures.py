@@ -262,8 +262,13 @@ LAYER: dict[str, Field] = {
     ),
     "histogram": Field("object", "counts of u between `edges`, and outside (`below`, `above`)", "v_th"),
     "per_step": Field("object", "lists of T values for the fields marked *"),
-    "verdict": Field("text", "`ok`, or the problem of the layer"),
-    "reason": Field("text", "the measure and threshold that determined the verdict; empty if `ok`"),
+    "verdict": Field(
+        "text",
+        "rule of the worst finding that names the layer; `network` if findings concern the network as a whole only; otherwise `ok`",
+    ),
+    "reason": Field(
+        "text", "the measure behind the verdict and its usual range, or the findings on the network; empty if `ok`"
+    ),
 }
 RECORD: dict[str, Field] = {
     "schema": Field("text", "`lsg.gradient-flow/1`"),
@@ -271,7 +276,7 @@ RECORD: dict[str, Field] = {
     "T": Field("count", "timesteps"),
     "batches": Field("count", "number of mini-batches"),
     "loss": Field("number", "mean loss over the mini-batches", empty=True),
-    "thresholds": Field("object", "thresholds of the verdicts"),
+    "thresholds": Field("object", "limits of the rules"),
     "layers": Field("list", "layers in order from the input; fields below"),
     "accuracy": Field(
         "object",
@@ -294,7 +299,7 @@ RECORD: dict[str, Field] = {
     "output_values": Field("count", "number of different values among the outputs of the first mini-batch, averaged over time"),
     "findings": Field(
         "list",
-        "findings of `--advise`: `rule`, `severity`, `layers`, `measure`, `value`, `usual`, `cause`, `remedy`, `command`, `source`",
+        "findings: `rule`, `severity`, `layers`, `measure`, `value`, `usual`, `cause`, `remedy`, `command`, `source`",
         empty=True,
     ),
     "tried": Field("list", "the table of `--try`", empty=True),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.analysis.verdicts import VERDICTS, parse_gates, parse_limits
+from lsgcli.analysis.advice import gated, parse_gates, parse_limits
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError, GateError
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
@@ -68,18 +68,18 @@ class Advise(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """The verdicts, and those that fail the command."""
+    """Findings that fail the command, and the limits of rules."""
 
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help=f"Exit with status 9 if a layer has one of the given verdicts (comma-separated: {', '.join(VERDICTS)}), or with --advise "
-            "a finding of one of the given rules."
+            help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as silent,vanishing or error; "
+            "`lsg list rule` lists the rules."
         ),
     ] = None
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=X", help="Threshold of a verdict or rule, such as vanishing=1e-4; repeatable."),
+        typer.Option(metavar="NAME=X", help="Limit of a rule, such as vanishing=1e-4; repeatable."),
     ] = None
 
 
@@ -146,13 +146,11 @@ def inspect_gradients(
     for target in output.plot or ():
         check_plot(target, folder=True, inputs=paths, force=output.force)
     gates = parse_gates(gate.fail_on) if gate.fail_on is not None else set()
-    thresholds, limits = parse_limits(gate.limit or [])
-    if not advice.advise and (needless := sorted((gates - set(VERDICTS)) | limits.keys())):
-        raise ConfigError(f"found the rules {', '.join(needless)} without --advise, expected --advise")
+    limits = parse_limits(gate.limit or [])
     from rich.text import Text
 
     from lsgcli.analysis import Sample, measures
-    from lsgcli.report import drawing, figures, findings, flow_terminal, page, terminal
+    from lsgcli.report import drawing, figures, findings, flow_terminal, page, tables, terminal
     from lsgcli.runs.flow import full_flow
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.store.checkpoint import check_unfolded
@@ -166,12 +164,9 @@ def inspect_gradients(
             opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
         measured = opened.model, opened.bundle, opened.config, opened.compute
-        flow = full_flow(
-            *measured, measuring.batches, output.sample, thresholds=thresholds, sample=sample, detailed=advice.advise
-        )
-        classes = len(opened.bundle.classes)
+        flow = full_flow(*measured, measuring.batches, output.sample, sample=sample, detailed=advice.advise)
+        advise(flow, opened.config, path, len(opened.bundle.classes), limits)
         flow["tried"] = None
-        flow["findings"] = advise(flow, opened.config, path, classes, limits) if advice.advise else None
         names = {"checkpoint": checkpoint, "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
     if advice.epochs is not None:
@@ -192,19 +187,12 @@ def inspect_gradients(
     for target in output.plot or ():
         drawing.save(figures.sheets(flows), target)
     failed = [
-        f"{flow['checkpoint']}: {layer['name']} is {layer['verdict']} ({layer['reason']})"
+        f"{flow['checkpoint']}: {found['rule']}{tables.listing(found['layers'])}. {found['cause']}"
         for flow in flows
-        for layer in flow["layers"]
-        if layer["verdict"] in gates
-    ]
-    failed += [
-        f"{flow['checkpoint']}: {found['rule']}{findings.where(found['layers'])}. {found['cause']}"
-        for flow in flows
-        for found in flow["findings"] or ()
-        if found["rule"] in gates
+        for found in gated(flow["findings"], gates)
     ]
     if failed:
-        raise GateError("\n".join(failed), hint="These verdicts and rules are listed in --fail-on.")
+        raise GateError("\n".join(failed), hint="--fail-on names these rules, or their severity.")
 
 
 def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int | None, quiet: bool) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ def lines(record: Record, width: int) -> list[str]:
         for title, rows in parts.items():
             table += [title, *body[: len(rows)]]
             body = body[len(rows) :]
-    ill = [f"{name}: {problem}" for name, run in runs for _, problem in problems(run["layers"])]
+    ill = [f"{name}: {problem}" for name, run in runs for problem in problems(run["layers"])]
     return [*(f"{name} = {run['path']}: {_state(run)}" for name, run in runs), *table, *([""] if ill else []), *ill]
 
 
@@ -126,7 +126,7 @@ def _flow(layers: Sequence[Record]) -> str:
     """Means of coverage and gradient norm of a layer in the runs of a group."""
     if not layers:
         return NOTHING
-    mark = "" if all(layer.get("verdict", "ok") == "ok" for layer in layers) else " !"
+    mark = "" if all(layer.get("verdict", "ok") in ("ok", "network") for layer in layers) else " !"
     means = []
     for key, form in (("coverage", ".3f"), ("grad_norm", ".2e")):
         known = [layer[key] for layer in layers if layer.get(key) is not None]

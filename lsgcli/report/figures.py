@@ -120,7 +120,7 @@ def coverage(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 @picture(
     "Gradient norm by layer",
     shows="L2 norm of the gradient with respect to the input weights of each layer, on a logarithmic scale. A norm that decreases towards "
-    "the input indicates vanishing gradients, an increasing norm exploding ones. Dotted lines are the thresholds of these verdicts, if "
+    "the input indicates vanishing gradients, an increasing norm exploding ones. Dotted lines are the limits of these findings, if "
     "in range.",
     hides="Whether the direction of the gradient is useful, because a surrogate gradient is not the gradient of the loss. Layers of different "
     "sizes have different norms even without vanishing or exploding.",
@@ -205,7 +205,7 @@ def by_layer(
     Args:
         name: of the view.
         key: of the measure.
-        limits: thresholds of verdicts for each checkpoint, drawn if within the scale.
+        limits: limits of findings for each checkpoint, drawn if within the scale.
         log: on a logarithmic scale, where values of 0 are the number 0 at the bottom; otherwise from 0.
     """
     title, n = MEASURES[key].title, max(len(flow["layers"]) for flow in flows)

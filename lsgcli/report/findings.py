@@ -6,11 +6,10 @@ from typing import Any
 from rich.text import Text
 
 from lsgcli.errors import counted
-from lsgcli.report.tables import formatted
+from lsgcli.report.tables import formatted, listing
 from lsgcli.report.terminal import Table
 
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
-MOST = 4  # names of layers in a line
 
 
 def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
@@ -19,7 +18,7 @@ def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
         return [Text("no findings: all measures are in their usual ranges")]
     shown = []
     for number, finding in enumerate(findings, 1):
-        head = f"{number}. {finding['rule']} ({finding['severity']}){where(finding['layers'])}"
+        head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"
         value = (
             "" if finding["value"] is None else f"{finding['measure']} {figure(finding['value'])}, usually {finding['usual']}. "
         )
@@ -27,12 +26,6 @@ def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
         shown.append(Text(f"   {finding['remedy']['text']}"))
         shown += [Text(f"   {finding['command']}")] if finding["command"] else []
     return shown
-
-
-def where(layers: Sequence[str]) -> str:
-    """The names of some layers, after a colon; empty for none."""
-    more = f" and {len(layers) - MOST} more" if len(layers) > MOST else ""
-    return f": {', '.join(layers[:MOST])}{more}" if layers else ""
 
 
 def figure(value: Any) -> str:

@@ -40,7 +40,7 @@ def lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
     return parts + [
         Text((f"{name}: " if several else "") + problem, style="red")
         for flow, name in zip(flows, names, strict=True)
-        for _, problem in problems(flow["layers"])
+        for problem in problems(flow["layers"])
     ]
 
 

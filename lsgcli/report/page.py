@@ -15,8 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lsgcli.analysis.measures import MEASURES, present, text
-from lsgcli.analysis.verdicts import RULES, rule_text
-from lsgcli.report import findings
+from lsgcli.report import findings, tables
 from lsgcli.report.charts import Line, Scale, line_drawing, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, Panel, View, labels, pictures
@@ -60,7 +59,7 @@ def _environment() -> Environment:
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
     environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
-    environment.globals |= {"where": findings.where, "figure_text": findings.figure}
+    environment.globals |= {"where": tables.listing, "figure_text": findings.figure}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
     return environment
 
@@ -104,19 +103,8 @@ def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]
     unlike = [name for key, name in SAME.items() if len({str(flow.get(key)) for flow in flows}) > 1]
     if len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) > 1:
         unlike.append("layers")
-    rules = [_rules(flow.get("thresholds") or {}) for flow in flows]
     return {
         "unlike": unlike,
-        "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), rules, strict=True)),
+        "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), strict=True)),
         "shown": [(name, picture, picture.views(flows, names) if flows else []) for name, picture in pictures().items()],
     }
-
-
-def _rules(thresholds: Mapping[str, float]) -> str:
-    """Conditions of the verdicts, in order of precedence."""
-    rules = [
-        f"{name}: {rule_text(name, limit, MEASURES[RULES[name]['measure']].title)}"
-        for name, limit in thresholds.items()
-        if name in RULES
-    ]
-    return "; ".join([*rules, "ok: otherwise"]) if rules else "not in this record"

@@ -18,6 +18,7 @@ from lsgcli.system.files import finite
 Row = Mapping[str, Any]
 Lines = list[list[str]]  # headings, then the cells of each row
 NOTHING = "-"
+MOST = 4  # names of layers in a line
 
 
 def letters(n: int) -> list[str]:
@@ -25,13 +26,23 @@ def letters(n: int) -> list[str]:
     return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(n)]
 
 
-def problems(layers: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
-    """Number and description of each layer of a gradient-flow record whose verdict is not ok."""
-    return [
-        (number, f"{layer['name']} is {layer['verdict']} ({layer['reason']})")
-        for number, layer in enumerate(layers, 1)
-        if layer.get("verdict", "ok") != "ok"
-    ]
+def problems(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The verdicts in a gradient-flow record that are not ok, each with its layers and the reason of the first of them."""
+    named: dict[str, list[Mapping[str, Any]]] = {}
+    for layer in layers:
+        if layer.get("verdict", "ok") != "ok":
+            named.setdefault(layer["verdict"], []).append(layer)
+    lines = []
+    for verdict, found in named.items():
+        names = "" if verdict == "network" else listing([layer["name"] for layer in found])
+        lines.append(f"{verdict}{names} ({found[0]['reason']})")
+    return lines
+
+
+def listing(layers: Sequence[str]) -> str:
+    """The names of some layers, after a colon; empty for none."""
+    more = f" and {len(layers) - MOST} more" if len(layers) > MOST else ""
+    return f": {', '.join(layers[:MOST])}{more}" if layers else ""
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lsgcli.analysis.advice import findings
+from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
@@ -30,17 +30,17 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def advise(
-    flow: Mapping[str, Any],
+    flow: dict[str, Any],
     config: RunConfig,
     run: Path,
     classes: int,
     limits: Mapping[str, float] | None = None,
     name: str = "",
 ) -> list[dict[str, Any]]:
-    """Findings on a network, as :func:`lsgcli.analysis.advice.findings`.
+    """Findings on a network, and verdicts on its layers, as :func:`lsgcli.analysis.advice.judge`.
 
     Args:
-        flow: its gradient-flow record.
+        flow: its gradient-flow record, to which they are added.
         config: settings of its run.
         run: its run directory, whose records are read if there are any, or its checkpoint.
         classes: number of classes.
@@ -58,4 +58,4 @@ def advise(
         classes=classes,
         diverged=of_run and bool((read_result(folder) or {}).get("diverged")),
     )
-    return findings(evidence, limits, run=name or str(folder if of_run else run))
+    return judge(evidence, limits, run=name or str(folder if of_run else run))

@@ -183,7 +183,7 @@ def train(
                 "no gradient flow in the report: it needs more memory than training; use lsg inspect-gradients --batch-size"
             )
         else:
-            flow["findings"] = advice = advise(flow, config, path, len(bundle.classes), name=PLACEHOLDER)
+            advice = advise(flow, config, path, len(bundle.classes), name=PLACEHOLDER)
             for found in [one for one in advice if one["severity"] == "error"][:1]:
                 log.warning(
                     "%s: %s See: lsg inspect-gradients %s --advise", found["rule"], found["cause"], shlex.quote(str(path))

@@ -67,7 +67,7 @@ def test_runs_without_a_result_are_shown_as_such(lsg, runs):
     told = lsg("compare", runs).stdout
     assert f"B = {runs / 'diverged'}: diverged after 4 of 4 epochs: epoch 4, step 1: loss inf" in told
     assert "stopped after 4 of 9 epochs" in told
-    assert "B: conv3 is exploding (grad_ratio nan > 1000)" in told
+    assert "B: exploding: conv3 (grad_ratio nan > 1000)" in told
     (row,) = [line.split("  ") for line in told.splitlines() if line.startswith("  conv3")]
     assert [" !" in cell for cell in row if cell.strip()] == [False, False, True, False, False, False]
 
@@ -80,7 +80,7 @@ def test_a_narrow_terminal_loses_nothing(lsg, runs):
         out = result.stdout
         assert result.stderr == ""
         assert "\x1b" not in out
-        table = out[out.index("\n\n") :].split("\n\nD: ")[0]
+        table = out[out.index("\n\n") :].split("\n\nA: ")[0]
         assert columns is None or max(map(len, table.splitlines())) <= 40
         cells.append(sorted(cell for line in table.splitlines() for cell in re.split(" {2,}", line.strip())[1:]))
         rows = [line for line in table.splitlines() if line.startswith("  conv1")]

@@ -11,6 +11,12 @@ from lsgcli.analysis.measures import value
 SEVERITIES = ("error", "warning", "note")
 LEARNED = 0.85  # accuracy above which what rules find is a note
 OURS = "ours"
+FORMER = {  # names of rules that --fail-on and --limit accept, too
+    "silent-layers": "silent",
+    "saturated-layers": "saturated",
+    "vanishing-gradients": "vanishing",
+    "exploding-gradients": "exploding",
+}
 # The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
 CAUSES = (
     "not-finite",
@@ -22,12 +28,13 @@ CAUSES = (
     "running-statistics",
     "input-scale",
     "potential-scale",
-    "silent-layers",
-    "saturated-layers",
+    "silent",
+    "saturated",
     "narrow-window",
     "wide-window",
-    "exploding-gradients",
-    "vanishing-gradients",
+    "blocked",
+    "exploding",
+    "vanishing",
     "decay-at-bound",
     "decay-fast",
     "averaging",
@@ -75,7 +82,7 @@ class Evidence:
         diverged: whether training ended with a loss or gradient that is not finite.
     """
 
-    flow: Mapping[str, Any]
+    flow: dict[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
     usual: Mapping[str, Any] = field(default_factory=dict)
     epochs: Sequence[Mapping[str, Any]] = ()
@@ -84,9 +91,9 @@ class Evidence:
     diverged: bool = False
 
     @property
-    def layers(self) -> Sequence[Mapping[str, Any]]:
+    def layers(self) -> Sequence[dict[str, Any]]:
         """Records of the layers, from the input."""
-        layers: Sequence[Mapping[str, Any]] = self.flow["layers"]
+        layers: Sequence[dict[str, Any]] = self.flow["layers"]
         return layers
 
     def where(self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False) -> Found | None:

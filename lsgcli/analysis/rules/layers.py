@@ -60,7 +60,7 @@ class PotentialScale(Rule):
         return Remedy(f"{text}, normalise its current (tdBN), or change the threshold by the inverse.", settings)
 
 
-@register("rule", "silent-layers")
+@register("rule", "silent")
 class SilentLayers(Rule):
     """Neurons hardly ever reach the threshold, so that later layers receive nothing, and no gradient tells them to."""
 
@@ -80,7 +80,7 @@ class SilentLayers(Rule):
         )
 
 
-@register("rule", "saturated-layers")
+@register("rule", "saturated")
 class SaturatedLayers(Rule):
     """Neurons fire at almost every timestep, so that spikes carry no information."""
 
@@ -138,7 +138,23 @@ class WideWindow(Rule):
         return _two_sigma(e, "Narrow")
 
 
-@register("rule", "exploding-gradients")
+@register("rule", "blocked")
+class Blocked(Rule):
+    """The gradient of the potentials is exactly zero at almost all neurons, so that the weights before them hardly change."""
+
+    measure, usual, limit = "grad_zero", "below 0.9", 0.999
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return e.where("grad_zero", lambda layer: layer["grad_zero"] > limit)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(
+            f"Look at the layers from {found.layers[-1]} on: no gradient passes where neurons are silent, where potentials are outside the "
+            "surrogate, or behind detach() and no_grad()."
+        )
+
+
+@register("rule", "exploding")
 class ExplodingGradients(Rule):
     """The gradient grows from layer to layer, or through time, on its way to the input."""
 
@@ -156,7 +172,7 @@ class ExplodingGradients(Rule):
         return Remedy("Clip gradients at 1, or omit the gradient through the reset (--detach-reset).", settings)
 
 
-@register("rule", "vanishing-gradients")
+@register("rule", "vanishing")
 class VanishingGradients(Rule):
     """The gradient shrinks from layer to layer on its way to the input."""
 

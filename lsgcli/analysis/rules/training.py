@@ -19,7 +19,8 @@ class NotFinite(Rule):
     source = "spyx: learning rate / 10, gradients clipped at 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        broken = tuple(layer["name"] for layer in e.layers if value(layer, "u_mean") is None)
+        measured = [key for key in ("u_mean", "grad_norm") if any(key in layer for layer in e.layers)]
+        broken = tuple(layer["name"] for layer in e.layers if any(value(layer, key) is None for key in measured))
         return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:

@@ -12,7 +12,6 @@ from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.dynamics import cut
 from lsgcli.analysis.gradients import Sample
-from lsgcli.analysis.verdicts import Thresholds, verdict
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import Batch
 from lsgcli.neurons import LIFState, initial_state, step
@@ -21,7 +20,7 @@ from lsgcli.store.flows import LIGHT, history
 from lsgcli.system.device import Compute
 from tests.flows import problems
 
-WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "findings", "tried", "activity", "checkpoint", "method", "history")
+WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "tried", "activity", "checkpoint", "method", "history")
 CPU = Compute(torch.device("cpu"))
 T = 4
 
@@ -225,25 +224,6 @@ def test_history_is_read_from_the_run(tmp_path):
     (tmp_path / "gradient-flow.jsonl").write_text("{}\n[]\n")
     assert history(tmp_path / "best.safetensors") is None
     assert history(tmp_path / "elsewhere" / "best.safetensors") is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, "ok"),
-        ({"firing_rate": 0.0}, "silent"),
-        ({"firing_rate": 0.95}, "saturated"),
-        ({"grad_zero": 0.9999}, "blocked"),
-        ({"grad_ratio": 1e-4}, "vanishing"),
-        ({"grad_ratio": 1e4}, "exploding"),
-        ({"grad_ratio": math.nan}, "exploding"),
-    ],
-)
-def test_verdicts(changes, expected):
-    record = {"firing_rate": 0.1, "grad_ratio": 1.0, "grad_zero": 0.5, **changes}
-    found, reason = verdict(record, Thresholds())
-    assert found == expected
-    assert (reason == "") == (expected == "ok")
 
 
 def test_inputs_that_are_always_zero():

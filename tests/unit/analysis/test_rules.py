@@ -5,11 +5,12 @@ import math
 import pytest
 
 from lsgcli import registry
-from lsgcli.analysis.advice import findings
+from lsgcli.analysis.advice import findings, gated, judge, parse_gates
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
+from lsgcli.errors import ConfigError
 from tests.flows import flow
 
 USUAL = usual("digits-dvs")
@@ -46,8 +47,8 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {},
     ),
     "potential-scale": ({"layer": {"u_std": 0.05}}, {"layer": {"u_std": 0.5}}, {}),
-    "silent-layers": ({"layer": {"firing_rate": 0.001}, "settings": BN}, {"layer": {"firing_rate": 0.02}}, {"threshold": 0.25}),
-    "saturated-layers": ({"layer": {"firing_rate": 0.9}, "settings": BN}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
+    "silent": ({"layer": {"firing_rate": 0.001}, "settings": BN}, {"layer": {"firing_rate": 0.02}}, {"threshold": 0.25}),
+    "saturated": ({"layer": {"firing_rate": 0.9}, "settings": BN}, {"layer": {"firing_rate": 0.4}}, {"threshold": 1.0}),
     "too-deep": (
         {"layers": 18, "epoch": FLAT, "settings": {"arch": "resnet19", "depth": 19, "residual": "none"}},
         {"layers": 8, "epoch": FLAT},
@@ -63,12 +64,13 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"layer": {"alpha": 2.0}},
         {"width": 1.1},
     ),
-    "exploding-gradients": (
+    "blocked": ({"layer": {"grad_zero": 0.9999}}, {"layer": {"grad_zero": 0.9}}, {}),
+    "exploding": (
         {"layer": {"grad_ratio": 500.0}, "settings": {"clip_grad": 0.0}},
         {"layer": {"grad_ratio": 50.0}},
         {"clip_grad": 1.0},
     ),
-    "vanishing-gradients": (
+    "vanishing": (
         {"layer": {"grad_ratio": 1e-4}, "settings": {"arch": "resnet19", "residual": "none"}},
         {"layer": {"grad_ratio": 0.1}},
         {"residual": "add"},
@@ -153,14 +155,14 @@ def test_a_rule_fires_and_does_not_fire(rule):
         assert "conv2" in finding["layers"] or rule == "input-scale"
 
 
-@pytest.mark.parametrize(("rule", "limit"), [("silent-layers", 1e-9), ("potential-scale", 1e9), ("small-batch", 1)])
+@pytest.mark.parametrize(("rule", "limit"), [("silent", 1e-9), ("potential-scale", 1e9), ("small-batch", 1)])
 def test_a_limit_replaces_that_of_the_rule(rule, limit):
     assert rule not in {found["rule"] for found in findings(made(CASES[rule][0]), {rule: limit})}
 
 
 def test_errors_come_first_and_causes_before_consequences():
     both = made({"layer": {"u_std": 0.05, "alpha": 0.1, "firing_rate": 0.0, "drift": {"mean": 3.0, "std": 0.0}}, "epoch": FLAT})
-    assert [found["rule"] for found in findings(both)] == ["potential-scale", "silent-layers", "drift"]
+    assert [found["rule"] for found in findings(both)] == ["potential-scale", "silent", "drift"]
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -188,9 +190,7 @@ def test_a_divergence_without_a_record_has_its_cause():
     assert first["remedy"]["settings"]["lr"] == USUAL["lr"] / 10
 
 
-@pytest.mark.parametrize(
-    ("rule", "layer"), [("silent-layers", {"firing_rate": 0.001}), ("saturated-layers", {"firing_rate": 0.9})]
-)
+@pytest.mark.parametrize(("rule", "layer"), [("silent", {"firing_rate": 0.001}), ("saturated", {"firing_rate": 0.9})])
 def test_a_threshold_with_which_the_normalisation_scales_its_output_is_no_remedy(rule, layer):
     """tdBN multiplies currents by v_th; TEBN does not."""
     found, other = (
@@ -220,7 +220,7 @@ def test_a_network_without_a_run_does_not_learn_either():
 
 
 def test_no_gradient_at_all_is_no_matter_of_depth():
-    text = {one["rule"]: one["remedy"]["text"] for one in findings(made({"layer": {"grad_ratio": 0.0}}))}["vanishing-gradients"]
+    text = {one["rule"]: one["remedy"]["text"] for one in findings(made({"layer": {"grad_ratio": 0.0}}))}["vanishing"]
     assert "No gradient arrives" in text
 
 
@@ -240,3 +240,32 @@ def test_a_width_that_does_not_fit_is_measured():
     for method, expected in (("lsg", {"method": "measured-sigma"}), ("isometric", {"method": "lsg"})):
         (first, *_) = findings(made({**narrow, "settings": {"method": method}}))
         assert first["remedy"]["settings"] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["ok", "ok", "ok"]),
+        ({"layer": {"firing_rate": 0.0}}, ["ok", "silent", "ok"]),
+        ({"layer": {"grad_zero": 0.9999, "coverage": 0.5}}, ["ok", "blocked", "ok"]),
+        ({"layer": {"grad_ratio": 1e-4}}, ["ok", "vanishing", "ok"]),
+        ({"layer": {"u_mean": None}}, ["ok", "not-finite", "ok"]),
+        ({"epoch": FLAT}, ["network", "network", "network"]),  # no tick above an error
+        ({"layer": {"firing_rate": 0.0}, "epoch": {"train_accuracy": 0.99, "val_accuracy": 0.98}}, ["ok", "ok", "ok"]),
+    ],
+)
+def test_the_verdict_on_a_layer_is_the_worst_finding_that_names_it(changes, expected):
+    given = evidence(**changes)
+    judge(given)
+    assert [layer["verdict"] for layer in given.flow["layers"]] == expected
+    assert [layer["reason"] == "" for layer in given.flow["layers"]] == [name == "ok" for name in expected]
+
+
+def test_gates_are_rules_and_severities():
+    found = findings(evidence(layer={"firing_rate": 0.0}))
+    assert [one["rule"] for one in gated(found, parse_gates("silent-layers, blocked"))] == ["silent"]
+    assert gated(found, parse_gates("error"))
+    assert not gated(found, parse_gates("not-finite"))
+    for text in ("silence", "ok", ""):
+        with pytest.raises(ConfigError, match="--fail-on"):
+            parse_gates(text)

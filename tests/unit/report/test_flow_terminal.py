@@ -70,8 +70,8 @@ def test_what_is_missing_is_a_dash():
 def test_a_layer_that_is_not_well_is_told_with_the_reason():
     one = flow(layers=2)
     one["layers"][1] |= {"verdict": "silent", "reason": "firing_rate 0 < 0.001"}
-    assert "conv2 is silent (firing_rate 0 < 0.001)" in printed([one])
-    assert "lsg: conv2 is silent" in printed([flow(layers=2, method="none"), one])
+    assert "silent: conv2 (firing_rate 0 < 0.001)" in printed([one])
+    assert "lsg: silent: conv2" in printed([flow(layers=2, method="none"), one])
 
 
 def test_networks_that_differ_have_a_table_each():
