@@ -24,7 +24,6 @@ LAYERS: dict[str, dict[str, Any]] = {
     "masked-psn, k=2": {"neuron": "masked-psn"},
     "sliding-psn, k=2": {"neuron": "sliding-psn"},
     "sliding-psn, k=32": {"neuron": "sliding-psn", "order": 32},
-    "pmsn": {"neuron": "pmsn"},
     "clif, stepwise": {"neuron": "clif"},
 }
 

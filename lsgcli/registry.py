@@ -66,6 +66,7 @@ BASES = {
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
+REMOVED = ("pmsn",)  # names that versions before 0.1.0 had
 NAME = "NAME"
 GROUP = "lsg."
 
@@ -211,6 +212,8 @@ def _summaries(kind: str, module: str | None) -> dict[str, str]:
 
 def unknown(what: str, name: str, known: list[str]) -> str:
     """A message that ``name`` is unknown, with similar names or all of them."""
+    if name in REMOVED:
+        return f"unknown {what} {name!r}: only versions of lsg before 0.1.0 have it"
     lower = {candidate.lower(): candidate for candidate in known}
     near = [lower[candidate] for candidate in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     return f"unknown {what} {name!r:.200}: " + (

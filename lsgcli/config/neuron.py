@@ -6,7 +6,7 @@ from typing import Any
 from lsgcli import registry
 from lsgcli.config.fields import Applies, Settings, having, setting, when
 
-DECAY = Applies("a neuron with a decay (not psn, masked-psn, sliding-psn or pmsn)", lambda config: config.model.has_decay)
+DECAY = Applies("a neuron with a decay (not psn, masked-psn or sliding-psn)", lambda config: config.model.has_decay)
 LEARNED_DECAY = Applies(
     "a --method that learns the decay, and a neuron that has one",
     lambda config: registry.get("method", config.method).learns_decay and config.model.has_decay,
@@ -55,7 +55,10 @@ class NeuronConfig(Settings):
         applies=LIF_ONLY & Applies("--reset hard or soft", lambda config: config.reset != "none"),
     )
     input_gain: str = setting(
-        "1", "Factor on the input current: 1, or 1-beta as in spikingjelly's decay_input.", choices=("1", "1-beta")
+        "1",
+        "Factor on the input current: 1, or 1-beta as in spikingjelly's decay_input.",
+        choices=("1", "1-beta"),
+        applies=DECAY,
     )
     init_potential: str = setting(
         "zero",

@@ -66,7 +66,7 @@ ACROSS = {
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     "decay_lr": Applies(
-        "parameters besides weights: --threshold-learned, --neuron glif, klif or pmsn, or a --method that learns the decay of a neuron that has one",
+        "parameters besides weights: --threshold-learned, --neuron glif or klif, or a --method that learns the decay of a neuron that has one",
         lambda config: (
             config.threshold_learned
             or (registry.get("method", config.method).learns_decay and config.model.has_decay)

@@ -46,8 +46,10 @@ class Conv2d(nn.Conv2d):
                 return _BySpikes.apply(x, weight.to(dtype), None if bias is None else bias.to(dtype), by)  # type: ignore[no-any-return]
         if is_safe(self):
             return super()._conv_forward(x, weight, bias)
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        x = F.pad(x, self._reversed_padding_repeated_twice, mode)
         x = x[..., :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, bias)
+        return F.conv2d(x, weight, bias, groups=self.groups)
 
 
 def computed_in(x: Tensor) -> torch.dtype:

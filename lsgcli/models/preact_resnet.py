@@ -55,3 +55,8 @@ class PreActResNet18(ResNet):
         super().__init__(spec, PreActBlock, STAGES)
         self.classifier = nn.Linear(self.channels, spec.num_classes)
         self.initialise_weights()
+
+    def draw_weights(self) -> None:
+        """As in the base class; the last layer starts without bias, as in the source."""
+        super().draw_weights()
+        nn.init.zeros_(self.classifier.bias)

@@ -23,7 +23,8 @@ class SequentialCNN(SpikingNet):
     """Reads one column of an image per timestep: 3 convolutions of 128 channels over rows, pool, 3 more, pool, linear 256 + LIF; linear.
 
     T is the width of the image, and each column (C, H) an input of its own timestep, so only neurons relate columns. A convolution is
-    one-dimensional, with a kernel of 3 rows, no bias, and tdBN and LIF after it; pools average 2 rows.
+    one-dimensional, with a kernel of 3 rows, no bias, and tdBN and LIF after it; pools average 2 rows. The hidden linear layer starts
+    Kaiming-normal (assumed); in the source as by torch, with a fifth of the standard deviation.
 
     Raises:
         ConfigError: T is not the width of the image, or its height is not a multiple of 4.

@@ -61,6 +61,8 @@ def _check_options(neuron: Neuron) -> None:
     of_method = registry.get("method", config.method).neuron is not None
     kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
     expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
+    if not neuron.has_decay:
+        expected |= {"input_gain": ("1",)}
     if not isinstance(neuron, LeakyIntegrateAndFire):
         expected |= {"detach_reset": (False,), "init_potential": ("zero",)}
     if neuron.sets_threshold:
@@ -176,7 +178,8 @@ class LIF(Draws):
         self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
         self._keep(**of_width, **of_neuron)
         if self.method.width.correlated and config.input_correlation == "measured":
-            self.register_buffer("covariance", torch.eye(steps) * self._std() ** 2)
+            gain = 1 - config.decay if config.input_gain == "1-beta" else 1
+            self.register_buffer("covariance", torch.eye(steps) * (gain * self._std()) ** 2)
             self.register_buffer("products", torch.zeros(steps + 1, steps + 1, dtype=torch.float64), persistent=False)
             self._of_width += ("covariance",)
         if self.measures:

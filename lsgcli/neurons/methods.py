@@ -51,7 +51,7 @@ class Method:
     def suits(self, neuron: Neuron) -> bool:
         """Whether a neuron, which is not the method's own, has what the method needs."""
         needs_decay = self.width.of_decay or (self.learns_decay and self.takes_width)
-        return self.neuron is None and (neuron.has_decay or not needs_decay) and (neuron.linear or not self.width.correlated)
+        return self.neuron is None and (neuron.has_decay or not needs_decay)
 
     @property
     def stores_width(self) -> bool:

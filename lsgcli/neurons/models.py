@@ -46,7 +46,6 @@ class Neuron:
         draws: whether :meth:`fire` draws random numbers in training.
         parallel: whether it is a :class:`~lsgcli.neurons.parallel.Parallel`, computed at all timesteps at once.
         has_decay: whether the decay of the layer has an effect.
-        linear: whether u without reset is linear in the currents.
         takes_order: whether the setting ``order`` applies.
         preset: settings that replace defaults where this neuron is chosen.
     """
@@ -62,7 +61,6 @@ class Neuron:
     draws: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
     has_decay: ClassVar[bool] = True
-    linear: ClassVar[bool] = True
     takes_order: ClassVar[bool] = False
     preset: ClassVar[Mapping[str, str]] = {}
 

@@ -157,4 +157,4 @@ class ParallelLIF(Parallel):
 
     def response(self, p: SimpleNamespace, T: int) -> Tensor:
         """W[t, i] = beta^(t - i) where i <= t, otherwise 0; per channel if beta is."""
-        return leaky(p.beta.flatten() if p.beta.numel() > 1 else p.beta.reshape(()), T)
+        return leaky(p.beta.flatten() if p.beta.dim() > 0 else p.beta, T)

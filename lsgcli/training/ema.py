@@ -11,6 +11,8 @@ from lsgcli.models.base import SpikingNet
 class ExponentialMovingAverage:
     """A network whose weights and running statistics e follow those of a trained network, w: e <- d e + (1 - d) w after each step.
 
+    What neurons set at the beginning of an epoch must be equal in both: call ``begin_epoch`` of both.
+
     Args:
         model: the trained network, from which the average starts.
         decay: d.

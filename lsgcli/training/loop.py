@@ -210,7 +210,8 @@ class Trainer:
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
         self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
         while not self.is_over:
-            self.model.begin_epoch(state.epoch, config.epochs)
+            for network in [self.model, self.average.model] if self.average else [self.model]:
+                network.begin_epoch(state.epoch, config.epochs)  # a schedule is not averaged: it would lag behind
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             for batch in self._waited_for(self._batches(start=state.step)):
                 if code := self.stop.code if self.group.size == 1 else self.agreed_stop:

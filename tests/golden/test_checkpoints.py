@@ -16,8 +16,9 @@ from tests.unit.models.helpers import seasoned
 
 FOLDER = Path(__file__).with_name("checkpoints")
 METHODS = (
-    "asgl", "deeptage", "ds-atgo", "ds-atgo-paper", "isometric", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
+    "asgl", "deeptage", "ds-atgo", "ds-atgo-paper", "isometric", "linear-sigma", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
 )  # fmt: skip
+NEURONS = ("ar-lif", "clif", "glif", "klif", "masked-psn", "psn", "psu-lif", "sliding-psn")
 NETWORKS = (
     "resnet19-add", "resnet19-sew", "mlp", "resnet19-none", "sew-resnet18", "ms-resnet18", "sew-dvs-wide", "qkformer", "qkformer-dvs",
     "max-resnet18", "maxformer", "maxformer-dvs",
@@ -45,7 +46,7 @@ OPTIONS = {
 # name -> network, and its arguments
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
-    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in ("ar-lif", "clif", "glif", "klif")},
+    **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in NEURONS},
     **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})

@@ -144,8 +144,8 @@ def test_the_preset_of_a_network_yields_to_what_is_given():
     [
         ({"arch": "preact-resnet18"}, {"arch"}),
         ({"arch": "preact-resnet18", "norm": "tdbn"}, {"arch", "norm"}),
-        ({"neuron": "pmsn"}, {"neuron"}),
-        ({"neuron": "pmsn", "surrogate": "rectangular", "lr": 0.5}, {"neuron", "surrogate", "lr"}),
+        ({"neuron": "psn"}, {"neuron"}),
+        ({"neuron": "psn", "method": "lsg", "lr": 0.5}, {"neuron", "method", "lr"}),
         ({"method": "none", "width": 3.0}, {"method", "width"}),
         ({"dataset": "cifar10", "recipe": "maxformer", "norm": "tdbn"}, {"norm"}),
     ],

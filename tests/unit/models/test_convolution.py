@@ -102,6 +102,22 @@ def test_a_layer_has_the_gradients_of_autograd(bias, bf16):
         assert (a - b).norm() <= (2e-2 if bf16 else 1e-6) * b.norm()
 
 
+@pytest.mark.parametrize("mode", ["zeros", "circular"])
+@pytest.mark.parametrize(("channels", "groups", "padding", "stride"), [(4, 2, 0, 2), (4, 1, 1, 2), (6, 3, (1, 2), (2, 3))])
+def test_small_kernels_with_stride_keep_groups_and_padding(channels, groups, padding, stride, mode):
+    """As torch's own, in float64, whose backward pass is not that of oneDNN."""
+    torch.manual_seed(0)
+    settings = {"stride": stride, "padding": padding, "groups": groups, "padding_mode": mode}
+    conv = Conv2d(channels, 6, 1, **settings).double()
+    x = torch.randn(2, channels, 9, 7, dtype=torch.float64, requires_grad=True)
+    expected = nn.Conv2d._conv_forward(conv, x, conv.weight, conv.bias)
+    grad = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, (x, *conv.parameters()), grad)
+    out = conv(x)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(torch.autograd.grad(out, (x, *conv.parameters()), grad), wanted)
+
+
 def test_only_what_is_known_to_be_spikes_is_computed_by_them(counted):
     conv = Conv2d(8, 8, 3, padding=1)
     x = torch.randn(2, 2, 8, 4, 4)

@@ -68,6 +68,10 @@ def test_published_number_of_parameters(arch, options, neurons, published):
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons
 
 
+def test_the_last_layer_of_preact_starts_without_bias():
+    assert not models.build("preact-resnet18", width_multiplier=1 / 32).classifier.bias.any()
+
+
 @pytest.mark.parametrize(("depth", "blocks"), [(9, [1, 1, 1]), (13, [2, 2, 1]), (19, [3, 3, 2]), (35, [6, 5, 5])])
 @pytest.mark.parametrize("residual", ["none", "add"])
 def test_depth_counts_layers_with_weights(depth, blocks, residual):

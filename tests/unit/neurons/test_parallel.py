@@ -106,36 +106,8 @@ def test_psu_lif_is_lif_without_reset(T, decay_per):
     assert all(close(found[name], value) for name, value in gradients.items())
 
 
-@pytest.mark.parametrize("T", STEPS)
-def test_pmsn(T):
-    """The kernel summed mode by mode, the soft reset one spike at a time; gradients of the current and of D by hand."""
-    layer = made("pmsn", T, width=1.0)
-    own = {name: p.detach().numpy() for name, p in layer.of_neuron().items()}
-    out, found, current, grad = run(layer, T, seed=T, mean=0.7)
-    o, du, h = np.zeros_like(current), np.zeros_like(current), oracle.SURROGATES["triangular"]
-    K = np.zeros((T, SHAPE[1]))
-    for c in range(SHAPE[1]):
-        dt = math.exp(own["log_dt"][c])
-        for mode in range(4):
-            A = complex(-math.exp(own["a"][c, mode]), own["w"][c, mode])
-            C = complex(*own["C"][c, mode])
-            K[:, c] += [(C * np.exp(A * dt * lag) * (np.exp(A * dt) - 1) / A).real for lag in range(T)]
-    K[0] += own["D"]
-    kernel, rest = K[:, None, :, None, None], np.zeros_like(current[0])
-    x = np.array([sum(kernel[t - i, 0] * current[i] for i in range(t + 1)) for t in range(T)])
-    for t in range(T):
-        u = rest + np.maximum(x[t], 0)
-        o[t], du[t] = u >= 1, grad[t] * h(u - 1, 1.0) * (x[t] > 0)
-        rest = u - np.floor(u)
-    assert np.array_equal(out, o)
-    assert 0 < out.mean() < 0.95
-    d_current = [sum(kernel[t - i, 0] * du[t] for t in range(i, T)) for i in range(T)]
-    assert close(found["current"], d_current)
-    assert close(found["D"], (du * current).sum((0, 1, 3, 4)))
-
-
 @pytest.mark.parametrize(
-    ("neuron", "is_causal"), [("psn", False), ("masked-psn", True), ("sliding-psn", True), ("psu-lif", True), ("pmsn", True)]
+    ("neuron", "is_causal"), [("psn", False), ("masked-psn", True), ("sliding-psn", True), ("psu-lif", True)]
 )
 def test_causality(neuron, is_causal):
     """A spike depends on no later current: its row of the Jacobian of u, by a change of one current."""
@@ -217,6 +189,22 @@ def test_measured_covariance(settings):
     assert not layer.products.any()
 
 
+def test_the_measured_covariance_starts_as_the_identity():
+    """With an input gain, that of scaled currents: sigma is 1/2, 1.118/2, ... at beta = 1/2 and v_th = 1."""
+    settings = {"method": "linear-sigma", "decay": 0.5, "input_gain": "1-beta", "threshold": 1.0, "steps": 5}
+    widths = [LIF(norm=bn(1, 1.0, 1.0, 5), input_correlation=name, **settings)._alpha(5) for name in ("identity", "measured")]
+    assert widths[1].tolist() == pytest.approx(widths[0].tolist())
+    assert widths[1][:3].tolist() == pytest.approx([1, 1.118, 1.146], abs=1e-3)
+
+
+def test_a_decay_per_channel_of_one_channel():
+    """As one decay for the layer, with an axis."""
+    layers = [LIF(neuron="psu-lif", method="linear-sigma", decay_per=per, channels=1, steps=5) for per in ("layer", "channel")]
+    current = normal(5, 2, 1, 4, 4, seed=0)
+    assert torch.equal(layers[0](current), layers[1](current))
+    assert layers[1]._alpha(5).shape == (5, 1)
+
+
 def test_lsg_at_the_second_step():
     """The same width as lsg with tdBN; half of it with a gain of 1/2, and batch normalisation of threshold 1."""
     for decay in (0.1, 0.5, 0.9):
@@ -227,7 +215,7 @@ def test_lsg_at_the_second_step():
 def test_methods_that_do_not_suit():
     for settings, expected in (
         ({"neuron": "psn", "method": "lsg"}, "linear-sigma or matched-width or measured-sigma or none"),
-        ({"neuron": "pmsn", "method": "linear-sigma"}, "'isometric' or 'matched-width' or 'measured-sigma' or 'none'"),
+        ({"neuron": "psn", "input_gain": "1-beta"}, "input_gain"),
     ):
         with pytest.raises(ConfigError) as error:
             LIF(channels=3, **settings)
@@ -236,7 +224,7 @@ def test_methods_that_do_not_suit():
         LIF(neuron="psn", steps=4)(torch.randn(3, 2))
 
 
-@pytest.mark.parametrize("neuron", ["psn", "masked-psn", "sliding-psn", "psu-lif", "pmsn"])
+@pytest.mark.parametrize("neuron", ["psn", "masked-psn", "sliding-psn", "psu-lif"])
 def test_in_a_network(neuron):
     """A network computes the same at any memory format and under bf16; static images and recordings agree."""
     torch.manual_seed(0)

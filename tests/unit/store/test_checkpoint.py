@@ -54,10 +54,14 @@ def test_foreign_files(tmp_path):
         checkpoint.load(path)
 
 
-def test_unknown_network_is_a_checkpoint_error(saved):
+@pytest.mark.parametrize(
+    ("arch", "neuron", "found"), [("vggsn", "lif", "did you mean vggsnn"), ("vggsnn", "pmsn", "pmsn.*before 0.1.0")]
+)
+def test_unknown_names_are_checkpoint_errors(saved, arch, neuron, found):
     content = checkpoint.read(saved)
-    checkpoint.save(saved, Checkpoint(content.weights, {**content.config, "arch": "vggsn"}))
-    with pytest.raises(CheckpointError, match="did you mean vggsnn"):
+    spec = content.config["model"] | {"neuron": content.config["model"]["neuron"] | {"neuron": neuron}}
+    checkpoint.save(saved, Checkpoint(content.weights, {**content.config, "arch": arch, "model": spec}))
+    with pytest.raises(CheckpointError, match=found):
         checkpoint.load(saved)
 
 

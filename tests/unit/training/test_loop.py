@@ -234,6 +234,16 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
         assert found == line["raw_val_accuracy" if prefix else "val_accuracy"]
 
 
+def test_a_schedule_is_not_averaged(tmp_path):
+    """The mask of masked-psn is complete after an eighth of the epochs in the evaluated network, too."""
+    config = tiny.config(epochs=2, ema=0.999, neuron="masked-psn", method="none")
+    run(tmp_path / "run", config, tiny.bundle())
+    weights = checkpoint.read(tmp_path / "run" / "last.safetensors").weights
+    masks = [x.item() for name, x in weights.items() if name.endswith(".mask")]
+    assert masks
+    assert set(masks) == {1.0}
+
+
 def test_finished_run_resumes_to_the_same_result(tmp_path):
     config, bundle = tiny.config(epochs=1), tiny.bundle()
     first = run(tmp_path / "run", config, bundle)
