@@ -90,7 +90,7 @@ def train(
         settings: as the options of ``lsg train``, with underscores. ``LSG_*`` variables are not read.
 
     Returns:
-        The record of ``result.json``: ``checkpoint``, ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from
+        The record of ``result.json``: ``checkpoint``, ``accuracy``, ``accuracy_fp32`` if another ``precision`` was given, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from
         0), ... In distributed training, an empty dictionary in processes other than rank 0.
 
     Raises:
@@ -130,7 +130,7 @@ def evaluate(
     """Accuracy, loss, confusion matrix and firing rates.
 
     Args:
-        network: a checkpoint, or a network of lsg, which is evaluated on its own device, in float32.
+        network: a checkpoint, or a network of lsg, which is evaluated on its own device. Both in float32 by default.
         data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32; fixed for a network with ``leak``.

@@ -8,6 +8,10 @@ import pytest
 # Tiny tensors gain nothing from more threads. torch reads this when it is first imported, here and in processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Tests have no settings of the user's.
+for name in [name for name in os.environ if name.startswith("LSG_")]:
+    del os.environ[name]
+
 # Tests give programs cache folders of their own; kernels need not be compiled for each of them.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "lsg" / "kernels"))

@@ -86,7 +86,7 @@ class Compute(NamedTuple):
         str | None,
         typer.Option(
             help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
-            "Default: as in training.",
+            "Default: fp32.",
             autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
         ),
     ] = None

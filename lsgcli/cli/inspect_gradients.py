@@ -40,7 +40,7 @@ class Compute(NamedTuple):
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Precision: auto, fp32, bf16 or fp16. Default: as in training.",
+            help="Precision: auto, fp32, bf16 or fp16. Default: fp32.",
             autocompletion=completion.of(("auto", "fp32", "bf16", "fp16")),
         ),
     ] = None

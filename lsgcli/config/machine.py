@@ -21,9 +21,10 @@ class MachineConfig(Settings):
 
     device: str = setting("auto", "Device: auto (a CUDA GPU if available, otherwise the CPU), cpu, cuda, or cuda:1.")
     precision: str = setting(
-        "auto",
+        "fp32",
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
-        "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x.",
+        "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x: results then "
+        "depend on the machine.",
         choices=("auto", "fp32", "bf16", "fp16", INT8),
     )
     convolution: str = setting(

@@ -154,15 +154,13 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def from_checkpoint(path: Path | str, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
-    """The settings stored in the checkpoint ``path``, updated with ``changes``. Paths and machine settings come from ``changes`` only.
+    """The settings stored in the checkpoint ``path``, updated with ``changes``. Paths, precision and machine settings come from ``changes`` only.
 
     Raises:
         CheckpointError: a stored setting is invalid in this version.
         ConfigError: a change is invalid.
     """
-    kept = {name: value for name, value in stored["settings"].items() if name not in MAY_CHANGE | PATHS}
-    if "export" in stored:  # exports of every format run in this precision
-        kept["precision"] = "fp32"
+    kept = {name: value for name, value in stored["settings"].items() if name not in MAY_CHANGE | PATHS | {"precision"}}
     if problems := check({name: value for name, value in kept.items() if name not in changes}):
         raise CheckpointError(
             f"{path}: " + "\n".join(f"settings of the checkpoint: {line}" for line in problems),

@@ -131,7 +131,8 @@ def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
         yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
     if state.keys() >= BEST and state["epoch"] == state["best_epoch"] + 1:
         part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
-        yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch (training)."
+        training = f"training, in {content.config['settings'].get('precision')}"
+        yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch ({training})."
     if record["samples"]:
         yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples from the test part (export)."
         yield f"Compared with the network in torch before export, on the same samples: {described(record)}."

@@ -106,7 +106,9 @@ def _cell(values: Sequence[float | str | None], form: str = "") -> str:
 
 # Title, value of a run, and format of numbers.
 RESULT: tuple[tuple[str, Callable[[Record], float | str | None], str], ...] = (
+    ("precision", lambda run: run["precision"], ""),
     ("test accuracy", lambda run: run["accuracy"], ".4f"),
+    ("  in fp32", lambda run: run["accuracy_fp32"], ".4f"),
     ("  of last epoch", lambda run: run["test_accuracy_last"], ".4f"),
     ("  of best epoch", lambda run: run["test_accuracy_best"], ".4f"),
     (

@@ -98,13 +98,21 @@ class TrainingDisplay:
 
     def _on_end(self, record: dict[str, Any]) -> None:
         if record["accuracy"] is None:  # no test part
-            self.say(f"validation accuracy: best epoch {record['best_accuracy']:.4f} (epoch {record['best_epoch'] + 1})")
+            in_fp32 = f", in fp32 {record['best_accuracy_fp32']:.4f}" if "best_accuracy_fp32" in record else ""
+            self.say(
+                f"validation accuracy: best epoch {record['best_accuracy']:.4f}{in_fp32} (epoch {record['best_epoch'] + 1})"
+            )
             return
         chosen = "validation split" if record["best_chosen_on"] == "val" else "test set, which is optimistic"
         self.say(
             f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
             f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen})"
         )
+        if "accuracy_fp32" in record:
+            last, best = (record[f"test_accuracy_{epoch}_fp32"] for epoch in ("last", "best"))
+            self.say(
+                f"this is in the precision of the training; in fp32, as in `lsg eval`: last epoch {last:.4f}, best epoch {best:.4f}"
+            )
 
     def _on_diverged(self, record: dict[str, Any]) -> None:
         self.say(f"diverged in {record['message']}")

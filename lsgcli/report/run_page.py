@@ -84,6 +84,8 @@ def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> l
         found.append(
             ("test accuracy", f"{100 * accuracy:.2f} %", f"of the {kind}, {status.tested and status.tested.samples} samples")
         )
+        if "accuracy_fp32" in end:
+            found.append(("test accuracy in fp32", f"{100 * end['accuracy_fp32']:.2f} %", "as in lsg eval; others as trained"))
         if "top5_accuracy" in end:
             found.append(("top-5 accuracy", f"{100 * end['top5_accuracy']:.2f} %", "on the test part"))
     if epochs:

@@ -9,7 +9,17 @@ from typing import Any
 from lsgcli.config.run import MAY_CHANGE, RunConfig, varying
 from lsgcli.errors import ConfigError
 from lsgcli.store import flows
-from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, find_runs, is_run, read_config, read_metrics, read_result, state_of
+from lsgcli.store.rundir import (
+    FULL_FLOW,
+    GRADIENT_FLOW,
+    find_runs,
+    is_run,
+    read_config,
+    read_metrics,
+    read_precision,
+    read_result,
+    state_of,
+)
 
 log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
@@ -58,8 +68,8 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
 
     Returns:
         JSON types. ``settings``: name -> list of values, for each setting that differs. ``runs``: for each run its ``path``,
-        ``method``, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
-        ``of`` planned ones; test ``accuracy``, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
+        ``method``, ``precision`` of the training, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
+        ``of`` planned ones; test ``accuracy``, ``accuracy_fp32`` after a training in another precision, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
         ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
         gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs that differ only in
@@ -123,7 +133,7 @@ def _skip(problem: str) -> None:
     log.warning("Skipped: %s.", "; ".join(problem.splitlines()))
 
 
-RESULT = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
+RESULT = ("accuracy", "accuracy_fp32", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
 
 
 def _record(run: Path, config: RunConfig) -> dict[str, Any]:
@@ -135,6 +145,7 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     return {
         "path": str(run),
         "method": config.method,
+        "precision": read_precision(run),
         "state": state,
         "reason": found.get("diverged"),
         "epochs": last.get("epoch", -1) + 1,

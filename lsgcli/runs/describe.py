@@ -54,7 +54,7 @@ def of_checkpoint(path: Path | str) -> dict[str, Any]:
     found = structure(checkpoint.restored(content, path), bool(config["data"].get("static")))
     settings: dict[str, Any] = {}
     if config["settings"]:
-        run_config = from_checkpoint(path, config, {})
+        run_config = from_checkpoint(path, config, {"precision": config["settings"].get("precision")})
         settings = {name: getattr(run_config, name) for name in differing(run_config)}
     provenance = {
         "sha256": content.sha256,

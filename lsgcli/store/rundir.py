@@ -85,12 +85,15 @@ class Facts(TypedDict):
 class Result(TypedDict):
     """The content of result.json."""
 
-    accuracy: float | None
+    accuracy: float | None  # in the precision of the training, as those that follow; ..._fp32: in fp32
+    accuracy_fp32: NotRequired[float | None]
     run: NotRequired[str]
     diverged: NotRequired[str]
     checkpoint: NotRequired[str]
     test_accuracy_last: NotRequired[float | None]
+    test_accuracy_last_fp32: NotRequired[float | None]
     test_accuracy_best: NotRequired[float | None]
+    test_accuracy_best_fp32: NotRequired[float | None]
     top5_accuracy: NotRequired[float]
     precision: NotRequired[float]
     recall: NotRequired[float]
@@ -98,6 +101,7 @@ class Result(TypedDict):
     best_epoch: NotRequired[int]
     best_chosen_on: NotRequired[Literal["val", "test"]]
     best_accuracy: NotRequired[float]
+    best_accuracy_fp32: NotRequired[float]
     epochs_planned: NotRequired[int]
     epochs_done: NotRequired[int]
 
@@ -347,9 +351,10 @@ def read_last_epoch(path: Path) -> dict[str, Any]:
 
 
 def accuracy_on_test(checkpoint: Path) -> float | None:
-    """Test accuracy of a checkpoint, from the result of its run; None if not available."""
-    names = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}
-    found = (read_result(checkpoint.parent) or {}).get(names.get(checkpoint.name, ""))
+    """Test accuracy of a checkpoint, from the result of its run, in fp32 if that is there; None if not available."""
+    name = {BEST: "test_accuracy_best", LAST: "test_accuracy_last"}.get(checkpoint.name, "")
+    result = read_result(checkpoint.parent) or {}
+    found = result.get(f"{name}_fp32", result.get(name))
     return found if isinstance(found, float) else None
 
 

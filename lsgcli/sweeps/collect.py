@@ -204,9 +204,12 @@ def _about_folds(cells: Sequence[Cell]) -> list[str]:
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
-    """A note if runs with equal settings used different precisions."""
+    """A note if runs used another precision than fp32, and one if runs with equal settings used different ones."""
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
-    if len(counts) < 2 or "precision" in varied([cell.config for cell in cells]):
-        return []
     used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
-    return [f"Runs used different precisions ({used}), which may explain differences between rows."]
+    notes = []
+    if counts.keys() - {"fp32"}:
+        notes.append(f"Accuracies are in the precision of the training ({used}); `lsg eval` computes in fp32.")
+    if len(counts) > 1 and "precision" not in varied([cell.config for cell in cells]):
+        notes.append(f"Runs used different precisions ({used}), which may explain differences between rows.")
+    return notes

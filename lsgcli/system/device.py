@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -18,8 +19,8 @@ from lsgcli.system import cpus, memory
 from lsgcli.system.ranks import here
 
 log = logging.getLogger("lsg")
+AS_SET = "as set"  # reason for a precision
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-VNNI = {"avx512_vnni", "avx_vnni"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Compute:
 
     device: torch.device
     precision: str = "fp32"
-    reason: str = "as set"
+    reason: str = AS_SET
     convolutions: Convolutions = Convolutions()
 
     @contextmanager
@@ -74,10 +75,11 @@ class Compute:
         return 16 if self.precision == "fp16" else 0
 
     def described(self) -> str:
-        """Description of device, precision, and the reason for it."""
+        """Description of device and precision, with the reason for it if it was chosen."""
         choice = self.convolutions.choice
         how = {"dense": "", "spikes": ", convolutions by spikes", "auto": ", convolutions by spikes where that is faster"}
-        return f"on {self.device} in {self.precision} ({self.reason}){how[choice]}"
+        because = "" if self.reason == AS_SET else f" ({self.reason})"
+        return f"on {self.device} in {self.precision}{because}{how[choice]}"
 
     def move(self, x: torch.Tensor) -> torch.Tensor:
         """x on the device; copies to a GPU are asynchronous."""
@@ -222,20 +224,42 @@ def pick_precision(name: str, device: torch.device) -> tuple[str, str]:
     if name == "int8":
         _check_int8(device)
     if name != "auto":
-        return name, "as set"
+        return name, AS_SET
+    faster = faster_than_fp32(device)
+    return faster[:2] if faster else ("fp32", "bf16 is no faster here")
+
+
+class Faster(NamedTuple):
+    """A floating type in which a device multiplies faster than in fp32.
+
+    Attributes:
+        precision: bf16 or fp16.
+        because: what multiplies them.
+        times: as many products per second.
+    """
+
+    precision: str
+    because: str
+    times: int
+
+
+def faster_than_fp32(device: torch.device) -> Faster | None:
+    """The floating type that a device multiplies fastest, by its instructions; None if that is fp32."""
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
-        return ("bf16" if major >= 8 else "fp16" if major == 7 else "fp32"), f"CUDA capability {major}.{minor}"
+        because = f"CUDA capability {major}.{minor}"
+        if major >= 8:
+            return Faster("bf16", because, 2)  # as in TF32, which torch uses in convolutions of fp32
+        return Faster("fp16", because, 8) if major == 7 else None
     flags = cpu_flags()
-    # Intel's avx512_bf16 multiplies no more numbers per cycle than its fp32 units; AMD's twice as many, and amx_bf16 sixteen times.
-    fast = flags & ({"amx_bf16", "avx512_bf16"} if "AuthenticAMD" in flags else {"amx_bf16"})
-    if fast:
-        return "bf16", f"the processor has {' and '.join(sorted(fast))}"
-    return "fp32", f"the processor has no {'fast ' if 'avx512_bf16' in flags else ''}bf16 instructions"
+    if "amx_bf16" in flags:
+        return Faster("bf16", "the processor has amx_bf16", 16)
+    # Intel's avx512_bf16 multiplies no more numbers per cycle than its fp32 units.
+    return Faster("bf16", "the processor has avx512_bf16", 2) if {"AuthenticAMD", "avx512_bf16"} <= flags else None
 
 
 def _check_int8(device: torch.device) -> None:
-    """Check that torch multiplies bytes by int8 exactly. Without VNNI, oneDNN saturates sums of two products at 16 bits."""
+    """Check that torch multiplies bytes by int8 exactly."""
     if device.type != "cpu":
         raise ConfigError(f"precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
     if not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
@@ -243,11 +267,22 @@ def _check_int8(device: torch.device) -> None:
             f"precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
             hint="Use another precision, or a build of torch with oneDNN.",
         )
-    if not cpu_flags() & VNNI:
+    if not products_are_exact():
         raise ConfigError(
-            f"precision: found int8 on a processor without {' or '.join(sorted(VNNI))}, expected exact products of integers",
+            "precision: found int8 where sums of integer products are not exact, expected VNNI instructions",
             hint="Use --precision fp32.",
         )
+
+
+@cache
+def products_are_exact() -> bool:
+    """Whether oneDNN sums products of bytes and int8 exactly: without VNNI instructions, it saturates sums of two products at 16 bits."""
+    ops, geometry = torch.ops.onednn, ((1, 1), (0, 0), (1, 1), 1)
+    x = torch.full((1, 2, 1, 1), 255, dtype=torch.uint8)  # one pixel of two channels, and a 1x1 kernel
+    scale, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    weight = ops.qconv_prepack(torch.full((1, 2, 1, 1), 127, dtype=torch.int8), scale, 1.0, 0, *geometry)
+    found = ops.qconv2d_pointwise(x, 1.0, 0, weight, scale, zero, None, *geometry, 1.0, 0, torch.float32, "none", [], "")
+    return bool(found.item() == 2 * 255 * 127)
 
 
 def cpu_flags() -> set[str]:

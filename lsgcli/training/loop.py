@@ -197,7 +197,8 @@ class Trainer:
 
         Returns:
             The final record: test ``accuracy`` of the resulting checkpoint, of ``last`` and ``best`` (None without a test part), the
-            split that selected "best", and ``best_accuracy`` on it.
+            split that selected "best", and ``best_accuracy`` on it. After a training in another precision than fp32, each of them is also
+            there in fp32, as in ``accuracy_fp32``.
 
         Raises:
             Stopped: a signal was received, or the time is up; the state is saved.
@@ -378,7 +379,7 @@ class Trainer:
         """The network of the run: the averaged one with ``--ema``, otherwise the trained one."""
         return self.average.model if self.average else self.model
 
-    def _evaluate(self, split: Split, model: SpikingNet) -> Evaluation:
+    def _evaluate(self, split: Split, model: SpikingNet, compute: Compute | None = None) -> Evaluation:
         """Each process evaluates some of the samples; a request to stop is met after a batch, unless there are other processes."""
         if not self.config.sync_norm:
             self.group.equalise(model)
@@ -393,31 +394,53 @@ class Trainer:
 
         with self.stop.timing("evaluation"):
             result = evaluate(
-                model, own, self.bundle, self.compute, batch_size=config.batch_size, workers=config.workers, progress=check_stop
+                model,
+                own,
+                self.bundle,
+                compute or self.compute,
+                batch_size=config.batch_size,
+                workers=config.workers,
+                progress=check_stop,
             )
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
-        """Test accuracy of the last and of the best epoch. Only a validation split may select between them."""
-        test = self.bundle.test
-        last = None if test is None else self._evaluate(test, self.network)
-        self.model.load_state_dict(dict(checkpoint.read(self.run.best).weights))
-        best = None if test is None else self._evaluate(test, self.model)
+        """Test accuracy of the last and of the best epoch, in the precision of the training and in fp32.
+
+        Only a validation split may select between them.
+        """
         use_best = self.chosen_on == "val"
-        self.tested = best if use_best else last
+        precisions = {"": self.compute}
+        if self.compute.precision != "fp32":
+            precisions["_fp32"] = dataclasses.replace(self.compute, precision="fp32")
+        test, network, accuracies = self.bundle.test, self.network, dict[str, float | None]()
+        for epoch in ("last", "best"):
+            if epoch == "best":
+                network = self.model
+                network.load_state_dict(dict(checkpoint.read(self.run.best).weights))
+            is_result = (epoch == "best") == use_best
+            for suffix, compute in precisions.items():
+                tested = None if test is None else self._evaluate(test, network, compute)
+                accuracy = None if tested is None else tested.accuracy
+                accuracies[f"test_accuracy_{epoch}{suffix}"] = accuracy
+                if is_result:
+                    accuracies[f"accuracy{suffix}"] = accuracy
+                if is_result and compute is self.compute:
+                    self.tested = tested
+        accuracies["best_accuracy"] = self.state.best_accuracy
+        if "_fp32" in precisions:
+            chosen = self._evaluate(self.eval_split, network, precisions["_fp32"])
+            accuracies["best_accuracy_fp32"] = chosen.accuracy
         if not use_best:  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
         return {
             "event": "end",
             "run": str(self.run.path),
             "checkpoint": str(self.run.best if use_best else self.run.last),
-            "accuracy": self.tested and self.tested.accuracy,
-            "test_accuracy_last": last and last.accuracy,
-            "test_accuracy_best": best and best.accuracy,
+            **accuracies,
             **(self.tested.averages() if self.tested else {}),
             "best_epoch": self.state.best_epoch,
             "best_chosen_on": self.chosen_on,
-            "best_accuracy": self.state.best_accuracy,
             "epochs_planned": self.config.epochs,
             "epochs_done": self.state.epoch,
         }

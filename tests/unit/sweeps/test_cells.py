@@ -7,7 +7,6 @@ import pytest
 
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.store.rundir import RESULT, RunDir, write_config
-from lsgcli.sweeps import cells as cells_module
 from lsgcli.sweeps import runners
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.runners import InProcess
@@ -120,10 +119,9 @@ def test_runs_of_other_settings_are_refused(cells):
     check_same(cells[2])  # nothing is there
 
 
-def test_a_precision_that_was_chosen_is_the_same_as_one_that_was_asked_for(cells, monkeypatch):
-    monkeypatch.setattr(cells_module.checks, "pick_precision", lambda name, device: ("fp32" if name == "auto" else name, ""))
-    write_run(cells[0], 0.5, precision="fp32", used="fp32")  # a run that was told fp32, now auto, which is fp32 here
+def test_a_precision_that_was_chosen_is_the_same_as_one_that_was_asked_for(cells):
+    write_run(cells[0], 0.5, precision="auto", used="fp32")
     check_same(cells[0])
-    write_run(cells[1], 0.5, precision="bf16", used="bf16")
-    with pytest.raises(RunInUseError, match="--precision 'bf16', expected 'auto'"):
+    write_run(cells[1], 0.5, precision="auto", used="bf16")
+    with pytest.raises(RunInUseError, match="--precision 'auto', expected 'fp32'"):
         check_same(cells[1])

@@ -160,6 +160,7 @@ def test_what_runs_with_the_same_settings_do_not_share(planned, tmp_path):
     notes = " ".join(summary["notes"])
     for words in ("best epoch on the validation split", "on the test set itself, which is optimistic", "1 in bf16, 1 in fp32"):
         assert words in notes
+    assert "`lsg eval` computes in fp32" in notes
 
 
 def test_the_same_data_in_two_folders(planned):

@@ -1,8 +1,14 @@
 """Where to compute."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from lsgcli.config.machine import MachineConfig
 from lsgcli.errors import ConfigError
 from lsgcli.system.device import Compute, full_precision, pick_device, pick_precision, use_threads
 from lsgcli.system.ranks import Place
@@ -56,6 +62,15 @@ def test_precision_follows_the_hardware(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert pick_precision("auto", gpu)[0] == expected
     assert [pick_precision(name, cpu)[0] for name in ("fp32", "bf16")] == ["fp32", "bf16"]
+    assert MachineConfig().precision == "fp32"  # on any machine
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors do not saturate")
+def test_int8_depends_on_products_and_not_on_flags():
+    """oneDNN told to use no more than AVX2 saturates, whatever the processor has."""
+    code = "from lsgcli.system.device import products_are_exact; print(products_are_exact())"
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert subprocess.run([sys.executable, "-c", code], env=limited, capture_output=True, check=True).stdout.strip() == b"False"
 
 
 @pytest.mark.parametrize(

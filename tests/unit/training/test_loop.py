@@ -12,6 +12,7 @@ import torch
 from torch.amp.grad_scaler import GradScaler
 
 import lsgcli.runs.run
+import lsgcli.training.loop
 from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
@@ -98,6 +99,29 @@ def test_learns(tmp_path):
     assert end["test_accuracy_last"] > 0.8
     losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+def test_accuracies_in_the_precision_of_the_training_and_in_fp32(with_val, tmp_path, monkeypatch):
+    """Here, all samples are right in fp32, and none in the training."""
+
+    def answered(model, split, bundle, compute, **options):
+        classes = len(bundle.classes)
+        right = (
+            torch.eye(classes, dtype=torch.int64) if compute.precision == "fp32" else 1 - torch.eye(classes, dtype=torch.int64)
+        )
+        return dataclasses.replace(evaluate(model, split, bundle, compute, **options), confusion=right)
+
+    monkeypatch.setattr(lsgcli.training.loop, "evaluate", answered)
+    bundle = tiny.bundle()
+    if not with_val:
+        bundle = dataclasses.replace(bundle, val=None)
+    end = run(tmp_path / "run", tiny.config(epochs=1), bundle, compute=Compute(CPU.device, "bf16"))
+    names = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_accuracy")
+    assert [end[name] for name in names] == [0, 0, 0, 0]
+    assert [end[f"{name}_fp32"] for name in names] == [1, 1, 1, 1]
+    assert end["best_chosen_on"] == ("val" if with_val else "test")
+    assert not any(name.endswith("_fp32") for name in run(tmp_path / "other", tiny.config(epochs=1), bundle))
 
 
 def test_a_resumed_run_keeps_the_crossings_of_its_convolutions(tmp_path, monkeypatch):
