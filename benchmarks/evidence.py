@@ -72,6 +72,7 @@ NEURONS = (
 ZEROS = ("--grid convolution=dense,auto",)
 RATES = ("--grid convolution=auto", "--grid convolution=auto rate-target=0.12,0.08,0.05")
 AS_PUBLISHED = "--norm bn --threshold 1 --surrogate atan --grid method=none,linear-sigma"  # the PSN family
+# The networks sequential-cnn and max-resnet18-2222 are plug-ins: pip install ./docs/plugins
 EXPERIMENTS = {
     "parallel-n-mnist": Experiment(
         {"parallel-n-mnist": ("--grid method=lsg", *(f"--neuron {name} {AS_PUBLISHED}" for name in ("psn", "sliding-psn")))},

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks import evidence, leak, profiling, roofline
+from benchmarks import evidence, profiling, roofline
 from lsgcli.sweeps.bench import cases, checking
 from lsgcli.sweeps.bench.steps import prepare
 from lsgcli.sweeps.collect import collect
-from tests import tiny
 from tests.unit.sweeps.helpers import plan, write_run
 
 TINY = cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16)
@@ -83,37 +82,6 @@ def test_a_row_of_which_more_than_one_run_diverged_is_unstable(tmp_path):
         write_run(cell, accuracies[cell.config.method, cell.config.seed])
     (table,) = evidence.tables({"tables": {"part": {"rows": collect(tmp_path).summary()["rows"]}}})
     assert [row[1] for row in table.rows] == ["**60.0 +- 14.1**, 1 diverged", "unstable, 2 diverged"]
-
-
-def test_leak_is_compared_with_the_same_weights():
-    """By seed; evaluations of another training stay apart."""
-    orders = [(False, 64, "class"), (True, 64, "class")]
-    accuracies = {"clean, seed 0": (0.5, 0.6), "clean, seed 1": (0.4, 0.35), "leaky, seed 0": (0.25, 0.125)}
-    runs = {
-        key: {
-            "evaluations": [
-                {"leak": on, "batch_size": size, "order": order, "accuracy": accuracy}
-                for (on, size, order), accuracy in zip(orders, found, strict=True)
-            ]
-        }
-        for key, found in accuracies.items()
-    }
-    (table,) = leak.tables(runs)
-    assert table.rows == [
-        ("clean", "clean", 64, "class", 2, "45.0 +- 7.1", "+0.0", "+0.0 +0.0"),
-        ("clean", "leaky", 64, "class", 2, "47.5 +- 17.7", "+2.5", "+10.0 -5.0"),
-        ("leaky", "clean", 64, "class", 1, "25.0", "+0.0", "+0.0"),
-        ("leaky", "leaky", 64, "class", 1, "12.5", "-12.5", "-12.5"),
-    ]
-
-
-def test_order_of_the_classes():
-    part = tiny.bundle().test
-    by_class, mixed = (leak.ordered(part, order) for order in leak.ORDERS)
-    assert by_class.y.tolist() == sorted(part.y)
-    assert sorted(by_class.keys) == sorted(mixed.keys) == sorted(part.keys)
-    assert mixed.y.tolist() not in (sorted(part.y), part.y.tolist())
-    assert mixed.keys == leak.ordered(part, "mixed").keys
 
 
 @pytest.mark.parametrize(("name", "network"), [("lsg", "vggsnn"), ("Floor", "resnet19")])

@@ -133,7 +133,7 @@ def evaluate(
         network: a checkpoint, or a network of lsg, which is evaluated on its own device. Both in float32 by default.
         data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
-        batch_size: default: as in training, or 32; fixed for a network with ``leak``.
+        batch_size: default: as in training, or 32.
         progress: called with the number of batches done and their total number.
         changes: of the checkpoint's settings: ``device``, ``precision``, ..., and without ``data`` also ``data_dir``, ``T``,
             ``dataset``, ...
@@ -165,7 +165,6 @@ def evaluate(
         parts = ("test",) if split == "test" else SPLITS
         opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
         model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, opened.bundle
-    evaluation.check_batch_size(model, batch_size)
     return evaluation.evaluate(
         model, data.named(split), data, compute, batch_size=size, also=("firing_rate",), progress=progress
     )

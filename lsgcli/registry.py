@@ -66,7 +66,9 @@ BASES = {
 }
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
-REMOVED = ("pmsn",)  # names that versions before 0.1.0 had
+PLUGIN = "it is a plug-in, see docs/plugins in the repository (`pip install ./docs/plugins`)"
+# Names that versions before 0.1.0 had.
+REMOVED = {"pmsn": "only versions of lsg before 0.1.0 have it", "max-resnet18-2222": PLUGIN, "sequential-cnn": PLUGIN}
 NAME = "NAME"
 GROUP = "lsg."
 
@@ -213,7 +215,7 @@ def _summaries(kind: str, module: str | None) -> dict[str, str]:
 def unknown(what: str, name: str, known: list[str]) -> str:
     """A message that ``name`` is unknown, with similar names or all of them."""
     if name in REMOVED:
-        return f"unknown {what} {name!r}: only versions of lsg before 0.1.0 have it"
+        return f"unknown {what} {name!r}: {REMOVED[name]}"
     lower = {candidate.lower(): candidate for candidate in known}
     near = [lower[candidate] for candidate in difflib.get_close_matches(name.lower(), lower, n=2, cutoff=0.5)]
     return f"unknown {what} {name!r:.200}: " + (

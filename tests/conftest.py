@@ -1,9 +1,12 @@
 import logging
 import os
+import runpy
 import signal
 from pathlib import Path
 
 import pytest
+
+from lsgcli import registry
 
 # Tiny tensors gain nothing from more threads. torch reads this when it is first imported, here and in processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -28,6 +31,18 @@ def fresh_logger():
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def plugins():
+    """The examples of docs/plugins, registered."""
+    before = set(registry._entries)
+    for file in (Path(__file__).parents[1] / "docs" / "plugins").glob("*.py"):
+        runpy.run_path(str(file))
+    yield
+    for kind, name in registry._entries.keys() - before:
+        if name not in registry._modules(kind):  # those of lsg are not registered again
+            del registry._entries[kind, name]
 
 
 def pytest_collection_modifyitems(items):

@@ -10,7 +10,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.export.base import chosen, read
 from tests import networks
-from tests.unit.models.helpers import FIELD, OF_IMAGES, SMALL, seasoned
+from tests.unit.models.helpers import FIELD, SMALL, seasoned
 
 # Every format in every mode that it has.
 WAYS = [(name, mode) for name in registry.names("format") for mode in registry.get("format", name).modes or (None,)]
@@ -24,14 +24,14 @@ def slow_if(wanted, *values):
 
 def traced(name, which):
     """Whether a format traces this network layer by layer, for seconds."""
-    return name in ("onnx", "pt2") and which != "mlp"
+    return name == "onnx" and which != "mlp"
 
 
 def saved(which, path, **arguments):
     """A network that spikes, as a checkpoint that a run of training would have written."""
     net = seasoned(which, batch=8, dtype=torch.float32, **arguments)
-    arch = (SMALL | FIELD | OF_IMAGES)[which]["name"]
-    static = "resnet" in arch or arch in ("qkformer", "maxformer") or net.images_only
+    arch = (SMALL | FIELD)[which]["name"]
+    static = "resnet" in arch or arch in ("qkformer", "maxformer")
     settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
     classes = [f"class {i}" for i in range(net.spec.num_classes)]
     data = {"channels": net.spec.in_channels, "static": static, "mean": None, "std": None, "samples": "none"}

@@ -74,7 +74,7 @@ def evaluate(
     confusion matrix, firing rate per layer, throughput.
 
     Data set and preparation are taken from the checkpoint; only the test part of the data is required. Outputs of `lsg export`
-    other than `.safetensors` and `.pt2` are evaluated with the runtime of their format, on the CPU in float32.
+    other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(verbosity, common.AROUND)
     from lsgcli.export.base import open_exported
@@ -103,13 +103,11 @@ def evaluate(
         )
     if runner is None:
         from lsgcli.analysis import running
-        from lsgcli.training.evaluate import check_batch_size
         from lsgcli.training.evaluate import evaluate as of_model
 
         with terminal.preparing(verbosity.quiet) as progress:
             parts = ("train", "test") if refresh.out else ("test",)
             opened = open_checkpoint(path, changes, parts, environment=common.around(), progress=progress)
-        check_batch_size(opened.model, compute.batch_size)
         if refresh.refresh_norm is not None:
             content = refreshed(opened, path, refresh.refresh_norm)
         config, bundle = opened.config, opened.bundle

@@ -24,7 +24,7 @@ class Form(NamedTuple):
     mode: Annotated[
         str | None,
         typer.Option(
-            help="For onnx and pt2: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
+            help="For onnx: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
             autocompletion=completion.of(("unroll", "step")),
         ),
     ] = None

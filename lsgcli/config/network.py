@@ -37,12 +37,6 @@ class NetworkConfig(Settings):
         at_most=64,
         applies=having("arch", "has_mlps", "--arch qkformer, qkformer-dvs, maxformer or maxformer-dvs"),
     )
-    leak: bool = setting(
-        False,
-        "As in the published code of QKFormer: the output neurons of the self-attention pass their state from each sample of a batch to "
-        "the next. Predictions then depend on the batch; evaluation has batches of 64 (qkformer-dvs: 16) in the order of the data set.",
-        applies=having("arch", "has_leak", "--arch qkformer or qkformer-dvs"),
-    )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm", preset=True)
     weight_bits: int | None = setting(
         None,

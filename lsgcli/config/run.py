@@ -88,6 +88,8 @@ MAY_CHANGE = frozenset(
     {"data_dir", "cache_dir", "workers", "device", "threads", "memory", "checkpoint_activations", "log", "max_time"}
 )
 
+GONE = frozenset({"leak"})  # settings of earlier versions, which had no effect unless they were set
+
 
 def base_type(name: str) -> type:
     """The type of a setting without None: int, float, str or bool."""
@@ -148,6 +150,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
+    values = {name: value for name, value in values.items() if name not in GONE or value}
     if problems := check(values):
         raise ConfigError("\n".join(problems))
     return RunConfig(**{name: value for name, value in values.items() if value is not None})

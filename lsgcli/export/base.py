@@ -183,8 +183,6 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     checkpoint.check_described(loaded.config, path)
     from_checkpoint(path, loaded.config, {})
     trained, config = checkpoint.restored(loaded, path), loaded.config
-    if form != "safetensors":  # a checkpoint
-        trained.check_independent(f"--format {form}")
     if T not in (None, trained.T):
         _set_timesteps(trained, T)
     if is_folded(trained) and not options.fold_bn:

@@ -38,7 +38,6 @@ from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.preact_resnet import PreActResNet18
 from lsgcli.models.qkformer import SpikingTransformer
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
-from lsgcli.models.sequential import SequentialCNN
 from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.registry import register
@@ -53,14 +52,13 @@ SCALING = (
     "tau = dt / (1 - beta), r = 1, v_leak = v_reset = 0, v_threshold = (1 - beta) v_th; v = (1 - beta) u; "
     "with an input gain of 1 - beta, v_threshold = v_th and v = u"
 )
-OTHERS = "Use --format onnx or pt2."
+OTHERS = "Use --format onnx."
 # Networks that NIR cannot represent, and why.
 REFUSED: dict[type[nn.Module], str] = {
     SewDVS: "max pooling, for which NIR has no nodes",
     MaxResNet18: "max pooling, for which NIR has no nodes",
     SpikingTransformer: "max pooling and products of spikes, for which NIR has no nodes",
     PreActResNet18: "a normalisation of sums, expected one that convolutions can include",
-    SequentialCNN: "timesteps that are columns of an image, expected frames as inputs",
 }
 
 

@@ -128,7 +128,6 @@ class Network:
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
-        model.check_independent("predict")
         given = {key: value for key, value in (data or {}).items() if value is not None}
         if given and stored["settings"]:
             raise ConfigError(

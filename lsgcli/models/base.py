@@ -157,7 +157,6 @@ class SpikingNet(nn.Module, ABC):
     has_residual: ClassVar[bool] = False  # whether the settings ``residual``, ``depth`` and ``hidden_norm`` apply
     has_mlps: ClassVar[bool] = False  # whether the setting ``mlp_ratio`` applies
     images_only: ClassVar[bool] = False  # whether it takes images alone, because it makes their timesteps itself
-    has_leak: ClassVar[bool] = False  # whether the setting ``leak`` applies
     defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
     preset: ClassVar[Mapping[str, Any]] = {}  # settings that replace defaults where this network is chosen
     classifier: nn.Linear  # the last layer, whose outputs are the logits
@@ -183,19 +182,6 @@ class SpikingNet(nn.Module, ABC):
     def T(self) -> int:
         """Timesteps for which a static image is presented."""
         return self.spec.T
-
-    @property
-    def fixed_batch(self) -> int | None:
-        """Samples per batch of an evaluation, if a prediction depends on the other samples of its batch; otherwise None, for any number."""
-        return None
-
-    def check_independent(self, what: str) -> None:
-        """Raise a ConfigError that names ``what`` if a prediction depends on the other samples of its batch."""
-        if self.fixed_batch is not None:
-            raise ConfigError(
-                f"{what}: found a network with --leak, whose predictions depend on the other samples of their batch, expected one without",
-                hint="`lsg eval` measures its accuracy, in fixed batches; or train without --leak.",
-            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at every step, (T, B, classes).

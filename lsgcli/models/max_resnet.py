@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from lsgcli.models.base import NetworkSpec, Signal
 from lsgcli.models.layers import MaxPooledConv, SpikingConv
-from lsgcli.models.ms_resnet import STAGES, MsBlock, MsResNet
+from lsgcli.models.ms_resnet import MsBlock, MsResNet
 from lsgcli.registry import register
 
 
@@ -40,10 +40,3 @@ class MaxResNet18(MsResNet):
 
     def draw_weights(self) -> None:
         """Keep torch's default."""
-
-
-@register("arch", "max-resnet18-2222")
-class MaxResNet18Of4Stages(MaxResNet18):
-    """Stem conv3x3 64; 2 Max blocks each of 64, 128, 256, 512; LIF; global average pool; linear."""
-
-    layout = STAGES

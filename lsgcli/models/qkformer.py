@@ -12,44 +12,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean, normalise_and_fire, saved
+from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean, saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 
 THRESHOLD = 0.5  # of the neurons of an attention, independent of the other neurons: a single spike of q reaches it
 SCALE = 0.125  # of the self-attention, independent of the width of a head
-
-
-class LeakyConv(SpikingConv):
-    """Convolution, tdBN, LIF, whose neurons pass their state from each sample of a batch to the next, as in the published code.
-
-    They take T B steps of one sample instead of T steps of B samples: sample b at timestep t starts from the state of sample b - 1 at t, and
-    the first sample from that of the last one at t - 1.
-
-    Raises:
-        ConfigError: the normalisation or the neurons are other than published in a way that needs to know the timestep or the sample.
-    """
-
-    def __init__(self, spec: NetworkSpec, source: Signal | int, out_channels: int, pool: int = 1, **conv: Any):
-        problems = [
-            f"leak: found {found}, expected {expected}"
-            for found, expected, fits in (
-                (f"--norm {spec.norm}", "bn or tdbn", spec.norm in ("bn", "tdbn")),
-                (f"--neuron {spec.neuron.neuron} with --method {spec.neuron.method}", "LIF neurons", spec.neuron.model.fused),
-                ("--dropout-at neurons", "classifier", spec.dropout_of("neurons") == 0),
-            )
-            if not fits
-        ]
-        if problems:
-            raise ConfigError("\n".join(problems), hint="The others depend on the timestep or the sample, which --leak mixes.")
-        super().__init__(spec, source, out_channels, pool, **conv)
-
-    def fired(self, z: Tensor) -> Tensor:
-        """What follows the convolution, from its output (T, B, C', H', W'): spikes of its shape."""
-        spikes = normalise_and_fire(self.current.norm, z.flatten(0, 1).unsqueeze(1), self.lif)
-        return spikes.squeeze(1).unflatten(0, z.shape[:2])
 
 
 Layers = Sequence[tuple[int, bool]]  # (channels, whether it pools) of each convolution
@@ -83,16 +52,15 @@ class Attention(nn.Module):
         spec: specification of the network.
         source: sums of spikes in C channels, a multiple of the number of heads.
         inputs: one letter for each 1x1 convolution of the input.
-        output: class of the projection.
     """
 
     lif: LIF  # with THRESHOLD
 
-    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str, output: type[SpikingConv] = SpikingConv):
+    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str):
         super().__init__()
         channels = source.channels
         self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, source, channels, kernel=1) for name in inputs})
-        self.project = output(spec, spec.spikes(channels), channels, kernel=1, bias=True)
+        self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """q, k, (v,) attention, project. The convolution of q counts as the synapse of the attention's neurons."""
@@ -165,7 +133,7 @@ class SelfAttention(Attention):
     """Spiking self-attention, without a softmax."""
 
     def __init__(self, spec: NetworkSpec, source: Signal, heads: int):
-        super().__init__(spec, source, "qkv", LeakyConv if spec.leak else SpikingConv)
+        super().__init__(spec, source, "qkv")
         self.products = LinearAttention(heads)
         self.lif = spec.lif(source.channels, threshold=THRESHOLD)
 
@@ -287,8 +255,6 @@ class QKFormer(SpikingTransformer):
     8 heads at full width.
     """
 
-    has_leak = True
-    TEST_BATCH: ClassVar = 64  # of the published evaluation, for networks with ``leak``
     STEM: ClassVar[Layers] = ((48, False),)
     STAGES: ClassVar[Sequence[Stage]] = (
         Stage(((96, False),), (TokenAttention,)),
@@ -310,11 +276,6 @@ class QKFormer(SpikingTransformer):
         """A block with this attention."""
         yield Block(self.spec, mixer(self.spec, source, self.heads), source, self.ratio)
 
-    @property
-    def fixed_batch(self) -> int | None:
-        """Samples per batch of an evaluation with ``leak``."""
-        return self.TEST_BATCH if self.spec.leak else None
-
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""
         layers = [conv.spiking_layer(f"stem{index}") for index, conv in enumerate(self.stem, start=1)]
@@ -335,7 +296,6 @@ class QKFormerDVS(QKFormer):
     defaults: ClassVar = {"T": 16, "num_classes": 10, "in_channels": 2, "input_size": 128}
     HEADS = 16
     RATIO = 1
-    TEST_BATCH = 16
     STEM = ((16, False), (32, True))
     STAGES = (
         Stage(((64, True), (128, True)), (TokenAttention,)),

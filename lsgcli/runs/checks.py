@@ -53,10 +53,6 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
                 f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
                 hint="Each part needs at least one sample.",
             )
-        if config.leak and config.accumulate > 1:
-            raise ConfigError(
-                f"accumulate: found {config.accumulate} with --leak, expected 1, because neurons do not pass their state from part to part"
-            )
 
     def check_schedule() -> None:
         cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
@@ -94,10 +90,6 @@ def check_place(path: Path, config: RunConfig) -> None:
 
 def check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
     """Check that a batch can be divided among the processes, and that each gets a sample of each part of it."""
-    if config.leak and group.size > 1:
-        raise ConfigError(
-            f"leak: found {group.size} devices, expected one, because neurons pass their state from each sample of a batch to the next"
-        )
     samples = min(config.batch_size, len(bundle.named("train")))
     if samples // min(config.accumulate, samples) < group.size:
         raise ConfigError(

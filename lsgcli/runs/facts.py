@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lsgcli.data.bundle import DataBundle
-from lsgcli.models.base import SpikingNet
 from lsgcli.runs.packages import version_of
 from lsgcli.system.device import Compute
 from lsgcli.system.version import __version__
@@ -43,14 +41,6 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         "data_digest": bundle.content_digest(),
         "data_files": dict(bundle.files) or None,  # none of embedded data
     }
-
-
-def evaluation(model: SpikingNet, bundle: DataBundle) -> dict[str, Any]:
-    """Batches of the evaluation, if predictions depend on them: their size, and whether the samples are sorted by class, by part."""
-    if model.fixed_batch is None:
-        return {}
-    by_class = {name: bool((np.diff(split.y) >= 0).all()) for name, split in bundle.parts.items() if name != "train"}
-    return {"evaluation": {"batch_size": model.fixed_batch, "sorted_by_class": by_class}}
 
 
 def _git_revision() -> str | None:

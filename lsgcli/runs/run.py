@@ -18,7 +18,7 @@ from lsgcli.data.prepare import prepare
 from lsgcli.errors import DivergedError, LsgError
 from lsgcli.runs.advise import advise
 from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
-from lsgcli.runs.facts import evaluation, facts
+from lsgcli.runs.facts import facts
 from lsgcli.runs.flow import full_flow
 from lsgcli.runs.report import Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
@@ -157,8 +157,7 @@ def train(
         else:
             run.clear()
             counts = [{"from_epoch": 0, "processes": group.size}]
-            how = evaluation(trainer.model, bundle)
-            write_config(run, config, {**facts(compute, bundle), **how, "sources": trainer.sources, "processes": counts})
+            write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
         except DivergedError as error:

@@ -31,7 +31,7 @@ from torch import Tensor
 from lsgcli import models, registry
 from lsgcli.config.fields import check, fields_of
 from lsgcli.config.neuron import NeuronConfig
-from lsgcli.config.run import RunConfig
+from lsgcli.config.run import GONE, RunConfig
 from lsgcli.data.bundle import Description
 from lsgcli.data.kinds import TRAIN, other_kind
 from lsgcli.errors import CheckpointError, LsgError
@@ -266,6 +266,10 @@ def decode_config(text: str, path: Path | str) -> dict[str, Any]:
     problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
     if len(classes) != spec["num_classes"]:
         problems.append(f"classes: found {len(classes)}, expected {spec['num_classes']}, as many as the network's outputs")
+    for name in GONE:
+        config["settings"].pop(name, None)
+        if spec.pop(name, None):
+            problems.append(f"model.{name}: found true, expected false: this version of lsg has no --{name}")
     for name in ("mean", "std"):
         found = config["data"].get(name)
         if found is not None and len(found) != spec["in_channels"]:

@@ -98,15 +98,6 @@ class Evaluation:
         }
 
 
-def check_batch_size(model: SpikingNet, given: int | None) -> None:
-    """Raise a ConfigError if a batch size is given for a network whose evaluation has another one."""
-    if None not in (given, model.fixed_batch) and given != model.fixed_batch:
-        raise ConfigError(
-            f"batch_size: found {given} for a network with --leak, expected {model.fixed_batch}, because its predictions depend on the batch",
-            hint="Omit --batch-size.",
-        )
-
-
 @torch.inference_mode()
 def evaluate(
     model: SpikingNet,
@@ -126,7 +117,7 @@ def evaluate(
         split: its samples are evaluated in order, without augmentation.
         bundle: provides classes and normalisation.
         compute: device and precision.
-        batch_size: samples per batch, unless the network has a :attr:`~lsgcli.models.base.SpikingNet.fixed_batch`.
+        batch_size: samples per batch.
         workers: batches prepared ahead.
         also: further results: ``firing_rate`` per layer, and ``synops``, which takes additional time.
         progress: called with (batches done, total batches).
@@ -141,7 +132,6 @@ def evaluate(
         with compute.context():
             return full_precision(model(compute.move(x)))
 
-    batch_size = model.fixed_batch or batch_size
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
     rates = hooks.close() if hooks else {}
     synops = operations.close(len(split), rates) if operations else None

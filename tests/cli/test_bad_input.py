@@ -29,7 +29,6 @@ OF_IMAGES = "--dataset image-folder --data-dir"
         ("-T 0", 2, "-T: found 0, expected at least 1"),
         ("--config run.toml", 2, "batch_size"),
         (f"{OF_IMAGES} whole --batch-size 4 --accumulate 5", 2, "--accumulate: found 5, expected at most the batch size, 4"),
-        ("--arch qkformer-dvs --leak --accumulate 2", 2, "--accumulate: found 2 with --leak, expected 1"),
     ],
 )
 def test_train(lsg, home, options, status, message):

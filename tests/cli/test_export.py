@@ -16,12 +16,12 @@ from lsgcli.models import fold as fold_module
 from lsgcli.store import checkpoint
 from tests.exports import WAYS, by_ten_percent, exported, saved, slow_if
 
-WRITTEN = [slow_if(form in ("onnx", "pt2"), form) for form in registry.names("format")]  # the others take seconds
+WRITTEN = [slow_if(form == "onnx", form) for form in registry.names("format")]  # the others take seconds
 
 
 @pytest.fixture
 def export(lsg, trained, images):
-    """Export the trained network, or another: ``export("pt2", "out.pt2", *options)`` -> result."""
+    """Export the trained network, or another: ``export("onnx", "out.onnx", *options)`` -> result."""
 
     def run(form, target, *options, path=trained / "best.safetensors", status=None):
         data = ["--data-dir", images] if "--verify" in options else []
@@ -52,19 +52,6 @@ def test_folded_and_verified(lsg, export, trained, images, tmp_path):
     assert lsg("export", "out.safetensors", "-o", "no.safetensors", "--no-fold-bn").exit_code == 2
     result = lsg("inspect-gradients", "out.safetensors", "--data-dir", images, status=4)
     assert "folded" in result.stderr
-
-
-def test_predictions_that_depend_on_their_batch_are_refused(export, lsg, tmp_path):
-    """With --leak: by predict, and in every format that is no checkpoint."""
-    path = saved("qkformer-dvs", tmp_path / "leaky.safetensors", leak=True)
-    for form in registry.names("format"):
-        result = export(form, f"out.{form}", path=path, status=0 if form == "safetensors" else 2)
-        if form != "safetensors":
-            assert result.stderr.startswith(f"error: --format {form}: found a network with --leak")
-    assert lsg("predict", path, "x.npz", status=2).stderr.startswith("error: predict: found a network with --leak")
-    assert lsg("predict", path, "--stream", "x.aedat", status=2).stderr.startswith(
-        "error: predict: found a network with --leak"
-    )
 
 
 def test_an_export_that_is_not_verified_claims_no_error(export):
@@ -160,16 +147,16 @@ def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
         (
             "safetensors",
             ["--mode", "step"],
-            "--mode: found with --format safetensors, expected --format onnx or pt2",
+            "--mode: found with --format safetensors, expected --format onnx",
         ),
-        ("pt2", ["--dt", "0.001"], "--dt: found with --format pt2, expected --format nir"),
+        ("onnx", ["--dt", "0.001"], "--dt: found with --format onnx, expected --format nir"),
         ("nir", ["--no-fold-bn"], "--no-fold-bn: found with --format nir"),
         ("onnx", ["--mode", "scan"], "expected unroll or step"),
         ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds > 0"),
         ("nir", ["--dt", "nan"], "--dt: found nan"),
         ("nir", ["--verify", "0"], "--verify"),
         ("onxx", [], "did you mean onnx?"),
-        ("pt2", ["-T", "0"], "--timesteps"),
+        ("onnx", ["-T", "0"], "--timesteps"),
     ],
 )
 def test_options_that_do_not_fit(export, form, options, message, tmp_path):

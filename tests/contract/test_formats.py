@@ -57,7 +57,7 @@ def test_describes_itself(name):
 @pytest.mark.parametrize(
     ("which", "name", "mode"),
     [
-        slow_if(traced(name, which) or (name, mode) == ("pt2", "step"), which, name, mode)
+        slow_if(traced(name, which), which, name, mode)
         for which in NETWORKS
         for name, mode in WAYS
         if (which, mode) != ("resnet19-sew", "unroll")  # as long as that of resnet19-add
@@ -87,7 +87,7 @@ def test_is_the_same_network(which, name, mode, checkpoints, target):
 @pytest.mark.parametrize(
     ("which", "name", "mode"),
     [
-        slow_if(name in ("onnx", "pt2"), which, name, mode)
+        slow_if(name == "onnx", which, name, mode)
         for which in ("mlp", "resnet19-add")
         for name, mode in WAYS
         if (which, mode) != ("resnet19-add", "unroll")
@@ -139,7 +139,7 @@ def test_a_fault_is_caught(name, mode, fault, checkpoints, target):
 @pytest.mark.parametrize(
     ("which", "name"),
     [
-        slow_if(name in ("onnx", "pt2"), which, name)
+        slow_if(name == "onnx", which, name)
         for which in ("mlp", "resnet19-add")
         for name in registry.names("format")
         if "fold_bn" in registry.get("format", name).options

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsgcli.config.run import RunConfig
+from lsgcli.config.run import RunConfig, from_checkpoint
+from lsgcli.errors import CheckpointError
 from lsgcli.neurons.draws import drawing
 from lsgcli.store import checkpoint
 from tests.unit.models.helpers import seasoned
@@ -75,12 +76,32 @@ def computed(net: torch.nn.Module, T: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("plugins")
 def test_a_stored_checkpoint_computes_what_it_did(name):
     net, config = checkpoint.load(FOLDER / f"{name}.safetensors")
     found, stored = computed(net, config["settings"]["T"]), config["golden"]
     assert found["logits"] == pytest.approx(stored["logits"], rel=1e-6, abs=1e-9)
     assert found["gradients"] == pytest.approx(stored["gradients"], rel=1e-6, abs=1e-9)
     assert found["widths"] == pytest.approx(stored["widths"], rel=1e-6)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_a_checkpoint_that_states_whether_neurons_leak_into_the_next_sample(leak, tmp_path):
+    """An earlier version had this setting; networks without it are the same today."""
+    content = checkpoint.read(FOLDER / "network-qkformer.safetensors")
+    content.config["model"]["leak"] = content.config["settings"]["leak"] = leak
+    checkpoint.save(tmp_path / "c.safetensors", content)
+    if leak:
+        with pytest.raises(CheckpointError, match="leak"):
+            checkpoint.load(tmp_path / "c.safetensors")
+    else:
+        config = checkpoint.load(tmp_path / "c.safetensors")[1]
+        assert from_checkpoint("c", config, {}).arch == content.config["settings"]["arch"]
+
+
+def test_the_network_of_a_plugin_that_is_not_installed():
+    with pytest.raises(CheckpointError, match=r"docs/plugins"):
+        checkpoint.load(FOLDER / "network-sequential-cnn.safetensors")
 
 
 def test_there_are_no_others():

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +17,8 @@ from lsgcli.neurons.widths import LayerState
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_own_network_and_width_rule(monkeypatch):
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    for name in ("my_network", "my_width_rule"):
-        runpy.run_path(str(DOCS / "plugins" / f"{name}.py"))
+@pytest.mark.usefixtures("plugins")
+def test_own_network_and_width_rule():
     net = models.build("small", method="growing", width_multiplier=0.5, num_classes=7)
     net(torch.rand(4, 2, 2, 32, 32)).square().sum().backward()
     assert all(parameter.grad.any() for parameter in net.parameters() if parameter.requires_grad)
@@ -113,7 +110,7 @@ def test_tutorial(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tensor([[") == 1
-    for line in ("first/best.safetensors", "digits.pt2", "sheet.png"):
+    for line in ("first/best.safetensors", "digits.onnx", "sheet.png"):
         assert line in done.stdout.splitlines()
     here = tmp_path / "lsg-tutorial"
     for name in ("first/report.html", "figures/coverage.png", "charts/accuracy.svg", "figure.svg", "ablation/ablation.json"):

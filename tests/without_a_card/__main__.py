@@ -31,7 +31,7 @@ from lsgcli.config.run import RunConfig, without_effect
 from lsgcli.data import random as numbers
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError
-from lsgcli.models import sequential, vggsnn
+from lsgcli.models import vggsnn
 from lsgcli.models.maxformer import Maxformer
 from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.resnet19 import ResNet
@@ -277,8 +277,6 @@ def shallow() -> None:
         network.STAGES = [stage._replace(mixers=stage.mixers[:1]) for stage in network.STAGES[::2]]
     SewDVS.widths, SewDVSWide.widths = (32, 32, 32), (64, 64, 128)
     vggsnn.STAGES = (vggsnn.STAGES[0], *vggsnn.STAGES[1::2])  # type: ignore[assignment]
-    sequential.CONVS = 1  # type: ignore[misc]
-    sequential.SequentialCNN.defaults |= {"T": 4, "input_size": 4}
 
 
 def applied(module: torch.nn.Module, change: Any, recurse: bool = True) -> torch.nn.Module:

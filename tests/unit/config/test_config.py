@@ -188,7 +188,6 @@ EFFECTS = {
     "threshold": (2.0, {"init_from": "net.nir"}, {}),
     "input_gain": ("1-beta", {"arch": "nir"}, {}),
     "mlp_ratio": (2, {"arch": "resnet19"}, {"arch": "qkformer-dvs"}),
-    "leak": (True, {"arch": "resnet19"}, {"arch": "qkformer"}),
     "dropout_at": ("neurons", {}, {"dropout": 0.5}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
     "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),

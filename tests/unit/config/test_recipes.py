@@ -139,9 +139,6 @@ PUBLISHED = {
     ("ar-lif", "cifar-dvs"): published(
         100, 16, 0.1, 5e-4, SGD, neuron="ar-lif", surrogate="triangular", carry_m=False, decay=0.2, dropout=0.25, split="first"
     ),
-    ("psn", "cifar100"): published(
-        256, 128, 0.1, 0.0, SGD, PSN, MIXED, neuron="psn", T=32, label_smoothing=0.1, augment="flip,trivialaugment,erase"
-    ),
     ("psn", "cifar-dvs"): published(
         200, 32, 0.1, 5e-4, SGD, PSN, neuron="sliding-psn", order=2, loss="tet", tet_lambda=1e-3, size=48, split="first"
     ),

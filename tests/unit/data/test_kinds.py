@@ -41,7 +41,6 @@ PICKLE = "lsg reads no pickled weights. In Python: lsgcli.build(...)"
         ("a.png", IMAGE, "an image", FIRST),
         ("a", IMAGE, "an image", FIRST),
         ("net.onnx", b"\x08\x07", r"an export \(.onnx\)", "Only eval and predict run exports"),
-        ("net.pt2", b"PK\x03\x04", r"a torch.export program \(.pt2\)", "give the checkpoint, or its export as .safetensors"),
         ("net.pth", written(lambda buffer: torch.save({"a": torch.zeros(2)}, buffer)), "a zip archive", PICKLE),
         ("data.zip", written(archive), "a zip archive", "`lsg train` prints the path"),
         ("page.safetensors", b"<!doctype html><html>", "an HTML or XML page", "`lsg train` prints the path"),

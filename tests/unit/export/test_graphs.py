@@ -81,13 +81,12 @@ class Moody(nn.Module):
         return x if x.sum() > 0 else 2 * x
 
 
-@pytest.mark.parametrize("form", ["pt2", "onnx"])
-def test_what_cannot_be_followed_is_refused(form, tmp_path):
+def test_what_cannot_be_followed_is_refused(tmp_path):
     """With the reason, and no file."""
 
     def unknown_layer(network, content):
         network.classifier = nn.Sequential(network.classifier, Moody())
 
     with pytest.raises(ConfigError, match=r"cannot trace MLP: .*ata-dependent"):
-        exported(saved("mlp", tmp_path / "c.safetensors"), form, tmp_path / "net", faulty=unknown_layer)
+        exported(saved("mlp", tmp_path / "c.safetensors"), "onnx", tmp_path / "net", faulty=unknown_layer)
     assert not (tmp_path / "net").exists()

@@ -99,10 +99,6 @@ def test_nir_has_weights_on_the_grid_and_their_scales(tmp_path):
 
 
 def test_refusals():
-    with pytest.raises(
-        ConfigError, match="--quantize: found with --format pt2, expected --format hf or nir or onnx or safetensors"
-    ):
-        chosen("pt2", quantize="int8")
     with pytest.raises(ConfigError, match="found 'int4', expected int8"):
         chosen("onnx", quantize="int4")
     with pytest.raises(ConfigError, match="found with --no-fold-bn"):

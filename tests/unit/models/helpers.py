@@ -36,14 +36,14 @@ FIELD = {
         )
     },
 }
-# Networks of images alone, whose tests are in files of their own.
-OF_IMAGES = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
+# Of docs/plugins; tests of it have the fixture ``plugins``.
+PLUGINS = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
 
 
 def small(which, *, seed=2, dtype=torch.float64, **arguments):
     """A network with a decay, a gamma and a mu of its own in each layer, so that all of them matter; it spikes everywhere."""
     torch.manual_seed(seed)
-    net = models.build(**{**(SMALL | FIELD | OF_IMAGES)[which], **arguments}).to(dtype)
+    net = models.build(**{**(SMALL | FIELD | PLUGINS)[which], **arguments}).to(dtype)
     with torch.no_grad():
         for index, layer in enumerate(net.spiking_layers()):
             layer.lif.b.add_(0.15 * index)

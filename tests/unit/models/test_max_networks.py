@@ -130,6 +130,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("arch", NETWORKS)
+@pytest.mark.usefixtures("plugins")
 def test_network_against_its_equations(arch, training):
     torch.manual_seed(1)
     size, equations = NETWORKS[arch]

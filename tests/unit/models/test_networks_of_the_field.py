@@ -1,8 +1,6 @@
 """SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: published sizes, blocks by own code, and that
 everything applies to them."""
 
-import dataclasses
-
 import nir
 import pytest
 import torch
@@ -28,7 +26,7 @@ from lsgcli.neurons import TdBatchNorm2d
 from tests import tiny
 from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
-from tests.unit.models.helpers import FIELD, OF_IMAGES, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
+from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 from tests.unit.training.test_loop import run, same_tensors
 
@@ -39,8 +37,6 @@ PUBLISHED = [  # network, options, layers of neurons, parameters without those o
     ("ms-resnet18", {}, 16 + 1, 11_173_962),
     ("max-resnet18", {}, 16 + 1, 12_502_090),
     ("max-resnet18", {"num_classes": 100}, 17, 12_548_260),
-    ("max-resnet18-2222", {}, 17, 11_173_962),
-    ("max-resnet18-2222", {"num_classes": 100}, 17, 11_220_132),
     ("preact-resnet18", {}, 17, 11_176_940 - 2 * 17),  # published with two scalars per layer of neurons
     ("preact-resnet18", {"neuron": "ar-lif"}, 17, 11_176_940),
     ("preact-resnet18", {"neuron": "ar-lif", "num_classes": 100}, 17, 11_223_110),
@@ -54,8 +50,6 @@ PUBLISHED = [  # network, options, layers of neurons, parameters without those o
     ("maxformer", {"num_classes": 100}, 25, 6_602_932),
     ("maxformer-dvs", {}, 16, 1_455_626),
     ("maxformer-dvs", {"num_classes": 11}, 16, 1_455_883),
-    ("sequential-cnn", {}, 7, 513_418),
-    ("sequential-cnn", {"num_classes": 100}, 7, 513_418 + 90 * 257),
 ]
 
 
@@ -156,16 +150,10 @@ def token_attention(module, x):
     return fired(module.project, (a * by_heads(k)).transpose(3, 4).reshape(q.shape))
 
 
-def self_attention(module, x, output=fired):
+def self_attention(module, x):
     q, k, v = (by_heads(fired(module.inputs[name], x)) for name in "qkv")
     y = 0.125 * (q @ k.transpose(3, 4)) @ v
-    return output(module.project, lif(module.lif, y.transpose(3, 4).reshape(x.shape), 0.5))
-
-
-def fired_in_one_sequence(module, x):
-    """Step t B + b of the neurons is sample b at timestep t."""
-    steps = [current for batch in convnorm(module.current, x) for current in batch]
-    return lif(module.lif, steps, V_TH).reshape(x.shape)
+    return fired(module.project, lif(module.lif, y.transpose(3, 4).reshape(x.shape), 0.5))
 
 
 def transformer_block(block, x):
@@ -174,7 +162,6 @@ def transformer_block(block, x):
 
 
 SPEC = models.build("mlp", threshold=V_TH).spec
-LEAKY = dataclasses.replace(SPEC, leak=True)
 BLOCKS = {
     "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
     "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
@@ -184,10 +171,6 @@ BLOCKS = {
     "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
     "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
     "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
-    "leaky-attention": (
-        lambda: SelfAttention(LEAKY, Signal(8, 1), 2),
-        lambda module, x: self_attention(module, x, fired_in_one_sequence),
-    ),
     "transformer": (lambda: Block(SPEC, SelfAttention(SPEC, Signal(8, 1), 2), Signal(8, 1), 4), transformer_block),
 }
 
@@ -227,34 +210,15 @@ def test_block_against_own_code(which):
             assert close(value, own_grads[name]), name
 
 
-@pytest.mark.parametrize("leak", [False, True])
 @pytest.mark.parametrize("which", ["qkformer", "qkformer-dvs"])
-def test_a_batch_equals_its_samples(which, leak):
-    """Only without --leak; with it, the order matters, too, but not before the first neuron has a state."""
-    clean, net = seasoned(which), small(which, leak=leak).eval()
-    net.load_state_dict(clean.state_dict())
+def test_a_batch_equals_its_samples(which):
+    net = seasoned(which)
     x = sequence(net, batch=4, seed=9)
     with torch.no_grad():
         batch, alone = net(x), torch.cat([net(sample) for sample in x.split(1, 1)], 1)
-        assert close(alone, clean(x))
-        assert close(batch, alone) != leak
-        assert close(net(x.flip(1)).flip(1), batch) != leak
-        assert close(batch[0, 0], alone[0, 0])
+        assert close(batch, alone)
         folded = fold(net)(x)
     assert (folded - batch).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize(
-    ("options", "found"),
-    [
-        ({"norm": "tebn"}, "--norm tebn, expected bn or tdbn"),
-        ({"neuron": "clif"}, "--neuron clif with --method lsg, expected LIF"),
-        ({"dropout": 0.5, "dropout_at": "neurons"}, "--dropout-at neurons, expected classifier"),
-    ],
-)
-def test_leak_refuses_what_depends_on_timestep_or_sample(options, found):
-    with pytest.raises(ConfigError, match=f"^leak: found {found}"):
-        models.build("qkformer", leak=True, **options)
 
 
 @pytest.mark.parametrize("which", FIELD)
@@ -280,7 +244,7 @@ def test_smallest_width(which):
     assert per_channel(sequence(per_channel)).isfinite().all()
 
 
-@pytest.mark.parametrize("which", [*SMALL, *FIELD, *OF_IMAGES])
+@pytest.mark.parametrize("which", [*SMALL, *FIELD])
 def test_folded_is_the_same_function(which):
     """Biases of convolutions included; and one step at a time too."""
     net = seasoned(which)
@@ -308,7 +272,6 @@ def test_folded_is_the_same_function(which):
 
 
 RECOMPUTED = [(which, {"method": "measured-sigma"}) for which in FIELD]
-RECOMPUTED += [("qkformer-dvs", {"leak": True}), ("sequential-cnn", {"method": "measured-sigma"})]
 RECOMPUTED += [("vggsnn", options) for options in ({"neuron": "clif"}, {"method": "asgl"}, {"method": "trsg"})]
 RECOMPUTED += [(which, {"method": "trsg", "init_potential": "measured"}) for which in SMALL]
 RECOMPUTED += [(which, {"dropout": 0.3, "dropout_at": "neurons"}) for which in SMALL]
@@ -328,12 +291,10 @@ def test_checkpointed_activations_change_no_bit(which, options):
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("which", "options"), [*((which, {}) for which in (*FIELD, *OF_IMAGES)), ("qkformer-dvs", {"leak": True})]
-)
-def test_gradient_flow(which, options):
+@pytest.mark.parametrize("which", FIELD)
+def test_gradient_flow(which):
     """Every layer of neurons has a gradient; norms are those of a backward pass without observation."""
-    net = small(which, dtype=torch.float32, decay=0.5, **options)
+    net = small(which, dtype=torch.float32, decay=0.5)
     x, y = sequence(net, batch=3), torch.tensor([0, 1, 2])
     record = gradflow.inspect(net, [Batch(x, y, 0)])
     gradflow.cross_entropy(net.train()(x), y).backward()
@@ -348,26 +309,25 @@ MORE = [
     pytest.param(arch, marks=pytest.mark.slow)
     for arch in (
         *("sew-resnet34", "sew-dvs", "sew-dvs-wide", "qkformer", "resnet19", "maxformer", "maxformer-dvs"),
-        *("ms-resnet18", "preact-resnet18", "max-resnet18-2222"),
+        *("ms-resnet18", "preact-resnet18"),
     )
 ]
 
 
 @pytest.mark.parametrize(
     "arch",
-    ["sew-resnet18", "qkformer-dvs", "max-resnet18", "sequential-cnn", *MORE],
+    ["sew-resnet18", "qkformer-dvs", "max-resnet18", *MORE],
 )
 def test_resumes_to_the_bit(arch, tmp_path):
-    columns = arch == "sequential-cnn"
     settings = {
         "arch": arch,
         "residual": "none",
         "width_multiplier": 1 / 32,
         "epochs": 1,
         "lr": 0.02,
-        "T": 16 if columns else 3,
+        "T": 3,
     }
-    config, bundle = tiny.config(**settings), tiny.image_bundle(n=24) if columns else tiny.bundle(n=24)
+    config, bundle = tiny.config(**settings), tiny.bundle(n=24)
     run(tmp_path / "whole", config, bundle)
     with pytest.raises(Exception, match="stopped"):
         run(tmp_path / "parts", config, bundle, stop_after=2)
@@ -392,7 +352,6 @@ def test_nir(which, tmp_path):
         ("max-resnet18", "max pooling,"),
         *((which, "max pooling and products of spikes,") for which in ("qkformer", "maxformer")),
         ("preact-resnet18", "a normalisation of sums"),
-        ("sequential-cnn", "columns of an image"),
     ],
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):
@@ -401,12 +360,10 @@ def test_what_nir_cannot_represent(which, words, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("which", "mode"), [*((which, "step") for which in FIELD), *((which, "unroll") for which in OF_IMAGES)]
-)
-def test_traced(which, mode, tmp_path):
+@pytest.mark.parametrize("which", FIELD)
+def test_traced(which, tmp_path):
     """By torch.export, on the way to ONNX."""
-    found = exported(saved(which, tmp_path / "net.safetensors"), "onnx", tmp_path / "net.onnx", mode=mode)
+    found = exported(saved(which, tmp_path / "net.safetensors"), "onnx", tmp_path / "net.onnx", mode="step")
     result = compare(found.written, open_exported(tmp_path / "net.onnx"), samples(found.content.config, 4, 1))
     assert sum(result[kind] for kind in KINDS) == 0
     assert result["max_logit_error"] < 1e-5

@@ -10,8 +10,12 @@ from lsgcli import models
 from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping
+from tests import tiny
 from tests.unit.models.helpers import firing_rates, image, lif, seasoned, small
 from tests.unit.neurons.helpers import close, normal
+from tests.unit.training.test_loop import run, same_tensors
+
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 def own(net, x):
@@ -69,6 +73,15 @@ def test_what_it_refuses():
     net.spec = dataclasses.replace(net.spec, T=4)  # as `lsg eval -T 4`
     with pytest.raises(ConfigError, match="found T = 4"):
         net(image(net))
+
+
+def test_resumes_to_the_bit(tmp_path):
+    config, bundle = tiny.config(arch="sequential-cnn", width_multiplier=1 / 32, epochs=1, T=16), tiny.image_bundle(n=24)
+    run(tmp_path / "whole", config, bundle)
+    with pytest.raises(Exception, match="stopped"):
+        run(tmp_path / "parts", config, bundle, stop_after=2)
+    run(tmp_path / "parts", config, bundle, resume=True)
+    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
 
 
 def test_energy():

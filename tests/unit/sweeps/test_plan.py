@@ -36,7 +36,7 @@ def test_every_setting_of_network_and_neurons_is_compared():
     settings = (fields_of(NetworkSpec).keys() | fields_of(NeuronConfig).keys()) & FIELDS.keys()
     in_tables = {"arch", "method", "width", "T"}
     # The same results; of asgl, of other neurons and methods, of transformers, and with dropout alone.
-    of_others = {"smooth", "width_as", "carry_m", "order", "input_correlation", "mlp_ratio", "leak"}
+    of_others = {"smooth", "width_as", "carry_m", "order", "input_correlation", "mlp_ratio"}
     without_influence = {"backend", "dropout_at", *of_others}
     assert settings - in_tables - without_influence == paper.SETTINGS.keys()
 

@@ -16,8 +16,7 @@ import torch
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import ConfigError, Stopped
-from lsgcli.runs.checks import check_shares
+from lsgcli.errors import Stopped
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
@@ -157,13 +156,6 @@ def test_processes_compute_what_one_computes(size, alone, together):
             if name.startswith(("state", "grad")):
                 assert all(torch.equal(one[case][name], found[0][case][name]) for one in found), (case, name)
         assert any(value.abs().max() > 0 for name, value in alone[case].items() if name.startswith("grad"))
-
-
-def test_leak_needs_one_process():
-    """Its neurons pass their state from sample to sample of the whole batch."""
-    with pytest.raises(ConfigError, match=r"^leak: found 2 devices, expected one"):
-        check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), mock.Mock(size=2))
-    check_shares(tiny.config(arch="qkformer-dvs", leak=True), tiny.bundle(), ALONE)
 
 
 def unsynchronised(group, folder):

@@ -9,13 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lsgcli.errors import ConfigError
-from lsgcli.runs.facts import evaluation
 from lsgcli.system.device import Compute
-from lsgcli.training.evaluate import Evaluation, check_batch_size, evaluate, measure
+from lsgcli.training.evaluate import Evaluation, evaluate, measure
 from lsgcli.training.loop import new_model
 from tests import tiny
-from tests.unit.models.helpers import seasoned
 
 CPU = Compute(torch.device("cpu"))
 
@@ -44,26 +41,6 @@ def test_evaluation_is_that_of_the_network(changes):
     assert int(result.confusion.diagonal().sum()) == int((mean.argmax(1) == labels).sum())
     assert result.firing_rate == pytest.approx(rates, abs=1e-3)
     assert max(rates.values()) > 0.05
-
-
-def test_batches_are_fixed_where_predictions_depend_on_them():
-    """With --leak, 16 as published, whatever the batches of the training; the run records it."""
-    bundle = tiny.bundle(n=24)
-    bundle = replace(bundle, test=bundle.train)
-    size = {"num_classes": 3, "input_size": 16, "input_height": 16}
-    model = seasoned("qkformer-dvs", dtype=torch.float32, leak=True, **size)
-    x = torch.from_numpy(bundle.test.x).float().transpose(0, 1)
-    result = evaluate(model, bundle.test, bundle, CPU, batch_size=5)
-    with torch.no_grad():
-        by_16, by_5 = (torch.cat([model(part).mean(0) for part in x.split(size, 1)]) for size in (16, 5))
-    labels = torch.from_numpy(bundle.test.y)
-    assert result.loss == pytest.approx(F.cross_entropy(by_16, labels).item(), rel=1e-4)
-    assert result.loss != pytest.approx(F.cross_entropy(by_5, labels).item(), rel=1e-4)
-    assert evaluation(model, bundle) == {"evaluation": {"batch_size": 16, "sorted_by_class": {"val": False, "test": False}}}
-    with pytest.raises(ConfigError, match=r"^batch_size: found 5 for a network with --leak, expected 16"):
-        check_batch_size(model, 5)
-    check_batch_size(model, 16)
-    check_batch_size(new_model(tiny.config(), 3, 2), 5)
 
 
 def test_scores_by_hand():
