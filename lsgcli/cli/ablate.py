@@ -156,18 +156,21 @@ def ablate(
 
         seeds = SEEDS if rows.seeds is None else rows.seeds
         planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds)
-        if print_commands:
-            _print_commands(planned, verbosity.quiet)
-            return
         if where.cancel:
             where.cancel_jobs(planned.root)
             return
+        from lsgcli.sweeps.cells import check_data
         from lsgcli.sweeps.collect import Collection
         from lsgcli.sweeps.schedule import Strategy
 
         every = planned.cells()
+        check_data(every)
+        if print_commands:
+            _print_commands(planned, verbosity.quiet)
+            return
         hint = "Repeat the command to run them again; --collect shows the other runs."
         where.run(Strategy(planned.root, every, planned.save, hint), verbosity.quiet)
+        check_data(every)  # other processes may have run some of them
         found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))

@@ -200,6 +200,7 @@ def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int
     from lsgcli.cli.launcher import LauncherOptions
     from lsgcli.store.rundir import is_run
     from lsgcli.sweeps import remedies
+    from lsgcli.sweeps.cells import check_data
     from lsgcli.sweeps.schedule import Strategy
 
     run = checkpoint.parent
@@ -207,5 +208,6 @@ def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int
         raise ConfigError(f"--try: found {checkpoint} outside a run directory, expected the checkpoint of a run")
     cells = remedies.cells(run, found, epochs)
     where = LauncherOptions(launcher=None if jobs is None else "local", jobs=jobs)
+    check_data(cells)  # runs of an earlier command
     where.run(Strategy(cells[0].path.parent, cells), quiet)
     return remedies.table(cells)

@@ -67,6 +67,7 @@ def tune(
     common.messages(verbosity, FIELDS)
     where.check()
     from lsgcli.report.tables import aligned, formatted
+    from lsgcli.sweeps.cells import check_data
     from lsgcli.sweeps.search import plan
     from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
 
@@ -75,8 +76,10 @@ def tune(
     if where.cancel:
         where.cancel_jobs(root)
         return
+    check_data(planned.trials(root))
     opened = open_study(planned, root, study.storage, study.study, study.prune)
     where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
+    check_data(planned.trials(root))  # other processes may have run some of them
     found = conclude(opened, planned, root)
     lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
     for record in found["trials"]:

@@ -13,7 +13,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, dataset_of, fingerprint
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, dataset_of, digests, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.progress import NamedProgress, Progress
@@ -90,8 +90,8 @@ def prepare(
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    files = {"sizes": fingerprint(dataset.samples, times=False), "stamps": fingerprint(dataset.samples)}
-    return DataBundle(names, train, val, loaded.get("test"), dataset.channels, dataset.static, mean, std, info, files)
+    test, files = loaded.get("test"), digests(dataset.samples)
+    return DataBundle(names, train, val, test, dataset.channels, dataset.static, mean, std, info, files)
 
 
 def _report(progress: NamedProgress, before: int, total: int, done: int, _: int) -> None:

@@ -1,6 +1,7 @@
 """What must hold before a run begins, and before it goes on: settings that go together, and those and the data with which it began."""
 
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import ConfigError, DataError, RunInUseError, require
 from lsgcli.store import checkpoint, hub
-from lsgcli.store.rundir import LAST, is_run, read_config, read_facts, read_precision, read_result, read_sources
+from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
 from lsgcli.system.device import check_gradients, pick_device, pick_precision
 from lsgcli.training.distributed import Group
 from lsgcli.training.initialise import initialise
@@ -148,20 +149,33 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
     Raises:
         DataError: a file has another size, or one of 32 samples per part has another content.
     """
-    stored = read_facts(path)
-    began, where = stored.get("data_files"), config.data_dir or config.dataset
-    if began is None or began == bundle.files:  # of an earlier version, or unchanged
-        return
-    others = began["sizes"] != bundle.files["sizes"]
-    if others or stored.get("data_digest") != bundle.content_digest():
-        found = "other files, or files of other sizes" if others else "files with other contents"
+    where, stored = config.data_dir or config.dataset, read_facts(path)
+    if found := changed_data(stored, bundle.files, bundle.content_digest):
         raise DataError(
             f"{where}: found {found}, expected those with which the run {path} began",
             hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
-    log.warning(
-        "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents", where
-    )
+    if stored.get("data_files") not in (None, bundle.files):
+        log.warning(
+            "%s: found files with other times than at the start of the run, but equal sizes and, in a sample, equal contents",
+            where,
+        )
+
+
+def changed_data(began: Facts, files: Mapping[str, str], content: Callable[[], str | None]) -> str:
+    """How data differ from those with which a run began, such as ``other files``; empty if they do not, or the run does not record them.
+
+    Args:
+        began: facts of the run.
+        files: digests of the files of the data, as in :class:`~lsgcli.data.bundle.DataBundle`.
+        content: returns their ``content_digest``; called only if the files have equal names and sizes but other times, as copies do.
+    """
+    known = began.get("data_files")
+    if known is None or known["stamps"] == files["stamps"]:
+        return ""
+    if known["sizes"] != files["sizes"]:
+        return "other files, or files of other sizes"
+    return "" if began.get("data_digest") == content() else "files with other contents"
 
 
 def is_stopped(path: Path, config: RunConfig) -> bool:

@@ -1,12 +1,14 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
+import json
 import logging
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import MAY_CHANGE, RunConfig, varying
+from lsgcli.config.run import MAY_CHANGE, SECTIONS, RunConfig, varying
 from lsgcli.errors import ConfigError
 from lsgcli.store import flows
 from lsgcli.store.rundir import (
@@ -15,6 +17,7 @@ from lsgcli.store.rundir import (
     find_runs,
     is_run,
     read_config,
+    read_facts,
     read_metrics,
     read_precision,
     read_result,
@@ -67,50 +70,46 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     """Settings that differ between runs, and their results. Of several runs, a damaged one is left out with a warning.
 
     Returns:
-        JSON types. ``settings``: name -> list of values, for each setting that differs. ``runs``: for each run its ``path``,
+        JSON types. ``settings``: name -> list of values, for each setting that differs, and for ``data_digest`` if runs with the same
+        settings of the data used different data. ``runs``: for each run its ``path``,
         ``method``, ``precision`` of the training, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
         ``of`` planned ones; test ``accuracy``, ``accuracy_fp32`` after a training in another precision, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
         ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
-        gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs that differ only in
-        their seed, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
+        gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs on the same data that
+        differ only in their seed, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
 
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.
     """
-    configs, records = [], []
+    configs, records = list[RunConfig](), list[dict[str, Any]]()
+    groups: dict[Any, list[int]] = {}  # indices of runs that differ only in their seed; a repeated seed is of another group
+    repeated, digests = Counter[Any](), list[str | None]()
     for run in runs:
         try:
             config = read_config(run)
             records.append(_record(run, config))
+            # The samples of a few batches depend on the seed.
+            digest = None if config.overfit else read_facts(run).get("data_digest")
+            same = json.dumps([_without_seed(config), digest])
+            groups.setdefault((same, repeated[same, config.seed]), []).append(len(configs))
+            repeated[same, config.seed] += 1
             configs.append(config)
+            digests.append(digest)
         except ConfigError as error:
             if len(runs) == 1:
                 raise
             _skip(error.message)
     if not records:
         raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
+    settings: dict[str, list[Any]] = varying([config.to_dict() for config in configs])
+    if len(set(digests)) > 1 and settings.keys() & set(SECTIONS["Data"]) <= {"data_dir"}:
+        settings["data_digest"] = digests
     return {
-        "settings": varying([config.to_dict() for config in configs]),
+        "settings": settings,
         "runs": records,
-        "groups": [_group(group, configs, records) for group in grouped(configs)],
+        "groups": [_group(group, configs, records) for group in groups.values()],
     }
-
-
-def grouped(configs: Sequence[RunConfig]) -> list[list[int]]:
-    """Indices of runs with the same settings, except those that do not affect the result, and different seeds."""
-    groups: list[list[int]] = []
-    for index, config in enumerate(configs):
-        free = (
-            group
-            for group in groups
-            if _without_seed(configs[group[0]]) == _without_seed(config)
-            and all(configs[other].seed != config.seed for other in group)
-        )
-        if (group := next(free, None)) is None:
-            groups.append(group := [])
-        group.append(index)
-    return groups
 
 
 def _without_seed(config: RunConfig) -> dict[str, Any]:

@@ -59,6 +59,17 @@ class Outlets:
     loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]]
 
 
+def parts_read(config: RunConfig, test: bool) -> tuple[str, ...]:
+    """The parts of the data that a run reads, which may do without the test part."""
+    return SPLITS if test and config.overfit is None else ("train",)
+
+
+def data_of(config: RunConfig, test: bool, **options: Any) -> DataBundle:
+    """The prepared data of a run; ``options`` and errors as for :func:`lsgcli.data.prepare.prepare`."""
+    bundle = prepare(config, parts_read(config, test), **options)
+    return bundle if config.overfit is None else _first_batches(config, bundle)
+
+
 def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
     """The samples of the first ``overfit`` batches of an epoch, as training and as validation part, without a test part."""
     assert config.overfit is not None
@@ -121,15 +132,7 @@ def train(
         check(config, fresh=last is None, last=last)
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
-            bundle = prepare(
-                config,
-                SPLITS if test and config.overfit is None else ("train",),
-                progress=progress,
-                expected=_trained_on(path) if resume else None,
-                strict=resume,
-            )
-        if config.overfit is not None:
-            bundle = _first_batches(config, bundle)
+            bundle = data_of(config, test, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
         if resume:
             check_data(path, config, bundle)
     check_shares(config, bundle, group)

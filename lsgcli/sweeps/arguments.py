@@ -1,5 +1,6 @@
 """Parses the arguments of ``lsg ablate`` (a table, axes, seeds) into a checked plan."""
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -12,7 +13,7 @@ from lsgcli.config.run import FIELDS, RunConfig, check, option_name
 from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
-from lsgcli.sweeps.cells import check_same
+from lsgcli.sweeps.cells import check_same, folder_for
 from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid, text_of
 
@@ -38,13 +39,14 @@ def plan(
         axes: texts such as ``T=2,4``; the rows are all combinations.
         seeds: such as ``0-4`` or ``0,1,7``.
         file: TOML file with further settings.
-        root: folder of the runs. Default: derived from the settings.
+        root: folder of the runs. Default: derived from the settings; another one if it contains runs on other data.
         folds: number of folds of the data, each of which is the test part once for each row and seed.
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
         StorageError: the directory of an unfinished run is a symbolic link.
-        RunInUseError: a directory contains a different run.
+        RunInUseError: a directory contains a run with other settings.
+        DataError: the data, with which runs in the default folder are compared, cannot be listed.
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
     numbers = _seeds(seeds)
@@ -77,6 +79,9 @@ def plan(
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (chosen[0][1].fold,)
     planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated)
+    if root is None:
+        folder = folder_for(planned.root, lambda other: dataclasses.replace(planned, root=other).cells())
+        planned = dataclasses.replace(planned, root=folder)
     for resolved in rows:
         if resolved.overfit is not None:
             raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")

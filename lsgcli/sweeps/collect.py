@@ -13,7 +13,7 @@ from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, Repetition, load, what_counts
+from lsgcli.sweeps.plan import Cell, Repetition, data_settings, load, what_counts
 from lsgcli.sweeps.statistics import rows, varied
 
 SCHEMA = "lsg.ablation/1"
@@ -124,7 +124,7 @@ def collect(folder: Path) -> Collection:
             collection.cells.append(Cell(number, config.replace(**one.settings), path, row[1]))
             collection.records.append(results[path] if paths else None)
     if any(data.values()):
-        note = "Runs with the same settings used different data: they form separate rows with separate baselines."
+        note = "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
         collection.notes.append(note)
     return collection
 
@@ -138,27 +138,22 @@ def _key(config: RunConfig) -> str:
     return json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
 
 
-def _test(config: RunConfig) -> str:
-    """The settings that runs on the same data with the same test part have in common."""
-    return f"{_key(config)} {config.fold}"
-
-
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     """A label for the data of each run: the folder, with a digest if that folder contained different data.
 
-    The label is "" for all runs if those with the same settings used the same data. A run without a recorded digest is assumed to have
+    The label is "" for all runs if those with the same settings of the data used the same data. A run without a recorded digest is assumed to have
     used the data of the others.
     """
     digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
-    used: dict[tuple[str, ...], set[str]] = {}  # digests by settings, and by settings and folder
+    used: dict[Any, set[str]] = {}  # digests by settings of the data, and by these and the folder
     for path, config in runs.items():
-        for group in ((_test(config),), (_test(config), config.data_dir or "")):
+        for group in (data_settings(config), (data_settings(config), config.data_dir)):
             used.setdefault(group, set()).update({digests[path]} - {""})
     if all(len(values) < 2 for values in used.values()):
         return dict.fromkeys(runs, "")
     labels = {}
     for path, config in runs.items():
-        several = len(used[_test(config), config.data_dir or ""]) > 1
+        several = len(used[data_settings(config), config.data_dir]) > 1
         labels[path] = (config.data_dir or "in the default folder") + (f" ({digests[path][:8]})" if several else "")
     return labels
 

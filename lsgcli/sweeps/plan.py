@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict
+from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
@@ -181,6 +181,11 @@ def text_of(variant: Variant) -> str:
 def safe_name(text: str) -> str:
     """Text reduced to characters that need no quoting in a shell, as part of a file name."""
     return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text)
+
+
+def data_settings(config: RunConfig) -> tuple[Any, ...]:
+    """Values of the settings that the content of the prepared data depends on, besides their files."""
+    return tuple(getattr(config, name) for name in SECTIONS["Data"] if name not in MAY_CHANGE)
 
 
 def what_counts(config: RunConfig) -> dict[str, Any]:

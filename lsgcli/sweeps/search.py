@@ -11,11 +11,14 @@ from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_row
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
-from lsgcli.sweeps.plan import changed, folder_of
+from lsgcli.store.rundir import is_run, read_config
+from lsgcli.sweeps.cells import folder_for
+from lsgcli.sweeps.plan import Cell, changed, folder_of
 
 if TYPE_CHECKING:
     from optuna import Trial
 
+TRIALS = "trials"  # in the directory of a study
 MOST = 10_000  # combinations of listed values
 FORM = "KEY=LOW:HIGH, KEY=log:LOW:HIGH or KEY=VALUE,VALUE,..."
 SAME_SAMPLES = "which changes what the accuracy is measured on"
@@ -81,8 +84,13 @@ class Search:
         return settings
 
     def folder(self) -> Path:
-        """Default directory: below ``runs/``, determined by the settings that differ from their defaults."""
-        return folder_of("tune", self.config({}), changed(self.identity()))
+        """Default directory: below ``runs/``, determined by the settings that differ from their defaults; errors as for :func:`folder_for`."""
+        return folder_for(folder_of("tune", self.config({}), changed(self.identity())), self.trials)
+
+    def trials(self, root: Path) -> list[Cell]:
+        """The runs of trials in a directory, with the folder of the data of this search."""
+        runs = [path for path in (root / TRIALS).glob("*") if is_run(path)]
+        return [Cell(0, read_config(path).replace(data_dir=self.config({}).data_dir), path, test=False) for path in runs]
 
 
 def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -> Search:

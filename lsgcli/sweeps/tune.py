@@ -26,7 +26,7 @@ from lsgcli.sweeps.jobs import FOLDER, CellState
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.runners import BOOK
 from lsgcli.sweeps.schedule import Strategy
-from lsgcli.sweeps.search import Search
+from lsgcli.sweeps.search import TRIALS, Search
 from lsgcli.system import files
 from lsgcli.system.version import __version__
 
@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
 
-STUDY, TRIALS, BEST = "study.db", "trials", "best.toml"
+STUDY, BEST = "study.db", "best.toml"
 BEAT, GRACE = 5, 60  # seconds: the trial of a process without a heartbeat for GRACE is repeated by another process
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 TAKEN = (*DONE, TrialState.RUNNING)

@@ -53,6 +53,12 @@ def fingerprint(samples: Iterable[Sample], *, times: bool = True) -> str:
     return digest(f"{sample.key}\0{sample.stamp if times else sample.stamp.rsplit(':', 2)[0]}" for sample in samples)
 
 
+def digests(samples: Iterable[Sample]) -> dict[str, str]:
+    """Digests of the ``sizes`` of the files of samples, and of their ``stamps``, which contain the times too."""
+    samples = list(samples)
+    return {"sizes": fingerprint(samples, times=False), "stamps": fingerprint(samples)}
+
+
 def digest(lines: Iterable[str]) -> str:
     """BLAKE2b of lines of text, of 128 bits."""
     found = hashlib.blake2b(digest_size=16)
