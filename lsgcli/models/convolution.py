@@ -22,12 +22,13 @@ from torch.nn import functional as F
 from lsgcli.models import crossings, prepacked
 from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.saved import held, in_bits
-from lsgcli.system.device import CONVOLUTIONS
+from lsgcli.system.device import CONVOLUTIONS, limited_threads
 
 if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.packing import Packed
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
+SMALL = 1 << 24  # multiplications, which take a thread 0.1 to 0.4 ms
 SAFE = 8  # input channels from which oneDNN is correct
 
 
@@ -44,6 +45,17 @@ class Conv2d(nn.Conv2d):
             dtype = computed_in(x)
             with torch.autocast("cpu", enabled=False):
                 return _BySpikes.apply(x, weight.to(dtype), None if bias is None else bias.to(dtype), by)  # type: ignore[no-any-return]
+        if not is_small(self, x):
+            return self._dense(x, weight, bias)
+        threads = torch.get_num_threads()
+        with limited_threads(1):
+            z = self._dense(x, weight, bias)
+        if z.grad_fn is not None:
+            z.grad_fn.register_prehook(lambda grads: torch.set_num_threads(1))
+            z.grad_fn.register_hook(lambda *grads: torch.set_num_threads(threads))
+        return z
+
+    def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if is_safe(self):
             return super()._conv_forward(x, weight, bias)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -55,6 +67,18 @@ class Conv2d(nn.Conv2d):
 def computed_in(x: Tensor) -> torch.dtype:
     """The type in which a convolution of x computes on a CPU: that of autocast if it is enabled."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def is_small(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether a convolution of x in training is computed by one thread.
+
+    Of so few multiplications, several threads take as long, and much longer beside other programs: in the gradient of the weight, oneDNN's
+    threads wait for each other by spinning, which lasts while one of them has no processor, in bfloat16 up to once for each image.
+    """
+    if not torch.is_grad_enabled() or is_tracing(x) or x.device.type != "cpu":
+        return False
+    pixels = x.shape[0] * x.shape[2] * x.shape[3] // (conv.stride[0] * conv.stride[1])
+    return pixels * conv.weight.numel() < SMALL
 
 
 def is_safe(conv: nn.Conv2d) -> bool:

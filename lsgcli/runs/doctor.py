@@ -131,18 +131,25 @@ def _threads() -> Check:
     """Threads of torch, and usable CPUs."""
     import torch
 
-    from lsgcli.system.device import use_threads
+    from lsgcli.system.device import CROWDED, crowding, use_threads
 
     count, source = cpus.usable(())
     before = torch.get_num_threads()
     why = use_threads(None)
     threads = torch.get_num_threads()
+    slower = {precision: crowding(precision) for precision in ("fp32", "bf16")}
     torch.set_num_threads(before)
+    crowded = [
+        f"; convolutions in {precision} take {times:.1f} times as long as on one thread, beside other programs: --threads 1"
+        for precision, times in slower.items()
+        if times > CROWDED
+    ]
     variables = ", ".join(f"{name}={os.environ[name]}" for name in THREADS if name in os.environ)
     return Check(
         "threads",
         threads <= count,
-        f"{threads} ({why}); usable CPUs: {count} ({source}) of {os.cpu_count()}{'; ' + variables if variables else ''}",
+        f"{threads} ({why}); usable CPUs: {count} ({source}) of {os.cpu_count()}{'; ' + variables if variables else ''}"
+        + "".join(crowded),
         f"at most {count}",
         "Unset OMP_NUM_THREADS, or give --threads: threads that share a CPU wait for each other.",
     )

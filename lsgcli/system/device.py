@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -20,6 +21,8 @@ from lsgcli.system.ranks import here
 
 log = logging.getLogger("lsg")
 AS_SET = "as set"  # reason for a precision
+LONG = 600.0  # seconds of a training
+CROWDED = 2.0  # times as long as on one thread
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -256,6 +259,40 @@ def faster_than_fp32(device: torch.device) -> Faster | None:
         return Faster("bf16", "the processor has amx_bf16", 16)
     # Intel's avx512_bf16 multiplies no more numbers per cycle than its fp32 units.
     return Faster("bf16", "the processor has avx512_bf16", 2) if {"AuthenticAMD", "avx512_bf16"} <= flags else None
+
+
+def tell_faster(compute: Compute, seconds: float) -> None:
+    """Log how a training that takes so many seconds more would be faster, if it is long."""
+    if seconds < LONG:
+        return
+    faster = faster_than_fp32(compute.device)
+    if faster and compute.precision == "fp32":
+        log.info(
+            "convolutions are up to %d times as fast in %s here (%s): --precision %s",
+            *(faster.times, faster.precision, faster.because, faster.precision),
+        )
+    if compute.device.type == "cpu" and (slower := crowding(compute.precision)) > CROWDED:
+        log.info("convolutions take %.1f times as long as on one thread, beside other programs: --threads 1", slower)
+
+
+def crowding(precision: str) -> float:
+    """How many times as long as on one thread the weight gradient of a convolution takes on all threads of torch."""
+    threads, dtype = torch.get_num_threads(), HALF.get(precision, torch.float32)
+    if threads == 1:
+        return 1.0
+    x, weight = torch.zeros(20, 512, 3, 3, dtype=dtype), torch.zeros(512, 512, 3, 3, dtype=dtype)
+    x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
+    geometry = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False))
+
+    def operation() -> None:
+        torch.ops.aten.convolution_backward(x, x, weight, None, *geometry)
+
+    def seconds(count: int) -> float:
+        with limited_threads(count):
+            operation()
+            return timeit.timeit(operation, number=4)
+
+    return seconds(threads) / seconds(1)
 
 
 def _check_int8(device: torch.device) -> None:

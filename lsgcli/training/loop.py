@@ -37,7 +37,7 @@ from lsgcli.store import checkpoint, hub
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import files, memory
-from lsgcli.system.device import Compute
+from lsgcli.system.device import Compute, tell_faster
 from lsgcli.training.activations import settle
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.ema import ExponentialMovingAverage
@@ -373,6 +373,8 @@ class Trainer:
             checkpoint.save(self.run.best, self._checkpoint({}))
         self._save_last()
         self.emit({"event": "epoch", **record, "best": is_best, "layers": flow})
+        if state.epoch == 1 and self.group.is_main:
+            tell_faster(self.compute, record["seconds"] * (config.epochs - 1))
 
     @property
     def network(self) -> SpikingNet:

@@ -118,6 +118,23 @@ def test_small_kernels_with_stride_keep_groups_and_padding(channels, groups, pad
     torch.testing.assert_close(torch.autograd.grad(out, (x, *conv.parameters()), grad), wanted)
 
 
+@pytest.mark.parametrize(("size", "expected"), [(8, [1, 3] * 2), (300, [])])
+def test_a_small_layer_is_computed_by_one_thread(size, expected, monkeypatch):
+    """Forward and backward, if it is trained; the other layers have all threads again."""
+    threads, calls, set_threads = torch.get_num_threads(), [], torch.set_num_threads
+    conv, x = Conv2d(4, 64, 3), torch.rand(1, 4, size, size)
+    try:
+        set_threads(3)
+        monkeypatch.setattr(torch, "set_num_threads", lambda n: (calls.append(n), set_threads(n))[1])
+        conv(x).sum().backward()
+        assert (calls, torch.get_num_threads()) == (expected, 3)
+        with torch.no_grad():
+            conv(x)
+        assert calls == expected
+    finally:
+        set_threads(threads)
+
+
 def test_only_what_is_known_to_be_spikes_is_computed_by_them(counted):
     conv = Conv2d(8, 8, 3, padding=1)
     x = torch.randn(2, 2, 8, 4, 4)

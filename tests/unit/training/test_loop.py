@@ -18,7 +18,7 @@ from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.rundir import RunDir, write_config
-from lsgcli.system import schema
+from lsgcli.system import device, schema
 from lsgcli.system.device import Compute, Convolutions
 from lsgcli.system.ranks import Place
 from lsgcli.training.evaluate import evaluate
@@ -122,6 +122,17 @@ def test_accuracies_in_the_precision_of_the_training_and_in_fp32(with_val, tmp_p
     assert [end[f"{name}_fp32"] for name in names] == [1, 1, 1, 1]
     assert end["best_chosen_on"] == ("val" if with_val else "test")
     assert not any(name.endswith("_fp32") for name in run(tmp_path / "other", tiny.config(epochs=1), bundle))
+
+
+def test_a_long_training_is_told_what_is_faster(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(device, "cpu_flags", lambda: {"amx_bf16"})
+    monkeypatch.setattr(device, "crowding", lambda precision: 7.0)
+    caplog.set_level("INFO")
+    run(tmp_path / "short", tiny.config(epochs=2), tiny.bundle())
+    assert "--precision" not in caplog.text
+    monkeypatch.setattr(device, "LONG", 0)
+    run(tmp_path / "long", tiny.config(epochs=3), tiny.bundle())
+    assert caplog.text.count("16 times as fast in bf16") == caplog.text.count("7.0 times as long") == 1
 
 
 def test_a_resumed_run_keeps_the_crossings_of_its_convolutions(tmp_path, monkeypatch):
