@@ -142,6 +142,7 @@ def evaluate(
         CheckpointError: not a valid checkpoint.
         ConfigError: a setting is invalid, or the data do not have the split.
         DataError: the data are missing, damaged, have other classes, or differ from the training data.
+        DivergedError: logits are not finite.
     """
     if isinstance(network, SpikingNet):
         if data is None or changes:
@@ -165,9 +166,10 @@ def evaluate(
         parts = ("test",) if split == "test" else SPLITS
         opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
         model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, opened.bundle
-    return evaluation.evaluate(
+    result = evaluation.evaluate(
         model, data.named(split), data, compute, batch_size=size, also=("firing_rate",), progress=progress
     )
+    return result.checked()
 
 
 @undisturbed
@@ -200,7 +202,7 @@ def inspect(
         return gradflow.inspect(network, batches, **options)
     if not isinstance(batches, int):
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
-    opened = open_checkpoint(network, options)
+    opened = open_checkpoint(network, options, buffers_finite=False)
     checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     return full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
 
@@ -235,7 +237,7 @@ def diagnose(
     if not isinstance(batches, int):
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
     path = checkpoint_of(hub.local(network))
-    opened = open_checkpoint(path, options)
+    opened = open_checkpoint(path, options, buffers_finite=False)
     checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
     advise(flow, opened.config, path, len(opened.bundle.classes), limits)

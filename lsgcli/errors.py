@@ -99,8 +99,8 @@ class CheckpointError(LsgError, status=4, meaning="checkpoint missing, damaged, 
     """A file that is not a valid checkpoint of lsg."""
 
 
-class DivergedError(LsgError, status=5, meaning="diverged: loss or gradient became NaN or infinite"):
-    """The loss or a gradient became NaN or infinite."""
+class DivergedError(LsgError, status=5, meaning="diverged: a loss, gradient or logit is NaN or infinite"):
+    """A loss, gradient or logit is NaN or infinite."""
 
 
 class RunInUseError(LsgError, status=6, meaning="run directory in use, or it already contains a run"):

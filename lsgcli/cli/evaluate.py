@@ -143,7 +143,7 @@ def evaluate(
             batch_size=config.batch_size,
             workers=config.workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        ).checked()
     if runner is None:
         running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
     if refresh.out is not None:

@@ -161,7 +161,7 @@ def inspect_gradients(
     flows: list[dict[str, Any]] = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:
-            opened = open_checkpoint(path, changes, environment=common.around(), progress=progress)
+            opened = open_checkpoint(path, changes, buffers_finite=False, environment=common.around(), progress=progress)
         check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
         measured = opened.model, opened.bundle, opened.config, opened.compute
         flow = full_flow(*measured, measuring.batches, output.sample, sample=sample, detailed=advice.advise)

@@ -5,7 +5,6 @@ A format is a subclass of :class:`Format`, registered by name. It writes a netwo
 """
 
 import dataclasses
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ from lsgcli.neurons import LIF
 from lsgcli.store import checkpoint, nir
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import accuracy_on_test
-from lsgcli.system.files import check_regular
+from lsgcli.system.files import check_regular, json_text
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.version import __version__
 
@@ -230,7 +229,7 @@ def _set_timesteps(network: SpikingNet, T: int) -> None:
 
 def metadata(content: Checkpoint) -> dict[str, str]:
     """Metadata of an export, for formats that store a dictionary of strings."""
-    return {"lsg.export_version": VERSION, "lsg.config": json.dumps(content.config)}
+    return {"lsg.export_version": VERSION, "lsg.config": json_text(content.config)}
 
 
 def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
+from lsgcli.system.files import json_text
 from lsgcli.system.text import clean
 
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
@@ -39,7 +39,7 @@ class HF(Format):
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         SafeTensors().write(network, content, path / WEIGHTS, options)
-        (path / CONFIG).write_text(json.dumps(content.config, indent=2) + "\n", encoding="utf-8")
+        (path / CONFIG).write_text(json_text(content.config, indent=2) + "\n", encoding="utf-8")
 
     def open(self, path: Path) -> Runner:
         runner = SafeTensors().open(path / WEIGHTS)

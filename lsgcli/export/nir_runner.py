@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nir
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +27,13 @@ class Interpreter(Runner):
                 f"{path}: found {nodes}, expected one input and one output", hint="Export the checkpoint again."
             )
         self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
+        for name, node in self.nodes.items():
+            for key, value in vars(node).items():
+                if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                    raise CheckpointError(
+                        f"{path}: {name}: found {key} with NaN or infinity, expected finite numbers",
+                        hint="Export the checkpoint again.",
+                    )
         self.layers: dict[str, list[int]] = schema.decode(
             graph.metadata["layers"], dict[str, list[int]], f"{path}: layers", CheckpointError
         )

@@ -25,6 +25,7 @@ from lsgcli.export.runners import AtOnce, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.system.schema import LONG
 from lsgcli.system.version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 OPSET = 20
 MOST = 2_000_000_000  # bytes of weights
 LARGEST = (1 << 31) - 1  # bytes of a protobuf file
+FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16 in TensorProto.DataType
 FIRST = b"\x08"  # byte of a model: the field ir_version
 BATCH = "batch"
 SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # prefixes of a layer's name
@@ -93,18 +95,14 @@ class ONNX(Format):
                     raise ValueError("not a protobuf message of a model")
             model = onnx.load_model_from_string(path.read_bytes())
             for message in _messages(model):
-                # External data may refer to any file of the machine.
-                if isinstance(message, onnx.TensorProto) and message.data_location == message.EXTERNAL:
-                    raise CheckpointError(
-                        f"{path}: {message.name}: found weights in another file, expected all in this one",
-                        hint="Export the checkpoint again.",
-                    )
+                if isinstance(message, onnx.TensorProto):
+                    _check_tensor(message, path)
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
+            layers = config["export"]["layers"]
             if config["export"]["mode"] == "unroll":
-                _check_count(config, len(model.graph.value_info), path)
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
-                return AtOnce(config, _Session(model, path).run)
-            session = _Session(model, path)
+                return AtOnce(config, _Session(model, config, [SPIKES + name for name in layers], path).run)
+            session = _Session(model, config, [AFTER + name for name in layers], path)
             _, *states = session.shapes.values()
             rest = [torch.zeros(1, *shape[1:]) for shape in states]
             _check_layers(config, rest, path)
@@ -112,15 +110,22 @@ class ONNX(Format):
 
 
 class _Session:
-    """The graph in onnxruntime, on the CPU."""
+    """The graph in onnxruntime, on the CPU; ``others`` are the names of its outputs after the logits."""
 
-    def __init__(self, model: "onnx.ModelProto", path: Path):
+    def __init__(self, model: "onnx.ModelProto", config: Mapping[str, Any], others: list[str], path: Path):
         import onnxruntime
 
         self.path = path
+        found = [output.name for output in model.graph.output]
+        if found != ["logits", *others]:
+            raise CheckpointError(
+                f"{path}: found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration",
+                hint="Export the checkpoint again.",
+            )
+        self.T, self.classes = config["model"]["T"], config["model"]["num_classes"]
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
-        settings.log_severity_level = 3  # errors only, which are also raised
+        settings.log_severity_level = 4  # errors are raised; its log would print names of the file as they are
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
         self.shapes: dict[str, list[Any]] = {value.name: value.shape for value in self.session.get_inputs()}
 
@@ -129,7 +134,12 @@ class _Session:
 
         Raises:
             ConfigError: the shape of an input does not match.
+            CheckpointError: the graph cannot be run, or an output is of another type or shape than those of a network.
         """
+        if len(values) != len(self.shapes):
+            raise CheckpointError(
+                f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", hint="Export the checkpoint again."
+            )
         inputs: dict[str, np.ndarray] = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
             if len(expected) != value.dim() or any(
@@ -137,20 +147,46 @@ class _Session:
             ):
                 raise ConfigError(f"{self.path}: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
             inputs[name] = value.numpy()
-        return [torch.from_numpy(output) for output in self.session.run(None, inputs)]
+        with reading(self.path, "found a graph that cannot be run"):
+            outputs: list[Any] = self.session.run(None, inputs)
+        _, *states = values
+        batch = values[0].shape[-4]
+        leading = (batch,) if states else (self.T, batch)
+        logits, *rest = outputs
+        _check_output("logits", logits, (*leading, self.classes), self.path)
+        for output, state in zip(rest, states or rest, strict=True):
+            _check_output("state" if states else "spikes", output, state.shape if states else leading, self.path)
+        return [torch.from_numpy(output) for output in outputs]
 
 
-def _check_count(config: Mapping[str, Any], count: int, path: Path) -> None:
-    """Check that an export names as many layers as its graph has.
+def _check_output(name: str, output: Any, expected: Sequence[int], path: Path) -> None:
+    """Check that an output is an array of float32 whose shape begins as expected.
 
     Raises:
-        CheckpointError: it does not.
+        CheckpointError: it is not.
     """
-    if (stated := len(config["export"]["layers"])) != count:
+    if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape[: len(expected)] != tuple(expected):
+        found = f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
         raise CheckpointError(
-            f"{path}: configuration: export.layers: found {stated}, expected {count}, as in the graph",
-            hint="Export the checkpoint again.",
+            f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", hint="Export the checkpoint again."
         )
+
+
+def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
+    """Check that the values of a tensor are in the file, and finite.
+
+    Raises:
+        CheckpointError: they are in another file, which may be any file of the machine, or NaN or infinite.
+    """
+    import onnx
+
+    if tensor.data_location == tensor.EXTERNAL:
+        found = "weights in another file, expected all in this one"
+    elif tensor.data_type in FLOATS and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
+        found = "NaN or infinity, expected finite numbers"
+    else:
+        return
+    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", hint="Export the checkpoint again.")
 
 
 def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
@@ -159,7 +195,11 @@ def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Pat
     Raises:
         CheckpointError: their number differs, or a layer has another number of thresholds.
     """
-    _check_count(config, len(states), path)
+    if len(states) != len(config["export"]["layers"]):
+        raise CheckpointError(
+            f"{path}: found {len(states)} states, expected {len(config['export']['layers'])}, one for each layer of its configuration",
+            hint="Export the checkpoint again.",
+        )
     for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
         if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
             raise CheckpointError(

@@ -25,7 +25,7 @@ from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.images import image_suffixes
 from lsgcli.data.prepare import Found, check_expected, load_file
 from lsgcli.data.readers import base as readers
-from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError
+from lsgcli.errors import CheckpointError, ConfigError, DataError, DivergedError, LsgError
 from lsgcli.export.base import open_exported
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
@@ -218,6 +218,7 @@ def predict(
 
     Raises:
         DataError: a file cannot be read and ``on_error`` is not given, or ``paths`` is empty.
+        DivergedError: logits are not finite.
         CheckpointError, ConfigError: as :meth:`Network.open`.
     """
     if isinstance(network, Path | str):
@@ -249,6 +250,12 @@ def predict(
         warn_saturated(next(iter(full)), (values, total), (len(full), len(items)), SHORTER)
 
 
+def check_finite(logits: Tensor, path: str) -> None:
+    """Raise a DivergedError if logits of a file are NaN or infinite."""
+    if not logits.isfinite().all():
+        raise DivergedError(f"{path:.{LONG}}: logits: found NaN or infinity, expected finite numbers")
+
+
 def running_probabilities(logits: Tensor) -> Tensor:
     """Softmax of the running mean of logits (T, ..., classes) over timesteps, of the same shape, in float64."""
     steps = torch.arange(1, len(logits) + 1, dtype=torch.float64).reshape(-1, *(1,) * (logits.dim() - 1))
@@ -258,6 +265,7 @@ def running_probabilities(logits: Tensor) -> Tensor:
 def _answers(networks: Sequence[Network], batch: Sequence[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
     every = [network.logits(network.batch([sample for _, sample in batch])) for network in networks]
     logits, by_step = torch.stack(every).mean(0), torch.stack([running_probabilities(one) for one in every]).mean(0)
+    check_finite(logits, ", ".join(path for path, _ in batch))
     for i, (path, _) in enumerate(batch):
         yield Prediction(path, networks[0].classes, logits[:, i], by_step[-1, i], by_step[:, i])
 

@@ -19,7 +19,7 @@ from lsgcli.data.readers.base import read_stream
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
-from lsgcli.inference.predict import Answer, Network
+from lsgcli.inference.predict import Answer, Network, check_finite
 from lsgcli.models.base import SpikingNet
 from lsgcli.system.device import full_precision, limited_threads
 
@@ -73,6 +73,7 @@ def stream(
     Raises:
         ConfigError: ``per_slice`` is below 1, or the network was trained on images, or with settings that require the complete
             recording.
+        DivergedError: logits are not finite.
         DataError: the format does not support streams, or the stream is damaged; raised after the predictions for complete slices.
     """
     dataset, T = _dataset(network), network.config.T
@@ -94,6 +95,7 @@ def stream(
             rest = steps.rest(1) if rest is None else rest
             logits, state = steps.step(x, state if step else rest)
         now = full_precision(logits[0]).cpu()
+        check_finite(now, path)
         total = total + now if step else now.double()
         answer = (path, network.classes, now, (total / (step + 1)).softmax(-1))
         yield Timestep(*answer, window, step + 1, len(cut.events), cut.t_us, chunks.ready)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 import select
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 from lsgcli.errors import ConfigError, StorageError, require
 from lsgcli.store import rundir
-from lsgcli.system.files import finite, kind_of
+from lsgcli.system.files import json_text, kind_of
 from lsgcli.system.text import clean
 
 ANOTHER = "Choose another name."
@@ -53,7 +52,7 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result as one line of JSON; NaN and infinity become null."""
-    print(json.dumps(finite(value)), flush=True)
+    print(json_text(value), flush=True)
 
 
 def check_output(

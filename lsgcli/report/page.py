@@ -6,7 +6,6 @@ A page embeds its style, script and data, and its policy forbids loading anythin
 import base64
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
 from typing import Any
@@ -46,7 +45,7 @@ def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
             light=LIGHT,
             dark=DARK,
             # < is escaped, so that no data can start a tag or comment
-            data={name: Markup(json.dumps(files.finite(value)).replace("<", "\\u003c")) for name, value in data.items()},
+            data={name: Markup(files.json_text(value).replace("<", "\\u003c")) for name, value in data.items()},
             **context,
         )
     )

@@ -1,11 +1,11 @@
 """Predictions as lines of tab-separated columns, JSON or CSV."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.report.output import csv_text
+from lsgcli.system.files import json_text
 from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Lines:
             record["by_step"] = [answer.classes[i] for i in indices.tolist()]
             record["by_step_probability"] = values.tolist()
             columns += [self._class(name, p) for name, p in zip(record["by_step"], values.tolist(), strict=True)]
-        return json.dumps(record) if self.as_json else "\t".join(columns)
+        return json_text(record) if self.as_json else "\t".join(columns)
 
     def timestep(self, answer: "Timestep") -> str:
         """The line for a timestep of a stream."""
         record, columns = self._answer(answer)
         record |= {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
-        return json.dumps(record) if self.as_json else "\t".join([*columns, str(answer.step)])
+        return json_text(record) if self.as_json else "\t".join([*columns, str(answer.step)])
 
     def _answer(self, answer: "Answer") -> tuple[dict[str, Any], list[str]]:
         found = answer.top(self.top or 1)

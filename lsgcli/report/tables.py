@@ -3,7 +3,6 @@
 Each format is a function of the record returned by :meth:`lsgcli.sweeps.collect.Collection.summary`.
 """
 
-import json
 import re
 import statistics
 import string
@@ -13,7 +12,7 @@ from typing import Any
 
 from lsgcli.report.output import csv_text
 from lsgcli.report.terminal import Table, console
-from lsgcli.system.files import finite
+from lsgcli.system.files import json_text
 
 Row = Mapping[str, Any]
 Lines = list[list[str]]  # headings, then the cells of each row
@@ -176,7 +175,7 @@ def _latex(text: str) -> str:
 
 def as_json(summary: Mapping[str, Any]) -> str:
     """``{"rows": [...], "missing": [...], ...}``, accuracies 0 to 1."""
-    return json.dumps(finite(summary))
+    return json_text(summary)
 
 
 FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {

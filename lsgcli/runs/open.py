@@ -36,6 +36,7 @@ def open_checkpoint(
     changes: Mapping[str, Any],
     splits: tuple[str, ...] = ("train", "test"),
     *,
+    buffers_finite: bool = True,
     environment: Mapping[str, Any] | None = None,
     progress: NamedProgress | None = None,
 ) -> Opened:
@@ -43,12 +44,13 @@ def open_checkpoint(
 
     Args:
         path: as for :func:`lsgcli.store.hub.local`.
+        buffers_finite: as for :func:`lsgcli.store.checkpoint.restored`.
 
     Raises:
         CheckpointError: not a valid checkpoint.
     """
     path = hub.local(path)
-    model, stored = checkpoint.load(path)
+    model, stored = checkpoint.load(path, buffers_finite=buffers_finite)
     stored = with_data(path, stored, changes, environment, progress)
     checkpoint.check_described(stored, path)
     config, bundle, compute = open_data(path, stored, changes, splits, environment=environment, progress=progress)

@@ -15,7 +15,6 @@ safetensors has no checksum and does not detect flipped bits in its data.
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -155,8 +154,8 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "lsg.format_version": FORMAT_VERSION,
-        "lsg.config": json.dumps(checkpoint.config),
-        "lsg.state": json.dumps(checkpoint.state),
+        "lsg.config": files.json_text(checkpoint.config),
+        "lsg.state": files.json_text(checkpoint.state),
     }
     metadata["lsg.sha256"] = tensor_digest(tensors)
     metadata["lsg.metadata_sha256"] = _text_digest(metadata)
@@ -302,18 +301,43 @@ def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
 
-def load(path: Path | str) -> tuple[SpikingNet, dict[str, Any]]:
-    """The network of a checkpoint, in evaluation mode, and its configuration.
+def load(path: Path | str, *, buffers_finite: bool = True) -> tuple[SpikingNet, dict[str, Any]]:
+    """The network of a checkpoint, in evaluation mode, and its configuration. Arguments as for :func:`restored`.
 
     Raises:
-        CheckpointError: as :func:`read`, or this version cannot build the network.
+        CheckpointError: as :func:`read` and :func:`restored`.
     """
     content = read(path)
-    return restored(content, path), content.config
+    return restored(content, path, buffers_finite=buffers_finite), content.config
 
 
-def restored(content: Checkpoint, path: Path | str) -> SpikingNet:
-    """The network of a checkpoint read from ``path``, in evaluation mode; a CheckpointError if this version cannot build it."""
+def check_finite(found: Mapping[str, Tensor], model: SpikingNet, path: Path | str, *, buffers: bool = True) -> None:
+    """Check that tensors of a file are finite, except those that are not finite in a new network: decays of neurons that have none.
+
+    Args:
+        found: tensors of the file, by name.
+        model: a new network.
+        buffers: whether buffers, such as running statistics, are checked too.
+
+    Raises:
+        CheckpointError: one is not finite.
+    """
+    for name, own in (model.state_dict() if buffers else dict(model.named_parameters())).items():
+        if name in found and not found[name].isfinite().all() and own.isfinite().all():
+            raise CheckpointError(
+                f"{path}: {name}: found NaN or infinity, expected finite numbers", hint="Use another checkpoint of the run."
+            )
+
+
+def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = True) -> SpikingNet:
+    """The network of a checkpoint read from ``path``, in evaluation mode.
+
+    Args:
+        buffers_finite: whether running statistics must be finite, as evaluation requires. Those of a batch that diverged need not be.
+
+    Raises:
+        CheckpointError: this version cannot build it, or a weight is not finite.
+    """
     spec = dict(content.config["model"])
     try:
         neuron = dict(spec.pop("neuron"))
@@ -333,8 +357,6 @@ def restored(content: Checkpoint, path: Path | str) -> SpikingNet:
             raise CheckpointError("; ".join([*differing[:5], *([f"{len(differing) - 5} more"] if len(differing) > 5 else [])]))
         with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
             model = build()
-        model.load_state_dict(dict(content.weights))
-        return model.eval()
     except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         if is_out_of_memory(error):
             raise
@@ -342,6 +364,9 @@ def restored(content: Checkpoint, path: Path | str) -> SpikingNet:
             f"{path}: cannot build its network: {getattr(error, 'message', error)}",
             hint="It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
+    check_finite(content.weights, model, path, buffers=buffers_finite)
+    model.load_state_dict(dict(content.weights))
+    return model.eval()
 
 
 def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -15,7 +15,6 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 
 import contextlib
 import datetime
-import json
 import logging
 import os
 import shutil
@@ -213,7 +212,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
 
 
 def _text(lines: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(files.finite(line)) + "\n" for line in lines)
+    return "".join(files.json_text(line) + "\n" for line in lines)
 
 
 def is_run(path: Path) -> bool:

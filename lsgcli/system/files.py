@@ -67,13 +67,13 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Write ``value`` as indented JSON."""
-    write_text(target, json.dumps(finite(value), indent=2) + "\n")
+    write_text(target, json_text(value, indent=2) + "\n")
 
 
 def append_json_line(target: Path, value: Any) -> None:
     """Append a line to a JSONL file."""
     with writing(target), open_in_place(target, "a") as stream:
-        stream.write(json.dumps(finite(value)) + "\n")
+        stream.write(json_text(value) + "\n")
 
 
 class NotRegularError(OSError):
@@ -168,6 +168,11 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON, in which NaN and infinity are null; all JSON that lsg prints or stores is written by this function."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def make_folder(folder: Path, inside: Path | None = None) -> None:

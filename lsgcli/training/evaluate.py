@@ -1,9 +1,10 @@
 """Evaluation of a network on a split of the data."""
 
+import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 from lsgcli.models.layers import SpikingConv
@@ -68,6 +69,12 @@ class Evaluation:
         averages = {name: sum(own) / max(1, len(own)) for name, own in values.items()}
         top5 = int((self.answers[:, 2] < 5).sum()) / max(1, self.samples)
         return averages | ({"top5_accuracy": top5} if len(self.confusion) >= MANY else {})
+
+    def checked(self) -> Self:
+        """This result; raises a DivergedError if logits are NaN or infinite, as then is the loss."""
+        if not math.isfinite(self.loss):
+            raise DivergedError(f"logits: found NaN or infinity (loss {self.loss:g}), expected finite numbers")
+        return self
 
     def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Evaluation":
         """The result of all processes, of which process r of n evaluated samples r, r + n, ...; ``gather`` returns the tensors of all of them."""

@@ -56,6 +56,7 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
             f"--init-from {path}: found weights of {content.config['arch']}, expected {config.arch}",
             hint=f"Use a checkpoint of {config.arch}, or --arch {content.config['arch']}.",
         )
+    checkpoint.check_finite(content.weights, model, f"--init-from {path}")
     last, others = _may_differ(model)
     stored = content.config["classes"]  # none in a NIR graph
     other_classes = classes is not None and bool(stored) and list(classes) != stored

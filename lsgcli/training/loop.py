@@ -36,7 +36,7 @@ from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.store import checkpoint, hub
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
-from lsgcli.system import files, memory
+from lsgcli.system import memory
 from lsgcli.system.device import Compute, tell_faster
 from lsgcli.training.activations import settle
 from lsgcli.training.distributed import ALONE, Group
@@ -464,7 +464,7 @@ class Trainer:
         return Checkpoint(
             weights=self.network.state_dict(),
             config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
-            state={**dataclasses.asdict(self.state), "flow": files.finite(self.state.flow), "best_chosen_on": self.chosen_on},
+            state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
             extra={**extra, **trained},
         )
 
@@ -483,6 +483,7 @@ class Trainer:
                 f"{self.run.path}: found other training samples, validation split or preparation than those of the run",
                 hint="Pass the original data to --data-dir, or start a new run.",
             )
+        checkpoint.check_finite(content.weights, self.model, self.run.last)
         known = {field.name for field in dataclasses.fields(State)}
         try:
             self.model.load_state_dict(dict(content.weights))

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import fcntl
+import json
+import math
 import os
 import signal
 import threading
@@ -13,7 +15,7 @@ import pytest
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
 from lsgcli.report.output import check_output
 from lsgcli.store.rundir import RunDir, in_use
-from lsgcli.system.files import append_json_line, locked, make_folder, open_in_place, replacing, write_text
+from lsgcli.system.files import append_json_line, json_text, locked, make_folder, open_in_place, replacing, write_text
 from tests.exports import saved
 
 
@@ -258,3 +260,8 @@ def test_a_name_may_have_all_bytes_that_the_system_allows(tmp_path):
     write_text(tmp_path / name, "caf\udce9")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "caf\\udce9"
+
+
+def test_json_has_no_nan():
+    """RFC 8259 has neither NaN nor infinity, at any depth."""
+    assert json.loads(json_text({"a": [math.nan, (1.5, -math.inf)]}), parse_constant=pytest.fail) == {"a": [None, [1.5, None]]}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lsgcli.errors import DivergedError
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import Evaluation, evaluate, measure
 from lsgcli.training.loop import new_model
@@ -91,3 +92,13 @@ def test_answers_by_hand():
 
     whole = replace(result, answers=shares[0]).gathered(gather)
     assert torch.equal(whole.answers, result.answers)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_not_finite_have_no_accuracy(value):
+    bundle = tiny.bundle()
+    logits = torch.zeros(3, 15, 3)
+    logits[1, 7, 2] = value
+    result = measure(lambda x: logits, bundle.test, bundle, batch_size=15)
+    with pytest.raises(DivergedError, match="logits"):
+        result.checked()
