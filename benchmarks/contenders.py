@@ -1,7 +1,7 @@
-"""Contenders of the benchmarks beside those of ``lsg bench``."""
+"""Contenders of single benchmarks, beside those of ``benchmarks.bench.cases``."""
 
+from benchmarks.bench.cases import CONTENDERS, Contender
 from lsgcli import registry
-from lsgcli.sweeps.bench.cases import CONTENDERS, Contender
 
 # Not among those that run unless asked for:
 CONTENDERS |= {

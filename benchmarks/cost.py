@@ -4,7 +4,7 @@
     python -m benchmarks.cost --precision bf16
 
 The network is VGGSNN of a quarter of the width, T=8, unless options change it. Plain LIF has a hard reset, tdBN, and ``--method none``;
-each other contender changes one setting (``VARIANTS`` in ``benchmarks.contenders``). The protocol is that of ``lsgcli.sweeps.bench.race``: all run
+each other contender changes one setting (``VARIANTS`` in ``benchmarks.contenders``). The protocol is that of ``benchmarks.bench.race``: all run
 in turns. No other programs should run. Tables are printed to stdout; the record is written after every round to
 ``benchmarks/results/cost-<case>-<precision>.json``.
 """
@@ -12,11 +12,11 @@ in turns. No other programs should run. Tables are printed to stdout; the record
 import argparse
 from typing import Any
 
+from benchmarks.bench.cases import Case
+from benchmarks.bench.measuring import ratio
 from benchmarks.contenders import VARIANTS
 from benchmarks.step import case_arguments, given_case, measure
 from benchmarks.tables import Table, megabytes
-from lsgcli.sweeps.bench.cases import Case
-from lsgcli.sweeps.bench.measuring import ratio
 
 BASE = "lif"
 

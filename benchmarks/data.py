@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from benchmarks.bench.measuring import spread
 from benchmarks.measuring import interleaved, machine, write
-from lsgcli.sweeps.bench.measuring import spread
 
 EVENTS, T, SENSOR = 200_000, 10, 128
 BATCH, SIZE = 32, 48

@@ -16,10 +16,10 @@ from benchmarks import (
     zeros,
     zoo,
 )
+from benchmarks.bench.cases import Case
 from benchmarks.measuring import RESULTS, read
 from benchmarks.plot import load, steps
 from benchmarks.tables import Table, megabytes
-from lsgcli.sweeps.bench.cases import Case
 
 PEERS = ("spikingjelly-best", "snntorch-best", "floor")
 PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one

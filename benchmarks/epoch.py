@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.measuring import kilobytes, ratio, spread
 from benchmarks.measuring import ROOT, machine, write
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench.measuring import kilobytes, ratio, spread
 
 EPOCHS, WIDTH, BATCH = 3, 0.25, 16
 SAMPLING = 0.2  # seconds between looks at memory

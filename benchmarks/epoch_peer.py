@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from lsgcli.sweeps.bench.peers import VGGSNN, SpikingJelly
+from benchmarks.bench.peers import VGGSNN, SpikingJelly
 
 sys.modules.setdefault(
     "torchaudio", ModuleType("torchaudio")
-)  # only for spikingjelly's data set of speech, see lsgcli.sweeps.bench.peers
+)  # only for spikingjelly's data set of speech, see benchmarks.bench.peers
 
 from spikingjelly.datasets.n_mnist import NMNIST  # noqa: E402
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder of spikingjelly's files")
     parser.add_argument("--prepare", type=Path, metavar="DATA", help="make frames of these recordings, and stop")
-    parser.add_argument("--best", action="store_true", help="bf16, and what makes it fastest in lsgcli.sweeps.bench.peers")
+    parser.add_argument("--best", action="store_true", help="bf16, and what makes it fastest in benchmarks.bench.peers")
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)

@@ -22,10 +22,10 @@ from pathlib import Path
 import torch
 
 from benchmarks import gpu_parts, step, traffic
+from benchmarks.bench.cases import Case
 from benchmarks.gpu_parts import OutOfTime, Record, Run
 from benchmarks.measuring import RESULTS, machine
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench.cases import Case
 from lsgcli.system.files import write_text
 
 FOLDER = RESULTS / "gpu"

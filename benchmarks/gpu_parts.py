@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import traffic
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.peers import NETWORKS
+from benchmarks.bench.race import race
+from benchmarks.bench.steps import inputs
+from benchmarks.bench.workers import Worker
 from benchmarks.measuring import ROOT
 from benchmarks.scaling import slope
 from lsgcli import models
 from lsgcli.errors import LsgError
 from lsgcli.neurons.kernels.trust import examined
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.peers import NETWORKS
-from lsgcli.sweeps.bench.race import race
-from lsgcli.sweeps.bench.steps import inputs
-from lsgcli.sweeps.bench.workers import Worker
 from tests.unit.neurons.cases import against_reference, random_case
 
 Record = dict[str, Any]

@@ -14,12 +14,12 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.measuring import ratio, resident_bytes, spread
+from benchmarks.bench.steps import Prepared
+from benchmarks.bench.workers import Worker
 from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.measuring import ratio, resident_bytes, spread
-from lsgcli.sweeps.bench.steps import Prepared
-from lsgcli.sweeps.bench.workers import Worker
 
 FULL = case("vggsnn")
 DIGITS = case("vggsnn", width=0.125, T=4, batch=32, size=32)  # the preset of digits-dvs

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.bench.steps import Prepared
 from lsgcli.neurons.kernels.cpu.job import Job
-from lsgcli.sweeps.bench.steps import Prepared
 
 ARRAY = 128_000_000  # bytes of each array of the triad
 MOVED = ("z", "residual", "out", "grad", "d_z", "d_residual")  # operands whose size grows with the batch

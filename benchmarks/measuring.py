@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lsgcli.sweeps.bench import measuring
-from lsgcli.sweeps.bench.measuring import Timing, spread
+from benchmarks.bench import measuring
+from benchmarks.bench.measuring import Timing, spread
 from lsgcli.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def interleaved(
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The command line, and facts about the machine, as :func:`lsgcli.sweeps.bench.measuring.machine`."""
+    """The command line, and facts about the machine, as :func:`benchmarks.bench.measuring.machine`."""
     words = ["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]
     return {"command": " ".join(words), **measuring.machine(*packages)}
 

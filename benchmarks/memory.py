@@ -20,12 +20,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.bench.measuring import resident_bytes
 from benchmarks.measuring import interleaved, machine, read, write
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.models.recompute import KEEP, Recompute
-from lsgcli.sweeps.bench.measuring import resident_bytes
 from lsgcli.system.device import Compute
 from lsgcli.system.memory import keep_large_buffers, release_unused
 from lsgcli.training.activations import apply, counted, settle
@@ -76,7 +76,7 @@ def built_peer(network: str, samples: int, precision: str, optimised: bool) -> t
     Raises:
         ImportError: spikingjelly, or its memopt, is not installed.
     """
-    from lsgcli.sweeps.bench import library, peers
+    from benchmarks.bench import library, peers
 
     _, batch = given(network, samples, precision)
     T, size = SIZES[network]

@@ -18,17 +18,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.measuring import spread
+from benchmarks.bench.steps import Prepared
+from benchmarks.bench.workers import Worker
 from benchmarks.measuring import ROOT, machine, write
 from benchmarks.step import installed
 from benchmarks.tables import Table, show
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.measuring import spread
-from lsgcli.sweeps.bench.steps import Prepared
-from lsgcli.sweeps.bench.workers import Worker
 from lsgcli.system.cpus import WAITING, wait_passively
 
 CASES = (case("vggsnn", width=0.125, T=4, batch=32, size=32), case("vggsnn", width=0.25, batch=16))
-BUSY = "from lsgcli.sweeps.bench.measuring import end_with_parent\nend_with_parent()\nwhile True: pass"
+BUSY = "from benchmarks.bench.measuring import end_with_parent\nend_with_parent()\nwhile True: pass"
 ASLEEP: dict[str, str] = {}
 wait_passively(ASLEEP)
 # Title -> contender, and its environment.

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.cases import Case
 from benchmarks.measuring import RESULTS
 from lsgcli.report.colours import COLOURS
-from lsgcli.sweeps.bench.cases import Case
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "speed.svg"
 INK = "#333333"  # stands for the text's colour until the SVG is written

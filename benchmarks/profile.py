@@ -13,11 +13,11 @@ import os
 import sys
 from typing import Any
 
+from benchmarks.bench.cases import CONTENDERS, Case
+from benchmarks.bench.workers import Worker
 from benchmarks.measuring import machine, write
 from benchmarks.step import case_arguments, chosen, given_case
 from benchmarks.tables import Cell, Table, megabytes, show
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case
-from lsgcli.sweeps.bench.workers import Worker
 
 USUAL = "lsg,floor"
 ORDER = ("data", "convolutions, forward", "neurons and normalisation, forward", "pooling", "linears", "convolutions, backward")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.sweeps.bench.measuring import resident_bytes
-from lsgcli.sweeps.bench.steps import Prepared
+from benchmarks.bench.measuring import resident_bytes
+from benchmarks.bench.steps import Prepared
 
 # The first that matches says where an operation of torch, or a node of autograd's graph, belongs.
 FORWARD = {

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.peers import NETWORKS, Floor
+from benchmarks.bench.steps import inputs
 from benchmarks.measuring import interleaved, machine, write
 from benchmarks.tables import Table, show
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.peers import NETWORKS, Floor
-from lsgcli.sweeps.bench.steps import inputs
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.uint8}
 PASSES = ("forward", "gradient of the input", "gradient of the weight")

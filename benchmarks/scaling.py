@@ -3,7 +3,7 @@
     python -m benchmarks.scaling                 # VGGSNN at a quarter of the width, fp32; --quick for a look
     python -m benchmarks.scaling --sweep T --precision bf16
 
-Each point is a race of new processes (see ``lsgcli.sweeps.bench.race``) with few rounds, which are sufficient for a curve. No other programs
+Each point is a race of new processes (see ``benchmarks.bench.race``) with few rounds, which are sufficient for a curve. No other programs
 should run. The record is written after every point to ``benchmarks/results/scaling-<precision>.json``.
 """
 
@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.bench.cases import CONTENDERS, Case, case
+from benchmarks.bench.race import race
 from benchmarks.measuring import machine, write
 from benchmarks.step import chosen
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case, case
-from lsgcli.sweeps.bench.race import race
 
 T, WIDTH = 8, 0.25  # if not swept
 SWEEPS: dict[str, list[tuple[float, Case]]] = {

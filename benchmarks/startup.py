@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.cases import case
+from benchmarks.bench.measuring import spread
+from benchmarks.bench.workers import Worker
 from benchmarks.measuring import ROOT, interleaved, machine, of_children, write
 from benchmarks.tables import Table, show
-from lsgcli.sweeps.bench.cases import case
-from lsgcli.sweeps.bench.measuring import spread
-from lsgcli.sweeps.bench.workers import Worker
 
 PRECISIONS = ("fp32", "bf16")
 LIBRARIES = "import typer, rich.console, rich.table"  # what a command line of typer and rich takes before it does anything

@@ -6,10 +6,10 @@
     python -m benchmarks.step --all              # the six cases of the documentation, every precision; --quick for a look
     python -m benchmarks.step --library          # the models that spikingjelly has too, both precisions: about 10 minutes
 
-No other programs should run. The protocol is in ``lsgcli.sweeps.bench.race``, the peers are in ``lsgcli.sweeps.bench.peers``: each runs with the defaults
+No other programs should run. The protocol is in ``benchmarks.bench.race``, the peers are in ``benchmarks.bench.peers``: each runs with the defaults
 of its library, and as ``...-best`` with channels-last memory, the same allocator settings as lsg, its cheapest surrogate, and static
 images convolved once. The floor has lsg's settings. All use the same optimiser and loss. Models that spikingjelly has too
-(``lsgcli.sweeps.bench.library``) run without snntorch and floor.
+(``benchmarks.bench.library``) run without snntorch and floor.
 
 Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
 ``library-<case>-<precision>.json`` for those models, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``,
@@ -25,11 +25,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.bench.cases import CONTENDERS, DEFAULTS, OF_LIBRARY, Case, case
+from benchmarks.bench.race import race
 from benchmarks.contenders import USUAL
 from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench.cases import CONTENDERS, DEFAULTS, OF_LIBRARY, Case, case
-from lsgcli.sweeps.bench.race import race
 
 PRECISIONS = {
     "fp32": ("fp32",),

@@ -5,7 +5,7 @@
     python -m benchmarks.streaming --threads 1
 
 Contenders are lsg in each precision, the floor, the peers at their best in single-step mode, and lsg's export with ``--mode step`` in
-onnxruntime; the protocol is in ``lsgcli.sweeps.bench.streaming``. No other programs should run. The record is written after every round to
+onnxruntime; the protocol is in ``benchmarks.bench.streaming``. No other programs should run. The record is written after every round to
 ``benchmarks/results/stream-<case>-<threads>-threads.json``, or ``zeros-stream-...`` with the contender ``lsg-auto``, lsg with convolutions by
 spikes where that is faster.
 """
@@ -15,11 +15,11 @@ import os
 import sys
 from typing import Any
 
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.streaming import measure
 from benchmarks.measuring import machine, write
 from benchmarks.step import case_arguments, chosen
 from benchmarks.tables import Table, show
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.streaming import measure
 
 LSG = (
     *(("lsg", precision) for precision in ("fp32", "bf16", "int8")),

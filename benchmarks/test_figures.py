@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import evidence, profiling, roofline
-from lsgcli.sweeps.bench import cases, checking
-from lsgcli.sweeps.bench.steps import prepare
+from benchmarks.bench import cases, checking
+from benchmarks.bench.steps import prepare
 from lsgcli.sweeps.collect import collect
 from tests.unit.sweeps.helpers import plan, write_run
 

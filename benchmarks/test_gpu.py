@@ -8,7 +8,7 @@ import time
 import pytest
 
 from benchmarks import gpu, gpu_kernels, gpu_parts, measuring, traffic
-from lsgcli.sweeps.bench import cases
+from benchmarks.bench import cases
 
 
 @pytest.mark.parametrize(

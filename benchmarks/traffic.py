@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bench.cases import Case, case
+from benchmarks.bench.checking import macs
 from benchmarks.tables import Table, show
 from lsgcli import models
 from lsgcli.models.fold import fold
@@ -24,8 +26,6 @@ from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import Backend, NormParameters
 from lsgcli.neurons.kernels.gpu.layout import StepLayout, of_images, of_neurons
 from lsgcli.neurons.kernels.gpu.sequence import BACKWARD_TILE, Tiles
-from lsgcli.sweeps.bench.cases import Case, case
-from lsgcli.sweeps.bench.checking import macs
 
 SIZES = {"bf16": 2, "fp32": 4}  # bytes per element of activations
 WIDE = 4  # bytes of membrane potentials and of sums: float32

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.measuring import spread
 from benchmarks.data import lsg
 from benchmarks.measuring import machine, write
 from benchmarks.tables import Table, show
-from lsgcli.sweeps.bench.measuring import spread
 
 WIDTH = 0.25
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.bench.cases import CONTENDERS, Case, case
+from benchmarks.bench.steps import build, inputs
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
 from benchmarks.roofline import Convolution, channels_last
@@ -26,8 +28,6 @@ from benchmarks.tables import Table, megabytes, show
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, by_spikes
 from lsgcli.report.colours import COLOURS
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case, case
-from lsgcli.sweeps.bench.steps import build, inputs
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 

@@ -15,12 +15,6 @@ SETTINGS = ("arch", "width_multiplier", "T", "size", "batch_size", "device", "pr
 
 def bench(
     *,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            help="Other libraries with the same network, comma-separated: spikingjelly, snntorch, or none. Default: those that are installed.",
-        ),
-    ] = None,
     mode: Annotated[
         str, typer.Option(help="What to measure, comma-separated: train, inference, stream.")
     ] = "train,inference,stream",
@@ -31,21 +25,19 @@ def bench(
 ) -> None:
     """Measure samples per second, latency and peak memory on this machine, on random data: the network of `lsg train` with the same options.
 
-    It trains, infers and runs as a stream, timestep by timestep, beside the floor (its convolutions and linear layers alone) and other
-    libraries at their fastest settings. lsg-auto is lsg with --convolution auto, whose choice for each layer is shown too. Contenders run in
-    processes of their own, in turns. Close other programs first.
+    It trains, infers and runs as a stream, timestep by timestep, beside the floor, the same network without normalisation and neurons. lsg-auto is lsg
+    with --convolution auto, whose choice for each layer is shown too. Contenders run in processes of their own, in turns. Close other programs first.
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve
     from lsgcli.report import records, terminal
-    from lsgcli.sweeps.bench import rows
+    from lsgcli.sweeps import bench as benches
 
-    if unknown := [name for name in mode.split(",") if name not in rows.MODES]:
-        raise ConfigError(f"--mode: found {', '.join(unknown)!r}, expected a comma-separated list of {', '.join(rows.MODES)}")
+    if unknown := [name for name in mode.split(",") if name not in benches.MODES]:
+        raise ConfigError(
+            f"--mode: found {', '.join(unknown)!r}, expected a comma-separated list of {', '.join(benches.MODES)}"
+        )
     config = resolve(settings, takes=SETTINGS)
-    packages = rows.chosen_peers(against, config)
-    if against is None and (missing := rows.missing()):
-        common.log.info(f"not installed, so not compared: {', '.join(missing)} (pip install {' '.join(missing)})")
     bar = terminal.progress_bar(verbosity.quiet)
     bar.live.auto_refresh = False  # its thread would take time from the contenders
     with bar:
@@ -56,14 +48,14 @@ def bench(
             if bar.disable and done == 0:
                 common.log.info("measuring %s", title)
 
-        record = rows.bench(config, packages, mode.split(","), rounds, progress)
+        record = benches.bench(config, mode.split(","), rounds, progress)
     if as_json:
         print_json(record)
     elif sys.stdout.isatty():
         terminal.show(records.bench_parts(record))
     else:
         print_result("\n".join(records.bench_lines(record)))
-    if (load := record["machine"]["load"]) > rows.QUIET:
+    if (load := record["machine"]["load"]) > benches.QUIET:
         common.log.warning(
             "found a load of %.1f before the first measurement, expected a quiet machine: times may be too long", load
         )

@@ -7,7 +7,7 @@ import pytest
 
 from lsgcli.report.records import bench_parts
 from lsgcli.report.terminal import show
-from lsgcli.sweeps.bench import rows
+from lsgcli.sweeps import bench
 
 TINY = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
 ROW = {"contender": "lsg fp32", "case": "a case", "title": "A case", "samples_per_s": 2000.04, "ms": 1.25, "peak_mb": 400.4}
@@ -26,21 +26,19 @@ RECORD = {
 def measured(monkeypatch):
     """Arguments of the measurement, which returns RECORD."""
     calls = []
-    monkeypatch.setattr(rows, "bench", lambda *arguments: (calls.append(arguments), RECORD)[1])
+    monkeypatch.setattr(bench, "bench", lambda *arguments: (calls.append(arguments), RECORD)[1])
     return calls
 
 
-def test_rows_are_separated_by_tabs(lsg, measured, monkeypatch):
-    monkeypatch.setattr(rows, "missing", lambda: ["spikingjelly", "snntorch"])
+def test_rows_are_separated_by_tabs(lsg, measured):
     done = lsg("bench", "--arch", "resnet19", "-T", "2")
     assert done.stdout.splitlines() == [
         "case\tcontender\tsamples_per_s\tms\tpeak_mb\ttime_over_lsg\tlow\thigh",
         "a case\tlsg fp32\t2000\t1.25\t400\t-\t-\t-",
         "a case\tfloor fp32\t2000\t1.25\t400\t0.500\t0.400\t0.600",
     ]
-    assert "not installed, so not compared: spikingjelly, snntorch (pip install spikingjelly snntorch)" in done.stderr
-    ((config, packages, modes, rounds, _),) = measured
-    assert (config.arch, config.T, packages, modes, rounds) == ("resnet19", 2, [], ["train", "inference", "stream"], 5)
+    ((config, modes, rounds, _),) = measured
+    assert (config.arch, config.T, modes, rounds) == ("resnet19", 2, ["train", "inference", "stream"], 5)
 
 
 def test_tables_on_a_terminal(capsys):
@@ -55,7 +53,6 @@ def test_tables_on_a_terminal(capsys):
     ("options", "message"),
     [
         ("--mode run", "--mode: found 'run', expected a comma-separated list of train, inference, stream"),
-        ("--against norse", "--against: found 'norse', expected none or a comma-separated list of spikingjelly, snntorch"),
         ("--arch nir", "found nir, whose layers are in a file"),
         ("--precision fp16 --device cpu", "found precision fp16 on the device cpu"),
     ],
@@ -72,8 +69,7 @@ def test_a_measurement(lsg):
     """In processes of their own; all contenders."""
     done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--mode", "train,stream", "--json", status=0)
     record = json.loads(done.stdout)
-    packages = [package for package in rows.PEERS if package not in rows.missing()]
-    names = ["lsg fp32", "lsg-auto fp32", "floor fp32", *(f"{rows.PEERS[package]} fp32" for package in packages)]
+    names = ["lsg fp32", "lsg-auto fp32", "floor fp32"]
     assert [row["contender"] for row in record["rows"]] == names * 2
     for row in record["rows"]:
         batch, T = (1, 2) if row["case"].endswith("stream") else (2, 1)

@@ -9,11 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import traffic
+from benchmarks.bench import cases
+from benchmarks.bench.steps import inputs
 from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.neurons.kernels.gpu import interpreted
-from lsgcli.sweeps.bench import cases
-from lsgcli.sweeps.bench.steps import inputs
 
 pytestmark = pytest.mark.skipif(not interpreted(), reason="counts the accesses of Triton's interpreter")
 CASES = {

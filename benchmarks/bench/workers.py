@@ -12,14 +12,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from benchmarks.bench.cases import CONTENDERS, Case
 from lsgcli.errors import LsgError, OutOfMemoryError, error_of
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case
-from lsgcli.system import interpreter
 
-PROCESS = "lsgcli.sweeps.bench.contender"
+PROCESS = "benchmarks.bench.contender"
 
 
 def inherited() -> dict[str, str]:
@@ -44,12 +45,12 @@ class Worker(contextlib.AbstractContextManager["Worker"]):
         job = {"contender": contender, "precision": precision, "case": dataclasses.asdict(case), "threads": threads}
         pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
         self.process = subprocess.Popen(
-            interpreter.command(PROCESS, json.dumps(job)),
+            [sys.executable, "-m", PROCESS, json.dumps(job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
-            env={**inherited(), **pools, **(environment or {})},
+            env={**inherited(), **pools, **(environment or {}), "PYTHONPATH": str(Path(__file__).parents[2])},
         )
 
     def __str__(self) -> str:

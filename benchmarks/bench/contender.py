@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.bench.cases import Case, Contender
+from benchmarks.bench.measuring import end_with_parent, resident_bytes
+from benchmarks.bench.steps import Prepared, prepare
 from lsgcli.errors import LsgError
-from lsgcli.sweeps.bench.cases import Case, Contender
-from lsgcli.sweeps.bench.measuring import end_with_parent, resident_bytes
-from lsgcli.sweeps.bench.steps import Prepared, prepare
 
 
 def steps(prepared: Prepared, count: int) -> dict[str, Any]:

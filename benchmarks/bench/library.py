@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bench.peers import CLASSES, THRESHOLD, Kit, Layer, Network, OverTime
 from lsgcli.errors import ConfigError
-from lsgcli.sweeps.bench.peers import CLASSES, THRESHOLD, Kit, Layer, Network, OverTime
 
 
 class Model(Network):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsgcli.sweeps.bench.cases import Case, Contender
+from benchmarks.bench.cases import Case, Contender
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
 from lsgcli.system.memory import keep_large_buffers, release_unused
 
@@ -119,7 +119,7 @@ def _of_lsg(contender: Contender, case: Case, precision: str) -> Built:
 
 def _of_peer(contender: Contender, case: Case) -> Built:
     os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = contender.backend  # spikingjelly reads it on import
-    from lsgcli.sweeps.bench import library, peers
+    from benchmarks.bench import library, peers
 
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = {**peers.NETWORKS, **library.NETWORKS}[case.network](kit, case.T, case.size, case.width).to(case.device)

@@ -12,10 +12,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case
-from lsgcli.sweeps.bench.measuring import ratio
-from lsgcli.sweeps.bench.race import look_at
-from lsgcli.sweeps.bench.workers import Worker, inherited
+from benchmarks.bench.cases import CONTENDERS, Case
+from benchmarks.bench.measuring import ratio
+from benchmarks.bench.race import look_at
+from benchmarks.bench.workers import Worker, inherited
 from lsgcli.system.cpus import WAITING, wait_passively
 
 WINDOWS = 5  # of T steps in a turn, of which the first is not timed
@@ -30,7 +30,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """The record after every round: milliseconds of steps, and ratios of the rounds' medians to those of lsg.
 
-    Arguments and errors as for :func:`lsgcli.sweeps.bench.race.race`.
+    Arguments and errors as for :func:`benchmarks.bench.race.race`.
     """
     looked_at = look_at(which, entries, threads) if networks is None else networks
     with contextlib.ExitStack() as stack:

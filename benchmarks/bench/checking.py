@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from benchmarks.bench.steps import Prepared
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, spikes_read
-from lsgcli.sweeps.bench.steps import Prepared
 from lsgcli.system.device import CONVOLUTIONS
 
 SILENT, ALWAYS = 1e-4, 0.999  # firing rates beyond which a layer is degenerate

@@ -1,4 +1,4 @@
-"""Peers of ``lsg bench`` and of the benchmarks compute what lsg's networks compute, and their figures are what they say."""
+"""Peers of the benchmarks compute what lsg's networks compute, and their figures are what they say."""
 
 import itertools
 import signal
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from benchmarks import contenders  # noqa: F401  adds those of the benchmarks
+from benchmarks.bench import cases, checking, library, measuring, peers, race
+from benchmarks.bench.steps import build, inputs, prepare
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.sweeps.bench import cases, checking, library, measuring, peers, race
-from lsgcli.sweeps.bench.steps import build, inputs, prepare
 
 TINY = {
     "vggsnn": cases.case("vggsnn", width=1 / 16, T=3, batch=2, size=16),

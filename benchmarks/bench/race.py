@@ -15,10 +15,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from benchmarks.bench.cases import CONTENDERS, Case
+from benchmarks.bench.measuring import kilobytes, ratio, spread
+from benchmarks.bench.workers import Worker
 from lsgcli.errors import LsgError, OutOfMemoryError
-from lsgcli.sweeps.bench.cases import CONTENDERS, Case
-from lsgcli.sweeps.bench.measuring import kilobytes, ratio, spread
-from lsgcli.sweeps.bench.workers import Worker
 from lsgcli.system import cpus
 
 LEAST_FREE = 700_000_000  # bytes that must stay available while contenders run
@@ -46,7 +46,7 @@ def race(
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
         networks: facts of :func:`look_at` that are known already, of some contenders; the others are then not checked. Default: all are
             checked first.
-        limit: a task, as for :meth:`lsgcli.sweeps.bench.workers.Worker.ask`, of lsg's contenders with dense convolutions, after the last
+        limit: a task, as for :meth:`benchmarks.bench.workers.Worker.ask`, of lsg's contenders with dense convolutions, after the last
             round. Default: none.
 
     Yields:
@@ -109,7 +109,7 @@ def look_at(
             try:
                 worker.ready()
                 worker.turn()  # compiles kernels
-                found[str(worker)] = worker.ask("lsgcli.sweeps.bench.checking:facts")
+                found[str(worker)] = worker.ask("benchmarks.bench.checking:facts")
             except LsgError as error:
                 if not skip_failing:
                     raise

@@ -1,0 +1,433 @@
+"""Speed and memory of a network on this machine, in training, in inference, and as a stream of single timesteps.
+
+The contenders are lsg, lsg with convolutions by spikes where they are faster (``lsg-auto``), and the floor: the same network without
+normalisation and neurons. Each runs in a process of its own, in turns, so that changes of the machine's speed affect all of them; between turns
+it is stopped (SIGSTOP), so that idle threads do not take time from the others. ``benchmarks`` in the repository compares other libraries.
+"""
+
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import platform
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli import models
+from lsgcli.config.run import RunConfig, from_dict
+from lsgcli.errors import ConfigError, LsgError, OutOfMemoryError, error_of
+from lsgcli.export.runners import stepwise
+from lsgcli.models import crossings
+from lsgcli.models.base import SpikingNet
+from lsgcli.models.convolution import Conv2d, spikes_read
+from lsgcli.models.integer import deployed
+from lsgcli.models.layers import ConvNorm
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels.base import single_backward
+from lsgcli.registry import get
+from lsgcli.runs.packages import version_of
+from lsgcli.system import cpus, interpreter, memory
+from lsgcli.system.device import CONVOLUTIONS, Convolutions, check_gradients, pick_device, pick_precision
+from lsgcli.training.optim import Optimizers
+
+MODES = ("train", "inference", "stream")
+CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --convolution
+WARM, TURN, MOST = 2, 0.5, 1000  # rounds that are not timed; seconds and steps of a turn at most, but for a single step
+RATE = 1e-4  # so small that nothing drifts in hundreds of steps; the time of a step does not depend on it
+CLASSES, EVENTS = 10, 0.3  # of the random data: classes, and events per pixel and timestep
+PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
+QUIET = 0.5  # load from which times may be too long
+Progress = Callable[[str, int, int], object]  # what, rounds done, rounds
+
+
+def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """Measure the network of ``config`` in each of ``modes``.
+
+    Args:
+        config: architecture, sizes, device, precision and threads.
+        modes: of ``MODES``.
+        rounds: number of rounds, in each of which every contender has a turn.
+        progress: called after each round of a case.
+
+    Returns:
+        ``machine``: processor, memory, versions, threads, device, precision and the reason for it, and the load before the first case.
+        ``rows``: one for each case and contender, see :func:`rows_of`. ``convolutions``: case -> what lsg-auto chooses, see :func:`choices`.
+
+    Raises:
+        ConfigError: the network or the machine does not support the settings.
+        LsgError: the process of a contender failed.
+    """
+    if config.arch == "nir":
+        raise ConfigError("--arch: found nir, whose layers are in a file, expected another network")
+    device = pick_device(config.device)
+    precision, reason = pick_precision(config.precision, device)
+    if precision == "fp16" or device.index:
+        raise ConfigError(
+            f"found precision {precision} on the device {device}, expected fp32, bf16 or int8 on cpu or cuda",
+            hint="Use --precision fp32; CUDA_VISIBLE_DEVICES selects a GPU.",
+        )
+    threads = cpus.limited("threads", config.threads) if config.threads else cpus.usable(cpus.THREADS)[0]
+    about = {"threads": threads, "device": device.type, "precision": precision, "because": reason, "load": os.getloadavg()[0]}
+    record: dict[str, Any] = {"machine": machine() | about, "rows": [], "convolutions": {}}
+    for mode in modes:
+        if mode == "train":
+            check_gradients(precision)
+        batch = 1 if mode == "stream" else config.batch_size
+        width = config.width_multiplier
+        case = f"{config.arch}-w{width:g}-T{config.T}-b{batch}-{config.size}px-{mode}"
+        title = f"{config.arch} x {width:g}, T={config.T}, {config.size} px, batch {batch}, {mode}"
+        with contextlib.ExitStack() as stack:
+            contenders = []
+            for name in CONTENDERS:
+                if name != "lsg-auto" or (device.type == "cpu" and precision != "int8"):
+                    own = "fp32" if name == "floor" and precision == "int8" else precision
+                    job = {
+                        "name": name,
+                        "mode": mode,
+                        "precision": own,
+                        "batch": batch,
+                        "device": device.type,
+                        "threads": threads,
+                    }
+                    contenders.append(stack.enter_context(Contender(job, config)))
+            for done in race(contenders, rounds):
+                progress(title, done, rounds)
+        record["rows"] += rows_of(contenders, case, title, batch / (config.T if mode == "stream" else 1))
+        for contender in contenders:
+            if contender.about["convolutions"]:
+                record["convolutions"][case] = contender.about["convolutions"]
+    return record
+
+
+def race(contenders: Sequence["Contender"], rounds: int) -> Iterator[int]:
+    """Let the contenders run in turns, in random order; the number of timed rounds after each round."""
+    steps, shortest = 1, float("inf")
+    for done in range(1 - WARM, rounds + 1):
+        for contender in random.Random(done).sample(contenders, len(contenders)):
+            shortest = min(shortest, contender.turn(steps, timed=done > 0))
+        if done == 0:  # a short step is repeated within a turn: caches are cold after another's turn
+            steps = max(1, min(MOST, round(TURN / shortest)))
+        yield max(done, 0)
+
+
+def rows_of(contenders: Sequence["Contender"], case: str, title: str, samples: float) -> list[dict[str, Any]]:
+    """The rows of a case.
+
+    Returns:
+        ``contender``: name and precision; ``case``, and its ``title``; ``ms``: median of a step, which is a batch, or in a stream one timestep
+        of one sample; ``samples_per_s``, of whole samples; ``peak_mb``, in 1e6 bytes: of the process, or on a GPU of its tensors;
+        ``time_over_lsg``: see :func:`ratio`; None for the first contender.
+    """
+    rows = []
+    for contender in contenders:
+        ms = 1e3 * statistics.median(contender.seconds)
+        first = contender is contenders[0]
+        rows.append(
+            {
+                "contender": str(contender),
+                "case": case,
+                "title": title,
+                "samples_per_s": 1e3 * samples / ms,
+                "ms": ms,
+                "peak_mb": contender.peak / 1e6,
+                "time_over_lsg": None if first else ratio(contender.seconds, contenders[0].seconds),
+            }
+        )
+    return rows
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> dict[str, float]:
+    """Median of the rounds' ratios of their time to ours, ``ratio``, and its 95 % interval by bootstrap of the rounds, ``low`` to ``high``."""
+    generator, rounds = random.Random(0), [a / b for a, b in zip(theirs, ours, strict=True)]
+    redrawn = sorted(statistics.median(generator.choices(rounds, k=len(rounds))) for _ in range(draws))
+    return {"ratio": statistics.median(rounds), "low": redrawn[int(0.025 * draws)], "high": redrawn[int(0.975 * draws)]}
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Processor, cores, memory, and versions, including those of installed ``packages``."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):  # not Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+    return {
+        "processor": processor,
+        "cores": cpus.usable(())[0],
+        "memory_bytes": memory.total_bytes(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in ("numpy", "torch", "numba", "lsgcli", *packages) if (found := version_of(name))},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+class Contender(contextlib.AbstractContextManager["Contender"]):
+    """A contender's process; a context manager that ends it.
+
+    Attributes:
+        seconds: of a step in each timed round.
+        peak: bytes of memory.
+    """
+
+    def __init__(self, job: dict[str, Any], config: RunConfig):
+        self.job, self.seconds, self.peak = job, list[float](), 0
+        self.process = subprocess.Popen(
+            interpreter.command("lsgcli.sweeps.bench", json.dumps(job | {"settings": config.to_dict()})),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env=os.environ | {f"{pool}_NUM_THREADS": str(job["threads"]) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")},
+        )
+        try:
+            self.about = self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __str__(self) -> str:
+        return f"{self.job['name']} {self.job['precision']}"
+
+    def turn(self, steps: int, timed: bool) -> float:
+        """Let it run some steps; the median of their seconds, which is kept if it is ``timed``."""
+        assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # it ended; the missing answer says so
+            self.process.stdin.write(f"{steps}\n")
+        found = self._answer()
+        self.peak = found["peak"]
+        if timed:
+            self.seconds.append(found["seconds"])
+        return float(found["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            status = self.process.wait()
+            if status == -signal.SIGKILL:
+                raise OutOfMemoryError(
+                    f"{self}: its process was killed, probably for want of memory", hint="Use a smaller batch."
+                )
+            raise LsgError(f"{self}: its process ended with status {status}, expected an answer", hint="See its output above.")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise error_of(answer["status"])(f"{self}: {answer['error']}")
+        self.process.send_signal(signal.SIGSTOP)
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def main() -> None:
+    """The process of a contender: build the network, then run as many steps as each line of stdin says."""
+    job = json.loads(sys.argv[1])
+    with contextlib.suppress(AttributeError):  # Linux ends this process with its parent, even while it is stopped
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print must not be among the answers
+    try:
+        step, about = prepared(**job)
+    except LsgError as error:
+        print(json.dumps({"error": error.on_command_line, "status": error.exit_code}), file=answers)
+        return
+    print(json.dumps(about), file=answers)
+    on_gpu = job["device"] == "cuda"
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            begin = time.perf_counter()
+            step()
+            if on_gpu:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - begin)
+        peak = torch.cuda.max_memory_allocated() if on_gpu else memory.peak_bytes()
+        print(json.dumps({"seconds": statistics.median(seconds), "peak": peak}), file=answers)
+
+
+def prepared(
+    name: str, mode: str, precision: str, batch: int, device: str, threads: int, settings: dict[str, Any]
+) -> tuple[Callable[[], object], dict[str, Any]]:
+    """A step of a contender, and what it chooses, as ``convolutions``."""
+    config = from_dict(settings)
+    torch.set_num_threads(threads)
+    CONVOLUTIONS.set(Convolutions(CONTENDERS[name]))
+    memory.keep_large_buffers()
+    torch.manual_seed(0)
+    channels = get("arch", config.arch).defaults["in_channels"]
+    sizes = {"T": config.T, "num_classes": CLASSES, "in_channels": channels, "input_size": config.size}
+    network = models.build(config.arch, width_multiplier=config.width_multiplier, **sizes).to(device)
+    generator = torch.Generator().manual_seed(1)
+    if channels == 2:
+        x = torch.poisson(torch.full((config.T, batch, 2, config.size, config.size), EVENTS), generator=generator)
+    else:
+        x = torch.randn(batch, channels, config.size, config.size, generator=generator)
+    y = torch.randint(0, CLASSES, (batch,), generator=generator)
+    x, y = x.to(device), y.to(device)
+    if name == "floor":
+        strip(network)
+
+    def context() -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+    if mode != "train":
+        calibrate(network, x[:1] if x.dim() == 4 else x[:, :1])
+        network = network.eval() if name == "floor" else deployed(network, precision)
+    chosen = []
+    if CONTENDERS[name] == "auto":
+        chosen = choices(network, lambda: forward(network, x, context), frames=batch if mode == "stream" else None)
+        if mode != "train":
+            for layer in chosen:
+                del layer["weight"]
+    step = {"train": train, "inference": inference, "stream": stream}[mode](network, x, y, context)
+    return step, {"convolutions": chosen}
+
+
+Context = Callable[[], contextlib.AbstractContextManager[Any]]
+
+
+def train(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
+    """Forward, cross-entropy of the mean logits, backward, SGD with momentum, as ``lsg train`` has them."""
+    network.train()
+    optimizers = Optimizers(network, RunConfig(lr=RATE, weight_decay=0.0, decay_lr=RATE))
+    first = True
+
+    def step() -> None:
+        nonlocal first
+        with context(), single_backward():
+            logits = network(x)
+        F.cross_entropy(logits.float().mean(0), y).backward()
+        optimizers.step(1.0)
+        network.end_step()
+        optimizers.zero_grad()
+        if first:
+            memory.release_unused()
+            first = False
+
+    return step
+
+
+def inference(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
+    """Forward, with tdBN folded into the convolutions."""
+    return lambda: forward(network, x, context)
+
+
+def stream(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
+    """One timestep of a window, as in ``lsg predict --stream``; the first of a window starts from rest."""
+    frames = x if x.dim() == 5 else x.expand(network.T, *x.shape)
+    window = itertools.cycle(enumerate(frames))
+    fires = any(type(module) is LIF for module in network.modules())
+    steps = stepwise(network, {}) if fires else None
+    state: Any = None
+
+    def step() -> None:
+        nonlocal state
+        t, frame = next(window)
+        if steps is None:
+            forward(network, frame.unsqueeze(0), context)
+            return
+        with torch.inference_mode(), context():
+            _, state = steps.step(frame, steps.rest(len(frame)) if t == 0 else state)
+
+    return step
+
+
+@torch.inference_mode()
+def forward(network: nn.Module, x: Tensor, context: Context) -> None:
+    """Mean logits."""
+    with context():
+        network(x).float().mean(0)
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, x: Tensor) -> None:
+    """Set running statistics to those of a sample, so that the neurons of deep layers fire."""
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    network.train()(x)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+
+
+class Silent(LIF):
+    """Neurons that pass on their currents."""
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        """The current."""
+        return current
+
+    def normalise_and_fire(self, norm: Any, z: Tensor, *, residual: Tensor | None = None, pool: int = 1) -> Tensor:
+        """The sum of the currents, average-pooled."""
+        z = z if residual is None else z + residual
+        return z if pool == 1 else F.avg_pool2d(z.flatten(0, 1), pool).unflatten(0, z.shape[:2])
+
+    def end_step(self, skip: Tensor | None = None) -> None:
+        """Nothing was measured."""
+
+
+def strip(network: nn.Module) -> None:
+    """Remove normalisation and neurons, in place: convolutions, linear layers, pools and sums remain."""
+    for module in network.modules():
+        if isinstance(module, LIF):
+            module.__class__ = Silent
+        if isinstance(module, ConvNorm):
+            module.norm = nn.Identity()
+        if hasattr(module, "levels"):
+            module.levels = None  # type: ignore[assignment]  # real values are not saved in bits
+
+
+def choices(network: nn.Module, run: Callable[[], object], frames: int | None = None) -> list[dict[str, Any]]:
+    """The choice of ``--convolution auto`` for each convolution, by a pass of ``run``; of a stream, for its number of ``frames`` in a step.
+
+    Returns:
+        A record for each convolution: ``name``, ``shape``, ``density`` of spikes in its input, per element, ``crossings`` of the output and of the
+        gradient of the weight, and the choice for both, ``dense`` or ``spikes``: ``forward`` and ``weight``. ``density`` and ``crossings`` are
+        None where the input is not known to consist of spikes.
+    """
+    records: dict[nn.Module, dict[str, Any]] = {}
+
+    def look(conv: Any, args: tuple[Tensor, ...]) -> None:
+        if (read := spikes_read(conv, args[0])) is not None:
+            packed, geometry = read
+            geometry = geometry if frames is None else geometry._replace(N=frames)
+            both = crossings.of(geometry, args[0].dtype, CONVOLUTIONS.get().crossings)
+            forward, weight = ("spikes" if packed.density < crossing else "dense" for crossing in both)
+            records[conv] |= {"density": packed.density, "crossings": both, "forward": forward, "weight": weight}
+
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, Conv2d):
+            shape = f"{module.in_channels} to {module.out_channels}, {module.kernel_size[0]}x{module.kernel_size[1]}"
+            records[module] = {
+                "name": name,
+                "shape": shape,
+                "density": None,
+                "crossings": None,
+                "forward": "dense",
+                "weight": "dense",
+            }
+            hooks.append(module.register_forward_pre_hook(look))
+    run()
+    for hook in hooks:
+        hook.remove()
+    return list(records.values())
+
+
+if __name__ == "__main__":
+    main()
