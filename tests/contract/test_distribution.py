@@ -24,8 +24,8 @@ def requirements(text):
     """Names and extras that the `pip install` lines of a text ask for; the name is empty for a clone."""
     for word in COMMAND.findall(text):
         if "{" not in word:  # put together by `install_hint`, which is tested below
-            name, extras = re.fullmatch(r"(\.|[\w-]+)(?:\[([\w,-]+)\])?", word.strip("'")).groups()
-            yield name.strip("."), tuple(extras.split(",")) if extras else ()
+            name, extras = re.fullmatch(r"(\.[\w/]*|[\w-]+)(?:\[([\w,-]+)\])?", word.strip("'")).groups()
+            yield "" if name.startswith(".") else name, tuple(extras.split(",")) if extras else ()
 
 
 def known():
