@@ -34,7 +34,7 @@ try:
     import optuna
     from optuna.trial import TrialState
     from sqlalchemy import NullPool
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
 
@@ -55,7 +55,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
 
     Raises:
         RunInUseError: ``root`` contains other files, or the study has other settings.
-        ConfigError: the driver of the database is not installed, another version of Optuna wrote it, its path contains a ``?``, or
+        ConfigError: the URL is not valid, the driver of the database is not installed, another version of Optuna wrote it, its path contains a ``?``, or
             ``root`` is in the folder of the data.
         StorageError: the database cannot be opened, or is a symbolic link.
     """
@@ -93,7 +93,9 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=_repeat,
             )
-        except (ImportError, RuntimeError) as error:  # no driver, or a schema of another version
+        except ValueError:  # of sqlalchemy, which quotes parts of the URL, such as its password
+            raise ConfigError("--storage: found a URL that is not valid, expected such as postgresql://HOST/DATABASE") from None
+        except (ArgumentError, ImportError, RuntimeError) as error:  # no such database, no driver, a schema of another version
             raise ConfigError(f"--storage: the database cannot be opened: {error.__cause__ or error}") from error
         study = optuna.create_study(
             storage=database,
