@@ -12,7 +12,7 @@ import secrets
 import shutil
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from lsgcli.errors import LsgError, Stopped, counted
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.system import files
+from lsgcli.system.text import redacted
 from lsgcli.system.version import __version__
 
 log = logging.getLogger("lsg")
@@ -50,14 +51,12 @@ class End:
     Attributes:
         last: the last epoch.
         results: accuracies.
-        histograms: histogram of u of each layer, by its name, as in a gradient-flow record.
         pictures: heat maps as PNG files, by name.
         files: the report and the resulting checkpoint.
     """
 
     last: Epoch
     results: Mapping[str, float]
-    histograms: Mapping[str, Mapping[str, Any]]
     pictures: Mapping[str, Path]
     files: tuple[Path, ...]
 
@@ -122,14 +121,8 @@ class LoggedRun:
         for name, drawing in over_epochs(self.flow()).items():
             pictures[name] = self.folder / f"{name}.png"
             save_as(drawing, pictures[name])
-        full = flows.read_full(self.run.path)
-        return End(
-            self.epochs()[-1],
-            {name: value for name, value in record.items() if "accuracy" in name and value is not None},
-            {layer["name"]: layer["histogram"] for layer in full["layers"] if "histogram" in layer} if full else {},
-            pictures,
-            (self.run.report, Path(record["checkpoint"])),
-        )
+        results = {name: value for name, value in record.items() if "accuracy" in name and value is not None}
+        return End(self.epochs()[-1], results, pictures, (self.run.report, Path(record["checkpoint"])))
 
 
 class Logger(ABC):
@@ -176,16 +169,21 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
         self.loggers: dict[str, Logger] = {}
 
     def __call__(self, record: dict[str, Any]) -> None:
-        event = record["event"]
-        if event == "start":
-            self._each(self.names, lambda name: self.loggers.update({name: registry.get("logger", name)(self.source)}))
-        if event in ("start", "epoch", "end"):
-            self._each(self.loggers, lambda name: self._copy(self.loggers[name], record))
+        if record["event"] == "start":
+            for name in self.names:
+                with self._calling(name):
+                    self.loggers[name] = registry.get("logger", name)(self.source)
+        if record["event"] in ("start", "epoch", "end"):
+            for name, logger in list(self.loggers.items()):
+                with self._calling(name):
+                    self._copy(logger, record)
         self.emit(record)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         state = "finished" if kind is None else "stopped" if issubclass(kind, Stopped) else "failed"
-        self._each(self.loggers, lambda name: self.loggers[name].close(state))
+        for name, logger in list(self.loggers.items()):
+            with self._calling(name):
+                logger.close(state)
 
     def _copy(self, logger: Logger, record: dict[str, Any]) -> None:
         epochs = self.source.epochs()
@@ -197,18 +195,18 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
         if record["event"] == "end":
             logger.end(self.source.end(record))
 
-    def _each(self, names: Iterable[str], action: Callable[[str], object]) -> None:
-        """Call loggers, without what they print to stdout, and with their warnings as messages."""
-        for name in list(names):
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as warned:
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("once", UserWarning)
-                try:
-                    action(name)
-                except Exception as error:
-                    reason = (str(error) or type(error).__name__).splitlines()[0]
-                    log.warning("--log %s: failed: %s; the run continues without it", name, reason)
-                    with contextlib.suppress(Exception):
-                        self.loggers.pop(name).close("failed")
-            for warning in warned:
-                log.warning("--log %s: %s", name, warning.message)
+    @contextlib.contextmanager
+    def _calling(self, name: str) -> Iterator[None]:
+        """Context of calls of a logger, without what it prints to stdout, and with its warnings and its error as messages."""
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("once", UserWarning)
+            try:
+                yield
+            except Exception as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                log.warning("--log %s: failed: %s; the run continues without it", name, redacted(reason))
+                with contextlib.suppress(Exception):
+                    self.loggers.pop(name).close("failed")
+        for warning in warned:
+            log.warning("--log %s: %s", name, redacted(str(warning.message)))

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import textwrap
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lsgcli.loggers.base import End, Epoch, LoggedRun, Logger
@@ -63,26 +65,37 @@ class TensorBoard(Logger):
         import numpy as np
         from PIL import Image
 
-        at = {"global_step": end.last.number, "walltime": end.last.time}
-        for layer, u in end.histograms.items():
-            edges, counts = np.array(u["edges"]), np.array([u["below"], *u["counts"], u["above"]])
-            width = edges[1] - edges[0]
-            limits, middles = [*edges, edges[-1] + width], [*(edges - width / 2), edges[-1] + width / 2]
-            total, squares = counts @ middles, counts @ np.square(middles)
-            self.writer.add_histogram_raw(
-                f"u/{layer}", edges[0] - width, limits[-1], counts.sum(), total, squares, limits, counts.tolist(), **at
-            )
         for name, file in end.pictures.items():
             with Image.open(file, formats=("PNG",)) as image:
-                self.writer.add_image(f"by-epoch/{name}", np.asarray(image.convert("RGB")), dataformats="HWC", **at)
+                pixels = np.asarray(image.convert("RGB"))
+            self.writer.add_image(f"by-epoch/{name}", pixels, end.last.number, end.last.time, dataformats="HWC")
         self.writer.flush()
 
     def close(self, state: str) -> None:
         self.writer.close()
 
 
+class Tracker(Logger):
+    """A program that records many runs, each with settings, values by epoch, and files."""
+
+    @abstractmethod
+    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
+        """Add values of an epoch."""
+
+    @abstractmethod
+    def attach(self, files: Sequence[Path], end: End) -> None:
+        """Add files of a finished run."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.log(epoch.values, epoch)
+
+    def end(self, end: End) -> None:
+        self.log(end.results, end.last)
+        self.attach([*end.files, *end.pictures.values()], end)
+
+
 @register("logger", "wandb")
-class WandB(Logger):
+class WandB(Tracker):
     """Weights & Biases, in `logs/wandb`; offline unless `WANDB_MODE` says otherwise, for `wandb sync`."""
 
     extra, packages = "wandb", ("wandb",)
@@ -109,17 +122,12 @@ class WandB(Logger):
         self.logged = run.step
         return run
 
-    def epoch(self, epoch: Epoch) -> None:
-        self.run.log(dict(epoch.values), step=epoch.number)
+    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
+        self.run.log(dict(values), step=epoch.number)
 
-    def end(self, end: End) -> None:
-        histograms = {
-            name: self.library.Histogram(np_histogram=(u["counts"], u["edges"])) for name, u in end.histograms.items()
-        }
-        pictures = {f"by-epoch/{name}": self.library.Image(str(file)) for name, file in end.pictures.items()}
-        self.run.log({f"u/{name}": one for name, one in histograms.items()} | pictures, step=end.last.number)
+    def attach(self, files: Sequence[Path], end: End) -> None:
         artifact = self.library.Artifact(f"run-{self.source.id}", "model", metadata=dict(end.results))
-        for file in end.files:
+        for file in files:
             artifact.add_file(str(file))
         self.run.log_artifact(artifact)
 
@@ -134,15 +142,9 @@ class Trackio(WandB):
     extra, packages = "trackio", ("trackio",)
 
     def open(self) -> Any:
-        run = self.library.init(
-            PROJECT,
-            f"{self.source.name}-{self.source.id}",
-            config=self.source.settings,
-            resume="allow",
-            embed=False,
-            auto_log_cpu=False,
-            auto_log_gpu=False,
-        )
+        name = f"{self.source.name}-{self.source.id}"
+        quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
+        run = self.library.init(PROJECT, name, config=self.source.settings, resume="allow", **quiet)
         self.logged = run._next_step  # one after the last
         return run
 
@@ -151,7 +153,7 @@ class Trackio(WandB):
 
 
 @register("logger", "mlflow")
-class MLflow(Logger):
+class MLflow(Tracker):
     """MLflow, in `mlflow.db` and `mlruns` of the working directory unless `MLFLOW_TRACKING_URI` names a store."""
 
     extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
@@ -175,22 +177,18 @@ class MLflow(Logger):
             self.id = self.client.create_run(experiment, run_name=source.name, tags={"lsg.id": source.id}).info.run_id
             self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in source.settings.items()])
 
-    def epoch(self, epoch: Epoch) -> None:
-        # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
-        names = sorted(epoch.values, key=lambda name: name == "train_loss")
-        for first in range(0, len(names), MOST):
-            self._log({name: epoch.values[name] for name in names[first : first + MOST]}, epoch)
+    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
+        from mlflow.entities import Metric
 
-    def end(self, end: End) -> None:
-        self._log(end.results, end.last)
-        for file in (*end.files, *end.pictures.values()):
+        # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
+        names = sorted(values, key=lambda name: name == "train_loss")
+        metrics = [Metric(name, values[name], int(epoch.time * 1000), epoch.number) for name in names]
+        for first in range(0, len(metrics), MOST):
+            self.client.log_batch(self.id, metrics=metrics[first : first + MOST])
+
+    def attach(self, files: Sequence[Path], end: End) -> None:
+        for file in files:
             self.client.log_artifact(self.id, str(file))
 
     def close(self, state: str) -> None:
         self.client.set_terminated(self.id, {"finished": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED"))
-
-    def _log(self, values: Mapping[str, float], epoch: Epoch) -> None:
-        from mlflow.entities import Metric
-
-        metrics = [Metric(name, value, int(epoch.time * 1000), epoch.number) for name, value in values.items()]
-        self.client.log_batch(self.id, metrics=metrics)

@@ -20,3 +20,8 @@ def _escaped(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte that os.fsdecode could not decode
         return f"\\x{ord(char) - 0xDC00:02x}"
     return f"\\u{ord(char):04x}" if char >= "\x80" else char.encode("unicode_escape").decode()
+
+
+def redacted(text: str) -> str:
+    """``text`` with ``***`` in place of the user and the password in its URLs."""
+    return re.sub(r"://[^/\s]*@", "://***@", text)

@@ -47,7 +47,6 @@ def of_tensorboard(run):
 
     read = EventAccumulator(str(run / "logs" / "tensorboard"))
     read.Reload()
-    assert {f"u/{layer}" for layer in layers(run)} == set(read.Tags()["histograms"])
     assert "by-epoch/coverage" in read.Tags()["images"]
     return {name: [(event.step, event.value) for event in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
@@ -110,10 +109,6 @@ def of_trackio(run):
 READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlflow": of_mlflow, "trackio": of_trackio}
 
 
-def layers(run):
-    return [layer["name"] for layer in schema.read_lines(run / "gradient-flow.jsonl")[0]["layers"]]
-
-
 def approximately(expected):
     """TensorBoard stores float32."""
     return {name: [(step, pytest.approx(value, rel=1e-6)) for step, value in own] for name, own in expected.items()}
@@ -160,7 +155,7 @@ class Broken(Logger):
     def epoch(self, epoch):
         print("on stdout")
         if epoch.number:
-            raise ValueError("the service\nis down")
+            raise ValueError("http://ann:secret@service\nis down")
 
 
 def test_a_table_of_all_epochs_and_a_logger_that_fails(train, lsg, tmp_path, monkeypatch):
@@ -168,7 +163,7 @@ def test_a_table_of_all_epochs_and_a_logger_that_fails(train, lsg, tmp_path, mon
     plain = train("--out", tmp_path / "plain", "-q")
     result = train("--out", tmp_path / "run", "--log", "csv,broken", status=0)
     assert result.stdout == f"{tmp_path / 'run' / 'best.safetensors'}\n"
-    assert result.stderr.count("--log broken: failed: the service; the run continues without it") == 1
+    assert result.stderr.count("--log broken: failed: http://***@service; the run continues without it") == 1
     assert of_csv(tmp_path / "run") == points(tmp_path / "run")
     digests = [checkpoint.read_digest(tmp_path / name / "last.safetensors") for name in ("plain", "run")]
     assert plain.exit_code == 0
