@@ -185,8 +185,7 @@ def simulate(
 
     Each image moves along a closed path in front of a simulated 128x128 sensor for 1.2 s. Recordings of CIFAR-10 classes are written to
     OUT/<class>/cifar10_<class>_<number>.aedat, others to OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
-    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location), and adds to it with
-    a larger --per-class.
+    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location).
     """
     common.messages(verbosity)
     from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder

@@ -7,10 +7,7 @@ backslash, line feed or carriage return, the line starts with a backslash and th
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +16,6 @@ from lsgcli.data.progress import Progress
 from lsgcli.errors import DataError
 from lsgcli.system.files import open_regular, replacing
 
-BLOCK = 1 << 20  # bytes
 NAME = "SHA256SUMS"
 LINE = re.compile(rb"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
@@ -149,28 +145,16 @@ def _below(folder: Path) -> list[str]:
 
 
 def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
-    """SHA-256 of files, computed in threads, because hashing and reading release the GIL."""
+    """SHA-256 of files; ``progress`` is called with (bytes hashed, total bytes)."""
     found, done = {}, 0
     total = sum(os.path.getsize(folder / name) for name in names if (folder / name).is_file()) if progress else 0
-    pool, ended = ThreadPoolExecutor(min(8, os.cpu_count() or 1)), threading.Event()
-    try:
-        for name, (digest, size) in zip(names, pool.map(partial(_digest, folder, ended), names), strict=True):
-            found[name], done = digest, done + size
-            if progress:
-                progress(done, total)
-    finally:
-        ended.set()  # files may be so large that Ctrl-C cannot wait for them
-        pool.shutdown(cancel_futures=True)
+    for name in names:
+        try:
+            with open(folder / name, "rb") as stream:
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+                done += stream.tell()
+        except OSError as error:
+            raise DataError(f"{folder / name}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+        if progress:
+            progress(done, total)
     return found
-
-
-def _digest(folder: Path, ended: threading.Event, name: str) -> tuple[str, int]:
-    """SHA-256 and size of a file, or of a part of it if nobody waits for them."""
-    digest = hashlib.sha256()
-    try:
-        with open(folder / name, "rb") as stream:
-            while not ended.is_set() and (block := stream.read(BLOCK)):
-                digest.update(block)
-            return digest.hexdigest(), stream.tell()
-    except OSError as error:
-        raise DataError(f"{folder / name}: cannot be read: {error.strerror}", hint="Check its permissions.") from error

@@ -5,13 +5,12 @@ CIFAR10-DVS was recorded by moving each image of CIFAR-10 along a closed path in
 orientation.
 """
 
-import contextlib
 import functools
 import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -79,8 +78,8 @@ def simulate_folder(
 
     A recording depends only on the seed, its class, and the file name and pixels of the image. Numbers are spread over 0..999,
     so that split rules for CIFAR10-DVS select a tenth of them as test part, or one of 2 to 9. Finished recordings of an earlier
-    call with the same settings, or with a smaller ``per_class``, are kept. ``SHA256SUMS`` lists the recordings when all are
-    complete; its entries of other files stay.
+    call with the same settings are kept. ``SHA256SUMS`` lists the recordings and ``simulation.json`` when all are complete; its
+    entries of other files stay.
 
     Args:
         per_class: number of images per class, in order of names. Default: all.
@@ -114,17 +113,14 @@ def simulate_folder(
     with files.making_folder(out), files.locked(out / ".lock", waiting):
         for path in (*targets, out / NOTE, out / manifest.NAME):
             files.check_no_link(path, out)
-        moves = _check_settings(source, out, settings, dict(zip((sample.key for sample in samples), targets, strict=True)))
-        own = {path.relative_to(out).as_posix() for path in (*targets, *moves, out / NOTE)}
-        complete = not moves and own <= manifest.listed(out).keys() and all(target.exists() for target in targets)
+        _check_settings(source, out, settings, targets)
+        complete = NOTE in manifest.listed(out) and all(target.exists() for target in targets)
         if not complete:
-            manifest.remove(out, own)
+            manifest.remove(out, {NOTE})
+            files.write_json(out / NOTE, settings)
         for name in classes:
             files.make_folder(out / name)
             files.remove_partial(out / name)
-        if not complete:
-            with _moving(moves, out):
-                files.write_json(out / NOTE, settings)
         events, kept = zip(*parallel.each(functools.partial(_record, form, seed), jobs, workers, progress), strict=True)
         if not (complete and all(kept)):
             manifest.write(out, [*targets, out / NOTE], extend=True)
@@ -212,46 +208,17 @@ def _settings(samples: list[Sample], names: list[str], **given: Any) -> dict[str
     return {**given, "images": _digest(samples), "versions": versions, "model": asdict(MODEL), **numbering}
 
 
-def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: dict[str, Path]) -> dict[Path, Path]:
-    """Check that ``out`` contains no recordings with other settings, except those of a smaller ``per_class``.
-
-    Args:
-        targets: the file of each recording, by the key of its image.
-
-    Returns:
-        The new file of each recording of the smaller ``per_class``, by its present file.
-    """
+def _check_settings(source: Path, out: Path, settings: dict[str, Any], targets: list[Path]) -> None:
+    """Check that ``out`` contains no recordings with other settings, whose files are ``targets``."""
     hint = "Give another folder, or remove this one."
-    if not os.path.lexists(out / NOTE):
-        if os.path.lexists(out / manifest.NAME):
-            raise ConfigError(f"{out / manifest.NAME}: found the checksums of other data", hint=hint)
-        some = next(iter(targets.values()))
-        for folder in {target.parent for target in targets.values()}:
-            for path in folder.glob(f"*{some.suffix}"):
-                raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint)
-        return {}
-    there, now = schema.read(out / NOTE, Simulation, ConfigError, hint=hint), settings["per_class"]
-    before = there["per_class"]
-    if before and (now is None or before < now):
-        samples, classes = _images(source, before)
-        names = [classes[sample.label] for sample in samples]
-        same = {key: settings[key] for key in ("format", "seed")}
-        if there == _settings(samples, names, **same, per_class=before):
-            old = _targets(out, names, FORMATS[same["format"]][0])
-            return {path: targets[sample.key] for sample, path in zip(samples, old, strict=True)}
-    check_equal(out, there, {key: value for key, value in settings.items() if key != "images"}, ConfigError, hint)
-    if there.get("images") != settings["images"]:
-        raise ConfigError(f"{out}: found recordings of other images, expected those of {source}", hint=hint)
-    return {}
-
-
-@contextlib.contextmanager
-def _moving(moves: Mapping[Path, Path], out: Path) -> Iterator[None]:
-    """Rename recordings, to their new names only after the block: a new name may be the old one of another recording."""
-    with files.writing(out):
-        held = {old.with_name(f"{files.PARTIAL}{old.name}"): old for old in moves if old.exists()}
-        for temporary, old in held.items():
-            old.replace(temporary)
-        yield
-        for temporary, old in held.items():
-            temporary.replace(moves[old])
+    if os.path.lexists(out / NOTE):
+        there = schema.read(out / NOTE, Simulation, ConfigError, hint=hint)
+        check_equal(out, there, {key: value for key, value in settings.items() if key != "images"}, ConfigError, hint)
+        if there.get("images") != settings["images"]:
+            raise ConfigError(f"{out}: found recordings of other images, expected those of {source}", hint=hint)
+        return
+    if os.path.lexists(out / manifest.NAME):
+        raise ConfigError(f"{out / manifest.NAME}: found the checksums of other data", hint=hint)
+    for folder in {target.parent for target in targets}:
+        for path in folder.glob(f"*{targets[0].suffix}"):
+            raise ConfigError(f"{path}: found a recording without a {NOTE} with its settings", hint=hint)

@@ -4,7 +4,6 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -148,7 +147,7 @@ def test_a_stopped_run_does_not_look_finished(source, tmp_path):
     (out / "pen/pen_0.aedat").unlink()
     with pytest.raises(KeyboardInterrupt):
         simulate_folder(source, out, workers=0, progress=stop)
-    assert not (out / manifest.NAME).exists()  # it was complete, and no longer is
+    assert simulate.NOTE not in manifest.read(out)  # it was complete, and no longer is
 
 
 def forget_images(out):
@@ -180,39 +179,6 @@ def test_recordings_of_another_origin_are_refused(source, tmp_path, change, opti
     with pytest.raises(ConfigError, match=told):
         simulate_folder(source, out, workers=0, **options)
     assert content(out) == before
-
-
-@pytest.mark.parametrize("more", [2, 12, None])
-def test_more_of_each_class_are_added(source, tmp_path, more, monkeypatch):
-    """As if all had been made at once; what there is is renamed, not made again, also after a kill between two renames."""
-    source = pictures(tmp_path / "many", count=12)
-    simulate_folder(source, tmp_path / "whole", per_class=more, workers=0)
-    out = tmp_path / "out"
-    simulate_folder(source, out, per_class=1, workers=0)
-    (out / "mine").write_bytes(b"mine")
-    manifest.write(out, [out / "mine"], extend=True)
-    with monkeypatch.context() as patched:
-        patched.setattr(simulate.files, "write_json", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            simulate_folder(source, out, per_class=more, workers=0)
-    assert manifest.read(out).keys() == {"mine"}
-    assert simulate_folder(source, out, per_class=1, workers=0)["kept"] == 0  # they were moved
-    result = simulate_folder(source, out, per_class=more, workers=0)
-    assert (result["kept"], result["recordings"]) == (2, 2 * (more or 12))
-    assert unchanged(out)
-    (out / "mine").unlink()
-    found, whole = content(out), content(tmp_path / "whole")
-    del found[manifest.NAME], whole[manifest.NAME]
-    assert found == whole
-
-
-def test_recordings_that_swap_names_are_kept(tmp_path, source, monkeypatch):
-    source, out = pictures(tmp_path / "many", ("cat",), 6), tmp_path / "out"
-    simulate_folder(source, out, per_class=3, workers=0)  # 0, 499, 999
-    monkeypatch.setattr(simulate, "numbers", lambda count: [0, 499, 999] if count == 3 else [0, 999, 499, 1, 2, 3])
-    assert simulate_folder(source, out, workers=0)["kept"] == 3
-    simulate_folder(source, tmp_path / "whole", workers=0)
-    assert content(out) == content(tmp_path / "whole")
 
 
 def test_checksums_of_other_files_stay(source, tmp_path):
