@@ -3,7 +3,6 @@
 typer keeps the candidates that begin with the incomplete word. Without candidates, or for an option without a completer, the shell completes file names.
 """
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -49,6 +48,7 @@ def checkpoints() -> list[str]:
 def _runs() -> list[Path]:
     from lsgcli.config.run import CONFIG
     from lsgcli.store.rundir import RUNS
+    from lsgcli.system.files import walk
 
-    folders = [Path(folder) for folder, _, names in os.walk(RUNS) if CONFIG in names]
+    folders = [folder for folder, _, names in walk(RUNS) if CONFIG in names]
     return sorted(folders, key=lambda run: (run / CONFIG).stat().st_mtime, reverse=True)

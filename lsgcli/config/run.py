@@ -151,7 +151,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
         ConfigError: a name or value is invalid in this version.
     """
     values = {name: value for name, value in values.items() if name not in GONE or value}
-    if problems := check(values):
+    if values.keys() - FIELDS.keys() and (problems := check(values)):  # RunConfig checks the values
         raise ConfigError("\n".join(problems))
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
 

@@ -33,6 +33,7 @@ from lsgcli.system.files import (
     open_regular,
     storage_error,
     sync_folder,
+    walk,
     writing,
 )
 
@@ -293,10 +294,12 @@ def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *
                 if progress:
                     progress(f"unpacking {archive.name}", done, archive.stat().st_size)
         shutil.rmtree(work / "__MACOSX", ignore_errors=True)  # added by macOS
-        if inside and (inner := next(work.rglob(f"{inside}.zip"), None)):
-            return unpack(inner, target, progress, inside=inside)
+        unpacked = [at / name for at, _, names in walk(work) for name in names]
+        inner = [path for path in unpacked if path.name == f"{inside}.zip"]
+        if inside and inner:
+            return unpack(inner[0], target, progress, inside=inside)
         source = work / inside if (work / inside).exists() else work
-        names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
+        names = sorted(path.relative_to(source) for path in unpacked if path.is_relative_to(source) and path.is_file())
         with writing(target):
             if source.is_dir() and target.exists():
                 for name in names:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from lsgcli.data.datasets.base import Sample
 from lsgcli.data.splits import divide
 from lsgcli.errors import DataError, MissingPart, counted, some
-from lsgcli.system.files import check_regular
+from lsgcli.system import files
 
 log = logging.getLogger("lsg")
 USUAL = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # suffixes of images
@@ -46,22 +46,22 @@ def scan_folders(
             )
     parts = {split: _files(root / folder, suffixes) for split, folder in splits.items()}
     classes = tuple(next(iter(parts.values())))
-    for split, files in parts.items():
-        for name in files:
+    for split, found in parts.items():
+        for name in found:
             if name not in classes:
                 raise DataError(
                     f"{root / splits[split] / name}: found a class that is missing in the training part,"
                     f" expected one of {some(classes)}",
                     hint="Rename the folder as in the training part, or remove it.",
                 )
-        if lacking := [name for name in classes if name not in files]:
+        if lacking := [name for name in classes if name not in found]:
             counts = f"{len(lacking)} of {len(classes)} classes"
             log.warning("%s: found no %s samples of %s: %s", root, split, counts, some(lacking))
     samples = [
         Sample(f"{split}/{name}/{entry.name}".lstrip("/"), label, split, entry.path, stamp(entry))
-        for split, files in parts.items()
+        for split, found in parts.items()
         for label, name in enumerate(classes)
-        for entry in files.get(name, ())
+        for entry in found.get(name, ())
     ]
     return classes, tuple(samples)
 
@@ -101,7 +101,7 @@ def stamp(path: "str | os.PathLike[str]") -> str:
     try:
         status = os.stat(path) if os.path.exists(path) else os.lstat(path)
         if not S_ISLNK(status.st_mode):
-            check_regular(os.fspath(path), status)
+            files.check_regular(os.fspath(path), status)
     except OSError as error:
         raise DataError(
             f"{os.fspath(path)}: cannot be read: {error.strerror}",
@@ -133,14 +133,14 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         DataError: a folder cannot be listed.
     """
     seen = set()
-    for at, folders, names in os.walk(root, followlinks=True, onerror=_cannot_list):
+    for at, folders, names in files.walk(root, follow=True, onerror=_cannot_list):
         status = os.stat(at)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in folders if not name.startswith(".")]
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield Path(at), sorted(name for name in names if not name.startswith(".") and _may_be_file(os.path.join(at, name)))
+        yield at, [name for name in names if not name.startswith(".") and _may_be_file(at / name)]
 
 
 def _may_be_file(path: "str | os.PathLike[str]") -> bool:

@@ -18,8 +18,8 @@ from lsgcli.store.rundir import (
     is_run,
     read_config,
     read_facts,
-    read_metrics,
     read_precision,
+    read_progress,
     read_result,
     state_of,
 )
@@ -137,10 +137,9 @@ RESULT = ("accuracy", "accuracy_fp32", "test_accuracy_last", "test_accuracy_best
 
 def _record(run: Path, config: RunConfig) -> dict[str, Any]:
     result = read_result(run)
-    state, lines = state_of(run, result), read_metrics(run)
-    last: Mapping[str, Any] = lines[-1] if lines else {}
+    state, (last, best, seconds) = state_of(run, result), read_progress(run)
     found: Mapping[str, Any] = result or {}
-    flow = final_flow(run, state) or next(reversed(flows.read_lines(run)), {})  # or that of the last epoch
+    flow = final_flow(run, state) or flows.read_last(run)  # or that of the last epoch
     return {
         "path": str(run),
         "method": config.method,
@@ -152,8 +151,8 @@ def _record(run: Path, config: RunConfig) -> dict[str, Any]:
         **{name: found.get(name) for name in RESULT},
         "train_loss": last.get("train_loss"),
         **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
-        "best_val_accuracy": max((line["val_accuracy"] for line in lines if "val_accuracy" in line), default=None),
-        "seconds": round(sum(line.get("seconds", 0.0) for line in lines), 3),
+        "best_val_accuracy": best,
+        "seconds": round(seconds, 3),
         "layers": [
             {name: value for name, value in layer.items() if not isinstance(value, (list, dict))}
             for layer in flow.get("layers", [])
@@ -170,7 +169,7 @@ def final_flow(run: Path, state: str) -> Flow | None:
     if state == "finished":
         flow = flows.read_full(run)
         return flow and flows.complete(flow, run / FULL_FLOW)
-    lines = flows.read_lines(run)
-    if state != "diverged" or not lines or not lines[-1]["layers"] or "event" not in lines[-1]:
+    last = flows.read_last(run)
+    if state != "diverged" or not last.get("layers") or "event" not in last:
         return None
-    return flows.complete({**lines[-1], "loss": None}, run / GRADIENT_FLOW)  # its loss is a string, inf or nan
+    return flows.complete({**last, "loss": None}, run / GRADIENT_FLOW)  # its loss is a string, inf or nan

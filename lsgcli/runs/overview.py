@@ -1,14 +1,14 @@
 """Overview of runs: state, settings and accuracies of each, read from run directories only. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
 from lsgcli.config.resolve import parse_all
-from lsgcli.config.run import CONFIG, FIELDS, RunConfig, from_dict
+from lsgcli.config.run import FIELDS, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError
-from lsgcli.store.rundir import BEFORE_SCHEMA, METRICS, read_facts, read_metrics, read_result, state_of
+from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
 
 COLUMNS = (
     *("state", "dataset", "arch", "method", "seed", "epoch", "epochs"),
@@ -48,7 +48,7 @@ def find(folder: Path) -> list[Run]:
             f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
             hint="`lsg train` creates runs below runs/, or in --out.",
         )
-    every = (_read(file.parent) for file in folder.rglob(CONFIG))
+    every = (_read(path) for path in folders_with_config(folder))
     return [run for run in every if run is not None]
 
 
@@ -58,30 +58,21 @@ def _read(path: Path) -> Run | None:
     config, problem = None, ""
     try:
         facts = read_facts(path)
-        if not (str(facts.get("schema", "")).startswith("lsg.run/") or facts.keys() >= BEFORE_SCHEMA):
+        if not is_of_run(facts):
             return None
         record["started"] = facts.get("started")
         config = from_dict(facts.get("settings") or {})
         record |= {name: getattr(config, name) for name in COLUMNS if name in FIELDS}
-        lines, result = read_metrics(path), read_result(path)
-        record |= _progress(lines, result or {})
+        result = read_result(path)
+        last, best, _ = read_progress(path)
+        record |= {"epoch": last.get("epoch", -1) + 1, "val_accuracy": best}
+        record["test_accuracy"] = (result or {}).get("accuracy", last.get("test_accuracy"))
         record["state"] = state_of(path, result)
     except LsgError as error:
         if config is None and not (path / METRICS).exists():
             return None
         record["state"], problem = "damaged", error.message if str(path) in error.message else f"{path}: {error.message}"
     return Run(record, config, problem)
-
-
-def _progress(lines: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Finished epochs and accuracies."""
-    last: Mapping[str, Any] = lines[-1] if lines else {}
-    validated = [line["val_accuracy"] for line in lines if line.get("val_accuracy") is not None]
-    return {
-        "epoch": last.get("epoch", -1) + 1,
-        "val_accuracy": max(validated, default=None),
-        "test_accuracy": result.get("accuracy", last.get("test_accuracy")),
-    }
 
 
 def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:

@@ -131,6 +131,11 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_last(run: Path) -> dict[str, Any]:
+    """The last of :func:`read_lines`, without reading the others; empty if there is none."""
+    return dict(schema.read_last_line(run / rundir.GRADIENT_FLOW, Line, ConfigError) or {})
+
+
 def read_full(run: Path) -> dict[str, Any] | None:
     """The record in gradient-flow.json of the run in a directory; None if there is no file.
 

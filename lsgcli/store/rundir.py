@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
@@ -218,22 +218,32 @@ def _text(lines: list[dict[str, Any]]) -> str:
 def is_run(path: Path) -> bool:
     """Whether a directory contains a run, that is, a ``config.json`` written by any version of `lsg train`."""
     try:
-        stored = read_facts(path)
+        return is_of_run(read_facts(path))
     except ConfigError:
         return False
-    return str(stored.get("schema", "")).startswith("lsg.run/") or stored.keys() >= BEFORE_SCHEMA
+
+
+def is_of_run(facts: Facts) -> bool:
+    """Whether the content of a ``config.json`` is that of a run, rather than of another program."""
+    return str(facts.get("schema", "")).startswith("lsg.run/") or facts.keys() >= BEFORE_SCHEMA
+
+
+def folders_with_config(folder: Path) -> list[Path]:
+    """The folders in or below a folder, at any depth, that contain a ``config.json``, which may be of another program."""
+    return [at for at, _, names in files.walk(folder) if CONFIG in names]
 
 
 def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
     """The settings of each run in or below a folder, by its directory, and a message for each run whose settings cannot be read."""
     found, unreadable = {}, []
-    for path in (file.parent for file in sorted(folder.rglob(CONFIG))):
-        if not (is_run(path) or (path / METRICS).exists()):
-            continue  # of another program
+    for path in folders_with_config(folder):
         try:
-            found[path] = read_config(path)
+            facts = read_facts(path)
+            if is_of_run(facts) or (path / METRICS).exists():
+                found[path] = config_of(path, facts)
         except ConfigError as error:
-            unreadable.append(error.message)
+            if is_run(path) or (path / METRICS).exists():  # otherwise of another program
+                unreadable.append(error.message)
     return found, unreadable
 
 
@@ -299,7 +309,12 @@ def read_facts(path: Path) -> Facts:
 
 def read_config(path: Path) -> RunConfig:
     """The settings of the run in a directory; a ConfigError if they are not readable, or invalid in this version."""
-    settings = read_facts(path).get("settings")
+    return config_of(path, read_facts(path))
+
+
+def config_of(path: Path, facts: Facts) -> RunConfig:
+    """As :func:`read_config`, from the content of config.json."""
+    settings = facts.get("settings")
     if settings is None:
         raise ConfigError(f"{path / CONFIG}: found no settings, expected the configuration of a run")
     try:
@@ -342,6 +357,31 @@ def read_result(path: Path) -> dict[str, Any] | None:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
     return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
+
+
+class Progress(NamedTuple):
+    """What a run has done so far.
+
+    Attributes:
+        last: record of the latest epoch; empty before the first.
+        best_val_accuracy: of all epochs; None without a validation split.
+        seconds: of all epochs.
+    """
+
+    last: Mapping[str, Any] = {}
+    best_val_accuracy: float | None = None
+    seconds: float = 0.0
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress of the run in a directory; reads metrics.jsonl line by line. A ConfigError if it is damaged."""
+    progress = Progress()
+    for line in schema.stream(path / METRICS, Epoch, ConfigError):
+        best, accuracy = progress.best_val_accuracy, line.get("val_accuracy")
+        if accuracy is not None and (best is None or accuracy > best):
+            best = accuracy
+        progress = Progress(line, best, progress.seconds + line.get("seconds", 0.0))
+    return progress
 
 
 def read_last_epoch(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -236,19 +236,46 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock on the file ``path``.
+    """Whether a process holds the lock on the file ``path``; nobody holds that on a folder.
 
     Raises:
         StorageError: ``path`` is a symbolic link.
     """
     check_no_link(path)
-    if not path.exists():
+    if not path.is_file():
         return False
     try:
         with locked(path, StorageError("")):
             return False
     except StorageError:  # held, or a lock of another user
         return True
+
+
+def walk(
+    root: Path, *, follow: bool = False, onerror: Callable[[OSError], object] = lambda error: None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Each folder in and below ``root``, at any depth, with the sorted names of its folders and of its other entries.
+
+    Unlike :func:`os.walk` before Python 3.12 and :meth:`pathlib.Path.rglob` before 3.13, it does not recurse for each level. As with the
+    former, folders that the caller removes from their list are left out.
+
+    Args:
+        follow: whether symbolic links to folders are followed.
+        onerror: called with the error of a folder that cannot be listed.
+    """
+    pending = [root]
+    while pending:
+        at = pending.pop()
+        try:
+            with os.scandir(at) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            onerror(error)
+            continue
+        folders = [entry.name for entry in found if os.path.isdir(entry) and (follow or not entry.is_symlink())]
+        inner = set(folders)
+        yield at, folders, [entry.name for entry in found if entry.name not in inner]
+        pending += [at / name for name in reversed(folders)]
 
 
 def remove_partial(folder: Path, *patterns: str) -> None:

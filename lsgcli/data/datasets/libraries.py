@@ -34,7 +34,7 @@ from lsgcli.data.readers import base as readers
 from lsgcli.data.splits import assign
 from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
 from lsgcli.registry import register
-from lsgcli.system.files import locked, making_folder
+from lsgcli.system.files import locked, making_folder, walk
 
 log = logging.getLogger("lsg")
 T = TypeVar("T")
@@ -127,10 +127,13 @@ class LibraryDataset(Dataset):
         Raises:
             DataError: it contains one.
         """
-        for folder, _, names in os.walk(self.home):
-            for path in (os.path.join(folder, name) for name in names):
-                if not os.path.isfile(path):
-                    stamp(path)
+        for path in self._all_files():
+            if not path.is_file():
+                stamp(path)
+
+    def _all_files(self, folder: str = "") -> list[Path]:
+        """The paths below the folder of the data, or one in it, that are not folders, sorted."""
+        return sorted(at / name for at, _, names in walk(self.home / folder) for name in names)
 
     def _open_or_download(self, part: str) -> Any:
         arguments = self.arguments.get(part, {})
@@ -200,7 +203,7 @@ class LibraryDataset(Dataset):
         paths = {part: paths_of(self.library_object(part)) for part in {sample.source[0] for sample in samples}}
         if all(paths.values()):
             return {paths[part][index] for part, index in (sample.source for sample in samples)}
-        return {str(path) for path in self.home.rglob("*") if path.is_file()}
+        return {str(path) for path in self._all_files() if path.is_file()}
 
     def labels(self, data: Any) -> Any:
         """(N,) labels, without loading the samples if the class has a list of them."""
@@ -276,7 +279,7 @@ class Tonic(LibraryDataset, EventDataset):
 
     def _check_files(self) -> None:
         super()._check_files()
-        for path in self.home.rglob("*.h*5"):
+        for path in (path for path in self._all_files() if path.match("*.h*5")):
             with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
                 hdf5.opened(path).close()
 
@@ -303,8 +306,8 @@ class Tonic(LibraryDataset, EventDataset):
         archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
         there = bool(self.kind._check_exists(found))
         if not there and archive is not None and not (self.home / archive).exists():
-            files = [self.home / file] if isinstance(file, str) else (self.home / found.folder_name).rglob("[!.]*")
-            there = any(path.is_file() for path in files)
+            files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)
+            there = any(path.is_file() and not path.name.startswith(".") for path in files)
         if not there and not download:
             raise Absent
         return there
@@ -319,7 +322,7 @@ class Tonic(LibraryDataset, EventDataset):
             return content["labels"][()].astype(np.int64)
 
     def common_stamp(self, data: Any) -> bytes:
-        return "\n".join(stamp(path) for path in sorted(self.home.rglob("*")) if path.is_file()).encode()
+        return "\n".join(stamp(path) for path in self._all_files() if path.is_file()).encode()
 
     def events(self, sample: Sample) -> Events:
         return self.item(sample, self._checked)
