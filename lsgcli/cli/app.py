@@ -10,7 +10,7 @@ from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.ending import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
-from lsgcli.system.interpreter import protect_children
+from lsgcli.system.interpreter import filter_warnings, protect_children
 from lsgcli.system.ranks import here
 from lsgcli.system.version import __version__
 
@@ -65,6 +65,7 @@ def top(
     help_all: HelpAll = False,
 ) -> None:
     """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
+    os.getcwd()  # fails in a deleted folder, where Intel's library would abort the process
     if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:
         raise ConfigError(
             f"lsg {context.invoked_subcommand}: found {count} processes of torchrun, expected one; only lsg train shares its work",
@@ -77,6 +78,7 @@ def main() -> None:
     reopen_streams()
     wait_passively()
     protect_children()
+    filter_warnings()
     os.environ.pop("RUST_BACKTRACE", None)  # with which libraries in Rust print a trace beside the message about a damaged file
     if here().size > 1:  # DistributedDataParallel warns that keeping its buckets costs time; read when torch is imported
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -112,4 +112,17 @@ def _expected(error: Exception) -> LsgError | None:
     if isinstance(error, OSError) and error.strerror:
         _abandon_stdout()
         return StorageError(f"cannot write output: {error.strerror}")
+    return _of_environment(error)
+
+
+def _of_environment(error: Exception) -> ConfigError | None:
+    """The error of a library that failed while it was imported, if environment variables for it are set; otherwise None."""
+    importing = {frame.filename for frame in traceback.extract_tb(error.__traceback__) if frame.name == "<module>"}
+    for package in ("torch", "numba"):
+        given = [f"{name}={value!r:.100}" for name, value in os.environ.items() if name.startswith(f"{package.upper()}_")]
+        if given and any(f"{os.sep}{package}{os.sep}" in file for file in importing):
+            return ConfigError(
+                f"environment: {package} cannot be imported with {', '.join(given)}: {str(error).strip().splitlines()[0]:.200}",
+                hint="Unset the variable, or correct its value.",
+            )
     return None

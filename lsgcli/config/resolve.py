@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -19,6 +18,7 @@ from lsgcli.system import schema
 
 HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
+LINES = 15  # of a message about invalid settings
 VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -152,6 +152,8 @@ def sources(
 def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:
     """The values, if all are valid and the source has no other problems."""
     if lines := [*problems, *(source + line for line in check(values))]:
+        if len(lines) > LINES:
+            lines[LINES:] = [f"{source}and {len(lines) - LINES} more problems"]
         hint = "`--help-all` describes each option; a variable LSG_NAME accepts the same values as --name."
         raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help-all` describes each setting.")
     return values
@@ -298,10 +300,7 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
         stored = {**{name: field.default for name, field in FIELDS.items()}, **settings}
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
-        try:
-            content = tomllib.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"--config {file}: not valid TOML: {error}") from error
+        content = schema.toml(text, f"--config {file}", hint=HINT)
     flat: dict[str, Any] = {}
     problems = []
     for key, value in content.items():
@@ -311,4 +310,8 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
             if name in flat:
                 problems.append(f"--config {file}: {name} is set twice")
             flat[name] = item
+    if len(flat) > len(FIELDS):
+        raise ConfigError(
+            f"--config {file}: found {len(flat):,} settings, expected at most the {len(FIELDS)} that there are", hint=HINT
+        )
     return _valid(flat, f"--config {file}: ", problems), is_json

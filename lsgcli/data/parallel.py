@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from lsgcli.data.progress import Progress as Progress
 from lsgcli.system import cpus
+from lsgcli.system.interpreter import filter_warnings
 from lsgcli.system.memory import keep_large_buffers
 
 log = logging.getLogger("lsg")
@@ -144,6 +145,7 @@ def _begin(work: Any) -> None:
     """Initialise a worker process."""
     global _work
     _work = work
+    filter_warnings()
     threadpool_limits(1)  # the processes are the parallelism
     keep_large_buffers()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -140,8 +141,58 @@ def _open_regular(path: str, flags: int) -> int:
 
 
 def user_cache() -> Path:
-    """The folder of everything that lsg caches for the user: ``$XDG_CACHE_HOME/lsg``, or ``~/.cache/lsg``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "lsg"
+    """The folder of everything that lsg caches for the user: ``$XDG_CACHE_HOME/lsg``, ``~/.cache/lsg``, or without a home ``/tmp/lsg-<uid>``."""
+    for folder in (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache")):
+        if os.path.isabs(folder):  # a folder relative to the working directory could be a stranger's
+            return Path(folder) / "lsg"
+    return Path(tempfile.gettempdir()) / f"lsg-{os.getuid()}"
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder for files that run code when they are read, which nobody else could have put there.
+
+    As ssh does for its keys: the folder, everything in it, and every folder above it are of this user or root; others cannot write.
+
+    Raises:
+        StorageError: the folder exists and is not private, or it cannot be created.
+    """
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        if hasattr(os, "getuid") and (problem := _not_private(folder.absolute())):
+            raise StorageError(
+                f"{problem}, expected only this user to write to {folder}", hint="Remove it, or use another folder."
+            )
+
+
+def _not_private(folder: Path) -> str:
+    """What permits others to write to a folder or anything in it; empty if nothing does."""
+    own = {0, os.getuid()}
+    above = {*own, os.stat("/").st_uid}  # in a container that does not map root, / is nobody's
+    if folder.is_symlink() or os.lstat(folder).st_mode & 0o077:
+        return f"{folder}: found a link or a folder that others may enter"
+    for path in {*folder.parents, *folder.resolve().parents}:
+        status = os.stat(path)
+        others = status.st_mode & 0o002 or (status.st_mode & 0o020 and not _is_alone_in(status.st_gid))
+        if status.st_uid not in above or (others and not status.st_mode & stat.S_ISVTX):
+            return f"{path}: found a folder that others may write to"
+    for path in (folder, *folder.rglob("*")):
+        if os.lstat(path).st_uid not in own or path.is_symlink():
+            return f"{path}: found a link, or an owner other than this user"
+    return ""
+
+
+def _is_alone_in(group: int) -> bool:
+    """Whether a group is that of this user alone; where each user has one, files are writable to it."""
+    import grp
+    import pwd
+
+    try:
+        user, found = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return group == user.pw_gid and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
 
 
 def check_no_link(path: Path, inside: Path | None = None) -> None:

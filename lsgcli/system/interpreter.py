@@ -1,7 +1,8 @@
-"""Start other Python interpreters without the modules of the working directory, which may be a stranger's. Imports nothing heavy."""
+"""What interpreters import and warn about: not the modules of the working directory, which may be a stranger's. Imports nothing heavy."""
 
 import os
 import sys
+import warnings
 
 
 def command(module: str, *words: str) -> list[str]:
@@ -12,3 +13,9 @@ def command(module: str, *words: str) -> list[str]:
 def protect_children() -> None:
     """Keep the working directory out of the module path of interpreters that libraries start: multiprocessing, torchrun, submitit, Ray."""
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def filter_warnings() -> None:
+    """Drop Pillow's warnings about odd images, and let numba's about an invalid environment variable be errors."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("error", "Environment variable 'NUMBA", RuntimeWarning)

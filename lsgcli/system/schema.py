@@ -20,6 +20,7 @@ LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times a
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
 LAST = 1 << 16  # bytes of a JSONL file that are read for its last line, or more if that is longer
 DEEPEST = 32  # lists and objects inside each other
+LARGEST_TOML, DOTS = 1 << 17, 50  # characters of a TOML file; dots in a line of it
 DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
@@ -134,6 +135,28 @@ def text(path: Path, largest: int, error: type[LsgError], where: object, *, hint
     """
     with _reading(path, largest, error, where, hint) as stream:
         return stream.read(largest).decode()
+
+
+def toml(text: str, where: object, *, hint: str = HINT) -> dict[str, Any]:
+    """The content of a TOML file from ``where``.
+
+    Raises:
+        ConfigError: it is not TOML, too deep, or contains an integer that is too large.
+    """
+    import tomllib
+
+    try:
+        if len(text) > LARGEST_TOML:
+            raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST_TOML:,}")
+        if max(line.count(".") for line in text.split("\n")) > DOTS:  # keys of many parts take tomllib quadratic time
+            raise _LimitError(f"found a line of more than {DOTS} dots, expected fewer")
+        content = tomllib.loads(text)
+        repr(content)  # fails for an integer of more than 4,300 digits, which no message could show
+    except RecursionError:
+        raise ConfigError(f"{where}: found too many lists and tables inside each other, expected fewer", hint=hint) from None
+    except ValueError as problem:
+        raise ConfigError(f"{where}: not valid TOML: {str(problem)[:LONG]}", hint=hint) from None
+    return content
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Rows of trainings that must not start: with other settings, in a directory that is used, in one that cannot be written."""
+"""Rows of trainings that must not start: with files of settings that are none, with other settings, in a directory that is used, in one that cannot be written."""
 
 import functools
 import itertools
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.cli.options import choices_of
+from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS, MAY_CHANGE, PATHS, base_type, check, option_name, option_words
-from lsgcli.errors import RunInUseError
+from lsgcli.errors import ConfigError, RunInUseError
 from lsgcli.runs.checks import check_same
 from lsgcli.store import rundir
 from tests.stress.data import drop_capabilities
@@ -29,6 +30,49 @@ def stopped(runs: Runs) -> Path:
     one = runs.train(runs.whole(0).words, lambda: on_step(STEPS + 1, lambda _: os.kill(os.getpid(), signal.SIGTERM)))
     assert one.status == 75, one.err
     return runs.run
+
+
+# Row 65
+
+SECONDS, LINES = 1.0, 20  # processor time and lines of an error
+TOML: dict[str, Callable[[int], str]] = {  # files of about so many characters
+    "an integer in hexadecimal digits": lambda size: f"lr = 0x{'f' * size}",
+    "an integer in decimal digits": lambda size: f"lr = {'9' * size}",
+    "a key of many parts": lambda size: f"{'a.' * (size // 2)}a = 1",
+    "tables of many parts": lambda size: "".join(f"[{'a.' * 40}a{n}]\n" for n in range(size // 90)),
+    "keys of many parts": lambda size: "".join(f"a{n}{'.b' * 50} = 1\n" for n in range(size // 110)),
+    "unknown keys": lambda size: "".join(f"key{n} = 1\n" for n in range(size // 12)),
+    "a setting in many tables": lambda size: "".join(f"[t{n}]\nlr = 1\n" for n in range(size // 14)),
+    "lists inside each other": lambda size: f"lr = {'[' * size}",
+    "a long text": lambda size: f"lr = '{'x' * size}'",
+    "a long unknown key": lambda size: f"{'x' * size} = 1",
+    "JSON of unknown keys": lambda size: json.dumps({"settings": {f"key{n}": 1 for n in range(size // 12)}}),
+}
+
+
+@row(
+    65,
+    fault="a file of settings with integers of many digits, keys of many parts, many unknown keys",
+    promise="exit status 2 within a second, in at most 20 lines",
+    peers="Python's tomllib takes quadratic time for a key of many parts",
+    quick=len(TOML),
+    full=20 * len(TOML),
+)
+def hostile_settings(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Files of each kind, of 4,000 to 250,000 characters."""
+    for kind, make in itertools.islice(itertools.cycle(TOML.items()), count):
+        (folder / "settings.toml").write_text(make(chance.randint(4_000, 250_000)))
+        begin, problem = time.process_time(), "not noticed"
+        try:
+            resolve({}, file=folder / "settings.toml", environment={})
+        except ConfigError as error:
+            lines = error.on_command_line.splitlines()
+            seconds = time.process_time() - begin
+            good = "settings.toml" in lines[0] and len(lines) <= LINES and max(map(len, lines)) < 2000 and seconds < SECONDS
+            problem = "" if good else f"{seconds:.1f} s, {len(lines)} lines: {lines[0]:.300}"
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        yield Case(kind, problem)
 
 
 # Row 14

@@ -1,13 +1,15 @@
-"""Rows of files of strangers: HDF5 files that lead to other files, and images that are none."""
+"""Rows of files of strangers: HDF5 files that lead to other files, images that are none, and caches that others have written."""
 
 import contextlib
 import ctypes
 import io
 import itertools
+import logging
 import os
 import random
 import shutil
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +29,7 @@ from tests import exports, networks
 from tests.hostile_hdf5 import FAULTS, SECRET, datasets
 from tests.stress.data import recording
 from tests.stress.program import Command
-from tests.stress.rows import Case, refused, row
+from tests.stress.rows import Case, forked, refused, row
 from tests.unit.data import recordings_of
 
 IN_OPEN, IN_NONBLOCK = 0x20, 0o4000
@@ -268,3 +270,84 @@ def _contents() -> Iterator[tuple[str, bytes]]:
     yield "SVG", b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
     yield "zip", b"PK\3\4" + bytes(60)
     yield "program", b"\x7fELF" + bytes(60)
+
+
+EVIL = b"cos\nsystem\n(S'touch %s'\ntR."  # a pickle
+OTHER = 54321  # a user without a name
+
+
+def _own(path: Path, user: int) -> None:
+    for one in (path, *path.rglob("*")):
+        os.lchown(one, user, user)
+
+
+def _linked(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+# What is wrong with the folder of kernels, or with a file in it, below <cache>/lsg/kernels.
+NOT_PRIVATE: dict[str, Callable[[Path, Path], object]] = {
+    "writable to others": lambda folder, file: folder.chmod(0o777),
+    "below a folder that is writable to others": lambda folder, file: folder.parents[1].chmod(0o777),
+    "a link": lambda folder, file: _linked(folder),
+    "a file is a link": lambda folder, file: _linked(file),
+    "of another user": lambda folder, file: _own(folder, OTHER),
+    "below a folder of another user": lambda folder, file: os.chown(folder.parents[2], OTHER, OTHER),
+    "a file of another user": lambda folder, file: _own(file, OTHER),
+}
+
+
+@row(
+    60,
+    fault="a cache of kernels that others own, can write to, or link to; no home; a user without a name",
+    promise="not unpickled, and one line says so; nothing in the working directory is read or written",
+    peers="numba unpickles the files of its cache, whoever owns them",
+    quick=3,
+    full=9,
+)
+def kernel_caches(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """A cache has a pickle that leaves a note. The folder or the file belongs to another user, is a link, or others can write to it or above
+    it; or the cache is that of the working directory, `~/.cache`, of a process without HOME and name. In a private folder the note must be
+    left, which shows that the pickle would run. As root; other users test what needs no other user."""
+    cases = ["private", "no HOME and no name", *NOT_PRIVATE] if os.geteuid() == 0 else ["private", *list(NOT_PRIVATE)[:4]]
+    folder.chmod(0o755)
+    for number, kind in enumerate(cases[:count]):
+        yield from forked(lambda kind=kind, at=folder / str(number): iter([_kernel_cache(kind, at)]))  # type: ignore[misc]
+
+
+def _kernel_cache(kind: str, at: Path) -> Case:
+    from lsgcli.neurons.kernels.cpu import build, workers
+
+    at.mkdir()
+    os.chdir(at)
+    said: list[str] = []
+    build.log.handlers[:], build.log.propagate = [logging.NullHandler()], False
+    build.log.handlers[0].handle = lambda record: said.append(record.getMessage())  # type: ignore[method-assign,assignment,func-returns-value]
+    os.environ.pop("NUMBA_CACHE_DIR", None)
+    os.environ["XDG_CACHE_HOME"] = str(at / "~" / ".cache")
+
+    def compiled() -> None:
+        build.folder.cache_clear()
+        build._announce.cache_clear()
+        build.address.__wrapped__(workers.statistics, np.float32)
+
+    compiled()
+    place = build.folder()
+    assert place is not None
+    file = next(place.rglob("*.nbi"))
+    file.write_bytes(EVIL % os.fsencode(at / "note"))
+    if kind in NOT_PRIVATE:
+        NOT_PRIVATE[kind](place, file)
+    elif kind != "private":
+        del os.environ["XDG_CACHE_HOME"], os.environ["HOME"]
+        tempfile.tempdir = str(at / "tmp")
+        (at / "tmp").mkdir()
+        _own(at, OTHER)
+        os.setuid(OTHER)
+    said.clear()
+    compiled()
+    if (at / "note").exists() != (kind == "private"):
+        return Case(kind, "the pickle ran" if kind != "private" else "the pickle did not run")
+    warned = [text for text in said if "compiling kernels in every run" in text]
+    return Case(kind, "" if len(warned) == (kind in NOT_PRIVATE) else f"messages {said}")

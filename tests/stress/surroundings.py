@@ -1,18 +1,23 @@
 """Rows of what surrounds a run: names, files that others move or delete while it runs, and what its environment lacks."""
 
 import functools
+import importlib.util
 import os
 import random
 import resource
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lsgcli.training.loop import Trainer
-from tests.stress.program import Command, tensors, warm
+from tests import networks
+from tests.stress.data import recording
+from tests.stress.program import TINY, Command, tensors, warm
 from tests.stress.rows import Case, row
 from tests.stress.runs import on_step
+from tests.tiny import images
 
 NAMES = [
     os.fsdecode(b"not UTF-8 \xff\xfe"),
@@ -156,3 +161,94 @@ def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Ca
         predicted = Command(test, at, variables, before).run()
         wanted = lines.replace("\u00f6", "\\xf6") if before is ascii_only else lines
         yield Case(kind, predicted.ended(0) or ("" if predicted.out == wanted else f"other lines: {predicted.out[-200:]}"))
+
+
+MODULES = ("lsgcli", "torch", "numpy", "numba", "typer", "msgspec", "json", "pickle", "runpy", "selectors", "socket")
+LSG = "from lsgcli.cli.app import main\nif __name__ == '__main__':\n    main()\n"  # as the script that pip installs
+
+
+def started(folder: Path, words: Sequence[object], at: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command that has ended, of a new interpreter in the folder ``at``, which may have been deleted."""
+    (folder / "lsg.py").write_text(LSG)
+    command = [sys.executable, str(folder / "lsg.py"), *map(str, words)]
+    gone = ["bash", "-c", 'cd "$0"; rmdir "$0"; exec "$@"', str(at)] if variables.pop("gone", "") else []
+    options = {"cwd": "/" if gone else at, "capture_output": True, "text": True, "timeout": 300, "check": False}
+    return subprocess.run([*gone, *command], env={**os.environ, **variables}, **options)  # type: ignore[no-any-return,call-overload]
+
+
+@row(
+    58,
+    fault="modules named like dependencies in the working directory (`typer.py`, `torch.py`, `json.py`)",
+    promise="no process that lsg starts imports them",
+    quick=1,
+    full=5,
+)
+def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Commands that start other interpreters, in a folder of modules with such names, each of which leaves a note when it is imported:
+    `train --devices`, `train --batch-size auto`, `bench`, and `ablate` with processes of this machine and with Ray. They must end well."""
+    here, note = folder / "here", folder / "note"
+    here.mkdir()
+    for name in MODULES:
+        (here / f"{name}.py").write_text(f"open({str(note)!r}, 'a').write({name + ' '!r})\nraise ImportError('a stranger')\n")
+    training = [*TINY, "--data-dir", str(images(folder / "data")), "--epochs", "1"]
+    ablate = ["ablate", *training, "method=lsg", "--seeds", "0"]
+    commands = {
+        "train --devices": ["train", *training, "--devices", "cpu:2", "--out", folder / "ranks"],
+        "train --batch-size auto": ["train", *training, "--batch-size", "auto", "--out", folder / "auto"],
+        "ablate --launcher local": [*ablate, "--launcher", "local", "--out", folder / "local"],
+        "bench": [
+            "bench",
+            "--arch",
+            "vggsnn",
+            "-T",
+            "1",
+            "--size",
+            "16",
+            "--batch-size",
+            "1",
+            "--rounds",
+            "2",
+            "--mode",
+            "inference",
+            "--against",
+            "none",
+        ],
+    }
+    if importlib.util.find_spec("ray") is not None:
+        commands["ablate --launcher ray"] = [*ablate, "--launcher", "ray", "--out", folder / "ray"]
+    for kind, words in list(commands.items())[:count]:
+        ran = started(folder, words, here)
+        imported = note.read_text() if note.exists() else ""
+        note.unlink(missing_ok=True)
+        yield Case(
+            kind,
+            f"imported {imported}" if imported else f"status {ran.returncode}: {ran.stderr[-300:]}" * (ran.returncode != 0),
+        )
+
+
+ODD: dict[str, tuple[dict[str, str], int, str]] = {  # environment, expected status, what the message names
+    "a deleted folder": ({"gone": "yes"}, 7, "working directory"),
+    "TORCH_LOGS": ({"TORCH_LOGS": "junk"}, 2, "TORCH_LOGS"),
+    "NUMBA_NUM_THREADS": ({"NUMBA_NUM_THREADS": "abc"}, 2, "NUMBA_NUM_THREADS"),
+    "NUMBA_NUM_THREADS below 1": ({"NUMBA_NUM_THREADS": "0"}, 2, "NUMBA_NUM_THREADS"),
+}
+
+
+@row(
+    69,
+    fault="started in a deleted folder, or with nonsense in the variables of torch and numba",
+    promise="one message, and the exit status of a folder or of a setting",
+    peers="in a deleted folder, Intel's library ends any program that imports torch",
+    quick=2,
+    full=len(ODD),
+)
+def odd_starts(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """`lsg predict` in a new process for each; torch and numba read their variables when they are imported."""
+    networks.saved(folder / "net.safetensors")
+    (folder / "a.aedat").write_bytes(recording(1))
+    for kind, (variables, status, named) in list(ODD.items())[:count]:
+        (at := folder / "here").mkdir(exist_ok=True)
+        ran = started(folder, ["predict", folder / "net.safetensors", folder / "a.aedat"], at, **variables)
+        lines = ran.stderr.splitlines()
+        good = ran.returncode == status and lines[0].startswith("error: ") and named in lines[0] and len(lines) == 2
+        yield Case(kind, "" if good else f"status {ran.returncode}, {len(lines)} lines: {ran.stderr[-300:]}")

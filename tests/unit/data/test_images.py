@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from lsgcli import registry
 from lsgcli.data.datasets.libraries import Torchvision, paths_of
 from lsgcli.data.images import LARGEST, read_image
 from lsgcli.errors import DataError
+from lsgcli.system.interpreter import filter_warnings
 
 EPS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(trap) (w) file closefile\n"
@@ -81,3 +83,15 @@ def test_a_large_file_is_not_read(tmp_path):
     os.truncate(tmp_path / "a.png", LARGEST + 1)
     with pytest.raises(DataError, match=r"a.png: found a file of 536,870,913 bytes, expected at most 536,870,912"):
         read_image(tmp_path / "a.png")
+
+
+def test_warnings_of_pillow_are_dropped(tmp_path):
+    """About odd images that it decodes: a palette with a transparency for each colour."""
+    odd = Image.new("P", (4, 4))
+    odd.putpalette(bytes(range(256)) * 3)
+    odd.save(tmp_path / "odd.png", transparency=bytes(range(200)))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        filter_warnings()
+        read_image(tmp_path / "odd.png")
+    assert warned == []

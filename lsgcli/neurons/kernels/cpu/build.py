@@ -2,7 +2,8 @@
 
 The cache is in ``$NUMBA_CACHE_DIR``, or else in ``$XDG_CACHE_HOME/lsg/kernels`` (``~/.cache/lsg/kernels``), never in the installed
 package, which may be read-only. Its subfolder is named by a digest of these sources, so a changed kernel never uses stale code;
-numba itself distinguishes processors and its own versions. If the cache cannot be written, each process compiles the kernels.
+numba itself distinguishes processors and its own versions. If the cache cannot be written, or others can write to it, each process
+compiles the kernels.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import numba
 from numba.core import compiler, config
 from numba.core.errors import NumbaError
 
+from lsgcli.errors import StorageError
 from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
 from lsgcli.system import files
 
@@ -26,16 +28,17 @@ _KEPT: list[Any] = []  # keeps functions alive, and so their addresses valid
 
 @cache
 def folder() -> Path | None:
-    """Cache folder of compiled kernels, or None if it cannot be written."""
+    """Cache folder of compiled kernels, or None with a warning if it cannot be written, or others can: numba unpickles its files."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     path = Path(os.environ.get("NUMBA_CACHE_DIR") or files.user_cache() / "kernels") / digest.hexdigest()[:12]
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        files.make_private(path)
+    except StorageError as error:
+        log.warning("%s; compiling kernels in every run; set NUMBA_CACHE_DIR to a folder of your own", error.message)
         return None
-    return path if os.access(path, os.W_OK) else None
+    return path
 
 
 @cache
@@ -77,10 +80,5 @@ class _Compiler(compiler.Compiler):  # type: ignore[misc]  # numba has no types
 
 @cache
 def _announce() -> None:
-    path = folder()
-    if path is None:
-        log.warning(
-            "compiling kernels in every run, because the cache cannot be written; set NUMBA_CACHE_DIR to a writable folder"
-        )
-    else:
+    if path := folder():
         log.info("compiling kernels for these settings and this processor (once); cached in %s", path)
