@@ -21,6 +21,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from lsgcli import registry
+from lsgcli.config.data import DataConfig
+from lsgcli.config.machine import MachineConfig
 from lsgcli.data import hdf5
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import LOCK
@@ -74,7 +76,7 @@ class LibraryDataset(Dataset):
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
-        return _unpickled, (self.config.dataset, {**self.__getstate__(), "_objects": {}, "may_download": False})
+        return _of_settings, (self.config, self.machine), {**self.__getstate__(), "_objects": {}, "may_download": False}
 
     @classmethod
     @functools.cache
@@ -91,22 +93,26 @@ class LibraryDataset(Dataset):
         available = [known for known in cls.sets if hasattr(module, known)]
         if name not in available:
             raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
-        kind = getattr(module, name)
-        parameters = inspect.signature(kind).parameters
-        namespace: dict[str, Any] = {"kind": kind, "preset": cls.preset, "__doc__": cls.__doc__, "__module__": __name__}
-        namespace |= cls.attributes(kind)
+        library_class = getattr(module, name)
+        parameters = inspect.signature(library_class).parameters
+
+        class Found(cls):  # type: ignore[misc, valid-type]
+            kind = library_class
+
+        Found.__doc__, Found.__name__ = cls.__doc__, name
         if "train" in parameters:
-            namespace["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
+            Found.arguments = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
-            namespace["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
+            Found.arguments = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
         else:
-            namespace |= {"rules": ("stratified",), "preset": {**namespace["preset"], "split": "stratified"}}
-        return type(name, (cls,), namespace)
+            Found.rules = ("stratified",)
+            Found.preset = {**cls.preset, "split": "stratified"}
+        Found.describe_class()
+        return Found
 
     @classmethod
-    def attributes(cls, kind: Any) -> dict[str, Any]:
-        """Attributes of the data set that depend on the library's class."""
-        return {}
+    def describe_class(cls) -> None:
+        """Set attributes that depend on :attr:`kind`."""
 
     def library_object(self, part: str) -> Any:
         """The library's object of a part, or of all samples (an empty string).
@@ -212,7 +218,9 @@ class LibraryDataset(Dataset):
             if found is not None and len(found) == len(data) and np.asarray(found).dtype.kind in "iu":
                 return found
         pairs = getattr(data, "_samples", data)
-        return [one[1] for one in (pairs if isinstance(pairs[0], tuple) else (data[i] for i in range(len(data))))]
+        if not isinstance(pairs[0], tuple):
+            pairs = data
+        return [pairs[i][1] for i in range(len(data))]
 
     def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
         """The library's sample, converted; any failure is a DataError."""
@@ -221,20 +229,22 @@ class LibraryDataset(Dataset):
             return convert(self.library_object(part)[index][0])
 
 
-def _unpickled(name: str, state: dict[str, Any]) -> Dataset:
-    dataset: Dataset = object.__new__(registry.get("dataset", name))
-    dataset.__dict__.update(state)
+def _of_settings(config: DataConfig, machine: MachineConfig) -> Dataset:
+    """The data set of some settings, in a worker process."""
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine)
     return dataset
 
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
     """Names in label order; numbers if the library has none."""
-    found = next(
-        (getattr(data, name) for name in ("classes", "class_map", "categories") if hasattr(data, name)), range(largest + 1)
-    )
-    names = [
-        ", ".join(one) if isinstance(one, tuple) else one.decode() if isinstance(one, bytes) else str(one) for one in found
-    ]
+    found: Any = range(largest + 1)
+    for attribute in ("categories", "class_map", "classes"):
+        found = getattr(data, attribute, found)
+    names = []
+    for one in found:
+        if isinstance(one, bytes):
+            one = one.decode()
+        names.append(", ".join(one) if isinstance(one, tuple) else str(one))
     return tuple(name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names))
 
 
@@ -265,12 +275,12 @@ class Tonic(LibraryDataset, EventDataset):
     )
 
     @classmethod
-    def attributes(cls, kind: Any) -> dict[str, Any]:
+    def describe_class(cls) -> None:
         """A sensor whose events have no y is a line, and its events all have one polarity."""
-        if "y" in kind.dtype.names:
-            return {}
-        width = (getattr(kind, "sensor_size", None) or (140,))[0]
-        return {"line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
+        if "y" not in cls.kind.dtype.names:
+            width = (getattr(cls.kind, "sensor_size", None) or (140,))[0]
+            cls.line, cls.channels = True, 1
+            cls.preset = Shd.preset | {"slicing": "time", "size": min(width, 140)}
 
     @property
     def home(self) -> Path:
@@ -286,20 +296,25 @@ class Tonic(LibraryDataset, EventDataset):
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
-        found = self.kind.__new__(self.kind)
-        found._check_exists = lambda: self._there(found, download)
+        checks = {"_check_exists": lambda found: self._there(found, download)}  # which tonic calls before it downloads
+        kind = type(self.kind.__name__, (self.kind,), checks)  # tonic looks for a folder of this name
         try:
-            self.kind.__init__(found, save_to=str(self.root), **arguments)
-        except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
+            found = kind(save_to=str(self.root), **arguments)
+        except SystemExit as error:  # for data that only a person can download
+            raise RuntimeError(f"tonic cannot download it: {self._source()}") from error
+        except Exception as error:
             if not download:
                 raise
-            source = getattr(found, "url", getattr(found, "base_url", "an address known to tonic"))
-            problem = "tonic cannot download it" if isinstance(error, SystemExit) else str(error)
-            raise RuntimeError(f"{problem} ({getattr(found, 'filename', 'files')} from {source})") from error
+            raise RuntimeError(f"{error}: {self._source()}") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
             order = sorted(range(len(found)), key=lambda i: str(found.data[i]))
             found.data, found.targets = [found.data[i] for i in order], [found.targets[i] for i in order]
         return found
+
+    def _source(self) -> str:
+        """The files and where they are from."""
+        address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
+        return f"{getattr(self.kind, 'filename', 'files')} from {address}"
 
     def _there(self, found: Any, download: bool) -> bool:
         """Whether tonic's check succeeds or, if no archive indicates an unfinished download, whether there are files."""
