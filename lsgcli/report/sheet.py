@@ -1,10 +1,8 @@
 """Contact sheets: frames of a few samples, one row each, to check orientation and slicing."""
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,14 +23,14 @@ from lsgcli.system.files import replacing
 # Complementary colours, so that equal numbers of ON and OFF events give white; distinct for common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)
 GROUND, TILE, INK, PALE = (27, 29, 34), (0, 0, 0), (236, 237, 240), (158, 163, 173)
-LEGEND = (("ON, brighter", ON), ("OFF, darker", OFF), ("equal numbers", (255, 255, 255)))
+COLOURS = "ON (brighter) is orange, OFF (darker) is blue, equal numbers are white"
 LABEL = 216  # pixels of the column of labels
 GAP, MARGIN = 6, 18
 TARGET = 144  # minimum size of a tile in pixels, halved for many tiles
 LIMIT = 30_000  # pixels of a sheet's side
 GAMMA = 0.55  # below 1: single events stay visible beside pixels with many
-BIG, TEXT, SMALL = 18, 14, 12  # sizes of text, pixels
-NOTE = SMALL + 3  # pixels of a line under a tile
+TEXT, LINE = 12, 16  # pixels of text, and from line to line
+THIN = 24  # pixels of a tile with a single row
 
 
 @dataclass(frozen=True)
@@ -194,21 +192,21 @@ def draw(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = True)
     """Draw samples on a sheet with a title.
 
     Args:
-        events: whether tiles are frames of events, which require a legend.
+        events: whether tiles are frames of events, whose colours and timesteps are stated.
 
     Raises:
         ConfigError: the sheet would be too large.
     """
     height, width = (max(tile.shape[axis] for row in rows for tile in row.tiles) for axis in (0, 1))
     columns = max(len(row.tiles) for row in rows)
-    scale = max(1, -(-(TARGET if columns <= 12 else TARGET // 2) // max(height, width)))
-    wide, high = width * scale, max(height * scale, 24)
     notes = max(len(lines) for row in rows for lines in row.notes)
-    step = max(high, SMALL + 4 * TEXT) + 6 + notes * NOTE + 2 * GAP
-    top = MARGIN + BIG + 2 * TEXT + 26
-    subtitle = shortened(subtitle, 100 * ADVANCE * TEXT, TEXT)
-    heading = round(_font(TEXT).getlength(subtitle)) + (350 if events else 0)
-    size = (2 * MARGIN + max(640, heading, LABEL + columns * (wide + GAP) - GAP), top + len(rows) * step + MARGIN)
+    scale = max(1, -(-(TARGET if columns <= 12 else TARGET // 2) // max(height, width)))
+    wide, high = width * scale + GAP, max(height * scale, THIN) + GAP
+    step = max(high + notes * LINE, 6 * LINE) + GAP
+    heading = [title, subtitle, COLOURS] if events else [title, subtitle]
+    top = MARGIN + (len(heading) + 1) * LINE + GAP
+    letters = max(map(len, heading))
+    size = (2 * MARGIN + max(round(letters * ADVANCE * TEXT), LABEL + columns * wide), top + len(rows) * step + MARGIN)
     if max(size) > LIMIT:
         raise ConfigError(
             f"found a sheet of {size[0]} x {size[1]} pixels, expected at most {LIMIT} on a side",
@@ -216,51 +214,26 @@ def draw(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = True)
         )
     image = Image.new("RGB", size, GROUND)
     pen = ImageDraw.Draw(image)
-    _write(pen, MARGIN, MARGIN + BIG, shortened(title, size[0] - 2 * MARGIN, BIG), BIG)
-    _write(pen, MARGIN, MARGIN + BIG + TEXT + 7, subtitle, colour=PALE)
-    if events:
-        _legend(pen, size[0] - MARGIN, MARGIN + BIG + TEXT + 7)
+    _write(pen, MARGIN, MARGIN, heading, INK)
+    for k in range(columns if events else 0):
+        _write(pen, MARGIN + LABEL + k * wide, top - LINE, [f"t = {k + 1}"], PALE)
     for number, row in enumerate(rows):
         y = top + number * step
-        _labels(pen, row, y)
+        _write(pen, MARGIN, y, [shortened(row.label, LABEL - GAP, TEXT)], INK)
+        _write(pen, MARGIN, y + LINE, [shortened(row.key, LABEL - GAP, TEXT), *row.facts], PALE)
         for k, (tile, lines) in enumerate(zip(row.tiles, row.notes, strict=True)):
-            x = MARGIN + LABEL + k * (wide + GAP)
-            if events and number == 0:
-                _write(pen, x + wide // 2, top - 8, f"t = {k + 1}", SMALL, PALE, "ms")
-            pen.rectangle((x, y, x + wide - 1, y + high - 1), fill=TILE)
-            shown = (tile.shape[1] * scale, 24 if len(tile) == 1 else len(tile) * scale)
+            x = MARGIN + LABEL + k * wide
+            shown = (tile.shape[1] * scale, THIN if len(tile) == 1 else len(tile) * scale)
+            pen.rectangle((x, y, x + wide - GAP - 1, y + high - GAP - 1), fill=TILE)
             image.paste(Image.fromarray(tile).resize(shown, Image.Resampling.NEAREST), (x, y))
-            for i, line in enumerate(lines, 1):
-                _write(pen, x + wide // 2, y + high + i * NOTE, line, SMALL, PALE, "ms")
+            _write(pen, x, y + high - GAP, lines, PALE)
     return image
 
 
-def _labels(pen: ImageDraw.ImageDraw, row: Row, y: int) -> None:
-    """Write class, name and facts of a sample; long names are shortened at the start."""
-    _write(pen, MARGIN, y + BIG, shortened(row.label, LABEL - 12, BIG), BIG)
-    key = textwrap.wrap(shortened(row.key, 3 * (LABEL - 18), SMALL), int((LABEL - 12) / (ADVANCE * SMALL)))
-    for i, line in enumerate((*key, *row.facts), 1):
-        _write(pen, MARGIN, y + BIG + i * (SMALL + 4), line, SMALL, PALE)
-
-
-def _legend(pen: ImageDraw.ImageDraw, right: int, y: int) -> None:
-    for name, colour in reversed(LEGEND):
-        x = right - round(_font(SMALL + 1).getlength(name))
-        _write(pen, x, y, name, SMALL + 1)
-        pen.rectangle((x - 17, y - 12, x - 6, y - 1), fill=colour)
-        right = x - 44
-
-
-def _write(
-    pen: ImageDraw.ImageDraw, x: int, y: int, words: str, size: int = TEXT, colour: tuple[int, ...] = INK, anchor: str = "ls"
-) -> None:
-    """A line of text whose base line is y; ``anchor`` as in Pillow."""
-    pen.text((x, y), words, fill=colour, font=_font(size), anchor=anchor)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _write(pen: ImageDraw.ImageDraw, x: int, y: int, lines: Sequence[str], colour: tuple[int, ...]) -> None:
+    """Lines of text below one another."""
+    for number, line in enumerate(lines):
+        pen.text((x, y + number * LINE), line, fill=colour, font=ImageFont.load_default(TEXT))
 
 
 def write(path: Path, sheet: Image.Image) -> None:
