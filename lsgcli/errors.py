@@ -5,6 +5,7 @@ what was expected; ``hint`` suggests a solution. Hints name command-line options
 """
 
 import importlib.util
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -18,6 +19,20 @@ _meanings = {
     INTERRUPTED: "interrupted (Ctrl-C) outside training",
     CLOSED_PIPE: "stdout was closed by its reader (broken pipe)",
 }
+
+
+def redacted(text: str) -> str:
+    """``text`` with ``***`` in place of users, passwords and queries of addresses, which may be secret. Errors and messages of lsg are."""
+    text = re.sub(r"://[^\s/'\"]*@", "://***@", text)
+    return re.sub(r"(://[^\s?'\"]+\?|\?(?=[\w.%~-]+=))[^\s'\"#]*[^\s'\"#.,:;)]", r"\1***", text)
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    record.msg, record.args = redacted(record.getMessage()), ()
+    return True
+
+
+logging.getLogger("lsg").addFilter(_redact)
 
 
 def counted(number: int, what: str) -> str:
@@ -47,9 +62,9 @@ class LsgError(Exception):
             hint: what to do, with options as on the command line.
             in_python: what to do in Python. Default: ``hint`` with its options replaced by arguments.
         """
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(redacted(message))
+        self.message = redacted(message)
+        self.hint = hint and redacted(hint)
         self.in_python = in_python
         self.rank: int | None = None  # of the process that raised it, in distributed training
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError
+from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError, redacted
 from lsgcli.registry import blamed
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.ranks import here
@@ -36,7 +36,7 @@ def ending() -> Iterator[None]:
     except Exception as error:
         expected = _expected(error) or blamed(error)
         if expected is None:
-            print(clean(traceback.format_exc()), file=sys.stderr, end="")
+            print(clean(redacted(traceback.format_exc())), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)
             raise SystemExit(LsgError.exit_code) from None
         # Rank 0 prints a ConfigError of all processes.

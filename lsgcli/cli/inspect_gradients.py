@@ -9,7 +9,7 @@ import typer
 
 from lsgcli.analysis.advice import gated, parse_gates, parse_limits
 from lsgcli.cli import common, completion
-from lsgcli.errors import ConfigError, GateError
+from lsgcli.errors import ConfigError, GateError, redacted
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
 
@@ -167,7 +167,7 @@ def inspect_gradients(
         flow = full_flow(*measured, measuring.batches, output.sample, sample=sample, detailed=advice.advise)
         advise(flow, opened.config, path, len(opened.bundle.classes), limits)
         flow["tried"] = None
-        names = {"checkpoint": checkpoint, "method": opened.config.method}
+        names = {"checkpoint": redacted(checkpoint), "method": opened.config.method}
         flows.append({**flow, **names, "history": history(path)})
     if advice.epochs is not None:
         flows[0]["tried"] = _tried(paths[0], flows[0]["findings"], advice.epochs, advice.jobs, verbosity.quiet)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import LONG, shown
+from lsgcli.system.text import stored
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
@@ -112,6 +113,8 @@ class Settings:
         for name, value in values.items():
             if type(value) is int and type_of(fields[name]) is float:
                 object.__setattr__(self, name, float(value))
+            elif value is not None and fields[name].metadata["path"] == "checkpoint":
+                object.__setattr__(self, name, stored(value))
 
     def part(self, section: type[Section]) -> Section:
         """The settings of one section, of which this class is a subclass."""

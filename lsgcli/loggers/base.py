@@ -23,7 +23,6 @@ from lsgcli.errors import LsgError, Stopped, counted
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.system import files
-from lsgcli.system.text import redacted
 from lsgcli.system.version import __version__
 
 log = logging.getLogger("lsg")
@@ -205,8 +204,8 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
                 yield
             except Exception as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                log.warning("--log %s: failed: %s; the run continues without it", name, redacted(reason))
+                log.warning("--log %s: failed: %s; the run continues without it", name, reason)
                 with contextlib.suppress(Exception):
                     self.loggers.pop(name).close("failed")
         for warning in warned:
-            log.warning("--log %s: %s", name, redacted(str(warning.message)))
+            log.warning("--log %s: %s", name, warning.message)

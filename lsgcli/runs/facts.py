@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lsgcli.data.bundle import DataBundle
+from lsgcli.errors import redacted
 from lsgcli.runs.packages import version_of
 from lsgcli.system.device import Compute
 from lsgcli.system.version import __version__
@@ -26,7 +27,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
     return {
         "lsg": __version__,
         "git_revision": _git_revision(),
-        "argv": sys.argv,
+        "argv": [redacted(word) for word in sys.argv],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": {

@@ -22,6 +22,7 @@ from lsgcli.data.guard import FULL
 from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
 from lsgcli.store import checkpoint
 from lsgcli.system import files
+from lsgcli.system.text import complete
 from lsgcli.system.version import __version__
 
 WEIGHTS = "model.safetensors"  # in a repository
@@ -35,7 +36,6 @@ ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
 log = logging.getLogger("lsg")
 
 
-@functools.cache
 def local(checkpoint: Path | str) -> Path:
     """The path of a checkpoint, of which a remote one is downloaded once and verified.
 
@@ -48,7 +48,16 @@ def local(checkpoint: Path | str) -> Path:
         CheckpointError: a remote checkpoint does not exist, cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
-    name = str(checkpoint)
+    return _local(complete(str(checkpoint)))
+
+
+@functools.cache
+def _local(name: str) -> Path:
+    if "://" in name and "***" in name:
+        raise CheckpointError(
+            f"{name}: found an address without its secret parts, which lsg does not store, expected the complete one",
+            hint="Give the complete address again, or download the file and give its path.",
+        )
     if name.startswith("hf:"):
         return _from_hub(name)
     scheme = re.match(r"([a-z][a-z\d+.-]+)://", name, re.IGNORECASE)
@@ -235,7 +244,14 @@ def _check_address(url: str) -> None:
     why = ""
     try:
         parts = urlsplit(url)
-        valid = parts.hostname and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+        valid = (
+            parts.hostname
+            and parts.username is None
+            and parts.port != 0
+            and url.isascii()
+            and url.isprintable()
+            and " " not in url
+        )
     except ValueError as error:  # such as an incomplete IPv6 address or a port above 65535
         valid, why = False, f" ({error})"
     if not valid:

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of hugg
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """The stand-in, with the token in the environment."""
-    remote.local.cache_clear()
+    remote._local.cache_clear()
     with hub(TOKEN, tmp_path / "hub") as server:
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield server
-    remote.local.cache_clear()
+    remote._local.cache_clear()
 
 
 def everything(*roots):
@@ -68,7 +68,7 @@ def test_push_and_use(lsg, server, trained, images, tmp_path):
 
     server.shutdown()  # the copy in the cache is used
     server.server_close()
-    remote.local.cache_clear()
+    remote._local.cache_clear()
     assert checkpoint.load(remote.local(name))[0].T == 2
 
 
@@ -114,7 +114,7 @@ def test_without_a_connection(lsg, trained, monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    remote.local.cache_clear()
+    remote._local.cache_clear()
     for variable, value in (("ENDPOINT", ABSENT), ("HF_HUB_CACHE", str(tmp_path / "hub"))):
         monkeypatch.setattr(constants, variable, value)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", ABSENT + "/{repo_id}/resolve/{revision}/{filename}")
@@ -161,7 +161,7 @@ def test_a_file_on_a_web_server(lsg, server, trained, tmp_path):
     path = remote.local(f"{url}/good.safetensors#sha256={digest}")
     assert path.read_bytes() == content
     count = len(server.requests)
-    remote.local.cache_clear()
+    remote._local.cache_clear()
     assert remote.local(f"{url}/good.safetensors") == path
     assert len(server.requests) == count
     shutil.rmtree(tmp_path / "cache")

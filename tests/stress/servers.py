@@ -164,7 +164,7 @@ def servers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 def _problem(kind: str, answer: Callable[[], Iterable[bytes]], content: bytes, folder: Path) -> str:
     server = Server(answer)
-    hub.local.cache_clear()
+    hub._local.cache_clear()
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     file = download.RemoteFile("data.zip", (server.url,), md5, len(content))
     begin = time.monotonic()

@@ -22,6 +22,7 @@ from tests import exports, hub_server
 from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, refused, row, small_disk
 from tests.stress.runs import at
+from tests.stress.servers import HEADERS_END, LENGTH, OK, Server
 
 FAULTS = shlex.split("401 403 404 429 500 503 half other longer empty page closed stalls redirect loop moved")
 COMMIT = "c" * 40
@@ -78,7 +79,7 @@ def downloads(count: int, chance: random.Random, folder: Path) -> Iterator[Case]
 
 def _load(name: str, content: bytes, folder: Path, expected: bool) -> str:
     """The problem of loading a remote checkpoint, which is expected to succeed or to leave nothing."""
-    hub.local.cache_clear()
+    hub._local.cache_clear()
     try:
         path = hub.local(name)
         right = path.read_bytes() == content and checkpoint.read(path)
@@ -220,3 +221,51 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
                 if mounted:
                     on_disk = functools.partial(setattr, loggers, "LOGS", str(disk))
                     yield case(f"{name} on a full disk", folder / f"{name}-full", on_disk, own)
+
+
+SECRET = "s3cr3t"
+PLACES = ("a 404", "a run", "resume", "ablate", "a user", "--storage", "the Hub", "mlflow")
+
+
+@row(
+    67,
+    fault="secrets in addresses: user and password, tokens, signatures",
+    promise="never printed, logged, or stored in a run, a report or a tracker; a run that started from such an address resumes",
+    peers="MLflow, requests and urllib print them in warnings and errors",
+    quick=3,
+    full=len(PLACES),
+)
+def secrets(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Commands with a secret in an address: a checkpoint that does not exist; `train --init-from` with report and log, its resumption after
+    the server has gone, and an ablation over it; a user in it; databases, the Hub and MLflow at addresses where nothing answers. What they
+    print, and every file that they write, must not contain the secret."""
+    words = warm(folder)
+    missing = Server(lambda: [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
+    content = (folder / "warm" / "best.safetensors").read_bytes()
+    server = Server(lambda: [OK, LENGTH % len(content), HEADERS_END, content])
+    signed, closed = f"{server.url}?X-Signature={SECRET}", "127.0.0.1:9"
+    started = ["--epochs", "1", "--init-from", signed]
+    cases: dict[str, tuple[list[str], int, dict[str, str | None]]] = {
+        "a 404": (["show", f"{missing.url}?token={SECRET}"], 4, {}),
+        "a run": ([*words, *started, "--out", "run", "--log", "tensorboard"], 0, {}),
+        "resume": (["train", "--resume", "../a run/run", "--epochs", "2"], 0, {}),
+        "ablate": (
+            ["ablate", *words[1:], "--epochs", "1", "--seeds", "0", "method=lsg", f"init_from={signed}", "--out", "out"],
+            0,
+            {},
+        ),
+        "a user": (["show", f"http://ann:{SECRET}@{closed}/net"], 2, {}),
+        "--storage": (["tune", *words[1:], "--trials", "1", "--storage", f"postgresql://ann:{SECRET}@[::1/db"], 2, {}),
+        "the Hub": (["show", "hf:ann/net"], 4, {"HF_ENDPOINT": f"http://ann:{SECRET}@{closed}"}),
+        "mlflow": ([*words, "--log", "mlflow", "--out", "run"], 0, {"MLFLOW_TRACKING_URI": f"http://ann:{SECRET}@{closed}"}),
+    }
+    for kind in PLACES[:count]:
+        given, status, variables = cases[kind]
+        if kind == "resume":
+            server.close()
+            shutil.rmtree(folder / "a run" / "cache" / "lsg" / "downloads")
+        ran = Command(given, folder / kind, variables).run()
+        leaks = [str(path) for path in (folder / kind).rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+        yield Case(kind, ran.ended(status) or (f"in {leaks}" if leaks else ""))
+    missing.close()
+    server.close()
