@@ -146,8 +146,8 @@ class Products:
     def add(self, *spikes: Tensor) -> None:
         """Add a batch of the module's arguments, (T, B, ...) each. ``dense`` is the number of additions if every element is a spike."""
         spikes = tuple((x != 0).float() for x in spikes)  # v_th in some networks
-        self.passes += spikes[0].shape[:2].numel()
-        self.dense = int(self.module.additions(*(torch.ones_like(x[:1, :1]) for x in spikes)))
+        self.dense, passes = synapses(self.module, *spikes)
+        self.passes += passes
         self.nonzero += sum(int(torch.count_nonzero(x)) for x in spikes)
         self.inputs += sum(x.numel() for x in spikes)
         self.ac += float(self.module.additions(*spikes))
@@ -301,6 +301,25 @@ class OutputRates:
 def energy(ac: float, mac: float) -> float:
     """Energy of the given numbers of operations, in pJ."""
     return ac * AC_PJ + mac * MAC_PJ
+
+
+def synapses(module: Any, *arguments: Tensor) -> tuple[int, int]:
+    """Synapses of one pass (of one sample in one timestep), or additions of a product of spikes only, and the number of passes; from shapes alone.
+
+    Args:
+        module: a convolution, a linear layer, or a module with a method ``additions``.
+        arguments: its arguments, (T, B, ...) each of a product.
+    """
+    x = arguments[0]
+    if not isinstance(module, (_ConvNd, nn.Linear)):
+        spikes = [torch.ones(()).expand(1, 1, *x.shape[2:]) for x in arguments]
+        return int(module.additions(*spikes)), x.shape[:2].numel()
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features, x.numel() // module.in_features
+    sizes = x.shape[-len(module.kernel_size) :]
+    reached = [int(_reached(size, module, axis).sum()) for axis, size in enumerate(sizes)]
+    channels = module.in_channels * (module.out_channels // module.groups)
+    return channels * math.prod(reached), x.numel() // (module.in_channels * math.prod(sizes))
 
 
 def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:

@@ -1,18 +1,23 @@
 """Layers of a network: shapes, weights, multiplications, and the values of their neurons."""
 
+import copy
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lsgcli.analysis.energy import SynapticOperations
+from lsgcli.analysis.energy import synapses
 from lsgcli.models.base import SpikingLayer, SpikingNet
+from lsgcli.neurons import LIF
+from lsgcli.neurons.kernels.base import NormParameters, one_by_one
+
+COUNTED = (nn.Conv2d, nn.Linear)
 
 
 @torch.no_grad()
 def structure(model: SpikingNet, static: bool) -> dict[str, Any]:
-    """Layers of a network, from one pass of an empty sample; the network is in evaluation mode afterwards.
+    """Layers of a network, from the shapes of one pass of a sample; nothing is computed, whatever size and T are.
 
     Args:
         static: whether a sample is an image presented at every timestep, to which the first layers are applied once.
@@ -24,50 +29,55 @@ def structure(model: SpikingNet, static: bool) -> dict[str, Any]:
         without: ``neuron``, ``decay`` (the mean over channels), ``width``, ``threshold``.
     """
     spiking = {id(layer.synapse.weight): layer for layer in reversed(model.spiking_layers())}
-    shapes: dict[str, list[int]] = {}
+    layers: dict[str, dict[str, Any]] = {}
 
-    def keep(name: str, module: nn.Module, arguments: Any, output: Tensor) -> None:
-        shapes[name] = list(output.shape[-3 if isinstance(module, nn.Conv2d) else -1 :])
+    def passed(path: str, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        """Hook on a module of the network without values."""
+        own = model.get_submodule(path)
+        layer = spiking.get(id(getattr(own, "weight", None)))
+        name = layer.name if layer else path
+        if name not in layers:
+            layers[name] = _described(name, own, output, layer)
+        each, passes = synapses(module, *arguments)
+        layers[name]["multiplications"] += each * passes
 
-    def name_of(path: str, module: nn.Module) -> str:
-        layer = spiking.get(id(getattr(module, "weight", None)))
-        return layer.name if layer else path
-
-    modules = {
-        name_of(path, module): module for path, module in model.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))
-    }
-    handles = [module.register_forward_hook(partial(keep, name)) for name, module in modules.items()]
-    operations = SynapticOperations(model.eval(), events=False)
+    empty = copy.deepcopy(model).eval().to("meta")
+    for path, module in empty.named_modules():
+        if isinstance(module, LIF):
+            module.__class__ = Shaped
+        elif isinstance(module, COUNTED) or hasattr(module, "additions"):
+            module.register_forward_hook(partial(passed, path))
     sample = (model.spec.in_channels, model.spec.height, model.spec.input_size)
-    try:
-        model(torch.zeros(1, *sample) if static else torch.zeros(model.T, 1, *sample))
-    finally:
-        record = operations.close(1, {})
-        for handle in handles:
-            handle.remove()
-    layers = [
-        {
-            "name": layer["name"],
-            "kind": _kind(module := modules.get(layer["name"])),
-            "shape": shapes.get(layer["name"]),
-            "weights": 0 if module is None else sum(p.numel() for p in module.parameters()),
-            "multiplications": round(layer["ann_mac"] * layer["passes"]),
-            **_neurons(spiking.get(id(getattr(module, "weight", None)))),
-        }
-        for layer in record["layers"]
-    ]
+    empty(torch.zeros((1, *sample) if static else (model.T, 1, *sample), device="meta"))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
-        "multiplications": sum(layer["multiplications"] for layer in layers),
+        "multiplications": sum(layer["multiplications"] for layer in layers.values()),
         "input": list(sample if static else (model.T, *sample)),
-        "layers": layers,
+        "layers": list(layers.values()),
     }
 
 
-def _kind(module: nn.Module | None) -> str:
-    if isinstance(module, nn.Conv2d):
-        return f"conv{module.kernel_size[0]}x{module.kernel_size[1]}"
-    return "product of spikes" if module is None else "linear"
+class Shaped(LIF):
+    """Neurons whose outputs are their currents, for tensors without values."""
+
+    def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
+        return current
+
+    def normalise_and_fire(
+        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
+    ) -> Tensor:
+        return one_by_one(self.forward, z, norm, residual, pool)
+
+
+def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer | None) -> dict[str, Any]:
+    """The record of a layer, without multiplications."""
+    described: dict[str, Any] = {"name": name, "kind": "product of spikes", "shape": None, "weights": 0, "multiplications": 0}
+    if isinstance(module, COUNTED):
+        is_convolution = isinstance(module, nn.Conv2d)
+        described["kind"] = f"conv{module.kernel_size[0]}x{module.kernel_size[1]}" if is_convolution else "linear"
+        described["shape"] = list(output.shape[-3 if is_convolution else -1 :])
+        described["weights"] = sum(p.numel() for p in module.parameters())
+    return described | _neurons(layer)
 
 
 def _neurons(layer: SpikingLayer | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
 UNPACKED = 1 << 30  # bytes
+EVENT = 40  # bytes of an event in the types of `Events`, and of what converting and sorting it takes
 NUMPY = b"\x93NUMPY"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 MATRIX, COMPRESSED = 14, 15
@@ -53,9 +54,9 @@ def npy(path: Path) -> Events:
     """Events in numpy arrays; pickled objects are rejected."""
     with open(path, "rb") as stream:
         if stream.read(len(NUMPY)) != NUMPY:
-            return _events(_members(path))
+            return _events(_members(path), path.stat().st_size)
     table = _array(path.read_bytes())
-    return _events({name: table[name] for name in table.dtype.names or ()})
+    return _events({name: table[name] for name in table.dtype.names or ()}, table.nbytes)
 
 
 @register("reader", "mat")
@@ -72,15 +73,25 @@ def mat(path: Path) -> Events:
         return _touch(arrays["spiketrain"], len(content))
     arrays = {name: array.ravel(order="K") for name, array in arrays.items()}
     if {"ts", "pol", "y"} <= arrays.keys():
+        _check_events(arrays, len(content))
         y = ASL_DVS[1] - 1 - arrays["y"].astype(np.float64)
         arrays |= {"y": y, "t": arrays["ts"], "p": arrays["pol"], "sensor": np.array(ASL_DVS)}
-    return _events(arrays)
+    return _events(arrays, len(content))
 
 
-def _events(arrays: Arrays) -> Events:
+def _check_events(arrays: Arrays, size: int) -> None:
+    """Check that a file of ``size`` bytes may become its arrays and their events."""
+    longest = max((array.size for array in arrays.values()), default=0)
+    needed = sum(array.nbytes for array in arrays.values()) + EVENT * longest
+    check_memory(size, needed, f"arrays of {longest:,} numbers", room=UNPACKED)
+
+
+def _events(arrays: Arrays, size: int) -> Events:
+    """The events of the arrays x, y, t, p in a file of ``size`` bytes."""
     if missing := [name for name in "xytp" if name not in arrays]:
         there = ", ".join(list(arrays)[:12])[:200] or "none"
         raise Damaged(f"found arrays {there}, expected x, y, t, p: {', '.join(missing)} missing")
+    _check_events(arrays, size)
     x, y, t, p = (arrays[name] for name in "xytp")
     return Events(x, y, t, p, _sensor(arrays["sensor"]) if "sensor" in arrays else None)
 
@@ -101,7 +112,8 @@ def _members(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
         found = [archive.getinfo(f"{name}.npy") for name in ("x", "y", "t", "p", "sensor") if f"{name}.npy" in there]
-        check_memory(path.stat().st_size, sum(info.file_size for info in found), "arrays", room=UNPACKED)
+        sizes = [info.file_size for info in found] or [0]
+        check_memory(path.stat().st_size, sum(sizes) + max(sizes), "arrays", room=UNPACKED)  # unpacking takes an array twice
         for info in found:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise damaged(info.filename, f"compression {info.compress_type}", "none or deflate")
@@ -134,9 +146,9 @@ def _matrices(content: bytes) -> Iterator[tuple[str, np.ndarray]]:
     room, unpacked = TIMES * len(content) + UNPACKED, 0
     for kind, body in _elements(memoryview(content)[128:], order, padded=False):
         if kind == COMPRESSED:
-            inner = memoryview(zlib.decompressobj().decompress(body, room - unpacked + 1))
+            inner = memoryview(zlib.decompressobj().decompress(body, (room - unpacked) // 2 + 1))  # which it takes twice
+            check_memory(len(content), unpacked + 2 * len(inner), "arrays", room=UNPACKED)
             unpacked += len(inner)
-            check_memory(len(content), unpacked, "arrays", room=UNPACKED)
             kind, body = next(_elements(inner, order, padded=False), (0, inner))
         if kind == MATRIX and (found := _matrix(body, order)):
             yield found
@@ -172,7 +184,7 @@ def _touch(train: np.ndarray, size: int) -> Events:
     if train.ndim != 2 or train.shape[0] != taxels + 1:
         raise damaged("array spiketrain", f"shape {train.shape}", f"({taxels + 1}, N)")
     count = int(np.count_nonzero(train[:taxels]))
-    check_memory(max(size, train.nbytes), 80 * count, f"{count:,} events")
+    check_memory(size, train.nbytes + 80 * count, f"{count:,} events", room=UNPACKED)
     moment, taxel = np.nonzero(train[:taxels].T)  # column by column, as MATLAB stores it
     t = np.trunc(train[taxels].astype(np.float64) * 1e6)[moment]
     return Events(taxel % TOUCH[0], taxel // TOUCH[0], t, train[taxel, moment] > 0, TOUCH)

@@ -1,0 +1,132 @@
+"""Rows of small files that claim or become much: networks of many timesteps and pixels, recordings of compressed arrays."""
+
+import json
+import logging
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from lsgcli.data.readers import arrays
+from lsgcli.data.readers import base as readers
+from lsgcli.data.readers.parsing import TIMES
+from lsgcli.runs.describe import of_checkpoint as describe
+from lsgcli.store import checkpoint
+from tests import exports, networks
+from tests.stress.fuzz import MIB
+from tests.stress.outside import CLAIMED, judged
+from tests.stress.rows import Case, forked, row
+
+POOLED = ("resnet19-add", "ms-resnet18", "preact-resnet18", "sew-resnet18", "qkformer", "max-resnet18")
+BOUND = 64 * MIB  # in place of 1 GiB, so that a case takes a second
+
+
+@row(
+    63,
+    fault="a checkpoint that claims more timesteps, pixels, classes or channels than its weights show",
+    promise="described or refused within 1 s and 300 MiB, also where pooling lets any size fit the weights",
+    quick=8,
+    full=120,
+)
+def claimed_sizes(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Checkpoints of six networks with global pooling, which claim up to 1024 timesteps and 4096 x 4096 pixels, for which `lsg show` states
+    layers and multiplications; and classes or channels that their weights do not have, which are refused."""
+
+    def cases() -> Iterator[Case]:
+        logging.disable()
+        for which in POOLED:
+            exports.saved(which, folder / f"{which}.safetensors")
+        describe(folder / f"{POOLED[0]}.safetensors")
+        for number in range(count):
+            path = folder / f"{POOLED[number % len(POOLED)]}.safetensors"
+            config = checkpoint.read_config(path)
+            fits = chance.random() < 0.7
+            claim = {"T": chance.choice((256, 1024)), "input_size": 32 << chance.randrange(2, 8)}
+            if not fits:
+                claim = chance.choice(({"num_classes": 1 << 20}, {"in_channels": 1 << 20}, {"width_multiplier": 64.0}))
+            model = {**config["model"], **claim}
+            classes = [str(i) for i in range(model["num_classes"])]
+            target = networks.resealed(
+                path, folder / "claim.safetensors", config=json.dumps({**config, "model": model, "classes": classes})
+            )
+            outcome, problem = judged(lambda target=target: describe(target), target.name, CLAIMED)
+            if not problem and (outcome == "read") != fits:
+                problem = f"was {outcome}"
+            yield Case(f"{', '.join(claim)}, {outcome}", problem and f"{path.stem}, {claim}: {problem}")
+
+    yield from forked(cases)
+
+
+def in_npz(path: Path, columns: dict[str, np.ndarray]) -> None:
+    np.savez_compressed(path, **columns)
+
+
+def in_mat(path: Path, columns: dict[str, np.ndarray]) -> None:
+    """A MATLAB file of version 5 with a compressed element for each array."""
+    codes = {np.dtype(kind): code for code, kind in arrays.TYPES.items()}
+    classes = {np.dtype(kind): number for number, kind in enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4"), 6)}
+    content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+    for name, column in columns.items():
+        shape, text = struct.pack("<2i", *(column.shape if column.ndim == 2 else (1, len(column)))), name.encode()
+        parts = [
+            (6, struct.pack("<2I", classes[column.dtype], 0)),
+            (5, shape),
+            (1, text),
+            (codes[column.dtype], column.tobytes(order="F")),
+        ]
+        body = b"".join(struct.pack("<II", code, len(data)) + data + bytes(-len(data) % 8) for code, data in parts)
+        packed = zlib.compress(struct.pack("<II", arrays.MATRIX, len(body)) + body, 9)
+        content += struct.pack("<II", arrays.COMPRESSED, len(packed)) + packed
+    path.write_bytes(content)
+
+
+def columns_of(kind: str, n: int) -> dict[str, np.ndarray]:
+    """Arrays of n events that compress well."""
+    small, wide = np.zeros(n, np.uint8), np.zeros(n, np.float64 if kind.endswith("float64") else np.uint8)
+    if kind.startswith("spiketrain"):
+        return {"spiketrain": np.ones((101, n), np.int8)}
+    if kind.startswith("ts"):
+        return {"ts": wide, "x": small, "y": small, "pol": small}
+    return {"x": small, "y": small, "t": wide, "p": small}
+
+
+RECORDINGS: tuple[tuple[str, str, Callable[[Path, dict[str, np.ndarray]], None]], ...] = (
+    ("x, y, t, p of uint8", ".npz", in_npz),
+    ("x, y, t, p with t of float64", ".npz", in_npz),
+    ("x, y, t, p of uint8", ".mat", in_mat),
+    ("ts, x, y, pol of uint8", ".mat", in_mat),
+    ("spiketrain", ".mat", in_mat),
+)
+
+
+@row(
+    64,
+    fault="a small recording of compressed arrays that become much larger ones",
+    promise="exit status 3, or read with at most 16 times the file size + 1 GiB for all that the arrays become",
+    quick=10,
+    full=200,
+)
+def unpacked_recordings(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Arrays of equal numbers in `.npz` and `.mat`, of uint8 or float64, in three layouts: a thousandth of what they unpack to. Their events need
+    types of 8 bytes, indices and a sort. The bound is 64 MiB in place of 1 GiB; the memory of the process is measured."""
+
+    def cases() -> Iterator[Case]:
+        logging.disable()
+        for kind, suffix, write in RECORDINGS:  # so that all code is in memory
+            write(folder / f"small{suffix}", columns_of(kind, 3))
+            readers.read(folder / f"small{suffix}")
+        for number in range(count):
+            kind, suffix, write = RECORDINGS[number % len(RECORDINGS)]
+            n = int(10 ** chance.uniform(4, 7)) // (101 if kind == "spiketrain" else 1)
+            path = folder / f"a{suffix}"
+            write(path, columns_of(kind, n))
+            bound = TIMES * path.stat().st_size + BOUND
+            with mock.patch.object(arrays, "UNPACKED", BOUND):
+                outcome, problem = judged(lambda path=path: readers.read(path), path.name, bound + 8 * MIB, 5.0)
+            yield Case(f"{kind} in {suffix}, {outcome}", problem and f"{n:,} events: {problem}")
+
+    yield from forked(cases)
