@@ -73,10 +73,13 @@ def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer
     """The record of a layer, without multiplications."""
     described: dict[str, Any] = {"name": name, "kind": "product of spikes", "shape": None, "weights": 0, "multiplications": 0}
     if isinstance(module, COUNTED):
-        is_convolution = isinstance(module, nn.Conv2d)
-        described["kind"] = f"conv{module.kernel_size[0]}x{module.kernel_size[1]}" if is_convolution else "linear"
-        described["shape"] = list(output.shape[-3 if is_convolution else -1 :])
-        described["weights"] = sum(p.numel() for p in module.parameters())
+        described |= {
+            "kind": "linear",
+            "shape": list(output.shape[-1:]),
+            "weights": sum(p.numel() for p in module.parameters()),
+        }
+    if isinstance(module, nn.Conv2d):
+        described |= {"kind": f"conv{module.kernel_size[0]}x{module.kernel_size[1]}", "shape": list(output.shape[-3:])}
     return described | _neurons(layer)
 
 
