@@ -55,7 +55,6 @@ def cost_text(cost: dict[str, Any]) -> str:
             "convolutions": _convolutions(cost["convolution"]),
             "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
             **({"memory": cost["memory"]["text"]} if cost["memory"] else {}),
-            "floor": f"{cost['floor_seconds_per_step']:.3f} s per step for convolutions and linear layers only",
             "time": f"{cost['seconds_per_step']:.3f} s per step, {epoch:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, "
             "without evaluation",
         }

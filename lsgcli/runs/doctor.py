@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
 from lsgcli.runs import packages
-from lsgcli.runs.packages import Requirement
 from lsgcli.system import cpus, memory
 from lsgcli.system.files import user_cache
 from lsgcli.system.version import __version__
@@ -27,6 +26,15 @@ INSTEAD = "Train with --backend reference, and report this with the lines above.
 NOT_TESTED = ("auto", "reference")  # backends
 PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;]+){2,}")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "KMP_DUPLICATE_LIB_OK", "GOMP_CPU_AFFINITY")
+
+
+INSTRUCTIONS = {  # name -> flags of /proc/cpuinfo
+    "AVX2": "avx2",
+    "AVX-512": "avx512f",
+    "VNNI": "avx512_vnni avx_vnni",
+    "AVX-512 BF16": "avx512_bf16",
+    "AMX": "amx_tile",
+}
 
 
 class Check(NamedTuple):
@@ -76,35 +84,17 @@ def _guarded(name: str, check: Callable[[], Check], hint: str | None = None) -> 
 
 
 def _packages() -> Check:
-    """Versions of lsg and its required packages."""
-    needed = [one for one in packages.requirements() if not one.extra or one.too_old]
-    wrong = [
-        f"{one.package} {one.version or 'not installed'}, needs {one.least}" for one in needed if one.too_old or not one.version
-    ]
+    """Versions of lsg and its required packages, and of those of extras that are too old."""
     import torch
 
+    wrong = [
+        f"{one.package} {one.version or 'not installed'}, needs {one.least}"
+        for one in packages.requirements()
+        if one.too_old or not (one.extra or one.version)
+    ]
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs"
     found = f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}, torch {torch.__version__} {build}"
-    torchvision = packages.version_of("torchvision")
-    return Check(
-        "packages",
-        not wrong,
-        "; ".join([f"{found}, torchvision {torchvision}", *wrong]),
-        "the versions that lsg requires",
-        install_hint(),
-    )
-
-
-def _extras() -> Check:
-    """Extras of which all packages are installed, and others."""
-    extras: dict[str, list[Requirement]] = {}
-    for one in packages.requirements():
-        if one.extra:
-            extras.setdefault(one.extra, []).append(one)
-    complete = {name: all(one.version for one in needed) for name, needed in extras.items()}
-    texts = [name for name, whole in complete.items() if whole] or ["none"]
-    absent = [name for name, whole in complete.items() if not whole]
-    return Check("extras", True, ", ".join(texts) + (f"; not installed: {', '.join(absent)}" if absent else ""))
+    return Check("packages", not wrong, "; ".join([found, *wrong]), "the versions that lsg requires", install_hint())
 
 
 def _gpu() -> Check:
@@ -139,17 +129,15 @@ def _threads() -> Check:
     threads = torch.get_num_threads()
     slower = {precision: crowding(precision) for precision in ("fp32", "bf16")}
     torch.set_num_threads(before)
-    crowded = [
-        f"; convolutions in {precision} take {times:.1f} times as long as on one thread, beside other programs: --threads 1"
-        for precision, times in slower.items()
-        if times > CROWDED
-    ]
+    crowded = ""
+    for precision, times in slower.items():
+        if times > CROWDED:
+            crowded += f"; convolutions in {precision} take {times:.1f} times as long as on one thread, beside other programs: --threads 1"
     variables = ", ".join(f"{name}={os.environ[name]}" for name in THREADS if name in os.environ)
     return Check(
         "threads",
         threads <= count,
-        f"{threads} ({why}); usable CPUs: {count} ({source}) of {os.cpu_count()}{'; ' + variables if variables else ''}"
-        + "".join(crowded),
+        f"{threads} ({why}); usable CPUs: {count} ({source}) of {os.cpu_count()}{'; ' + variables if variables else ''}{crowded}",
         f"at most {count}",
         "Unset OMP_NUM_THREADS, or give --threads: threads that share a CPU wait for each other.",
     )
@@ -184,14 +172,10 @@ def _processor() -> Check:
     from lsgcli.system.device import cpu_flags
 
     flags = cpu_flags()
-    groups = {
-        "AVX2": "avx2",
-        "AVX-512": "avx512f",
-        "VNNI": "avx512_vnni avx_vnni",
-        "AVX-512 BF16": "avx512_bf16",
-        "AMX": "amx_tile",
-    }
-    found = [name for name, words in groups.items() if flags & set(words.split())]
+    found = []
+    for name, words in INSTRUCTIONS.items():
+        if flags & set(words.split()):
+            found.append(name)
     lacks = platform.machine().lower() in ("x86_64", "amd64") and bool(flags) and "AVX2" not in found
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()) if flags else None
     text = ", ".join([*([model[1]] if model else [platform.machine()]), *found])
@@ -297,7 +281,6 @@ def _speed(say: Callable[[str], object]) -> Check:
 
 CHECKS: dict[str, Callable[[], Check]] = {
     "packages": _packages,
-    "extras": _extras,
     "gpu": _gpu,
     "threads": _threads,
     "processor": _processor,

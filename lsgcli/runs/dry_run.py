@@ -3,11 +3,10 @@
 import logging
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lsgcli.config.run import RunConfig
@@ -24,8 +23,7 @@ from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 
-STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step; also for the lower bound
-Input = tuple[nn.Module, Tensor]  # of a convolution or linear layer
+STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step
 
 log = logging.getLogger("lsg")
 
@@ -36,8 +34,8 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     No run directory is created.
 
     Returns:
-        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, seconds per step
-        (median, including the optimiser), and seconds per step of the convolutions and linear layers only.
+        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, and seconds per step
+        (median, including the optimiser).
     """
     check(config)
     compute = set_up(config)
@@ -49,8 +47,7 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     log.info("timing training steps")
     seconds, peak = seconds_per_step(model, batch, config, compute), compute.peak_bytes()
     part = batch.first(-(-len(batch.y) // config.accumulate))
-    output, macs, spikes, inputs = _forward(model, part, compute)
-    log.info("timing convolutions and linear layers")
+    output, macs, spikes = _forward(model, part, compute)
     return {
         "settings": config.to_dict(),
         "input": list(batch.x.shape),
@@ -67,72 +64,42 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
         "memory": settled and {**settled._asdict(), "text": settled.text},
         "seconds_per_step": seconds,
-        "floor_seconds_per_step": len(batch.y) / len(part.y) * _floor(inputs, compute),
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,
     }
 
 
 def seconds_per_step(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute, budget: float = SECONDS) -> float:
-    """Median time of a training step, with the optimiser, in seconds; about ``budget`` seconds are spent, but at least two steps."""
-    optimizers = Optimizers(model.train(), config)
+    """Median time of a training step, with the optimiser, in seconds, without the first step, which also sets up kernels and memory.
 
-    def step() -> None:
+    About ``budget`` seconds are spent, but at least two steps.
+    """
+    optimizers = Optimizers(model.train(), config)
+    times: list[float] = []
+    while len(times) < 2 or (len(times) <= STEPS and sum(times[1:]) < budget):
+        compute.wait()
+        begin = time.perf_counter()
         gradients(model, batch, config, compute)
         optimizers.step(1.0)
         model.end_step()
         optimizers.zero_grad()
-
-    return _median(step, compute, budget)
-
-
-def _median(work: Callable[[], object], compute: Compute, budget: float = SECONDS) -> float:
-    """Median time in seconds, without the first call, which also sets up kernels and memory."""
-    work()
-    memory.release_unused()  # as in training
-    times: list[float] = []
-    while not times or (len(times) < STEPS and sum(times) < budget):
         compute.wait()
-        begin = time.perf_counter()
-        work()
-        compute.wait()
+        if not times:
+            memory.release_unused()  # as in training
         times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return statistics.median(times[1:])
 
 
-def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float, list[Input]]:
-    """Output shape, multiply-accumulates and spikes of one pass, and inputs of convolutions and linear layers."""
-    inputs: list[Input] = []
+def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float]:
+    """Output shape, multiply-accumulates and spikes of one pass."""
     spikes: list[Tensor] = []
-
-    def keep(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        inputs.append((module, torch.empty_like(arguments[0])))  # same memory layout; the values are not needed
 
     def count(lif: Any, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         spikes.append(output.sum(dtype=torch.float64) / lif.unit)
 
-    weights = [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
-    handles = [
-        *(module.register_forward_pre_hook(keep) for module in weights),
-        *(layer.lif.register_forward_hook(count) for layer in model.spiking_layers()),
-    ]
+    handles = [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
     with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.context():
         output = model(compute.move(batch.x)).shape
     for handle in handles:
         handle.remove()
-    return output, counter.get_total_flops() // 2, float(sum(spikes)), inputs
-
-
-def _floor(inputs: list[Input], compute: Compute) -> float:
-    """Seconds of convolutions and linear layers, forward and backward; the input of the first layer requires no gradient."""
-    total = 0.0
-    for index, (module, x) in enumerate(inputs):
-        leaf = x.bernoulli_(0.2).requires_grad_(index > 0)
-
-        def work(module: nn.Module = module, leaf: Tensor = leaf) -> None:
-            with compute.context():
-                out = module(leaf)
-            out.backward(torch.ones_like(out))
-
-        total += _median(work, compute, SECONDS / len(inputs))
-    return total
+    return output, counter.get_total_flops() // 2, float(sum(spikes))
