@@ -189,7 +189,7 @@ def _request(url: str, file: RemoteFile, part: Path, progress: NamedProgress | N
             _save(response, file, part, progress)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code != 416:  # no bytes after the part: the checksum decides whether it is complete
+        if error.code != 416 or start == 0:  # no bytes after the part: the checksum decides whether it is complete
             raise _Failed(f"HTTP {error.code} {error.reason}", again=error.code in PASSING) from error
     except urllib.error.URLError as error:  # probably no network, unless the host has answered before
         raise _Failed(f"no connection: {error.reason}", again=start > 0) from error

@@ -9,6 +9,7 @@ import shutil
 import socket
 import threading
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -158,6 +159,53 @@ def servers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         for kind, name, answer in order:
             content = (folder / ("net" if kind == "checkpoint" else "data.zip")).read_bytes()
             yield Case(f"{name} ({kind})", _problem(kind, lambda a=answer, c=content: a(c), content, folder))  # type: ignore[misc]
+            for place in ("cache", "data"):
+                shutil.rmtree(folder / place, ignore_errors=True)
+
+
+def odd(status: bytes, *more: bytes) -> Answer:
+    """An answer with this status, and headers or content."""
+    return lambda file: [b"HTTP/1.1 ", status, b"\r\n", *more]
+
+
+EMPTY = LENGTH % 0 + HEADERS_END
+ODD: dict[str, Answer] = {
+    "416 at once": odd(b"416 Range Not Satisfiable", EMPTY),
+    "416 with a length of 10^18": odd(b"416 Range Not Satisfiable", LENGTH % 10**18, HEADERS_END),
+    "a length of 10^18": odd(b"200 OK", LENGTH % 10**18, HEADERS_END, b"{}"),
+    "a part of 10^18 bytes": odd(
+        b"206 Partial Content", LENGTH % 10**18, b"Content-Range: bytes 0-9/%d\r\n" % 10**18, HEADERS_END
+    ),
+    "JSON": odd(b"200 OK", b"Content-Type: application/json\r\n", LENGTH % 2, HEADERS_END, b"{}"),
+    "a list": odd(b"200 OK", b"Content-Type: application/json\r\n", LENGTH % 6, HEADERS_END, b"[null]"),
+    "a header of another form": odd(b"200 OK", HEADERS_END, stated(b'{"a": [], "__metadata__": {"lsg.format_version": 1}}')),
+    "304": odd(b"304 Not Modified", EMPTY),
+    "200 without content": odd(b"200 OK", EMPTY),
+    "a status of text": odd(b"OK OK", EMPTY),
+    "a status of 999": odd(b"999 Odd", EMPTY),
+    "an ETag that is none": odd(b"200 OK", b"ETag: \r\n", LENGTH % 2, HEADERS_END, b"{}"),
+}
+
+
+@row(
+    68,
+    fault="servers that answer 416 at once, state 10^18 bytes, send JSON of another form",
+    promise="status 4, or 3 of data, without a warning of a library; no file is left",
+    quick=len(ODD),
+    full=2 * len(ODD),
+)
+def odd_answers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
+    """Servers on this machine, of a checkpoint for `https://...` and, with --full, of a data set's archive."""
+    with (
+        mock.patch.object(download, "PAUSES", (0.0, 0.0, 0.0)),
+        mock.patch("lsgcli.system.files.user_cache", return_value=folder / "cache"),
+    ):
+        for number, (name, answer) in enumerate(itertools.islice(itertools.cycle(ODD.items()), count)):
+            kind = "archive" if number >= len(ODD) else "checkpoint"
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                problem = _problem(kind, lambda a=answer: a(b""), b"the data", folder)  # type: ignore[misc]
+            yield Case(f"{name} ({kind})", problem or "".join(f"warned: {one.message}" for one in warned))
             for place in ("cache", "data"):
                 shutil.rmtree(folder / place, ignore_errors=True)
 
