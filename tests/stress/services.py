@@ -255,7 +255,11 @@ def secrets(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
             {},
         ),
         "a user": (["show", f"http://ann:{SECRET}@{closed}/net"], 2, {}),
-        "--storage": (["tune", *words[1:], "--trials", "1", "--storage", f"postgresql://ann:{SECRET}@[::1/db"], 2, {}),
+        "--storage": (
+            ["tune", *words[1:], "--trials", "1", "--search", "lr=0.1,0.2", "--storage", f"postgresql://ann:{SECRET}@[::1/db"],
+            2,
+            {},
+        ),
         "the Hub": (["show", "hf:ann/net"], 4, {"HF_ENDPOINT": f"http://ann:{SECRET}@{closed}"}),
         "mlflow": ([*words, "--log", "mlflow", "--out", "run"], 0, {"MLFLOW_TRACKING_URI": f"http://ann:{SECRET}@{closed}"}),
     }
