@@ -24,9 +24,8 @@ doi 10.24963/ijcai.2023/335, section 3.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,29 +35,27 @@ from lsgcli import registry
 from lsgcli.config.fields import fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Backend, NormParameters, one_by_one
-from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.neurons.layer import NeuronLayer
 from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, like, measure_remains, number, over_channels, pair_products
+from lsgcli.neurons.step import LIFParameters, like, measure_remains, number, over_channels
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import InParallel, TimestepWatcher, Unrolled
 from lsgcli.neurons.widths import LayerState, WidthRule
 
-MOMENTUM = 0.1  # of the running averages of measurements, as in tdBN
 DEFAULTS = NeuronConfig()
 
 
-def _check_options(neuron: Neuron) -> None:
+def _check_options(neuron: Neuron, method: Method) -> None:
     """Check that the neuron supports the options in its settings.
 
     Raises:
         ConfigError: with one line for each option that it does not support.
     """
     config = neuron.config
-    of_method = registry.get("method", config.method).neuron is not None
+    of_method = method.neuron is not None
     kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
     expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
     if not neuron.has_decay:
@@ -69,7 +66,7 @@ def _check_options(neuron: Neuron) -> None:
         expected |= {"threshold_learned": (False,)}
     if of_method:
         expected |= {"neuron": ("lif",)}
-    elif not registry.get("method", config.method).suits(neuron):
+    elif not method.suits(neuron):
         expected |= {"method": tuple(name for name in registry.names("method") if registry.get("method", name).suits(neuron))}
     problems = [
         f"{name}: found {value!r} with {kind}, expected {' or '.join(map(repr, values))}"
@@ -82,7 +79,7 @@ def _check_options(neuron: Neuron) -> None:
         )
 
 
-def _measures(thing: WidthRule | Neuron, base: type) -> bool:
+def _has_averages(thing: WidthRule | Neuron, base: type) -> bool:
     """Whether a width rule or a neuron has running averages."""
     return type(thing).averages is not base.averages  # type: ignore[attr-defined]
 
@@ -97,7 +94,7 @@ def detached(threshold: float | Tensor) -> float | Tensor:
     return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
-class LIF(Draws):
+class LIF(NeuronLayer):
     """A layer of neurons, by default LIF, over a whole sequence, (T, ...) currents to (T, ...) spikes of the same type.
 
     ``LIF(decay=0.2, method="lsg")`` sets fields of :class:`~lsgcli.config.neuron.NeuronConfig` by name.
@@ -130,11 +127,6 @@ class LIF(Draws):
     """
 
     b: Tensor
-    measured: Tensor
-    initial: Tensor
-    remains: Tensor
-    covariance: Tensor
-    products: Tensor
 
     def __init__(
         self,
@@ -158,9 +150,7 @@ class LIF(Draws):
         self.backend: str | Backend = config.backend
         self.method: Method = registry.get("method", config.method)
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
-        self.recomputing = False
         self.dropout = dropout
-        self.gather: Gather | None = None  # collects the moments of u of a batch that is divided among processes
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
         self.neuron: Neuron = config.model(config)
@@ -169,7 +159,7 @@ class LIF(Draws):
         if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
             check_surrogate(config.surrogate, self.surrogate)
         self.surrogate = self.neuron.shape(self.surrogate)
-        _check_options(self.neuron)
+        _check_options(self.neuron, self.method)
         self.watcher: TimestepWatcher | None = None
         if membrane and channels is None:
             raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
@@ -180,26 +170,19 @@ class LIF(Draws):
         if self.method.width.correlated and config.input_correlation == "measured":
             gain = 1 - config.decay if config.input_gain == "1-beta" else 1
             self.register_buffer("covariance", torch.eye(steps) * (gain * self._std()) ** 2)
-            self.register_buffer("products", torch.zeros(steps + 1, steps + 1, dtype=torch.float64), persistent=False)
+            self._start_sums("products", steps + 1, steps + 1)
             self._of_width += ("covariance",)
+        per_step = _has_averages(self.neuron, Neuron)
+        self.measures = per_step or _has_averages(self.method.width, WidthRule)
         if self.measures:
-            per_step = (steps,) if _measures(self.neuron, Neuron) else ()
-            self.register_buffer("measured", torch.zeros(3, *per_step, dtype=torch.float64), persistent=False)
+            self._start_sums("measured", 3, *([steps] if per_step else []))
         self.learns_threshold = config.threshold_learned or self.neuron.relative
         if self.learns_threshold:
             self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
         if config.init_potential == "measured":
             self.register_buffer("initial", torch.zeros(()))
-            self.register_buffer("remains", torch.zeros(2, dtype=torch.float64), persistent=False)
+            self._start_sums("remains", 2)
         self.check_width(steps)
-
-    def _keep(self, **tensors: Tensor) -> None:
-        """Register parameters, and other tensors as buffers."""
-        for name, tensor in tensors.items():
-            if isinstance(tensor, nn.Parameter):
-                self.register_parameter(name, tensor)
-            else:
-                self.register_buffer(name, tensor)
 
     def check_width(self, T: int = 1) -> None:
         """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
@@ -219,14 +202,6 @@ class LIF(Draws):
             raise ConfigError(
                 f"method {self.config.method}: found the width alpha {alpha.flatten().tolist()[:4]}, expected finite numbers above 0"
             )
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """As in the base class, but sums of measurements stay float64, for example under ``model.half()``."""
-        super()._apply(fn, recurse)
-        for name in ("measured", "remains", "products"):
-            if name in self._buffers:
-                setattr(self, name, getattr(self, name).double())
-        return self
 
     @property
     def beta(self) -> Tensor:
@@ -276,7 +251,7 @@ class LIF(Draws):
             beta = over_channels(beta, trailing)
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
-        measured = self.measured if self.measures and self.training and not self.recomputing else None
+        measured = self.measured if self.measures and self.is_measuring else None
         threshold = self.threshold
         if self.neuron.relative:
             alpha, threshold = alpha / detached(threshold), 1.0
@@ -302,37 +277,6 @@ class LIF(Draws):
         """Standard deviation of the current as its normalisation, if any, leaves it at the start of training."""
         return float(getattr(self._norm[0], "threshold", self.config.threshold)) if self._norm else self.config.threshold
 
-    @torch.no_grad()
-    def end_step(self, skip: Tensor | None = None) -> None:
-        """Update the running averages of what the layer measures in training. Call it once after every optimiser step.
-
-        Args:
-            skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
-        """
-        if self.measures:
-            moments = self._of_all(self.measured)
-            whole = moments.sum(1) if moments.dim() > 1 else moments
-            for name, value in {**self.method.width.averages(whole), **self.neuron.averages(moments)}.items():
-                self._move(getattr(self, name), value, moments[0], skip)
-        if self.correlates:
-            moments = self._of_all(self.products)  # sums of products of [I, 1] at two timesteps
-            n, mean = moments[-1, -1], moments[-1, :-1] / moments[-1, -1]
-            self._move(self.covariance, moments[:-1, :-1] / n - mean[:, None] * mean, n, skip)
-        if self.config.init_potential == "measured":
-            n, total = self._of_all(self.remains)
-            self._move(self.initial, total / n, n, skip)
-
-    def _of_all(self, sums: Tensor) -> Tensor:
-        """Sums over all processes since the last call; ``sums`` is set to 0."""
-        whole = sums.clone() if self.gather is None else self.gather(sums).sum(0)
-        sums.zero_()
-        return whole
-
-    def _move(self, running: Tensor, measured: Tensor, n: Tensor, skip: Tensor | None) -> None:
-        """Update a running average, unless the step is skipped or ``n`` is 0."""
-        keep = n == 0 if skip is None else (n == 0) | skip
-        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), MOMENTUM)))
-
     def remove_norm(self) -> None:
         """Remove the reference to the preceding tdBN, after folding."""
         self._norm = ()
@@ -350,19 +294,15 @@ class LIF(Draws):
         """
         p = self.parameters_for(current)
         starts = self.config.init_potential == "measured"
-        measuring = starts and self.training and not self.recomputing
+        measuring = starts and self.is_measuring
         gain = self._gain()
         if gain is not None:
             current, overwrite = _scaled(current, gain), True
         if starts:
             first = current[:1] + p.beta * (self.initial / self.threshold if self.neuron.relative else self.initial)
             current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
-        if self.correlates and self.training and not self.recomputing:
-            if len(current) != len(self.covariance):
-                raise ConfigError(
-                    f"LIF: found {len(current)} timesteps with input_correlation 'measured', expected {len(self.covariance)}, its argument steps"
-                )
-            self.products += pair_products(current)
+        if self.correlates and self.is_measuring:
+            self._measure_current(current)
         spikes = self.implementation(current, p, overwrite and not measuring)
         if measuring:
             with torch.no_grad():
@@ -401,14 +341,6 @@ class LIF(Draws):
         # t = T, because the neuron draws the numbers of the steps 0 to T - 1.
         return self.dropped(out, self.dropout, len(out)) if self.dropout and self.training else out
 
-    def of_width(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the width rule, by name."""
-        return {name: getattr(self, name) for name in self._of_width}
-
-    def of_neuron(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the neuron, by name."""
-        return {name: getattr(self, name) for name in self._of_neuron}
-
     def apart(self) -> list[nn.Parameter]:
         """Parameters with an optimiser of their own: all, except those that the neuron declares to be updated with the weights."""
         others = self._of_neuron if self.neuron.with_weights else ()
@@ -425,19 +357,9 @@ class LIF(Draws):
         return self.neuron.draws or self.dropout > 0
 
     @property
-    def correlates(self) -> bool:
-        """Whether the layer measures the covariance of its currents in training."""
-        return "covariance" in self._of_width
-
-    @property
     def unrolled(self) -> bool:
         """Whether autograd computes the gradients, timestep by timestep or of all at once, regardless of the backend."""
         return not self.neuron.fused or self.membrane is not None
-
-    @property
-    def measures(self) -> bool:
-        """Whether the layer measures u in training, for running averages of the width rule or of the neuron."""
-        return _measures(self.method.width, WidthRule) or _measures(self.neuron, Neuron)
 
     def firing(self) -> tuple[float | Tensor, Tensor | None]:
         """Threshold and sign s with which a neuron fires in evaluation, if s u >= threshold; with MPBN (C,) each, otherwise v_th and None."""

@@ -8,7 +8,7 @@ sigmoid(x) is written s(x).
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,11 @@ from lsgcli import registry
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.synchronised import combined
+from lsgcli.neurons.layer import NeuronLayer
 from lsgcli.neurons.step import RESETS, Spike, integrate
 from lsgcli.neurons.surrogates import Surrogate, integral
 from lsgcli.neurons.widths import learned
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from lsgcli.neurons.lif import LIF
 
 State = Mapping[str, Tensor]
 Threshold = float | Tensor
@@ -86,7 +84,7 @@ class Neuron:
         """
         raise NotImplementedError
 
-    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+    def aim(self, layer: NeuronLayer, u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
         """Threshold and width of a timestep; by default those of the layer.
 
         Args:
@@ -101,7 +99,7 @@ class Neuron:
         """do/du in the backward pass, from the surrogate of the settings; by default it itself."""
         return surrogate
 
-    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
+    def fire(self, layer: NeuronLayer, u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes of u[t], differentiable; by default 1[u >= v_th] with the surrogate of the layer."""
         return Spike.apply(u, threshold, alpha, layer.surrogate)
 
@@ -118,7 +116,7 @@ class Neuron:
         threshold: Threshold = p.threshold
         return threshold
 
-    def begin_epoch(self, layer: "LIF", epoch: int, epochs: int) -> None:
+    def begin_epoch(self, layer: NeuronLayer, epoch: int, epochs: int) -> None:
         """Called before each epoch of training, counted from 0."""
         return None
 
@@ -275,7 +273,7 @@ class DynamicThresholdLIF(LeakyIntegrateAndFire):
         """theta: running average of the threshold at each timestep, (T,)."""
         return {"theta": torch.full((steps,), self.config.threshold)}
 
-    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+    def aim(self, layer: NeuronLayer, u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
         """theta[t] and alpha[t]."""
         if not layer.training:
             running = layer.of_neuron()["theta"]
@@ -332,7 +330,7 @@ class TemporallyAlignedLIF(LeakyIntegrateAndFire):
         return lambda x, alpha: alpha * surrogate(x, alpha)
 
     @torch.no_grad()
-    def aim(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
+    def aim(self, layer: NeuronLayer, u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> tuple[Threshold, Tensor]:
         """The threshold of the layer, and alpha[t]; in evaluation, the width of the layer."""
         if not layer.training:
             return threshold, alpha
@@ -371,7 +369,7 @@ class SmoothedLIF(LeakyIntegrateAndFire):
             )
         return {}
 
-    def fire(self, layer: "LIF", u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
+    def fire(self, layer: NeuronLayer, u: Tensor, t: int, threshold: Threshold, alpha: Tensor) -> Tensor:
         """Spikes, in training mixed with H; alpha is replaced by the parameter, which receives a gradient."""
         if not layer.training:
             return super().fire(layer, u, t, threshold, alpha)

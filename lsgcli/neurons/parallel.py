@@ -12,18 +12,16 @@ Long-term Dependencies", NeurIPS 2023, where -v_th is the bias of the product.
 
 import math
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
+from lsgcli.neurons.layer import NeuronLayer
 from lsgcli.neurons.models import Neuron
 from lsgcli.neurons.widths import leaky, shifted
 from lsgcli.registry import register
-
-if TYPE_CHECKING:
-    from lsgcli.neurons.lif import LIF
 
 FADED = 8  # the mask of masked-psn is complete after 1/8 of the epochs
 
@@ -116,7 +114,7 @@ class MaskedPSN(ParallelSpikingNeuron):
         weight: Tensor = p.weight * (1 - p.mask + p.mask * band)
         return weight
 
-    def begin_epoch(self, layer: "LIF", epoch: int, epochs: int) -> None:
+    def begin_epoch(self, layer: NeuronLayer, epoch: int, epochs: int) -> None:
         """Set lambda."""
         layer.of_neuron()["mask"].fill_(min(FADED * epoch / max(epochs - 1, 1), 1.0))
 

@@ -1,16 +1,14 @@
 """Layers with gradients by autograd, of neurons that no backend computes: timestep by timestep, or all timesteps at once."""
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels.base import Backend
+from lsgcli.neurons.layer import NeuronLayer
 from lsgcli.neurons.step import LIFParameters, Spike, measure, over_channels, over_time
-
-if TYPE_CHECKING:
-    from lsgcli.neurons.lif import LIF
 
 
 class Fired(NamedTuple):
@@ -43,7 +41,7 @@ class TimestepWatcher(Protocol):
 class OfLayer(Backend):
     """Base of what runs the neurons of one layer, and reports to the layer's watcher, if any."""
 
-    def __init__(self, layer: "LIF"):
+    def __init__(self, layer: NeuronLayer):
         self.layer = layer
 
 
