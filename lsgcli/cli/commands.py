@@ -22,6 +22,7 @@ from lsgcli.config.run import COMMON, SECTIONS
 
 # Values of absent flags. typer would convert None to bool with pydantic, whose import takes longer than printing a page.
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
+UsageError: Any = typer.BadParameter.__base__  # of click, of which typer has its own copy since version 0.16
 EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
@@ -70,17 +71,18 @@ class Page:
             return parsed
         except typer.BadParameter as error:
             if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message lacks the value
-                error.message = f"found {problems()[0]['input']!r}. {error.message}"
+                found = problems()[0]["input"]
+                raise typer.BadParameter(f"found {found!r}. {error.message}", error.ctx, error.param) from None
             raise
-        except Exception as error:  # a class of click, of which typer has its own copy since version 0.16
+        except UsageError as error:
             if answer := self._answer(ctx, error, words):
-                vars(error).update(message=answer, possibilities=None)
+                raise UsageError(answer, ctx) from None
             raise
 
     def _answer(self, ctx: Any, error: Any, words: list[str]) -> str:
         """A message that says what lsg has instead of an unknown option or argument; empty if that is not known."""
         option = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
-        argument = EXTRA.match(str(getattr(error, "message", "")))
+        argument = EXTRA.match(error.message)
         if not (option or argument):
             return ""
         from lsgcli.cli import elsewhere
@@ -156,11 +158,11 @@ class Group(Page, typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
-        except Exception as error:
+        except UsageError:
             from lsgcli.cli import elsewhere
 
-            if hasattr(error, "message") and (answer := elsewhere.for_command(args[0], str(ctx.info_name))):
-                error.message = f"No such command {args[0]!r}; lsg has {answer}."
+            if answer := elsewhere.for_command(args[0], str(ctx.info_name)):
+                raise UsageError(f"No such command {args[0]!r}; lsg has {answer}.", ctx) from None
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
