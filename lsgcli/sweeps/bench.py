@@ -59,7 +59,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
         config: architecture, sizes, device, precision and threads.
         modes: of ``MODES``.
         rounds: number of rounds, in each of which every contender has a turn.
-        progress: called after each round of a case.
+        progress: called before the first round of a case and after each.
 
     Returns:
         ``machine``: processor, memory, versions, threads, device, precision and the reason for it, and the load before the first case.
@@ -88,6 +88,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
         width = config.width_multiplier
         case = f"{config.arch}-w{width:g}-T{config.T}-b{batch}-{config.size}px-{mode}"
         title = f"{config.arch} x {width:g}, T={config.T}, {config.size} px, batch {batch}, {mode}"
+        progress(title, 0, rounds)
         with contextlib.ExitStack() as stack:
             contenders = []
             for name in CONTENDERS:
@@ -119,7 +120,8 @@ def race(contenders: Sequence["Contender"], rounds: int) -> Iterator[int]:
             shortest = min(shortest, contender.turn(steps, timed=done > 0))
         if done == 0:  # a short step is repeated within a turn: caches are cold after another's turn
             steps = max(1, min(MOST, round(TURN / shortest)))
-        yield max(done, 0)
+        if done > 0:
+            yield done
 
 
 def rows_of(contenders: Sequence["Contender"], case: str, title: str, samples: float) -> list[dict[str, Any]]:
