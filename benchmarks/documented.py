@@ -12,7 +12,6 @@ from benchmarks import (
     remedies,
     reproduction,
     streaming,
-    traffic,
     zeros,
     zoo,
 )
@@ -107,13 +106,6 @@ def learned_widths(folder: Path) -> str:
     return table.markdown()
 
 
-def floors() -> str:
-    """The floor of a step on a GPU in bf16."""
-    table = traffic.tables()[1]
-    table.rows = [row for row in table.rows if row[1] == "bf16"]
-    return "\n\n".join(["    python -m benchmarks.traffic", shown(table)])
-
-
 def harmful(record: dict[str, Any]) -> list[Table]:
     """Each planted failure that cost accuracy, with findings and remedies."""
     table = remedies.tables(record)[1]
@@ -168,7 +160,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
         "zeros-accuracy": lambda: part(load(folder, "evidence-zeros-*.json"), evidence.tables),
         "zeros-layers": lambda: part(load(folder, "zeros.json"), layers_by_spikes),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
-        "gpu-floor": floors,
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": zoo.neurons,
         "zoo-methods": zoo.methods,

@@ -1,6 +1,6 @@
 """Everything that needs a GPU, in order of value: tests, correctness, speed, memory, and the paper's Table 1 at full width.
 
-    pip install -e '.[dev,bench,triton]'
+    pip install -e '.[dev,bench]'
     python -m benchmarks.gpu --minutes 40 --out results/
     python -m benchmarks.gpu --rehearse          # the same parts at toy size on the CPU, in less than two minutes
 
@@ -12,7 +12,6 @@ in ``benchmarks/results/gpu``, the default of ``--out``, appear in the documenta
 import argparse
 import functools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gpu_parts, step, traffic
+from benchmarks import gpu_parts, step
 from benchmarks.bench.cases import Case
 from benchmarks.gpu_parts import OutOfTime, Record, Run
 from benchmarks.measuring import RESULTS, machine
@@ -73,9 +72,7 @@ def load(folder: Path) -> dict[str, Record]:
 
 
 def measure(run: Run, only: list[str] | None) -> None:
-    """Run the parts that are not complete; a rehearsal runs Triton in its interpreter."""
-    if run.rehearse:
-        os.environ["TRITON_INTERPRET"] = "1"
+    """Run the parts that are not complete."""
     run.out.mkdir(parents=True, exist_ok=True)
     before, facts = load(run.out), {**machine("triton", "spikingjelly", "snntorch"), "card": card(run.rehearse)}
     if others := {record["machine"]["card"]["name"] for record in before.values()} - {facts["card"]["name"]}:
@@ -110,7 +107,7 @@ def write(folder: Path, record: Record) -> None:
 
 def tables(records: Mapping[str, Record]) -> list[Table]:
     """The results of all parts that have any."""
-    found = [_checks(records), _floors(records), *_kernels(records), *_memory(records), *_table1(records)]
+    found = [_checks(records), _steps(records), *_kernels(records), *_memory(records), *_table1(records)]
     races = [record for record in records.values() if "contenders" in record]
     found += [table for record in races for table in step.tables(record)[:2]]
     return [table for table in found if table.rows]
@@ -124,7 +121,7 @@ def _checks(records: Mapping[str, Record]) -> Table:
 
     if cases := records.get("selftest", {}).get("results"):
         failures = [case["failure"] for case in cases if case["failure"]]
-        add("self-test of triton", "; ".join([f"{len(cases)} cases, {len(failures)} failed", *failures]), not failures)
+        add("self-test of compiled", "; ".join([f"{len(cases)} cases, {len(failures)} failed", *failures]), not failures)
     if "tests" in (tests := records.get("tests", {})):
         counts = f"{tests['tests']} tests: {tests['failures'] + tests['errors']} failed, {tests['skipped']} skipped"
         add("tests", "; ".join([counts, *tests["failed"]]), tests["failures"] == tests["errors"] == 0)
@@ -146,46 +143,23 @@ def _checks(records: Mapping[str, Record]) -> Table:
     return table
 
 
-def here(records: Mapping[str, Record]) -> traffic.Card | None:
-    """The card with the rates that it reached in the part ``rates``; fp32 convolutions at half the rate of bf16."""
-    rates = records.get("rates", {})
-    if "matmul_flops" not in rates:
-        return None
-    peak = {"bf16": rates["matmul_flops"], "fp32": rates["matmul_flops"] / 2}
-    return traffic.Card(rates["machine"]["card"]["name"], rates["copy_bytes_per_s"], peak)
-
-
-def _floors(records: Mapping[str, Record]) -> Table:
-    table = Table(
-        "Steps and floors, ms",
-        ("case", "precision", "lsg", "convolutions alone", "floor of this card", f"floor of {traffic.H100.name}"),
-    )
-    this = here(records)
+def _steps(records: Mapping[str, Record]) -> Table:
+    table = Table("Steps, ms", ("case", "precision", "lsg", "convolutions alone"))
     for record in records.values():
         for name, found in record.get("contenders", {}).items():
             contender, precision = name.split()
             if contender == "lsg":
-                which = Case(**record["case"])
                 alone = record["contenders"].get(f"floor {precision}", {}).get("seconds", {}).get("median")
-                floors = [one and traffic.floor(which, precision, one)["step"] for one in (this, traffic.H100)]
-                shown = ["-" if s is None else f"{1e3 * s:.2f}" for s in (found["seconds"]["median"], alone, *floors)]
-                table.rows.append((which.title, precision, *shown))
+                shown = ["-" if s is None else f"{1e3 * s:.2f}" for s in (found["seconds"]["median"], alone)]
+                table.rows.append((Case(**record["case"]).title, precision, *shown))
     return table
 
 
 def _kernels(records: Mapping[str, Record]) -> list[Table]:
-    found, this = [], here(records)
+    found = []
     for row in records.get("kernels", {}).get("rows", ()):
-        table = Table(
-            f"{Case(**row['case']).title}, bf16: kernels", ("kernel", "ms", "GB of the model", "TB/s", "of a copy's rate")
-        )
-        for name, count in row["bytes"].items():
-            if seconds := row["seconds"].get(name):
-                rate = count / seconds
-                share = f"{rate / this.bandwidth:.0%}" if this else "-"
-                table.rows.append((name, f"{1e3 * seconds:.2f}", f"{count / 1e9:.2f}", f"{rate / 1e12:.2f}", share))
-        others = sum(s for name, s in row["seconds"].items() if name not in row["bytes"])
-        table.rows.append(("all others", f"{1e3 * others:.2f}", "-", "-", "-"))
+        table = Table(f"{Case(**row['case']).title}, bf16: kernels", ("kernel", "ms"))
+        table.rows = [(name, f"{1e3 * seconds:.2f}") for name, seconds in row["seconds"].items()]
         found.append(table)
     return found
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks import traffic
 from benchmarks.bench.cases import Case, case
 from benchmarks.bench.peers import NETWORKS
 from benchmarks.bench.race import race
@@ -26,7 +25,7 @@ from benchmarks.measuring import ROOT
 from benchmarks.scaling import slope
 from lsgcli import models
 from lsgcli.errors import LsgError
-from lsgcli.neurons.kernels.trust import examined
+from lsgcli.neurons.kernels.selftest import compare
 from tests.unit.neurons.cases import against_reference, random_case
 
 Record = dict[str, Any]
@@ -91,7 +90,7 @@ def tests(run: Run) -> Iterator[Record]:
 
 def random_layers(run: Run) -> Iterator[Record]:
     """Random layers against ``reference`` in float64: spikes must be equal, gradients agree within 2e-4 of the largest."""
-    backend, count = ("fused", 20) if run.rehearse else ("triton", 2000)
+    backend, count = ("fused", 20) if run.rehearse else ("compiled", 200)
     found: Record = {"backend": backend, "cases": count, "equal": 0, "differ": 0, "passed_over": 0, "which": []}
     for seed in range(count):
         if run.left() <= 0:
@@ -105,25 +104,18 @@ def random_layers(run: Run) -> Iterator[Record]:
 
 
 def networks(run: Run) -> Iterator[Record]:
-    """Spikes and gradients of the networks at full width, of ``triton`` in three types against ``reference`` in float64.
-
-    A rehearsal runs ``fused``, and ``triton`` on the smallest network.
-    """
+    """Spikes and gradients of the networks at full width, of ``compiled`` in three types against ``reference`` in float64; a rehearsal runs ``fused``."""
     rows: list[Record] = []
     for network in NETWORKS:
         which = run.case(network, batch=2 if run.rehearse else 8)
-        backends = ["fused"] if run.rehearse else []
-        backends += ["triton"] if not run.rehearse or network == next(iter(NETWORKS)) else []
+        backend = "fused" if run.rehearse else "compiled"
         exact = outcome(which, "reference", torch.float64)
         for name in ("float64", "float32", "bfloat16"):
             peer = compared(outcome(which, "reference", getattr(torch, name)), exact)
-            for backend in backends:
-                found = compared(outcome(which, backend, getattr(torch, name)), exact)
-                passed = within(name, found, peer)
-                rows.append(
-                    {"network": network, "type": name, "backend": backend, **found, "reference": peer, "passed": passed}
-                )
-                yield {"rows": rows}
+            found = compared(outcome(which, backend, getattr(torch, name)), exact)
+            passed = within(name, found, peer)
+            rows.append({"network": network, "type": name, "backend": backend, **found, "reference": peer, "passed": passed})
+            yield {"rows": rows}
 
 
 def within(type_: str, found: Record, peer: Record) -> bool:
@@ -134,8 +126,8 @@ def within(type_: str, found: Record, peer: Record) -> bool:
 
 
 def selftest(run: Run) -> Iterator[Record]:
-    """The self-test with which ``auto`` decides whether to use ``triton``."""
-    yield {"results": [result._asdict() for result in examined("triton", torch.device(run.device))]}
+    """The self-test of ``compiled``, which every process repeats before it uses the backend on a CUDA device."""
+    yield {"results": [result._asdict() for result in compare("compiled", torch.device(run.device))]}
 
 
 def outcome(which: Case, backend: str, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
@@ -181,14 +173,14 @@ def raced(run: Run, network: str, precision: str, mode: str) -> Iterator[Record]
 
 
 def kernels(run: Run) -> Iterator[Record]:
-    """Time of each kernel in a training step, and the bytes that the model of ``benchmarks.traffic`` counts for it."""
+    """Time of each kernel in a training step."""
     rows: list[Record] = []
     for network in NETWORKS:
         which = run.case(network)
         with Worker("lsg", "bf16", which, 1) as worker:
             worker.ready()
             found = worker.ask("benchmarks.profiling:kernels", count=2 if run.rehearse else 10)
-        rows.append({"case": dataclasses.asdict(which), **found, "bytes": traffic.moved(which, "bf16")})
+        rows.append({"case": dataclasses.asdict(which), **found})
         yield {"rows": rows}
 
 

@@ -20,7 +20,7 @@ from lsgcli.models.quantise import BITS
 from lsgcli.models.recompute import Recompute, recomputing
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
-from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.neurons.kernels.base import Gather
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
-from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.neurons.kernels.base import Gather
 from lsgcli.neurons.norms import MembraneNorm
 from lsgcli.neurons.step import pair_products
 from lsgcli.neurons.surrogates import Surrogate

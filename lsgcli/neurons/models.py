@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lsgcli import registry
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels.synchronised import combined
+from lsgcli.neurons.kernels.base import combined
 from lsgcli.neurons.layer import NeuronLayer
 from lsgcli.neurons.step import RESETS, Spike, integrate
 from lsgcli.neurons.surrogates import Surrogate, integral

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels.base import NormParameters, is_tracing, normalise
-from lsgcli.neurons.kernels.synchronised import Gather
+from lsgcli.neurons.kernels.base import Gather, NormParameters, is_tracing, normalise
 from lsgcli.registry import register
 
 

@@ -9,7 +9,7 @@ width pass the same total gradient and differ only in its distribution. The rect
 others also have values outside of it. All but ``a2sg`` are symmetric.
 
 ``width`` is a number or a tensor that broadcasts against x; x has any shape and a floating-point dtype. :class:`Forms`, above the
-function, has the integral of h, and h as an expression for each compiled backend.
+function, has the integral of h, and h as an expression for the kernels of ``fused``.
 """
 
 import math
@@ -36,13 +36,11 @@ class Forms(NamedTuple):
         numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``, with abs, min, max
             and exp, which requires y <= 0 in exp(y). Write any other function as a series, or add it beside exp in
             ``kernels/cpu/shapes.py``: those of ``math`` are not vectorised.
-        triton: expression of tiles x and width with the functions of ``tl``, for the backend ``triton``.
         jump: abs(x) / width at which h jumps, where rounding decides about the gradient; infinite if h is continuous.
     """
 
     integral: Surrogate | None = None
     numba: str = ""
-    triton: str = ""
     jump: float = math.inf
 
     def __call__(self, h: Surrogate) -> Surrogate:
@@ -63,7 +61,6 @@ def integral(h: Surrogate) -> Surrogate | None:
 @Forms(
     integral=lambda x, width: (x / width + 0.5).clamp(0, 1),
     numba="inverse if abs(x) < half else 0",
-    triton="tl.where(tl.abs(x) < width / 2, 1 / width, 0.0)",
     jump=0.5,
 )
 def rectangular(x: Tensor, width: Tensor) -> Tensor:
@@ -78,7 +75,6 @@ def rectangular(x: Tensor, width: Tensor) -> Tensor:
 @Forms(
     integral=lambda x, width: _ramp((x / width).clamp(-1, 1)),
     numba="max(1 - abs(x) * inverse, 0) * inverse",
-    triton="tl.maximum(1 - tl.abs(x) / width, 0.0) / width",
 )
 def triangular(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = max(0, 1 - abs(x)/width) / width, with support abs(x) < width.
@@ -97,7 +93,6 @@ def _ramp(y: Tensor) -> Tensor:
 @Forms(
     integral=lambda x, width: 0.5 + x.sign() * (1 - (x.abs() * (-2 / width)).exp()) / 2,
     numba="exp(-2 * abs(x) * inverse) * inverse",
-    triton="tl.exp(tl.abs(x) * (-2 / width)) / width",
 )
 def exponential(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = exp(-2 abs(x) / width) / width.
@@ -111,7 +106,6 @@ def exponential(x: Tensor, width: Tensor) -> Tensor:
 LOGISTIC = Forms(
     integral=lambda x, width: (4 * x / width).sigmoid(),
     numba="e = exp(-4 * abs(x) * inverse); 4 * e * inverse / ((1 + e) * (1 + e))",
-    triton="slope = 4 / width; e = tl.exp(tl.abs(x) * -slope); s = 1 / (1 + e); slope * e * s * s",
 )
 
 
@@ -143,7 +137,6 @@ def tanh(x: Tensor, width: Tensor) -> Tensor:
 @Forms(
     integral=lambda x, width: 0.5 + (x * (math.pi / width)).atan() / math.pi,
     numba="y = pi * x * inverse; inverse / (1 + y * y)",
-    triton="y = x * (pi / width); 1 / (width * (1 + y * y))",
 )
 def atan(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1 / (width (1 + (pi x / width)^2)), the derivative of atan(pi x / width) / pi.
@@ -159,7 +152,6 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
 @Forms(
     integral=lambda x, width: ((1 + (x / width).clamp(-1, 1)) / 2).square(),
     numba="(1 + x * inverse) * 0.5 * inverse if abs(x) <= 2 * half else 0",
-    triton="tl.where(tl.abs(x) <= width, (1 + x / width) / (2 * width), 0.0)",
     jump=1.0,
 )
 def a2sg(x: Tensor, width: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ DISK, MEMORY = GIB, GIB  # bytes, at least
 LONGEST = 400  # characters of an error
 BENCH = 3.0  # seconds
 INSTEAD = "Train with --backend reference, and report this with the lines above."
-NOT_TESTED = ("auto", "reference")  # backends
+NOT_TESTED = ("auto", "reference", "triton")  # backends: those that select another, and what others are compared with
 PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?(?:[/\\][^\s/\\:'\",;]+){2,}")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "KMP_DUPLICATE_LIB_OK", "GOMP_CPU_AFFINITY")
 
@@ -224,8 +224,7 @@ def _backends(found: dict[str, Any], say: Callable[[str], object]) -> Iterator[C
         import torch
 
         from lsgcli import registry
-        from lsgcli.neurons.kernels.selftest import TOLERANCE
-        from lsgcli.neurons.kernels.trust import examined
+        from lsgcli.neurons.kernels.selftest import TOLERANCE, compare
     except Exception as failed:  # in the check of packages, too
         yield Check("backends", False, f"not tested: {type(failed).__name__}", "lsg can be imported", install_hint())
         return
@@ -234,11 +233,14 @@ def _backends(found: dict[str, Any], say: Callable[[str], object]) -> Iterator[C
     for name in registry.names("backend"):
 
         def check(name: str = name) -> Check:
-            usable = [device for device in devices if registry.get("backend", name).available(device)]
-            results = [{"device": str(device), **one._asdict()} for device in usable for one in examined(name, device)]
+            backend = registry.get("backend", name)
+            usable = [
+                device for device in devices if backend.available(device) and (not backend.compiles or device.type == "cuda")
+            ]
+            results = [{"device": str(device), **one._asdict()} for device in usable for one in compare(name, device)]
             failures = [one["failure"] for one in results if one["failure"]]
             worst = max((one["worst"] for one in results if one["worst"] is not None), default=None)
-            text = f"{len(results)} cases" if usable else "not available here"
+            text = f"{len(results)} cases" if usable else "not available or not tested here"
             text += "" if worst is None else f", largest relative error {worst:.1e}"
             if usable:
                 found[name] = {"ok": not failures, "cases": len(results), "worst": worst, "results": results}

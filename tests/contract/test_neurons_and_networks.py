@@ -14,6 +14,7 @@ from lsgcli.neurons.kernels.reference import reference
 from lsgcli.neurons.unrolled import Unrolled
 from lsgcli.neurons.widths import LayerState
 from tests.exports import slow_if
+from tests.unit.neurons.helpers import EAGER
 
 KINDS = ("surrogate", "method", "neuron", "backend", "arch")
 EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
@@ -131,11 +132,7 @@ def test_method_of_a_dead_layer(method, gamma):
 @pytest.mark.parametrize("method", registry.names("method"))
 @pytest.mark.parametrize(
     ("backend", "decay_per"),
-    [
-        slow_if(per == "channel" and name != "fused", name, per)
-        for name in registry.names("backend")
-        for per in ("layer", "channel")
-    ],
+    [slow_if(per == "channel" and name != "fused", name, per) for name in EAGER for per in ("layer", "channel")],
 )
 def test_method_in_a_network(method, backend, decay_per):
     """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""
@@ -163,7 +160,9 @@ def test_method_in_a_network(method, backend, decay_per):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("backend", registry.names("backend"))
+@pytest.mark.parametrize(
+    "backend", [slow_if(name not in EAGER, name) for name in registry.names("backend") if name != "triton"]
+)
 def test_backend(backend, dtype, overwrite):
     """Spikes and gradients have the types and shapes of the current and of beta."""
     if not registry.get("backend", backend).available(torch.device("cpu")):

@@ -10,25 +10,20 @@ is given, the backend adds the moments of u to it (see ``LIFParameters``).
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.kernels.synchronised import Gather, SynchronisedNorm
 from lsgcli.neurons.step import LIFParameters
 
-
-class Compact(NamedTuple):
-    """Saved spikes, and a function that restores them, or a slice of them, in their memory order."""
-
-    words: Tensor
-    restore: Callable[..., Tensor]
+Gather = Callable[[Tensor], Tensor]  # (...) -> (processes, ...), equal in all processes
 
 
 class NormParameters(NamedTuple):
@@ -73,9 +68,11 @@ class Backend(ABC):
 
     Attributes:
         types: of currents whose intermediate results are of float32 or higher precision.
+        compiles: whether each shape of a layer is compiled at first use, which takes seconds.
     """
 
     types: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    compiles = False
 
     def check(self, device: torch.device) -> None:
         """Check that the backend can run on ``device`` with the installed packages.
@@ -92,14 +89,6 @@ class Backend(ABC):
         except ConfigError:
             return False
         return True
-
-    def conditions(self, device: torch.device) -> str:
-        """Device, driver and versions, if kernels are compiled for them: ``auto`` uses the backend after a self-test under the same ones."""
-        return ""
-
-    def as_for_large_layers(self) -> AbstractContextManager[None]:
-        """Context in which small layers, as of a self-test, take the same paths as large ones."""
-        return nullcontext()
 
     @abstractmethod
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
@@ -170,6 +159,49 @@ def is_tracing(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter):  # type: ignore[attr-defined]
         return True
     return _get_current_dispatch_mode() is not None
+
+
+def combined(n: int, mean: Tensor, variance: Tensor, gather: Gather) -> tuple[Tensor, Tensor, Tensor]:
+    """Number of values, mean and variance over all processes, (C,) float64, from the values of this process; free of cancellation."""
+    counts, means, variances = gather(torch.stack([torch.full_like(mean, n), mean, variance])).unbind(1)
+    total = counts.sum(0)
+    mean = (counts * means).sum(0) / total
+    return total, mean, (counts * (variances + (means - mean).square())).sum(0) / total
+
+
+class SynchronisedNorm(torch.autograd.Function):
+    """tdBN of (T, B, C, ...) in plain torch, as :func:`normalise`, with the statistics of all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, norm: NormParameters) -> Tensor:
+        assert norm.gather is not None
+        axes = [axis for axis in range(z.dim()) if axis != 2]
+        x = z.to(torch.promote_types(z.dtype, torch.float32))
+        variance, mean = torch.var_mean(x, axes, correction=0)
+        n, mean, variance = combined(x[:, :, 0].numel(), mean.double(), variance.double(), norm.gather)
+        norm.update_running(n, mean, variance)
+        inverse = (variance + norm.eps).rsqrt()
+        scale = (weight.double() * norm.scale * inverse).to(x.dtype)
+        ctx.save_for_backward(z, scale, mean.to(x.dtype), inverse)
+        ctx.norm, ctx.n, ctx.axes = norm, n, axes
+        return ((x - over(mean, x)) * over(scale, x) + over(bias, x)).to(z.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        z, scale, mean, inverse = ctx.saved_tensors
+        g = grad.to(mean.dtype)
+        distance = z.to(mean.dtype) - over(mean, g)
+        own = torch.stack([g.sum(ctx.axes, dtype=torch.float64), (g * distance).sum(ctx.axes, dtype=torch.float64)])
+        always, by_distance = ctx.norm.gather(own).sum(0) / ctx.n
+        dz = (g - over(always, g) - distance * over(by_distance * inverse.square(), g)) * over(scale, g)
+        weight = own[1] * inverse * ctx.norm.scale
+        return dz.to(z.dtype), weight.to(ctx.norm.weight.dtype), own[0].to(ctx.norm.bias.dtype), None
+
+
+def over(vector: Tensor, x: Tensor) -> Tensor:
+    """(C,) shaped and typed to broadcast over (T, B, C, ...)."""
+    return vector.to(x.dtype).reshape(-1, *(1,) * (x.dim() - 3))
 
 
 def normalise(z: Tensor, norm: NormParameters) -> Tensor:

@@ -1,16 +1,16 @@
 """Spikes saved for backward in less memory: in bits, by the kernels for CPUs, or as bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from lsgcli import registry
-from lsgcli.neurons.kernels.base import Compact, is_tracing
+from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 
 
@@ -19,6 +19,13 @@ def in_bits(x: Tensor) -> bool:
     if is_tracing(x) or x.dtype not in STORAGE or x.numel() == 0:
         return False
     return bool(registry.get("backend", "fused").available(x.device))
+
+
+class Compact(NamedTuple):
+    """Saved spikes, and a function that restores them, or a slice of them, in their memory order."""
+
+    words: Tensor
+    restore: Callable[..., Tensor]
 
 
 class Held:

@@ -8,7 +8,8 @@ import torch
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 
-BACKENDS = [name for name in registry.names("backend") if registry.get("backend", name).available(torch.device("cpu"))]
+EAGER = [name for name in registry.names("backend") if not registry.get("backend", name).compiles]  # others: test_compiled.py
+BACKENDS = [name for name in EAGER if registry.get("backend", name).available(torch.device("cpu"))]
 SURROGATES = registry.names("surrogate")
 # The width rules: methods that determine nothing but decay and width.
 METHODS = [name for name in registry.names("method") if registry.get("method", name).neuron is None]

@@ -143,13 +143,13 @@ def test_in_a_network(which, backend):
 
 
 @pytest.mark.parametrize("seeds", [QUICK, pytest.param(range(1000), marks=pytest.mark.slow)], ids=["some", "many"])
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name in ("fused", "triton")])
-def test_random_cases(backend, seeds):
+@pytest.mark.skipif("fused" not in BACKENDS, reason="needs numba")
+def test_random_cases(seeds):
     """Against the reference in float64; a case where rounding decides is omitted."""
     omitted = 0
     for seed in seeds:
         case = case_with_options(seed)
-        wrong = against_reference(case, backend)
+        wrong = against_reference(case, "fused")
         omitted += wrong is None
         assert not wrong, (seed, str(case), wrong)
     assert omitted <= len(seeds) / 4

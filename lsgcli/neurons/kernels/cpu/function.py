@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, NormParameters
+from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, NormParameters, combined
 from lsgcli.neurons.kernels.cpu import build, workers
 from lsgcli.neurons.kernels.cpu.job import PLACES, SPIKES, STORAGE, SUMS, Job, Layout
 from lsgcli.neurons.kernels.cpu.shapes import scalar
-from lsgcli.neurons.kernels.synchronised import combined
 from lsgcli.neurons.step import LIFParameters, number, over_time
 
 Vector = NDArray[np.float64]
