@@ -1,0 +1,65 @@
+"""Which modules are layers of neurons, and what is known of the thresholds and states of those of other libraries."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+THRESHOLDS = ("v_threshold", "threshold", "v_th", "spike_threshold", "theta", "vth", "thresh")  # attributes of modules
+KINDS = {  # base classes of neurons, by the package that defines them
+    "snntorch": {"SpikingNeuron"},
+    "spikingjelly": {"BaseNode", "SimpleBaseNode"},
+    "norse": {"SNNCell", "SNNRecurrentCell", "SNN", "SNNRecurrent"},
+    "sinabs": {"StatefulLayer"},
+    "lsgcli": {"LIF"},
+}
+
+
+def is_library_neuron(module: nn.Module) -> bool:
+    """Whether a module is a layer of neurons of a known library."""
+    return any(kind.__name__ in KINDS.get(kind.__module__.partition(".")[0], ()) for kind in type(module).__mro__)
+
+
+def is_own(module: nn.Module) -> bool:
+    """Whether a module is lsg's LIF."""
+    return any(kind.__module__ == "lsgcli.neurons.lif" and kind.__name__ == "LIF" for kind in type(module).__mro__)
+
+
+def threshold_of(module: nn.Module) -> float:
+    """v_th of a module of neurons, by its usual names; 1 if it has none of them. Of a threshold for each neuron, the mean."""
+    for holder in (module, getattr(module, "p", None)):
+        for name in THRESHOLDS:
+            value = getattr(holder, name, None)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+                return float(value)
+            if isinstance(value, Tensor) and value.is_floating_point() and value.numel() and float(value.mean()) > 0:
+                return float(value.detach().mean())
+    return 1.0
+
+
+def states(module: nn.Module, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+    """Floating tensors that a module keeps, or is given beside its input, other than parameters."""
+    yield from _tensors(arguments[1:])
+    yield from _tensors(tuple(module._buffers.values()))
+    for name, value in vars(module).items():
+        if name in ("_memories", "_StatefulLayer__states") or isinstance(value, Tensor):
+            yield from _tensors(value)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point() and not isinstance(value, nn.Parameter):
+            yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+@torch.no_grad()
+def holds_a_state(module: nn.Module, arguments: tuple[Any, ...], shape: torch.Size) -> bool:
+    """Whether one of its states has a shape, with its values not all equal: it is left from an earlier batch."""
+    return any(state.shape == shape and bool((state != state.reshape(-1)[0]).any()) for state in states(module, arguments))
