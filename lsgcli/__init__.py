@@ -36,7 +36,7 @@ from lsgcli.system.cpus import loading, waiting_passively
 from lsgcli.system.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lsgcli.api import build, datasets, diagnose, evaluate, inspect, load, prepare, train
+    from lsgcli.api import build, datasets, diagnose, evaluate, inspect, load, prepare, train, watch
     from lsgcli.config.neuron import NeuronConfig
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
@@ -59,6 +59,7 @@ __all__ = [
     "prepare",
     "register",
     "train",
+    "watch",
 ]
 _ELSEWHERE = {
     "LIF": "neurons.lif",

@@ -1,14 +1,18 @@
 """Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, measure gradient flow."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
 from lsgcli.analysis import gradflow
+from lsgcli.analysis.watch.watch import Watch
 from lsgcli.config.fields import fields_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve
@@ -22,10 +26,12 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
+from lsgcli.report import findings, terminal
 from lsgcli.runs.advise import advise, checkpoint_of
 from lsgcli.runs.flow import full_flow
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
+from lsgcli.runs.script import record_of
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, set_up
@@ -33,7 +39,7 @@ from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
 
-__all__ = ["build", "datasets", "diagnose", "evaluate", "inspect", "load", "prepare", "train"]
+__all__ = ["build", "datasets", "diagnose", "evaluate", "inspect", "load", "prepare", "train", "watch"]
 
 
 def datasets() -> list[str]:
@@ -242,3 +248,45 @@ def diagnose(
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
     advise(flow, opened.config, path, len(opened.bundle.classes), limits)
     return flow
+
+
+@contextmanager
+def watch(
+    network: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    every: int | None = None,
+    limits: Mapping[str, float] | None = None,
+    quiet: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Watch a training loop of your own, of any library, and say why its network does not learn, as ``lsg diagnose`` does for a script.
+
+    ::
+
+        with lsg.watch(net, optimizer) as diagnosis:
+            train(net, optimizer)
+        print(diagnosis["findings"])
+
+    What the loop computes stays the same, to the bit.
+
+    Args:
+        network, optimizer: built before the block; their parameters are compared. Not required.
+        every: steps between further measurements of the layers, besides the first three and 10, 30, 100, 300, ...
+        limits: of rules, by name.
+        quiet: do not print the findings to stderr at the end of the block.
+
+    Yields:
+        A dictionary that is empty in the block, and afterwards the record of ``lsg diagnose --json``:
+        ``{"schema", "steps", "losses", "accuracy", "layers", "findings": [{"rule", "severity", "cause", "remedy", "where", ...}]}``.
+    """
+    record: dict[str, Any] = {}
+    watching = Watch(
+        every=every, optimizers=[] if optimizer is None else [optimizer], networks=[] if network is None else [network]
+    )
+    try:
+        with watching:
+            yield record
+    finally:
+        record |= record_of(watching.seen, limits)
+        if not quiet:
+            terminal.show(findings.diagnosis(record), sys.stderr)

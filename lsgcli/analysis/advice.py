@@ -40,7 +40,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         records.append(
             {
                 "rule": name,
-                "severity": "note" if evidence.learned else rule.severity,
+                "severity": _severity(rule, evidence),
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
                 "value": finite(found.value),
@@ -51,7 +51,19 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
                 "source": rule.source,
             }
         )
+        if evidence.seen is not None:
+            line = found.where or next((evidence.seen.line_of(name) for name in found.layers), None)
+            records[-1]["where"] = None if line is None else line.record()
     return sorted(records, key=lambda record: SEVERITIES.index(record["severity"]))
+
+
+def _severity(rule: Rule, evidence: Evidence) -> str:
+    if rule.certain:
+        return rule.severity
+    if evidence.learned:
+        return "note"
+    progresses = evidence.seen is not None and evidence.seen.progresses
+    return "warning" if progresses and rule.severity == "error" else rule.severity
 
 
 def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[Finding]:

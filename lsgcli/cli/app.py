@@ -16,6 +16,7 @@ from lsgcli.system.version import __version__
 
 COMMANDS = {
     "train": "train:train",
+    "diagnose": "diagnose:diagnose",
     "eval": "evaluate:evaluate",
     "predict": "predict:predict",
     "ablate": "ablate:ablate",

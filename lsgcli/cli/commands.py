@@ -152,7 +152,8 @@ class Group(Page, typer.core.TyperGroup):
         if isinstance(target, typer.Typer):
             return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name, cls=Command, context_settings=CONTEXT)(ending()(with_options(target, HELP_ALL)))
+        settings = CONTEXT | getattr(target, "context_settings", {})
+        app.command(cmd_name, cls=Command, context_settings=settings)(ending()(with_options(target, HELP_ALL)))
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -1,19 +1,23 @@
 """Findings of ``lsg inspect-gradients --advise``, and the table of ``--try``, in a terminal."""
 
+import linecache
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from lsgcli.analysis.measures import MEASURES
 from lsgcli.errors import counted
 from lsgcli.report.tables import formatted, listing
 from lsgcli.report.terminal import Table
 
+SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
 def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """A heading for each finding, and under it value, cause, remedy and command."""
+    """A heading for each finding, and under it the line of the script, value, cause, remedy and command."""
     if not findings:
         return [Text("no findings: all measures are in their usual ranges")]
     shown = []
@@ -24,8 +28,40 @@ def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
         )
         shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
         shown.append(Text(f"   {finding['remedy']['text']}"))
+        if place := finding.get("where"):
+            shown.append(Text(f"   {source_line(place)}", style="cyan"))
         shown += [Text(f"   {finding['command']}")] if finding["command"] else []
     return shown
+
+
+def source_line(place: Mapping[str, Any]) -> str:
+    """A line of a file: its path relative to the working directory if it is below it, its number, and its text."""
+    path = Path(place["file"])
+    shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+    return f"{shown}:{place['line']}: {linecache.getline(place['file'], place['line']).strip()}"
+
+
+def diagnosis(record: Mapping[str, Any]) -> list[Text | Table]:
+    """What was seen of a script, and its findings."""
+    steps = counted(record["steps"], "step")
+    of = f" of {', '.join(record['networks'])}" if record["networks"] else ""
+    losses, accuracy = record["losses"], record["accuracy"]
+    known = [f"loss {formatted(losses[0], '.4g')} to {formatted(losses[-1], '.4g')}"] if losses else []
+    known += [f"training accuracy {100 * accuracy:.1f} % in the last batches"] if accuracy is not None else []
+    parts: list[Text | Table] = [Text(f"{steps}{of} watched{': ' if known else ''}{', '.join(known)}")]
+    parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
+    if record["layers"]:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        shown = [key for key in SHOWN if any(layer.get(key) is not None for layer in record["layers"])]
+        table.add_column("layer")
+        for key in shown:
+            table.add_column(MEASURES[key].title, justify="right")
+        table.add_column("verdict")
+        for layer in record["layers"]:
+            cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
+            table.add_row(layer["name"], *cells, layer["verdict"])
+        parts += [Text(""), table]
+    return [*parts, Text(""), *lines(record["findings"])]
 
 
 def figure(value: Any) -> str:

@@ -6,6 +6,7 @@ A page embeds its style, script and data, and its policy forbids loading anythin
 import base64
 import functools
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
 from typing import Any
@@ -58,7 +59,7 @@ def _environment() -> Environment:
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
     environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
-    environment.globals |= {"where": tables.listing, "figure_text": findings.figure}
+    environment.globals |= {"where": tables.listing, "figure_text": findings.figure, "source_line": findings.source_line}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
     return environment
 
@@ -70,17 +71,19 @@ def by_epoch(
     caption: str = "",
     *,
     spreads: Mapping[str, Sequence[float]] = {},
+    axis: str = "epoch",
 ) -> View:
     """A chart of one line per name over the epochs; None is a gap.
 
     Args:
         label: name of the y axis.
+        axis: what is counted from 1.
         spreads: standard deviations of some lines, drawn as bands.
     """
     n = len(values)
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
     lines = [Line(name, own, look, spreads.get(name, ())) for (name, own), look in zip(values.items(), looks, strict=True)]
-    drawing = line_drawing(lines, "epoch", label, 1, Scale.over(v for line in lines for v in line.reach()))
+    drawing = line_drawing(lines, axis, label, 1, Scale.over(v for line in lines for v in line.reach()))
     return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines] if n > 1 else ())
 
 
@@ -107,3 +110,10 @@ def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]
         "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), strict=True)),
         "shown": [(name, picture, picture.views(flows, names) if flows else []) for name, picture in pictures().items()],
     }
+
+
+def diagnosis_page(record: Mapping[str, Any]) -> str:
+    """The page of a training script that was watched, from its record."""
+    losses = [by_epoch("Loss", {"loss": record["losses"]}, "loss", axis="step")] if record["losses"] else []
+    title = f"Diagnosis: {shlex.join(record['command'])}"
+    return document("diagnosis.html", {"diagnosis": dict(record)}, title=title, record=record, losses=losses)

@@ -55,9 +55,9 @@ def plain(text: Any) -> Text:
     return text if isinstance(text, Text) else Text(clean(str(text or "")))
 
 
-def show(parts: Iterable[RenderableType]) -> None:
-    """Print tables and lines to stdout."""
-    out = console(sys.stdout)
+def show(parts: Iterable[RenderableType], stream: IO[str] | None = None) -> None:
+    """Print tables and lines, by default to stdout."""
+    out = console(stream or sys.stdout)
     for part in parts:
         out.print(clean(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str), markup=False)
 

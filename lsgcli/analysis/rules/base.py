@@ -4,9 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lsgcli.analysis.measures import value
+
+if TYPE_CHECKING:
+    from lsgcli.analysis.watch.lines import Line
+    from lsgcli.analysis.watch.seen import Seen
 
 SEVERITIES = ("error", "warning", "note")
 LEARNED = 0.85  # accuracy above which what rules find is a note
@@ -19,8 +23,33 @@ FORMER = {  # names of rules that --fail-on and --limit accept, too
 }
 # The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
 CAUSES = (
+    "empty-optimiser",
+    "no-surrogate",
+    "no-graph",
+    "graph-twice",
+    "script-failed",
+    "no-backward",
+    "not-optimised",
+    "unchanged",
+    "gradients-accumulate",
     "not-finite",
     "batch-dependent",
+    "state-kept",
+    "batch-as-time",
+    "equal-weights",
+    "shared-weights",
+    "frozen",
+    "softmax-before-loss",
+    "zero-outputs",
+    "input-constant",
+    "classes",
+    "steps-too-large",
+    "saturated-outputs",
+    "steps-too-small",
+    "clipped",
+    "evaluation-mode",
+    "training-mode",
+    "dropout",
     "labels",
     "learning-rate",
     "unusual-settings",
@@ -35,6 +64,7 @@ CAUSES = (
     "blocked",
     "exploding",
     "vanishing",
+    "without-gradient",
     "decay-at-bound",
     "decay-fast",
     "averaging",
@@ -61,11 +91,13 @@ class Found(NamedTuple):
         value: of the measure, the farthest of all layers.
         layers: names of the layers, in order; none if the finding concerns the whole network.
         measure: the measure, if it is not that of the rule.
+        where: line of the user's code; by default that of the first layer.
     """
 
     value: Any
     layers: tuple[str, ...] = ()
     measure: str = ""
+    where: "Line | None" = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +112,7 @@ class Evidence:
         history: decay, width and coverage of each layer at each epoch.
         classes: number of classes; 0 if unknown.
         diverged: whether training ended with a loss or gradient that is not finite.
+        seen: what was seen of a training that lsg did not start.
     """
 
     flow: dict[str, Any]
@@ -89,6 +122,7 @@ class Evidence:
     history: Mapping[str, Any] | None = None
     classes: int = 0
     diverged: bool = False
+    seen: "Seen | None" = None
 
     @property
     def layers(self) -> Sequence[dict[str, Any]]:
@@ -121,11 +155,15 @@ class Evidence:
     @property
     def learned(self) -> bool:
         """Whether the network classifies most samples correctly, in training and in evaluation."""
+        if self.seen is not None:
+            return self.seen.recent(self.seen.accuracy) > LEARNED
         return min(self.last("train_accuracy"), self.last("val_accuracy")) > LEARNED
 
     @property
     def learns_poorly(self) -> bool:
         """Whether the training loss ended above half of that of equal probabilities, or is unknown."""
+        if self.seen is not None:
+            return not self.seen.progresses
         return not self.last("train_loss") < self.chance / 2
 
     def back(self, name: str, factor: float) -> dict[str, Any]:
@@ -159,6 +197,7 @@ class Rule(ABC):
         severity: ``error``: the network hardly learns; ``warning``: it learns worse than it could; ``note``: worth a look.
         source: where limit and remedy come from; ``ours`` by default.
         alone: whether the rule applies only if no error was found before.
+        certain: whether it is an error also in a network that learns.
     """
 
     measure: ClassVar[str]
@@ -167,6 +206,7 @@ class Rule(ABC):
     severity: ClassVar[str] = "error"
     source: ClassVar[str] = OURS
     alone: ClassVar[bool] = False
+    certain: ClassVar[bool] = False
 
     @abstractmethod
     def found(self, e: Evidence, limit: float) -> Found | None:

@@ -19,11 +19,26 @@ class NotFinite(Rule):
     source = "spyx: learning rate / 10, gradients clipped at 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
+        if e.seen is not None:
+            return self._in_script(e)
         measured = [key for key in ("u_mean", "grad_norm") if any(key in layer for layer in e.layers)]
         broken = tuple(layer["name"] for layer in e.layers if any(value(layer, key) is None for key in measured))
         return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
 
+    def _in_script(self, e: Evidence) -> Found | None:
+        assert e.seen is not None
+        step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
+        broken = tuple(layer.name for layer in e.seen.layers.values() if layer.not_finite)
+        if step is None and not broken:
+            return None
+        measure = "step of the first loss that is not finite" if step is not None else "dL/du"
+        return Found(step, broken, measure, None if broken else e.seen.lines.get("loss"))
+
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if e.seen is not None and found.layers:
+            return Remedy(
+                f"The backward pass of the surrogate of {found.layers[0]} returns NaN or Inf: check it at 0 and at large potentials."
+            )
         if not e.settings:
             return Remedy("Divide the learning rate by 10, and clip gradients to a norm of 1.")
         own, usual, unclipped = e.settings["lr"], e.usual["lr"], not e.settings["clip_grad"]
@@ -205,21 +220,29 @@ class TooDeep(Rule):
 
 @register("rule", "not-learning")
 class NotLearning(Rule):
-    """The loss stayed at that of equal probabilities, with signals and gradients in their usual ranges."""
+    """The loss stays where it started, and accuracy near that of guessing, with signals and gradients in their usual ranges."""
 
-    measure, usual, limit = "train_loss", "below 0.9 log(classes)", 0.9
+    measure, usual, limit = "train_loss", "below 0.9 of its start", 0.9
+    fewest = 50  # steps
     alone = True
     source = "spikingjelly, issue 338"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        if not e.settings:  # a network without a run: the loss that was measured
-            loss = e.flow.get("loss")
-            return Found(loss, measure="loss") if loss is not None and loss > limit * e.chance else None
-        loss = e.last("train_loss")
-        return Found(loss) if loss > limit * e.chance and len(e.epochs) > 2 else None
+        if e.seen is not None:
+            stays = e.seen.steps >= self.fewest and not e.seen.progresses and not e.seen.progress > 1 - limit
+            return (
+                Found(e.seen.progress, measure="share by which the loss fell", where=e.seen.lines.get("loss"))
+                if stays
+                else None
+            )
+        if len(e.epochs) < 3:
+            return None
+        start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")
+        guesses = e.last("train_accuracy") < min(0.5, 3 / e.classes) if e.classes else True
+        return Found(loss) if loss > limit * start and guesses else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings = e.back("lr", 2) or e.back("epochs", 2) or e.scaled("lr", 0.1)
+        settings = e.back("lr", 2) or e.back("epochs", 2)
         usual = "epochs" if "epochs" in settings else "learning rate"
         text = (
             f"Try the {usual} of the command below"

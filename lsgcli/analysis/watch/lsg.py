@@ -47,7 +47,7 @@ class OwnLayers:
         found = {}
         for layer, watcher in self.watched:
             watcher.end_batch()
-            if not watcher.sums.values["n"]:
+            if "n" not in watcher.sums.values:
                 continue
             module = layer.module
             weight = layer.weight if isinstance(layer.weight, nn.Parameter) else None

@@ -33,14 +33,17 @@ def threshold_of(module: nn.Module) -> float:
             value = getattr(holder, name, None)
             if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
                 return float(value)
-            if isinstance(value, Tensor) and value.is_floating_point() and value.numel() and float(value.mean()) > 0:
-                return float(value.detach().mean())
+            if isinstance(value, Tensor) and value.numel() and (mean := float(value.detach().float().mean())) > 0:
+                return mean
     return 1.0
 
 
 def states(module: nn.Module, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
-    """Floating tensors that a module keeps, or is given beside its input, other than parameters."""
-    yield from _tensors(arguments[1:])
+    """The floating tensors that a module is given beside its input, or if there are none those that it keeps, other than parameters."""
+    given = list(_tensors(arguments[1:]))
+    if given:
+        yield from given
+        return
     yield from _tensors(tuple(module._buffers.values()))
     for name, value in vars(module).items():
         if name in ("_memories", "_StatefulLayer__states") or isinstance(value, Tensor):

@@ -63,6 +63,8 @@ class Neurons:
         not_finite: whether dL/du is not finite while dL/do is.
         detached: whether the spikes have no gradient, although the current has one.
         kept: whether it starts the step with a state that is not at rest.
+        shape: of the spikes of a call.
+        extra: measures that are known otherwise.
     """
 
     name: str
@@ -87,11 +89,12 @@ class Neurons:
     not_finite: bool = False
     detached: bool = False
     kept: bool = False
+    shape: tuple[int, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
-        values = sampled(spikes)
+        values, self.shape = sampled(spikes), tuple(spikes.shape)
         self.n += values.numel()
         count = float((values != 0).sum())
         self.spikes += count
@@ -217,9 +220,32 @@ class Seen:
     error: BaseException | None = None
     failed_at: Line | None = None
 
+    def line_of(self, layer: str) -> Line | None:
+        """The line of a layer of neurons."""
+        return next((neurons.where for neurons in self.layers.values() if neurons.name == layer), None)
+
     def numbers(self) -> list[float]:
         """The losses as numbers."""
         return [float(loss) for loss in self.losses]
+
+    @property
+    def progress(self) -> float:
+        """Share by which the loss fell from its start, the mean of the first steps, to the mean of the last; NaN with fewer than 5 steps."""
+        losses = self.numbers()
+        if len(losses) < 5:
+            return math.nan
+        start, last = losses[:3], losses[-min(RECENT, len(losses) // 3) :]
+        first = sum(start) / len(start)
+        return (first - sum(last) / len(last)) / abs(first) if first else math.nan
+
+    @property
+    def progresses(self) -> bool:
+        """Whether the network learns: its accuracy is three times that of guessing and 10 points above it, or unknown and the loss fell by 30 %."""
+        accuracy = self.recent(self.accuracy)
+        if math.isnan(accuracy) or not self.classes:
+            return self.progress > 0.3
+        chance = max(1 / self.classes, max(self.labels.values(), default=0) / max(1, self.labels.total()))
+        return accuracy > chance + 0.1 and (accuracy > 3 * chance or accuracy > 0.75 + 0.25 * chance)
 
     def recent(self, pairs: Sequence[tuple[int, float, int]]) -> float:
         """Mean of the last accuracies; NaN without any."""
@@ -233,10 +259,11 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
 
 
-def moments(x: Tensor) -> dict[str, float]:
-    """Statistics of a network's input."""
+def moments(x: Tensor, batch: int) -> dict[str, float]:
+    """Statistics of a network's input, whose axis of ``batch`` entries is that of the samples."""
     values = sampled(x)
-    by_sample = x.detach().reshape(len(x), -1)[:8].float() if x.dim() > 1 else values[None]
+    axis = next((axis for axis, size in enumerate(x.shape) if size == batch), None)
+    by_sample = values[None] if axis is None else x.detach().movedim(axis, 0).flatten(1)[:8].float()
     return {
         "mean": float(values.mean()),
         "std": float(values.std()) if values.numel() > 1 else 0.0,

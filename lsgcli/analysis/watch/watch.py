@@ -2,9 +2,10 @@
 
 import functools
 import math
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -19,7 +20,9 @@ from lsgcli.analysis.watch.lsg import OwnLayers
 from lsgcli.analysis.watch.neurons import holds_a_state, is_library_neuron, is_own, threshold_of
 from lsgcli.analysis.watch.seen import Neurons, Outputs, Parameters, Seen, first_tensor, is_binary, moments, norm_of, sampled
 from lsgcli.analysis.watchers import equivalent_width, height_of
+from lsgcli.system.files import finite
 
+EVALUATIONS = 3  # blocks without gradients in which modes are observed
 FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
@@ -38,7 +41,7 @@ def is_due(step: int, every: int | None = None) -> bool:
     if step < FIRST or (every and step % every == 0):
         return True
     power = 10 ** int(math.log10(step))
-    return step in (power, 3 * power)
+    return step >= 10 and step in (power, 3 * power)
 
 
 class Watch:
@@ -50,11 +53,18 @@ class Watch:
     Args:
         steps: number of steps after which :class:`Enough` is raised; None to watch until the end.
         every: steps between further measurements.
+        networks, optimizers: that exist already.
     """
 
     active: "Watch | None" = None
 
-    def __init__(self, steps: int | None = None, every: int | None = None):
+    def __init__(
+        self,
+        steps: int | None = None,
+        every: int | None = None,
+        networks: Sequence[nn.Module] = (),
+        optimizers: Sequence[torch.optim.Optimizer] = (),
+    ):
         self.limit, self.every, self.seen = steps, every, Seen()
         self.thread = threading.get_ident()
         self.built: weakref.WeakKeyDictionary[Any, Line | None] = weakref.WeakKeyDictionary()
@@ -63,10 +73,15 @@ class Watch:
         self.optimised: set[int] = set()
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
         self.weights: dict[int, Tensor] = {}  # before a measured step
+        self.evaluations: list[Any] = []  # blocks without gradients that were observed; None if they have ended
         self.measuring = False
         self._undo: list[Callable[[], object]] = []
         self._hooks: list[Any] = []
         self._start()
+        for network in networks:
+            self._parts(network)
+        for optimizer in optimizers:
+            self._add_optimiser(optimizer)
 
     def _start(self) -> None:
         """Begin a step."""
@@ -79,6 +94,7 @@ class Watch:
         self.after_backward = 0.0
         self.logits: Outputs | None = None
         self.own: OwnLayers | None = None
+        self.input: Tensor | None = None
         self.inside = False
 
     def __enter__(self) -> Self:
@@ -90,6 +106,9 @@ class Watch:
             self._patch(F, name, functools.partial(self._loss, name))
         self._patch(nn.Module, "__init__", self._built)
         self._patch(torch.optim.Optimizer, "__init__", self._optimiser_built)
+        for context in (torch.no_grad, torch.inference_mode):
+            self._patch(context, "__enter__", self._evaluation_begins)
+            self._patch(context, "__exit__", self._evaluation_ends)
         apply = torch.autograd.Function.__dict__["apply"]
         torch.autograd.Function.apply = classmethod(functools.partial(_applied, apply.__func__))  # type: ignore[assignment]
         self._undo.append(lambda: setattr(torch.autograd.Function, "apply", apply))
@@ -107,6 +126,7 @@ class Watch:
             undo()
         Watch.active = None
         if error is not None and not isinstance(error, Enough | SystemExit):
+            self.seen.layers = self.layers or self.seen.layers
             self.seen.error, self.seen.failed_at = error, lines.of_error(error)
 
     def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
@@ -129,6 +149,25 @@ class Watch:
     def foreign(self) -> bool:
         """Whether a call is of another thread, of the watch itself, or is being compiled."""
         return self.inside or threading.get_ident() != self.thread or torch.compiler.is_compiling()
+
+    # Evaluation
+
+    def _evaluation_begins(self, original: Callable[..., Any], context: Any) -> Any:
+        """Observe the modes of modules in the user's first blocks without gradients."""
+        value = original(context)
+        caller = sys._getframe(2)
+        if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
+            caller = caller.f_back
+        if not self.measuring and len(self.evaluations) < EVALUATIONS and lines.of_user(caller.f_code.co_filename):
+            self.evaluations.append(context)
+            self._measure(True)
+        return value
+
+    def _evaluation_ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
+        if self.evaluations and self.evaluations[-1] is context:
+            self.evaluations[-1] = None
+            self._measure(False)
+        return original(context, *error)
 
     # What is built
 
@@ -175,7 +214,7 @@ class Watch:
             return
         if isinstance(module, NORMS) and module.running_mean is not None:
             name = self._name(module)
-            where, means = self.seen.statistics.setdefault(name, (self.built.get(module), []))
+            _, means = self.seen.statistics.setdefault(name, (self.built.get(module), []))
             means.append(float(module.running_mean.double().sum()))
         if isinstance(module, DROPOUTS) and module.training:
             self.seen.dropouts[self._name(module)] = module.p, self.built.get(module)
@@ -195,13 +234,18 @@ class Watch:
         if module in self.roots:
             return
         self.roots.append(module)
-        x = first_tensor(arguments)
-        if x is not None and not self.seen.input and x.numel():
-            self.seen.input = moments(x)
+        if self.input is None:
+            self.input = first_tensor(arguments)
         if type(module).__name__ not in self.seen.networks:
             self.seen.networks.append(type(module).__name__)
+        self._parts(module)
+        if any(is_own(part) for part in module.modules()):
+            self.own = OwnLayers(module)
+
+    def _parts(self, module: nn.Module) -> None:
+        """The names of a network's modules, and its parameters."""
         owners: dict[int, str] = {}
-        for name, part in module.named_modules():
+        for name, part in module.named_modules(remove_duplicate=False):
             self.names.setdefault(part, name.removeprefix("module.") or type(part).__name__)
             for own, parameter in part.named_parameters(recurse=False):
                 full = f"{name}.{own}".removeprefix("module.").lstrip(".")
@@ -215,8 +259,6 @@ class Watch:
                     self.seen.parameters[id(parameter)] = Parameters(
                         full, self.built.get(part), parameter.numel(), not parameter.requires_grad, equal=equal
                     )
-        if any(is_own(part) for part in module.modules()):
-            self.own = OwnLayers(module)
 
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         if self.foreign or not self.stack or self.stack[-1][0] is not module:
@@ -227,7 +269,7 @@ class Watch:
         spikes, current = first_tensor(output), first_tensor(arguments)
         if self.own is not None and is_own(module):
             found = 1
-        elif spikes is None:
+        elif spikes is None or (is_library_neuron(module) and not is_binary(spikes)):  # such as an integrator without spikes
             found = 0
         elif applied and (is_library_neuron(module) or not inner):
             found = self._fires(module, spikes, applied)
@@ -257,10 +299,9 @@ class Watch:
         if is_library_neuron(module) or (is_binary(spikes) and spikes.shape[-1:] == applied[-1][1].shape[-1:]):
             single = spikes.shape == applied[-1][1].shape
             chosen = applied[-1:] if single else [call for call in applied if call[1].shape == spikes.shape[1:]] or applied[-1:]
-            key, where = module, self.built.get(module)
             self.shapes[module] = applied[-1][1].shape
             for call in chosen:
-                self._observe(self._layer(key, module, where), *call, threshold_of(module))
+                self._observe(self._layer(module, module, self.built.get(module)), *call, threshold_of(module))
             return 1
         keys = set()
         for x, out, (fire, line) in applied:
@@ -287,6 +328,8 @@ class Watch:
             return
         x = arguments[0] if arguments else None
         if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape and is_binary(out)):
+            return
+        if self.own is not None and function.__module__.startswith("lsgcli."):  # seen by its own watchers
             return
         if is_binary(x):  # for example a straight-through rounding of spikes
             return
@@ -378,7 +421,10 @@ class Watch:
                 self._score(self.logits, self.seen.accuracy)
         if self.measuring:
             self.after_backward = norm_of(self._gradients())
-            self.seen.outputs, self.logits = self.logits or self.seen.outputs, self.logits
+            self.seen.outputs = self.logits or self.seen.outputs
+            if self.input is not None and self.input.numel() and self.input.is_floating_point():
+                self.seen.input = moments(self.input, self.seen.batch)
+            self.input = None
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for root in self.roots for p in root.parameters() if p.grad is not None]
@@ -419,11 +465,13 @@ class Watch:
         seen.layers = self.layers
         seen.first_layers = seen.first_layers or self.layers
         seen.timesteps = max(max(layer.calls for layer in self.layers.values()), self.top_calls)
-        seen.records = self._records()
+        seen.records = [finite(record) for record in self._records()]
 
     def _records(self) -> list[dict[str, Any]]:
         """Records of the layers, in the order of their first calls."""
         layers = list(self.layers.values())
+        if len(layers) > 1 and not layers[-1].arriving and any(layer.arriving for layer in layers):
+            layers.pop()  # it is read from its potentials, not from its spikes
         norms = [
             math.nan if layer.weight is None or layer.weight.grad is None else norm_of([layer.weight.grad]) for layer in layers
         ]

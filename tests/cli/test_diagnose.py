@@ -1,0 +1,143 @@
+"""``lsg diagnose``: scripts of several libraries, each with one fault; and that a script computes the same with and without it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+LOOP = "    optimizer.zero_grad()\n"
+# name: (script, text that is replaced, text that replaces it, rules of which one is among the first two, text of the line it points to)
+FAULTS = {
+    "no surrogate": ("own", "Spike.apply(u - self.threshold)", "(u > self.threshold).float()", "no-surrogate", "Neurons()"),
+    "high threshold": ("own", "threshold=1.0", "threshold=30.0", "silent potential-scale", "Neurons()"),
+    "low threshold": ("own", "threshold=1.0", "threshold=1e-4", "saturated potential-scale", "Neurons()"),
+    "narrow surrogate": ("own", "x.abs() < 0.5", "x.abs() < 1e-4", "narrow-window", "Neurons()"),
+    "surrogate with NaN": ("own", "return grad *", "return grad * (x - x) / (x - x) *", "not-finite", "Neurons()"),
+    "no zero_grad": ("own", LOOP, "", "gradients-accumulate", "loss.backward()"),
+    "no backward": ("own", "    loss.backward()\n", "", "no-backward", "optimizer.step()"),
+    "other network": ("own", "Adam(net.parameters()", "Adam(Net().parameters()", "not-optimised", "Adam("),
+    "part of the network": ("own", "Adam(net.parameters()", "Adam(net.out.parameters()", "not-optimised", "Adam("),
+    "learning rate 0": ("own", "lr=0.01", "lr=0.0", "unchanged", "Adam("),
+    "learning rate 1e-7": ("own", "lr=0.01", "lr=1e-7", "steps-too-small", "Adam("),
+    "learning rate 10": ("own", "lr=0.01", "lr=10", "steps-too-large saturated-outputs", "Adam("),
+    "state kept": (
+        "own",
+        "self.neurons1.state = self.neurons2.state = None",
+        "if self.neurons1.state is not None: self.neurons1.state, self.neurons2.state = self.neurons1.state.detach(), self.neurons2.state.detach()",
+        "state-kept",
+        "Neurons()",
+    ),
+    "forgotten reset": ("own", "self.neurons1.state = self.neurons2.state = None", "pass", "graph-twice", "loss.backward()"),
+    "empty optimiser": ("own", "Adam(net.parameters()", "Adam([]", "empty-optimiser", "Adam("),
+    "softmax": ("own", "return total / T", "return (total / T).softmax(1)", "softmax-before-loss", "loss_function("),
+    "loss of argmax": (
+        "own",
+        "loss_function(net(x), y)",
+        "(net(x).argmax(1) != y).float().mean()",
+        "no-graph",
+        "loss.backward()",
+    ),
+    "dropout": ("own", "nn.Dropout(0.1)", "nn.Dropout(0.95)", "dropout", "nn.Dropout("),
+    "evaluation mode": ("own", "    net.train()\n", "    net.eval()\n", "evaluation-mode", "net(x)"),
+    "training mode": ("own", "        net.eval()\n", "", "training-mode", ""),
+    "equal weights": (
+        "own",
+        "self.out = nn.Linear(64, CLASSES)",
+        "self.out = nn.Linear(64, CLASSES); nn.init.constant_(self.second.weight, 0.1)",
+        "equal-weights",
+        "nn.Linear(64, 64)",
+    ),
+    "shared weights": ("own", "self.neurons2 = Neurons()", "self.neurons2 = Neurons(); self.third = self.second", "shared-weights", ""),
+    "frozen": ("own", "net = Net()", "net = Net().requires_grad_(False); net.out.requires_grad_()", "frozen", "nn.Linear("),
+    "constant input": (
+        "own",
+        "return centres[y] + 0.3 * torch.randn(BATCH, 20), y",
+        "return torch.ones(BATCH, 20), y",
+        "input-constant",
+        "net(x)",
+    ),
+    "one class": (
+        "own",
+        "torch.randint(CLASSES, (BATCH,))",
+        "torch.zeros(BATCH, dtype=torch.long)",
+        "classes",
+        "loss_function(",
+    ),
+    "zero outputs": ("own", "return total / T", "return (total - 100).relu()", "zero-outputs", "loss_function("),
+    "detached": (
+        "own",
+        "self.neurons2(self.second(spikes))",
+        "self.neurons2(self.second(spikes.detach()))",
+        "without-gradient",
+        "nn.Linear(20, 64)",
+    ),
+    "snntorch, threshold": (
+        "snn",
+        "snntorch.Leaky(beta=0.8)",
+        "snntorch.Leaky(beta=0.8, threshold=50)",
+        "silent potential-scale",
+        "threshold=50",
+    ),
+    "snntorch, forgotten reset": (
+        "snn",
+        "        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()\n",
+        "        mem1, mem2 = self.mems\n        self.mems = mem1, mem2\n",
+        "script-failed",
+        "mem1, mem2 = self.mems",
+    ),
+    "spikingjelly, no reset": ("jelly", "    functional.reset_net(net)\n", "", "graph-twice", "loss.backward()"),
+    "spikingjelly, detached state": ("jelly", "reset_net(net)", "detach_net(net)", "state-kept", "neuron."),
+    "spikingjelly, threshold": ("jelly", "v_threshold=0.5", "v_threshold=500.0", "silent potential-scale", "v_threshold=500.0"),
+    "norse, small input": ("norsenet", "return 5 *", "return 1e-4 *", "silent potential-scale input-scale", "norse.LIF()"),
+    "lsg, threshold": (
+        "lsgnet",
+        'lsg.LIF(method="lsg")',
+        "lsg.LIF(threshold=50.0)",
+        "silent potential-scale",
+        "lsg.LIF(threshold=50.0)",
+    ),
+}
+
+
+def diagnosed(tmp_path, name, old="", new="", *options):
+    text = (SCRIPTS / f"{name}.py").read_text()
+    assert old in text
+    script = tmp_path / "train.py"
+    script.write_text(text.replace(old, new))
+    command = [sys.executable, "-m", "lsgcli", "diagnose", "--json", *options, str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}, check=False
+    )
+    assert done.stdout, done.stderr
+    return done, json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_among_the_first_two_findings(fault, tmp_path):
+    name, old, new, rules, line = FAULTS[fault]
+    done, record = diagnosed(tmp_path, name, old, new)
+    found = record["findings"]
+    named = next((one for one in found[:2] if one["rule"] in rules.split()), None)
+    assert named is not None, [(one["rule"], one["value"]) for one in found]
+    assert named["severity"] in ("error", "warning") or record["accuracy"] > 0.85  # such a fault does no harm here
+    if line:
+        text = Path(named["where"]["file"]).read_text().splitlines()[named["where"]["line"] - 1]
+        assert line in text
+    crashed = named["rule"] in ("graph-twice", "no-graph", "empty-optimiser", "script-failed")
+    assert done.returncode == (1 if crashed else 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["own", "snn", "jelly", "norsenet", "lsgnet"])
+def test_a_healthy_script_has_no_errors_and_computes_the_same(name, tmp_path):
+    env = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
+    plain = subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py")], capture_output=True, text=True, env=env, check=True)
+    done, record = diagnosed(tmp_path, name, "", "", "--fail-on", "error,warning", "--steps", "all")
+    assert done.returncode == 0, record["findings"]
+    assert plain.stdout.splitlines() == [line for line in done.stderr.splitlines() if line in plain.stdout.splitlines()]
+    assert record["layers"]

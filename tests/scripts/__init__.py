@@ -1,0 +1,1 @@
+"""Training scripts of several libraries, in which tests plant faults by replacing text."""

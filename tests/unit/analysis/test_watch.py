@@ -1,0 +1,109 @@
+"""A watched training: measures against hand-made numbers, the same bits, and hooks that are gone afterwards."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import lsgcli as lsg
+from lsgcli.analysis.watch.watch import Enough, Watch, is_due
+
+
+class Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x > 0).float()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() < 0.25).float() / 0.5
+
+
+class Neurons(nn.Module):
+    threshold = 1.0
+
+    def forward(self, u):
+        return Spike.apply(u - self.threshold)
+
+
+def train(net, optimizer, steps, x, y):
+    for _ in range(steps):
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def made(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(5, 40), Neurons(), nn.Linear(40, 3))
+    return net, torch.optim.SGD(net.parameters(), 0.1), torch.randn(16, 5), torch.arange(16) % 3
+
+
+def test_measures_of_a_step():
+    """Firing rate, potentials, coverage, gradients and the accuracy of a step, computed here by hand."""
+    net, optimizer, x, y = made()
+    weight, bias = net[0].weight.detach().double(), net[0].bias.detach().double()
+    u = x.double() @ weight.T + bias
+    with torch.no_grad():
+        spikes = (u > 1).double()
+        logits = spikes @ net[2].weight.double().T + net[2].bias.double()
+        error = (logits.softmax(1) - F.one_hot(y, 3)) / 16
+        du = error @ net[2].weight.double() * ((u - 1).abs() < 0.25) / 0.5
+        norms = (du.T @ x.double()).norm().item(), (error.T @ spikes).norm().item()
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(net, optimizer, 1, x, y)
+    (layer,) = watch.seen.records
+    assert layer["name"] == "1"
+    assert layer["firing_rate"] == pytest.approx(spikes.mean().item())
+    assert layer["u_mean"] == pytest.approx(u.mean().item(), abs=1e-5)
+    assert layer["u_std"] == pytest.approx(u.std(correction=0).item(), rel=1e-4)
+    assert layer["alpha"] == pytest.approx(0.5, rel=1e-3)
+    assert layer["coverage"] == pytest.approx(((u - 1).abs() < 0.25).double().mean().item(), abs=2e-3)
+    assert layer["grad_norm"] == pytest.approx(norms[0], rel=1e-4)
+    assert layer["grad_zero"] == pytest.approx((du == 0).double().mean().item())
+    assert watch.seen.accuracy == [(0, pytest.approx((logits.argmax(1) == y).double().mean().item()), 16)]
+    outer = next(p for p in watch.seen.parameters.values() if p.name == "2.weight")
+    assert outer.gradients == [pytest.approx(norms[1], rel=1e-4)]
+
+
+def test_bits_are_the_same_and_hooks_are_gone():
+    originals = nn.Module.__init__, torch.autograd.Function.__dict__["apply"], F.cross_entropy, torch.autograd.backward
+    plain, *rest = made()
+    train(plain, *rest[:1], 20, *rest[1:])
+    expected = torch.rand(1)
+    watched, *rest = made()
+    with lsg.watch(watched, rest[0], quiet=True) as record:
+        train(watched, *rest[:1], 20, *rest[1:])
+    assert torch.equal(expected, torch.rand(1))
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
+    assert (
+        nn.Module.__init__,
+        torch.autograd.Function.__dict__["apply"],
+        F.cross_entropy,
+        torch.autograd.backward,
+    ) == originals
+    assert not torch.nn.modules.module._global_forward_hooks
+    assert record["schema"] == "lsg.diagnosis/1"
+    assert record["steps"] == 20
+
+
+def test_an_error_in_the_loop_is_explained_and_raised(capsys):
+    net, optimizer, x, y = made()
+    with pytest.raises(RuntimeError, match="does not require grad"), lsg.watch(net, optimizer) as record:
+        F.cross_entropy(net(x).detach(), y).backward()
+    assert record["findings"][0]["rule"] == "no-graph"
+    assert record["findings"][0]["where"]["file"] == __file__
+    assert "no-graph" in capsys.readouterr().err
+
+
+def test_one_watch_at_a_time():
+    with lsg.watch(quiet=True), pytest.raises(RuntimeError, match="another watch"), lsg.watch(quiet=True):
+        pass
+
+
+def test_steps_that_are_measured():
+    assert [step for step in range(1, 1001) if is_due(step)] == [1, 2, 10, 30, 100, 300, 1000]
+    assert [step for step in range(1, 20) if is_due(step, every=4)] == [1, 2, 4, 8, 10, 12, 16]
