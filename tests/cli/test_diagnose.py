@@ -51,7 +51,13 @@ FAULTS = {
         "equal-weights",
         "nn.Linear(64, 64)",
     ),
-    "shared weights": ("own", "self.neurons2 = Neurons()", "self.neurons2 = Neurons(); self.third = self.second", "shared-weights", ""),
+    "shared weights": (
+        "own",
+        "self.neurons2 = Neurons()",
+        "self.neurons2 = Neurons(); self.third = self.second",
+        "shared-weights",
+        "",
+    ),
     "frozen": ("own", "net = Net()", "net = Net().requires_grad_(False); net.out.requires_grad_()", "frozen", "nn.Linear("),
     "constant input": (
         "own",

@@ -407,7 +407,9 @@ class Classes(ScriptRule):
 
 def _update(seen: "Seen") -> float:
     """Median relative size of the last measured update of the weights; NaN if it is unknown."""
-    updates = sorted(p.update for p in _weights(seen) if p.optimised and p.size > 64 and not math.isnan(p.update))
+    updates = sorted(
+        p.update for p in _weights(seen) if p.optimised and p.size > 64 and p.gradients[-1] and not math.isnan(p.update)
+    )
     return updates[len(updates) // 2] if updates else math.nan
 
 
