@@ -15,25 +15,25 @@ ALL = "all"
 
 def diagnose(
     *,
-    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="The training script; with -m, the name of a module.")],
+    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script.", show_default=False)
     ] = None,
     module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
     steps: Annotated[
         str,
-        typer.Option(metavar="N|all", help="Steps of the optimiser after which the script is ended, or all to let it finish."),
+        typer.Option(metavar="N|all", help="Steps after which the script is ended; all: none."),
     ] = "200",
     every: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure layers also every so many steps, besides the first three and 10, 30, 100, 300, ..."),
+        typer.Option(min=1, help="Measure layers every so many steps, too."),
     ] = None,
     limit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=X", help="Limit of a rule, such as silent=0.001; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=X", help="Limit of a rule, such as silent=1e-3; repeatable.")
     ] = None,
     fail_on: Annotated[
         str | None,
-        typer.Option(help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as error."),
+        typer.Option(help="Exit with status 9 on findings of these rules or severities."),
     ] = None,
     as_json: common.Json = False,
     html: common.Html = None,
@@ -42,9 +42,8 @@ def diagnose(
 ) -> None:
     """Run a training script of any library as `python SCRIPT ARGS` does, and say why its network does not learn.
 
-    The script needs no change: modules, surrogates, losses and optimisers of torch are observed, with snntorch, spikingjelly, norse, sinabs, lsg or
-    neurons of your own. It computes the same, to the bit. Findings name the layer, its cause, a remedy, and the line of the script. Options of
-    lsg stand before SCRIPT; what the script prints goes to stderr. A script that fails by itself keeps its exit status.
+    The script computes the same, to the bit. Findings name cause, remedy and line. Options of lsg stand before SCRIPT, whose output goes
+    to stderr and whose own exit status is kept if it fails.
     """
     common.messages(verbosity)
     if steps != ALL and not (steps.isdecimal() and int(steps)):
