@@ -47,8 +47,7 @@ def command_line() -> str:
     parts = [
         "# Command line",
         GENERATED,
-        group.help,
-        "Results go to stdout; progress, warnings and errors go to stderr.",
+        f"{group.help} Results go to stdout; progress, warnings and errors go to stderr.",
         table(("exit status", "meaning"), exit_statuses().items()),
         "## Options of several commands",
         f"Every command has {', '.join(everywhere)}.",

@@ -42,8 +42,7 @@ def diagnose(
 ) -> None:
     """Run a training script of any library as `python SCRIPT ARGS` does, and say why its network does not learn.
 
-    The script computes the same, to the bit. Findings name cause, remedy and line. Options of lsg stand before SCRIPT, whose output goes
-    to stderr and whose own exit status is kept if it fails.
+    It computes the same, to the bit. Findings name cause, remedy and line. Options of lsg stand before SCRIPT, whose output goes to stderr.
     """
     common.messages(verbosity)
     if steps != ALL and not (steps.isdecimal() and int(steps)):

@@ -81,6 +81,20 @@ FAULTS = {
         "without-gradient",
         "nn.Linear(20, 64)",
     ),
+    "clipped": (
+        "own",
+        "    loss.backward()\n",
+        "    loss.backward()\n    nn.utils.clip_grad_norm_(net.parameters(), 1e-9)\n",
+        "clipped",
+        "optimizer.step()",
+    ),
+    "norse, batch first": (
+        "norsenet",
+        "net(x.expand(T, *x.shape))\n    loss = nn.functional.cross_entropy(outputs.max(0)",
+        "net(x.unsqueeze(1).expand(-1, T, -1))\n    loss = nn.functional.cross_entropy(outputs.max(1)",
+        "batch-as-time",
+        "net(x.",
+    ),
     "snntorch, threshold": (
         "snn",
         "snntorch.Leaky(beta=0.8)",

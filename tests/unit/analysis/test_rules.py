@@ -134,7 +134,7 @@ def test_what_is_found_in_a_network_that_has_learned_is_a_note():
 def test_every_rule_has_a_case():
     of_scripts = {name for name, rule in ranked().items() if isinstance(rule, ScriptRule)}
     planted = {rule for _, _, _, rules, _ in FAULTS.values() for rule in rules.split()}
-    assert of_scripts <= planted | {"clipped"}
+    assert of_scripts <= planted
     assert set(CASES) | of_scripts == set(registry.names("rule")) == set(CAUSES)
 
 
