@@ -10,7 +10,7 @@ from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import ConfigError
-from lsgcli.report.output import check_plot, print_result
+from lsgcli.report.output import check_plot, print_exact, print_result
 from lsgcli.store.rundir import in_use, read_result
 from lsgcli.sweeps.plan import Plan
 
@@ -203,5 +203,5 @@ def _print_commands(plan: Plan, quiet: bool) -> None:
     if shutil.which("lsg") is None:
         common.log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
     for words in lines:
-        print_result(shlex.join(words))
+        print_exact(shlex.join(words))
     common.log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))

@@ -16,7 +16,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
-from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.report.output import check_output, print_exact, print_json, print_result
 from lsgcli.system import cpus, files
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def show(
     sheet.warn_about(name, rows)
     static = dataset is not None and dataset.static
     sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
-    print_json({"path": str(output), "samples": len(rows)}) if as_json else print_result(output)
+    print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
 
 
 class Simulation(NamedTuple):
@@ -201,7 +201,7 @@ def simulate(
         f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}, {record['seconds']:.1f} s"
     )
     common.log.info("%s (%s)", text, rate)
-    print_json(record) if as_json else print_result(out)
+    print_json(record) if as_json else print_exact(out)
 
 
 def verify(

@@ -7,7 +7,7 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import common, completion
-from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.report.output import check_output, print_exact, print_json
 
 
 class Form(NamedTuple):
@@ -93,4 +93,4 @@ def export(
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
             common.log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
-    print_json(record) if as_json else print_result(output)
+    print_json(record) if as_json else print_exact(output)

@@ -9,6 +9,7 @@ import typer
 from lsgcli.cli import common
 from lsgcli.report.output import print_json, print_result
 from lsgcli.store.rundir import RUNS
+from lsgcli.system.text import clean
 
 
 def runs(
@@ -48,4 +49,4 @@ def runs(
 
 
 def _text(value: object) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else clean(str(value), column=True)

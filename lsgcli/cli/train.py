@@ -13,7 +13,7 @@ from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.report import browser
-from lsgcli.report.output import print_json, print_result
+from lsgcli.report.output import print_exact, print_json, print_result
 from lsgcli.store import rundir
 from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
@@ -149,7 +149,7 @@ def train(
             outlets=OUTLETS,
         )
     if end is not None and not as_json:
-        print_result(end["checkpoint"])
+        print_exact(end["checkpoint"])
 
 
 def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:

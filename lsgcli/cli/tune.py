@@ -9,7 +9,7 @@ from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS
-from lsgcli.report.output import print_json, print_result
+from lsgcli.report.output import print_exact, print_json
 
 
 class Study(NamedTuple):
@@ -88,4 +88,4 @@ def tune(
     best = found["best"]
     common.log.info("%s", "\n".join(aligned(lines)))
     common.log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
-    print_json(found) if as_json else print_result(found["config"])
+    print_json(found) if as_json else print_exact(found["config"])

@@ -26,8 +26,13 @@ BEGINNINGS = {
 }
 
 
-def print_result(text: object) -> None:
-    """Print a result to stdout; control characters are escaped if stdout is a terminal."""
+def print_result(text: str) -> None:
+    """Print text for people to stdout, with control characters escaped."""
+    print(clean(text), flush=True)
+
+
+def print_exact(text: object) -> None:
+    """Print a path or command, for programs to use; control characters are escaped only if stdout is a terminal."""
     print(clean(str(text)) if sys.stdout.isatty() else text, flush=True)
 
 
@@ -44,10 +49,26 @@ def is_abandoned() -> bool:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as comma-separated values."""
+    """Rows as comma-separated values, with control characters escaped, and a ``'`` before text that a spreadsheet takes for a formula."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n").writerows(map(_cell, row) for row in rows)
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    begins_formula = text.startswith(("=", "+", "-", "@", "\t")) and not all(map(_is_number, text.split()))
+    return f"'{text}" if begins_formula else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def print_json(value: Any) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lsgcli.errors import LsgError, StorageError
+from lsgcli.system.text import clean
 
 log = logging.getLogger("lsg")
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
@@ -61,9 +62,9 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically, with control characters escaped, and bytes of file names that are not UTF-8."""
     with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
+        temporary.write_text(clean(text), encoding="utf-8")
 
 
 def write_json(target: Path, value: Any) -> None:

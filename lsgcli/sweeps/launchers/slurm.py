@@ -102,6 +102,11 @@ class Slurm(Launcher):
 
     def __init__(self, folder: Path, options: Mapping[str, Any]):
         super().__init__(folder / "slurm", options)
+        for name, value in {"--out": folder.absolute(), **{f"--slurm {key}": value for key, value in options.items()}}.items():
+            if re.search(r"[\r\n]", str(value)):  # it would be another line of the script, such as one for sbatch
+                raise ConfigError(
+                    f"{name}: found {str(value)!r}, expected one line, because it is written to a script for SLURM"
+                )
         if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
             raise ConfigError(
                 f"--launcher slurm: found no {', '.join(missing)} on the PATH, expected the commands of SLURM",

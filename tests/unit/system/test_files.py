@@ -259,7 +259,7 @@ def test_a_name_may_have_all_bytes_that_the_system_allows(tmp_path):
     name = "n" * 250 + ".json"
     write_text(tmp_path / name, "caf\udce9")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert (tmp_path / name).read_text() == "caf\\udce9"
+    assert (tmp_path / name).read_text() == "caf\\xe9"  # as on a terminal
 
 
 def test_json_has_no_nan():
