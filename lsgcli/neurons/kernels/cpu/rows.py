@@ -143,6 +143,33 @@ def bits(job, plane, pixel, group):
     return word & ((np.uint64(1) << np.uint64(left)) - np.uint64(1)) if left < WORD else word
 
 
+@loop
+def add_position(job, sums, rows, tap, group, first, count):
+    """Add a word of input channels at kernel position ``tap`` to the sums of ``count`` lines of the output from ``first``."""
+    dy, dx = tap // job.side - job.padding, tap % job.side - job.padding
+    left, right = max(0, -(dx // job.stride)), min(job.width, (job.W - 1 - dx) // job.stride + 1)  # where x is in the image
+    for line in range(count):
+        n, y = (first + line) // job.height, (first + line) % job.height * job.stride + dy
+        if y < 0 or y >= job.H:
+            continue
+        for x in range(left, right):
+            pixel = (n * job.H + y) * job.W + x * job.stride + dx
+            place = sums.ctypes.data + (line * job.width + x) * ROW
+            for plane in range(job.count):
+                add_rows(place, rows, bits(job, plane, pixel, group), np.float32(1 << plane))
+
+
+@loop
+def store(job, out, sums, bias, block, first, count):
+    """Write the sums of a block of channels of ``count`` lines, with the bias."""
+    channels, levels = min(BLOCK, job.channels - block * BLOCK), np.float32(job.levels)
+    for pixel in range(count * job.width):
+        begin = (first * job.width + pixel) * job.channels + block * BLOCK
+        part, own = out[begin : begin + channels], sums[pixel * BLOCK : pixel * BLOCK + channels]
+        for i in range(channels):
+            put(part, i, own[i] / levels + bias[block * BLOCK + i])
+
+
 def forward(dtype: type) -> Worker:
     """A worker for chunks of ``per_chunk`` lines of the output."""
 
@@ -151,7 +178,7 @@ def forward(dtype: type) -> Worker:
         lines, taps = job.N * job.height, job.side * job.side
         out = carray(pointer(job.out), (lines * job.width * job.channels,), dtype)
         sums = np.empty(job.per_chunk * job.width * BLOCK, np.float32)
-        bias, levels = floats(job.bias, job.channels), np.float32(job.levels)
+        bias = floats(job.bias, job.channels)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -163,24 +190,8 @@ def forward(dtype: type) -> Worker:
                 for group in range(job.groups):
                     for tap in range(taps):
                         rows = job.rows + ((block * job.groups + group) * taps + tap) * WORD * ROW
-                        dy, dx = tap // job.side - job.padding, tap % job.side - job.padding
-                        left = max(0, -(dx // job.stride))
-                        right = min(job.width, (job.W - 1 - dx) // job.stride + 1)
-                        for line in range(count):
-                            n, y = (first + line) // job.height, (first + line) % job.height * job.stride + dy
-                            if 0 <= y < job.H:
-                                for x in range(left, right):
-                                    pixel = (n * job.H + y) * job.W + x * job.stride + dx
-                                    for plane in range(job.count):
-                                        word = bits(job, plane, pixel, group)
-                                        place = sums.ctypes.data + (line * job.width + x) * ROW
-                                        add_rows(place, rows, word, np.float32(1 << plane))
-                channels = min(BLOCK, job.channels - block * BLOCK)
-                for pixel in range(count * job.width):
-                    begin = (first * job.width + pixel) * job.channels + block * BLOCK
-                    part, own = out[begin : begin + channels], sums[pixel * BLOCK : pixel * BLOCK + channels]
-                    for i in range(channels):
-                        put(part, i, own[i] / levels + bias[block * BLOCK + i])
+                        add_position(job, sums, rows, tap, group, first, count)
+                store(job, out, sums, bias, block, first, count)
 
     return worker
 
@@ -198,6 +209,51 @@ def transpose(words):
             k = (k + width + 1) & ~width
         width //= 2
         mask ^= mask << np.uint64(width)
+
+
+@loop
+def lay(job, grad, rows, high, wide, first, before, block):
+    """Copy dL/dz of a block of channels to ``rows``, from the grid's pixel ``first - before`` on; borders are zero."""
+    channels = min(BLOCK, job.channels - block * BLOCK)
+    for i in range(before + TILES * WORD):
+        place = first - before + i
+        n, y, x = place // (high * wide), place // wide % high, place % wide
+        if 0 <= place < high * wide * job.N and y < job.height and x < job.width:
+            begin = ((n * job.height + y) * job.width + x) * job.channels + block * BLOCK
+            for j in range(channels):
+                rows[i * BLOCK + j] = get(grad, begin + j)
+        else:
+            rows[i * BLOCK : i * BLOCK + channels] = 0
+
+
+@loop
+def gather(job, words, high, wide, first, down, across, plane, group):
+    """Words of 64 input channels, each with a bit for each of 64 pixels of the grid from ``first`` on."""
+    for i in range(WORD):
+        place = first + i
+        n = place // (high * wide)
+        y = place // wide % high * job.stride + down - job.padding
+        x = place % wide * job.stride + across - job.padding
+        inside = place < high * wide * job.N and 0 <= y < job.H and 0 <= x < job.W
+        words[i] = bits(job, plane, (n * job.H + y) * job.W + x, group) if inside else np.uint64(0)
+    transpose(words)
+
+
+@loop
+def add_products(job, total, rows, words, lines, wide, down, across, group, factor):
+    """Add the rows of the pixels in the words to the sums of the kernel positions in ``lines`` whose remainders are down and across.
+
+    ``rows`` is the address of the row of the first pixel, ``total`` that of the sums.
+    """
+    inputs = min(WORD, job.C - group * WORD)
+    for ky in range(lines[0], lines[1]):
+        if ky % job.stride != down:
+            continue
+        for kx in range(across, job.side, job.stride):
+            row = rows - (ky // job.stride * wide + kx // job.stride) * ROW
+            place = total + (ky * job.side + kx) * WORD * ROW
+            for i in range(inputs):
+                add_rows(place + i * ROW, row, words[i], factor)
 
 
 def backward(dtype: type) -> Worker:
@@ -223,43 +279,22 @@ def backward(dtype: type) -> Worker:
                 break
             part, pair = unit % job.parts, unit // job.parts
             block, group = pair // job.groups, pair % job.groups
-            lowest, highest = part * job.side // job.parts, (part + 1) * job.side // job.parts
+            lines = (part * job.side // job.parts, (part + 1) * job.side // job.parts)  # of the kernel
             total = floats(job.out + pair * taps * WORD * ROW, taps * WORD * BLOCK)
-            total[lowest * job.side * WORD * BLOCK : highest * job.side * WORD * BLOCK] = 0
-            inputs, channels = min(WORD, job.C - group * WORD), min(BLOCK, job.channels - block * BLOCK)
+            total[lines[0] * job.side * WORD * BLOCK : lines[1] * job.side * WORD * BLOCK] = 0
             for first in range(0, size, TILES * WORD):
-                for i in range(before + TILES * WORD):
-                    place = first - before + i
-                    n, y, x = place // (high * wide), place // wide % high, place % wide
-                    if 0 <= place < size and y < job.height and x < job.width:
-                        begin = ((n * job.height + y) * job.width + x) * job.channels + block * BLOCK
-                        for j in range(channels):
-                            rows[i * BLOCK + j] = get(grad, begin + j)
-                    else:
-                        rows[i * BLOCK : i * BLOCK + channels] = 0
-                for down in range(job.stride):
-                    for across in range(job.stride):
-                        for tile in range(min(TILES, (size - first + WORD - 1) // WORD)):
-                            for plane in range(job.count):
-                                for i in range(WORD):
-                                    place = first + tile * WORD + i
-                                    n = place // (high * wide)
-                                    y = place // wide % high * job.stride + down - job.padding
-                                    x = place % wide * job.stride + across - job.padding
-                                    inside = place < size and 0 <= y < job.H and 0 <= x < job.W
-                                    words[i] = bits(job, plane, (n * job.H + y) * job.W + x, group) if inside else np.uint64(0)
-                                transpose(words)
-                                factor = np.float32(1 << plane)
-                                for ky in range(lowest, highest):
-                                    if ky % job.stride == down:
-                                        for kx in range(across, job.side, job.stride):
-                                            shift = ky // job.stride * wide + kx // job.stride
-                                            at_row = rows.ctypes.data + (before + tile * WORD - shift) * ROW
-                                            at_sum = total.ctypes.data + (ky * job.side + kx) * WORD * ROW
-                                            for i in range(inputs):
-                                                add_rows(at_sum + i * ROW, at_row, words[i], factor)
+                lay(job, grad, rows, high, wide, first, before, block)
+                for phase in range(job.stride * job.stride):
+                    down, across = phase // job.stride, phase % job.stride
+                    for tile in range(min(TILES, (size - first + WORD - 1) // WORD)):
+                        row = rows.ctypes.data + (before + tile * WORD) * ROW
+                        for plane in range(job.count):
+                            gather(job, words, high, wide, first + tile * WORD, down, across, plane, group)
+                            add_products(
+                                job, total.ctypes.data, row, words, lines, wide, down, across, group, np.float32(1 << plane)
+                            )
             if job.levels > 1:
-                for i in range(lowest * job.side * WORD * BLOCK, highest * job.side * WORD * BLOCK):
+                for i in range(lines[0] * job.side * WORD * BLOCK, lines[1] * job.side * WORD * BLOCK):
                     total[i] /= levels
 
     return worker
