@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
 SMALL = 1 << 24  # multiplications, which take a thread 0.1 to 0.4 ms
+WAITS = 16  # inputs in inference, of one of which spikes are counted while dense convolutions are faster
 SAFE = 8  # input channels from which oneDNN is correct
 
 
@@ -38,7 +39,12 @@ class Conv2d(nn.Conv2d):
     For a 1x1 kernel of stride s and C < 8, it selects every s-th pixel and convolves with stride 1, which gives the same result. With fewer
     than 8 channels in channels-last memory, the backward pass of oneDNN for such a kernel writes outside its buffers (torch 2.13,
     processors with AVX2).
+
+    Attributes:
+        waits: number of inputs in inference for which ``auto`` is dense without counting their spikes.
     """
+
+    waits = 0
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (by := by_spikes(self, x)) is not None:
@@ -102,16 +108,26 @@ class Spikes(NamedTuple):
     weight: bool
 
 
-def by_spikes(conv: nn.Conv2d, x: Tensor) -> Spikes | None:
+def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
     """The spikes of x for a convolution by spikes; None if it is dense."""
-    if is_tracing(x) or (read := spikes_read(conv, x)) is None:  # torch.compile cannot read context variables
+    if is_tracing(x):  # torch.compile cannot read context variables
         return None
-    how, (packed, geometry) = CONVOLUTIONS.get(), read
+    how, in_training = CONVOLUTIONS.get(), torch.is_grad_enabled()
+    counts = how.choice == "auto" and not in_training  # only to choose; in training, spikes are kept in bits anyway
+    if counts and conv.waits:
+        conv.waits -= 1
+        return None
+    if (read := spikes_read(conv, x)) is None:
+        return None
+    packed, geometry = read
     if how.choice == "spikes":
         return Spikes(packed, geometry, True, True)
     forward, weight = (packed.density < crossing for crossing in crossings.of(geometry, x.dtype, how.crossings))
-    weight = weight and torch.is_grad_enabled() and conv.weight.requires_grad
-    return Spikes(packed, geometry, forward, weight) if forward or weight else None
+    weight = weight and in_training and conv.weight.requires_grad
+    if forward or weight:
+        return Spikes(packed, geometry, forward, weight)
+    conv.waits = WAITS - 1 if counts else 0
+    return None
 
 
 def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Packed, Geometry] | None":

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.errors import StorageError
+from lsgcli.errors import StorageError, counted
 from lsgcli.models.prepacked import reordered
 from lsgcli.system import files, schema
 from lsgcli.system.device import Compute, limited_threads
@@ -32,6 +32,11 @@ PIXELS, MOST = 4096, 64
 DENSITIES = (0.05, 0.25)  # between which time grows linearly
 REPEATS, MOST_REPEATS, LEAST = 3, 20, 0.1  # of an operation, and seconds that are to be spent on it
 LARGEST = 4.0  # crossing: spikes per element
+# Of the dense time, what a convolution by spikes may take, with one image and with several: measurements err.
+MARGIN_OF_ONE, MARGIN = 0.85, 0.95
+OTHERS = (
+    1 << 24
+)  # bytes that other layers touch between two calls of a layer for one image: its weights are then in no near cache
 
 
 def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) -> list[float]:
@@ -40,7 +45,7 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
     Args:
         table: crossings known so far, by shape, to which new ones are added.
     """
-    g, name = _measured_as(geometry, dtype)
+    g, name = _measured_as(geometry, dtype, torch.get_num_threads())
     if name not in table:
         table[name] = _of_machine(name, functools.partial(measured, g, dtype))
         log.debug(
@@ -50,7 +55,7 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
 
 
 @functools.cache
-def _measured_as(geometry: "Geometry", dtype: torch.dtype) -> tuple["Geometry", str]:
+def _measured_as(geometry: "Geometry", dtype: torch.dtype, threads: int) -> tuple["Geometry", str]:
     """The geometry with the number of images of a measurement, and its name in tables of crossings."""
     g = geometry
     if g.N > 1:
@@ -59,7 +64,7 @@ def _measured_as(geometry: "Geometry", dtype: torch.dtype) -> tuple["Geometry", 
     name = (
         f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
     )
-    return g, name
+    return g, name if g.N > 1 else f"{name}, {counted(threads, 'thread')}"
 
 
 def of_network(network: "SpikingNet", compute: Compute) -> dict[str, list[float]]:
@@ -81,7 +86,7 @@ def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:
     path = folder()
     if path is None:
         return measure()
-    kept = path / f"crossings-{get_host_cpu_name()}-torch-{torch.__version__}.json"
+    kept = path / f"crossings-2-{get_host_cpu_name()}-torch-{torch.__version__}.json"
     table: dict[str, Any] = {}
     with contextlib.suppress(StorageError):  # not there, or damaged
         table = schema.read(kept, dict[str, tuple[float, float]], StorageError)
@@ -95,7 +100,11 @@ def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:
 
 
 def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
-    """Measure both crossings on random spikes. A single image is convolved as in inference, with weights that are rearranged once."""
+    """Measure both crossings on random spikes.
+
+    A single image is convolved as in a stream: with weights that are rearranged once, after other layers. Its few elements are packed by one
+    thread, for which the others wait; the choice takes about as long again.
+    """
     from lsgcli.neurons.kernels.cpu.packing import packed
     from lsgcli.neurons.kernels.cpu.rows import convolved, rows_of, weight_gradient
 
@@ -109,6 +118,9 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
         .to(dtype)
         .contiguous(memory_format=torch.channels_last)
     )
+    others = torch.zeros(OTHERS, dtype=torch.uint8)
+    before: Callable[[], object] = (lambda: others.add_(1)) if g.N == 1 else lambda: None
+    waiting = torch.get_num_threads() if g.N == 1 else 0
     geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
 
     def times(density: float) -> tuple[float, ...]:
@@ -116,16 +128,20 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
         x = (uniform < density).to(dtype)
         spikes, rows = packed(x, 1), rows_of(weight)
         kept = reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape) if g.N == 1 else None
+        packing = waiting * seconds(lambda: packed(x, 1).planes, before) if waiting else 0.0
         return (
-            seconds(lambda: F.conv2d(x, weight, None, g.stride, g.padding) if kept is None else kept(x)),
-            seconds(lambda: convolved(packed(x, 1), g, rows if g.N == 1 else rows_of(weight), dtype)),
-            seconds(lambda: torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False))),
-            seconds(lambda: weight_gradient(spikes, g, grad)),
+            seconds(lambda: F.conv2d(x, weight, None, g.stride, g.padding) if kept is None else kept(x), before),
+            seconds(lambda: convolved(packed(x, 1), g, rows if g.N == 1 else rows_of(weight), dtype), before) + packing,
+            seconds(
+                lambda: torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False)), before
+            ),
+            seconds(lambda: weight_gradient(spikes, g, grad), before),
         )
 
     with limited_threads(1), torch.no_grad(), torch.autocast("cpu", enabled=False):
         low, high = map(times, DENSITIES)
-    return [crossing(min(low[i], high[i]), low[i + 1], high[i + 1]) for i in (0, 2)]
+    margin = MARGIN_OF_ONE if g.N == 1 else MARGIN
+    return [crossing(margin * min(low[i], high[i]), low[i + 1], high[i + 1]) for i in (0, 2)]
 
 
 def crossing(dense: float, low: float, high: float) -> float:
@@ -136,8 +152,8 @@ def crossing(dense: float, low: float, high: float) -> float:
     return min(LARGEST, max(0.0, DENSITIES[0] + (dense - low) / slope))
 
 
-def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]]) -> float:
-    """Shortest of several CPU times, after a first call: the shorter, the more."""
-    _, second = timeit.repeat(operation, timer=time.thread_time, number=1, repeat=2)
+def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]], before: Callable[[], object]) -> float:
+    """Shortest of several CPU times, after a first call: the shorter, the more. Each follows a call of ``before``."""
+    _, second = timeit.repeat(operation, before, time.thread_time, repeat=2, number=1)
     repeats = max(REPEATS, min(MOST_REPEATS, int(LEAST / max(second, 1e-6))))
-    return min(second, *timeit.repeat(operation, timer=time.thread_time, number=1, repeat=repeats - 1))
+    return min(second, *timeit.repeat(operation, before, time.thread_time, repeat=repeats - 1, number=1))

@@ -177,6 +177,26 @@ def test_auto_computes_by_spikes_below_the_crossing(crossing, forward, weight, c
     assert (counted["convolved"], counted["weight_gradient"]) == (forward, weight)
 
 
+def test_auto_counts_the_spikes_of_few_inputs_while_dense_is_faster(counted, monkeypatch):
+    """In inference; in training they are in bits anyway."""
+    from lsgcli.neurons.kernels.cpu import packing
+
+    calls, pack = [], packing.packed
+    monkeypatch.setattr(packing, "packed", lambda *arguments: calls.append(1) or pack(*arguments))
+    monkeypatch.setattr(crossings, "_of_machine", lambda *_: [0.1, 0.0])
+    conv, dense = Conv2d(8, 8, 3, padding=1), torch.ones(1, 4, 8, 6, 6)
+    with chosen("auto"):
+        with torch.no_grad():
+            for _ in range(33):
+                at_each_step(conv, dense, 1)
+            assert (len(calls), counted["convolved"]) == (3, 0)
+            for _ in range(16):
+                at_each_step(conv, dense.new_zeros(dense.shape), 1)
+            assert counted["convolved"] == 1
+        at_each_step(conv, dense, 1)
+        assert len(calls) == 5
+
+
 def test_crossings_of_a_network_do_not_depend_on_the_batch():
     model, x = built("vggsnn")
     compute = Compute(CPU, convolutions=Convolutions("auto"))
