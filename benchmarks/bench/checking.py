@@ -91,7 +91,8 @@ def choices(prepared: Prepared) -> tuple[list[dict[str, Any]], list[RemovableHan
     def look(record: dict[str, Any], conv: Any, args: tuple[Tensor, ...]) -> None:
         if (read := spikes_read(conv, args[0])) is None:
             return
-        packed, geometry = read
+        kept, geometry = read
+        packed = kept.packed(args[0])
         if case.mode == "stream":  # the pass has all timesteps at once, the stream has them singly
             geometry = geometry._replace(N=case.batch)
         both = crossings.of(geometry, args[0].dtype, how.crossings)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from lsgcli.models import crossings, prepacked
 from lsgcli.neurons.kernels.base import is_tracing
-from lsgcli.neurons.kernels.saved import held, in_bits
+from lsgcli.neurons.kernels.saved import Held, held, in_bits
 from lsgcli.system.device import CONVOLUTIONS, limited_threads
 
 if TYPE_CHECKING:
@@ -115,29 +115,34 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
     how, in_training = CONVOLUTIONS.get(), torch.is_grad_enabled()
     counts = how.choice == "auto" and not in_training  # only to choose; in training, spikes are kept in bits anyway
     if counts and conv.waits:
-        conv.waits -= 1
+        vars(conv)["waits"] -= 1  # Module.__setattr__ is slow
         return None
     if (read := spikes_read(conv, x)) is None:
         return None
-    packed, geometry = read
+    kept, geometry = read
     if how.choice == "spikes":
-        return Spikes(packed, geometry, True, True)
-    forward, weight = (packed.density < crossing for crossing in crossings.of(geometry, x.dtype, how.crossings))
-    weight = weight and in_training and conv.weight.requires_grad
-    if forward or weight:
-        return Spikes(packed, geometry, forward, weight)
+        return Spikes(kept.packed(x), geometry, True, True)
+    of_forward, of_weight = crossings.of(geometry, x.dtype, how.crossings)
+    if in_training or of_forward > 0:
+        packed = kept.packed(x)
+        forward = packed.density < of_forward
+        weight = in_training and packed.density < of_weight and conv.weight.requires_grad
+        if forward or weight:
+            return Spikes(packed, geometry, forward, weight)
     conv.waits = WAITS - 1 if counts else 0
     return None
 
 
-def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Packed, Geometry] | None":
+def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Held, Geometry] | None":
     """The spikes that a convolution of x reads, and its geometry; None if it is always dense."""
     kept = held(x)
     if CONVOLUTIONS.get().choice == "dense" or kept is None or not in_bits(x) or not is_safe(conv):
         return None
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return None
     where = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     geometry = geometry_of(x.shape, conv.out_channels, *where)
-    return None if geometry is None else (kept.packed(x), geometry)
+    return None if geometry is None else (kept, geometry)
 
 
 @cache

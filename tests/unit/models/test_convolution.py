@@ -1,6 +1,7 @@
 """Convolutions by spikes in networks: the choice, gradients, and what is shared with other parts."""
 
 import contextlib
+import math
 
 import pytest
 import torch
@@ -147,6 +148,22 @@ def test_only_what_is_known_to_be_spikes_is_computed_by_them(counted):
         ):
             at_each_step(other, (x > 1).float(), 1)
     assert not any(counted.values())
+
+
+def test_memory_in_another_order_is_dense(counted):
+    conv, x = Conv2d(8, 8, 3, padding=1), (torch.rand(2, 8, 4, 4) < 0.5).float()
+    with chosen("spikes"), saved_compactly(x, 1):
+        found = conv(x)
+    assert not any(counted.values())
+    torch.testing.assert_close(found, nn.Conv2d.forward(conv, x))
+
+
+@pytest.mark.parametrize("value", [256, -2, 2**33, math.nan])
+def test_what_are_no_numbers_of_spikes_is_refused(value):
+    conv, x = Conv2d(8, 8, 3, padding=1), torch.ones(1, 2, 8, 4, 4)
+    x[0, 1, 3, 2, 2] = value
+    with chosen("spikes"), pytest.raises(ValueError, match="spikes: found"):
+        at_each_step(conv, x, 1)
 
 
 def test_one_packed_copy_is_shared():

@@ -24,6 +24,7 @@ from lsgcli.neurons.kernels.cpu.workers import Worker
 # mypy: disable-error-code="no-untyped-def"
 HALF = np.float32(0.5)
 CHUNK = 1 << 15  # elements that one thread packs at a time
+LARGEST = 255  # number
 SCRATCH = 4096  # elements as bytes, in the L1 cache
 PADDING = 16  # bytes after each plane, so that 64 bits can be read at any element
 LOWEST = np.uint64(0x0101010101010101)  # the lowest bit of each of eight bytes
@@ -69,12 +70,18 @@ def packed(x: Tensor, levels: int) -> Packed:
     """Numbers of spikes in as many bits as the largest needs.
 
     Args:
-        x: a dense float32 or bfloat16 tensor of whole numbers / levels, up to 255 / levels.
+        x: a dense float32 or bfloat16 tensor of whole numbers / levels, up to 255 / levels; others above -1.5 / levels are
+            rounded, to 0 or more.
+
+    Raises:
+        ValueError: a number is not from 0 to 255.
     """
     n, count = x.numel(), levels.bit_length()
     while True:
         planes = torch.empty(count, math.ceil(n / 64) * 8 + PADDING, dtype=torch.uint8)
         union, spikes = _run(pack, x, planes, levels)
+        if not 0 <= union <= LARGEST:
+            raise ValueError(f"spikes: found a number below 0 or above {LARGEST} of 1 / {levels}, expected 0 to {LARGEST}")
         if (needed := max(1, union.bit_length())) <= count:
             return Packed(planes[:needed], n, levels, x.dtype, spikes)
         count = needed
