@@ -406,7 +406,8 @@ def choices(network: nn.Module, run: Callable[[], object], frames: int | None = 
 
     def look(conv: Any, args: tuple[Tensor, ...]) -> None:
         if (read := spikes_read(conv, args[0])) is not None:
-            packed, geometry = read
+            kept, geometry = read
+            packed = kept.packed(args[0])
             geometry = geometry if frames is None else geometry._replace(N=frames)
             both = crossings.of(geometry, args[0].dtype, CONVOLUTIONS.get().crossings)
             forward, weight = ("spikes" if packed.density < crossing else "dense" for crossing in both)
