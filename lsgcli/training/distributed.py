@@ -2,21 +2,22 @@
 
 The number of processes does not change what is computed: a batch is divided among them, and statistics, losses and gradients are
 those of the whole batch.
+
+torchrun or srun starts the processes and ends them when one has failed. A process also ends by itself: torch's collectives raise an
+error when another process has ended, or keeps it waiting for too long. The first error is reported through torch's key-value store.
 """
 
 import contextlib
-import gc
-import itertools
 import json
-import os
-import sys
+import math
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +27,11 @@ from lsgcli.system.device import pick_device
 from lsgcli.system.ranks import Place
 
 MEETING = timedelta(minutes=10)  # for all processes to start
-PREPARING = timedelta(days=7)  # of the data, by the first process of a machine
-GRACE = 8.0  # seconds for a process to end by itself after another has failed
-POLL = 0.5  # seconds between checks for failures of other processes
-SILENCE = 20.0  # seconds without a heartbeat, after which a process counts as hanging
-DONE = b"done"
-
-
-class Failure(NamedTuple):
-    """A failed process, or -1, and the exit status of all processes."""
-
-    rank: int
-    status: int
+SILENCE = 20.0  # seconds that a process may keep another one waiting, or twice as long as that one worked since it last waited
+GRACE = 4.0  # seconds for a process to learn of the failure of another one
+POLL = 0.05  # seconds between requests to the store
+FAILED = "failed"  # key of the first failure: [rank, exit status of all]
+WORDS = ("gloo", "nccl", "connection", "broken pipe", "socket", "pair closure")  # of torch's errors of communication
 
 
 class Group:
@@ -84,30 +78,42 @@ ALONE = Group()
 
 
 class ProcessGroup(Group):
-    """Several processes, which communicate through ``torch.distributed``."""
+    """Several processes, which communicate through ``torch.distributed``.
 
-    def __init__(self, place: Place, store: Any):
+    Args:
+        place: of this process.
+        lasting: the key-value store of all processes, also after a restart by torchrun.
+        store: that of this attempt.
+    """
+
+    def __init__(self, place: Place, lasting: Any, store: Any):
         super().__init__(place)
-        self.store = store
+        self.lasting, self.store = lasting, store
+        self._answers = True  # whether the store does
         self._wrapped: list[nn.Module] = []
+        self._met = time.monotonic()  # when this process last waited for others
+        self._limit = 0.0  # seconds that a collective may take
+        self._allow(SILENCE)
 
     def gather(self, x: Tensor) -> Tensor:
+        self._allow(2 * (time.monotonic() - self._met))
         out = x.new_empty((self.size, *x.shape))
         torch.distributed.all_gather(list(out.unbind(0)), x.contiguous())
+        self._met = time.monotonic()
         return out
 
     def agree(self, name: str, decide: Callable[[], Any], lasting: bool = False) -> Any:
-        key = name if lasting else f"{self.place.attempt}/{name}"
-        if self.is_main and not (lasting and self.store.check([key])):
-            self.store.set(key, json.dumps(decide()))
-        self.store.wait([key], PREPARING)
-        return json.loads(self.store.get(key))
+        if self.is_main:
+            value = json.dumps(decide())
+            self.store.set(name, self.lasting.compare_set(name, "", value).decode() if lasting else value)
+        self._await(name)
+        return json.loads(self.store.get(name))
 
     @contextmanager
     def one_by_one(self) -> Iterator[None]:
-        key = f"{self.place.attempt}/prepared/{self.rank - self.place.local_rank}"
+        key = f"prepared/{self.rank - self.place.local_rank}"
         if self.place.local_rank > 0:
-            self.store.wait([key], PREPARING)
+            self._await(key)
         yield
         if self.place.local_rank == 0:
             self.store.set(key, "")
@@ -129,16 +135,98 @@ class ProcessGroup(Group):
     def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
         return model.no_sync()  # type: ignore[operator]
 
+    def settle(self, error: Exception) -> None:
+        """Return if this process has to report ``error``; otherwise end it with the status of the first failure.
+
+        Raises:
+            SystemExit: another process reports the error.
+            LsgError: another process was lost without a report.
+        """
+        status = getattr(error, "exit_code", LsgError.exit_code)
+        if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
+            if self.is_main:
+                return
+            with contextlib.suppress(Exception):
+                self._await("done/0")
+            raise SystemExit(status) from None
+        message = str(error).lower() if isinstance(error, RuntimeError) else ""
+        hangs = "timeout" in message or "timed out" in message
+        lost = hangs or any(word in message for word in WORDS)
+        if hangs:  # perhaps the process that serves the store; all others notice it
+            self._answers = False
+        first = [self.rank, status]
+        if self._answers:
+            with contextlib.suppress(Exception):
+                if lost:
+                    self._await(FAILED, GRACE)
+                first = json.loads(self._request(self.store.compare_set, FAILED, "", json.dumps(first)))
+        if first[0] != self.rank:
+            raise SystemExit(first[1]) from None
+        if lost:
+            raise LsgError(
+                "lost the connection to another process, or it does not answer",
+                hint="Repeat the command with the same --out to continue from the last checkpoint.",
+            ) from error
+        if isinstance(error, LsgError):
+            error.rank = self.rank
+
     def close(self) -> None:
-        """Join the threads of the collectives; the wrapped models cannot be used any more.
+        """Leave the group; the wrapped models cannot be used any more. The process that serves the store waits for the others.
 
         A thread of Gloo may still hold tensors of a collective that has completed. If it drops them while the interpreter ends, the
         process aborts. torch joins the threads when the last reference to its group is dropped.
         """
+        if self._answers:
+            with contextlib.suppress(Exception):
+                self._request(self.store.set, f"done/{self.rank}", "")
+                if self.place.hosts:
+                    self.store.wait([f"done/{rank}" for rank in range(self.size)], timedelta(seconds=2 * GRACE))
         for wrapped in self._wrapped:
             for name in ("reducer", "logger", "process_group"):
                 delattr(wrapped, name)
         torch.distributed.destroy_process_group()
+
+    def _allow(self, seconds: float) -> None:
+        """Let collectives take so long, if this is more than before."""
+        if seconds > self._limit:
+            self._limit = seconds
+            torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
+
+    def _await(self, key: str, seconds: float = math.inf) -> None:
+        """Wait until another process sets a key, but not for more than some seconds.
+
+        Raises:
+            SystemExit: another process failed.
+            LsgError: the store does not answer.
+        """
+        until = time.monotonic() + seconds
+        while not self._request(self.store.check, [key]) and time.monotonic() < until:
+            if self._request(self.store.check, [FAILED]):
+                raise SystemExit(json.loads(self.store.get(FAILED))[1])
+            time.sleep(POLL)
+        self._met = time.monotonic()
+
+    def _request(self, ask: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer of the store. It is asked in a thread, because torch waits without a limit if the process that serves it hangs.
+
+        Raises:
+            LsgError: the store does not answer.
+        """
+        answer = Future[Any]()
+
+        def work() -> None:
+            try:
+                answer.set_result(ask(*arguments))
+            except Exception as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return answer.result(SILENCE)
+        except TimeoutError:
+            self._answers = False
+            where = f"{self.place.address}:{self.place.port}, where the processes meet"
+            raise LsgError(f"no answer from {where}, for {SILENCE:g} s") from None
 
 
 @contextmanager
@@ -172,191 +260,22 @@ def joined(place: Place, device: str) -> Iterator[Group]:
 
     backend = "nccl" if pick_device(device).type == "cuda" else "gloo"
     try:
-        # Two connections: one may wait for long, while the other looks for failures.
-        store, of_failures = (
-            TCPStore(place.address, place.port, None, hosts, MEETING, wait_for_workers=False) for hosts in (place.hosts, False)
-        )
-        failures = Failures(place, PrefixStore(f"{place.attempt}/failures", of_failures))
+        store = TCPStore(place.address, place.port, None, place.hosts, MEETING, wait_for_workers=False)
         collectives = PrefixStore(f"{place.attempt}/collectives", store)
         distributed.init_process_group(backend, store=collectives, rank=place.rank, world_size=place.size, timeout=MEETING)
     except (RuntimeError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
         raise LsgError(
-            f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {_line(error)}",
+            f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {reason}",
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
-    group = ProcessGroup(place, PrefixStore("lsg", store))
+    group = ProcessGroup(place, PrefixStore("lsg", store), PrefixStore(f"{place.attempt}/lsg", store))
     try:
         yield group
     except Exception as error:
-        _clear_frames(error)
-        failures.settle(error)
+        traceback.clear_frames(error.__traceback__)  # which may refer to torch's group
+        group.settle(error)
         raise
     finally:
-        with failures.closing(), contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
             group.close()
-
-
-class Failures:
-    """Ends a process when another one has failed or hangs, even inside a collective that will never complete.
-
-    In each process, a thread sends heartbeats and checks for failures and missing heartbeats of other processes. A watchdog thread ends the
-    process if the first one waits for a store that does not answer.
-    """
-
-    def __init__(self, place: Place, store: Any):
-        self.place, self.store = place, store
-        store.set_timeout(timedelta(seconds=SILENCE))
-        store.set(f"alive/{place.rank}", "")
-        self.lock, self.closed, self.left = threading.Lock(), threading.Event(), threading.Event()
-        self.unanswered = 0  # checks by the watchdog since the last answer of the store
-        self.threads = [threading.Thread(target=work, daemon=True) for work in (self._send_heartbeats, self._watchdog)]
-        for thread in self.threads:
-            thread.start()
-
-    def settle(self, error: Exception) -> None:
-        """Return if this process has to report ``error``; otherwise end it with the status of the first failure.
-
-        Raises:
-            SystemExit: another process reports the error.
-            LsgError: a process was lost without a report.
-        """
-        rank, status = self.place.rank, getattr(error, "exit_code", LsgError.exit_code)
-        if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
-            if rank > 0:
-                with contextlib.suppress(Exception):
-                    self._await("done/0", MEETING.total_seconds())
-                raise SystemExit(status) from None
-            return
-        lost = not isinstance(error, LsgError) and _is_communication(error)
-        first = None
-        if lost:
-            with contextlib.suppress(Exception):
-                first = self._first(GRACE / 2)
-        first = first or self._report(rank, status)
-        if first.rank != rank:
-            raise SystemExit(first.status) from None
-        if lost:
-            raise LsgError(
-                "lost the connection to another process",
-                hint="Repeat the command with the same --out to continue from the last checkpoint.",
-            ) from error
-        if isinstance(error, LsgError):
-            error.rank = rank
-
-    @contextmanager
-    def closing(self) -> Iterator[None]:
-        """Context for leaving the group. The process that serves the store first waits until no other needs it.
-
-        The watchdog still ends the process if that takes too long.
-        """
-        heartbeats, watchdog = self.threads
-        self.closed.set()
-        heartbeats.join()
-        with contextlib.suppress(Exception):
-            self.store.set(f"done/{self.place.rank}", "")
-            if self.place.hosts:
-                self.store.wait([f"done/{rank}" for rank in range(self.place.size)], timedelta(seconds=2 * GRACE))
-        yield
-        self.left.set()
-        watchdog.join()
-
-    def _report(self, rank: int, status: int) -> Failure:
-        """Report a failure; returns the first one that was reported."""
-        own = Failure(rank, status)
-        try:
-            with self.lock:
-                return Failure(*json.loads(self.store.compare_set("failed", "", json.dumps(own))))
-        except Exception:  # the store is lost, so nobody else reports
-            return own
-
-    def _first(self, wait: float = 0) -> Failure | None:
-        """The first reported failure, for which ``wait`` seconds are allowed.
-
-        Raises:
-            RuntimeError: the process that serves the store has ended or hangs.
-        """
-        if not self._await("failed", wait):
-            return None
-        with self.lock:
-            return Failure(*json.loads(self.store.get("failed")))
-
-    def _await(self, key: str, seconds: float) -> bool:
-        """Whether a key is set within some seconds. Between checks, the lock is released for reports on the same connection."""
-        for remaining in range(int(seconds / POLL), -1, -1):
-            with self.lock:
-                if self.store.check([key]):
-                    return True
-            if remaining:
-                time.sleep(POLL)
-        return False
-
-    def _send_heartbeats(self) -> None:
-        beats: dict[
-            int, tuple[bytes, int]
-        ] = {}  # the last heartbeat of other processes, and the number of checks without a new one
-        others = [rank for rank in range(self.place.size) if rank != self.place.rank]
-        for count in itertools.count():
-            if self.closed.wait(POLL):
-                break
-            try:
-                first = self._first()
-                with self.lock:
-                    self.store.set(f"alive/{self.place.rank}", str(count))
-                    keys = [f"alive/{rank}" for rank in others]
-                    now = self.store.multi_get(keys) if self.store.check(keys) else []
-            except Exception:
-                first, now = Failure(-1, LsgError.exit_code), []
-            self.unanswered = 0
-            for rank, beat in zip(others, now, strict=False):
-                last, looks = beats.get(rank, (b"", 0))
-                beats[rank] = (beat, looks + 1 if beat == last != DONE else 0)
-                if beats[rank][1] > SILENCE / POLL:
-                    self._abandon(rank)
-            if first is not None and first.rank != self.place.rank:
-                if not self.closed.wait(GRACE):
-                    os._exit(first.status)
-                return
-        with contextlib.suppress(Exception):
-            self.store.set(f"alive/{self.place.rank}", DONE)
-
-    def _watchdog(self) -> None:
-        while not self.left.wait(POLL):
-            self.unanswered += 1
-            if self.unanswered > SILENCE / POLL:
-                where = f"{self.place.address}:{self.place.port}, where the processes meet"
-                self._end(f"no answer from {where}, for {SILENCE:g} s; all processes end")
-
-    def _abandon(self, rank: int) -> None:
-        """End this process because another one hangs, with a message from the first process that notices."""
-        first = self._report(self.place.rank, LsgError.exit_code).rank == self.place.rank
-        self._end(f"rank {rank}: no sign of life for {SILENCE:g} s; all processes end" if first else "")
-
-    def _end(self, message: str) -> None:
-        """End this process at once."""
-        if message:
-            print(f"error: {message}", file=sys.stderr, flush=True)
-        os._exit(LsgError.exit_code)
-
-
-def _clear_frames(error: BaseException) -> None:
-    """Clear the local variables of the tracebacks of an error, its causes and its contexts, which refer to the model and torch's group.
-
-    Objects in reference cycles, such as models with hooks, are collected as well.
-    """
-    errors = [error]
-    for known in errors:
-        traceback.clear_frames(known.__traceback__)
-        errors += [linked for linked in (known.__cause__, known.__context__) if linked is not None and linked not in errors]
-    gc.collect()
-
-
-def _is_communication(error: Exception) -> bool:
-    from torch import distributed
-
-    words = ("gloo", "nccl", "connection", "broken pipe", "socket")
-    return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in words)
-
-
-def _line(error: Exception) -> str:
-    """The first line of a message."""
-    return str(error).strip().partition("\n")[0]

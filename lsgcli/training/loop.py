@@ -210,6 +210,7 @@ class Trainer:
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
         self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
+        self.group.agree(f"epoch {state.epoch}", bool)  # others wait for what only rank 0 does, however long it takes
         while not self.is_over:
             for network in [self.model, self.average.model] if self.average else [self.model]:
                 network.begin_epoch(state.epoch, config.epochs)  # a schedule is not averaged: it would lag behind
@@ -375,6 +376,7 @@ class Trainer:
         self.emit({"event": "epoch", **record, "best": is_best, "layers": flow})
         if state.epoch == 1 and self.group.is_main:
             tell_faster(self.compute, record["seconds"] * (config.epochs - 1))
+        self.group.agree(f"epoch {state.epoch}", bool)
 
     @property
     def network(self) -> SpikingNet:
