@@ -1,8 +1,7 @@
 """Jobs: cells that run as processes of their own, on any machine, and the state of every cell, derived from files.
 
 <root>/jobs/method=lsg-s0.log       output of the job's attempts
-<root>/jobs/method=lsg-s0.json      the latest attempt: host, process, start, exit status (null until it ends), number of attempts since
-                                    the latest completed epoch
+<root>/jobs/method=lsg-s0.jsonl     its record: each line has the values of a :class:`Record` that changed
 
 ``python -m lsgcli.sweeps.jobs JOB`` makes one attempt; JOB has the fields of a :class:`Job`, as JSON.
 """
@@ -19,8 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
@@ -32,6 +32,64 @@ FOLDER = "jobs"  # below the root of the ablation
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left running
+
+
+def name_of(run: Path) -> str:
+    """Name of the cell with this run directory, such as ``method=lsg-s0``."""
+    return f"{run.parent.name}-{run.name}"
+
+
+def file_of(run: Path, suffix: str) -> Path:
+    """``.log``, ``.jsonl`` (the record) or ``.lock`` of the job with this run directory."""
+    return run.parent.parent / FOLDER / (name_of(run) + suffix)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a job. The command that submits the job writes the first values, its attempts the others.
+
+    Attributes:
+        launcher, id: which launcher it was submitted to last, and the launcher's identifier, empty until it has one.
+        cancelled: whether ``--cancel`` ended it.
+        started: whether there was an attempt since then.
+        attempts: number of attempts, including submissions that were lost before one, since the latest completed epoch and since the
+            command submitted the job first.
+        epochs: completed when ``attempts`` was counted last.
+        host, pid: of the latest attempt.
+        status: its exit status; None if it is running or was lost.
+    """
+
+    launcher: str = ""
+    id: str = ""
+    cancelled: bool = False
+    started: bool = False
+    attempts: int = 0
+    epochs: int = 0
+    host: str = ""
+    pid: Annotated[int, Meta(gt=1)] | None = None  # os.kill takes numbers below 1 as groups of processes
+    status: int | None = None
+
+    def attempts_at(self, epochs: int) -> int:
+        """Number of attempts if so many epochs are completed now and no attempt is running."""
+        if epochs != self.epochs:
+            return 0
+        return self.attempts + (self.id != "" and not self.started)
+
+
+def read_record(file: Path) -> Record:
+    """The record in a file; empty if there is none, or it is damaged."""
+    values: dict[str, Any] = {}
+    try:
+        for line in schema.read_lines(file, Record, ConfigError):
+            values |= line
+    except ConfigError:
+        return Record()
+    return msgspec.convert(values, Record)
+
+
+def note(file: Path, **values: Any) -> None:
+    """Append values to a record."""
+    files.append_json_line(file, values)
 
 
 @dataclass(frozen=True)
@@ -55,22 +113,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of the cell, such as ``method=lsg-s0``."""
+        """Name of the cell."""
         return name_of(self.run)
 
     def file(self, suffix: str) -> Path:
-        """``.log``, ``.json`` (the record of the latest attempt) or ``.lock`` of the job."""
+        """A file of the job, see :func:`file_of`."""
         return file_of(self.run, suffix)
-
-
-def name_of(run: Path) -> str:
-    """Name of the cell with this run directory."""
-    return f"{run.parent.name}-{run.name}"
-
-
-def file_of(run: Path, suffix: str) -> Path:
-    """A file of the job with this run directory."""
-    return run.parent.parent / FOLDER / (name_of(run) + suffix)
 
 
 class Attempt:
@@ -83,7 +131,6 @@ class Attempt:
     def __init__(self, job: Job):
         self.job = job
         self.stopped = False
-        self.count = 0  # attempts since the latest completed epoch, including other processes
         self._process: subprocess.Popen[bytes] | None = None
 
     def stop(self) -> None:
@@ -94,32 +141,37 @@ class Attempt:
 
     def run(self) -> int:
         """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
+        folder = self.job.file(".lock").parent
+        files.make_folder(folder, folder.parent)
+        busy = RunInUseError(f"{self.job.name}: another attempt is running")
         try:
-            folder = self.job.file(".log").parent
-            files.make_folder(folder, folder.parent)
-            with files.locked(self.job.file(".lock"), RunInUseError(f"{self.job.name}: another attempt is running")):
-                return self._run()
+            with files.locked(self.job.file(".lock"), busy):
+                self._note_start()
+                status = self._run()
+                note(self.job.file(".jsonl"), status=status)
+                return status
         except RunInUseError as error:
             return error.exit_code
 
-    @property
     def may_repeat(self) -> bool:
         """Whether the scheduler may start the job again."""
-        return self.count < ATTEMPTS or _completed(self.job.run) > self._epochs
+        return read_record(self.job.file(".jsonl")).attempts_at(completed(self.job.run)) < ATTEMPTS
+
+    def _note_start(self) -> None:
+        file, epochs = self.job.file(".jsonl"), completed(self.job.run)
+        record = read_record(file)
+        attempts = 1 + (record.attempts if record.epochs == epochs else 0)
+        process = {"host": platform.node(), "pid": os.getpid(), "status": None}
+        note(file, started=True, attempts=attempts, epochs=epochs, **process)
 
     def _run(self) -> int:
-        last, self._epochs = read_record(self.job.file(".json")), _completed(self.job.run)
-        self.count = 1 + (last.get("attempts", 0) if last.get("epochs") == self._epochs else 0)
-        self._record(None)
         while in_use(self.job.run) and not self.stopped:  # by the process of a killed attempt
             time.sleep(PAUSE)
-        status = Stopped.exit_code
         if read_result(self.job.run) is not None:
-            status = 0
-        elif not self.stopped:
-            status = self._train()
-        self._record(status)
-        return status
+            return 0
+        if self.stopped:
+            return Stopped.exit_code
+        return self._train()
 
     def _train(self) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}  # of this machine
@@ -137,22 +189,6 @@ class Attempt:
                 self._process.terminate()
             return self._process.wait()
 
-    def _record(self, status: int | None) -> None:
-        counts = {"attempts": self.count, "epochs": self._epochs}
-        record = {"host": platform.node(), "pid": os.getpid(), "at": _now(), "status": status, **counts}
-        files.write_json(self.job.file(".json"), record)
-
-
-class AttemptRecord(TypedDict):
-    """Record of an attempt; ``status`` is None until it ends. A job that is submitted again has only the last two fields."""
-
-    status: NotRequired[int | None]
-    host: NotRequired[str]
-    pid: NotRequired[Annotated[int, Meta(gt=1)]]  # os.kill takes numbers below 1 as groups of processes
-    at: NotRequired[str]
-    attempts: NotRequired[int]
-    epochs: NotRequired[int]
-
 
 @dataclass(frozen=True)
 class CellState:
@@ -164,7 +200,6 @@ class CellState:
         accuracy: of the latest epoch, or of the finished run.
         status: exit status of the latest attempt; None if it is running or was lost.
         message: reason of a divergence, of a failure, or of waiting.
-        attempts: number of attempts since the latest completed epoch.
     """
 
     kind: Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
@@ -173,7 +208,6 @@ class CellState:
     accuracy: float | None = None
     status: int | None = None
     message: str = ""
-    attempts: int = 0
 
     @property
     def text(self) -> str:
@@ -205,32 +239,22 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         return CellState("failed", status=error.exit_code, message=error.message)
     epochs, accuracy = latest.get("epoch", -1) + 1, latest.get("val_accuracy", latest.get("test_accuracy"))
     progress = epochs, cell.config.epochs if is_run(cell.path) else 0, accuracy
-    record = read_record(file_of(cell.path, ".json"))
-    status = record.get("status")
+    record = read_record(file_of(cell.path, ".jsonl"))
     if alive:
-        return CellState("running" if "status" in record and status is None else "waiting", *progress)
+        return CellState("running" if record.started and record.status is None else "waiting", *progress)
     if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
         return CellState("running", *progress)
-    attempts = record.get("attempts", 0) if record.get("epochs") == epochs else 0
-    if status is None or is_interruption(status):
-        return CellState("stopped", *progress, status, attempts=attempts)
-    return CellState("failed", *progress, status, _failure(cell.path, status))
+    if record.status is None or is_interruption(record.status):
+        return CellState("stopped", *progress, record.status)
+    return CellState("failed", *progress, record.status, _failure(cell.path, record.status))
 
 
-def _completed(run: Path) -> int:
+def completed(run: Path) -> int:
     """Number of epochs that a run has completed; 0 if its records are damaged, which `lsg train` reports."""
     try:
         return int(read_last_epoch(run).get("epoch", -1)) + 1
     except ConfigError:
         return 0
-
-
-def read_record(file: Path) -> dict[str, Any]:
-    """The record of a job's latest attempt; empty if there was none."""
-    try:
-        return dict(schema.read(file, AttemptRecord, ConfigError))
-    except ConfigError:
-        return {}
 
 
 def is_interruption(status: int) -> bool:

@@ -1,31 +1,25 @@
-"""Where cells run: in this process, or as jobs of a launcher.
+"""Where cells run: in this process, or as jobs of a launcher."""
 
-<root>/jobs.json       {launcher: {"ids": {job: id}, "cancelled": whether `--cancel` ended them}}
-"""
-
-import contextlib
-import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any, TypedDict
+from dataclasses import asdict, replace
+from typing import Any
 
-from lsgcli.errors import ConfigError, DivergedError, OutOfMemoryError, RunInUseError, Stopped
+from lsgcli.errors import DivergedError, OutOfMemoryError, RunInUseError, Stopped
 from lsgcli.runs import run
 from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.cells import command
-from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, file_of, name_of, read_record, state
-from lsgcli.sweeps.launchers.base import Launcher
+from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
+from lsgcli.sweeps.launchers.base import Ids, Launcher
 from lsgcli.sweeps.plan import Cell, Repetition
 from lsgcli.sweeps.schedule import AGAIN, Runner, Strategy
-from lsgcli.system import files, schema
+from lsgcli.system import files
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.training.loop import Emit
 from lsgcli.training.signals import StopRequest
 
-BOOK = "jobs.json"
 log = logging.getLogger("lsg")
 
 
@@ -66,27 +60,16 @@ class InProcess(Runner):
         return {}
 
     def _run(self, cell: Cell) -> CellState:
-        def emit(record: dict[str, Any]) -> None:
-            if record["event"] == "start":
-                self.strategy.started()
-            show(record)
-            if record["event"] == "epoch":
-                now = CellState("running", record["epoch"] + 1, cell.config.epochs)
-                if self.strategy.prunes(cell, now):
-                    raise Pruned
-
         try:
-            with self.display(f"[{self.strategy.progress()} done] {cell.label}, {Repetition.of(cell.config).text}") as show:
-                if read_result(cell.path) is None:
-                    existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
-                    run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, outlets=self.outlets)
+            self._train(cell)
         except DivergedError:  # divergence is a result, too
             pass
         except Stopped as error:
             raise self.stopped(error.message) from None
         except Pruned:
-            log.info("%s: %s", name_of(cell.path), (now := dataclasses.replace(state(cell), kind="pruned")).text)
-            return now
+            pruned = replace(state(cell), kind="pruned")
+            log.info("%s: %s", name_of(cell.path), pruned.text)
+            return pruned
         except Exception as error:
             status = OutOfMemoryError.exit_code if is_out_of_memory(error) else getattr(error, "exit_code", None)
             if not self.strategy.excuses(status):
@@ -96,12 +79,21 @@ class InProcess(Runner):
             return CellState("failed", status=status, message=message)
         return state(cell)
 
+    def _train(self, cell: Cell) -> None:
+        def emit(record: dict[str, Any]) -> None:
+            if record["event"] == "start":
+                self.strategy.started()
+            show(record)
+            if record["event"] == "epoch":
+                now = CellState("running", record["epoch"] + 1, cell.config.epochs)
+                if self.strategy.prunes(cell, now):
+                    raise Pruned
 
-class Book(TypedDict):
-    """Entry of jobs.json."""
-
-    ids: dict[str, str]
-    cancelled: bool
+        title = f"[{self.strategy.progress()} done] {cell.label}, {Repetition.of(cell.config).text}"
+        with self.display(title) as show:
+            if read_result(cell.path) is None:
+                existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
+                run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, outlets=self.outlets)
 
 
 def job_of(cell: Cell) -> Job:
@@ -112,7 +104,7 @@ def job_of(cell: Cell) -> Job:
 class Submitted(Runner):
     """Cells as jobs of a launcher, submitted again if they were lost.
 
-    Several commands may have the same cells; each job is submitted by one of them.
+    Several commands may have the same cells; each job is submitted by one of them. What is known about a job is in its record.
 
     Args:
         strategy: chooses the cells.
@@ -121,115 +113,100 @@ class Submitted(Runner):
     """
 
     def __init__(self, strategy: Strategy, name: str, launcher: Launcher):
-        self.strategy, self.root, self.name, self.launcher = strategy, strategy.root, name, launcher
+        self.strategy, self.name, self.launcher = strategy, name, launcher
         self.slots, self.pause = launcher.slots, launcher.pause
-        self._following = False
-        self._tried: dict[str, tuple[int, int]] = {}  # epochs when last submitted, number of submissions at this epoch
+        self.folder = strategy.root / FOLDER
         self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
 
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        if not self._following:
-            with self._book() as book:
-                book["cancelled"] = False
-            self._following = True
-        states = self._states(cells, self._read()[self.name])
-        if any(map(self._is_due, states, states.values())):
-            with self._book() as book:  # another command may have submitted them
-                states = self._states(cells, book)
-                due = {name_of(cell.path): cell for cell, now in states.items() if self._is_due(cell, now)}
-                for name, cell in due.items():
-                    for suffix in (".log", ".lock", ".json"):
-                        files.check_no_link(file_of(cell.path, suffix))
-                    self._forget(name, file_of(cell.path, ".json"))
-                submitted = self.launcher.submit([*map(job_of, due.values())]) if due else {}
-                book["ids"] |= submitted
-            for name, cell in due.items():
-                now = states[cell]
-                states[cell] = CellState("waiting" if name in submitted else "stopped", now.epochs, now.of)
-                if name in submitted:
-                    self._seen.add(name)
-                    self._tried[name] = now.epochs, self._attempts(name, now) + 1
+        states = self._states(cells)
+        if any(self._is_due(cell, now) for cell, now in states.items()):
+            with self._locked():
+                states = self._states(cells)  # another command may have submitted them
+                self._submit(states)
         for cell, now in states.items():
             if now.kind != "failed" and self.strategy.prunes(cell, now):
-                ids = self._read()[self.name]["ids"]
-                self.launcher.cancel({name: job for name, job in ids.items() if name == name_of(cell.path)})
-                states[cell] = dataclasses.replace(now, kind="pruned")
+                self.launcher.cancel(self._ids([name_of(cell.path)]))
+                states[cell] = replace(now, kind="pruned")
         return states
 
     def cancel(self) -> int:
         """Cancel all jobs, including those of other commands; returns how many were alive."""
-        with self._book() as book:
-            known = self.launcher.alive(book["ids"])
-            alive = {
-                name: job
-                for name, job in book["ids"].items()
-                if name in known or files.is_locked(self.root / FOLDER / f"{name}.lock")
-            }
+        with self._locked():
+            ids = self._ids([file.stem for file in self.folder.glob("*.jsonl")])
+            queued = self.launcher.alive(ids)
+            alive = {name: job for name, job in ids.items() if name in queued or files.is_locked(self.folder / f"{name}.lock")}
             self.launcher.cancel(alive)
-            book["ids"], book["cancelled"] = {}, True
+            for name in ids:
+                note(self.folder / f"{name}.jsonl", cancelled=True)
         return len(alive)
 
     def stopped(self, message: str) -> Stopped:
         if self.launcher.lasting:
             hint = "Repeat the command to follow them; add --cancel to cancel them."
             return Stopped(f"{message}; the other jobs continue", hint=hint)
-        with self._book() as book:
-            self.launcher.cancel({name: book["ids"][name] for name in self._tried.keys() & book["ids"]})
+        self.launcher.cancel(self._ids(self._seen))
         return super().stopped(message)
 
-    def _states(self, cells: Sequence[Cell], book: Book) -> dict[Cell, CellState]:
-        if book["cancelled"]:
+    def _record(self, name: str) -> Record:
+        return read_record(self.folder / f"{name}.jsonl")
+
+    def _ids(self, names: Iterable[str]) -> Ids:
+        """The identifiers of the jobs that this launcher has."""
+        records = {name: self._record(name) for name in names}
+        return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
+
+    def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
+        ids = self._ids([name_of(cell.path) for cell in cells])
+        alive, cancelled = self.launcher.alive(ids), self.launcher.cancelled_elsewhere(ids)
+        return {cell: self._state(cell, alive, cancelled) for cell in cells}
+
+    def _state(self, cell: Cell, alive: Mapping[str, str], cancelled: set[str]) -> CellState:
+        name = name_of(cell.path)
+        record = self._record(name)
+        if record.cancelled and name in self._seen:
             raise Stopped("the jobs were cancelled by another command", hint=AGAIN)
-        ids = book["ids"]
-        alive = self.launcher.alive(ids)
-        reasons, cancelled = self.launcher.reasons(ids), self.launcher.cancelled_elsewhere(ids) & self._seen
-        self._seen |= alive
-        states = {}
-        for cell in cells:
-            name = name_of(cell.path)
-            now = state(cell, alive=name in alive)
-            if now.kind == "waiting":
-                now = dataclasses.replace(now, message=reasons.get(name, ""))
-            elif now.kind == "done" and name in alive and not self.launcher.lasting:  # its process is about to end
-                now = dataclasses.replace(now, kind="running")
-            elif now.kind in ("stopped", "failed") and name in cancelled:
-                why = f"{self.name} says that job {ids[name]} was cancelled"
-                now = dataclasses.replace(now, kind="failed", status=Stopped.exit_code, message=why)
-            elif now.kind == "stopped" and self._attempts(name, now) >= ATTEMPTS:
-                why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {now.status}"
-                now = dataclasses.replace(now, kind="failed", message=why)
-            states[cell] = now
-        return states
+        if name in alive and not record.cancelled:
+            self._seen.add(name)
+        now = state(cell, alive=name in alive)
+        if now.kind == "waiting":
+            return replace(now, message=alive[name])
+        if now.kind == "done" and name in alive and not self.launcher.lasting:  # its process is about to end
+            return replace(now, kind="running")
+        if now.kind not in ("stopped", "failed") or name not in self._seen:
+            return now
+        if name in cancelled:
+            why = f"{self.name} says that job {record.id} was cancelled"
+            return replace(now, kind="failed", status=Stopped.exit_code, message=why)
+        if now.kind == "stopped" and record.attempts_at(now.epochs) >= ATTEMPTS:
+            why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {now.status}"
+            return replace(now, kind="failed", message=why)
+        return now
 
     def _is_due(self, cell: Cell, now: CellState) -> bool:
         """Whether to submit a job: if it is stopped, or failed before this command."""
         return now.kind == "stopped" or (now.kind == "failed" and name_of(cell.path) not in self._seen)
 
-    def _attempts(self, name: str, now: CellState) -> int:
-        """How often a job that this command submitted was started since its latest epoch, by this command or the scheduler."""
-        if name not in self._tried:
-            return 0
-        epochs, count = self._tried[name]
-        return max(now.attempts, count if epochs == now.epochs else 0)
+    def _submit(self, states: dict[Cell, CellState]) -> None:
+        """Submit the jobs that are due, as far as the launcher has room for them."""
+        due = {name_of(cell.path): cell for cell, now in states.items() if self._is_due(cell, now)}
+        for name, cell in due.items():
+            for suffix in (".log", ".lock", ".jsonl"):
+                files.check_no_link(file_of(cell.path, suffix))
+            epochs, record = states[cell].epochs, self._record(name)
+            attempts = record.attempts_at(epochs) if name in self._seen else 0
+            new = Record(launcher=self.name, attempts=attempts, epochs=epochs)
+            if new != record:  # a launcher without room for the job is asked often
+                note(self.folder / f"{name}.jsonl", **asdict(new))
+        ids = self.launcher.submit([job_of(cell) for cell in due.values()]) if due else {}
+        for name, cell in due.items():
+            now = states[cell]
+            states[cell] = CellState("waiting" if name in ids else "stopped", now.epochs, now.of)
+            if name in ids:
+                note(self.folder / f"{name}.jsonl", id=ids[name])
+                self._seen.add(name)
 
-    def _forget(self, name: str, file: Path) -> None:
-        """Remove the record of the latest attempt, except the number of attempts under this command."""
-        if name in self._tried:
-            files.write_json(file, {key: value for key, value in read_record(file).items() if key in ("attempts", "epochs")})
-        else:
-            file.unlink(missing_ok=True)
-
-    def _read(self) -> dict[str, Book]:
-        """The content of jobs.json, with an entry for this launcher."""
-        file = self.root / BOOK
-        stored: dict[str, Any] = schema.read(file, dict[str, Book], ConfigError) if os.path.lexists(file) else {}
-        return {self.name: {"ids": {}, "cancelled": False}, **stored}
-
-    @contextlib.contextmanager
-    def _book(self) -> Iterator[Book]:
-        """The entry of jobs.json, locked against other commands and written at the end of the block."""
-        files.make_folder(self.root / FOLDER, self.root)
-        with files.locked(self.root / FOLDER / ".lock", "waiting for another command that submits jobs"):
-            books = self._read()
-            yield books[self.name]
-            files.write_json(self.root / BOOK, books)
+    def _locked(self) -> AbstractContextManager[None]:
+        """A context in which no other command submits or cancels jobs."""
+        files.make_folder(self.folder, self.strategy.root)
+        return files.locked(self.folder / ".lock", "waiting for another command that submits jobs")

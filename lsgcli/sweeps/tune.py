@@ -24,7 +24,6 @@ from lsgcli.store.rundir import check_links, read_metrics
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.jobs import FOLDER, CellState
 from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.runners import BOOK
 from lsgcli.sweeps.schedule import Strategy
 from lsgcli.sweeps.search import TRIALS, Search
 from lsgcli.system import files
@@ -71,9 +70,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
     file = file.resolve()
     own = (STUDY, file.name) if file.parent == root.resolve() else (STUDY,)  # SQLite appends suffixes to these names
     others = [
-        path.name
-        for path in root.glob("[!.]*")
-        if path.name not in (TRIALS, BEST, FOLDER, BOOK) and not path.name.startswith(own)
+        path.name for path in root.glob("[!.]*") if path.name not in (TRIALS, BEST, FOLDER) and not path.name.startswith(own)
     ]
     if others:
         raise RunInUseError(

@@ -56,12 +56,11 @@ class Launcher(ABC):
         """
 
     @abstractmethod
-    def alive(self, ids: Ids) -> set[str]:
-        """Names of the jobs that are queued or running; all of them if the scheduler does not answer."""
+    def alive(self, ids: Ids) -> Mapping[str, str]:
+        """The jobs that are queued or running, by name; all of them if the scheduler does not answer.
 
-    def reasons(self, ids: Ids) -> Mapping[str, str]:
-        """Reasons why jobs are still queued, by name, as reported by the scheduler."""
-        return {}
+        The value is the scheduler's reason why a job is still queued, or empty.
+        """
 
     def cancelled_elsewhere(self, ids: Ids) -> set[str]:
         """Names of the jobs that were cancelled with the scheduler's own command."""

@@ -40,40 +40,41 @@ class Local(Launcher):
         for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         self.slots = count
-        self._running: list[tuple[str, subprocess.Popen[bytes]] | None] = [None] * count
+        self._running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}  # by job: index of its environment, process
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        self._free()
-        ids, waiting = {}, iter(jobs)
-        for number, environment in enumerate(self.environments):
-            if self._running[number] is None and (job := next(waiting, None)) is not None:
-                process = subprocess.Popen(
-                    interpreter.command("lsgcli.sweeps.jobs", json.dumps(dataclasses.asdict(job))),
-                    env={**os.environ, **environment},
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
-                )
-                self._running[number] = job.name, process
-                ids[job.name] = str(process.pid)
+        taken = {number for number, _ in self._alive().values()}
+        free = [number for number in range(self.slots) if number not in taken]
+        ids = {}
+        for job, number in zip(jobs, free, strict=False):
+            process = subprocess.Popen(
+                interpreter.command("lsgcli.sweeps.jobs", json.dumps(dataclasses.asdict(job))),
+                env={**os.environ, **self.environments[number]},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
+            )
+            self._running[job.name] = number, process
+            ids[job.name] = str(process.pid)
         return ids
 
-    def alive(self, ids: Ids) -> set[str]:
-        self._free()
-        return {slot[0] for slot in self._running if slot is not None}
+    def alive(self, ids: Ids) -> Mapping[str, str]:
+        return dict.fromkeys(self._alive(), "")
 
     def cancel(self, ids: Ids) -> None:
         """Cancel jobs, including those of other commands on this machine. If a job's lock is held, the process in its record exists."""
-        own = [slot[1] for slot in self._running if slot is not None and slot[0] in ids]
+        own = [process for name, (_, process) in self._alive().items() if name in ids]
         for process in own:
             process.terminate()
         for name in ids:
-            record = read_record(self.folder / f"{name}.json")
-            if record.get("host") == platform.node() and "pid" in record and files.is_locked(self.folder / f"{name}.lock"):
+            record = read_record(self.folder / f"{name}.jsonl")
+            if record.host == platform.node() and record.pid is not None and files.is_locked(self.folder / f"{name}.lock"):
                 with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
-                    os.kill(record["pid"], signal.SIGTERM)
+                    os.kill(record.pid, signal.SIGTERM)
         for process in own:
             process.wait()
 
-    def _free(self) -> None:
-        self._running = [slot if slot is not None and slot[1].poll() is None else None for slot in self._running]
+    def _alive(self) -> dict[str, tuple[int, subprocess.Popen[bytes]]]:
+        """The jobs whose processes have not ended."""
+        self._running = {name: one for name, one in self._running.items() if one[1].poll() is None}
+        return self._running

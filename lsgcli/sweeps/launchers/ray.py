@@ -124,11 +124,11 @@ class Ray(Launcher):
             ).remote(job)
         return ids
 
-    def alive(self, ids: Ids) -> set[str]:
+    def alive(self, ids: Ids) -> Mapping[str, str]:
         from ray.util import list_named_actors
 
         known = set(list_named_actors())
-        return {name for name, actor in ids.items() if actor in known}
+        return {name: "" for name, actor in ids.items() if actor in known}
 
     def cancel(self, ids: Ids) -> None:
         import ray

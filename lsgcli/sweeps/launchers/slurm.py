@@ -23,7 +23,8 @@ SIGNAL = "USR1"  # sent before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
 ANSWER = 60  # seconds
 ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
-TIME, GRACE = 60, 90  # minutes of a job; seconds between the signal and the time limit
+TIME = "60"  # minutes of a job
+GRACE = 90  # seconds between the signal and the time limit
 REFILL = 30.0  # seconds until jobs are submitted again, after SLURM had no room for them
 # fmt: off
 FINISHED = {
@@ -38,29 +39,9 @@ LIMIT = re.compile("job array specification|job submit limit|MaxSubmitJob", re.I
 SBATCH = (
     "account", "begin", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude", "exclusive", "gpus",
     "gpus_per_node", "gpus_per_task", "gres", "job_name", "licenses", "mail_type", "mail_user", "mem", "mem_per_cpu", "mem_per_gpu",
-    "nice", "nodelist", "partition", "prefer", "qos", "reservation", "tmp",
+    "nice", "nodelist", "partition", "prefer", "qos", "reservation", "time", "tmp",
 )
 # fmt: on
-
-
-def minutes(value: str) -> int:
-    """A time limit as sbatch takes it, rounded up to minutes: ``30``, ``30:00``, ``4:00:00``, ``1-12``, ``1-12:00``, ``1-12:00:00``.
-
-    Raises:
-        ValueError: it has another form, or is 0.
-    """
-    match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,6})(?::(\d{1,2}))?(?::(\d{1,2}))?", value)
-    if not match:
-        raise ValueError("minutes or a time such as 4:00:00 or 1-12:00:00")
-    days, first, second, third = (None if part is None else int(part) for part in match.groups())
-    if days is not None or third is not None:
-        hours, minute, seconds = first or 0, second or 0, third or 0
-    else:
-        hours, minute, seconds = 0, first or 0, second or 0
-    total = (days or 0) * 1440 + hours * 60 + minute + (seconds > 0)
-    if total == 0:
-        raise ValueError("at least one minute")
-    return total
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class Task:
         attempt = Attempt(self.job)
         signal.signal(signal.SIGUSR1, lambda number, frame: attempt.stop())
         status = attempt.run()
-        if attempt.stopped and status != 0 and attempt.may_repeat and callable(requeue):
+        if attempt.stopped and status != 0 and attempt.may_repeat() and callable(requeue):
             requeue(signal.SIGUSR1, None)  # submitit's handler; ends the process
         return status
 
@@ -92,7 +73,6 @@ class Slurm(Launcher):
 
     extra, packages = "slurm", ("submitit",)
     options: ClassVar[Mapping[str, Convert]] = {
-        "time": minutes,
         "grace": whole,
         "parallel": whole,
         "setup": text,
@@ -112,12 +92,6 @@ class Slurm(Launcher):
                 f"--launcher slurm: found no {', '.join(missing)} on the PATH, expected the commands of SLURM",
                 hint="Run it on a login node of the cluster.",
             )
-        seconds, grace = 60 * options.get("time", TIME), options.get("grace", GRACE)
-        if seconds <= grace:
-            raise ConfigError(
-                f"--slurm time: found {seconds} s, expected more than grace, the {grace} s in which a run saves its state",
-                hint="Increase time, or decrease grace.",
-            )
         self.slots = options.get("parallel", self.slots)
         self._again = 0.0  # when jobs may be submitted again
         self._pending: set[str] = set()  # jobs that were pending when SLURM last listed them
@@ -130,51 +104,55 @@ class Slurm(Launcher):
             )
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        import submitit
-        from submitit.core.utils import FailedJobError
-
         if time.monotonic() < self._again:
             return {}
-        given = self.given
-        sbatch = {name.replace("_", "-"): value for name, value in given.items() if name in SBATCH}
-        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
-        executor.update_parameters(
-            job_name="lsg",
-            time=given.get("time", TIME),
-            setup=[f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}", *([given["setup"]] if "setup" in given else [])],
-            srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
-            additional_parameters={"requeue": True, **sbatch, "signal": f"{SIGNAL}@{given.get('grace', GRACE)}"},
-        )
-        problem, size = "its queue is full", min(len(jobs), self._most, self._room())
+        size = min(len(jobs), self._most)
         while size:
-            executor.update_parameters(array_parallelism=given.get("parallel", size))
-            try:
-                with contextlib.redirect_stderr(io.StringIO()):  # submitit copies sbatch's stderr to it
-                    submitted = executor.submit_array([Task(job) for job in jobs[:size]])
-            except FailedJobError as error:
-                problem = str(error).strip()
-            else:
+            ids, problem = self._submit(jobs[:size])
+            if not problem:
                 self._most = min(ARRAY, 2 * size)
-                return {job.name: slurm_job.job_id for job, slurm_job in zip(jobs, submitted, strict=False)}
-            if not WAIT.search(problem) and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
+                return ids
+            waits = WAIT.search(problem)
+            if not waits and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
                 raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", hint="Check --slurm.")
-            size //= 2
+            size = 0 if waits else size // 2
             self._most = max(1, size)
-            if WAIT.search(problem):
-                break
         self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
         self._again = time.monotonic() + REFILL
         return {}
 
-    def alive(self, ids: Ids) -> set[str]:
+    def _submit(self, jobs: Sequence[Job]) -> tuple[Ids, str]:
+        """Submit jobs as an array; returns their identifiers, or the problem."""
+        import submitit
+        from submitit.core.utils import FailedJobError
+
+        given = self.given
+        setup = f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL} PYTHONSAFEPATH=1"  # modules of the working directory are not imported
+        sbatch = {"job_name": "lsg", "time": TIME, **{name: value for name, value in given.items() if name in SBATCH}}
+        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(
+            setup=[setup, given.get("setup", "")],
+            srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
+            additional_parameters={"requeue": True, **sbatch, "signal": f"{SIGNAL}@{given.get('grace', GRACE)}"},
+            array_parallelism=given.get("parallel", len(jobs)),
+        )
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit copies sbatch's stderr to it
+                submitted = executor.submit_array([Task(job) for job in jobs])
+        except FailedJobError as error:
+            return {}, str(error).strip()
+        return {job.name: one.job_id for job, one in zip(jobs, submitted, strict=True)}, ""
+
+    def alive(self, ids: Ids) -> Mapping[str, str]:
         if problem := self._look():
             self._warn(f"SLURM does not answer; lsg keeps asking: {problem}")
-            return set(ids)
-        return {name for name, job in ids.items() if self._jobs.get(job, ("COMPLETED", ""))[0] not in FINISHED}
-
-    def reasons(self, ids: Ids) -> Mapping[str, str]:
-        jobs = {name: self._jobs.get(job, ("", "")) for name, job in ids.items()}
-        return {name: reason for name, (state, reason) in jobs.items() if state == "PENDING" and reason != "None"}
+            return dict.fromkeys(ids, "")
+        found = {}
+        for name, job in ids.items():
+            state, reason = self._jobs.get(job, ("COMPLETED", ""))
+            if state not in FINISHED:
+                found[name] = reason if state == "PENDING" and reason != "None" else ""
+        return found
 
     def cancelled_elsewhere(self, ids: Ids) -> set[str]:
         # SLURM forgets a job of an array that is cancelled before it runs.
@@ -200,12 +178,6 @@ class Slurm(Launcher):
     def _is_busy(self) -> bool:
         """Whether this user has other jobs, which make room when they end."""
         return any(state not in FINISHED for state, _ in self._jobs.values())
-
-    def _room(self) -> int:
-        """Number of jobs that the controller still accepts; with those that it knows, they stay below MaxJobCount."""
-        match = re.search(r"^MaxJobCount\s*=\s*(\d+)", _run("scontrol", "show", "config")[0], re.MULTILINE)
-        every, _ = _run("squeue", "--noheader", "--array", "--all", "--states=all", "--format=%i")
-        return max(0, int(match[1]) - 1 - len(every.splitlines())) if match else ARRAY
 
     def _warn(self, message: str) -> None:
         if message != self._said:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
+from lsgcli.sweeps.jobs import note, read_record
 from lsgcli.sweeps.launchers.base import Launcher
 from lsgcli.sweeps.plan import Cell, Plan
 from lsgcli.sweeps.statistics import rows
@@ -68,7 +69,7 @@ class Cluster(Launcher):
         return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
 
     def alive(self, ids):
-        return self.living & ids.keys()
+        return dict.fromkeys(self.living & ids.keys(), "")
 
     def cancelled_elsewhere(self, ids):
         return self.revoked
@@ -86,5 +87,6 @@ def finish(job):
 
 def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
     job.file(".log").write_text("epoch 1\n" + message)
-    files.write_json(job.file(".json"), {"status": status})
+    record = job.file(".jsonl")
+    note(record, started=True, attempts=read_record(record).attempts + 1, status=status)
     return True

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import Stopped
+from lsgcli.errors import LsgError, Stopped
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
@@ -251,16 +252,37 @@ def test_place_of_a_process():
     assert place({}) == Place()
 
 
-def stopping(rank, size, port, folder):
+def patient(rank, size, port, folder):
+    """Rank 0 works alone for longer than a process may be silent: loggers at the start, a report, a large checkpoint."""
     distributed.SILENCE = 3.0
-    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu"):
+
+    def emit(record):
+        if rank == 0 and record["event"] in ("start", "epoch"):
+            time.sleep(6)
+
+    with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
+        run = RunDir(Path(folder) / "run") if rank == 0 else RunFiles(Path(folder) / "run")
+        Trainer(tiny.config(backend="reference", epochs=1), tiny.bundle(), CPU, run, emit, StopRequest(), group=group).train()
         if rank == 0:
-            time.sleep(8)  # longer than a process may be silent, as for a large checkpoint
+            time.sleep(6)
             (Path(folder) / "saved").touch()
         raise Stopped("stopped")
 
 
 @pytest.mark.slow
-def test_processes_that_wait_for_rank_0_do_not_count_as_hanging(tmp_path):
-    assert start(stopping, 2, str(tmp_path), wait=60) == [1, Stopped.exit_code]  # rank 0 reports it, here to multiprocessing
+def test_processes_that_wait_for_rank_0_do_not_count_it_as_hanging(tmp_path):
+    assert start(patient, 2, str(tmp_path), wait=60) == [1, Stopped.exit_code]  # rank 0 reports it, here to multiprocessing
     assert (tmp_path / "saved").exists()
+
+
+def hanging(rank, size, port):
+    distributed.SILENCE = 3.0
+    place = Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0)
+    with pytest.raises(LsgError, match=r"^no answer from 127\.0\.0\.1"), joined(place, "cpu") as group:
+        group.agree("path", lambda: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+@pytest.mark.slow
+def test_a_process_that_serves_the_store_and_hangs_is_noticed():
+    """Torch itself waits for its answer without a limit."""
+    assert start(hanging, 2, wait=15) == [None, 0]
