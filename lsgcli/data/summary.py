@@ -12,16 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lsgcli.config.data import DataConfig
-from lsgcli.data import manifest, parallel
+from lsgcli.data import parallel
 from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample, digest
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.readers import base as readers
-from lsgcli.data.simulate import NOTE, Simulation
 from lsgcli.errors import DataError
-from lsgcli.system import schema
 
 log = logging.getLogger("lsg")
 
@@ -76,7 +74,7 @@ def of_path(path: Path, *, workers: int | None = None, progress: parallel.Progre
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
             hint="Give a recording, or a folder of recordings.",
         )
-    return {"path": str(path), **_simulated(path), **_summary(dataset, str(path), workers, progress)}
+    return {"path": str(path), **_summary(dataset, str(path), workers, progress)}
 
 
 def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
@@ -180,18 +178,3 @@ def _release(names: Iterable[str]) -> dict[str, Any]:
     matches = (NAME.fullmatch(Path(name).name) for name in names)
     found = sorted({match[3] for match in matches if match is not None})
     return {key: "; ".join(RELEASES[suffix][key] for suffix in found) or None for key in ("release", "orientation")}
-
-
-def _simulated(folder: Path) -> dict[str, Any]:
-    """The note of `lsg data simulate`, if it created the folder."""
-    if not os.path.lexists(folder / NOTE):
-        return {}
-    try:
-        note = schema.read(folder / NOTE, Simulation, DataError)
-        complete = NOTE in manifest.listed(folder)
-    except DataError as error:
-        log.warning("%s", error.message)
-        return {}
-    if not complete:
-        log.warning("%s: incomplete simulation; repeat its command to finish it", folder)
-    return {"simulated": {"seed": note["seed"], "per_class": note["per_class"], "complete": complete}}

@@ -240,7 +240,6 @@ INFO: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("bytes", "bytes", "{:,}".format),
     ("release", "release", lambda text: f"CIFAR10-DVS, {text}"),
     ("orientation", "orientation", str),
-    ("simulated", "simulated", lambda note: f"seed {note['seed']}" + ("" if note["complete"] else ", not finished")),
     ("unreadable", "unreadable", lambda bad: _some([one["name"] for one in bad])),
     ("digest", "digest", str),
 )

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from lsgcli.config import run as config
 from lsgcli.config.resolve import resolve
-from lsgcli.data import simulate, summary
+from lsgcli.data import simulate
 from lsgcli.errors import LsgError
 from lsgcli.export import hf
 from lsgcli.export.base import chosen, open_exported, read
@@ -206,8 +206,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
 
     def simulation(text: str, number: int) -> None:
         seeds.note.write_text(text)
-        summary._simulated(seeds.note.parent)
-        simulate._check_settings(seeds.images, seeds.note.parent, seeds.simulation, {})
+        simulate._check_settings(seeds.images, seeds.note.parent, seeds.simulation, [])
 
     def of_hub(text: str, number: int) -> None:
         (seeds.hf / hf.CONFIG).write_text(text)

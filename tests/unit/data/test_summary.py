@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from lsgcli.data import manifest, summary
+from lsgcli.data import summary
 from lsgcli.data.datasets.base import dataset_of
 from lsgcli.data.writers import write_npz
 from lsgcli.errors import DataError
@@ -89,21 +89,6 @@ def test_the_digest_follows_names_sizes_and_counts(folder, tmp_path):
     third = summary.of_path(folder, workers=0)["digest"]
     (folder / "pen/d.aedat").write_bytes(aedat2_bytes(blob(0, 2), b"#!AER-DAT2.0\r\n# a comment, 8 more\r\n"))  # as long
     assert len({first, second, third, summary.of_path(folder, workers=0)["digest"]}) == 4
-
-
-def test_a_simulation_says_so(tmp_path, caplog):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat/cifar10_cat_12.aedat").write_bytes(aedat2_bytes(blob(0)))
-    (tmp_path / "simulation.json").write_text('{"seed": 3, "per_class": null}')
-    assert summary.of_path(tmp_path)["simulated"] == {"seed": 3, "per_class": None, "complete": False}
-    assert "incomplete simulation" in caplog.text
-    manifest.write(tmp_path, [tmp_path / "cat/cifar10_cat_12.aedat"])  # of the user
-    assert not summary.of_path(tmp_path)["simulated"]["complete"]
-    manifest.write(tmp_path)
-    assert summary.of_path(tmp_path)["simulated"]["complete"]
-    (tmp_path / "SHA256SUMS").write_text("?")  # the recordings can be read
-    assert "simulated" not in summary.of_path(tmp_path)
-    assert "SHA256SUMS: line 1: found" in caplog.text
 
 
 def test_of_a_data_set_of_recordings(recordings, config):
