@@ -185,6 +185,27 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
     return worker
 
 
+@loop
+def observe_block(job, x, shape, membrane, width, chunk, block):
+    """Add the statistics of a block's neurons."""
+    first, left, rows, n = extent(job, block)
+    for r in range(rows):
+        for at_n in range(0, n, job.period):
+            here, at_u = (first + r) * job.row + left + at_n, r * job.run + at_n
+            watching.observe(job, x, shape, membrane, width, chunk, (here, at_u, min(job.period, n - at_n)))
+
+
+@loop
+def fold_gradients(job, chunk, total, weighted, for_beta, for_threshold):
+    """Fold the sums of a chunk: of du, of du (z - mean), and of the gradients of beta and of the threshold."""
+    if job.moments:
+        fold_moments(job, chunk, total, weighted, job.period)
+    if job.d_beta:
+        fold(job.d_beta + 8 * chunk * job.channels, for_beta, job.channels, job.period)
+    if job.d_threshold:
+        fold(job.d_threshold + 8 * chunk * job.channels, for_threshold, job.channels, job.period)
+
+
 def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool = False) -> Worker:
     """A worker for the backward pass: gradients of the operands whose addresses are set.
 
@@ -221,10 +242,7 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
                 first, left, rows, n = extent(job, block)
                 recompute(remains, job, x, block, membrane, rest)
                 if observes:
-                    for r in range(rows):
-                        for at_n in range(0, n, period):
-                            m, at_u, here = min(period, n - at_n), r * run + at_n, (first + r) * row + left + at_n
-                            watching.observe(job, x, shape, membrane, width, chunk, (here, at_u, m))
+                    observe_block(job, x, shape, membrane, width, chunk, block)
                     if not job.grad:
                         continue
                 carried[:] = ZERO
@@ -258,11 +276,6 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
                                     write_scaled(d_z[here : here + m], du, x.scale, m)
                                 if job.d_residual:
                                     write(d_residual[here : here + m], du, m)
-            if job.moments:
-                fold_moments(job, chunk, total, weighted, period)
-            if job.d_beta:
-                fold(job.d_beta + 8 * chunk * job.channels, for_beta, job.channels, period)
-            if job.d_threshold:
-                fold(job.d_threshold + 8 * chunk * job.channels, for_threshold, job.channels, period)
+            fold_gradients(job, chunk, total, weighted, for_beta, for_threshold)
 
     return worker
