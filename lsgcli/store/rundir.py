@@ -36,6 +36,7 @@ LOCK, LOGS = ".lock", "logs"
 OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
+DATA = ("data_folder", "data_files", "data_digest", "data")  # facts about the data of a run
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 
 

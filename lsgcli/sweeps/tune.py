@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from lsgcli.config.resolve import as_toml
-from lsgcli.config.run import check_equal
+from lsgcli.config.run import check_equal, from_dict
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
 from lsgcli.runs import checks
-from lsgcli.store.rundir import check_links, read_metrics
-from lsgcli.sweeps.cells import check_same
+from lsgcli.store.rundir import DATA, check_links, is_run, read_facts, read_metrics
+from lsgcli.sweeps.cells import check_data, check_same
 from lsgcli.sweeps.jobs import FOLDER, CellState
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.schedule import Strategy
@@ -38,6 +38,7 @@ except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
 
 STUDY, BEST = "study.db", "best.toml"
+BEGAN = "began"  # attribute of a study: the settings of its first finished run, and the facts about its data
 BEAT, GRACE = 5, 60  # seconds: the trial of a process without a heartbeat for GRACE is repeated by another process
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 TAKEN = (*DONE, TrialState.RUNNING)
@@ -53,7 +54,7 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
         prune: whether trials are pruned.
 
     Raises:
-        RunInUseError: ``root`` contains other files, or the study has other settings.
+        RunInUseError: ``root`` contains other files, or the study has other settings or data.
         ConfigError: the URL is not valid, the driver of the database is not installed, another version of Optuna wrote it, its path contains a ``?``, or
             ``root`` is in the folder of the data.
         StorageError: the database cannot be opened, or is a symbolic link.
@@ -106,6 +107,10 @@ def open_study(search: Search, root: Path, storage: str | None, name: str | None
             study.set_user_attr("search", wanted)
         else:
             check_equal(f"study {study.study_name}", stored or {}, wanted, RunInUseError, "Choose another --out or --study.")
+        began = study.user_attrs.get(BEGAN)
+    if began is not None:  # its runs may be in another directory
+        config = from_dict(began["settings"]).replace(data_dir=search.config({}).data_dir)
+        check_data([Cell(0, config, Path(f"study {study.study_name}"), test=False)], began)
     return study
 
 
@@ -218,6 +223,9 @@ class Trials(Strategy):
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process repeats it
             if now.message:
                 trial.set_user_attr("problem", now.message)
+            if finished and BEGAN not in self.study.user_attrs and is_run(cell.path):
+                facts: Mapping[str, Any] = read_facts(cell.path)
+                self.study.set_user_attr(BEGAN, {name: facts.get(name) for name in ("settings", *DATA)})
             # The sampler avoids the values of a pruned trial.
             self.study.tell(
                 trial,

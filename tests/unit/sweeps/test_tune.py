@@ -457,8 +457,8 @@ def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_
 @pytest.mark.parametrize(
     ("out", "storage", "kind", "message"),
     [
-        ("tune", "nosql://x", StorageError, "nosql"),
-        ("tune", "postgresql+nodriver://h/x", StorageError, "nodriver"),
+        ("tune", "nosql://x", ConfigError, "nosql"),
+        ("tune", "postgresql+nodriver://h/x", ConfigError, "nodriver"),
         ("tune", "b/c.db", StorageError, "open"),
         ("tune", "damaged.db", StorageError, "not a database"),
         ("a?b", None, ConfigError, r"a\?b.*found a \?"),
