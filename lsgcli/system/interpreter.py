@@ -4,10 +4,12 @@ import os
 import sys
 import warnings
 
+PYTHON = (sys.executable, "-P")
+
 
 def command(module: str, *words: str) -> list[str]:
     """The command line that runs a module, such as ``lsgcli`` itself, in a new interpreter."""
-    return [sys.executable, "-P", "-m", module, *words]
+    return [*PYTHON, "-m", module, *words]
 
 
 def protect_children() -> None:

@@ -215,7 +215,7 @@ def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         ],
     }
     if importlib.util.find_spec("ray") is not None:
-        commands["ablate --launcher ray"] = [*ablate, "--launcher", "ray", "--out", folder / "ray"]
+        commands["ablate --launcher ray"] = [*ablate, "--launcher", "ray", "--out", "ray"]
     for kind, words in list(commands.items())[:count]:
         ran = started(folder, words, here)
         imported = note.read_text() if note.exists() else ""

@@ -80,10 +80,10 @@ class Ray(Launcher):
         with contextlib.ExitStack() as stack:
             # Ray prints messages on lost workers to stdout, which is reserved for the table.
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-            stack.enter_context(contextlib.chdir(os.sep))  # Ray adds this folder to the module path of its workers
             try:
                 _check_answer(address)
-                ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+                with contextlib.chdir(os.sep):  # Ray adds the working directory to the module path of its workers
+                    ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
             except RuntimeError as error:  # such as other versions of Ray or Python
                 raise ConfigError(
                     f"--ray address: found {address!r}, which refuses this program: {' '.join(str(error).split())}",

@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from lsgcli.errors import ConfigError, LsgError
 from lsgcli.registry import register
 from lsgcli.sweeps.jobs import Attempt, Job
 from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
+from lsgcli.system import interpreter
 
 log = logging.getLogger("lsg")
 SIGNAL = "USR1"  # sent before the time limit; `lsg train` stops on it, too
@@ -129,7 +131,7 @@ class Slurm(Launcher):
         given = self.given
         setup = f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL} PYTHONSAFEPATH=1"  # modules of the working directory are not imported
         sbatch = {"job_name": "lsg", "time": TIME, **{name: value for name, value in given.items() if name in SBATCH}}
-        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES)
+        executor = submitit.SlurmExecutor(self.folder, max_num_timeout=REQUEUES, python=shlex.join(interpreter.PYTHON))
         executor.update_parameters(
             setup=[setup, given.get("setup", "")],
             srun_args=[f"--cpus-per-task={given['cpus_per_task']}"] if "cpus_per_task" in given else [],
