@@ -5,6 +5,7 @@ import importlib.util
 import os
 import random
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -196,23 +197,7 @@ def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         "train --devices": ["train", *training, "--devices", "cpu:2", "--out", folder / "ranks"],
         "train --batch-size auto": ["train", *training, "--batch-size", "auto", "--out", folder / "auto"],
         "ablate --launcher local": [*ablate, "--launcher", "local", "--out", folder / "local"],
-        "bench": [
-            "bench",
-            "--arch",
-            "vggsnn",
-            "-T",
-            "1",
-            "--size",
-            "16",
-            "--batch-size",
-            "1",
-            "--rounds",
-            "2",
-            "--mode",
-            "inference",
-            "--against",
-            "none",
-        ],
+        "bench": shlex.split("bench --arch vggsnn -T 1 --size 16 --batch-size 1 --rounds 2 --mode inference"),
     }
     if importlib.util.find_spec("ray") is not None:
         commands["ablate --launcher ray"] = [*ablate, "--launcher", "ray", "--out", "ray"]
