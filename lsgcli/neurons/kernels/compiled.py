@@ -1,15 +1,17 @@
 """``compiled``: tdBN, neurons and average pooling as one graph over all timesteps, which ``torch.compile`` turns into kernels.
 
 torch's compiler writes Triton for a CUDA device and C++ for a CPU, from the single-step equations, and derives the backward pass. It compiles
-each shape of a layer at first use, which takes seconds, and keeps the code between runs (``TORCHINDUCTOR_CACHE_DIR``).
+each shape of a layer at first use, which takes seconds, and keeps the code between runs (``TORCHINDUCTOR_CACHE_DIR``, by default ``~/.cache/lsg/inductor``).
 
 Tests compare the C++ with ``reference``. **Not run or timed on a GPU**: at first use on a CUDA device, small layers are compared there.
 """
 
+import atexit
 import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 
@@ -17,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, StorageError
 from lsgcli.neurons.kernels.base import Backend, NormParameters, is_tracing, normalise, one_by_one
 from lsgcli.neurons.kernels.reference import autograd, reference
 from lsgcli.neurons.kernels.selftest import compare
 from lsgcli.neurons.step import LIFParameters
 from lsgcli.registry import register
+from lsgcli.system import files
 
 log = logging.getLogger("lsg")
 SHAPES = 128  # graphs that a process compiles: of each shape, memory layout and type of a layer, with and without gradients
@@ -57,6 +60,7 @@ class Compiled(Backend):
         if norm is not None and norm.gather is not None:  # collectives of several processes stay outside of the graph
             z, norm = normalise(z, norm), None
         if _fits(z, norm, pool) and self.works(z.device):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", _folder())  # before torch's compiler sets it on import
             from torch._dynamo import config, exc
 
             try:
@@ -102,6 +106,20 @@ def _layer(z: Tensor, norm: NormParameters | None, p: LIFParameters, residual: T
 def _graph() -> Callable[..., Tensor]:
     """:func:`_layer`, compiled for each shape; made at first use, because it imports torch's compiler."""
     return torch.compile(_layer, fullgraph=True, dynamic=False)
+
+
+@cache
+def _folder() -> str:
+    """Where torch's compiler keeps code, which it loads again whoever wrote it: by default in a folder that anybody can create."""
+    folder = files.user_cache() / "inductor"
+    try:
+        files.make_private(folder)
+    except StorageError as error:
+        log.warning("%s; compiling kernels in every run; set TORCHINDUCTOR_CACHE_DIR to a folder of your own", error.message)
+        own = tempfile.mkdtemp(prefix="lsg-inductor-")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        return own
+    return str(folder)
 
 
 def _fits(z: Tensor, norm: NormParameters | None, pool: int) -> bool:

@@ -1,6 +1,7 @@
 """The backend ``compiled`` against the reference: the graph and its backward pass in every run of the tests, the C++ of them in the slow ones."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -172,3 +173,21 @@ def test_earlier_name():
     """Settings with the backend ``triton`` are read, and use ``compiled``."""
     config = from_dict({"backend": "triton"})
     assert registry.get("backend", config.backend) is compiled.compiled
+
+
+def test_code_is_kept_where_only_the_user_can_write(backend, monkeypatch, tmp_path):
+    """By default torch keeps it in a folder of /tmp that anybody can create."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    backend()
+    used = []
+    for shared in (False, True):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        compiled._folder.cache_clear()
+        if shared:
+            (tmp_path / "lsg" / "inductor").chmod(0o777)
+        LIF(backend="compiled")(torch.ones(2, 1, 3))
+        used.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    compiled._folder.cache_clear()
+    assert used[0] == str(tmp_path / "lsg" / "inductor")
+    assert used[1] != used[0]
+    assert os.stat(used[1]).st_mode & 0o777 == 0o700
