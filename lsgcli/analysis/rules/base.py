@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SEVERITIES = ("error", "warning", "note")
 LEARNED = 0.85  # accuracy above which what rules find is a note
 OURS = "ours"
+MOST = 4  # names in a text
+RESET = "Reset the neurons before each batch (snntorch: init_leaky() or utils.reset(net); spikingjelly: functional.reset_net(net); norse: state None)"
 FORMER = {  # names of rules that --fail-on and --limit accept, too
     "silent-layers": "silent",
     "saturated-layers": "saturated",
@@ -182,6 +184,12 @@ class Evidence:
         return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
 
 
+def few(names: Sequence[str]) -> str:
+    """The first of some names, and the number of the others."""
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more
+
+
 def off_by_a_factor(own: float, usual: float, limit: float) -> bool:
     """Whether a number is more than a factor from its usual value."""
     return not usual or not 1 / limit <= own / usual <= limit
@@ -215,3 +223,14 @@ class Rule(ABC):
     @abstractmethod
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         """What to change."""
+
+
+class ScriptRule(Rule):
+    """A rule that applies where lsg watched a training."""
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        return None if e.seen is None else self.in_script(e.seen, e, limit)
+
+    @abstractmethod
+    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+        """What was seen that is outside its usual range; None if nothing is."""

@@ -220,6 +220,11 @@ class Seen:
     error: BaseException | None = None
     failed_at: Line | None = None
 
+    def note(self, what: str, line: Line | None) -> None:
+        """Keep the line of the user's code that did something first."""
+        if line is not None:
+            self.lines.setdefault(what, line)
+
     def line_of(self, layer: str) -> Line | None:
         """The line of a layer of neurons."""
         return next((neurons.where for neurons in self.layers.values() if neurons.name == layer), None)

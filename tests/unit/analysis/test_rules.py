@@ -6,8 +6,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.analysis.advice import findings, gated, judge, parse_gates, ranked
-from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence
-from lsgcli.analysis.rules.scripts import ScriptRule
+from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, ScriptRule
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check

@@ -1,0 +1,255 @@
+"""The forward pass of a watched training: which modules run, in which mode, and which of them are neurons that fire."""
+
+import functools
+import math
+import threading
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.lines import Line
+from lsgcli.analysis.watch.lsg import OwnLayers
+from lsgcli.analysis.watch.neurons import holds_a_state, is_library_neuron, is_own, threshold_of
+from lsgcli.analysis.watch.seen import Neurons, Parameters, Seen, first_tensor, is_binary, norm_of, sampled
+from lsgcli.analysis.watchers import equivalent_width, height_of
+
+NORMS = (nn.modules.batchnorm._NormBase,)
+DROPOUTS = (nn.modules.dropout._DropoutNd,)
+
+
+class Forward:
+    """Observes the modules that run, through hooks of torch on all modules.
+
+    Args:
+        seen: what is seen is added to it.
+
+    Attributes:
+        built: the user's line that built a module or optimiser.
+        layers: layers of neurons of this step, by module, or by module and line.
+        roots: networks of this step, which no other module calls.
+        calls: number of their calls.
+        input: of the first network.
+        own: watchers of layers of lsg.
+    """
+
+    def __init__(self, seen: Seen):
+        self.seen = seen
+        self.thread = threading.get_ident()
+        self.built: weakref.WeakKeyDictionary[Any, Line | None] = weakref.WeakKeyDictionary()
+        self.names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
+        self.shapes: weakref.WeakKeyDictionary[nn.Module, torch.Size] = weakref.WeakKeyDictionary()  # of spikes
+        self.start()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self.stack: list[
+            tuple[nn.Module, list[tuple[Tensor, Tensor, Any]], int]
+        ] = []  # module, surrogates called, layers inside
+        self.layers: dict[Any, Neurons] = {}
+        self.roots: list[nn.Module] = []
+        self.calls = 0
+        self.input: Tensor | None = None
+        self.own: OwnLayers | None = None
+        self.synapse: nn.Parameter | None = None
+        self.inside = False
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a call is of another thread, of the watch itself, or is being compiled."""
+        return self.inside or threading.get_ident() != self.thread or torch.compiler.is_compiling()
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters of the networks of this step."""
+        return [parameter for root in self.roots for parameter in root.parameters()]
+
+    def gradients(self) -> list[Tensor]:
+        """Their gradients."""
+        return [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+
+    def enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """Before a module runs."""
+        if self.foreign:
+            return
+        if not self.stack and any(True for _ in module.parameters()) and not isinstance(module, nn.modules.loss._Loss):
+            self._network(module, arguments)
+        self.stack.append((module, [], 0))
+        grads = torch.is_grad_enabled()
+        if isinstance(module, NORMS + DROPOUTS) and grads != module.training:
+            kept = self.seen.evaluating if grads else self.seen.training
+            kept.setdefault(self.name(module), self.built.get(module))
+        if not grads:
+            return
+        if isinstance(module, NORMS) and module.running_mean is not None:
+            name = self.name(module)
+            _, means = self.seen.statistics.setdefault(name, (self.built.get(module), []))
+            means.append(float(module.running_mean.double().sum()))
+        if isinstance(module, DROPOUTS) and module.training:
+            self.seen.dropouts[self.name(module)] = module.p, self.built.get(module)
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.dim() > 1:
+            self.synapse = weight
+        shape = self.shapes.get(module)
+        if shape is not None and module not in self.layers and holds_a_state(module, arguments, shape):
+            self._layer(module, module).kept = True
+
+    def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """A call of a module that no other module calls."""
+        if not torch.is_grad_enabled():
+            return
+        self.seen.note("network", lines.here(2))
+        self.calls += 1
+        if module in self.roots:
+            return
+        self.roots.append(module)
+        if self.input is None:
+            self.input = first_tensor(arguments)
+        if type(module).__name__ not in self.seen.networks:
+            self.seen.networks.append(type(module).__name__)
+        self.parts(module)
+        if any(is_own(part) for part in module.modules()):
+            self.own = OwnLayers(module)
+
+    def parts(self, module: nn.Module) -> None:
+        """The names of a network's modules, and its parameters."""
+        owners: dict[int, str] = {}
+        for name, part in module.named_modules(remove_duplicate=False):
+            self.names.setdefault(part, name.removeprefix("module.") or type(part).__name__)
+            for own, parameter in part.named_parameters(recurse=False):
+                full = f"{name}.{own}".removeprefix("module.").lstrip(".")
+                if id(parameter) in owners and owners[id(parameter)] != full:
+                    pair = (owners[id(parameter)], full)
+                    if pair not in self.seen.shared:
+                        self.seen.shared.append(pair)
+                owners.setdefault(id(parameter), full)
+                if id(parameter) not in self.seen.parameters:
+                    equal = parameter.dim() > 1 and bool((parameter == parameter.reshape(-1)[0]).all())
+                    self.seen.parameters[id(parameter)] = Parameters(
+                        full, self.built.get(part), parameter.numel(), not parameter.requires_grad, equal=equal
+                    )
+
+    def leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        """After a module has run."""
+        if self.foreign or not self.stack or self.stack[-1][0] is not module:
+            return
+        _, applied, inner = self.stack.pop()
+        if not torch.is_grad_enabled():
+            return
+        spikes, current = first_tensor(output), first_tensor(arguments)
+        if self.own is not None and is_own(module):
+            found = 1
+        elif spikes is None or (is_library_neuron(module) and not is_binary(spikes)):  # such as an integrator without spikes
+            found = 0
+        elif applied and (is_library_neuron(module) or not inner):
+            found = self._fires(module, spikes, applied)
+        elif not inner and self._is_neurons(module, spikes, current):
+            layer = self._layer(module, module)
+            layer.detached |= bool(current is not None and current.requires_grad and not spikes.requires_grad)
+            layer.calls += 1
+            layer.fired(spikes)
+            self.shapes[module] = spikes.shape
+            found = 1
+        else:
+            found = 0
+        if self.stack and (found or inner):
+            parent, calls, count = self.stack[-1]
+            self.stack[-1] = parent, calls, count + found + inner
+
+    def _is_neurons(self, module: nn.Module, spikes: Tensor, current: Tensor | None) -> bool:
+        """Whether a module whose surrogate is not seen puts out spikes, of which its input has none."""
+        if is_library_neuron(module):
+            return True
+        if current is None or not current.requires_grad or not is_binary(spikes) or is_binary(current):
+            return False
+        return bool(spikes.any()) or not spikes.requires_grad
+
+    def _fires(self, module: nn.Module, spikes: Tensor, applied: list[tuple[Tensor, Tensor, Any]]) -> int:
+        """Surrogates that a module has called; returns the number of layers that they are."""
+        if is_library_neuron(module) or (is_binary(spikes) and spikes.shape[-1:] == applied[-1][1].shape[-1:]):
+            single = spikes.shape == applied[-1][1].shape
+            chosen = applied[-1:] if single else [call for call in applied if call[1].shape == spikes.shape[1:]] or applied[-1:]
+            self.shapes[module] = applied[-1][1].shape
+            for call in chosen:
+                self._observe(self._layer(module, module, self.built.get(module)), *call, threshold_of(module))
+            return 1
+        keys = set()
+        for x, out, (fire, line) in applied:
+            key = (module, line)
+            keys.add(key)
+            self._observe(self._layer(key, module, line), x, out, (fire, line), threshold_of(module))
+        return len(keys)
+
+    def _layer(self, key: Any, module: nn.Module, where: Line | None = None) -> Neurons:
+        """The layer of a key in this step."""
+        if key not in self.layers:
+            name = self.name(module)
+            if key is not module:
+                name = f"{name}, line {where.line}" if where else name
+            self.layers[key] = Neurons(name, where or self.built.get(module), self.synapse)
+        return self.layers[key]
+
+    def name(self, module: nn.Module) -> str:
+        """Qualified name of a module in its network."""
+        return self.names.get(module) or type(module).__name__
+
+    def applied(self, function: Any, arguments: tuple[Any, ...], out: Any) -> None:
+        """A call of a function with a gradient of its own, inside the innermost module; spikes are kept until the module returns."""
+        if self.foreign or not self.stack or not torch.is_grad_enabled():
+            return
+        x = arguments[0] if arguments else None
+        if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape and is_binary(out)):
+            return
+        if self.own is not None and function.__module__.startswith("lsgcli."):  # seen by its own watchers
+            return
+        if is_binary(x):  # for example a straight-through rounding of spikes
+            return
+        rest = arguments[1:]
+        self.stack[-1][1].append((x, out, (lambda v: function.apply(v, *rest), lines.here(3))))
+
+    def _observe(self, layer: Neurons, x: Tensor, out: Tensor, how: Any, threshold: float) -> None:
+        """Add a call of the neurons, and observe its gradients."""
+        fire, _ = how
+        call, layer.calls, layer.threshold = layer.calls, layer.calls + 1, threshold
+        layer.fired(out)
+        layer.detached |= x.requires_grad and not out.requires_grad
+        values = sampled(x)
+        fired = sampled(out) > 0
+        if fired.any() and float(values[fired].min()) > 0.05 * threshold:  # given u rather than u - v_th
+            values = values - values[fired].min()
+        self.inside = True
+        try:
+            height = height_of(fire)
+            if math.isnan(layer.width):
+                layer.width = float(equivalent_width(height))
+            layer.potentials(values, height(values, values.new_ones(())).detach())
+        except Exception:  # a surrogate that takes tensors of one shape only
+            layer.potentials(values, None)
+        finally:
+            self.inside = False
+        if x.requires_grad:
+            x.register_hook(functools.partial(_gradient, layer, call))
+        if out.requires_grad:
+            out.register_hook(functools.partial(_arrives, layer, call))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Records of the layers, in the order of their first calls."""
+        layers = list(self.layers.values())
+        if len(layers) > 1 and not layers[-1].arriving and any(layer.arriving for layer in layers):
+            layers.pop()  # it is read from its potentials, not from its spikes
+        norms = [
+            math.nan if layer.weight is None or layer.weight.grad is None else norm_of([layer.weight.grad]) for layer in layers
+        ]
+        return [layer.record(norm, norms[-1]) for layer, norm in zip(layers, norms, strict=True)]
+
+
+def _arrives(layer: Neurons, call: int, grad: Tensor) -> None:
+    layer.arriving[call] = float(grad.double().square().sum())
+
+
+def _gradient(layer: Neurons, call: int, grad: Tensor) -> None:
+    layer.du[call] = float(grad.double().square().sum())
+    layer.zeros += int((grad == 0).sum())
+    layer.entries += grad.numel()
+    layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(layer.arriving.get(call, math.nan))
