@@ -25,7 +25,7 @@ def lines(record: Record, width: int) -> list[str]:
     """
     runs, parts = _runs(record), sections(record)
     cells = [
-        ["", *letters(len(record["groups"]))],
+        ["", *_columns(record)],
         *([f"  {label}", *own] for rows in parts.values() for label, own in rows),
     ]
     table: list[str] = []
@@ -41,11 +41,17 @@ def lines(record: Record, width: int) -> list[str]:
 
 def _runs(record: Record) -> list[tuple[str, Record]]:
     """The runs, each with the letter of its column, numbered if the column has several."""
-    return [
-        (letter if len(group["runs"]) == 1 else f"{letter}{number}", record["runs"][index])
-        for letter, group in zip(letters(len(record["groups"])), record["groups"], strict=True)
-        for number, index in enumerate(group["runs"], 1)
-    ]
+    named = []
+    for letter, members in _columns(record).items():
+        for number, k in enumerate(members, 1):
+            named.append((letter if len(members) == 1 else f"{letter}{number}", record["runs"][k]))
+    return named
+
+
+def _columns(record: Record) -> dict[str, list[int]]:
+    """The indices of the runs of each column, by its letter."""
+    groups = [group["runs"] for group in record["groups"]]
+    return dict(zip(letters(len(groups)), groups, strict=True))
 
 
 def _blocks(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
@@ -71,25 +77,26 @@ def _state(run: Record) -> str:
 
 def sections(record: Record) -> dict[str, Rows]:
     """The rows of the table, with a cell for each group of runs, by section title; empty sections are left out."""
-    members = [group["runs"] for group in record["groups"]]
-    groups = [[record["runs"][k] for k in own] for own in members]
-    by_name = [[{layer["name"]: layer for layer in run["layers"]} for run in runs] for runs in groups]
-    names = dict.fromkeys(name for group in by_name for layers in group for name in layers)
-    found: dict[str, Rows] = {
-        "settings that differ": [
-            (name, [_cell([NOTHING if values[k] is None else str(values[k]) for k in own]) for own in members])
-            for name, values in record["settings"].items()
-        ],
-        "result": [
-            (title, cells)
-            for title, cells in (
-                (title, [_cell(list(map(value, runs)), form) for runs in groups]) for title, value, form in RESULT
-            )
-            if any(cell != NOTHING for cell in cells)
-        ],
-        "gradient flow: coverage, |dL/dW|": [
-            (name, [_flow([layers[name] for layers in group if name in layers]) for group in by_name]) for name in names
-        ],
+    columns = _columns(record).values()
+    settings: Rows = []
+    for name, values in record["settings"].items():
+        texts = [NOTHING if value is None else str(value) for value in values]
+        settings.append((name, [_cell([texts[k] for k in members]) for members in columns]))
+    result: Rows = []
+    for title, value, form in RESULT:
+        numbers = list(map(value, record["runs"]))
+        cells = [_cell([numbers[k] for k in members], form) for members in columns]
+        if set(cells) != {NOTHING}:
+            result.append((title, cells))
+    flow: dict[str, list[list[Record]]] = {}  # name -> the layers of this name in each column
+    for column, members in enumerate(columns):
+        for k in members:
+            for layer in record["runs"][k]["layers"]:
+                flow.setdefault(layer["name"], [[] for _ in columns])[column].append(layer)
+    found = {
+        "settings that differ": settings,
+        "result": result,
+        "gradient flow: coverage, |dL/dW|": [(name, list(map(_flow, layers))) for name, layers in flow.items()],
     }
     return {title: rows for title, rows in found.items() if rows}
 
@@ -156,7 +163,7 @@ def page(record: Record) -> str:
         {"comparison": dict(record), "flows": found},
         title=f"Comparison of {counted(len(runs), 'run')}",
         runs=[(name, run, _state(run)) for name, run in runs],
-        columns=letters(len(record["groups"])),
+        columns=list(_columns(record)),
         sections=sections(record),
         charts=charts,
         **page.gradient_flow(found, list(flows)),
@@ -167,12 +174,15 @@ def _chart(measure: str, record: Record, epochs: Sequence[Sequence[Record]]) -> 
     """Accuracy or loss over the epochs: a line per group, the mean over its runs, with their standard deviation as a band."""
     from lsgcli.report import page
 
-    means, spreads = {}, {}
-    for letter, group in zip(letters(len(record["groups"])), record["groups"], strict=True):
-        every = [[line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in epochs[k]] for k in group["runs"]]
-        columns = [[value for value in column if value is not None] for column in itertools.zip_longest(*every)]
-        means[letter] = [statistics.fmean(column) if column else None for column in columns]
-        spreads[letter] = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
+    means: dict[str, list[float | None]] = {}
+    spreads: dict[str, list[float]] = {}
+    for letter, members in _columns(record).items():
+        curves = [[line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in epochs[k]] for k in members]
+        means[letter], spreads[letter] = [], []
+        for epoch in itertools.zip_longest(*curves):  # some runs may have fewer epochs
+            known = [value for value in epoch if value is not None]
+            means[letter].append(statistics.fmean(known) if known else None)
+            spreads[letter].append(statistics.stdev(known) if len(known) > 1 else 0.0)
     where = "On the validation split, or the test set if there is none"
     several = any(len(group["runs"]) > 1 for group in record["groups"])
     caption = f"{where}; mean and standard deviation of the seeds." if several else f"{where}."

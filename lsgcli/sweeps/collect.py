@@ -94,23 +94,28 @@ def collect(folder: Path) -> Collection:
             hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
         )
     data, cells = _data(runs), plan.cells() if plan else []
+    configs: dict[Row, RunConfig] = {}  # of any run of the row
     planned: dict[Row, dict[Repetition, Cell]] = {}
     planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
     for cell in cells:
-        planned.setdefault((_key(cell.config), planned_data), {})[Repetition.of(cell.config)] = cell
+        row = _key(cell.config), planned_data
+        configs.setdefault(row, cell.config)
+        planned.setdefault(row, {})[Repetition.of(cell.config)] = cell
     existing: dict[Row, dict[Repetition, list[Path]]] = {}
+    unplanned: dict[Row, RunConfig] = {}
     for path, config in runs.items():
-        existing.setdefault((_key(config), data[path]), {}).setdefault(Repetition.of(config), []).append(path)
-    configs = {row: next(iter(own.values())).config for row, own in planned.items()}
-    unplanned = {row: runs[next(iter(there.values()))[0]] for row, there in existing.items() if row not in planned}
-    configs |= {row: unplanned[row] for row in _in_order(unplanned)}
+        row = _key(config), data[path]
+        if row not in planned:
+            unplanned.setdefault(row, config)
+        existing.setdefault(row, {}).setdefault(Repetition.of(config), []).append(path)
+    for row in _in_order(unplanned):
+        configs[row] = unplanned[row]
     repetitions = set() if plan else {Repetition.of(config) for config in runs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
     for number, (row, config) in enumerate(configs.items()):
         own, there = planned.get(row, {}), existing.get(row, {})
-        for one in sorted(
-            {each for each in repetitions if each.folds == Repetition.of(config).folds} | own.keys() | there.keys()
-        ):
+        expected = {one for one in repetitions if one.folds == Repetition.of(config).folds}
+        for one in sorted(expected | own.keys() | there.keys()):
             paths = there.get(one, [])
             if paths:
                 path = next((path for path in paths if results[path] is not None), paths[0])
