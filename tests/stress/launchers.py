@@ -68,6 +68,12 @@ def ray(folder: Path) -> Iterator[list[str]]:
     command = [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={folder}/ray"]
     os.environ["RAY_AUTH_MODE"] = "disabled"  # otherwise a token of this user decides
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as cluster:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            time.sleep(0.5)
         try:
             yield ["--ray", f"address=127.0.0.1:{port},num_cpus=1"]
         finally:

@@ -1,5 +1,6 @@
 """Cells run once, in whatever process or launcher, and jobs are followed, and repeated if they were lost."""
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -321,6 +322,16 @@ def test_ray_at_a_wrong_address_is_noticed_at_once(tmp_path):
     with pytest.raises(ConfigError, match=f"'127.0.0.1:{port}', where no cluster answers: .*refused"):
         make("ray", f"address=127.0.0.1:{port}", tmp_path)
     assert time.monotonic() - begin < 60
+
+
+def test_ray_is_started_outside_the_working_directory_which_stays(tmp_path, monkeypatch):
+    """It adds the folder in which it is started to the module path of its workers."""
+    ray, folders = pytest.importorskip("ray"), []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray, "init", lambda *arguments, **named: folders.append(os.getcwd()))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    with contextlib.closing(make("ray", "", tmp_path)) as launcher:
+        assert (os.getcwd(), folders, launcher.slots) == (str(tmp_path), [os.sep], 2)
 
 
 def test_ray_of_another_version_is_one_message(tmp_path, monkeypatch):
