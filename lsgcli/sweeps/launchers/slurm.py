@@ -33,7 +33,7 @@ FINISHED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }
 # fmt: on
-# Messages of SLURM. WAIT: the controller does not answer, or MaxJobCount is reached, for which sbatch waits two minutes. LIMIT: a limit on
+# Messages of SLURM. WAIT: the controller does not answer, or MaxJobCount is reached. LIMIT: a limit on
 # the number of jobs that fewer jobs satisfy (MaxArraySize, MaxSubmitJobs of an account or QOS).
 WAIT = re.compile("contact slurm controller|timed out|connection|zero bytes|temporarily una", re.IGNORECASE)
 LIMIT = re.compile("job array specification|job submit limit|MaxSubmitJob", re.IGNORECASE)
