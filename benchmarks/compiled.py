@@ -19,12 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import interleaved, machine, write
+from benchmarks.measuring import counted, interleaved, machine, write
 from benchmarks.tables import Table, show
 from lsgcli import registry
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.system.device import Compute
-from lsgcli.training.activations import counted
 
 BACKENDS = ("autograd", "reference", "compiled", "fused")
 LAYERS = {"neurons": (False, 1), "tdBN, neurons": (True, 1), "tdBN, neurons, pool 2": (True, 2)}  # whether it has tdBN, pool

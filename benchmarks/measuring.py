@@ -5,12 +5,16 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.bench import measuring
 from benchmarks.bench.measuring import Timing, spread
+from lsgcli.system.device import Compute
 from lsgcli.system.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,3 +71,31 @@ def write(name: str, record: Mapping[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     write_text(path, json.dumps(record, indent=1) + "\n")
     return path
+
+
+@contextmanager
+def counted(compute: Compute) -> Iterator[list[int]]:
+    """Context that counts the bytes that torch allocates; afterwards, the list has the largest sum at one time."""
+    found: list[int] = []
+    if compute.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(compute.device)
+        before = torch.cuda.memory_allocated(compute.device)
+        yield found
+        found.append(torch.cuda.max_memory_allocated(compute.device) - before)
+        return
+
+    of: Any = torch.autograd  # its profiler of allocations alone, without the overhead and the files of torch.profiler
+    flags = (False, True, False, False, False)  # only memory
+    of._enable_profiler_legacy(of.ProfilerConfig(of.ProfilerState.CPU, *flags, torch._C._profiler._ExperimentalConfig()))
+    records: Any = []
+    try:
+        yield found
+    finally:
+        records = of._disable_profiler_legacy()
+    now = most = 0
+    for thread in records:
+        for event in thread:
+            if event.kind() == "memory_alloc":
+                now += event.cpu_memory_usage()
+                most = max(most, now)
+    found.append(most)

@@ -5,7 +5,7 @@
 
 The peak of activations is the largest sum, during forward and backward pass, of what torch allocates, without weights and their gradients: a
 deterministic count. Steps of all levels are timed in turns. The peak of the process, with interpreter, libraries, weights and what the C library
-keeps, is that of a process of its own after two steps. memopt runs level 1 only on CPUs; it refuses levels 2 to 4 without a CUDA
+keeps, is that of a process of its own after two steps. memopt runs its level 1 only on CPUs; it refuses levels 2 to 4 without a CUDA
 device. No other programs should run. The record is written to ``benchmarks/results/memory-<precision>.json``; networks that a command leaves out
 keep theirs, if the batch is the same.
 """
@@ -21,22 +21,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.bench.measuring import resident_bytes
-from benchmarks.measuring import interleaved, machine, read, write
+from benchmarks.measuring import counted, interleaved, machine, read, write
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
-from lsgcli.models.recompute import KEEP, Recompute
 from lsgcli.system.device import Compute
 from lsgcli.system.memory import keep_large_buffers, release_unused
-from lsgcli.training.activations import apply, counted, settle
 from lsgcli.training.loop import new_model
 from lsgcli.training.step import gradients
 
 SIZES = {"vggsnn": (10, 48), "resnet19": (4, 32), "qkformer": (4, 32)}  # T, pixels of a side
-LEVELS = range(5)
+LEVELS = ("none", "bits")
 PEER, MEMOPT = "spikingjelly", "spikingjelly, memopt level 1"
 Step = Callable[[], Any]
-Hows = dict[str, Recompute]
 
 
 def given(network: str, samples: int, precision: str) -> tuple[RunConfig, Batch]:
@@ -62,11 +59,11 @@ def step_of(model: nn.Module, config: RunConfig, batch: Batch, compute: Compute)
     return step
 
 
-def built(network: str, samples: int, precision: str, hows: Hows) -> tuple[nn.Module, Step]:
-    """A network of lsg and its step."""
+def built(network: str, samples: int, precision: str, level: str) -> tuple[nn.Module, Step]:
+    """A network of lsg with a level of ``--memory``, and its step."""
     config, batch = given(network, samples, precision)
+    config = config.replace(memory=level)
     model = new_model(config, 10, batch.x.shape[-3]).train()
-    apply(model, hows)
     return model, step_of(model, config, batch, Compute(torch.device("cpu"), precision))
 
 
@@ -128,22 +125,9 @@ def _resident(make: Callable[..., tuple[nn.Module, Step]], *arguments: Any) -> i
 
 
 def measure(network: str, samples: int, precision: str, rounds: int) -> dict[str, Any]:
-    """Contender -> seconds, peak of activations, peak of the process, and how many segments are recomputed."""
-    compute = Compute(torch.device("cpu"), precision)
-    config, batch = given(network, samples, precision)
-    makers: dict[str, tuple[Any, ...]] = {}
+    """Contender -> seconds, peak of activations, and peak of the process."""
+    makers: dict[str, tuple[Any, ...]] = {level: (built, network, samples, precision, level) for level in LEVELS}
     facts: dict[str, dict[str, Any]] = {}
-    for level in LEVELS:
-        print(f"{network}: plan of level {level}", file=sys.stderr)
-        model = new_model(config, 10, batch.x.shape[-3])
-        plan = settle(model, config.replace(memory=level), compute, lambda: batch)
-        hows = plan.how if plan else {}
-        makers[f"level {level}"] = (built, network, samples, precision, hows)
-        facts[f"level {level}"] = {
-            "recomputed": sum(how.output for how in hows.values()),
-            "plan": {name: list(how) for name, how in hows.items() if how != KEEP},
-            "estimated_bytes": plan.estimated[1] if plan else 0,
-        }
     makers |= {PEER: (built_peer, network, samples, precision, False), MEMOPT: (built_peer, network, samples, precision, True)}
     steps: dict[str, Step] = {}
     for name, (make, *arguments) in makers.items():
@@ -156,7 +140,7 @@ def measure(network: str, samples: int, precision: str, rounds: int) -> dict[str
             facts[name] = {"skipped": f"{type(error).__name__}: {error}"}
             continue
         process = process_bytes(make, *arguments)
-        facts[name] = {**facts.get(name, {}), "peak_bytes": peak_of(steps[name]), "process_bytes": process}
+        facts[name] = {"peak_bytes": peak_of(steps[name]), "process_bytes": process}
     print(f"{network}: timing", file=sys.stderr)
     for name, seconds in interleaved(steps, rounds, warm=0).items():
         facts[name]["seconds"] = seconds
@@ -164,12 +148,12 @@ def measure(network: str, samples: int, precision: str, rounds: int) -> dict[str
 
 
 def tables(record: dict[str, Any]) -> list[Table]:
-    """Peaks and time of each contender, relative to level 0."""
+    """Peaks and time of each contender, relative to none."""
     title = f"batch {record['batch']}, {record['precision']}"
-    head = ("network", "", "recomputed", "activations MB", "ratio", "process MB", "s per step", "time ratio")
+    head = ("network", "", "activations MB", "ratio", "process MB", "s per step", "time ratio")
     table = Table(title, head)
     for network, found in record["networks"].items():
-        base = found["level 0"]
+        base = found["none"]
         for name, one in found.items():
             if "skipped" in one:
                 table.rows.append((network, name, one["skipped"]))
@@ -177,7 +161,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
             time = one["seconds"]["median"]
             ratios = f"{one['peak_bytes'] / base['peak_bytes']:.2f} x", f"{time / base['seconds']['median']:.2f} x"
             peaks = megabytes(one["peak_bytes"]), megabytes(one["process_bytes"])
-            table.rows.append((network, name, f"{one.get('recomputed', '')}", peaks[0], ratios[0], peaks[1], time, ratios[1]))
+            table.rows.append((network, name, peaks[0], ratios[0], peaks[1], time, ratios[1]))
     return [table]
 
 

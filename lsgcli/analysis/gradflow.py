@@ -224,7 +224,7 @@ def layers_of(net: nn.Module, adapter: Adapter | None) -> Sequence[Layer]:
         ConfigError: there are none, or their names are not unique.
     """
     if isinstance(net, SpikingNet):
-        net.recompute_all(False)  # recomputation would be counted twice
+        net.save_memory(False)  # recomputation would be counted twice
     layers = (adapter or lif_watchers.layers)(net)
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names):

@@ -101,7 +101,7 @@ def _expected(error: Exception) -> LsgError | None:
         return OutOfMemoryError(
             f"not enough memory: {first}",
             hint="Try a smaller --batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16. In training, "
-            "--memory 4 reduces memory with the same result, and --accumulate 2 splits each batch into parts.",
+            "--memory bits reduces memory with the same result, and --accumulate 2 splits each batch into parts.",
         )
     if isinstance(error, OSError) and error.filename is not None:
         return StorageError(

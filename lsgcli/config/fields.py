@@ -58,6 +58,7 @@ def setting(
     check: Callable[[Any], str | None] | None = None,
     preset: bool = False,
     applies: Applies | None = None,
+    earlier: Mapping[str, Any] | None = None,
     **bounds: float,
 ) -> Any:
     """A field of a :class:`Settings` class.
@@ -71,6 +72,7 @@ def setting(
         check: function of a value that returns a description of valid values, or None if it is valid.
         preset: whether the preset of a data set, network or neuron may override the default.
         applies: condition under which the setting has an effect; None means always.
+        earlier: values that settings files and commands may still have, as text, and what they mean now.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
     path = kind if kind in ("folder", "checkpoint") else None
@@ -85,6 +87,7 @@ def setting(
             "preset": preset,
             "path": path,
             "applies": applies,
+            "earlier": earlier or {},
             "bounds": bounds,
         },
     )
@@ -111,10 +114,12 @@ class Settings:
         if problems := check(values, fields):
             raise ConfigError("\n".join(problems))
         for name, value in values.items():
+            value = current(fields[name], value)
             if type(value) is int and type_of(fields[name]) is float:
-                object.__setattr__(self, name, float(value))
+                value = float(value)
             elif value is not None and fields[name].metadata["path"] == "checkpoint":
-                object.__setattr__(self, name, stored(value))
+                value = stored(value)
+            object.__setattr__(self, name, value)
 
     def part(self, section: type[Section]) -> Section:
         """The settings of one section, of which this class is a subclass."""
@@ -132,13 +137,18 @@ def type_of(field: dataclasses.Field[Any]) -> type:
     return members[0]
 
 
+def current(field: dataclasses.Field[Any], value: Any) -> Any:
+    """A value of a setting, or what an earlier one means now."""
+    return field.metadata["earlier"].get(str(value), value)
+
+
 def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
     """One line for each invalid value, ``name: found ..., expected ...``; empty if all are valid. None means not given."""
     problems = []
     for name, value in values.items():
         if name not in fields:
             problems.append(registry.unknown("setting", str(name)[:LONG], list(fields)))
-        elif value is not None and (problem := _problem(fields[name], value)):
+        elif value is not None and (problem := _problem(fields[name], current(fields[name], value))):
             problems.append(f"{name}: {problem}")
     return problems
 

@@ -33,20 +33,18 @@ class MachineConfig(Settings):
         "both for each layer and its density of spikes, measured once. Same result up to rounding.",
         choices=("auto", "dense", "spikes"),
     )
-    memory: int = setting(
-        0,
-        "Less memory of activations in training, for more time and with the same result, by levels. 0: keep everything. 1: each "
-        "convolution with its neurons keeps only its input, in bits, and the backward pass computes the rest again. 2, 3: those "
-        "with the peak are also split in depth, and along time. 4: from the most expensive on, those that do not lower the peak "
-        "keep everything again.",
-        at_least=0,
-        at_most=4,
+    memory: str = setting(
+        "none",
+        "Less memory of activations in training, for more time and with the same result. bits: each convolution with its neurons keeps "
+        "only its input, spikes in bits, and the backward pass computes the rest again. The earlier levels 1 to 4 are bits.",
+        choices=("none", "bits"),
+        earlier={"0": "none", "1": "bits", "2": "bits", "3": "bits", "4": "bits"},
     )
     checkpoint_activations: str = setting(
         "none",
-        "Alias: layers is --memory 1.",
+        "Alias: layers is --memory bits.",
         choices=("none", "layers"),
-        applies=Applies("--memory 0", lambda config: config.memory == 0),
+        applies=Applies("--memory none", lambda config: config.memory == "none"),
     )
     sync_norm: bool = setting(
         True,
@@ -79,6 +77,6 @@ class MachineConfig(Settings):
     log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
 
     @property
-    def memory_level(self) -> int:
-        """The level of ``memory``, also if it is set by its other name."""
-        return self.memory or int(self.checkpoint_activations == "layers")
+    def memory_level(self) -> str:
+        """The value of ``memory``, also if it is set by its other name."""
+        return "bits" if self.checkpoint_activations == "layers" else self.memory

@@ -1,15 +1,12 @@
 """Base of all networks: specification, handling of sequences and static images, activation checkpointing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import Settings, fields_of, setting
@@ -17,11 +14,10 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
-from lsgcli.models.recompute import Recompute, recomputing
+from lsgcli.models.recompute import checkpointed, possible
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Gather
-from lsgcli.system.device import CONVOLUTIONS, Convolutions
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
 
@@ -166,9 +162,7 @@ class SpikingNet(nn.Module, ABC):
         super().__init__()
         self.spec = spec
         self.dropout = Dropout(spec.dropout_of("classifier"))  # of the input of the classifier, by logits()
-        self.recomputes = (
-            False  # whether blocks without segments keep only their input, and compute the rest again in the backward pass
-        )
+        self.recomputes = False  # see save_memory
         self.frozen: list[nn.Module] = []  # modules that stay in evaluation mode
 
     def train(self, mode: bool = True) -> Self:
@@ -217,25 +211,22 @@ class SpikingNet(nn.Module, ABC):
         """Output of the classifier, (T, B, classes), for x (T, B, features), with dropout."""
         return self.classifier(self.dropout(x))
 
-    def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
-        """Run a block, with activation checkpointing if enabled. ``forward_sequence`` calls its blocks through this method.
+    def run_block(self, block: nn.Module, x: Tensor, *others: Any) -> Tensor:
+        """Run a block; ``forward_sequence`` calls its blocks through this method.
 
-        A block with segments (:mod:`lsgcli.models.recompute`) saves memory by itself.
+        With :meth:`save_memory`, a block is a checkpoint, unless it has convolutions that are checkpoints themselves.
         """
-        has_segments = any(hasattr(module, "recompute") for module in block.modules())
-        if has_segments or not (self.recomputes and self.training and torch.is_grad_enabled()):
-            return block(*arguments)
-        how = CONVOLUTIONS.get()
-        again = (_checkpointing(how), _checkpointing(how, [block]))
-        draws = self.spec.neuron.model.draws or self.spec.dropout_of("neurons") > 0
-        return checkpoint(block, *arguments, context_fn=lambda: again, use_reentrant=False, preserve_rng_state=draws)
+        itself = any(hasattr(module, "recomputes") for module in block.modules())
+        if self.recomputes and not itself and possible(self, x):
+            return checkpointed(block, [block], x, None, *others)
+        return block(x, *others)
 
-    def recompute_all(self, wanted: bool = True) -> None:
-        """Keep only the inputs of segments and blocks in training, and compute the rest again in the backward pass; or keep everything."""
+    def save_memory(self, wanted: bool = True) -> None:
+        """Keep only the inputs of convolutions in training, or of blocks without any, and compute the rest again in the backward pass; or keep everything."""
         self.recomputes = wanted
         for module in self.modules():
-            if hasattr(module, "recompute"):
-                module.recompute = Recompute(output=wanted)  # type: ignore[assignment]
+            if hasattr(module, "recomputes"):
+                module.recomputes = wanted  # type: ignore[assignment]
 
     def synchronise(self, gather: Gather | None) -> None:
         """Compute batch statistics over all processes that share a batch.
@@ -293,22 +284,3 @@ class SpikingNet(nn.Module, ABC):
                 nn.init.kaiming_normal_(layer.synapse.weight, mode="fan_out", nonlinearity="relu")
                 if layer.synapse.bias is not None:
                     nn.init.zeros_(layer.synapse.bias)
-
-
-# Whether activation checkpointing controls what is saved for backward.
-CHECKPOINTING = ContextVar("CHECKPOINTING", default=False)
-
-
-@contextmanager
-def _checkpointing(how: Convolutions, recomputed: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """Context for running a block that is recomputed later, or for recomputing the block in ``recomputed``.
-
-    Args:
-        how: the choice of convolutions of the forward pass, whose context has ended when the block is recomputed.
-    """
-    token = CHECKPOINTING.set(True)
-    try:
-        with recomputing(recomputed, how):
-            yield
-    finally:
-        CHECKPOINTING.reset(token)

@@ -1,20 +1,17 @@
 """Layers over time: convolutions with (T, B) as one batch, and convolution + tdBN with or without neurons."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli import registry
-from lsgcli.models import recompute
-from lsgcli.models.base import CHECKPOINTING, NetworkSpec, Signal, SpikingLayer
+from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.convolution import Conv2d
-from lsgcli.models.recompute import KEEP, Segment
+from lsgcli.models.recompute import checkpointed, possible, saved
 from lsgcli.neurons import LIF, TdBatchNorm2d
-from lsgcli.neurons.kernels.base import average, is_tracing
-from lsgcli.neurons.kernels.saved import saved_compactly
+from lsgcli.neurons.kernels.base import average
 
 
 def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Tensor:
@@ -28,13 +25,6 @@ def at_each_step(module: nn.Module, x: Tensor, levels: int | None = None) -> Ten
     flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with saved(flat, levels):
         return module(flat).unflatten(0, x.shape[:2])
-
-
-def saved(x: Tensor, levels: int | None) -> AbstractContextManager[Any]:
-    """Context in which x is saved for backward in bits or bytes; ``levels`` as for :func:`at_each_step`."""
-    if levels is None or is_tracing(x):
-        return nullcontext()
-    return saved_compactly(x, levels, torch.is_grad_enabled() and not CHECKPOINTING.get())
 
 
 def chained(source: Signal, layers: Iterable[Callable[[Signal], Any]]) -> tuple[Any, Signal]:
@@ -72,7 +62,7 @@ class ConvNorm(nn.Module):
     Attributes:
         out: output of the layer.
         levels: levels of the input, see :class:`~lsgcli.models.base.Signal`.
-        recompute: what the backward pass computes again.
+        recomputes: whether only the input is kept in training, and the rest computed again, with what follows (see :meth:`then`).
     """
 
     def __init__(
@@ -95,7 +85,7 @@ class ConvNorm(nn.Module):
         padding = (height // 2, width // 2)
         self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, groups=groups, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
-        self.recompute = KEEP
+        self.recomputes = False
 
     def forward(self, x: Tensor, T: int | None = None) -> Tensor:
         """Normalised currents. A static image, (1, B, C, H, W) with ``T`` > 1, is convolved once and then expanded."""
@@ -104,7 +94,7 @@ class ConvNorm(nn.Module):
     def then(
         self, rest: Callable[..., Tensor], x: Tensor, T: int | None = None, *others: Tensor, uses: tuple[nn.Module, ...]
     ) -> Tensor:
-        """What follows the convolution, of whose output or input one is kept for the backward pass, see :attr:`recompute`.
+        """The convolution and what follows it, which are one checkpoint if :attr:`recomputes` is set.
 
         Args:
             rest: called with the output of the convolution, before tdBN, and with ``others``.
@@ -113,16 +103,17 @@ class ConvNorm(nn.Module):
             others: further inputs of ``rest``.
             uses: the modules that ``rest`` uses.
         """
+        flat, steps = x.flatten(0, 1).contiguous(memory_format=torch.channels_last), x.shape[:2]
+        levels = self.levels if self.packs else None
 
-        def following(z: Tensor, *others: Tensor) -> Tensor:
+        def run(flat: Tensor, *others: Tensor) -> Tensor:
+            with saved(flat, levels):
+                z = self.conv(flat).unflatten(0, steps)
             return rest(z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z, *others)
 
-        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        with saved(flat, self.levels if self.packs else None):
-            if self.training and recompute.applies(self.recompute, flat):
-                return recompute.run(Segment(self.conv, following, uses, self.recompute), flat, x.shape[:2], *others)
-            z = self.conv(flat).unflatten(0, x.shape[:2])
-        return following(z, *others)
+        if self.recomputes and possible(self, flat):
+            return checkpointed(run, (self.conv, *uses), flat, levels, *others)
+        return run(flat, *others)
 
 
 class SpikingConv(nn.Module):

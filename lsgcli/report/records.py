@@ -54,7 +54,7 @@ def cost_text(cost: dict[str, Any]) -> str:
             "precision": f"{cost['precision']['used']} ({cost['precision']['because']})",
             "convolutions": _convolutions(cost["convolution"]),
             "peak memory": f"{cost['peak_bytes'] / 2**20:,.0f} MiB, {cost['peak_of']}, in a few steps",
-            **({"memory": cost["memory"]["text"]} if cost["memory"] else {}),
+            **({"memory": cost["memory"]} if cost["memory"] != "none" else {}),
             "time": f"{cost['seconds_per_step']:.3f} s per step, {epoch:.1f} s per epoch, {cost['seconds_total'] / 60:.1f} min in total, "
             "without evaluation",
         }

@@ -18,7 +18,6 @@ from lsgcli.errors import LsgError, OutOfMemoryError
 from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import set_up
-from lsgcli.training.activations import settle
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
@@ -84,7 +83,7 @@ def largest(config: RunConfig, progress: NamedProgress | None = None) -> Fit:
     if fit is None:
         raise OutOfMemoryError(
             f"--batch-size auto: found no batch size that fits, with {available / 2**20:,.0f} MiB of available memory",
-            hint="Use a smaller network or input, more parts of a batch (--accumulate), or --memory 4.",
+            hint="Use a smaller network or input, more parts of a batch (--accumulate), or --memory bits.",
         )
     log.info("batch size %s", fit.text)
     return fit
@@ -117,7 +116,6 @@ def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
     size, peaks = 1 << (2 * config.accumulate - 1).bit_length(), list[int]()
     while size <= samples:
         batch = next(iter(batches(bundle, "train", size, augment=config.augment, drop_last=True)))
-        settle(model, config, compute, lambda batch=batch: batch)  # type: ignore[misc]
         for _ in range(1 if peaks else 2):  # the first step also creates states of the optimisers
             gradients(model, batch, config, compute)
             optimizers.step(1.0)

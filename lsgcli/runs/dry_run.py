@@ -18,7 +18,6 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
-from lsgcli.training.activations import settle
 from lsgcli.training.loop import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
@@ -43,7 +42,6 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
     stream = batches(bundle, "train", config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
-    settled = settle(model, config, compute, lambda: batch)
     log.info("timing training steps")
     seconds, peak = seconds_per_step(model, batch, config, compute), compute.peak_bytes()
     part = batch.first(-(-len(batch.y) // config.accumulate))
@@ -62,7 +60,7 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
         "spikes_per_sample": spikes / len(part.y),
         "peak_bytes": peak,
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
-        "memory": settled and {**settled._asdict(), "text": settled.text},
+        "memory": config.memory_level,
         "seconds_per_step": seconds,
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,

@@ -38,7 +38,6 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, tell_faster
-from lsgcli.training.activations import settle
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
@@ -112,7 +111,7 @@ def new_model(
         input_height=None if height == config.size else height,
     )
     model = models.create(NetworkSpec.of(config, config, sizes, _graph(config, last)))
-    model.recompute_all(config.memory_level > 0)
+    model.save_memory(config.memory_level == "bits")
     if config.freeze is not None:
         freeze(model, config.freeze)
     return model
@@ -187,7 +186,6 @@ class Trainer:
         compute.convolutions.crossings.update(self.state.crossings)
         if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
-        settle(self.model, config, compute, lambda: self._batches().batch(0), group)
         if group.size > 1 and config.sync_norm:
             self.model.synchronise(group.gather)
         self.net = group.wrap(self.model)

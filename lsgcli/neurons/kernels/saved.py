@@ -22,10 +22,10 @@ def in_bits(x: Tensor) -> bool:
 
 
 class Compact(NamedTuple):
-    """Saved spikes, and a function that restores them, or a slice of them, in their memory order."""
+    """Saved spikes, and a function that restores them in their memory order, (n,)."""
 
     words: Tensor
-    restore: Callable[..., Tensor]
+    restore: Callable[[], Tensor]
 
 
 class Held:
@@ -42,9 +42,12 @@ class Held:
         self._packed: Any = None
         self._compact: Compact | None = None
 
-    def holds(self, x: Tensor) -> bool:
-        """Whether x is a view of the whole of the tensor."""
-        return x.data_ptr() == self.address and x.numel() == self.n
+    def holding(self, x: Tensor) -> "Held | None":
+        """This, or one of an outer context, if x is a view of the whole of its tensor."""
+        own: Held | None = self
+        while own is not None and (x.data_ptr() != own.address or x.numel() != own.n):
+            own = own.outer
+        return own
 
     def packed(self, x: Tensor) -> Any:
         """The tensor x in bits, see :class:`lsgcli.neurons.kernels.cpu.packing.Packed`."""
@@ -68,8 +71,8 @@ class Held:
 def _in_bytes(x: Tensor, levels: int) -> Compact:
     counts, dtype = (x if levels == 1 else (x * levels).round_()).to(torch.uint8), x.dtype
 
-    def restore(which: slice = slice(None)) -> Tensor:
-        own = counts.as_strided((counts.numel(),), (1,))[which].to(dtype)
+    def restore() -> Tensor:
+        own = counts.as_strided((counts.numel(),), (1,)).to(dtype)
         return own if levels == 1 else own.div_(levels)
 
     return Compact(counts, restore)
@@ -81,41 +84,7 @@ HELD: ContextVar[Held | None] = ContextVar("HELD", default=None)
 def held(x: Tensor) -> Held | None:
     """The spikes that x is known to consist of, in a context of :func:`saved_compactly`."""
     own = HELD.get()
-    return own if own is not None and own.holds(x) else None
-
-
-class Kept:
-    """A dense tensor (N, ...), N outermost in memory, that is kept for backward: in bits or bytes in a context of :func:`saved_compactly`.
-
-    Args:
-        x: the tensor.
-        own: its spikes; None if it is kept as it is.
-    """
-
-    def __init__(self, x: Tensor, own: Held | None):
-        self.shape, self.stride, self.requires_grad = x.shape, x.stride(), x.requires_grad
-        self._kept: Tensor | Compact = x.detach() if own is None else own.compact(x)
-
-    def whole(self) -> Tensor:
-        """The tensor."""
-        return self._kept if isinstance(self._kept, Tensor) else self._kept.restore().as_strided(self.shape, self.stride)
-
-    def part(self, which: slice) -> Tensor:
-        """The elements from ``which.start`` up to ``which.stop`` of the outermost axis."""
-        if isinstance(self._kept, Tensor):
-            return self._kept[which]
-        size, n = self.stride[0], which.stop - which.start
-        before = which.start * size % 8  # a byte holds eight elements
-        memory = self._kept.restore(slice(which.start * size - before, which.stop * size))
-        return memory.as_strided((n, *self.shape[1:]), self.stride, before)
-
-
-def kept(x: Tensor) -> Kept:
-    """x to be kept for backward, in at most one byte per element if it is known to consist of spikes."""
-    own = HELD.get()
-    while own is not None and not own.holds(x):
-        own = own.outer
-    return Kept(x, own)
+    return None if own is None else own.holding(x)
 
 
 @contextmanager
@@ -131,12 +100,13 @@ def saved_compactly(x: Tensor, levels: int, saves: bool = True) -> Iterator[None
         yield
         return
     # Not x itself: autograd keeps pack alive until the backward pass.
-    own = Held(x, levels, HELD.get())
+    spikes = held(x) or Held(x, levels, HELD.get())
 
-    def pack(kept: Tensor) -> Any:
-        if not own.holds(kept):
-            return kept.detach()  # otherwise, an output that its own node saves would never be freed
-        return own.compact(kept), kept.shape, kept.stride()
+    def pack(tensor: Tensor) -> Any:
+        own = spikes.holding(tensor)
+        if own is None:
+            return tensor.detach()  # otherwise, an output that its own node saves would never be freed
+        return own.compact(tensor), tensor.shape, tensor.stride()
 
     def unpack(kept: Any) -> Tensor:
         if isinstance(kept, Tensor):
@@ -144,7 +114,7 @@ def saved_compactly(x: Tensor, levels: int, saves: bool = True) -> Iterator[None
         compact, shape, stride = kept
         return compact.restore().as_strided(shape, stride)
 
-    token = HELD.set(own)
+    token = HELD.set(spikes)
     try:
         with saved_tensors_hooks(pack, unpack) if saves else nullcontext():
             yield

@@ -73,11 +73,11 @@ def counted(monkeypatch):
 @pytest.mark.parametrize(("arch", "changes"), NETWORKS, ids=[f"{arch} {changes}" for arch, changes in NETWORKS])
 def test_a_network_computes_the_same(arch, changes, checkpointed, counted):
     model, x = built(arch, **changes)
-    model.recompute_all(checkpointed)
+    model.save_memory(checkpointed)
     dense = gradients(model, x)
     assert not any(counted.values())
     model, x = built(arch, **changes)
-    model.recompute_all(checkpointed)
+    model.save_memory(checkpointed)
     found = gradients(model, x, "spikes")
     assert all(counted.values())
     for a, b in zip(found, dense, strict=True):

@@ -93,7 +93,7 @@ def test_one_backward_pass_has_the_same_gradients(arch, changes, bf16, checkpoin
     """Bit for bit, though gradients are written over what was kept for them."""
     torch.manual_seed(0)
     model = models.build(arch, method="lsg", T=3, input_size=16, width_multiplier=1 / 16, **changes).train()
-    model.recompute_all(checkpointed)
+    model.save_memory(checkpointed)
     x = torch.rand(3, 2, model.spec.in_channels, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         plain = gradients(model, x)

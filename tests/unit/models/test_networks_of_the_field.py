@@ -283,7 +283,7 @@ def test_checkpointed_activations_change_no_bit(which, options):
     results = []
     for checkpointed in (False, True):
         net = small(which, dtype=torch.float32, **options)
-        net.recompute_all(checkpointed)
+        net.save_memory(checkpointed)
         torch.manual_seed(7)
         logits = backward(net, sequence(net, batch=6 if which in SMALL else 2))
         net.end_step()

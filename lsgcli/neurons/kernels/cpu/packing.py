@@ -58,11 +58,10 @@ class Packed(NamedTuple):
         """Spikes per element."""
         return self.spikes / self.n
 
-    def restore(self, which: slice = slice(None)) -> Tensor:
-        """The elements, (n,), or those in ``which``, whose start is a multiple of 8."""
-        first, last, _ = which.indices(self.n)
-        memory = torch.empty(last - first, dtype=self.dtype)
-        _run(unpack, memory, self.planes[:, first // 8 :], self.levels)
+    def restore(self) -> Tensor:
+        """The elements, (n,)."""
+        memory = torch.empty(self.n, dtype=self.dtype)
+        _run(unpack, memory, self.planes, self.levels)
         return memory
 
 
