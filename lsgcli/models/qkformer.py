@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean, saved
+from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean
+from lsgcli.models.recompute import saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire, saved
+from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire
+from lsgcli.models.recompute import saved
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
 
