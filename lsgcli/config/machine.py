@@ -33,7 +33,7 @@ class MachineConfig(Settings):
         "both for each layer and its density of spikes, measured once. Same result up to rounding.",
         choices=("auto", "dense", "spikes"),
     )
-    memory: str = setting(
+    memory: str | int = setting(  # a number in earlier settings
         "none",
         "Less memory of activations in training, for more time and with the same result. bits: each convolution with its neurons keeps "
         "only its input, spikes in bits, and the backward pass computes the rest again. The earlier levels 1 to 4 are bits.",
@@ -79,4 +79,4 @@ class MachineConfig(Settings):
     @property
     def memory_level(self) -> str:
         """The value of ``memory``, also if it is set by its other name."""
-        return "bits" if self.checkpoint_activations == "layers" else self.memory
+        return "bits" if self.checkpoint_activations == "layers" else str(self.memory)
