@@ -60,7 +60,7 @@ def diagnose(
         files.write_text(target, page.diagnosis_page(found.record))
     print_json(found.record) if as_json else terminal.show(findings.diagnosis(found.record))
     if found.status:
-        raise typer.Exit(found.status)
+        raise SystemExit(found.status)
     if failed := gated(found.record["findings"], gates):
         raise GateError(
             "\n".join(f"{one['rule']}: {one['cause']}" for one in failed),

@@ -61,7 +61,8 @@ def diagnosis(record: Mapping[str, Any]) -> list[Text | Table]:
             cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
             table.add_row(layer["name"], *cells, layer["verdict"])
         parts += [Text(""), table]
-    return [*parts, Text(""), *lines(record["findings"])]
+    said = lines(record["findings"]) if record["findings"] or record["layers"] else []
+    return [*parts, Text(""), *said] if said else parts
 
 
 def figure(value: Any) -> str:

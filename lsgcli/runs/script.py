@@ -116,6 +116,8 @@ def _unseen(seen: Seen) -> list[str]:
 def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[None]:
     """Arguments, path and streams as ``python script arguments`` has them, but with its stdout on stderr."""
     argv, path, out = sys.argv, list(sys.path), sys.stdout
+    if not sys.flags.safe_path:  # lsg's own, for processes that it starts
+        os.environ.pop("PYTHONSAFEPATH", None)
     sys.argv = [script, *arguments]
     sys.path.insert(0, os.getcwd() if module else str(Path(script).resolve().parent))
     sys.stdout.flush()

@@ -161,3 +161,38 @@ def test_a_healthy_script_has_no_errors_and_computes_the_same(name, tmp_path):
     assert done.returncode == 0, record["findings"]
     assert plain.stdout.splitlines() == [line for line in done.stderr.splitlines() if line in plain.stdout.splitlines()]
     assert record["layers"]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "unseen"),
+    [
+        ("print('hello')", 0, "no network was trained"),
+        ("import sys; sys.exit(3)", 3, "no network was trained"),
+        ("raise KeyboardInterrupt", 130, "no network was trained"),
+        ("1 / 0", 1, "no network was trained"),
+        (
+            "import torch\nnet = torch.nn.Linear(2, 2)\noptimizer = torch.optim.SGD(net.parameters(), 0.1)\n"
+            "torch.nn.functional.mse_loss(net(torch.ones(1, 2)), torch.zeros(1, 2)).backward()\noptimizer.step()",
+            0,
+            "no spiking neurons found in Linear",
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_what_cannot_be_seen_is_said(text, status, unseen, tmp_path):
+    (tmp_path / "train.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "lsgcli", "diagnose", "train.py"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert unseen in done.stdout
+    assert "unexpected error" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_script_that_does_not_exist(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "lsgcli", "diagnose", "missing.py"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "missing.py" in done.stderr
