@@ -241,6 +241,16 @@ def reliability() -> str:
     return f"{len(lines)} faults, {cases:,} cases, {failures} failures.\n\n{table(head, lines)}"
 
 
+def machines() -> str:
+    """The default tests as `.ci/machines` last ran them on each machine."""
+    rows = []
+    for name, run in json.loads((DOCS.parent / "benchmarks" / "results" / "machines.json").read_text(encoding="utf-8")).items():
+        versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+        counts = (run["passed"], len(run["failed"]), run["skipped"], run["seconds"])
+        rows.append((name, *counts, versions, f"{run['processor']}: {run['instructions']}", run["date"]))
+    return table(("machine", "passed", "failed", "skipped", "seconds", "versions", "processor", "date"), rows)
+
+
 def _cases(row: Any, found: dict[str, Any]) -> str:
     """The number of cases, and that they are fewer than planned, if they are."""
     fewer = re.search(r"--count (\d+)", found["command"])
@@ -335,6 +345,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "readers": readers,
     "formats": formats,
     "reliability": reliability,
+    "machines": machines,
     "surrogates": lambda: things("surrogate", "`--surrogate`"),
     "launchers": lambda: things("launcher", "`--launcher`"),
     "loggers": lambda: things("logger", "`--log`"),

@@ -1,6 +1,7 @@
 """A data set and settings so small that a whole training takes a second."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data import random
 from lsgcli.data.bundle import DataBundle, Split
 
+PRECISION = os.environ.get("LSGCLI_TEST_PRECISION", "fp32")  # of trainings, where a test does not say
 CLASSES = ("left", "right", "top")
 
 

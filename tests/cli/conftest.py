@@ -10,9 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from lsgcli.cli.app import app, main
+from tests.tiny import PRECISION
 from tests.tiny import images as image_folder
 
 TINY = ["--arch", "vggsnn", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "2", "--batch-size", "8"]
+if PRECISION != "fp32":
+    TINY += ["--precision", PRECISION]
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import torch
 
 import lsgcli
 from lsgcli.errors import ConfigError, DataError
+from tests.tiny import PRECISION
 
 
 def test_each_public_name_has_documentation():
@@ -81,7 +82,13 @@ def test_training(tmp_path, trained, images):
     settings = {"T": 2, "size": 16, "width_multiplier": 0.03125, "batch_size": 8, "arch": "vggsnn"}
     seen = []
     end = lsgcli.train(
-        tmp_path / "run", dataset="image-folder", data_dir=str(images), epochs=4, on_record=seen.append, **settings
+        tmp_path / "run",
+        dataset="image-folder",
+        data_dir=str(images),
+        epochs=4,
+        on_record=seen.append,
+        precision=PRECISION,
+        **settings,
     )
     assert end["accuracy"] == json.loads((trained / "result.json").read_text())["accuracy"]
     assert [record["epoch"] for record in seen if record["event"] == "epoch"] == [0, 1, 2, 3]

@@ -55,7 +55,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_every_command_takes_the_data_of_the_run(lsg, run, elsewhere, tmp_path):
     path, named = run / "last.safetensors", [f"data: {tmp_path / 'mine'}, from {run / 'config.json'}"]
-    accuracy = json.loads((run / "result.json").read_text())["test_accuracy_last"]
+    result = json.loads((run / "result.json").read_text())
+    accuracy = result.get("test_accuracy_last_fp32", result["test_accuracy_last"])
     done = lsg("eval", path, "--json")
     assert (done.exit_code, told(done)) == (0, named)
     assert json.loads(done.stdout)["samples"] == 40

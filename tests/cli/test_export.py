@@ -41,8 +41,8 @@ def test_folded_and_verified(lsg, export, trained, images, tmp_path):
     result = export("safetensors", "out.safetensors", "--verify", "18", "--json", status=0)
     record = json.loads(result.stdout)
     assert (record["format"], record["path"], record["samples"]) == ("safetensors", "out.safetensors", 18)
-    assert (record["spikes_different"], record["ties"], record["predictions_different"]) == (0, 0, 0)
-    assert record["max_logit_error"] == 0
+    assert (record["spikes_different"], record["predictions_different"]) == (0, 0)
+    assert record["max_logit_error"] <= 1e-5
     assert record["spikes_compared"] > 1000
     assert record["folding"]["spikes_compared"] == record["spikes_compared"]
     assert f"0 of {record['spikes_compared']} spikes and 0 of 18 predictions differ" in result.stderr
@@ -231,10 +231,11 @@ def test_folder_for_a_hub(export, trained, tmp_path):
     assert "# vggsnn on image-folder" in card
     assert f"Accuracy {record['accuracy']:.4f} on 18 samples from the test part" in card
     assert "0 of 18 predictions differ" in card
-    measured = json.loads((trained / "result.json").read_text())["test_accuracy_best"]
+    measured = json.loads((trained / "result.json").read_text())
+    measured = measured.get("test_accuracy_best_fp32", measured["test_accuracy_best"])
     assert f"Accuracy {measured:.4f} on the whole test part (training)." in card
     train = "lsg train -q --dataset image-folder --size 16 --arch vggsnn --width-multiplier 0.03125 --epochs 4 --batch-size 8"
-    assert f"ckpt=$({train})" in card
+    assert f"ckpt=$({train}" in card
     assert 'lsg export "$ckpt" --format hf -o net --verify 18' in card
     assert len(list(folder.iterdir())) == 3
 

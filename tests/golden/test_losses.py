@@ -1,6 +1,8 @@
 """Losses of a few steps on fixed seeds: a refactoring must not move them.
 
-They were written by `python -m tests.golden.test_losses`, in float64, where another machine's rounding does not flip a spike.
+They were written by `python -m tests.golden.test_losses`, in float64, where another machine's rounding does not flip a spike. torch draws
+initial weights in float32 by the vector instructions of the processor: with other ones than AVX2 or AVX-512, which agree, their last
+digits differ, and losses by up to 6e-9 of themselves.
 """
 
 import json
@@ -21,6 +23,9 @@ CASES = {
     "resnet19-lsg-ce": {"arch": "resnet19", "method": "lsg", "loss": "ce"},
     "resnet19-sew-trainable": {"arch": "resnet19", "method": "trainable-decay", "loss": "ce", "residual": "sew"},
 }
+
+
+RTOL = 1e-9 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 1e-7
 
 
 def losses(arch, method, loss, residual="add"):
@@ -45,7 +50,7 @@ def losses(arch, method, loss, residual="add"):
 
 @pytest.mark.parametrize("name", CASES)
 def test_losses_are_as_they_were(name):
-    np.testing.assert_allclose(losses(**CASES[name]), json.loads(FILE.read_text())[name], rtol=1e-9)
+    np.testing.assert_allclose(losses(**CASES[name]), json.loads(FILE.read_text())[name], rtol=RTOL)
 
 
 if __name__ == "__main__":

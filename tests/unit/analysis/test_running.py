@@ -70,12 +70,13 @@ def test_both_accuracies(trained):
             right["batch"] += int((model(batch.x).mean(0).argmax(1) == batch.y).sum())
     assert found.batch == right["batch"] / 48
     assert found.evaluation == right["evaluation"] / 48
-    assert found.batch - found.evaluation > 0.2
+    assert found.batch - found.evaluation > 0.2  # at least .43 with seeds 0 to 19
 
 
 def test_a_large_gap_is_a_warning(trained, caplog):
     model, bundle = trained
     caplog.set_level(logging.WARNING, "lsg")
+    running.refresh(model, stream(bundle), CPU)
     running.check(model, bundle, CPU, 16, accuracy=0.3)
     assert caplog.messages == []
     for module in model.modules():

@@ -31,7 +31,8 @@ def die_elsewhere(home, x):
 
 @pytest.fixture
 def always(monkeypatch):
-    """Start processes after the first item, whatever it took."""
+    """Start processes after the first item, whatever it took, on one CPU as well."""
+    monkeypatch.setattr(parallel.cpus, "limited", lambda name, given: given)
     monkeypatch.setattr(parallel, "PROBE", -1.0)
     monkeypatch.setattr(parallel, "WORTH", -1.0)
     monkeypatch.setattr(parallel, "BUSY", -1.0)

@@ -125,6 +125,12 @@ def test_openvino_runs_it(which, quantize, made):
     runner = registry.get("format", "onnx")().open(target)
     batch = frames(runner.config)
     compiled = openvino.Core().compile_model(str(target), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found, expected = compiled([batch.x.numpy()])["logits"], runner.run(batch.x).logits.numpy()
+    try:
+        found = compiled([batch.x.numpy()])["logits"]
+    except RuntimeError as error:
+        if "could not create a primitive" not in str(error):
+            raise
+        pytest.skip("openvino multiplies no integers on this processor")  # with SSE4.1 alone
+    expected = runner.run(batch.x).logits.numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert expected.std() > 0.01

@@ -39,8 +39,8 @@ def test_training_multiplies_by_rounded_weights_and_passes_gradients_through():
     for net in (rounded, plain):
         net(x).square().sum().backward()
     assert torch.equal(rounded(x), plain(x))
-    for (name, ours), theirs in zip(rounded.named_parameters(), plain.parameters(), strict=True):
-        assert torch.equal(ours.grad, theirs.grad), name
+    for ours, theirs in zip(rounded.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)  # oneDNN's sums for SSE4.1 depend on where in memory the weights are
     assert not torch.equal(rounded.classifier.weight, plain.classifier.weight)  # the trained weight remains a float
 
 

@@ -27,7 +27,7 @@ from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from tests import tiny
 
-CPU = Compute(torch.device("cpu"))
+CPU = Compute(torch.device("cpu"), tiny.PRECISION)
 
 
 def by_signal(stop):
@@ -95,10 +95,11 @@ def assert_same(whole, parts):
 
 
 def test_learns(tmp_path):
+    """Over seeds 0 to 19, in fp32 and bf16, the accuracy was always 1, and the loss at the end .44 to .72 of that at first."""
     end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
     assert end["test_accuracy_last"] > 0.8
     losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("with_val", [False, True])
@@ -121,17 +122,19 @@ def test_accuracies_in_the_precision_of_the_training_and_in_fp32(with_val, tmp_p
     assert [end[name] for name in names] == [0, 0, 0, 0]
     assert [end[f"{name}_fp32"] for name in names] == [1, 1, 1, 1]
     assert end["best_chosen_on"] == ("val" if with_val else "test")
-    assert not any(name.endswith("_fp32") for name in run(tmp_path / "other", tiny.config(epochs=1), bundle))
+    assert not any(
+        name.endswith("_fp32") for name in run(tmp_path / "other", tiny.config(epochs=1), bundle, compute=Compute(CPU.device))
+    )
 
 
 def test_a_long_training_is_told_what_is_faster(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(device, "cpu_flags", lambda: {"amx_bf16"})
     monkeypatch.setattr(device, "crowding", lambda precision: 7.0)
     caplog.set_level("INFO")
-    run(tmp_path / "short", tiny.config(epochs=2), tiny.bundle())
+    run(tmp_path / "short", tiny.config(epochs=2), tiny.bundle(), compute=Compute(CPU.device))
     assert "--precision" not in caplog.text
     monkeypatch.setattr(device, "LONG", 0)
-    run(tmp_path / "long", tiny.config(epochs=3), tiny.bundle())
+    run(tmp_path / "long", tiny.config(epochs=3), tiny.bundle(), compute=Compute(CPU.device))
     assert caplog.text.count("16 times as fast in bf16") == caplog.text.count("7.0 times as long") == 1
 
 
@@ -173,7 +176,7 @@ def test_resumed_run_has_the_bits_of_an_undisturbed_one(tmp_path, changes):
     assert_same(tmp_path / "whole", path)
 
 
-STALLING = {"epochs": 12, "patience": 2, "lr": 1e-3}
+STALLING = {"epochs": 24, "patience": 2, "lr": 1e-3}  # it ends after 3 to 8 with seeds 0 to 19, in fp32 and bf16
 
 
 def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path):
@@ -182,11 +185,11 @@ def test_patience_ends_a_run_early_at_the_same_epoch_with_the_same_bits(tmp_path
     end = run(tmp_path / "whole", config, bundle)
     accuracies = [line["val_accuracy"] for line in metrics(tmp_path / "whole")]
     better = max(epoch for epoch, own in enumerate(accuracies) if own > max([-1.0, *accuracies[:epoch]]))
-    assert (end["epochs_planned"], end["epochs_done"]) == (12, len(accuracies))
-    assert len(accuracies) == better + 1 + 2 < 12
+    assert (end["epochs_planned"], end["epochs_done"]) == (24, len(accuracies))
+    assert len(accuracies) == better + 1 + 2 < 24
     with pytest.raises(Stopped):
         run(tmp_path / "impatient", config.replace(patience=None), bundle, stop_after=13)
-    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(tmp_path / "impatient")[1]["lr"]  # that of twelve epochs
+    assert metrics(tmp_path / "whole")[1]["lr"] == metrics(tmp_path / "impatient")[1]["lr"]  # that of 24 epochs
     for steps, ask in ((4, by_time), (6 * len(accuracies) - 4, by_slurm)):
         with pytest.raises(Stopped, match="time is up; saved"):
             run(path, config, bundle, stop_after=steps, resume=path.exists(), ask=ask)
@@ -202,7 +205,7 @@ def test_weights_of_classes_come_from_the_training_part(tmp_path):
     config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="none")
     models = []
     for weights in ("none", "balanced"):
-        run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append)
+        run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append, compute=Compute(CPU.device))
         losses[weights] = metrics(tmp_path / weights)[0]["train_loss"]
     y, counts = torch.from_numpy(part.y), np.bincount(part.y)
     assert counts.tolist() == [4, 16, 16]
@@ -318,7 +321,7 @@ class RunningAhead(Compute):
 
 def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     """What is seen later is the same: the record, the batch, and weights as before the step that was not finite."""
-    ahead = RunningAhead(CPU.device)
+    ahead = RunningAhead(CPU.device, tiny.PRECISION)
     monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
     for name, compute in (("at once", CPU), ("later", ahead)):
         run(tmp_path / name, tiny.config(epochs=1), tiny.bundle(), compute=compute)
@@ -444,7 +447,7 @@ def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, eva
 
 
 @pytest.mark.slow
-def test_twenty_stops_of_a_patient_run(tmp_path):
+def test_many_stops_of_a_patient_run(tmp_path):
     config, bundle, path = tiny.config(**{**STALLING, "patience": 4, "epochs": 40}), tiny.bundle(), tmp_path / "parts"
     whole, chance = run(tmp_path / "whole", config, bundle), random.Random(0)
     stops = 0
@@ -455,6 +458,6 @@ def test_twenty_stops_of_a_patient_run(tmp_path):
         except Stopped:
             stops += 1
     end = run(path, config, bundle, resume=True)
-    assert stops == 20
+    assert stops > 13  # in at least five epochs of six steps
     assert end["epochs_done"] == whole["epochs_done"] < 40
     assert_same(tmp_path / "whole", path)

@@ -13,6 +13,14 @@ from lsgcli.system import files
 from lsgcli.training.signals import SIGNALS, TIME_IS_UP, StopRequest, reason, stop_on_signals
 
 
+@pytest.fixture(autouse=True)
+def in_a_terminal():
+    """``nohup pytest`` makes tests ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_sets_the_flag(number):
     """A second SIGINT does not wait."""
@@ -37,29 +45,22 @@ def test_nohup_is_respected():
         signal.signal(signal.SIGHUP, before)
 
 
-def send(number, seconds=0.1):
-    threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_interrupts_what_waits(number, tmp_path):
     """Waiting for a lock that another holds, which otherwise only its release would end."""
     with open(tmp_path / "lock", "w") as held, stop_on_signals() as stop:
         fcntl.flock(held, fcntl.LOCK_EX)
-        send(number)
-        begin = time.monotonic()
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
         with pytest.raises(Stopped, match=f"stopped by {number.name}\n  Repeat"), stop.at_once():  # noqa: SIM117
             with files.locked(tmp_path / "lock", "waiting"):
                 pass
-        assert time.monotonic() - begin < 2
 
 
 def test_a_signal_before_or_after():
     with stop_on_signals() as stop:
         with stop.at_once():
             pass
-        send(signal.SIGTERM, 0)
-        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert stop.signal_name == "SIGTERM"
         reached = False
         with pytest.raises(Stopped), stop.at_once():

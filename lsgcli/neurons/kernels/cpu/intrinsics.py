@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import carray, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, overload, register_jitable
 
 # Division with Python's error model raises on 0, which prevents vectorisation.
@@ -114,7 +114,8 @@ def doubles(address, n):  # type: ignore[no-untyped-def]
     return carray(pointer(address), (n,), np.float64)
 
 
-LANES = 16 if get_host_cpu_features().get("avx512f") else 8  # float32 in a vector
+# float32 in a vector; numba compiles for another processor where NUMBA_CPU_FEATURES or NUMBA_CPU_NAME=generic says so.
+LANES = 16 if config.CPU_FEATURES is None and get_host_cpu_features().get("avx512f") else 8
 REGISTERS = 8  # of sums
 BLOCK = LANES * REGISTERS
 VECTOR = ir.VectorType(FLOAT, LANES)
