@@ -8,9 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
-
-from lsgcli.store import checkpoint
 
 
 def process(*arguments, **streams):
@@ -111,14 +108,6 @@ def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp
     result = program("eval", trained / "best.safetensors", "--data-dir", "data")
     refused(result, "data laid out as in training (--split not given)", status=3)
     assert "stratified" not in result.stderr
-
-
-def test_nan_is_null(program, trained, images, tmp_path):
-    content = checkpoint.read(trained / "best.safetensors")
-    weights = {name: torch.full_like(t, float("nan")) if t.is_floating_point() else t for name, t in content.weights.items()}
-    checkpoint.save(tmp_path / "nan.safetensors", checkpoint.Checkpoint(weights, content.config))
-    result = program("eval", "nan.safetensors", "--json", "--data-dir", images, status=0)
-    assert json.loads(result.stdout, parse_constant=pytest.fail)["loss"] is None
 
 
 def test_a_full_disk():
