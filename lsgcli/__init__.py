@@ -18,6 +18,7 @@ Runs
 ``predict``         classify recordings or images
 ``inspect``         gradient flow per layer, of a checkpoint or any spiking network
 ``diagnose``        what is wrong with a network, and what to change
+``watch``           why a training loop of your own does not learn, like ``lsg diagnose``
 Extension
 ``register``        add a surrogate, method, neuron, network, data set, augmentation, loss, ... under a name
 ``LsgError``        base class of all expected errors

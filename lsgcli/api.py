@@ -210,7 +210,9 @@ def inspect(
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
     opened = open_checkpoint(network, options, buffers_finite=False)
     checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-    return full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
+    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
+    advise(flow, opened.config, Path(network), len(opened.bundle.classes))
+    return flow
 
 
 @undisturbed

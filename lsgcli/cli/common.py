@@ -45,6 +45,32 @@ class Verbosity(NamedTuple):
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")] = False
 
 
+class Gate(NamedTuple):
+    """Findings that fail the command, and the limits of rules."""
+
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as silent,vanishing or error; "
+            "`lsg list rule` lists the rules."
+        ),
+    ] = None
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=X", help="Limit of a rule, such as vanishing=1e-4; repeatable."),
+    ] = None
+
+    def parsed(self) -> tuple[set[str], dict[str, float]]:
+        """The rules and severities of ``--fail-on``, and the limits by rule.
+
+        Raises:
+            ConfigError: an unknown name, or an invalid number.
+        """
+        from lsgcli.analysis.advice import parse_gates, parse_limits
+
+        return parse_gates(self.fail_on) if self.fail_on is not None else set(), parse_limits(self.limit or [])
+
+
 class Folders(NamedTuple):
     """Directories of data for a checkpoint."""
 

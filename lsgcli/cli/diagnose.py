@@ -1,10 +1,10 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from lsgcli.analysis.advice import gated, parse_gates, parse_limits
+from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, GateError
 from lsgcli.report.output import check_output, print_json
@@ -13,31 +13,31 @@ from lsgcli.system import files
 ALL = "all"
 
 
+class Watching(NamedTuple):
+    """What is run, and how long."""
+
+    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False
+    steps: Annotated[str, typer.Option(metavar="N|all", help="Steps after which the script is ended; all: none.")] = "200"
+    every: Annotated[int | None, typer.Option(min=1, help="Measure layers every so many steps, too.")] = None
+
+
+class Output(NamedTuple):
+    """Where findings are shown."""
+
+    as_json: common.Json = False
+    html: common.Html = None
+    force: common.Force = False
+
+
 def diagnose(
     *,
     script: Annotated[str, typer.Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script.", show_default=False)
     ] = None,
-    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
-    steps: Annotated[
-        str,
-        typer.Option(metavar="N|all", help="Steps after which the script is ended; all: none."),
-    ] = "200",
-    every: Annotated[
-        int | None,
-        typer.Option(min=1, help="Measure layers every so many steps, too."),
-    ] = None,
-    limit: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=X", help="Limit of a rule, such as silent=1e-3; repeatable.")
-    ] = None,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(help="Exit with status 9 on findings of these rules or severities."),
-    ] = None,
-    as_json: common.Json = False,
-    html: common.Html = None,
-    force: common.Force = False,
+    watching: Watching,
+    gate: common.Gate,
+    output: Output,
     verbosity: common.Verbosity,
 ) -> None:
     """Run a training script of any library as `python SCRIPT ARGS` does, and say why its network does not learn.
@@ -45,20 +45,20 @@ def diagnose(
     It computes the same, to the bit. Findings name cause, remedy and line. Options of lsg stand before SCRIPT, whose output goes to stderr.
     """
     common.messages(verbosity)
+    steps = watching.steps
     if steps != ALL and not (steps.isdecimal() and int(steps)):
         raise ConfigError(f"--steps: found {steps!r}, expected a number above 0, or all")
-    gates = parse_gates(fail_on) if fail_on is not None else set()
-    limits = parse_limits(limit or [])
-    for target in html or ():
-        check_output(target, "--html", suffixes=(".html",), inputs=[], force=force)
+    gates, limits = gate.parsed()
+    for target in output.html or ():
+        check_output(target, "--html", suffixes=(".html",), inputs=[], force=output.force)
     from lsgcli.report import findings, page, terminal
     from lsgcli.runs import script as scripts
 
     count = None if steps == ALL else int(steps)
-    found = scripts.diagnose(script, arguments or [], module=module, steps=count, every=every, limits=limits)
-    for target in html or ():
+    found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
+    for target in output.html or ():
         files.write_text(target, page.diagnosis_page(found.record))
-    print_json(found.record) if as_json else terminal.show(findings.diagnosis(found.record))
+    print_json(found.record) if output.as_json else terminal.show(findings.diagnosis(found.record))
     if found.status:
         raise SystemExit(found.status)
     if failed := gated(found.record["findings"], gates):

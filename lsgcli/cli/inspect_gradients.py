@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.analysis.advice import gated, parse_gates, parse_limits
+from lsgcli.analysis.advice import gated
 from lsgcli.cli import common, completion
 from lsgcli.errors import ConfigError, GateError, redacted
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
@@ -67,22 +67,6 @@ class Advise(NamedTuple):
     jobs: Annotated[int | None, typer.Option(min=1, help="Number of trainings of --try at a time.")] = None
 
 
-class Gate(NamedTuple):
-    """Findings that fail the command, and the limits of rules."""
-
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as silent,vanishing or error; "
-            "`lsg list rule` lists the rules."
-        ),
-    ] = None
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=X", help="Limit of a rule, such as vanishing=1e-4; repeatable."),
-    ] = None
-
-
 class Output(NamedTuple):
     """Where gradient flow is shown."""
 
@@ -111,7 +95,7 @@ def inspect_gradients(
     advice: Advise,
     data: common.Data,
     compute: Compute,
-    gate: Gate,
+    gate: common.Gate,
     output: Output,
     verbosity: common.Verbosity,
 ) -> None:
@@ -145,8 +129,7 @@ def inspect_gradients(
         check_output(target, "--html", suffixes=(".html",), inputs=paths, force=output.force)
     for target in output.plot or ():
         check_plot(target, folder=True, inputs=paths, force=output.force)
-    gates = parse_gates(gate.fail_on) if gate.fail_on is not None else set()
-    limits = parse_limits(gate.limit or [])
+    gates, limits = gate.parsed()
     from rich.text import Text
 
     from lsgcli.analysis import Sample, measures

@@ -44,7 +44,7 @@ class MachineConfig(Settings):
         "none",
         "Alias: layers is --memory bits.",
         choices=("none", "layers"),
-        applies=Applies("--memory none", lambda config: config.memory == "none"),
+        applies=Applies("--memory at its default", lambda config: config.memory == "none"),
     )
     sync_norm: bool = setting(
         True,

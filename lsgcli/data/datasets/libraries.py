@@ -73,6 +73,7 @@ class LibraryDataset(Dataset):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self._objects: dict[str, Any] = {}
+        self._archive = "files"
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
@@ -314,11 +315,12 @@ class Tonic(LibraryDataset, EventDataset):
     def _source(self) -> str:
         """The files and where they are from."""
         address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
-        return f"{getattr(self.kind, 'filename', 'files')} from {address}"
+        return f"{self._archive} from {address}"
 
     def _there(self, found: Any, download: bool) -> bool:
         """Whether tonic's check succeeds or, if no archive indicates an unfinished download, whether there are files."""
         archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
+        self._archive = archive or "files"  # some classes know it only of their parts
         there = bool(self.kind._check_exists(found))
         if not there and archive is not None and not (self.home / archive).exists():
             files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)

@@ -151,7 +151,7 @@ def test_a_pool_that_does_not_divide_the_image():
     torch.manual_seed(0)
     net = models.build("vggsnn", T=2, input_size=16, width_multiplier=1 / 32)
     block = net.features[1]
-    x = torch.randn(2, 2, 2, 5, 7)
+    x = (torch.randn(2, 2, 2, 5, 7) > 0).float()  # spikes
 
     def run(backend):
         block.lif.backend = backend

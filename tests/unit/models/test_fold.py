@@ -28,7 +28,8 @@ def test_folding_in_float32(which):
     assert before
     for name, module in before.items():
         x = torch.randn(2, 2, module.conv.in_channels, 4, 4)
-        assert close(folded[name](x), module(x), 1e-5)
+        with torch.no_grad():  # otherwise inputs are saved as numbers of spikes
+            assert close(folded[name](x), module(x), 1e-5)
 
 
 def test_folded_network_has_plain_convolutions(which):
