@@ -98,7 +98,8 @@ class Handler(BaseHTTPRequestHandler):
             wanted = json.loads(content)
             name = f"{wanted['organization']}/{wanted['name']}"
             status = 409 if name in server.repositories else 200
-            empty = Repository(wanted.get("visibility") == "private", {"main": "0" * 40}, {"0" * 40: {}}, [])
+            private = wanted.get("private") or wanted.get("visibility") == "private"  # by the version of huggingface_hub
+            empty = Repository(private, {"main": "0" * 40}, {"0" * 40: {}}, [])
             server.repositories.setdefault(name, empty)
             self.answer(status, {"url": f"{server.url}/{name}", "error": "exists"})
         elif path == "/api/validate-yaml":

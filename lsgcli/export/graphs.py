@@ -127,6 +127,13 @@ class Stepping(nn.Module):
         return tuple(torch.zeros_like(lif.state.u) for lif in self.layers)
 
 
+class _State:
+    """u and all spikes of a layer: opaque to tracers, which treat a module's tensors as weights."""
+
+    u: Any = None
+    spikes: Any = None
+
+
 class TraceableLIF(nn.Module):
     """A layer of LIF neurons with a constant decay. It starts from ``state.u``, and stores the last u and all spikes in ``state``.
 
@@ -147,7 +154,7 @@ class TraceableLIF(nn.Module):
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
         self.v_th: float | Tensor = number(lif.threshold)
         self.reset, self.scaled = RESETS[lif.config.reset], lif.config.input_gain != "1"
-        self.state = SimpleNamespace(u=None, spikes=None)  # opaque to tracers, which treat a module's tensors as weights
+        self.state = _State()
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
         """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""

@@ -118,10 +118,10 @@ def new_model(
 
 
 def _graph(config: RunConfig, last: Path | None) -> str | None:
-    source = last or (config.init_from and hub.local(config.init_from))
-    if config.arch != "nir" or not source:
+    if config.arch != "nir" or not (source := last or config.init_from):
         return None
-    return checkpoint.read_config(source)["model"].get("graph")  # type: ignore[no-any-return]
+    with torch.device("cpu"):  # also where a network of shapes alone is built
+        return checkpoint.read_config(hub.local(source))["model"].get("graph")  # type: ignore[no-any-return]
 
 
 class Trainer:

@@ -60,7 +60,7 @@ net(torch.rand(2, 2, 2, 16, 16)).sum().backward()
 optimizers.step(1.0)
 optimizers.zero_grad()
 assert "torch._dynamo" not in sys.modules  # 2 s of every training
-assert "sympy" not in sys.modules
+assert "sympy" not in sys.modules or torch.__version__ < (2, 8)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
