@@ -87,6 +87,7 @@ def test_a_broken_machine(machine):
         assert private not in done.stdout, private
 
 
+@pytest.mark.slow  # as above
 def test_a_machine_in_order(lsg, monkeypatch):
     monkeypatch.setattr(doctor, "_speed", lambda say: doctor.Check("speed", True, "not measured"))
     monkeypatch.setattr(doctor, "_openmp", lambda: doctor.Check("openmp", True, "of the test's other libraries"))
@@ -95,6 +96,9 @@ def test_a_machine_in_order(lsg, monkeypatch):
     result = lsg("doctor")
     assert (result.exit_code, "FAILED" in result.stdout) == (0, False), result.stdout
     assert f"torch {torch.__version__}" in result.stdout
+
+
+def test_packages_that_are_old_or_missing(monkeypatch):
     monkeypatch.setattr(
         packages, "version_of", lambda package: "1.0" if package == "scipy" else None if package == "rich" else "99"
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import random
 import time
 from types import SimpleNamespace
 
@@ -443,21 +442,4 @@ def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, eva
     assert batches[-1] == (evaluation, 1, 2)
     monkeypatch.undo()
     run(path, config, bundle, resume=True)
-    assert_same(tmp_path / "whole", path)
-
-
-@pytest.mark.slow
-def test_many_stops_of_a_patient_run(tmp_path):
-    config, bundle, path = tiny.config(**{**STALLING, "patience": 4, "epochs": 40}), tiny.bundle(), tmp_path / "parts"
-    whole, chance = run(tmp_path / "whole", config, bundle), random.Random(0)
-    stops = 0
-    while stops < 20:
-        try:
-            run(path, config, bundle, chance.randint(1, 2), path.exists(), ask=chance.choice([by_signal, by_time, by_slurm]))
-            break
-        except Stopped:
-            stops += 1
-    end = run(path, config, bundle, resume=True)
-    assert stops > 13  # in at least five epochs of six steps
-    assert end["epochs_done"] == whole["epochs_done"] < 40
     assert_same(tmp_path / "whole", path)
