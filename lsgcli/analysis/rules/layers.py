@@ -64,7 +64,7 @@ class PotentialScale(Rule):
 class SilentLayers(Rule):
     """Neurons hardly ever reach the threshold, so that later layers receive nothing, and no gradient tells them to."""
 
-    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.005
+    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.01
     source = "stork; spyx: 5 to 15 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
