@@ -121,10 +121,12 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
         return None
     kept, geometry = read
     if how.choice == "spikes":
-        return Spikes(kept.packed(x), geometry, True, True)
+        packed = kept.packed(x)
+        return None if packed is None else Spikes(packed, geometry, True, True)
     of_forward, of_weight = crossings.of(geometry, x.dtype, how.crossings)
     if in_training or of_forward > 0:
-        packed = kept.packed(x)
+        if (packed := kept.packed(x)) is None:
+            return None
         forward = packed.density < of_forward
         weight = in_training and packed.density < of_weight and conv.weight.requires_grad
         if forward or weight:

@@ -41,6 +41,7 @@ class Held:
         self.address, self.n, self.levels, self.outer = x.data_ptr(), x.numel(), levels, outer
         self._packed: Any = None
         self._compact: Compact | None = None
+        self._other = False  # whether an element is something else, such as NaN in a training that diverges
 
     def holding(self, x: Tensor) -> "Held | None":
         """This, or one of an outer context, if x is a view of the whole of its tensor."""
@@ -50,11 +51,14 @@ class Held:
         return own
 
     def packed(self, x: Tensor) -> Any:
-        """The tensor x in bits, see :class:`lsgcli.neurons.kernels.cpu.packing.Packed`."""
-        if self._packed is None:
+        """The tensor x in bits, see :class:`lsgcli.neurons.kernels.cpu.packing.Packed`; None if an element is no number of spikes."""
+        if self._packed is None and not self._other:
             from lsgcli.neurons.kernels.cpu.packing import packed
 
-            self._packed = packed(x, self.levels)
+            try:
+                self._packed = packed(x, self.levels)
+            except ValueError:
+                self._other = True
         return self._packed
 
     def compact(self, x: Tensor) -> Compact:
@@ -62,7 +66,8 @@ class Held:
         if self._compact is None:
             if in_bits(x):
                 bits = self.packed(x)
-                self._compact = Compact(bits.planes, bits.restore)
+                own = x.detach().as_strided((self.n,), (1,))
+                self._compact = Compact(own, lambda: own) if bits is None else Compact(bits.planes, bits.restore)
             else:
                 self._compact = _in_bytes(x, self.levels)
         return self._compact

@@ -159,11 +159,17 @@ def test_memory_in_another_order_is_dense(counted):
 
 
 @pytest.mark.parametrize("value", [256, -2, 2**33, math.nan])
-def test_what_are_no_numbers_of_spikes_is_refused(value):
+def test_what_are_no_numbers_of_spikes_is_dense(value, counted):
+    """Also in the gradient of the weight, for which the input is saved as it is."""
     conv, x = Conv2d(8, 8, 3, padding=1), torch.ones(1, 2, 8, 4, 4)
     x[0, 1, 3, 2, 2] = value
-    with chosen("spikes"), pytest.raises(ValueError, match="spikes: found"):
-        at_each_step(conv, x, 1)
+    with chosen("spikes"):
+        y = at_each_step(conv, x, 1)
+    assert not any(counted.values())
+    plain = nn.Conv2d.forward(conv, x[0])
+    gradients = [torch.autograd.grad(out.sum(), conv.weight)[0] for out in (y, plain)]
+    torch.testing.assert_close(y[0], plain, equal_nan=True)
+    torch.testing.assert_close(*gradients, equal_nan=True)
 
 
 def test_one_packed_copy_is_shared():
