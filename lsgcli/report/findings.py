@@ -48,6 +48,8 @@ def diagnosis(record: Mapping[str, Any]) -> list[Text | Table]:
     losses, accuracy = record["losses"], record["accuracy"]
     known = [f"loss {formatted(losses[0], '.4g')} to {formatted(losses[-1], '.4g')}"] if losses else []
     known += [f"training accuracy {100 * accuracy:.1f} % in the last batches"] if accuracy is not None else []
+    evaluated = record["evaluation_accuracy"]
+    known += [f"{100 * evaluated:.1f} % in evaluation"] if evaluated is not None else []
     parts: list[Text | Table] = [Text(f"{steps}{of} watched{': ' if known else ''}{', '.join(known)}")]
     parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
     if record["layers"]:

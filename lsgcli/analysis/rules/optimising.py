@@ -24,7 +24,7 @@ def _update(seen: "Seen") -> float:
 
 
 def _rates(seen: "Seen") -> str:
-    return ", ".join(sorted({f"{group['lr']:g}" for group in seen.groups if "lr" in group}))
+    return ", ".join(f"{rate:g}" for rate in sorted(set(seen.rates)))
 
 
 @register("rule", "no-backward")
@@ -48,13 +48,10 @@ class NotOptimised(ScriptRule):
     measure, usual, limit, certain = "parameters without optimiser", "none", 0.0, True
     source = "DeepCrime: mutation operators"
 
-    def _lacking(self, seen: "Seen") -> "list[Parameters]":
-        return [
+    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+        lacking = [
             parameter for parameter in _weights(seen) if not (parameter.optimised or parameter.frozen) and parameter.size > 1
         ]
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        lacking = self._lacking(seen)
         return Found(few([parameter.name for parameter in lacking]), where=seen.lines.get("optimiser")) if lacking else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -77,9 +74,8 @@ class Unchanged(ScriptRule):
         return Found(few([parameter.name for parameter in stuck]), where=seen.lines.get("optimiser")) if share > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        rates = sorted({group["lr"] for group in e.seen.groups if "lr" in group}) if e.seen else []
-        at = f" (now {', '.join(f'{rate:g}' for rate in rates)})" if rates else ""
-        return Remedy(f"Check the learning rate{at}, its schedule, and the optimiser's parameters.")
+        assert e.seen is not None
+        return Remedy(f"Check the learning rate (now {_rates(e.seen)}), its schedule, and the optimiser's parameters.")
 
 
 @register("rule", "gradients-accumulate")

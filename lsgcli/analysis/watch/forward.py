@@ -82,10 +82,6 @@ class Forward:
             kept.setdefault(self.name(module), self.built.get(module))
         if not grads:
             return
-        if isinstance(module, NORMS) and module.running_mean is not None:
-            name = self.name(module)
-            _, means = self.seen.statistics.setdefault(name, (self.built.get(module), []))
-            means.append(float(module.running_mean.double().sum()))
         if isinstance(module, DROPOUTS) and module.training:
             self.seen.dropouts[self.name(module)] = module.p, self.built.get(module)
         weight = getattr(module, "weight", None)

@@ -205,7 +205,6 @@ class Seen:
     evaluating: dict[str, Line | None] = field(default_factory=dict)  # modules in evaluation mode in training
     training: dict[str, Line | None] = field(default_factory=dict)  # modules in training mode in evaluation
     dropouts: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
-    statistics: dict[str, tuple[Line | None, list[float]]] = field(default_factory=dict)  # running means, by normalisation
     input: dict[str, float] = field(default_factory=dict)
     batch: int = 0
     timesteps: int = 0
@@ -215,8 +214,7 @@ class Seen:
     accumulated: int = 0  # backward passes that added to gradients of an earlier step
     without_backward: int = 0  # steps of optimisers without a backward pass before
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
-    groups: list[dict[str, Any]] = field(default_factory=list)
-    optimiser: str = ""
+    rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     error: BaseException | None = None
     failed_at: Line | None = None
 

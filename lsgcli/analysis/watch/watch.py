@@ -247,9 +247,7 @@ class Watch:
             return
         self._here("step")
         self._add_optimiser(optimiser)
-        self.seen.optimiser = type(optimiser).__name__
-        names = ("lr", "momentum", "weight_decay")
-        self.seen.groups = [{name: float(group[name]) for name in names if name in group} for group in optimiser.param_groups]
+        self.seen.rates = [float(group["lr"]) for group in optimiser.param_groups if "lr" in group]
         if not self.backwards and (not self.steppers or id(optimiser) in self.steppers):
             self.seen.without_backward += 1
         if self.measuring and self.backwards and not self.weights:
