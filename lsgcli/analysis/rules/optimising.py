@@ -45,7 +45,7 @@ class NoBackward(ScriptRule):
 class NotOptimised(ScriptRule):
     """Parameters have gradients, but no optimiser has them, so that they stay as they are."""
 
-    measure, usual, limit, certain = "parameters without optimiser", "none", 0.0, True
+    measure, usual, limit = "parameters without optimiser", "none", 0.0  # in a reservoir, on purpose
     source = "DeepCrime: mutation operators"
 
     def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
