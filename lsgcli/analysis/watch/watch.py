@@ -83,7 +83,6 @@ class Watch:
     def __enter__(self) -> Self:
         if Watch.active is not None:
             raise RuntimeError("watch: found another watch that is active, expected one at a time")
-        Watch.active = self
         self._patch(torch.autograd, "backward", self._backward)
         for name in LOSSES:
             self._patch(F, name, functools.partial(self._loss, name))
@@ -93,13 +92,14 @@ class Watch:
             self._patch(context, "__enter__", self._evaluation_begins)
             self._patch(context, "__exit__", self._evaluation_ends)
         apply = torch.autograd.Function.__dict__["apply"]
-        torch.autograd.Function.apply = classmethod(functools.partial(_applied, apply.__func__))  # type: ignore[assignment]
+        torch.autograd.Function.apply = classmethod(functools.partial(_applied, apply))  # type: ignore[assignment]
         self._undo.append(lambda: setattr(torch.autograd.Function, "apply", apply))
         for handle in (
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ):
             self._undo.append(handle.remove)
+        Watch.active = self
         self._measure(True)
         return self
 
@@ -302,8 +302,8 @@ class Watch:
             self._measure(True)
 
 
-def _applied(original: Callable[..., Any], cls: Any, *arguments: Any, **options: Any) -> Any:
-    out = original(cls, *arguments, **options)
+def _applied(original: Any, cls: Any, *arguments: Any, **options: Any) -> Any:
+    out = original.__get__(None, cls)(*arguments, **options)
     watch = Watch.active
     if watch is not None and watch.measuring:
         watch.forward.applied(cls, arguments, out)
