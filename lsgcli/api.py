@@ -272,7 +272,8 @@ def watch(
     What the loop computes stays the same, to the bit.
 
     Args:
-        network, optimizer: built before the block; their parameters are compared. Not required.
+        network: built before the block; not required.
+        optimizer: of its parameters; not required.
         every: steps between further measurements of the layers, besides the first three and 10, 30, 100, 300, ...
         limits: of rules, by name.
         quiet: do not print the findings to stderr at the end of the block.

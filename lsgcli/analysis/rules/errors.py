@@ -37,7 +37,7 @@ class NoSurrogate(ScriptRule):
     source = "Neftci et al. 2019"
 
     def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        layers = [layer for layer in (seen.layers or seen.first_layers).values() if layer.detached]
+        layers = [layer for layer in seen.layers.values() if layer.detached]
         if not layers:
             return None
         return Found(False, tuple(layer.name for layer in layers), where=layers[0].where)
@@ -77,7 +77,7 @@ class GraphTwice(ScriptRule):
         texts = "backward through the graph a second time", "modified by an inplace operation"
         if not any(_failed(seen, RuntimeError, text) for text in texts):
             return None
-        kept = [layer for layer in (seen.layers or seen.first_layers).values() if layer.kept]
+        kept = [layer for layer in seen.layers.values() if layer.kept]
         return Found(seen.steps, tuple(layer.name for layer in kept), where=seen.lines.get("backward"))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:

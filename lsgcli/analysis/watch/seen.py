@@ -185,7 +185,6 @@ class Seen:
         accuracy: of each step whose loss was given outputs and labels: (step, share of correct samples, samples).
         evaluated: the same without gradients.
         layers: of the last measured step.
-        first_layers: of the first.
         parameters: by id.
         lines: of what was called: "backward", "step", "loss", "network".
         error: the exception that ended the script, and its line.
@@ -196,7 +195,6 @@ class Seen:
     accuracy: list[tuple[int, float, int]] = field(default_factory=list)
     evaluated: list[tuple[int, float, int]] = field(default_factory=list)
     layers: dict[Any, Neurons] = field(default_factory=dict)
-    first_layers: dict[Any, Neurons] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[int, Parameters] = field(default_factory=dict)
     shared: list[tuple[str, str]] = field(default_factory=list)

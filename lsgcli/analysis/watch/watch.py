@@ -275,7 +275,6 @@ class Watch:
         if not forward.layers:
             return
         seen.layers = forward.layers
-        seen.first_layers = seen.first_layers or forward.layers
         seen.timesteps = max(max(layer.calls for layer in forward.layers.values()), forward.calls)
         seen.records = [finite(record) for record in forward.records()]
 
