@@ -15,7 +15,7 @@ from lsgcli.report.output import print_exact, print_json
 class Study(NamedTuple):
     """A study of Optuna."""
 
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier and other processes.")] = 20
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier commands.")] = 20
     prune: Annotated[
         bool,
         typer.Option(
@@ -24,15 +24,6 @@ class Study(NamedTuple):
             "epoch, once five have finished.",
         ),
     ] = True
-    study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the study. Default: the name of --out.", show_default=False)
-    ] = None
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Database of the study: a URL of Optuna, or an SQLite file. Default: study.db in --out."
-        ),
-    ] = None
     out: Annotated[
         Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
     ] = None
@@ -61,8 +52,7 @@ def tune(
     """Search for the settings with the highest validation accuracy, and print the path of a TOML file for `lsg train --config`.
 
     Each trial is an ordinary run in its own directory, which neither reads nor evaluates the test part. Repeating the command
-    continues the study; processes started with the same command share it. With --launcher, trials are jobs on the devices of this
-    machine or of a cluster. Needs lsgcli[tune].
+    continues the study. With --launcher, trials are jobs on the devices of this machine or of a cluster. Needs lsgcli[tune].
     """
     common.messages(verbosity, FIELDS)
     where.check()
@@ -77,9 +67,8 @@ def tune(
         where.cancel_jobs(root)
         return
     check_data(planned.trials(root))
-    opened = open_study(planned, root, study.storage, study.study, study.prune)
+    opened = open_study(planned, root, study.prune)
     where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
-    check_data(planned.trials(root))  # other processes may have run some of them
     found = conclude(opened, planned, root)
     lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
     for record in found["trials"]:

@@ -43,35 +43,18 @@ class Epoch:
     values: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class End:
-    """Records of a finished run.
-
-    Attributes:
-        last: the last epoch.
-        results: accuracies.
-        pictures: heat maps as PNG files, by name.
-        files: the report and the resulting checkpoint.
-    """
-
-    last: Epoch
-    results: Mapping[str, float]
-    pictures: Mapping[str, Path]
-    files: tuple[Path, ...]
-
-
 class LoggedRun:
     """The run that loggers copy, read from its directory."""
 
     def __init__(self, run: RunFiles):
-        self.run = run
+        self.path = run.path
         self.name = "-".join(run.path.resolve().parts[-2:])
 
     @property
     def folder(self) -> Path:
         """The folder for files of loggers in the run directory, which exists."""
-        folder = self.run.path / LOGS
-        files.make_folder(folder, self.run.path)
+        folder = self.path / LOGS
+        files.make_folder(folder, self.path)
         return folder
 
     def new_folder(self, name: str) -> Path:
@@ -84,7 +67,7 @@ class LoggedRun:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Settings of the run, and the version of lsg."""
-        return {**read_config(self.run.path).to_dict(), "lsg": __version__}
+        return {**read_config(self.path).to_dict(), "lsg": __version__}
 
     @cached_property
     def id(self) -> str:
@@ -96,32 +79,16 @@ class LoggedRun:
 
     def epochs(self) -> list[Epoch]:
         """The completed epochs."""
-        time = datetime.datetime.fromisoformat(read_facts(self.run.path)["started"]).timestamp()
-        epochs, flow = [], {line["epoch"]: line["layers"] for line in self.flow()}
-        for record in read_metrics(self.run.path):
-            time += record.get("seconds", 0.0)
-            values = {name: value for name, value in record.items() if name != "epoch"}
-            for layer in flow.get(record["epoch"], ()):
+        time = datetime.datetime.fromisoformat(read_facts(self.path)["started"]).timestamp()
+        flow = {line["epoch"]: line["layers"] for line in flows.read_lines(self.path) if "event" not in line}
+        epochs = []
+        for values in read_metrics(self.path):
+            number = values.pop("epoch")
+            time += values.get("seconds", 0.0)
+            for layer in flow.get(number, ()):
                 values |= {f"{key}/{layer['name']}": value for key, value in layer.items() if key != "name"}
-            known = {name: float(value) for name, value in values.items() if value is not None}
-            epochs.append(Epoch(record["epoch"], time, known))
+            epochs.append(Epoch(number, time, {name: float(value) for name, value in values.items() if value is not None}))
         return epochs
-
-    def flow(self) -> list[dict[str, Any]]:
-        """The lines of ``gradient-flow.jsonl``, one for each epoch."""
-        return [line for line in flows.read_lines(self.run.path) if "event" not in line]
-
-    def end(self, record: Mapping[str, Any]) -> End:
-        """The records of the finished run; ``record`` is that of its end."""
-        from lsgcli.report.drawing import save_as
-        from lsgcli.report.heatmaps import over_epochs
-
-        pictures = {}
-        for name, drawing in over_epochs(self.flow()).items():
-            pictures[name] = self.folder / f"{name}.png"
-            save_as(drawing, pictures[name])
-        results = {name: value for name, value in record.items() if "accuracy" in name and value is not None}
-        return End(self.epochs()[-1], results, pictures, (self.run.report, Path(record["checkpoint"])))
 
 
 class Logger(ABC):
@@ -144,8 +111,8 @@ class Logger(ABC):
     def epoch(self, epoch: Epoch) -> None:
         """Add the next epoch, so that it survives the end of the process."""
 
-    def end(self, end: End) -> None:
-        """Add what the program can show of a finished run. The same may be added again."""
+    def end(self, results: Epoch, files: Sequence[Path]) -> None:
+        """Add the accuracies of a finished run, at its last epoch, its report and its checkpoint. The same may be added again."""
         return None
 
     def close(self, state: str) -> None:
@@ -192,7 +159,9 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
             logger.epoch(epoch)
             logger.logged += 1
         if record["event"] == "end":
-            logger.end(self.source.end(record))
+            results = {name: value for name, value in record.items() if "accuracy" in name and value is not None}
+            last, report = epochs[-1], RunFiles(self.source.path).report
+            logger.end(Epoch(last.number, last.time, results), (report, Path(record["checkpoint"])))
 
     @contextlib.contextmanager
     def _calling(self, name: str) -> Iterator[None]:

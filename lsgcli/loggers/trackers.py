@@ -6,12 +6,11 @@ import json
 import logging
 import os
 import textwrap
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.loggers.base import End, Epoch, LoggedRun, Logger
+from lsgcli.loggers.base import Epoch, LoggedRun, Logger
 from lsgcli.registry import register
 from lsgcli.system import files
 
@@ -61,41 +60,12 @@ class TensorBoard(Logger):
             self.writer.add_scalar(name, value, epoch.number, walltime=epoch.time)
         self.writer.flush()
 
-    def end(self, end: End) -> None:
-        import numpy as np
-        from PIL import Image
-
-        for name, file in end.pictures.items():
-            with Image.open(file, formats=("PNG",)) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            self.writer.add_image(f"by-epoch/{name}", pixels, end.last.number, end.last.time, dataformats="HWC")
-        self.writer.flush()
-
     def close(self, state: str) -> None:
         self.writer.close()
 
 
-class Tracker(Logger):
-    """A program that records many runs, each with settings, values by epoch, and files."""
-
-    @abstractmethod
-    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
-        """Add values of an epoch."""
-
-    @abstractmethod
-    def attach(self, files: Sequence[Path], end: End) -> None:
-        """Add files of a finished run."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.log(epoch.values, epoch)
-
-    def end(self, end: End) -> None:
-        self.log(end.results, end.last)
-        self.attach([*end.files, *end.pictures.values()], end)
-
-
 @register("logger", "wandb")
-class WandB(Tracker):
+class WandB(Logger):
     """Weights & Biases, in `logs/wandb`; offline unless `WANDB_MODE` says otherwise, for `wandb sync`."""
 
     extra, packages = "wandb", ("wandb",)
@@ -122,11 +92,12 @@ class WandB(Tracker):
         self.logged = run.step
         return run
 
-    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
-        self.run.log(dict(values), step=epoch.number)
+    def epoch(self, epoch: Epoch) -> None:
+        self.run.log(dict(epoch.values), step=epoch.number)
 
-    def attach(self, files: Sequence[Path], end: End) -> None:
-        artifact = self.library.Artifact(f"run-{self.source.id}", "model", metadata=dict(end.results))
+    def end(self, results: Epoch, files: Sequence[Path]) -> None:
+        self.epoch(results)
+        artifact = self.library.Artifact(f"run-{self.source.id}", "model", metadata=dict(results.values))
         for file in files:
             artifact.add_file(str(file))
         self.run.log_artifact(artifact)
@@ -153,7 +124,7 @@ class Trackio(WandB):
 
 
 @register("logger", "mlflow")
-class MLflow(Tracker):
+class MLflow(Logger):
     """MLflow, in `mlflow.db` and `mlruns` of the working directory unless `MLFLOW_TRACKING_URI` names a store."""
 
     extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
@@ -177,16 +148,17 @@ class MLflow(Tracker):
             self.id = self.client.create_run(experiment, run_name=source.name, tags={"lsg.id": source.id}).info.run_id
             self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in source.settings.items()])
 
-    def log(self, values: Mapping[str, float], epoch: Epoch) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         from mlflow.entities import Metric
 
         # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
-        names = sorted(values, key=lambda name: name == "train_loss")
-        metrics = [Metric(name, values[name], int(epoch.time * 1000), epoch.number) for name in names]
+        names = sorted(epoch.values, key=lambda name: name == "train_loss")
+        metrics = [Metric(name, epoch.values[name], int(epoch.time * 1000), epoch.number) for name in names]
         for first in range(0, len(metrics), MOST):
             self.client.log_batch(self.id, metrics=metrics[first : first + MOST])
 
-    def attach(self, files: Sequence[Path], end: End) -> None:
+    def end(self, results: Epoch, files: Sequence[Path]) -> None:
+        self.epoch(results)
         for file in files:
             self.client.log_artifact(self.id, str(file))
 

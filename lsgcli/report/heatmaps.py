@@ -1,6 +1,5 @@
-"""Heat maps with a row per layer, and a column per timestep or epoch."""
+"""Heat maps with a row per layer, and a column per timestep."""
 
-import math
 from collections.abc import Sequence
 
 from lsgcli.analysis.measures import MEASURES
@@ -11,10 +10,9 @@ from lsgcli.report.figures import Flow, Panel, View, picture
 
 NAMES, HEAD, ROW = 110, 48, 22  # pixels: maximum width of names, height of colour bar and timestep numbers, height of a row
 WIDE, MANY = 26, 16  # pixels of a cell with a number, and maximum number of columns for cells with numbers
-SIZE, MOST = 11, 200  # pixels of text, maximum number of epochs shown
+SIZE = 11  # pixels of text
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")
 SIGNED = ("u_mean", "rho")  # with a colour scale centred at 0
-EPOCHS = ("coverage", "firing_rate")
 Rows = list[list[float | None]]
 
 
@@ -47,28 +45,6 @@ def steps(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return found
 
 
-def over_epochs(lines: Sequence[Flow]) -> dict[str, Drawing]:
-    """A heat map of each of several measures, with a column per epoch, or per several if there are many.
-
-    Args:
-        lines: records of ``gradient-flow.jsonl``, at least one.
-    """
-    lines = lines[:: -(-len(lines) // MOST)]
-    names, found = _names(lines[0]["layers"]), {}
-
-    def of(key: str) -> Rows:
-        return [[line["layers"][index][key] for line in lines] for index in range(len(names))]
-
-    values = {key: ((MEASURES[key].title, MEASURES[key].unit), of(key)) for key in EPOCHS}
-    norms = [[math.log10(norm) if norm else None for norm in row] for row in of("grad_norm")]
-    values["grad_norm"] = ("gradient norm", "log10 |dL/dW|"), norms
-    for key, (heading, rows) in values.items():
-        if known := [value for row in rows for value in row if value is not None]:
-            columns = [line["epoch"] + 1 for line in lines]
-            found[key] = _draw(heading, names, rows, (min(known), max(known)), "epoch", columns)
-    return found
-
-
 def _names(layers: Sequence[Flow]) -> list[str]:
     return [shortened(f"{number} {layer['name']}", NAMES, SIZE) for number, layer in enumerate(layers, 1)]
 
@@ -85,7 +61,6 @@ def _draw(
     rows: Rows,
     span: tuple[float, float],
     over: str,
-    columns: Sequence[int] = (),
     colours: Sequence[str] = SEQUENTIAL,
 ) -> Drawing:
     """A heat map.
@@ -93,22 +68,18 @@ def _draw(
     Args:
         heading: title, and unit.
         over: what the columns are.
-        columns: their numbers. Default: 1, 2, ...
     """
     T = len(rows[0])
-    columns = columns or range(1, T + 1)
     left = 10 + ADVANCE * SIZE * max(map(len, names))
     width = WIDE if T <= MANY else max(8, 400 // T)
     marks = _scale(colours, span, heading[1])
     every = -(-20 // width)
-    marks += [
-        text((left + (t + 0.5) * width, HEAD - 5), str(columns[t]), size=SIZE, anchor="middle") for t in range(0, T, every)
-    ]
+    marks += [text((left + (t + 0.5) * width, HEAD - 5), str(t + 1), size=SIZE, anchor="middle") for t in range(0, T, every)]
     for number, (name, values) in enumerate(zip(names, rows, strict=True), 1):
         row = [text((left - 6, ROW - 7), name, "ink", SIZE, "end")]
         for t, value in enumerate(values):
             shown = "no value" if value is None else f"{value:.3g}"
-            title = "" if width == WIDE else f"{name}, t = {columns[t]}: {shown}"
+            title = "" if width == WIDE else f"{name}, t = {t + 1}: {shown}"
             row.append(group(_cell(value, width, span, colours), title, at=(left + t * width, 0)))
         marks.append(group(row, layer=number, at=(0, HEAD + (number - 1) * ROW)))
     description = f"{heading[0]} by layer and {over}: {span[0]:.3g} to {span[1]:.3g}"

@@ -116,7 +116,7 @@ def _fact(value: Any) -> str:
 
 
 def doctor_parts(record: Mapping[str, Any]) -> Parts:
-    """Result of :func:`lsgcli.runs.doctor.examine`: tables of checks and of cases of backends, versions, and what to do about checks that failed."""
+    """Result of :func:`lsgcli.runs.doctor.examine`: a table of checks, versions, and what to do about checks that failed."""
     rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
     installed = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     failed: dict[tuple[str, str, str], list[str]] = {}  # several for the same reason, such as a package that cannot be imported
@@ -126,15 +126,7 @@ def doctor_parts(record: Mapping[str, Any]) -> Parts:
     advice = [
         f"\n{', '.join(names)}: found {found}, expected {wanted}\n  {hint}" for (found, wanted, hint), names in failed.items()
     ]
-    errors: dict[str, dict[str, str]] = {}  # by case and backend
-    for name, backend in record["backends"].items():
-        for one in backend["results"]:
-            text = "FAILED" if one["failure"] else f"{one['worst']:.1e}"
-            errors.setdefault(one["case"], {})[f"{name} ({one['device']})"] = text
-    heads = list(dict.fromkeys(head for of in errors.values() for head in of))
-    tested = [[case, *(of.get(head, "-") for head in heads)] for case, of in errors.items()]
-    cases = _table(("case", *heads), tested, "relative error against reference")
-    return [_table(("check", "result", "found"), rows, left=3), *([cases] if tested else []), installed, *advice]
+    return [_table(("check", "result", "found"), rows, left=3), installed, *advice]
 
 
 def taken_text(source: Mapping[str, Any]) -> str:

@@ -32,14 +32,11 @@ def check_same(cell: Cell) -> None:
         checks.check_same(cell.path, cell.config)
 
 
-def check_data(cells: Sequence[Cell], known: Facts | None = None) -> None:
+def check_data(cells: Sequence[Cell]) -> None:
     """Check that the runs in the directories of cells were trained on the data of the cells, wherever these are now.
 
     The files of the data are listed once for all cells that share them. They are read only if they have the names and sizes, but not the
     times, of those of a run: copies, for example.
-
-    Args:
-        known: facts of runs that are elsewhere, instead of those in the directories.
 
     Raises:
         RunInUseError: a run was trained on other data.
@@ -47,9 +44,9 @@ def check_data(cells: Sequence[Cell], known: Facts | None = None) -> None:
     """
     found: dict[Any, Found] = {}
     for cell in cells:
-        if known is None and not is_run(cell.path):
+        if not is_run(cell.path):
             continue
-        began = read_facts(cell.path) if known is None else known
+        began = read_facts(cell.path)
         of_batches = cell.config.overfit and cell.config  # their samples depend on other settings, too
         settings = data_settings(cell.config), cell.config.data_dir, cell.test, of_batches
         if settings not in found:

@@ -47,7 +47,6 @@ def of_tensorboard(run):
 
     read = EventAccumulator(str(run / "logs" / "tensorboard"))
     read.Reload()
-    assert "by-epoch/coverage" in read.Tags()["images"]
     return {name: [(event.step, event.value) for event in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
 
@@ -88,7 +87,7 @@ def of_mlflow(run):
     (one,) = client.search_runs([client.get_experiment_by_name("lsg").experiment_id])
     assert one.info.status == "FINISHED"
     names = {file.path for file in client.list_artifacts(one.info.run_id)}
-    assert {"report.html", "best.safetensors", "coverage.png"} <= names
+    assert {"report.html", "best.safetensors"} <= names
     return {
         name: [(metric.step, metric.value) for metric in client.get_metric_history(one.info.run_id, name)]
         for name in points(run)

@@ -91,15 +91,6 @@ def repeated(words: list[Any], at: Path, kind: str) -> str:
     return "" if new and not elsewhere else f"new runs {sorted(new)}, on other data {elsewhere}"
 
 
-def shared(words: list[Any], at: Path, kind: str) -> str:
-    """The problem of a study that is continued from another directory, in which there are no runs yet."""
-    change, is_same = CHANGES[kind]
-    first = Command([*words, "--data-dir", at / "A", *OUT], at).run()
-    folder = change(at)
-    second = Command([*words, "--data-dir", folder, "--out", "other"], at, log="second-").run()
-    return first.ended(0) or second.ended(0 if is_same else 6, *([] if is_same else [folder]))
-
-
 def continued(words: list[Any], at: Path, kind: str, option: str) -> str:
     """The problem of a stopped run that is continued with the data as they are then."""
     change, is_same = CHANGES[kind]
@@ -134,10 +125,10 @@ def together(words: list[Any], at: Path) -> Iterator[Case]:
     promise="no command reports results of other data: status 6 names the run, or 3 the data of a continued run, or, without --out, there "
     "is a new folder; data that were moved or copied are still the same",
     quick=6,
-    full=42,
+    full=36,
 )
 def other_data(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """`ablate` and `tune` with and without --out, a study of `tune` continued from another directory, and a stopped `train` that is continued by its own command or --resume, after the first
+    """`ablate` and `tune` with and without --out, and a stopped `train` that is continued by its own command or --resume, after the first
     data were replaced by others with the same names and sizes, got another file, were overwritten in place, moved, copied with other
     times, or deleted. `--collect` and `compare` of runs on two data sets."""
     words = warm(folder)
@@ -153,8 +144,6 @@ def other_data(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     }
     if find_spec("optuna"):
         commands["tune --out"] = lambda at, kind: repeated([*search, *OUT], at, kind)
-        place = ["--storage", "study.db", "--study", "one"]
-        commands["tune --storage"] = lambda at, kind: shared([*search, *place], at, kind)
         commands["tune"] = lambda at, kind: repeated(search, at, kind)
     cases = list(itertools.product(commands, CHANGES))
     chance.shuffle(cases)

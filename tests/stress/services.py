@@ -224,7 +224,7 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
 
 
 SECRET = "s3cr3t"
-PLACES = ("a 404", "a run", "resume", "ablate", "a user", "--storage", "the Hub", "mlflow")
+PLACES = ("a 404", "a run", "resume", "ablate", "a user", "the Hub", "mlflow")
 
 
 @row(
@@ -237,7 +237,7 @@ PLACES = ("a 404", "a run", "resume", "ablate", "a user", "--storage", "the Hub"
 )
 def secrets(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Commands with a secret in an address: a checkpoint that does not exist; `train --init-from` with report and log, its resumption after
-    the server has gone, and an ablation over it; a user in it; databases, the Hub and MLflow at addresses where nothing answers. What they
+    the server has gone, and an ablation over it; a user in it; the Hub and MLflow at addresses where nothing answers. What they
     print, and every file that they write, must not contain the secret."""
     words = warm(folder)
     missing = Server(lambda: [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
@@ -255,11 +255,6 @@ def secrets(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
             {},
         ),
         "a user": (["show", f"http://ann:{SECRET}@{closed}/net"], 2, {}),
-        "--storage": (
-            ["tune", *words[1:], "--trials", "1", "--search", "lr=0.1,0.2", "--storage", f"postgresql://ann:{SECRET}@[::1/db"],
-            2,
-            {},
-        ),
         "the Hub": (["show", "hf:ann/net"], 4, {"HF_ENDPOINT": f"http://ann:{SECRET}@{closed}"}),
         "mlflow": ([*words, "--log", "mlflow", "--out", "run"], 0, {"MLFLOW_TRACKING_URI": f"http://ann:{SECRET}@{closed}"}),
     }

@@ -5,14 +5,13 @@ import tomllib
 from dataclasses import dataclass
 
 import numpy as np
-import optuna
 import pytest
 
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, Stopped, StorageError
 from lsgcli.runs import run
 from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
-from lsgcli.sweeps import schedule, search, tune
+from lsgcli.sweeps import schedule, search
 from lsgcli.sweeps.jobs import name_of
 from lsgcli.sweeps.runners import InProcess, Submitted, job_of
 from lsgcli.sweeps.tune import Trials, conclude, open_study
@@ -81,16 +80,10 @@ def worker(tmp_path):
     """``worker(search, trials)``: a process of the study in tmp_path."""
 
     def make(planned, trials, prune=False):
-        opened = open_study(planned, tmp_path / "tune", None, None, prune)
+        opened = open_study(planned, tmp_path / "tune", prune)
         return Worker(Trials(opened, planned, tmp_path / "tune", trials), StopRequest())
 
     return make
-
-
-def ask(study):
-    """Begin a trial as a process does that dies at once."""
-    with pytest.warns(UserWarning, match="Heartbeat"):
-        return study.ask()
 
 
 def states(worker):
@@ -239,40 +232,6 @@ def test_a_trial_that_was_stopped_is_continued(train, worker, error):
     assert sorted(record["trial"] for record in records) == [0, 1, 2]
 
 
-def test_a_signal_between_trials_and_while_waiting(train, worker):
-    planned = searched("lr=0.1:0.2")
-    mine = worker(planned, 1)
-    ask(mine.study)  # of another process, which is alive
-    mine.stop.signal_name = "SIGTERM"
-    with pytest.raises(Stopped, match="SIGTERM"):
-        mine.complete()
-
-
-def test_a_killed_process_loses_its_trial_only(train, worker, monkeypatch):
-    """Its trial is repeated once there was no sign of life for the grace period; it finished, but could not tell."""
-    planned = searched("lr=0.1:0.2")
-    monkeypatch.setattr(tune, "GRACE", 1)
-    killed = worker(planned, 2)
-    trial = ask(killed.study)
-    config = planned.suggest(trial)
-    optuna.storages.RDBStorage.record_heartbeat(killed.study._storage._backend, trial._trial_id)
-    run.train(config, killed.root / "trials" / "0", lambda record: None, None, existing="refuse", test=False)
-    mine = worker(planned, 2)
-    mine.complete()
-    assert states(mine) == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert len(train.calls) == 2  # the result was read
-    assert mine.study.trials[2].params == trial.params
-    assert mine.study.trials[2].value == max(accuracies(config))
-
-
-def test_a_process_killed_before_its_first_sign_of_life(train, worker, monkeypatch):
-    monkeypatch.setattr(tune, "GRACE", 1)
-    ask(worker(searched("lr=0.1:0.2"), 1).study)
-    mine = worker(searched("lr=0.1:0.2"), 1)
-    mine.complete()
-    assert states(mine) == ["FAIL", "COMPLETE"]
-
-
 def test_no_trial_finishes(train, worker):
     def before(config, path, stop):
         raise DivergedError("loss nan")
@@ -288,32 +247,6 @@ def test_not_pruned_after_the_last_epoch(train, worker):
     mine = worker(searched("lr=log:1e-3:0.3", epochs=1), 8, prune=True)
     mine.complete()
     assert set(states(mine)) == {"COMPLETE"}
-
-
-def test_a_process_that_was_suspended_goes_on(train, worker):
-    """Its trial was declared dead while it was suspended."""
-    mine = worker(searched("lr=0.1:0.2"), 2)
-
-    def before(config, path, stop):
-        train.before = lambda config, path, stop: None
-        mine.study.tell(0, state=optuna.trial.TrialState.FAIL)
-        tune._repeat(mine.study, mine.study.trials[0])
-
-    train.before = before
-    mine.complete()
-    assert states(mine) == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert [path.name for path, _, _ in train.calls] == ["0", "0", "1"]
-
-
-def test_two_processes_that_start_the_last_trial(train, worker):
-    planned = searched("lr=0.1:0.2")
-    one, two = worker(planned, 1), worker(planned, 1)
-    second = two.study.ask
-    two.study.ask = lambda: (one.study.ask(), second())[1]
-    with tune._database():
-        assert two.trials.next(slots=1) is None
-    assert states(two) == ["RUNNING", "FAIL"]
-    assert train.calls == []
 
 
 def trained(job, epochs=3):
@@ -406,7 +339,7 @@ def test_another_failure_ends_the_command_and_the_trial_is_repeated(worker):
         follow(worker(searched("lr=0.1:0.2"), 4), cluster)
     mine = worker(searched("lr=0.1:0.2"), 4)
     follow(mine, Cluster(trained))
-    assert states(mine) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert states(mine) == ["COMPLETE"] * 4
     assert sorted(record["trial"] for record in mine.conclude()["trials"]) == [0, 1, 2, 3]
 
 
@@ -447,35 +380,31 @@ def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):
         worker(searched("lr=0.1:0.2"), 1)
 
 
-@pytest.mark.parametrize("form", ["{}", "sqlite:///{}"])
-def test_a_database_with_a_name_of_its_own_in_the_directory_is_opened_again(tmp_path, form):
-    planned, storage = searched("lr=0.1:0.2"), form.format(tmp_path / "tune" / "my.db")
-    ask(open_study(planned, tmp_path / "tune", storage, None, True))
-    assert len(open_study(planned, tmp_path / "tune", storage, None, True).trials) == 1
-
-
-@pytest.mark.parametrize(
-    ("out", "storage", "kind", "message"),
-    [
-        ("tune", "nosql://x", ConfigError, "nosql"),
-        ("tune", "postgresql+nodriver://h/x", ConfigError, "nodriver"),
-        ("tune", "b/c.db", StorageError, "open"),
-        ("tune", "damaged.db", StorageError, "not a database"),
-        ("a?b", None, ConfigError, r"a\?b.*found a \?"),
-    ],
-)
-def test_storages_that_cannot_be_opened(out, storage, kind, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "damaged.db").write_bytes(b"x" * 5000)
-    with pytest.raises(kind, match=message):
-        open_study(searched("lr=0.1:0.2"), tmp_path / out, storage, None, True)
-    assert [path.name for path in tmp_path.iterdir()] == ["damaged.db"]
-
-
-def test_a_database_elsewhere(tmp_path):
+def test_a_killed_command_loses_nothing(train, worker):
+    """It was killed before the first trial had values, and after the run of the second had finished."""
     planned = searched("lr=0.1:0.2")
-    for name in ("a", "b"):
-        study = open_study(planned, tmp_path / name, str(tmp_path / "{all}.db"), None, True)
-        assert (study.study_name, study.trials) == (name, [])
-        ask(study)
-    assert not (tmp_path / "a").exists()
+    killed = worker(planned, 3)
+    killed.study.ask()
+    config = planned.suggest(killed.study.ask())
+    run.train(config, killed.root / "trials" / "1", lambda record: None, None, existing="refuse", test=False)
+    mine = worker(planned, 3)
+    mine.complete()
+    assert states(mine) == ["COMPLETE"] * 3
+    assert [path.name for path, _, _ in train.calls] == ["1", "0", "2"]
+    assert mine.study.trials[1].value == max(accuracies(config))
+
+
+def test_one_command_at_a_time(train, worker):
+    first, second = worker(searched("lr=0.1:0.2"), 1), worker(searched("lr=0.1:0.2"), 1)
+    with first.trials.active(), pytest.raises(RunInUseError):
+        second.complete()
+
+
+def test_a_path_that_no_url_expresses_and_a_damaged_study(tmp_path):
+    planned = searched("lr=0.1:0.2")
+    for _ in range(2):
+        assert open_study(planned, tmp_path / "a?{b}%", True).trials == []
+    files.make_folder(tmp_path / "tune")
+    (tmp_path / "tune" / "study.db").write_bytes(b"x" * 5000)
+    with pytest.raises(StorageError, match="not a database"):
+        open_study(planned, tmp_path / "tune", True)
