@@ -179,7 +179,7 @@ def kernels(run: Run) -> Iterator[Record]:
         which = run.case(network)
         with Worker("lsg", "bf16", which, 1) as worker:
             worker.ready()
-            found = worker.ask("benchmarks.profiling:kernels", count=2 if run.rehearse else 10)
+            found = worker.task("benchmarks.profiling:kernels", count=2 if run.rehearse else 10)
         rows.append({"case": dataclasses.asdict(which), **found})
         yield {"rows": rows}
 

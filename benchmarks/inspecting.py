@@ -66,8 +66,8 @@ def measure(which: Case, precision: str, rounds: int, batches: int, threads: int
             found = workers["step"].turn(batches)
             peaks["step"] = found["peak_bytes"]
             taken = {"step": sum(found["seconds"]) / batches}
-            taken["light"] = sum(workers["light"].ask("benchmarks.inspecting:light", count=batches)["seconds"]) / batches
-            found = workers["inspect"].ask("benchmarks.inspecting:inspect", batches=batches)
+            taken["light"] = sum(workers["light"].task("benchmarks.inspecting:light", count=batches)["seconds"]) / batches
+            found = workers["inspect"].task("benchmarks.inspecting:inspect", batches=batches)
             peaks["inspect"] = found["peak_bytes"]
             taken["inspect"] = found["seconds"] / batches
             for name in seconds if round_ >= 0 else ():

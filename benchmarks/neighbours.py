@@ -73,13 +73,13 @@ def measure(which: Case, titles: Sequence[str], precision: str, rounds: int, sec
             workers[title] = stack.enter_context(Worker(name, precision, which, threads, environment))
         for worker in workers.values():
             worker.ready()
-            worker.ask("benchmarks.neighbours:during", seconds=seconds)  # memory and kernels are set up
+            worker.task("benchmarks.neighbours:during", seconds=seconds)  # memory and kernels are set up
         for round_ in range(rounds):
             for count in NEIGHBOURS:
                 order = random.Random(f"{round_} {count}").sample(titles, len(titles))
                 with busy(count):
                     for title in order:
-                        found = workers[title].ask("benchmarks.neighbours:during", seconds=seconds)
+                        found = workers[title].task("benchmarks.neighbours:during", seconds=seconds)
                         rates[title][str(count)].append(which.batch * found["steps"] / found["seconds"])
             yield {
                 "case": vars(which),

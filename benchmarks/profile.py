@@ -31,7 +31,7 @@ def measure(which: Case, names: list[str], precision: str, steps: int, threads: 
         with Worker(name, precision, which, threads) as worker:
             idle = worker.ready()["idle_bytes"]
             peak = worker.turn(2)["peak_bytes"]
-            found[str(worker)] = worker.ask("benchmarks.profiling:profile", count=steps)
+            found[str(worker)] = worker.task("benchmarks.profiling:profile", count=steps)
             # Before a profiler took memory of its own.
             found[str(worker)]["memory"] |= {"interpreter, libraries, network, input": idle, "peak": peak}
     return found

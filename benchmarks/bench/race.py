@@ -90,7 +90,7 @@ def race(
         for worker in workers:
             contender = CONTENDERS[worker.name]
             if limit and contender.kit == "lsg" and contender.convolution == "dense":
-                record.setdefault("limits", {})[str(worker)] = worker.ask(limit)
+                record.setdefault("limits", {})[str(worker)] = worker.task(limit)
         if "limits" in record:
             yield record
 
@@ -109,7 +109,7 @@ def look_at(
             try:
                 worker.ready()
                 worker.turn()  # compiles kernels
-                found[str(worker)] = worker.ask("benchmarks.bench.checking:facts")
+                found[str(worker)] = worker.task("benchmarks.bench.checking:facts")
             except LsgError as error:
                 if not skip_failing:
                     raise

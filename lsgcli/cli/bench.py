@@ -26,7 +26,7 @@ def bench(
     """Measure samples per second, latency and peak memory on this machine, on random data: the network of `lsg train` with the same options.
 
     It trains, infers and runs as a stream, timestep by timestep, beside the floor, the same network without normalisation and neurons. lsg-auto is lsg
-    with --convolution auto, whose choice for each layer is shown too. Contenders run in processes of their own, in turns. Close other programs first.
+    with --convolution auto. Contenders run in processes of their own, in turns. Close other programs first.
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve

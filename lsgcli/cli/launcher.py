@@ -4,11 +4,12 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from lsgcli.cli import common, completion
+from lsgcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from lsgcli.sweeps.runners import Submitted
@@ -69,16 +70,15 @@ class LauncherOptions(NamedTuple):
     def check(self) -> tuple[str, str]:
         """The name of the launcher and the text of its options; a ConfigError if an option belongs to another launcher."""
         name, _, text = (self.launcher or "").partition(":")
-        texts = [text]
-        given: dict[str, dict[str, Any]] = {"local": {"--jobs": self.jobs, "--devices": self.devices}}
-        for other, options in (given | {"slurm": {"--slurm": self.slurm}, "ray": {"--ray": self.ray}}).items():
-            if other != name:
-                common.require(f"--launcher {other}", options)
-            texts += [
-                f"{flag[2:]}={value}" if other == "local" else value for flag, value in options.items() if value is not None
-            ]
+        if name != "local":
+            common.require("--launcher local", {"--jobs": self.jobs, "--devices": self.devices})
+        if name != "slurm":
+            common.require("--launcher slurm", {"--slurm": self.slurm})
+        if name != "ray":
+            common.require("--launcher ray", {"--ray": self.ray})
         if not name:
             common.require("--launcher", {"--cancel": self.cancel})
+        texts = [text, self.slurm, self.ray, self.jobs and f"jobs={self.jobs}", self.devices and f"devices={self.devices}"]
         return name, ",".join(filter(None, texts))
 
     def cancel_jobs(self, root: Path) -> None:
@@ -86,6 +86,9 @@ class LauncherOptions(NamedTuple):
         from lsgcli.sweeps.schedule import Strategy
 
         with self._submitted(Strategy(root, ())) as jobs:
+            if not jobs.launcher.lasting:
+                found = f"--cancel: found --launcher {jobs.name}, expected one whose jobs outlive the command"
+                raise ConfigError(found, hint="Stop the command with Ctrl-C, which ends its jobs.")
             common.log.info("cancelled jobs: %d", jobs.cancel())
 
     def run(self, strategy: "Strategy", quiet: bool) -> None:

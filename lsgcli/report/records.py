@@ -285,9 +285,6 @@ def verification_text(record: dict[str, Any]) -> str:
     )
 
 
-CHOICES = "--convolution auto, and in brackets the density of spikes below which a convolution by spikes is faster"
-
-
 def bench_lines(record: dict[str, Any]) -> list[str]:
     """Rows of ``lsg bench``, separated by tabs, below their names; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
     lines = [("case", "contender", "samples_per_s", "ms", "peak_mb", "time_over_lsg", "low", "high")]
@@ -298,7 +295,7 @@ def bench_lines(record: dict[str, Any]) -> list[str]:
 
 
 def bench_parts(record: dict[str, Any]) -> Parts:
-    """The machine, a table for each case of ``lsg bench``, and the choices of ``--convolution auto``."""
+    """The machine, and a table for each case of ``lsg bench``."""
     about, by_case = record["machine"], dict[str, list[dict[str, Any]]]()
     for row in record["rows"]:
         by_case.setdefault(row["case"], []).append(row)
@@ -308,9 +305,6 @@ def bench_parts(record: dict[str, Any]) -> Parts:
     for rows in by_case.values():
         heads = ("contender", "samples/s", "ms", "peak MB", "time / lsg, 95 % interval")
         parts.append(_table(heads, ([*_speed(row), _ratio(row["time_over_lsg"])] for row in rows), rows[0]["title"]))
-    for case, layers in record["convolutions"].items():
-        heads = ("layer", "channels, kernel", "spikes per element", "output", "gradient of the weight")
-        parts.append(_table(heads, map(_choice, layers), f"{CHOICES}: {case}", left=2))
     return parts
 
 
@@ -320,9 +314,3 @@ def _speed(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _ratio(over: Mapping[str, float] | None) -> str:
     return "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**over) if over else "-"
-
-
-def _choice(layer: Mapping[str, Any]) -> tuple[str, ...]:
-    below = [f" ({crossing:.2f})" for crossing in layer["crossings"] or ()] or ["", ""]
-    choices = (layer[part] + text if part in layer else "-" for part, text in zip(("forward", "weight"), below, strict=True))
-    return layer["name"], layer["shape"], formatted(layer["density"], ".3f"), *choices

@@ -16,11 +16,10 @@ from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import LsgError, OutOfMemoryError
 from lsgcli.runs.checks import check
+from lsgcli.runs.dry_run import stepping
 from lsgcli.system import memory
 from lsgcli.system.device import set_up
 from lsgcli.training.loop import new_model
-from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients
 
 RAM, GPU = 0.5, 0.9  # fraction of the available memory that a step may use
 log = logging.getLogger("lsg")
@@ -111,19 +110,12 @@ def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
     limit = int(available * (GPU if on_gpu else RAM))
     bundle = prepare(config, ("train",), may_download=False)
     samples = len(bundle.named("train"))
-    model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device).train()
-    optimizers = Optimizers(model, config)
+    step = stepping(new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device), config, compute)
     size, peaks = 1 << (2 * config.accumulate - 1).bit_length(), list[int]()
     while size <= samples:
         batch = next(iter(batches(bundle, "train", size, augment=config.augment, drop_last=True)))
         for _ in range(1 if peaks else 2):  # the first step also creates states of the optimisers
-            gradients(model, batch, config, compute)
-            optimizers.step(1.0)
-            model.end_step()
-            optimizers.zero_grad()
-            if not peaks:
-                memory.release_unused()  # as in training
-        compute.wait()
+            step(batch)
         peaks.append(compute.peak_bytes())
         if peaks[-1] > limit:
             return

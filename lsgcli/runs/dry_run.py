@@ -3,6 +3,7 @@
 import logging
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -43,7 +44,13 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     stream = batches(bundle, "train", config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
     log.info("timing training steps")
-    seconds, peak = seconds_per_step(model, batch, config, compute), compute.peak_bytes()
+    step, times = stepping(model, config, compute), list[float]()
+    step(batch)
+    while not times or (len(times) < STEPS and sum(times) < SECONDS):
+        begin = time.perf_counter()
+        step(batch)
+        times.append(time.perf_counter() - begin)
+    seconds, peak = statistics.median(times), compute.peak_bytes()
     part = batch.first(-(-len(batch.y) // config.accumulate))
     output, macs, spikes = _forward(model, part, compute)
     return {
@@ -67,25 +74,22 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
     }
 
 
-def seconds_per_step(model: SpikingNet, batch: Batch, config: RunConfig, compute: Compute, budget: float = SECONDS) -> float:
-    """Median time of a training step, with the optimiser, in seconds, without the first step, which also sets up kernels and memory.
+def stepping(model: SpikingNet, config: RunConfig, compute: Compute) -> Callable[[Batch], None]:
+    """A complete training step, with the optimiser. The first one sets up kernels and memory."""
+    optimizers, first = Optimizers(model.train(), config), True
 
-    About ``budget`` seconds are spent, but at least two steps.
-    """
-    optimizers = Optimizers(model.train(), config)
-    times: list[float] = []
-    while len(times) < 2 or (len(times) <= STEPS and sum(times[1:]) < budget):
-        compute.wait()
-        begin = time.perf_counter()
+    def step(batch: Batch) -> None:
+        nonlocal first
         gradients(model, batch, config, compute)
         optimizers.step(1.0)
         model.end_step()
         optimizers.zero_grad()
         compute.wait()
-        if not times:
+        if first:
             memory.release_unused()  # as in training
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times[1:])
+            first = False
+
+    return step
 
 
 def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from msgspec import Meta, defstruct
 
@@ -95,16 +95,16 @@ class Line(rundir.Line):
     layers: list[Layer]
 
 
-class Full(TypedDict):
+class Full(TypedDict, total=False):
     """The content of gradient-flow.json, and of the line of a batch that diverged."""
 
-    layers: list[Layer]
-    T: NotRequired[Timesteps]
-    threshold: NotRequired[Voltage]
-    batches: NotRequired[int]
-    thresholds: NotRequired[dict[str, float] | None]
-    findings: NotRequired[list[Any] | None]
-    activity: NotRequired[Activity | None]
+    layers: Required[list[Layer]]
+    T: Timesteps
+    threshold: Voltage
+    batches: int
+    thresholds: dict[str, float] | None
+    findings: list[Any] | None
+    activity: Activity | None
 
 
 class Complete(TypedDict):

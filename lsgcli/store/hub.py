@@ -183,11 +183,10 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in FULL:
             raise files.storage_error(error, Path(error.filename or "the cache of huggingface_hub")) from error
         found = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
-        # In the first line of some messages is only the status; the next states the reason.
-        lines = [line for line in str(found).splitlines() if line and not re.match(r"\d+ Client Error", line)]
-        reason = lines[0] if lines else type(found).__name__
         if isinstance(found, MALFORMED) and not isinstance(found, errors.HFValidationError):
-            kind, reason = CheckpointError, f"found an answer of another form ({reason}), expected that of a Hub"
+            kind, hint = CheckpointError, "Check HF_ENDPOINT: the answer is not that of a Hub."
+        # In the first line of some messages is only the status; the next states the reason.
+        reason = re.sub(r"^\d+ Client Error.*\s+", "", str(found)).partition("\n")[0] or type(found).__name__
         raise kind(f"{what}: {reason}", hint=hint) from error
 
 
@@ -224,7 +223,7 @@ def _from_web(address: str) -> Path:
     if fragment and not re.fullmatch("[0-9a-f]{64}", digest):
         raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
     _check_address(url)
-    folder = files.user_cache() / "downloads" / hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    folder = files.user_cache() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
     with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
         hint = "Check the address and the connection."
         if (folder / WEIGHTS).exists():
@@ -241,19 +240,12 @@ def _from_web(address: str) -> Path:
 
 def _check_address(url: str) -> None:
     """Raise a ConfigError if ``url`` is not the address of a file on a web server."""
-    why = ""
     try:
         parts = urlsplit(url)
-        valid = (
-            parts.hostname
-            and parts.username is None
-            and parts.port != 0
-            and url.isascii()
-            and url.isprintable()
-            and " " not in url
-        )
-    except ValueError as error:  # such as an incomplete IPv6 address or a port above 65535
-        valid, why = False, f" ({error})"
+        valid = parts.hostname and parts.username is None and parts.port != 0 and re.fullmatch("[!-~]+", url)
+    except ValueError:  # such as an incomplete IPv6 address or a port above 65535
+        valid = None
     if not valid:
-        found = f"an address that is not valid{why}"
-        raise ConfigError(f"{url}: found {found}, expected such as https://example.org/net.safetensors")
+        raise ConfigError(
+            f"{url}: found an address that is not valid, expected such as https://example.org/net.safetensors"
+        )

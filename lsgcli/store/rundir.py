@@ -20,13 +20,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, Required, TypedDict
 
 from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
+Number, Text = float | None, str | None
 log = logging.getLogger("lsg")
 RUNS = Path("runs")
 METRICS, GRADIENT_FLOW, FULL_FLOW = "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
@@ -36,7 +37,6 @@ LOCK, LOGS = ".lock", "logs"
 OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
-DATA = ("data_folder", "data_files", "data_digest", "data")  # facts about the data of a run
 BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 
 
@@ -44,12 +44,6 @@ class InitialCheckpoint(TypedDict):
     """A checkpoint that a run was initialised from."""
 
     sha256: str
-
-
-class Precision(TypedDict):
-    """The precision of a run."""
-
-    used: NotRequired[str | None]
 
 
 class Processes(TypedDict):
@@ -66,69 +60,68 @@ class DataFiles(TypedDict):
     stamps: str
 
 
-class Facts(TypedDict):
+class Facts(TypedDict, total=False):
     """The content of config.json, with the facts from :func:`lsgcli.runs.facts.facts`."""
 
-    schema: NotRequired[str]
-    settings: NotRequired[dict[str, Any]]
-    data_folder: NotRequired[str | None]
-    classes: NotRequired[list[str]]
-    started: NotRequired[str]
-    precision: NotRequired[Precision]
-    sources: NotRequired[dict[str, InitialCheckpoint]]
-    data_digest: NotRequired[str]
-    data_files: NotRequired[DataFiles | None]
-    extended: NotRequired[list[dict[str, Any]]]
-    processes: NotRequired[list[Processes]]
+    schema: str
+    settings: dict[str, Any]
+    data_folder: Text
+    classes: list[str]
+    started: str
+    precision: dict[str, Text]
+    sources: dict[str, InitialCheckpoint]
+    data_digest: str
+    data_files: DataFiles | None
+    extended: list[dict[str, Any]]
+    processes: list[Processes]
 
 
-class Result(TypedDict):
+class Result(TypedDict, total=False):
     """The content of result.json."""
 
-    accuracy: float | None  # in the precision of the training, as those that follow; ..._fp32: in fp32
-    accuracy_fp32: NotRequired[float | None]
-    run: NotRequired[str]
-    diverged: NotRequired[str]
-    checkpoint: NotRequired[str]
-    test_accuracy_last: NotRequired[float | None]
-    test_accuracy_last_fp32: NotRequired[float | None]
-    test_accuracy_best: NotRequired[float | None]
-    test_accuracy_best_fp32: NotRequired[float | None]
-    top5_accuracy: NotRequired[float]
-    precision: NotRequired[float]
-    recall: NotRequired[float]
-    f1: NotRequired[float]
-    best_epoch: NotRequired[int]
-    best_chosen_on: NotRequired[Literal["val", "test"]]
-    best_accuracy: NotRequired[float]
-    best_accuracy_fp32: NotRequired[float]
-    epochs_planned: NotRequired[int]
-    epochs_done: NotRequired[int]
+    accuracy: Required[Number]  # in the precision of the training, as those that follow; ..._fp32: in fp32
+    accuracy_fp32: Number
+    run: str
+    diverged: str
+    checkpoint: str
+    test_accuracy_last: Number
+    test_accuracy_last_fp32: Number
+    test_accuracy_best: Number
+    test_accuracy_best_fp32: Number
+    top5_accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    best_epoch: int
+    best_chosen_on: Literal["val", "test"]
+    best_accuracy: float
+    best_accuracy_fp32: float
+    epochs_planned: int
+    epochs_done: int
 
 
-class Epoch(TypedDict):
-    """A line of metrics.jsonl."""
-
-    epoch: int
-    seconds: NotRequired[float]
-    train_loss: NotRequired[float | None]
-    train_accuracy: NotRequired[float | None]
-    val_loss: NotRequired[float | None]
-    val_accuracy: NotRequired[float | None]
-    test_loss: NotRequired[float | None]
-    test_accuracy: NotRequired[float | None]
-    val_f1: NotRequired[float | None]
-    test_f1: NotRequired[float | None]
-    firing_rate: NotRequired[float | None]
-    lr: NotRequired[float | None]
-    data_wait: NotRequired[float | None]
-
-
-class Line(TypedDict):
+class Line(TypedDict, total=False):
     """Fields common to the lines of metrics.jsonl and gradient-flow.jsonl."""
 
-    epoch: int
-    event: NotRequired[str]
+    epoch: Required[int]
+    event: str
+
+
+class Epoch(Line, total=False):
+    """A line of metrics.jsonl."""
+
+    seconds: float
+    train_loss: Number
+    train_accuracy: Number
+    val_loss: Number
+    val_accuracy: Number
+    test_loss: Number
+    test_accuracy: Number
+    val_f1: Number
+    test_f1: Number
+    firing_rate: Number
+    lr: Number
+    data_wait: Number
 
 
 def new_path(config: RunConfig) -> Path:

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,18 @@ from torch.nn import functional as F
 
 from lsgcli import models
 from lsgcli.config.run import RunConfig, from_dict
+from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, LsgError, OutOfMemoryError, error_of
 from lsgcli.export.runners import stepwise
-from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.convolution import Conv2d, spikes_read
 from lsgcli.models.integer import deployed
 from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.registry import get
+from lsgcli.runs.dry_run import stepping
 from lsgcli.runs.packages import version_of
 from lsgcli.system import cpus, interpreter, memory
-from lsgcli.system.device import CONVOLUTIONS, Convolutions, check_gradients, pick_device, pick_precision
-from lsgcli.training.optim import Optimizers
+from lsgcli.system.device import Compute, Convolutions, check_gradients, pick_device, pick_precision
 
 MODES = ("train", "inference", "stream")
 CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --convolution
@@ -63,7 +61,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
 
     Returns:
         ``machine``: processor, memory, versions, threads, device, precision and the reason for it, and the load before the first case.
-        ``rows``: one for each case and contender, see :func:`rows_of`. ``convolutions``: case -> what lsg-auto chooses, see :func:`choices`.
+        ``rows``: one for each case and contender, see :func:`rows_of`.
 
     Raises:
         ConfigError: the network or the machine does not support the settings.
@@ -80,7 +78,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
         )
     threads = cpus.limited("threads", config.threads) if config.threads else cpus.usable(cpus.THREADS)[0]
     about = {"threads": threads, "device": device.type, "precision": precision, "because": reason, "load": os.getloadavg()[0]}
-    record: dict[str, Any] = {"machine": machine() | about, "rows": [], "convolutions": {}}
+    record: dict[str, Any] = {"machine": machine() | about, "rows": []}
     for mode in modes:
         if mode == "train":
             check_gradients(precision)
@@ -102,13 +100,12 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
                         "device": device.type,
                         "threads": threads,
                     }
-                    contenders.append(stack.enter_context(Contender(job, config)))
+                    contender = Contender(job, config)
+                    contenders.append(stack.enter_context(contender))
+                    contender.answer()
             for done in race(contenders, rounds):
                 progress(title, done, rounds)
         record["rows"] += rows_of(contenders, case, title, batch / (config.T if mode == "stream" else 1))
-        for contender in contenders:
-            if contender.about["convolutions"]:
-                record["convolutions"][case] = contender.about["convolutions"]
     return record
 
 
@@ -138,7 +135,7 @@ def rows_of(contenders: Sequence["Contender"], case: str, title: str, samples: f
         first = contender is contenders[0]
         rows.append(
             {
-                "contender": str(contender),
+                "contender": contender.title,
                 "case": case,
                 "title": title,
                 "samples_per_s": 1e3 * samples / ms,
@@ -175,8 +172,59 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
-class Contender(contextlib.AbstractContextManager["Contender"]):
-    """A contender's process; a context manager that ends it.
+class Worker(contextlib.AbstractContextManager["Worker"]):
+    """A process that prints a line of JSON when it is ready, and one for each line of its stdin. In between, it is stopped.
+
+    A context manager that ends it.
+
+    Args:
+        title: what messages call it.
+        command: that starts it.
+        threads: that its libraries use.
+        environment: of the process.
+    """
+
+    def __init__(self, title: str, command: Sequence[str], threads: int, environment: Mapping[str, str]):
+        self.title = title
+        pools = {f"{pool}_NUM_THREADS": str(threads) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        self.process = subprocess.Popen(command, env={**environment, **pools}, **pipes)
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Its answer to a line."""
+        self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # it ended; the missing answer says so
+            self.process.stdin.write(f"{line}\n")  # type: ignore[union-attr]
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line that it prints; it is then stopped.
+
+        Raises:
+            LsgError: it reports an error, or has ended.
+        """
+        line = self.process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            status = self.process.wait()
+            if status == -signal.SIGKILL:
+                raise OutOfMemoryError(
+                    f"{self.title}: its process was killed, probably for want of memory", hint="Use a smaller batch."
+                )
+            found = f"{self.title}: its process ended with status {status}, expected an answer"
+            raise LsgError(found, hint="See its output above.")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise error_of(answer["status"])(f"{self.title}: {answer['error']}")
+        self.process.send_signal(signal.SIGSTOP)
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Contender(Worker):
+    """A contender's process.
 
     Attributes:
         seconds: of a step in each timed round.
@@ -184,55 +232,17 @@ class Contender(contextlib.AbstractContextManager["Contender"]):
     """
 
     def __init__(self, job: dict[str, Any], config: RunConfig):
-        self.job, self.seconds, self.peak = job, list[float](), 0
-        self.process = subprocess.Popen(
-            interpreter.command("lsgcli.sweeps.bench", json.dumps(job | {"settings": config.to_dict()})),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-            env=os.environ | {f"{pool}_NUM_THREADS": str(job["threads"]) for pool in ("OMP", "MKL", "OPENBLAS", "NUMBA")},
-        )
-        try:
-            self.about = self._answer()
-        except BaseException:
-            self.__exit__()
-            raise
-
-    def __str__(self) -> str:
-        return f"{self.job['name']} {self.job['precision']}"
+        self.seconds, self.peak = list[float](), 0
+        command = interpreter.command("lsgcli.sweeps.bench", json.dumps(job | {"settings": config.to_dict()}))
+        super().__init__(f"{job['name']} {job['precision']}", command, job["threads"], os.environ)
 
     def turn(self, steps: int, timed: bool) -> float:
         """Let it run some steps; the median of their seconds, which is kept if it is ``timed``."""
-        assert self.process.stdin is not None
-        self.process.send_signal(signal.SIGCONT)
-        with contextlib.suppress(BrokenPipeError):  # it ended; the missing answer says so
-            self.process.stdin.write(f"{steps}\n")
-        found = self._answer()
+        found = self.ask(str(steps))
         self.peak = found["peak"]
         if timed:
             self.seconds.append(found["seconds"])
         return float(found["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            status = self.process.wait()
-            if status == -signal.SIGKILL:
-                raise OutOfMemoryError(
-                    f"{self}: its process was killed, probably for want of memory", hint="Use a smaller batch."
-                )
-            raise LsgError(f"{self}: its process ended with status {status}, expected an answer", hint="See its output above.")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise error_of(answer["status"])(f"{self}: {answer['error']}")
-        self.process.send_signal(signal.SIGSTOP)
-        return answer
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 def main() -> None:
@@ -243,31 +253,28 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not be among the answers
     try:
-        step, about = prepared(**job)
+        step, compute = prepared(**job)
     except LsgError as error:
         print(json.dumps({"error": error.on_command_line, "status": error.exit_code}), file=answers)
         return
-    print(json.dumps(about), file=answers)
-    on_gpu = job["device"] == "cuda"
+    print("{}", file=answers)
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
             begin = time.perf_counter()
             step()
-            if on_gpu:
-                torch.cuda.synchronize()
+            compute.wait()
             seconds.append(time.perf_counter() - begin)
-        peak = torch.cuda.max_memory_allocated() if on_gpu else memory.peak_bytes()
-        print(json.dumps({"seconds": statistics.median(seconds), "peak": peak}), file=answers)
+        print(json.dumps({"seconds": statistics.median(seconds), "peak": compute.peak_bytes()}), file=answers)
 
 
 def prepared(
     name: str, mode: str, precision: str, batch: int, device: str, threads: int, settings: dict[str, Any]
-) -> tuple[Callable[[], object], dict[str, Any]]:
-    """A step of a contender, and what it chooses, as ``convolutions``."""
+) -> tuple[Callable[[], object], Compute]:
+    """A step of a contender, and how it computes."""
     config = from_dict(settings)
+    compute = Compute(torch.device(device), precision, convolutions=Convolutions(CONTENDERS[name]))
     torch.set_num_threads(threads)
-    CONVOLUTIONS.set(Convolutions(CONTENDERS[name]))
     memory.keep_large_buffers()
     torch.manual_seed(0)
     channels = get("arch", config.arch).defaults["in_channels"]
@@ -283,75 +290,38 @@ def prepared(
     if name == "floor":
         strip(network)
 
-    def context() -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-
-    if mode != "train":
-        calibrate(network, x[:1] if x.dim() == 4 else x[:, :1])
-        network = network.eval() if name == "floor" else deployed(network, precision)
-    chosen = []
-    if CONTENDERS[name] == "auto":
-        chosen = choices(network, lambda: forward(network, x, context), frames=batch if mode == "stream" else None)
-        if mode != "train":
-            for layer in chosen:
-                del layer["weight"]
-    step = {"train": train, "inference": inference, "stream": stream}[mode](network, x, y, context)
-    return step, {"convolutions": chosen}
+    if mode == "train":
+        train = stepping(network, RunConfig(lr=RATE, weight_decay=0.0, decay_lr=RATE, loss="ce"), compute)
+        return lambda: train(Batch(x, y, 0)), compute
+    calibrate(network, x[:1] if x.dim() == 4 else x[:, :1])
+    network = network.eval() if name == "floor" else deployed(network, precision)
+    if mode == "stream" and any(type(module) is LIF for module in network.modules()):
+        return stream(network, x, compute), compute
+    if mode == "stream":
+        x = x[:1] if x.dim() == 5 else x[None]
+    return lambda: forward(network, x, compute), compute
 
 
-Context = Callable[[], contextlib.AbstractContextManager[Any]]
-
-
-def train(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
-    """Forward, cross-entropy of the mean logits, backward, SGD with momentum, as ``lsg train`` has them."""
-    network.train()
-    optimizers = Optimizers(network, RunConfig(lr=RATE, weight_decay=0.0, decay_lr=RATE))
-    first = True
-
-    def step() -> None:
-        nonlocal first
-        with context(), single_backward():
-            logits = network(x)
-        F.cross_entropy(logits.float().mean(0), y).backward()
-        optimizers.step(1.0)
-        network.end_step()
-        optimizers.zero_grad()
-        if first:
-            memory.release_unused()
-            first = False
-
-    return step
-
-
-def inference(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
-    """Forward, with tdBN folded into the convolutions."""
-    return lambda: forward(network, x, context)
-
-
-def stream(network: SpikingNet, x: Tensor, y: Tensor, context: Context) -> Callable[[], object]:
+def stream(network: SpikingNet, x: Tensor, compute: Compute) -> Callable[[], object]:
     """One timestep of a window, as in ``lsg predict --stream``; the first of a window starts from rest."""
     frames = x if x.dim() == 5 else x.expand(network.T, *x.shape)
     window = itertools.cycle(enumerate(frames))
-    fires = any(type(module) is LIF for module in network.modules())
-    steps = stepwise(network, {}) if fires else None
+    steps = stepwise(network, {})
     state: Any = None
 
     def step() -> None:
         nonlocal state
         t, frame = next(window)
-        if steps is None:
-            forward(network, frame.unsqueeze(0), context)
-            return
-        with torch.inference_mode(), context():
+        with torch.inference_mode(), compute.context():
             _, state = steps.step(frame, steps.rest(len(frame)) if t == 0 else state)
 
     return step
 
 
 @torch.inference_mode()
-def forward(network: nn.Module, x: Tensor, context: Context) -> None:
+def forward(network: nn.Module, x: Tensor, compute: Compute) -> None:
     """Mean logits."""
-    with context():
+    with compute.context():
         network(x).float().mean(0)
 
 
@@ -392,44 +362,6 @@ def strip(network: nn.Module) -> None:
             module.norm = nn.Identity()
         if hasattr(module, "levels"):
             module.levels = None  # type: ignore[assignment]  # real values are not saved in bits
-
-
-def choices(network: nn.Module, run: Callable[[], object], frames: int | None = None) -> list[dict[str, Any]]:
-    """The choice of ``--convolution auto`` for each convolution, by a pass of ``run``; of a stream, for its number of ``frames`` in a step.
-
-    Returns:
-        A record for each convolution: ``name``, ``shape``, ``density`` of spikes in its input, per element, ``crossings`` of the output and of the
-        gradient of the weight, and the choice for both, ``dense`` or ``spikes``: ``forward`` and ``weight``. ``density`` and ``crossings`` are
-        None where the input is not known to consist of spikes.
-    """
-    records: dict[nn.Module, dict[str, Any]] = {}
-
-    def look(conv: Any, args: tuple[Tensor, ...]) -> None:
-        if (read := spikes_read(conv, args[0])) is not None:
-            kept, geometry = read
-            packed = kept.packed(args[0])
-            geometry = geometry if frames is None else geometry._replace(N=frames)
-            both = crossings.of(geometry, args[0].dtype, CONVOLUTIONS.get().crossings)
-            forward, weight = ("spikes" if packed.density < crossing else "dense" for crossing in both)
-            records[conv] |= {"density": packed.density, "crossings": both, "forward": forward, "weight": weight}
-
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, Conv2d):
-            shape = f"{module.in_channels} to {module.out_channels}, {module.kernel_size[0]}x{module.kernel_size[1]}"
-            records[module] = {
-                "name": name,
-                "shape": shape,
-                "density": None,
-                "crossings": None,
-                "forward": "dense",
-                "weight": "dense",
-            }
-            hooks.append(module.register_forward_pre_hook(look))
-    run()
-    for hook in hooks:
-        hook.remove()
-    return list(records.values())
 
 
 if __name__ == "__main__":

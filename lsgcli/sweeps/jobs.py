@@ -18,10 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
 from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
@@ -55,8 +54,7 @@ class Record:
         attempts: number of attempts, including submissions that were lost before one, since the latest completed epoch and since the
             command submitted the job first.
         epochs: completed when ``attempts`` was counted last.
-        host, pid: of the latest attempt.
-        status: its exit status; None if it is running or was lost.
+        status: exit status of the latest attempt; None if it is running or was lost.
     """
 
     launcher: str = ""
@@ -65,8 +63,6 @@ class Record:
     started: bool = False
     attempts: int = 0
     epochs: int = 0
-    host: str = ""
-    pid: Annotated[int, Meta(gt=1)] | None = None  # os.kill takes numbers below 1 as groups of processes
     status: int | None = None
 
     def attempts_at(self, epochs: int) -> int:
@@ -98,7 +94,7 @@ class Job:
 
     Attributes:
         words: ``lsg train <settings> --out <path>``.
-        path: run directory, absolute or relative to ``cwd``.
+        path: run directory, absolute.
         cwd: working directory of the command.
     """
 
@@ -107,29 +103,24 @@ class Job:
     cwd: str
 
     @property
-    def run(self) -> Path:
-        """The run directory."""
-        return Path(self.cwd, self.path)
-
-    @property
     def name(self) -> str:
         """Name of the cell."""
-        return name_of(self.run)
+        return name_of(Path(self.path))
 
     def file(self, suffix: str) -> Path:
         """A file of the job, see :func:`file_of`."""
-        return file_of(self.run, suffix)
+        return file_of(Path(self.path), suffix)
 
 
 class Attempt:
-    """An attempt to run a job in this process. A signal handler or another thread may :meth:`stop` it.
+    """An attempt to run a job in this process. A signal handler may :meth:`stop` it.
 
     A job may have several attempts at the same time, for example because a scheduler restarts it while the machine that was lost
     is still running: the lock of the job admits one of them, the lock of the run directory one ``lsg train``.
     """
 
     def __init__(self, job: Job):
-        self.job = job
+        self.job, self.path = job, Path(job.path)
         self.stopped = False
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -141,42 +132,32 @@ class Attempt:
 
     def run(self) -> int:
         """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
-        folder = self.job.file(".lock").parent
-        files.make_folder(folder, folder.parent)
-        busy = RunInUseError(f"{self.job.name}: another attempt is running")
+        file = self.job.file(".jsonl")
+        files.make_folder(file.parent, file.parent.parent)
         try:
-            with files.locked(self.job.file(".lock"), busy):
-                self._note_start()
-                status = self._run()
-                note(self.job.file(".jsonl"), status=status)
+            with files.locked(self.job.file(".lock"), RunInUseError(f"{self.job.name}: another attempt is running")):
+                record, epochs = read_record(file), completed(self.path)
+                attempts = record.attempts if record.epochs == epochs else 0
+                note(file, started=True, attempts=attempts + 1, epochs=epochs, status=None)
+                while in_use(self.path) and not self.stopped:  # by the process of a killed attempt
+                    time.sleep(PAUSE)
+                status = 0
+                if read_result(self.path) is None:
+                    status = Stopped.exit_code if self.stopped else self._train()
+                note(file, status=status)
                 return status
         except RunInUseError as error:
             return error.exit_code
 
     def may_repeat(self) -> bool:
         """Whether the scheduler may start the job again."""
-        return read_record(self.job.file(".jsonl")).attempts_at(completed(self.job.run)) < ATTEMPTS
-
-    def _note_start(self) -> None:
-        file, epochs = self.job.file(".jsonl"), completed(self.job.run)
-        record = read_record(file)
-        attempts = 1 + (record.attempts if record.epochs == epochs else 0)
-        process = {"host": platform.node(), "pid": os.getpid(), "status": None}
-        note(file, started=True, attempts=attempts, epochs=epochs, **process)
-
-    def _run(self) -> int:
-        while in_use(self.job.run) and not self.stopped:  # by the process of a killed attempt
-            time.sleep(PAUSE)
-        if read_result(self.job.run) is not None:
-            return 0
-        if self.stopped:
-            return Stopped.exit_code
-        return self._train()
+        return read_record(self.job.file(".jsonl")).attempts_at(completed(self.path)) < ATTEMPTS
 
     def _train(self) -> int:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}  # of this machine
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with files.open_in_place(self.job.file(".log"), "ab") as log:
-            log.write(f"{ATTEMPT}{_now()} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
+            log.write(f"{ATTEMPT}{now} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
             self._process = subprocess.Popen(
                 interpreter.command("lsgcli", *self.job.words[1:]),
                 cwd=self.job.cwd,
@@ -269,10 +250,6 @@ def _failure(run: Path, status: int) -> str:
     lines = [line for line in text.rpartition(ATTEMPT)[2].splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"exit status {status}"])[-1]
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def main() -> None:

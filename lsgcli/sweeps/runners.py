@@ -12,7 +12,7 @@ from lsgcli.runs import run
 from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.cells import command
 from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
-from lsgcli.sweeps.launchers.base import Ids, Launcher
+from lsgcli.sweeps.launchers.base import CANCELLED, Ids, Launcher
 from lsgcli.sweeps.plan import Cell, Repetition
 from lsgcli.sweeps.schedule import AGAIN, Runner, Strategy
 from lsgcli.system import files
@@ -98,7 +98,7 @@ class InProcess(Runner):
 
 def job_of(cell: Cell) -> Job:
     """The job of a cell, with this process's working directory."""
-    return Job(command(cell, environment={}), str(cell.path), os.getcwd())
+    return Job(command(cell, environment={}), str(cell.path.absolute()), os.getcwd())
 
 
 class Submitted(Runner):
@@ -119,11 +119,10 @@ class Submitted(Runner):
         self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
 
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        states = self._states(cells)
-        if any(self._is_due(cell, now) for cell, now in states.items()):
-            with self._locked():
-                states = self._states(cells)  # another command may have submitted them
-                self._submit(states)
+        with self._locked():  # another command may submit them
+            found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
+            states = {cell: self._state(cell, found) for cell in cells}
+            self._submit(states)
         for cell, now in states.items():
             if now.kind != "failed" and self.strategy.prunes(cell, now):
                 self.launcher.cancel(self._ids([name_of(cell.path)]))
@@ -133,9 +132,9 @@ class Submitted(Runner):
     def cancel(self) -> int:
         """Cancel all jobs, including those of other commands; returns how many were alive."""
         with self._locked():
-            ids = self._ids([file.stem for file in self.folder.glob("*.jsonl")])
-            queued = self.launcher.alive(ids)
-            alive = {name: job for name, job in ids.items() if name in queued or files.is_locked(self.folder / f"{name}.lock")}
+            ids = self._ids(file.stem for file in self.folder.glob("*.jsonl"))
+            found = self.launcher.look(ids)
+            alive = {name: job for name, job in ids.items() if found.get(name, CANCELLED) != CANCELLED}
             self.launcher.cancel(alive)
             for name in ids:
                 note(self.folder / f"{name}.jsonl", cancelled=True)
@@ -156,26 +155,22 @@ class Submitted(Runner):
         records = {name: self._record(name) for name in names}
         return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
 
-    def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        ids = self._ids([name_of(cell.path) for cell in cells])
-        alive, cancelled = self.launcher.alive(ids), self.launcher.cancelled_elsewhere(ids)
-        return {cell: self._state(cell, alive, cancelled) for cell in cells}
-
-    def _state(self, cell: Cell, alive: Mapping[str, str], cancelled: set[str]) -> CellState:
+    def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
         name = name_of(cell.path)
-        record = self._record(name)
+        record, cancelled = self._record(name), found.get(name) == CANCELLED
         if record.cancelled and name in self._seen:
             raise Stopped("the jobs were cancelled by another command", hint=AGAIN)
-        if name in alive and not record.cancelled:
+        alive = name in found and not cancelled
+        if alive and not record.cancelled:
             self._seen.add(name)
-        now = state(cell, alive=name in alive)
+        now = state(cell, alive=alive)
         if now.kind == "waiting":
-            return replace(now, message=alive[name])
-        if now.kind == "done" and name in alive and not self.launcher.lasting:  # its process is about to end
+            return replace(now, message=found[name])
+        if now.kind == "done" and alive and not self.launcher.lasting:  # its process is about to end
             return replace(now, kind="running")
-        if now.kind not in ("stopped", "failed") or name not in self._seen:
-            return now
-        if name in cancelled:
+        if name not in self._seen:
+            return CellState("stopped", now.epochs, now.of) if now.kind == "failed" else now  # before this command
+        if now.kind in ("stopped", "failed") and cancelled:
             why = f"{self.name} says that job {record.id} was cancelled"
             return replace(now, kind="failed", status=Stopped.exit_code, message=why)
         if now.kind == "stopped" and record.attempts_at(now.epochs) >= ATTEMPTS:
@@ -183,13 +178,9 @@ class Submitted(Runner):
             return replace(now, kind="failed", message=why)
         return now
 
-    def _is_due(self, cell: Cell, now: CellState) -> bool:
-        """Whether to submit a job: if it is stopped, or failed before this command."""
-        return now.kind == "stopped" or (now.kind == "failed" and name_of(cell.path) not in self._seen)
-
     def _submit(self, states: dict[Cell, CellState]) -> None:
-        """Submit the jobs that are due, as far as the launcher has room for them."""
-        due = {name_of(cell.path): cell for cell, now in states.items() if self._is_due(cell, now)}
+        """Submit the jobs that are stopped, as far as the launcher has room for them."""
+        due = {name_of(cell.path): cell for cell, now in states.items() if now.kind == "stopped"}
         for name, cell in due.items():
             for suffix in (".log", ".lock", ".jsonl"):
                 files.check_no_link(file_of(cell.path, suffix))
@@ -199,12 +190,10 @@ class Submitted(Runner):
             if new != record:  # a launcher without room for the job is asked often
                 note(self.folder / f"{name}.jsonl", **asdict(new))
         ids = self.launcher.submit([job_of(cell) for cell in due.values()]) if due else {}
-        for name, cell in due.items():
-            now = states[cell]
-            states[cell] = CellState("waiting" if name in ids else "stopped", now.epochs, now.of)
-            if name in ids:
-                note(self.folder / f"{name}.jsonl", id=ids[name])
-                self._seen.add(name)
+        for name, job in ids.items():
+            note(self.folder / f"{name}.jsonl", id=job)
+            self._seen.add(name)
+            states[due[name]] = replace(states[due[name]], kind="waiting")
 
     def _locked(self) -> AbstractContextManager[None]:
         """A context in which no other command submits or cancels jobs."""

@@ -58,10 +58,6 @@ class Strategy:
         """Record a cell that is done, pruned, or has failed with a status that :meth:`excuses` accepts."""
         self._done += 1
 
-    def is_done(self) -> bool:
-        """Whether no cell is left, when :meth:`next` returns None."""
-        return True
-
     def progress(self) -> str:
         """What is done, such as ``2 of 4 runs``."""
         return f"{self._done} of {len(self.cells)} runs"
@@ -110,6 +106,8 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
                 raise runner.stopped(f"{reason(stop.code)} after {strategy.progress()}")
             while not failed and (cell := strategy.next(runner.slots)) is not None:
                 running.append(cell)
+            if not running:
+                break
             changed, before = runner.step(running), len(running)
             for cell, now in changed.items():
                 if now.kind == "failed" and not strategy.excuses(now.status):
@@ -121,8 +119,6 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
                 running.remove(cell)
             states |= changed
             show(states)
-            if not running and (failed or strategy.is_done()):
-                break
             if not (changed or announced):
                 log.info("waiting for other processes: %s done", strategy.progress())
                 announced = True

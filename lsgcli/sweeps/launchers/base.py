@@ -1,6 +1,6 @@
 """Launchers, which run the jobs of an ablation or a search: one file each.
 
-A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, reports which are alive, and cancels them. The state of
+A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, looks at them, and cancels them. The state of
 a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
 """
 
@@ -14,6 +14,7 @@ from lsgcli.errors import ConfigError, require
 from lsgcli.sweeps.jobs import Job
 
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
+CANCELLED = "cancelled"  # what a launcher says of a job that was cancelled with the scheduler's own command
 Convert = Callable[[str], Any]  # raises a ValueError that states the expected form
 
 
@@ -24,7 +25,7 @@ class Launcher(ABC):
         extra: name of the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
         options: function that converts the text of an option, by name of the option.
-        pause: seconds between calls of :meth:`alive`.
+        pause: seconds between calls of :meth:`look`.
         lasting: whether its jobs outlive the command.
         slots: number of jobs that a search runs at a time; its further settings depend on their results.
     """
@@ -56,15 +57,11 @@ class Launcher(ABC):
         """
 
     @abstractmethod
-    def alive(self, ids: Ids) -> Mapping[str, str]:
+    def look(self, ids: Ids) -> Mapping[str, str]:
         """The jobs that are queued or running, by name; all of them if the scheduler does not answer.
 
-        The value is the scheduler's reason why a job is still queued, or empty.
+        The value is the scheduler's reason why a job is still queued, or empty; or ``CANCELLED``.
         """
-
-    def cancelled_elsewhere(self, ids: Ids) -> set[str]:
-        """Names of the jobs that were cancelled with the scheduler's own command."""
-        return set()
 
     @abstractmethod
     def cancel(self, ids: Ids) -> None:

@@ -1,12 +1,9 @@
 """Jobs as processes on this machine."""
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import os
-import platform
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +11,9 @@ from typing import Any, ClassVar
 
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
-from lsgcli.sweeps.jobs import Job, read_record
+from lsgcli.sweeps.jobs import Job
 from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
-from lsgcli.system import cpus, files, interpreter
+from lsgcli.system import cpus, interpreter
 from lsgcli.training import launch
 
 
@@ -58,19 +55,13 @@ class Local(Launcher):
             ids[job.name] = str(process.pid)
         return ids
 
-    def alive(self, ids: Ids) -> Mapping[str, str]:
+    def look(self, ids: Ids) -> Mapping[str, str]:
         return dict.fromkeys(self._alive(), "")
 
     def cancel(self, ids: Ids) -> None:
-        """Cancel jobs, including those of other commands on this machine. If a job's lock is held, the process in its record exists."""
         own = [process for name, (_, process) in self._alive().items() if name in ids]
         for process in own:
             process.terminate()
-        for name in ids:
-            record = read_record(self.folder / f"{name}.jsonl")
-            if record.host == platform.node() and record.pid is not None and files.is_locked(self.folder / f"{name}.lock"):
-                with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
-                    os.kill(record.pid, signal.SIGTERM)
         for process in own:
             process.wait()
 

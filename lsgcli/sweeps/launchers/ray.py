@@ -124,7 +124,7 @@ class Ray(Launcher):
             ).remote(job)
         return ids
 
-    def alive(self, ids: Ids) -> Mapping[str, str]:
+    def look(self, ids: Ids) -> Mapping[str, str]:
         from ray.util import list_named_actors
 
         known = set(list_named_actors())
@@ -134,7 +134,7 @@ class Ray(Launcher):
         import ray
         from ray.exceptions import RayError
 
-        actors = [ray.get_actor(ids[name]) for name in self.alive(ids)]
+        actors = [ray.get_actor(ids[name]) for name in self.look(ids)]
         ready = {actor.__ray_ready__.remote(): actor for actor in actors}
         started, _ = ray.wait(list(ready), num_returns=len(ready), timeout=ANSWER) if ready else ([], [])
         for answer, actor in ready.items():

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.registry import register
 from lsgcli.sweeps.jobs import Attempt, Job
-from lsgcli.sweeps.launchers.base import Convert, Ids, Launcher, text, whole
+from lsgcli.sweeps.launchers.base import CANCELLED, Convert, Ids, Launcher, text, whole
 from lsgcli.system import interpreter
 
 log = logging.getLogger("lsg")
@@ -100,7 +100,7 @@ class Slurm(Launcher):
         self._most = ARRAY  # maximum number of jobs submitted at once
         self._said = ""  # the latest warning
         self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
-        if problem := self._look():
+        if problem := self._ask():
             raise LsgError(
                 f"--launcher slurm: squeue failed: {problem}", hint="Check that SLURM's controller runs: scontrol ping"
             )
@@ -145,30 +145,28 @@ class Slurm(Launcher):
             return {}, str(error).strip()
         return {job.name: one.job_id for job, one in zip(jobs, submitted, strict=True)}, ""
 
-    def alive(self, ids: Ids) -> Mapping[str, str]:
-        if problem := self._look():
+    def look(self, ids: Ids) -> Mapping[str, str]:
+        if problem := self._ask():
             self._warn(f"SLURM does not answer; lsg keeps asking: {problem}")
             return dict.fromkeys(ids, "")
         found = {}
         for name, job in ids.items():
-            state, reason = self._jobs.get(job, ("COMPLETED", ""))
-            if state not in FINISHED:
+            # SLURM forgets a job of an array that is cancelled before it runs.
+            forgotten = "CANCELLED" if job in self._pending else "COMPLETED"
+            state, reason = self._jobs.get(job, (forgotten, ""))
+            if state == "CANCELLED":
+                found[name] = CANCELLED
+            elif state not in FINISHED:
                 found[name] = reason if state == "PENDING" and reason != "None" else ""
         return found
 
-    def cancelled_elsewhere(self, ids: Ids) -> set[str]:
-        # SLURM forgets a job of an array that is cancelled before it runs.
-        gone = dict.fromkeys(self._pending - self._jobs.keys(), ("CANCELLED", ""))
-        known = {**gone, **self._jobs}
-        return {name for name, job in ids.items() if job in known and known[job][0] == "CANCELLED"}
-
     def cancel(self, ids: Ids) -> None:
-        alive = self.alive(ids)
-        problem = _run("scancel", *(ids[name] for name in alive))[1] if alive else ""
+        alive = [ids[name] for name, reason in self.look(ids).items() if reason != CANCELLED]
+        problem = _run("scancel", *alive)[1] if alive else ""
         if WAIT.search(problem):
             raise LsgError(f"--launcher slurm: scancel failed: {problem}", hint="Repeat the command.")
 
-    def _look(self) -> str:
+    def _ask(self) -> str:
         """Ask SLURM for the jobs of this user; returns the problem if it does not answer."""
         out, problem = _run("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
         if not problem:

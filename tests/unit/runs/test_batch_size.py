@@ -7,7 +7,7 @@ import pytest
 
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, OutOfMemoryError
-from lsgcli.runs import batch_size
+from lsgcli.runs import batch_size, dry_run
 from lsgcli.runs.batch_size import Fit
 
 SAMPLES = 1295  # of digits, for training
@@ -23,13 +23,13 @@ def config(tmp_path):
 @pytest.mark.parametrize("available", [300 << 20, 1000 << 20, 2300 << 20, 1 << 40])
 def test_doubled_until_a_step_needs_more_than_half_of_the_memory(config, monkeypatch, available):
     """Never trying a size that would need all of it."""
-    sizes, gradients = [], batch_size.gradients
+    sizes, gradients = [], dry_run.gradients
 
     def step(model, batch, *arguments):
         sizes.append(len(batch.y))
         gradients(model, batch, *arguments)
 
-    monkeypatch.setattr(batch_size, "gradients", step)
+    monkeypatch.setattr(dry_run, "gradients", step)
     monkeypatch.setattr(batch_size.memory, "peak_bytes", lambda: BASE + EACH * sizes[-1])
     *_, found = batch_size._sizes(config, available)
     fitting = [n for n in (2**k for k in range(1, 11)) if BASE + EACH * n <= available / 2]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
 from lsgcli.sweeps.jobs import note, read_record
-from lsgcli.sweeps.launchers.base import Launcher
+from lsgcli.sweeps.launchers.base import CANCELLED, Launcher
 from lsgcli.sweeps.plan import Cell, Plan
 from lsgcli.sweeps.statistics import rows
 from lsgcli.system import files
@@ -68,11 +68,9 @@ class Cluster(Launcher):
                 self.living.add(job.name)
         return {job.name: str(len(self.submitted)) for job in jobs[: self.room]}
 
-    def alive(self, ids):
-        return dict.fromkeys(self.living & ids.keys(), "")
-
-    def cancelled_elsewhere(self, ids):
-        return self.revoked
+    def look(self, ids):
+        found = dict.fromkeys(self.revoked & ids.keys(), CANCELLED)
+        return found | dict.fromkeys(self.living & ids.keys(), "")
 
     def cancel(self, ids):
         self.cancelled += ids
@@ -80,8 +78,8 @@ class Cluster(Launcher):
 
 
 def finish(job):
-    job.run.mkdir(parents=True)
-    files.write_json(job.run / RESULT, record(0.5))
+    Path(job.path).mkdir(parents=True)
+    files.write_json(Path(job.path) / RESULT, record(0.5))
     return True
 
 

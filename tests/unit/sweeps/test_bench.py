@@ -1,4 +1,4 @@
-"""``lsg bench``: its rows, the floor, and the choices between dense convolutions and those by spikes."""
+"""``lsg bench``: its rows and the floor."""
 
 from types import SimpleNamespace
 
@@ -10,18 +10,17 @@ from torch.nn import functional as F
 from lsgcli import models
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.models import crossings
 from lsgcli.neurons import LIF
 from lsgcli.sweeps import bench
-from lsgcli.system.device import CONVOLUTIONS, Convolutions
-from tests.unit.models.helpers import seasoned, sequence, small
+from lsgcli.system.device import CONVOLUTIONS
+from tests.unit.models.helpers import sequence, small
 
 JOB = {"name": "lsg", "mode": "train", "precision": "fp32", "batch": 2, "device": "cpu", "threads": 1}
 
 
 def test_rows():
     seconds = {"lsg": [0.2, 0.4, 0.3], "floor": [0.1, 0.2, 0.15]}
-    contenders = [SimpleNamespace(seconds=values, peak=5e8) for values in seconds.values()]
+    contenders = [SimpleNamespace(title="", seconds=values, peak=5e8) for values in seconds.values()]
     ours, floor = bench.rows_of(contenders, "case", "title", 2)
     assert ours["samples_per_s"] == pytest.approx(2 / 0.3)
     assert (ours["ms"], ours["peak_mb"], ours["time_over_lsg"]) == (pytest.approx(300), 500, None)
@@ -53,31 +52,10 @@ def test_the_floor_by_own_code():
     assert torch.allclose(net(x), F.linear(expected.flatten(2), net.classifier.weight, net.classifier.bias))
 
 
-def test_choices_follow_the_density_of_the_spikes_that_a_layer_reads(monkeypatch):
-    frames = []
-    monkeypatch.setattr(crossings, "of", lambda geometry, *_: frames.append(geometry.N) or [0.2, 0.0])
-    net = seasoned("vggsnn", dtype=torch.float32)
-    x, densities = sequence(net).float(), []
-    for layer in net.features:
-        layer.current.register_forward_pre_hook(lambda module, args: densities.append((args[0] != 0).float().mean().item()))
-    token = CONVOLUTIONS.set(Convolutions("auto"))
-    try:
-        first, *others = bench.choices(net.eval(), lambda: net(x), frames=5)
-    finally:
-        CONVOLUTIONS.reset(token)
-    assert (first["density"], first["forward"]) == (None, "dense")  # reads counts of events
-    pools = [layer.pool for layer in net.features]
-    for layer, density, pool in zip(others, densities[1:], pools, strict=False):
-        if pool is None:  # of averages, the density is that of the spikes before the pool
-            assert layer["density"] == pytest.approx(density)
-        assert layer["forward"] == ("spikes" if layer["density"] < 0.2 else "dense")
-        assert layer["weight"] == "dense"
-    assert {*frames} == {5, 6}  # those of a step of a stream, and of the pass
-
-
 def test_the_error_of_a_contender_is_that_of_the_command():
-    with pytest.raises(ConfigError, match=r"lsg fp32: .*multiple of 16"):
-        bench.Contender(JOB, RunConfig(arch="vggsnn", T=2, size=20, device="cpu"))
+    contender = bench.Contender(JOB, RunConfig(arch="vggsnn", T=2, size=20, device="cpu"))
+    with contender, pytest.raises(ConfigError, match=r"lsg fp32: .*multiple of 16"):
+        contender.answer()
 
 
 @pytest.mark.parametrize("name", bench.CONTENDERS)
@@ -88,12 +66,11 @@ def test_steps(name, mode):
         CONVOLUTIONS.set(CONVOLUTIONS.get()),
     )
     try:
-        step, about = bench.prepared(
+        step, _ = bench.prepared(
             **JOB | {"name": name, "mode": mode, "threads": torch.get_num_threads()}, settings=config.to_dict()
         )
         step()
         step()
     finally:
         CONVOLUTIONS.reset(token)
-    assert bool(about["convolutions"]) == (name == "lsg-auto")
     assert models.build("vggsnn", input_size=16).spec.in_channels == 2

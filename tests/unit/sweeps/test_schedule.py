@@ -3,18 +3,15 @@
 import contextlib
 import dataclasses
 import os
-import platform
 import socket
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
 from lsgcli.store.rundir import LOCK, METRICS, RESULT
 from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, name_of, note, read_record, state
-from lsgcli.sweeps.launchers.base import make
-from lsgcli.sweeps.launchers.local import Local
+from lsgcli.sweeps.launchers.base import CANCELLED, make
 from lsgcli.sweeps.runners import Submitted, job_of
 from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
@@ -98,8 +95,8 @@ def test_an_attempt_after_an_epoch_counts_from_one(job):
         return read_record(job.file(".jsonl")).attempts
 
     counts = [counted(), counted()]
-    job.run.mkdir(parents=True)
-    files.append_json_line(job.run / METRICS, {"epoch": 0})
+    Path(job.path).mkdir(parents=True)
+    files.append_json_line(Path(job.path) / METRICS, {"epoch": 0})
     assert [*counts, counted(), counted()] == [1, 2, 1, 2]
 
 
@@ -124,10 +121,10 @@ def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
 
     def killed(job):
         if job.name != NAMES[0] or (epochs := next(count)) == 8:
-            return finish(job) if job.name != NAMES[0] else files.write_json(job.run / RESULT, record(0.5)) or True
+            return finish(job) if job.name != NAMES[0] else files.write_json(Path(job.path) / RESULT, record(0.5)) or True
         if epochs == 1:
             write_run(planned.cells()[0])
-        files.append_json_line(job.run / "metrics.jsonl", {"epoch": epochs, "val_accuracy": 0.5})
+        files.append_json_line(Path(job.path) / "metrics.jsonl", {"epoch": epochs, "val_accuracy": 0.5})
         return True
 
     cluster = Cluster(killed)
@@ -143,16 +140,6 @@ def test_a_failure_has_the_message_and_status_of_its_log(planned):
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[0], NAMES[2]]
-
-
-def test_cancelling_an_attempt_that_has_just_ended(planned):
-    job = job_of(planned.cells()[0])
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    files.make_folder(job.file(".lock").parent)
-    note(job.file(".jsonl"), host=platform.node(), pid=ended.pid)
-    with files.locked(job.file(".lock"), ""):
-        Local(job.file(".lock").parent, {}).cancel({job.name: f"{platform.node()}:{ended.pid}"})
 
 
 def test_cancelling_ends_jobs_and_those_who_follow_them(planned):
@@ -286,7 +273,7 @@ def test_slurm_gets_as_many_jobs_as_it_takes(commands, slurm, tmp_path, message)
     with pytest.raises(ConfigError, match="sbatch failed"):
         slurm.submit(jobs)
     commands(squeue="echo '7_0|RUNNING|None'")
-    assert slurm.alive({"method=0-s0": "7_0"}) == {"method=0-s0": ""}
+    assert slurm.look({"method=0-s0": "7_0"}) == {"method=0-s0": ""}
     assert slurm.submit(jobs) == {}  # until a job has ended
 
 
@@ -294,19 +281,17 @@ def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
     """A job that is pending when it was last seen, and is forgotten, was cancelled; one that ran is not."""
     ids = {name: f"7_{number}" for number, name in enumerate("abcd")}
     commands(squeue="echo '7_0|PENDING|Resources'")
-    assert slurm.alive(ids) == {"a": "Resources"}
+    assert slurm.look(ids) == {"a": "Resources"}
     commands(squeue=r"printf '7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None\n'")
-    assert slurm.alive(ids) == {"a": "", "b": "Resources"}
-    assert slurm.cancelled_elsewhere(ids) == {"c"}
+    assert slurm.look(ids) == {"a": "", "b": "Resources", "c": CANCELLED}
     commands(squeue="")
-    assert slurm.alive(ids) == {}
-    assert slurm.cancelled_elsewhere(ids) == {"b"}
+    assert slurm.look(ids) == {"b": CANCELLED}
 
 
 def test_a_controller_that_is_away_is_no_wrong_option(commands, slurm, job, tmp_path):
     away = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
     commands(squeue=away, sbatch=away)
-    assert slurm.alive({"a": "7_0"}) == {"a": ""}
+    assert slurm.look({"a": "7_0"}) == {"a": ""}
     assert slurm.submit([job]) == {}
     with pytest.raises(LsgError, match="squeue failed: error: Unable to contact") as caught:
         make("slurm", "", tmp_path)

@@ -3,6 +3,7 @@
 import contextlib
 import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,12 +254,12 @@ def trained(job, epochs=3):
     """What `lsg train` leaves after some of three epochs; accuracies are those of :func:`accuracies`."""
     assert "--no-test" in job.words
     lr = float(job.words[job.words.index("--lr") + 1])
-    files.make_folder(job.run)
+    files.make_folder(Path(job.path))
     accuracies = [lr * (epoch + 1) / 3 for epoch in range(epochs)]
     for epoch, accuracy in enumerate(accuracies):
-        files.append_json_line(job.run / METRICS, {"epoch": epoch, "val_accuracy": accuracy})
+        files.append_json_line(Path(job.path) / METRICS, {"epoch": epoch, "val_accuracy": accuracy})
     if epochs == 3:
-        files.write_json(job.run / RESULT, {"accuracy": None, "best_accuracy": max(accuracies)})
+        files.write_json(Path(job.path) / RESULT, {"accuracy": None, "best_accuracy": max(accuracies)})
     return True
 
 
@@ -302,7 +303,7 @@ def test_as_many_jobs_at_a_time_as_the_launcher_has_slots(worker):
 
 def test_a_job_is_cancelled_when_its_trial_is_pruned(worker):
     def happens(job):
-        first = int(job.run.name) < 5
+        first = int(Path(job.path).name) < 5
         trained(job, epochs=3 if first else 1)
         return first or None
 
@@ -325,7 +326,7 @@ def test_a_job_is_cancelled_when_its_trial_is_pruned(worker):
 @pytest.mark.parametrize(("status", "message"), [(2, "size: found 17"), (8, "not enough memory: 9 GB")])
 def test_a_job_that_fails_by_its_values(worker, status, message):
     def happens(job):
-        return fail(job, status, f"error: {message}\n") if job.run.name == "1" else trained(job)
+        return fail(job, status, f"error: {message}\n") if Path(job.path).name == "1" else trained(job)
 
     mine = worker(searched("lr=0.1:0.2"), 3)
     follow(mine, Cluster(happens))
@@ -334,7 +335,7 @@ def test_a_job_that_fails_by_its_values(worker, status, message):
 
 
 def test_another_failure_ends_the_command_and_the_trial_is_repeated(worker):
-    cluster = Cluster(lambda job: fail(job) if job.run.name == "1" else trained(job))
+    cluster = Cluster(lambda job: fail(job) if Path(job.path).name == "1" else trained(job))
     with pytest.raises(DataError, match=r"1 of 2 runs failed:\n  trials-1: frames\.npz: damaged"):
         follow(worker(searched("lr=0.1:0.2"), 4), cluster)
     mine = worker(searched("lr=0.1:0.2"), 4)
