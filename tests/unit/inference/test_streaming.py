@@ -1,7 +1,6 @@
 """Events as they come: decoded, cut into slices and answered as the whole recording would be."""
 
 import dataclasses
-import os
 import threading
 import time
 
@@ -236,20 +235,6 @@ def test_slices_of_a_given_size(tmp_path):
         next(stream(windows, str(tmp_path / "a.aedat"), per_slice=13))
     with pytest.raises(ConfigError, match="mode step"):
         next(stream(dataclasses.replace(network, source=Unrolled(network.stored)), str(tmp_path / "a.aedat")))
-
-
-def test_what_was_whole_is_answered_before_an_error(tmp_path):
-    network = Network.open(saved(tmp_path / "net.safetensors", medians=(40, 1)))
-    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=25)) + os.urandom(64).replace(b"\0", b"\1"))
-    answers = stream(network, str(tmp_path / "a.aedat"), idle=0)
-    assert [next(answers).events for _ in range(2)] == [10, 10]
-    with pytest.raises(DataError, match="found address 0x"):
-        next(answers)
-    (tmp_path / "header.aedat").write_bytes(HEADER)
-    with pytest.raises(DataError, match="expected at least one event"):
-        next(stream(network, str(tmp_path / "header.aedat"), idle=0))
-    with pytest.raises(DataError, match=r"absent.aedat: cannot be read: No such file"):
-        next(stream(network, str(tmp_path / "absent.aedat")))
 
 
 def test_a_growing_file_is_followed(tmp_path):

@@ -1,12 +1,9 @@
 """Run directories: one run each, nothing left of what did not begin."""
 
-import os
-
 import pytest
 
-from lsgcli.errors import RunInUseError, StorageError
+from lsgcli.errors import RunInUseError
 from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, read_config, write_config
-from lsgcli.system import files
 from tests import tiny
 
 
@@ -47,22 +44,6 @@ def test_a_directory_knows_whether_it_is_in_use(tmp_path):
     assert not in_use(tmp_path / "run")
 
 
-def test_a_run_killed_while_it_wrote_its_configuration_can_begin_again(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / f"{files.PARTIAL}1234-config.json").write_text("{")
-    (tmp_path / "run" / ".lock").touch()
-    with RunDir(tmp_path / "run") as run:
-        assert [p.name for p in run.path.iterdir()] == [".lock"]
-
-
-def test_a_second_process_is_refused(tmp_path):
-    with RunDir(tmp_path / "run") as run:
-        write_config(run, tiny.config(), {})
-        for way in ("resume", "force"):
-            with pytest.raises(RunInUseError, match="another process"):
-                RunDir(tmp_path / "run", **{way: True})
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -78,16 +59,3 @@ def test_what_is_a_run(tmp_path, content, expected):
     (tmp_path / "config.json").write_text(content)
     assert is_run(tmp_path) is expected
     assert not is_run(tmp_path / "config.json")
-
-
-def test_a_directory_that_is_moved_during_the_run(tmp_path):
-    def run():
-        with RunDir(tmp_path / "run") as run:
-            write_config(run, tiny.config(), {})
-            os.rename(run.path, tmp_path / "elsewhere")
-            files.append_json_line(run.metrics_file, {"epoch": 0})
-
-    with pytest.raises(StorageError, match="run: was moved or deleted during the run"):
-        run()
-    with RunDir(tmp_path / "elsewhere", resume=True):
-        assert in_use(tmp_path / "elsewhere")

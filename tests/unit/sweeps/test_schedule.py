@@ -116,22 +116,6 @@ def test_a_job_that_somebody_cancels_stays_cancelled(planned):
     assert len(follow(planned, again)) == 4
 
 
-def test_a_job_that_completes_epochs_is_repeated_as_often_as_it_takes(planned):
-    count = iter(range(1, 10))
-
-    def killed(job):
-        if job.name != NAMES[0] or (epochs := next(count)) == 8:
-            return finish(job) if job.name != NAMES[0] else files.write_json(Path(job.path) / RESULT, record(0.5)) or True
-        if epochs == 1:
-            write_run(planned.cells()[0])
-        files.append_json_line(Path(job.path) / "metrics.jsonl", {"epoch": epochs, "val_accuracy": 0.5})
-        return True
-
-    cluster = Cluster(killed)
-    assert len(follow(planned, cluster)) == 4
-    assert cluster.submitted.count(NAMES[0]) == 8
-
-
 def test_a_failure_has_the_message_and_status_of_its_log(planned):
     cluster = Cluster(lambda job: fail(job) if "none" in job.name else finish(job))
     with pytest.raises(DataError) as caught:

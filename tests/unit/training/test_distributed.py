@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import multiprocessing
-import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import batches, shares
-from lsgcli.errors import LsgError, Stopped
+from lsgcli.errors import Stopped
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
@@ -203,33 +201,6 @@ def test_without_synchronised_statistics(together):
     assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], own[name]) for name in first)
 
 
-def leaving(rank, size, port):
-    """Ends with the number of Gloo's threads that are left, after an error."""
-
-    def run(group):
-        net, _held = group.wrap(torch.nn.Linear(3, 2)), torch.distributed.group.WORLD  # as in frames of collectives
-        net(torch.ones(4, 3)).sum().backward()
-        group.gather(torch.zeros(1))
-        assert gloo_threads() > 0
-        raise Stopped("stopped")
-
-    try:
-        with joined(Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0), "cpu") as group:
-            run(group)
-    except (Stopped, SystemExit):
-        os._exit(gloo_threads())  # while the error lives
-
-
-def gloo_threads():
-    return sum("gloo_runloop" in file.read_text() for file in Path("/proc/self/task").glob("*/comm"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
-def test_no_thread_of_a_collective_outlives_the_group():
-    """It may hold a tensor, and abort the process (status -6) when it drops it while the interpreter ends."""
-    assert start(leaving, 2) == [0, 0]
-
-
 def test_shares_cover_each_sample_once():
     for total, parts, size in ((7, 1, 2), (7, 2, 3), (8, 3, 2), (5, 9, 1)):
         every = [shares(total, parts, rank, size) for rank in range(size)]
@@ -273,16 +244,3 @@ def patient(rank, size, port, folder):
 def test_processes_that_wait_for_rank_0_do_not_count_it_as_hanging(tmp_path):
     assert start(patient, 2, str(tmp_path), wait=60) == [1, Stopped.exit_code]  # rank 0 reports it, here to multiprocessing
     assert (tmp_path / "saved").exists()
-
-
-def hanging(rank, size, port):
-    distributed.SILENCE = 3.0
-    place = Place(rank, size, rank, size, "127.0.0.1", port, hosts=rank == 0)
-    with pytest.raises(LsgError, match=r"^no answer from 127\.0\.0\.1"), joined(place, "cpu") as group:
-        group.agree("path", lambda: os.kill(os.getpid(), signal.SIGSTOP))
-
-
-@pytest.mark.slow
-def test_a_process_that_serves_the_store_and_hangs_is_noticed():
-    """Torch itself waits for its answer without a limit."""
-    assert start(hanging, 2, wait=15) == [None, 0]
