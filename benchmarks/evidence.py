@@ -257,7 +257,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
     """
     head = ("difference", "95 % interval", "p", "detectable", "verdict")
     parts = {
-        part: [row | {"p": statistics.paired_test(_differences(row, result["rows"][0]))} for row in result["rows"]]
+        part: [row | {"p": statistics.compared(_differences(row, result["rows"][0]))["p"]} for row in result["rows"]]
         for part, result in record["tables"].items()
     }
     statistics.correct([row for rows in parts.values() for row in rows])
@@ -280,10 +280,7 @@ def _pairs(record: dict[str, Any]) -> list[Sequence[Cell]]:
     for part, result in record["tables"].items():
         first, second = ([row for row in result["rows"] if row["method"] == method][-1] for method in record["pair"])
         differences = _differences(first, second)
-        mean, interval = statistics.paired(differences)
-        row = {"difference": mean, "interval": interval, "p": statistics.paired_test(differences)}
-        row |= {"detectable": statistics.detectable(differences)}
-        row |= {"equivalent": statistics.equivalent(differences, record["margin"])}
+        row = statistics.compared(differences, margin=record["margin"])
         found.append((part, f"{first['label']}; {second['label']}", row))
     statistics.correct([row for _, _, row in found])
     return [(part, labels, *_compared(row)) for part, labels, row in found]

@@ -246,6 +246,4 @@ def _check_address(url: str) -> None:
     except ValueError:  # such as an incomplete IPv6 address or a port above 65535
         valid = None
     if not valid:
-        raise ConfigError(
-            f"{url}: found an address that is not valid, expected such as https://example.org/net.safetensors"
-        )
+        raise ConfigError(f"{url}: found an address that is not valid, expected such as https://example.org/net.safetensors")

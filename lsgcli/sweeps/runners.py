@@ -119,10 +119,11 @@ class Submitted(Runner):
         self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
 
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        with self._locked():  # another command may submit them
-            found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
-            states = {cell: self._state(cell, found) for cell in cells}
-            self._submit(states)
+        states = self._states(cells)
+        if any(now.kind == "stopped" for now in states.values()):
+            with self._locked():
+                states = self._states(cells)  # another command may have submitted them
+                self._submit(states)
         for cell, now in states.items():
             if now.kind != "failed" and self.strategy.prunes(cell, now):
                 self.launcher.cancel(self._ids([name_of(cell.path)]))
@@ -154,6 +155,10 @@ class Submitted(Runner):
         """The identifiers of the jobs that this launcher has."""
         records = {name: self._record(name) for name in names}
         return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
+
+    def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
+        found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
+        return {cell: self._state(cell, found) for cell in cells}
 
     def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
         name = name_of(cell.path)

@@ -70,37 +70,39 @@ def varied(configs: Sequence[RunConfig]) -> list[str]:
     return list(varying([what_counts(config) for config in configs]))
 
 
-def standard_error(differences: Sequence[float], folds: int = 0) -> float:
-    """Standard error s sqrt(1/n) of the mean of n differences with the standard deviation s.
+def compared(differences: Sequence[float], folds: int = 0, margin: float | None = None) -> dict[str, Any]:
+    """Paired t test of differences of seeds, or of ``folds``.
 
-    For differences of ``folds`` K it is s sqrt(1/n + 1/(K - 1)), because folds share training samples; 1/(K - 1) is the number of test
-    samples per training sample. Source: Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+    The standard error of the mean of n differences with the standard deviation s is s sqrt(1/n); over K folds s sqrt(1/n + 1/(K - 1)),
+    because they share training samples: 1/(K - 1) is the number of test samples per training sample. Source: Nadeau and Bengio,
+    "Inference for the Generalization Error", Machine Learning 52, 2003.
+
+    Returns:
+        ``difference``: mean; ``interval``: its 95 % confidence interval by Student's t; ``p`` of the two-sided test; ``detectable``: the
+        true difference that this test at 5 % would find with a probability of 80 %, from the noncentral t distribution; ``equivalent``:
+        whether two one-sided tests at 5 % place the difference between -margin and margin, which is the case if the 90 % interval lies
+        inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure and the Power Approach", Journal of
+        Pharmacokinetics and Biopharmaceutics, 1987. All are None for fewer than two differences, or if all are equal, because noise
+        cannot be estimated, but for ``difference`` of at least one.
     """
-    return statistics.stdev(differences) * math.sqrt(1 / len(differences) + (1 / (folds - 1) if folds else 0))
-
-
-def paired(differences: Sequence[float], confidence: float = 0.95, folds: int = 0) -> tuple[float | None, list[float] | None]:
-    """Mean of paired differences, of seeds or of ``folds``, and its confidence interval by Student's t.
-
-    The interval is None for fewer than two differences, and if all differences are equal, because noise cannot be estimated.
-    """
-    if not differences:
-        return None, None
-    mean = statistics.fmean(differences)
-    spread = statistics.stdev(differences) if len(differences) > 1 else 0.0
+    found: dict[str, Any] = dict.fromkeys(("difference", "interval", "p", "detectable", "equivalent"))
+    n = len(differences)
+    if n:
+        found["difference"] = statistics.fmean(differences)
+    spread = statistics.stdev(differences) if n > 1 else 0.0
     if spread < ROUNDING:
-        return mean, None
-    quantile = float(special.stdtrit(len(differences) - 1, (1 + confidence) / 2))
-    margin = quantile * standard_error(differences, folds)
-    return mean, [mean - margin, mean + margin]
+        return found
+    mean, error = found["difference"], spread * math.sqrt(1 / n + (1 / (folds - 1) if folds else 0))
 
+    def half(probability: float) -> float:
+        return error * float(special.stdtrit(n - 1, probability))
 
-def paired_test(differences: Sequence[float], folds: int = 0) -> float | None:
-    """p of the two-sided paired t test; None where :func:`paired` gives no interval."""
-    mean, interval = paired(differences)
-    if mean is None or interval is None:
-        return None
-    return 2 * float(special.stdtr(len(differences) - 1, -abs(mean) / standard_error(differences, folds)))
+    found["interval"] = [mean - half(0.975), mean + half(0.975)]
+    found["p"] = 2 * float(special.stdtr(n - 1, -abs(mean) / error))
+    found["detectable"] = error * float(special.nctdtrinc(n - 1, 0.2, half(0.975) / error))
+    if margin is not None:
+        found["equivalent"] = abs(mean) + half(0.95) < margin
+    return found
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -120,28 +122,6 @@ def correct(rows: Sequence[dict[str, Any]]) -> None:
     tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
-
-
-def detectable(differences: Sequence[float], folds: int = 0) -> float | None:
-    """The true difference that a two-sided paired t test at 5 % would find with a probability of 80 %.
-
-    Uses the noncentral t distribution and the standard deviation of these differences; None without one.
-    """
-    df = len(differences) - 1
-    if paired(differences)[1] is None:
-        return None
-    noncentrality = float(special.nctdtrinc(df, 0.2, special.stdtrit(df, 0.975)))
-    return noncentrality * standard_error(differences, folds)
-
-
-def equivalent(differences: Sequence[float], margin: float, folds: int = 0) -> bool | None:
-    """Whether two one-sided t tests at 5 % place the difference between -margin and margin; None for fewer than two differences.
-
-    This is the case if the 90 % confidence interval lies inside. Source: Schuirmann, "A Comparison of the Two One-Sided Tests Procedure
-    and the Power Approach", Journal of Pharmacokinetics and Biopharmaceutics, 1987.
-    """
-    _, interval = paired(differences, confidence=0.9, folds=folds)
-    return None if interval is None else -margin < interval[0] and interval[1] < margin
 
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
@@ -191,17 +171,7 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
         units.setdefault(one.fold or one.seed, []).append(own[one]["accuracy"] - reference[one]["accuracy"])
     pairs = [statistics.fmean(sorted(units[unit])) for unit in sorted(units)]
     folds = Repetition.of(results[0][0].config).folds
-    difference, interval = paired(pairs, folds=folds)
-    return {
-        "difference": difference,
-        "interval": interval,
-        "p": paired_test(pairs, folds),
-        "detectable": detectable(pairs, folds=folds),
-        "margin": margin,
-        "equivalent": None if margin is None else equivalent(pairs, margin, folds),
-        "shared": len(pairs),
-        "baseline_n": len(reference),
-    }
+    return {**compared(pairs, folds, margin), "margin": margin, "shared": len(pairs), "baseline_n": len(reference)}
 
 
 def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:

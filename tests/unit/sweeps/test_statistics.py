@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.statistics import detectable, equivalent, holm, rows
+from lsgcli.sweeps.statistics import compared, holm, rows
 from tests import tiny
 from tests.unit.sweeps.helpers import record, table
 
@@ -147,8 +147,8 @@ def test_equivalence_is_two_one_sided_tests():
     for margin in (0.0005, 0.002, 0.003, 0.01):
         above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
         below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-        assert equivalent(differences, margin) == (max(above, below) < 0.05)
-    assert equivalent([0.1], 1.0) is None
+        assert compared(differences, margin=margin)["equivalent"] == (max(above, below) < 0.05)
+    assert compared([0.1], margin=1.0)["equivalent"] is None
     sentence = table(("none", [0.5, 0.6, 0.7]), ("lsg", [0.501, 0.599, 0.7]), margin=0.05)[1]["conclusion"]
     assert sentence.endswith("equivalent within 5 points.")
 
@@ -157,7 +157,7 @@ def test_equivalence_is_two_one_sided_tests():
 def test_detectable_difference_against_an_integral(n):
     """Power of the test, averaged over the distribution of the sample's standard deviation."""
     differences = np.random.default_rng(n).normal(0, 1, n).tolist()
-    true = detectable(differences) / np.std(differences, ddof=1) * math.sqrt(n)
+    true = compared(differences)["detectable"] / np.std(differences, ddof=1) * math.sqrt(n)
     critical, df = stats.t.ppf(0.975, n - 1), n - 1
 
     def found(s):
