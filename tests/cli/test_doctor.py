@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsgcli.runs import doctor, packages
+from lsgcli.runs import doctor
 
 BACKEND = """
 from lsgcli.neurons.kernels.reference import Reference
@@ -93,20 +93,3 @@ def test_a_machine_in_order(lsg, monkeypatch):
     result = lsg("doctor")
     assert (result.exit_code, "FAILED" in result.stdout) == (0, False), result.stdout
     assert f"torch {torch.__version__}" in result.stdout
-
-
-def test_packages_that_are_old_or_missing(monkeypatch):
-    monkeypatch.setattr(
-        packages, "version_of", lambda package: "1.0" if package == "scipy" else None if package == "rich" else "99"
-    )
-    check = doctor._packages()
-    assert not check.ok
-    assert "rich not installed, needs 13" in check.found
-    assert "scipy 1.0, needs 1.11" in check.found
-
-
-@pytest.mark.parametrize(
-    ("version", "number"), [("2.13.0+cpu", (2, 13)), ("1.11", (1, 11)), ("2.0.0rc1", (2,)), ("0.73", (0, 73))]
-)
-def test_releases(version, number):
-    assert packages.release(version) == number
