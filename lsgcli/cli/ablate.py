@@ -188,7 +188,7 @@ def _print_commands(plan: Plan, quiet: bool) -> None:
     import shlex
     import shutil
 
-    from lsgcli.sweeps.cells import command, is_plain
+    from lsgcli.sweeps.cells import command
 
     plan.save()
     cells = plan.cells()
@@ -196,10 +196,6 @@ def _print_commands(plan: Plan, quiet: bool) -> None:
     lines = [command(cell, ("-q",) if quiet else ()) for cell in left]
     if len(left) < len(cells):
         common.log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
-    if not all(map(is_plain, lines)):
-        common.log.warning(
-            "some commands contain quotes, which xargs removes; use: ... | tr '\\n' '\\0' | xargs -0 -P2 -I{} sh -c '{}'"
-        )
     if shutil.which("lsg") is None:
         common.log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
     for words in lines:

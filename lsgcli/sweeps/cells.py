@@ -3,13 +3,12 @@
 import functools
 import logging
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lsgcli.config.resolve import differing, from_environment
-from lsgcli.config.run import FIELDS, MAY_CHANGE, option_words, without_effect
+from lsgcli.config.run import FIELDS, option_words
 from lsgcli.data.datasets.base import dataset_of, digests
 from lsgcli.errors import RunInUseError
 from lsgcli.runs import checks
@@ -90,23 +89,16 @@ def folder_for(folder: Path, cells: Callable[[Path], Sequence[Cell]]) -> Path:
 def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, str] = os.environ) -> list[str]:
     """Arguments of the `lsg train` command that runs this cell; the same command resumes it if it was stopped.
 
-    Options are included if they differ from the recipe or the data set's preset, or if an ``LSG_*`` variable would override them. Variables without
-    effect in this cell are unset.
+    Options are included if they differ from the recipe or the data set's preset. ``LSG_*`` variables are unset.
 
     Args:
         more: additional options.
         environment: environment variables of the process that runs the command.
     """
     config = cell.config
-    variables = from_environment(environment)
-    idle = [name for name in variables if name not in MAY_CHANGE and without_effect({name: None}, [config])]
-    needed = {"dataset", "recipe", "method", "seed", *differing(config), *variables}.difference(idle)
+    needed = {"dataset", "recipe", "method", "seed", *differing(config)}
     names = [name for name in FIELDS if name in needed and getattr(config, name) is not None]
     options = [word for name in names for word in option_words(name, getattr(config, name))]
-    unset = ["env", *(word for name in idle for word in ("-u", f"LSG_{name.upper()}"))] if idle else []
-    return [*unset, "lsg", "train", *options, *["--no-test"] * (not cell.test), "--out", str(cell.path), *more]
-
-
-def is_plain(words: list[str]) -> bool:
-    """Whether the command needs no quotes, which xargs would remove."""
-    return shlex.join(words) == " ".join(words)
+    unset = [word for name in from_environment(environment) for word in ("-u", f"LSG_{name.upper()}")]
+    env = ["env", *unset] if unset else []
+    return [*env, "lsg", "train", *options, *["--no-test"] * (not cell.test), "--out", str(cell.path), *more]
