@@ -37,7 +37,6 @@ LOCK, LOGS = ".lock", "logs"
 OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
-BEFORE_SCHEMA = {"settings", "lsg", "argv", "started"}  # keys of a config.json from before it contained its schema
 
 
 class InitialCheckpoint(TypedDict):
@@ -219,7 +218,7 @@ def is_run(path: Path) -> bool:
 
 def is_of_run(facts: Facts) -> bool:
     """Whether the content of a ``config.json`` is that of a run, rather than of another program."""
-    return str(facts.get("schema", "")).startswith("lsg.run/") or facts.keys() >= BEFORE_SCHEMA
+    return facts.get("schema", "").startswith("lsg.run/")
 
 
 def folders_with_config(folder: Path) -> list[Path]:

@@ -48,7 +48,6 @@ def test_a_directory_knows_whether_it_is_in_use(tmp_path):
     ("content", "expected"),
     [
         ('{"schema": "lsg.run/1", "settings": {}}', True),
-        ('{"settings": {}, "lsg": "0.1", "argv": [], "started": "2026", "device": {}}', True),  # before the schema
         ('{"settings": {}, "arch": "vggsnn", "model": {}, "classes": []}', False),  # of `lsg export --format hf`
         ('{"schema": "other/1", "settings": {}}', False),
         ("[]", False),
