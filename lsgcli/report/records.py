@@ -304,7 +304,7 @@ def bench_parts(record: dict[str, Any]) -> Parts:
     ]
     for rows in by_case.values():
         heads = ("contender", "samples/s", "ms", "peak MB", "time / lsg, 95 % interval")
-        parts.append(_table(heads, ([*_speed(row), _ratio(row["time_over_lsg"])] for row in rows), rows[0]["title"]))
+        parts.append(_table(heads, ([*_speed(row), _ratio(row["time_over_lsg"])] for row in rows), rows[0]["case"]))
     return parts
 
 

@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
@@ -352,29 +352,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
 
 
-class Progress(NamedTuple):
-    """What a run has done so far.
+def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
+    """What the run in a directory has done so far, from metrics.jsonl, line by line.
 
-    Attributes:
-        last: record of the latest epoch; empty before the first.
-        best_val_accuracy: of all epochs; None without a validation split.
-        seconds: of all epochs.
+    Returns:
+        Record of the latest epoch, empty before the first; best validation accuracy of all epochs, None without a validation split;
+        seconds of all epochs.
+
+    Raises:
+        ConfigError: the file is damaged.
     """
-
     last: Mapping[str, Any] = {}
-    best_val_accuracy: float | None = None
-    seconds: float = 0.0
-
-
-def read_progress(path: Path) -> Progress:
-    """The progress of the run in a directory; reads metrics.jsonl line by line. A ConfigError if it is damaged."""
-    progress = Progress()
-    for line in schema.stream(path / METRICS, Epoch, ConfigError):
-        best, accuracy = progress.best_val_accuracy, line.get("val_accuracy")
+    best, seconds = None, 0.0
+    for last in schema.stream(path / METRICS, Epoch, ConfigError):
+        accuracy = last.get("val_accuracy")
         if accuracy is not None and (best is None or accuracy > best):
             best = accuracy
-        progress = Progress(line, best, progress.seconds + line.get("seconds", 0.0))
-    return progress
+        seconds += last.get("seconds", 0.0)
+    return last, best, seconds
 
 
 def read_last_epoch(path: Path) -> dict[str, Any]:

@@ -84,9 +84,8 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
             check_gradients(precision)
         batch = 1 if mode == "stream" else config.batch_size
         width = config.width_multiplier
-        case = f"{config.arch}-w{width:g}-T{config.T}-b{batch}-{config.size}px-{mode}"
-        title = f"{config.arch} x {width:g}, T={config.T}, {config.size} px, batch {batch}, {mode}"
-        progress(title, 0, rounds)
+        case = f"{config.arch} x {width:g}, T={config.T}, {config.size} px, batch {batch}, {mode}"
+        progress(case, 0, rounds)
         with contextlib.ExitStack() as stack:
             contenders = []
             for name in CONTENDERS:
@@ -104,8 +103,8 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
                     contenders.append(stack.enter_context(contender))
                     contender.answer()
             for done in race(contenders, rounds):
-                progress(title, done, rounds)
-        record["rows"] += rows_of(contenders, case, title, batch / (config.T if mode == "stream" else 1))
+                progress(case, done, rounds)
+        record["rows"] += rows_of(contenders, case, batch / (config.T if mode == "stream" else 1))
     return record
 
 
@@ -121,11 +120,11 @@ def race(contenders: Sequence["Contender"], rounds: int) -> Iterator[int]:
             yield done
 
 
-def rows_of(contenders: Sequence["Contender"], case: str, title: str, samples: float) -> list[dict[str, Any]]:
+def rows_of(contenders: Sequence["Contender"], case: str, samples: float) -> list[dict[str, Any]]:
     """The rows of a case.
 
     Returns:
-        ``contender``: name and precision; ``case``, and its ``title``; ``ms``: median of a step, which is a batch, or in a stream one timestep
+        ``contender``: name and precision; ``case``; ``ms``: median of a step, which is a batch, or in a stream one timestep
         of one sample; ``samples_per_s``, of whole samples; ``peak_mb``, in 1e6 bytes: of the process, or on a GPU of its tensors;
         ``time_over_lsg``: see :func:`ratio`; None for the first contender.
     """
@@ -137,7 +136,6 @@ def rows_of(contenders: Sequence["Contender"], case: str, title: str, samples: f
             {
                 "contender": contender.title,
                 "case": case,
-                "title": title,
                 "samples_per_s": 1e3 * samples / ms,
                 "ms": ms,
                 "peak_mb": contender.peak / 1e6,

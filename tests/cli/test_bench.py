@@ -10,7 +10,7 @@ from lsgcli.report.terminal import show
 from lsgcli.sweeps import bench
 
 TINY = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
-ROW = {"contender": "lsg fp32", "case": "a case", "title": "A case", "samples_per_s": 2000.04, "ms": 1.25, "peak_mb": 400.4}
+ROW = {"contender": "lsg fp32", "case": "a case", "samples_per_s": 2000.04, "ms": 1.25, "peak_mb": 400.4}
 RECORD = {
     "machine": {"processor": "CPU", "threads": 2, "device": "cpu", "precision": "fp32", "because": "as set", "load": 0.0},
     "rows": [

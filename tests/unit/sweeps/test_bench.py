@@ -21,7 +21,7 @@ JOB = {"name": "lsg", "mode": "train", "precision": "fp32", "batch": 2, "device"
 def test_rows():
     seconds = {"lsg": [0.2, 0.4, 0.3], "floor": [0.1, 0.2, 0.15]}
     contenders = [SimpleNamespace(title="", seconds=values, peak=5e8) for values in seconds.values()]
-    ours, floor = bench.rows_of(contenders, "case", "title", 2)
+    ours, floor = bench.rows_of(contenders, "case", 2)
     assert ours["samples_per_s"] == pytest.approx(2 / 0.3)
     assert (ours["ms"], ours["peak_mb"], ours["time_over_lsg"]) == (pytest.approx(300), 500, None)
     assert floor["time_over_lsg"] == {"ratio": 0.5, "low": 0.5, "high": 0.5}
