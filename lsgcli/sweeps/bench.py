@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli import models
+from lsgcli.analysis import running
 from lsgcli.config.run import RunConfig, from_dict
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, LsgError, OutOfMemoryError, error_of
@@ -291,8 +292,12 @@ def prepared(
     if mode == "train":
         train = stepping(network, RunConfig(lr=RATE, weight_decay=0.0, decay_lr=RATE, loss="ce"), compute)
         return lambda: train(Batch(x, y, 0)), compute
-    calibrate(network, x[:1] if x.dim() == 4 else x[:, :1])
-    network = network.eval() if name == "floor" else deployed(network, precision)
+    network.eval()
+    with contextlib.suppress(ConfigError):  # of a network without normalisation
+        first = x[:1] if x.dim() == 4 else x[:, :1]
+        running.refresh(network, [Batch(first, y, 0)], compute)  # so that the neurons of deep layers fire
+    if name != "floor":
+        network = deployed(network, precision)
     if mode == "stream" and any(type(module) is LIF for module in network.modules()):
         return stream(network, x, compute), compute
     if mode == "stream":
@@ -321,18 +326,6 @@ def forward(network: nn.Module, x: Tensor, compute: Compute) -> None:
     """Mean logits."""
     with compute.context():
         network(x).float().mean(0)
-
-
-@torch.no_grad()
-def calibrate(network: nn.Module, x: Tensor) -> None:
-    """Set running statistics to those of a sample, so that the neurons of deep layers fire."""
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    network.train()(x)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
 
 
 class Silent(LIF):
