@@ -78,7 +78,8 @@ class LauncherOptions(NamedTuple):
             common.require("--launcher ray", {"--ray": self.ray})
         if not name:
             common.require("--launcher", {"--cancel": self.cancel})
-        texts = [text, self.slurm, self.ray, self.jobs and f"jobs={self.jobs}", self.devices and f"devices={self.devices}"]
+        texts = [text, self.slurm, self.ray]
+        texts += [f"{key}={value}" for key, value in (("jobs", self.jobs), ("devices", self.devices)) if value]
         return name, ",".join(filter(None, texts))
 
     def cancel_jobs(self, root: Path) -> None:

@@ -169,7 +169,7 @@ def _backend(name: str, record: dict[str, Any]) -> Check:
 
     record[name] = {"ok": False, "cases": 0, "worst": None}  # if this raises an error
     backend = registry.get("backend", name)
-    results = []
+    results = list[Any]()
     for device in [torch.device(kind) for kind in ("cpu", "cuda") if kind == "cpu" or torch.cuda.is_available()]:
         if backend.available(device) and (not backend.compiles or device.type == "cuda"):
             results += compare(name, device)

@@ -27,7 +27,8 @@ from lsgcli.config.run import CONFIG, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
-Number, Text = float | None, str | None
+Number = float | None
+Text = str | None
 log = logging.getLogger("lsg")
 RUNS = Path("runs")
 METRICS, GRADIENT_FLOW, FULL_FLOW = "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"

@@ -101,7 +101,8 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
                         "threads": threads,
                     }
                     contender = Contender(job, config)
-                    contenders.append(stack.enter_context(contender))
+                    contenders.append(contender)
+                    stack.enter_context(contender)
                     contender.answer()
             for done in race(contenders, rounds):
                 progress(case, done, rounds)
