@@ -60,7 +60,8 @@ def _measured_as(geometry: "Geometry", dtype: torch.dtype, threads: int) -> tupl
     g = geometry
     if g.N > 1:
         times = max(1, 9 // g.side**2)
-        g = g._replace(N=max(2, min(MOST, times * PIXELS // (g.height * g.width))))
+        most = PIXELS if g.is_linear else MOST
+        g = g._replace(N=max(2, min(most, times * PIXELS // (g.height * g.width))))
     name = (
         f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
     )
@@ -129,12 +130,21 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
         spikes, rows = packed(x, 1), rows_of(weight)
         kept = reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape) if g.N == 1 else None
         packing = waiting * seconds(lambda: packed(x, 1).planes, before) if waiting else 0.0
+
+        def dense() -> Tensor:
+            if g.is_linear:
+                return F.linear(x.flatten(1), weight.flatten(1))
+            return F.conv2d(x, weight, None, g.stride, g.padding) if kept is None else kept(x)
+
+        def dense_gradient() -> Any:
+            if g.is_linear:
+                return grad.flatten(1).t() @ x.flatten(1)
+            return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False))
+
         return (
-            seconds(lambda: F.conv2d(x, weight, None, g.stride, g.padding) if kept is None else kept(x), before),
+            seconds(dense, before),
             seconds(lambda: convolved(packed(x, 1), g, rows if g.N == 1 else rows_of(weight), dtype), before) + packing,
-            seconds(
-                lambda: torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False)), before
-            ),
+            seconds(dense_gradient, before),
             seconds(lambda: weight_gradient(spikes, g, grad), before),
         )
 

@@ -16,7 +16,7 @@ HIDDEN = (256, 256)  # neurons at full width
 class MLP(SpikingNet):
     """linear 256, linear 256, each with tdBN and LIF; linear. Accepts input of any height and width.
 
-    The linear layers before neurons are 1x1 convolutions of a one-pixel image, so tdBN, folding and analysis handle the same layers as in
+    The linear layers before neurons are 1x1 convolutions of a one-pixel image, computed as linear layers, so tdBN, folding and analysis handle the same layers as in
     the other networks.
     """
 

@@ -150,6 +150,28 @@ def test_only_what_is_known_to_be_spikes_is_computed_by_them(counted):
     assert not any(counted.values())
 
 
+def test_a_linear_layer_finds_out_whether_its_input_consists_of_spikes(counted):
+    """Such as frames of events; also in a network, whose hidden layers see spikes anyway."""
+    layer = Conv2d(70, 9, 1)
+    events, real = torch.poisson(torch.full((2, 30, 70, 1, 1), 0.1)), torch.rand(2, 30, 70, 1, 1)
+    for x, expected in ((events, 1), (real, 0)):
+        counted.update(convolved=0, weight_gradient=0)
+        with chosen("spikes"):
+            found = torch.autograd.grad((at_each_step(layer, x) ** 2).sum(), layer.weight)[0]
+        assert counted == {"convolved": expected, "weight_gradient": expected}
+        exact = layer.weight.detach().double().flatten(1).requires_grad_()
+        z = x.double().flatten(2) @ exact.t() + layer.bias.double()
+        torch.testing.assert_close(found.flatten(1).double(), torch.autograd.grad((z**2).sum(), exact)[0], rtol=1e-5, atol=1e-4)
+
+    counted.update(convolved=0, weight_gradient=0)
+    model, _ = built("mlp", in_channels=1, input_size=20, input_height=1)
+    model = model.to(memory_format=torch.channels_last)
+    x = torch.poisson(torch.full((3, 2, 1, 1, 20), 0.2))
+    for dense, by in zip(gradients(model, x), gradients(model, x, "spikes"), strict=True):
+        torch.testing.assert_close(dense, by, rtol=1e-4, atol=1e-5)
+    assert counted == {"convolved": 2, "weight_gradient": 2}
+
+
 def test_memory_in_another_order_is_dense(counted):
     conv, x = Conv2d(8, 8, 3, padding=1), (torch.rand(2, 8, 4, 4) < 0.5).float()
     with chosen("spikes"), saved_compactly(x, 1):

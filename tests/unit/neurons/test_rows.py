@@ -59,6 +59,8 @@ CASES = [
     (2, 20, 30, 6, 6, 3, 1, 0.4, 9),
     (2, 70, 20, 5, 5, 3, 1, 0.0, 1),  # no spike
     (2, 70, 20, 5, 5, 3, 1, 1.0, 4),  # all
+    (3000, 70, 130, 1, 1, 1, 1, 0.3, 1),  # linear layers
+    (33, 700, 5, 1, 1, 1, 1, 0.02, 4),
 ]
 
 
@@ -95,3 +97,18 @@ def test_random_shapes(seed):
         )
         case = (*sizes, chance.choice((1, 3, 3, 5)), chance.choice((1, 1, 2, 3)), chance.choice((0, 0.02, 0.15, 0.5, 1)))
         assert compare(*case, chance.choice((1, 1, 2, 4, 9)), torch.randn) < CLOSE, case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_linear_layers(seed):
+    """25 each, of up to 200 timesteps."""
+    torch.manual_seed(seed)
+    chance = random.Random(seed)
+    for _ in range(25):
+        N = chance.randint(1, 200) * chance.randint(1, 16)
+        density, levels = chance.choice((0, 0.01, 0.05, 0.3, 1)), chance.choice((1, 1, 2, 3, 4))
+        dtype = chance.choice((torch.float32, torch.float32, torch.bfloat16))
+        levels = levels if dtype == torch.float32 or levels != 3 else 4  # thirds are no numbers of bfloat16
+        case = (N, chance.randint(1, 300), chance.randint(1, 300), 1, 1, 1, 1, density, levels)
+        assert compare(*case, torch.randn, dtype) < CLOSE, case

@@ -127,6 +127,12 @@ def word_at(builder: Any, address: Any) -> Any:
     return builder.load(builder.inttoptr(address, I64.as_pointer()), align=1)
 
 
+@emits(types.int64, types.uint64)
+def lowest_bit(builder: Any, word: Any) -> Any:
+    """The number of the lowest bit that is set in a uint64 other than 0."""
+    return builder.cttz(word, ir.Constant(ir.IntType(1), 1))
+
+
 @emits(types.void, types.int64, types.int64, types.uint64, types.float32)
 def add_rows(builder: Any, sums: Any, rows: Any, word: Any, factor: Any) -> Any:
     """Add to ``BLOCK`` float32 sums a factor times the sum of those rows of ``BLOCK`` float32 whose bits are set in a uint64.

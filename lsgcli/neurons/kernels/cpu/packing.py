@@ -69,18 +69,18 @@ def packed(x: Tensor, levels: int) -> Packed:
     """Numbers of spikes in as many bits as the largest needs.
 
     Args:
-        x: a dense float32 or bfloat16 tensor of whole numbers / levels, up to 255 / levels; others above -1.5 / levels are
-            rounded, to 0 or more.
+        x: a dense float32 or bfloat16 tensor of whole numbers / levels, up to 255 / levels. With more than one level, others above
+            -1.5 / levels are rounded, to 0 or more, because averages of spikes are rounded themselves.
 
     Raises:
-        ValueError: a number is not from 0 to 255.
+        ValueError: a number is not from 0 to 255, or with one level not whole.
     """
     n, count = x.numel(), levels.bit_length()
     while True:
         planes = torch.empty(count, math.ceil(n / 64) * 8 + PADDING, dtype=torch.uint8)
         union, spikes = _run(pack, x, planes, levels)
         if not 0 <= union <= LARGEST:
-            raise ValueError(f"spikes: found a number below 0 or above {LARGEST} of 1 / {levels}, expected 0 to {LARGEST}")
+            raise ValueError(f"spikes: found elements other than 0 to {LARGEST} times 1 / {levels}, expected no others")
         if (needed := max(1, union.bit_length())) <= count:
             return Packed(planes[:needed], n, levels, x.dtype, spikes)
         count = needed
@@ -123,12 +123,15 @@ def pack(dtype: type) -> Worker:
             union, total = np.int32(0), np.int64(0)
             for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
                 m = min(SCRATCH, job.n - first)
-                part, sum_ = x[first : first + m], np.int32(0)
+                part, sum_, others = x[first : first + m], np.int32(0), np.int32(0)
                 for i in range(m):
                     number = np.int32(get(part, i) * levels + HALF)
                     numbers[i] = np.uint8(number)
                     union |= number
                     sum_ += number
+                    others |= np.float32(number) != get(part, i)
+                if job.levels == 1 and others:
+                    union |= np.int32(LARGEST + 1)
                 numbers[m : min((m + 7) // 8 * 8, SCRATCH)] = 0
                 total += sum_
                 for plane in range(job.count):

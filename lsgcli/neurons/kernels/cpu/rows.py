@@ -6,6 +6,8 @@ which stay in the L1 cache, those are added whose bits are set in a word of pack
     forward:             the sums of ``BLOCK`` output channels at a pixel; a row of weights for each of 64 input channels that fired
     gradient of weights: the sums of ``BLOCK`` output channels for an input channel; a row of dL/dz for each of 64 pixels at which it fired
 
+In a linear layer, whose images have one pixel, the gradient of the weights adds dL/dz of a sample to the sums of each channel that fired.
+
 A number k = 2^0 b_0 + 2^1 b_1 + ... adds its rows with the factors 2^j. Every sum is computed by one thread, in an order that depends on
 shapes only: results are bit-identical for any number of threads.
 """
@@ -21,7 +23,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.neurons.kernels.cpu import build, threads
-from lsgcli.neurons.kernels.cpu.intrinsics import BLOCK, add_rows, fetch_and_add, floats, get, loop, pointer, put, word_at
+from lsgcli.neurons.kernels.cpu.intrinsics import (
+    BLOCK,
+    add_rows,
+    fetch_and_add,
+    floats,
+    get,
+    loop,
+    lowest_bit,
+    pointer,
+    put,
+    word_at,
+)
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 from lsgcli.neurons.kernels.cpu.packing import Packed
 from lsgcli.neurons.kernels.cpu.workers import Worker
@@ -31,6 +44,8 @@ WORD = 64  # bits of a word
 PIXELS = 512  # output pixels of a chunk: their sums stay in the L2 cache
 TILES = 8  # words of pixels of a chunk of the gradient
 ROW = 4 * BLOCK  # bytes
+SAMPLES = 256  # whose sums are added up separately
+SPAN = 64  # output channels of a chunk of the gradient of a linear layer, or a multiple of it
 SIZES = ("N", "H", "W", "C", "height", "width", "channels", "side", "stride", "padding")
 FIELDS = (
     "counter",
@@ -65,6 +80,11 @@ class Geometry(NamedTuple):
     side: int
     stride: int
     padding: int
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether images and kernel have one pixel."""
+        return self.H == self.W == self.side == 1 and self.padding == 0
 
     @property
     def groups(self) -> int:
@@ -114,6 +134,13 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
         grad: gradient of its output, (N, channels, height, width).
     """
     rows = grad.permute(0, 2, 3, 1).contiguous()
+    if shape.is_linear:
+        out = torch.zeros(shape.C, shape.channels)
+        channels = math.ceil(shape.channels / torch.get_num_threads() / SPAN) * SPAN  # of a chunk
+        chunks = math.ceil(shape.channels / channels)
+        worker = build.address(outer, STORAGE[grad.dtype], signature=SIGNATURE)
+        threads.start(worker, _fields(spikes, shape, (rows, out, out), 1, channels, chunks), chunks)
+        return out.t()[..., None, None]
     out = torch.empty(shape.blocks, shape.groups, shape.side**2, WORD, BLOCK)
     parts = 1 if shape.blocks * shape.groups >= 2 * torch.get_num_threads() else shape.side
     units = shape.blocks * shape.groups * parts
@@ -194,6 +221,52 @@ def forward(dtype: type) -> Worker:
                 store(job, out, sums, bias, block, first, count)
 
     return worker
+
+
+def outer(dtype: type) -> Worker:
+    """A worker for chunks of ``per_chunk`` output channels of the gradient of a linear layer's weight, (C, channels), from zeros.
+
+    Sums of ``SAMPLES`` samples are added to those before, because the error of a long sum in float32 grows with its length.
+    """
+
+    def worker(at):
+        job = carray(at, (1,))[0]
+        grad = carray(pointer(job.rows), (job.N * job.channels,), dtype)
+        out = floats(job.out, job.C * job.channels)
+        sums, levels = np.empty(job.C * job.per_chunk, np.float32), np.float32(job.levels)
+        while True:
+            chunk = fetch_and_add(job.counter)
+            if chunk >= job.chunks:
+                break
+            first = chunk * job.per_chunk
+            channels = min(job.channels - first, job.per_chunk)
+            for begin in range(0, job.N, SAMPLES):
+                sums[:] = 0
+                for n in range(begin, min(begin + SAMPLES, job.N)):
+                    row = grad[n * job.channels + first : n * job.channels + first + channels]
+                    add_outer(job, sums, row, n)
+                for c in range(job.C):
+                    part = sums[c * job.per_chunk : c * job.per_chunk + channels]
+                    total = out[c * job.channels + first : c * job.channels + first + channels]
+                    for i in range(channels):
+                        total[i] += part[i] / levels
+
+    return worker
+
+
+@loop
+def add_outer(job, sums, row, n):
+    """Add a row of dL/dz to the sums of each channel of sample n that fired."""
+    for plane in range(job.count):
+        factor = np.float32(1 << plane)
+        for group in range(job.groups):
+            word = bits(job, plane, n, group)
+            while word:
+                place = (group * WORD + lowest_bit(word)) * job.per_chunk
+                part = sums[place : place + len(row)]
+                word &= word - np.uint64(1)
+                for i in range(len(row)):
+                    part[i] += factor * get(row, i)
 
 
 @loop
