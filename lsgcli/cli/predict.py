@@ -1,12 +1,10 @@
 """``lsg predict``: classify unlabelled recordings and images."""
 
 import contextlib
-import itertools
 import os
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
@@ -64,8 +62,8 @@ def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="[CKPT...] PATH...",
-            help="Recordings, images, or folders; - reads a list of paths from stdin. Before them, further checkpoints (*.safetensors).",
+            metavar="PATH...",
+            help="Recordings, images, or folders; - reads a list of paths from stdin.",
         ),
     ],
     columns: Columns,
@@ -79,16 +77,12 @@ def predict(
 
     Files are prepared as in training. Lines are printed in the order given, as soon as each batch is ready. A file that cannot be
     read gives an error line on stderr; the other files are classified, and the exit status is 3. CKPT is a checkpoint or an output
-    of `lsg export`. The probabilities of several, with the same classes and preparation, are averaged.
+    of `lsg export`.
 
     With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T. -v
     reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
     """
     common.messages(verbosity, common.AROUND)
-    further = list(itertools.takewhile(lambda path: path.lower().endswith(".safetensors"), paths))
-    paths = paths[len(further) :]
-    if further:
-        common.exclude("several checkpoints", {"--stream": stream.stream, "--logits": columns.logits})
     if not as_json:
         common.require("--json", {"--logits": columns.logits})
     if stream.stream:
@@ -104,17 +98,17 @@ def predict(
     else:
         common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)
-    from lsgcli.inference.predict import open_all
+    from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    networks = open_all([checkpoint, *further], data.changes(), **common.around(compute._asdict()))
-    if any(network.exported for network in networks):
+    network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
+    if network.exported:
         compute.check_on_cpu()
     lines = Lines(as_json, **columns._asdict())
     if stream.stream:
-        _stream(networks[0], paths[0], lines, stream)
+        _stream(network, paths[0], lines, stream)
     else:
-        _files(networks, paths, lines)
+        _files(network, paths, lines)
 
 
 def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> None:
@@ -144,7 +138,7 @@ def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> N
             )
 
 
-def _files(networks: Sequence["Network"], paths: list[str], lines: "Lines") -> None:
+def _files(network: "Network", paths: list[str], lines: "Lines") -> None:
     """Print a line for each file, on stderr for those that cannot be read.
 
     Raises:
@@ -159,7 +153,7 @@ def _files(networks: Sequence["Network"], paths: list[str], lines: "Lines") -> N
         _print(f"error: {clean(error.message, column=True)}", file=sys.stderr)
 
     count, begin = 0, time.perf_counter()
-    with contextlib.closing(predict(networks, paths, on_error=on_error)) as predictions:
+    with contextlib.closing(predict(network, paths, on_error=on_error)) as predictions:
         for count, prediction in enumerate(predictions, 1):  # noqa: B007 (logged below)
             _print(lines.prediction(prediction))
     seconds = time.perf_counter() - begin

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.config.run import RunConfig, check_equal, from_checkpoint, option_name
+from lsgcli.config.run import RunConfig, from_checkpoint, option_name
 from lsgcli.data import parallel
 from lsgcli.data.batches import Batches
 from lsgcli.data.bundle import Split
@@ -25,7 +25,7 @@ from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.images import image_suffixes
 from lsgcli.data.prepare import Found, check_expected, load_file
 from lsgcli.data.readers import base as readers
-from lsgcli.errors import CheckpointError, ConfigError, DataError, DivergedError, LsgError
+from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError
 from lsgcli.export.base import open_exported
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
@@ -40,20 +40,6 @@ OnError = Callable[[str, DataError], None]
 LARGEST = 1024  # maximum batch size that is taken from a checkpoint
 # Advice if event counts saturate in a trained network.
 SHORTER = "they are longer than the network counts: cut them to the length of the training recordings, or use --stream"
-# Settings by which samples are prepared for a network.
-PREPARED = (
-    "dataset",
-    "T",
-    "size",
-    "slicing",
-    "window_us",
-    "window_start",
-    "resize",
-    "value",
-    "normalise",
-    "orientation",
-    "sensor",
-)
 AHEAD = 2  # batches prepared while the network computes
 
 
@@ -64,8 +50,8 @@ class Answer:
     Attributes:
         path: path of the file, as given or as found in a given folder.
         classes: names of the classes, in the order of the logits.
-        logits: (T, classes) for a file, or (classes,) for a timestep of a stream; of several networks, their mean.
-        probabilities: (classes,), softmax of the mean of the logits over the timesteps so far; of several networks, their mean.
+        logits: (T, classes) for a file, or (classes,) for a timestep of a stream.
+        probabilities: (classes,), softmax of the mean of the logits over the timesteps so far.
     """
 
     path: str
@@ -172,34 +158,9 @@ class Network:
         return image_suffixes() if self.stored["data"]["static"] else readers.suffixes()
 
 
-def open_all(paths: Sequence[Path | str], data: Mapping[str, Any] | None = None, **changes: Any) -> list[Network]:
-    """Open networks that :func:`predict` can average, which classify the same classes and prepare samples in the same way.
-
-    Args:
-        paths: at least one; other arguments and errors as for :meth:`Network.open`.
-
-    Raises:
-        CheckpointError: they have other classes, or expect other data.
-    """
-    networks = [Network.open(path, data, **changes) for path in paths]
-    hint = f"Average networks that were trained on the same data as {paths[0]}."
-    for path, network in zip(paths, networks, strict=True):
-        for (name, found), expected in zip(_data_facts(network).items(), _data_facts(networks[0]).values(), strict=True):
-            if found != expected:
-                raise CheckpointError(f"{path}: found {name} {found!r:.{LONG}}, expected {expected!r:.{LONG}}", hint=hint)
-        prepared, wanted = ({name: getattr(one.config, name) for name in PREPARED} for one in (network, networks[0]))
-        check_equal(path, prepared, wanted, CheckpointError, hint)
-    return networks
-
-
-def _data_facts(network: Network) -> dict[str, Any]:
-    data = network.stored["data"]
-    return {"classes": ", ".join(network.classes), "channels": data["channels"], "static": data["static"]}
-
-
 @undisturbed
 def predict(
-    network: Network | Path | str | Sequence[Network],
+    network: Network | Path | str,
     paths: Iterable[str | os.PathLike[str]],
     *,
     batch_size: int | None = None,
@@ -210,8 +171,7 @@ def predict(
     Samples are prepared in a thread while the network computes, or in several processes if that is faster.
 
     Args:
-        network: a network from :meth:`Network.open`, the path of a checkpoint or export, or networks from :func:`open_all`, whose
-            probabilities are averaged.
+        network: a network from :meth:`Network.open`, or the path of a checkpoint or export.
         paths: files, or folders, whose files are processed in path order, without hidden files.
         batch_size: default: as in training, at most 1024.
         on_error: called with path and error of each file that cannot be read, instead of raising the error.
@@ -221,10 +181,8 @@ def predict(
         DivergedError: logits are not finite.
         CheckpointError, ConfigError: as :meth:`Network.open`.
     """
-    if isinstance(network, Path | str):
+    if not isinstance(network, Network):
         network = Network.open(network)
-    networks = [network] if isinstance(network, Network) else list(network)
-    network = networks[0]
     batch_size = batch_size or min(network.config.batch_size, LARGEST)
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
@@ -244,7 +202,7 @@ def predict(
                 elif not dataset.static and (values := saturated(sample)):
                     full[path] = values, sample.size
             if good := [(path, sample) for path, sample in group if not isinstance(sample, LsgError)]:
-                yield from _answers(networks, good)
+                yield from _answers(network, good)
     if full:
         values, total = (sum(numbers) for numbers in zip(*full.values(), strict=True))
         warn_saturated(next(iter(full)), (values, total), (len(full), len(items)), SHORTER)
@@ -262,12 +220,12 @@ def running_probabilities(logits: Tensor) -> Tensor:
     return (logits.double().cumsum(0) / steps).softmax(-1)
 
 
-def _answers(networks: Sequence[Network], batch: Sequence[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
-    every = [network.logits(network.batch([sample for _, sample in batch])) for network in networks]
-    logits, by_step = torch.stack(every).mean(0), torch.stack([running_probabilities(one) for one in every]).mean(0)
+def _answers(network: Network, batch: Sequence[tuple[str, np.ndarray]]) -> Iterator[Prediction]:
+    logits = network.logits(network.batch([sample for _, sample in batch]))
     check_finite(logits, ", ".join(path for path, _ in batch))
+    by_step = running_probabilities(logits)
     for i, (path, _) in enumerate(batch):
-        yield Prediction(path, networks[0].classes, logits[:, i], by_step[-1, i], by_step[:, i])
+        yield Prediction(path, network.classes, logits[:, i], by_step[-1, i], by_step[:, i])
 
 
 def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from lsgcli.store import checkpoint
 from tests.networks import saved
 from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
 
@@ -34,36 +33,6 @@ def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
         assert len(record["probabilities"]) == 2
         assert len(record["by_step"]) == 4
         assert record["by_step"][-1] == record["class"]
-
-
-def test_probabilities_of_several_checkpoints_are_averaged(lsg, net, tmp_path):
-    others, content = [], checkpoint.read(net)
-    for factor in (-1, 3):  # on the weights of the classifier
-        weights = {name: factor * t if len(t.shape) == 2 and len(t) == 3 else t for name, t in content.weights.items()}
-        others.append(tmp_path / f"{factor}.safetensors")
-        checkpoint.save(others[-1], checkpoint.Checkpoint(weights, content.config, content.state))
-    for i in range(3):
-        (tmp_path / f"{i}.aedat").write_bytes(aedat2_bytes(blob(i)))
-    paths = [tmp_path / f"{i}.aedat" for i in range(3)]
-
-    def probabilities(*checkpoints):
-        result = lsg("predict", *checkpoints, *paths, "--json")
-        assert result.exit_code == 0, result.stderr
-        return [list(json.loads(line)["probabilities"].values()) for line in result.stdout.splitlines()]
-
-    each = [probabilities(one) for one in (net, *others)]
-    assert each[0] != each[1] != each[2]
-    for mean, *own in zip(probabilities(net, *others), *each, strict=True):
-        assert mean == pytest.approx([sum(values) / 3 for values in zip(*own, strict=True)], rel=1e-12)
-    assert probabilities(net, net) == each[0]
-    for arguments, status, told in (
-        ((saved(tmp_path / "t.safetensors", medians=(40, 1), T=2), *paths), 4, "-T 2, expected 4"),
-        ((*others, *paths, "--json", "--logits"), 2, "--logits: cannot be combined with several checkpoints"),
-        (others, 3, "found no paths"),
-    ):
-        refused = lsg("predict", net, *arguments)
-        assert (refused.exit_code, refused.stdout) == (status, "")
-        assert told in refused.stderr
 
 
 def test_usage(lsg, net, tmp_path):
