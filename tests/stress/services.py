@@ -193,7 +193,7 @@ def raising(name: str, method: str, skip: int) -> Callable[[], None]:
 )
 def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train --log NAME` for each logger that is installed (--quick: those that write files of their own). Each of its methods
-    raises at a random epoch; `logs` is on a disk of 8 KiB; its address has no server. The run must end with status 0, one warning, and
+    raises at a random epoch; `logs` is on a disk that is full; its address has no server. The run must end with status 0, one warning, and
     a checkpoint bit-identical to that of a run without loggers."""
     words = warm(folder)
     plain = Command([*words, "--out", "run"], folder / "plain").run()
@@ -219,6 +219,9 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
             disk = folder / f"{name}-disk"
             with small_disk(disk, "size=8k") as mounted:
                 if mounted:
+                    with contextlib.suppress(OSError), open(disk / "rest", "wb", 0) as rest:
+                        while True:
+                            rest.write(bytes(512))
                     on_disk = functools.partial(setattr, loggers, "LOGS", str(disk))
                     yield case(f"{name} on a full disk", folder / f"{name}-full", on_disk, own)
 
