@@ -1,4 +1,4 @@
-"""Failures that experiment E6 of docs/evidence-plans.md plants in networks, and the rules that name their cause.
+"""Failures that experiment E6 of benchmarks/plans.md plants in networks, and the rules that name their cause.
 
 A failure is a setting, or a change of the network that an error in somebody's own code would make.
 """

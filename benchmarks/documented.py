@@ -5,13 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
-    depth,
     evidence,
     gpu,
-    rates,
-    remedies,
     reproduction,
-    streaming,
     zeros,
     zoo,
 )
@@ -101,37 +97,10 @@ def learned_widths(folder: Path) -> str:
             found = reproduction.table(record, "1")
             rows = [dict(zip(found.head, map(str, row), strict=True)) for row in found.rows]
             shown_in = ("accuracy", "difference", "95 % interval")
-            cells = [", ".join(row[name] for name in shown_in if row[name] != "-") for row in rows]
-            table.rows.append((experiment.title, *cells, " / ".join(row["paper"] for row in rows)))
+            paper = " / ".join(row["paper"] for row in rows) if name == "cifar" else ""  # the paper has no such other data
+            cells = [", ".join(row[column] for column in shown_in if row[column] != "-") for row in rows]
+            table.rows.append((experiment.title, *cells, paper))
     return table.markdown()
-
-
-def harmful(record: dict[str, Any]) -> list[Table]:
-    """Each planted failure that cost accuracy, with findings and remedies."""
-    table = remedies.tables(record)[1]
-    table.rows = [row for row in table.rows if row[4] != "harmless"]
-    return [table]
-
-
-def layers_by_spikes(record: dict[str, Any]) -> list[Table]:
-    """Both passes of each layer in one row, at one density."""
-    passes, kept = zeros.tables(record), ("dense fp32", "0.15", "`auto` below")
-    layers = record["layers"]
-    networks = [
-        [layer for layer in layers if layer["network"] == name] for name in dict.fromkeys(one["network"] for one in layers)
-    ]
-    of_one, of_all = (
-        max(zeros.regret(group, name) for group in groups for name in zeros.PASSES)
-        for groups in ([[layer] for layer in layers], networks)
-    )
-    table = Table(
-        f"`auto` takes at most {of_all:.2f} times as long as the better choices for the layers of a network, {of_one:.2f} times for a layer",
-        ("layer", *(f"{one.title.partition(',')[0]}: {name}" for one in passes for name in kept)),
-    )
-    for rows in zip(*(one.rows for one in passes), strict=True):
-        cells = [dict(zip(one.head, row, strict=True)) for one, row in zip(passes, rows, strict=True)]
-        table.rows.append((rows[0][0], *(found[name] for found in cells for name in kept)))
-    return [table]
 
 
 def steps_by_spikes(records: list[dict[str, Any]]) -> str:
@@ -149,16 +118,9 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     """Name of a generated part -> function that returns its text. Records have more than these tables."""
     return {
         "performance-train": lambda: compared(folder, "train"),
-        "performance-inference": lambda: compared(folder, "inference"),
-        "performance-stream": lambda: part(load(folder, "stream-*.json")[:1], streaming.tables),
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
-        "evidence-depth": lambda: part(load(folder, "evidence-depth.json"), lambda record: depth.tables(record)[2:3]),
-        "evidence-remedies-digits-dvs": lambda: part(load(folder, "evidence-remedies-digits-dvs.json"), harmful),
-        "rates": lambda: part(load(folder, "rates.json"), rates.tables),
-        "zeros-accuracy": lambda: part(load(folder, "evidence-zeros-*.json"), evidence.tables),
-        "zeros-layers": lambda: part(load(folder, "zeros.json"), layers_by_spikes),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": zoo.neurons,

@@ -1,4 +1,4 @@
-"""Experiment E6 of docs/evidence-plans.md: are findings right, and do their remedies cure?
+"""Experiment E6 of benchmarks/plans.md: are findings right, and do their remedies cure?
 
     python -m benchmarks.remedies --seeds 3-5                              # everything on digits-dvs
     python -m benchmarks.remedies --seeds 3 --failures "width 20" "batch 2"

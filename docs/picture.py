@@ -1,6 +1,10 @@
-"""Draw `docs/images/train.svg` from a run that really took place: `python docs/picture.py` (about a minute)."""
+"""Draw the pictures of the documentation that show runs: `python docs/picture.py` trains and draws, in about three minutes.
+
+``train.svg`` and ``export.svg`` show a terminal; ``rescue.svg`` a network that does not learn, and what the first remedy makes of it.
+"""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -8,39 +12,96 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-IMAGE = Path(__file__).parent / "images" / "train.svg"
-COMMANDS = ("lsg train --out first", "lsg inspect-gradients first/best.safetensors")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for benchmarks, which is not installed
+
+from benchmarks.plot import SETTINGS, svg
+from lsgcli.report.colours import COLOURS
+
+IMAGES = Path(__file__).parent / "images"
 WIDTH = 112
+TERMINALS = {
+    "train": ("lsg train --out first", "lsg inspect-gradients first/best.safetensors"),
+    "export": (
+        "lsg export first/best.safetensors -o digits.onnx --verify 64",
+        "lsg export first/best.safetensors -o digits.nir --verify 64",
+    ),
+}
+BROKEN = "lsg train --method none --norm bn --threshold 4 --epochs 2 --out broken"
+ADVISE = "lsg inspect-gradients broken --advise --try 2 --json"
 
 
 def main() -> None:
-    """Train on the embedded data, inspect the result, and draw what a terminal shows."""
-    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    """Train on the embedded data, and draw what a terminal shows; break a network, and draw its rescue."""
     with tempfile.TemporaryDirectory() as folder:
-        shown = [
-            subprocess.run(
-                [sys.executable, "-m", "lsgcli", *command.split()[1:]],
-                cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True,
-            ).stdout
-            for command in COMMANDS
-        ]  # fmt: skip
-    draw(shown)
+        for name, commands in TERMINALS.items():
+            terminal(IMAGES / f"{name}.svg", commands, [run(command, folder, subprocess.STDOUT) for command in commands])
+        run(BROKEN, folder)
+        rescue(json.loads(run(ADVISE, folder)), folder)
 
 
-def draw(shown: Sequence[str]) -> None:
-    """Draw the output of each command, without times, which depend on the machine."""
+def run(command: str, folder: str, stderr: int = subprocess.DEVNULL) -> str:
+    """What a command prints."""
+    arguments = [sys.executable, "-m", "lsgcli", *command.split()[1:]]
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    return subprocess.run(
+        arguments, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, check=True
+    ).stdout
+
+
+def terminal(image: Path, commands: Sequence[str], shown: Sequence[str]) -> None:
+    """Draw commands with their output, without times, which depend on the machine."""
     screen = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
-    for command, output in zip(COMMANDS, shown, strict=True):
+    for command, output in zip(commands, shown, strict=True):
         screen.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
         lines = [line for line in output.rstrip().splitlines() if not line.startswith("compiling")]  # in the first run only
         screen.print(Text("\n".join(re.sub(r"  \S+ s  data .*", "", line) for line in lines)))
-    svg = screen.export_svg(title="lsg")
+    drawn = screen.export_svg(title="lsg")
     # The picture must not fetch fonts from anywhere.
-    IMAGE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), encoding="utf-8")
+    image.write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")
+
+
+def rescue(record: dict[str, Any], folder: str) -> None:
+    """Firing rate and coverage of each layer, before and after the first remedy."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    unchanged, cured, *_ = record["tried"]
+    suggested = cured["remedy"].replace("=", " ")
+    titles = (
+        f"threshold 4: {100 * unchanged['accuracy']:.0f} %",
+        f"{suggested}, as suggested: {100 * cured['accuracy']:.0f} %",
+    )
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(8, 3), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, title, one in zip(axes, titles, (unchanged, cured), strict=True):
+            layers = json.loads(run(f"lsg inspect-gradients {one['run']} --json", folder))["layers"]
+            places = range(len(layers))
+            axis.bar(
+                [place - 0.2 for place in places],
+                [layer["firing_rate"] for layer in layers],
+                0.4,
+                color=COLOURS[0],
+                label="firing rate",
+            )
+            axis.bar(
+                [place + 0.2 for place in places],
+                [layer["coverage"] for layer in layers],
+                0.4,
+                color=COLOURS[1],
+                label="potentials inside the surrogate",
+            )
+            axis.set_xticks(places, [layer["name"] for layer in layers], rotation=45)
+            axis.set_title(title, fontsize=12, fontweight="bold")
+            axis.spines[["top", "right"]].set_visible(False)
+        axes[0].set_ylabel("share")
+        axes[0].legend(frameon=False)
+        (IMAGES / "rescue.svg").write_text(svg(figure), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Source: Pedersen et al., "Neuromorphic intermediate representation: A unified instruction set for interoperable brain-inspired
 computing", Nature Communications 15, 2024, doi 10.1038/s41467-024-52259-9.
 
-The nodes are chosen so that all tested simulators compute equal spikes, see docs/export/nir.md. NIR's neuron is
+The nodes are chosen so that all tested simulators compute equal spikes, see docs/nir.md. NIR's neuron is
 tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
 tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
 the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the

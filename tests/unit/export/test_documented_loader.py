@@ -13,7 +13,7 @@ import torch
 import lsgcli
 from tests.exports import exported, samples, saved
 
-PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export" / "safetensors.md"
+PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export.md"
 CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
 
 

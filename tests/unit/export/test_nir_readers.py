@@ -16,7 +16,7 @@ from lsgcli.export.verify import KINDS, compare
 from tests.exports import NETWORKS, exported, samples, saved, slow_if
 from tests.nir_readers import READERS
 
-PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export" / "nir.md"
+PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "nir.md"
 CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 FORKED = [slow_if(which != "resnet19-add", which) for which in NETWORKS if which.startswith("resnet19")]
 
