@@ -11,40 +11,15 @@ from benchmarks import (
     zeros,
     zoo,
 )
-from benchmarks.bench.cases import Case
 from benchmarks.measuring import RESULTS, read
-from benchmarks.plot import load, steps
-from benchmarks.tables import Table, megabytes
+from benchmarks.plot import load
+from benchmarks.tables import Table
 
-PEERS = ("spikingjelly-best", "snntorch-best", "floor")
-PRECISION = {"int8": "bf16"}  # of what lsg is compared with, where it is another one
 VERSIONS = ("torch", "lsgcli", "lsg", "spikingjelly", "snntorch", "onnxruntime")
 NOTHING = "_No results yet._"
 # Columns for which a page has no room; the records have them.
 LEFT_OUT = {"n", "each seed", "last epoch", "best test epoch", "detectable", "convolutions, tensors"}
 LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
-
-
-def comparison(record: dict[str, Any]) -> Table:
-    """Speed of lsg over each peer, 95 % interval and ratio of peak memory: a row per peer, a column per precision of lsg.
-
-    Precisions are equal, except that int8 is compared with bf16.
-    """
-    ours = {name: name.split()[1] for name in record["ratios"] if name.startswith("lsg ")}
-    table = Table(Case(**record["case"]).title, ["compared with", *(_head(name, record["contenders"][name]) for name in ours)])
-    for peer in PEERS:
-        found = (record["ratios"][name].get(f"{peer} {PRECISION.get(own, own)}") for name, own in ours.items())
-        if any(cells := [_ratio(one) if one else "" for one in found]):
-            table.rows.append((peer, *cells))
-    return table
-
-
-def _head(name: str, found: dict[str, Any]) -> str:
-    return f"{name}: {found['samples_per_second']:.4g}/s, {megabytes(found['peak_bytes'])} MB"
-
-
-def _ratio(found: dict[str, float]) -> str:
-    return f"**{found['ratio']:.2f}** ({found['low']:.2f} to {found['high']:.2f}), {found['peak']:.2f}"
 
 
 def where(records: list[dict[str, Any]]) -> str:
@@ -72,11 +47,6 @@ def shown(table: Table) -> str:
     kept = [index for index, name in enumerate(table.head) if name not in LEFT_OUT]
     rows = [[row[index] for index in kept] for row in table.rows]
     return Table(table.title, [table.head[index] for index in kept], rows).markdown()
-
-
-def compared(folder: Path, mode: str) -> str:
-    """Comparison of training or inference steps."""
-    return part(steps(folder, mode), lambda record: [comparison(record)])
 
 
 def reproduced(folder: Path, name: str, number: str) -> str:
@@ -117,7 +87,6 @@ def gpu_run(folder: Path) -> str:
 def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     """Name of a generated part -> function that returns its text. Records have more than these tables."""
     return {
-        "performance-train": lambda: compared(folder, "train"),
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
         "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),

@@ -1,4 +1,4 @@
-"""Tables of docs/zoo.md: what neurons, methods, normalisations and networks compute, read from the registry."""
+"""Lists of docs/zoo.md: what neurons, methods, normalisations and networks compute, read from the registry."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from benchmarks.tables import Table
 from lsgcli import models, registry
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import RULES, RunConfig, option_name
@@ -34,13 +33,13 @@ SIZES |= {(CHANNELS, 4): (4, "C"), (CHANNELS, 4, 2): (8, "C")}
 def neurons() -> str:
     """Equation, options and parameters of each neuron."""
     layers = {name: LIF(neuron=name, method="none", channels=CHANNELS, steps=STEPS) for name in registry.names("neuron")}
-    return _things("neuron", {name: layer.parameters() for name, layer in layers.items()}).markdown()
+    return _things("neuron", {name: layer.parameters() for name, layer in layers.items()})
 
 
 def methods() -> str:
     """Rule, options and parameters of each method."""
     layers = {name: LIF(method=name, width=1.0, channels=CHANNELS, steps=STEPS) for name in registry.names("method")}
-    return _things("method", {name: layer.parameters() for name, layer in layers.items()}).markdown()
+    return _things("method", {name: layer.parameters() for name, layer in layers.items()})
 
 
 def norms() -> str:
@@ -50,21 +49,21 @@ def norms() -> str:
         spec = NetworkSpec(T=STEPS, num_classes=2, in_channels=1, input_size=4, norm=name, neuron=NeuronConfig(method="none"))
         layer = SpikingConv(spec, 1, CHANNELS)
         parameters[name] = [p for p in layer.parameters() if p.dim() < 4]
-    return _things("norm", parameters).markdown()
+    return _things("norm", parameters)
 
 
 def networks() -> str:
     """Default input and number of parameters of each network."""
-    table = Table("", ("`--arch`", "description", "T x C x H x W", "classes", "parameters"))
+    lines = []
     for name in registry.names("arch"):
         if name == "nir":  # a file gives input and layers
             continue
         with torch.device("meta"):
             net = models.build(name, method="none")
         count = sum(p.numel() for p in net.parameters())
-        shape = " x ".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
-        table.rows.append((f"`{name}`", first_line("arch", name), shape, net.spec.num_classes, count))
-    return table.markdown()
+        shape = "x".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
+        lines.append(f"- `{name}` ({shape}, {net.spec.num_classes} classes, {count:,}): {first_line('arch', name)}")
+    return "\n".join(lines)
 
 
 def first_line(kind: str, name: str) -> str:
@@ -72,16 +71,13 @@ def first_line(kind: str, name: str) -> str:
     return registry.summary(kind, name).replace("``", "`")
 
 
-def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> Table:
-    options = OPTIONS.get(kind, ())
-    table = Table("", (f"`--{kind}`", "computes", *(("options",) if options else ()), "parameters"))
+def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> str:
+    lines = []
     for name, own in parameters.items():
         config = RunConfig(**{kind: name})
-        given = [f"`{option_name(one)}`" for one in options if RULES[one].to(config)]
-        middle = (", ".join(given),) if options else ()
-        row = (f"`{name}`", first_line(kind, name), *middle, _counted(own))
-        table.rows.append(row)
-    return table
+        given = [f"`{option_name(one)}`" for one in OPTIONS.get(kind, ()) if RULES[one].to(config)]
+        lines.append(f"- `{name}` ({'; '.join([_counted(own), *given])}): {first_line(kind, name)}")
+    return "\n".join(lines)
 
 
 def _counted(parameters: Iterable[nn.Parameter]) -> str:

@@ -67,7 +67,8 @@ def settings() -> str:
     panels = _panels(group.get_command(None, "train"))
     parts = []
     for section in SECTIONS:
-        rows = ((flags, text.partition(" Only with ")[0]) for flags, text in map(_described, panels[section]))
+        texts = ((flags, text.partition(" Only with ")[0]) for flags, text in map(_described, panels[section]))
+        rows = ((flags, text.replace(", or a preset.", "\\*.")) for flags, text in texts)
         parts += [f"## {section}", described(rows)]
     return "\n\n".join(parts)
 
