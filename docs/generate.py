@@ -299,7 +299,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "flow-record": lambda: fields(RECORD),
     "flow-activity": lambda: fields(ACTIVITY),
     "rules": rules,
-    "adapter-spikingjelly": lambda: listing("adapters/spikingjelly_lif.py"),
     "plugin-network": lambda: listing("plugins/my_network.py"),
     "plugin-width-rule": lambda: listing("plugins/my_width_rule.py"),
     "datasets": datasets,

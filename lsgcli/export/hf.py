@@ -174,7 +174,7 @@ Commands that produced these results and this folder (add `--data-dir` if necess
 
 `lsg eval FOLDER`, or `lsg eval hf:USER/NAME` for a repository of the Hugging Face Hub, evaluates the network. `model.safetensors`
 contains the weights; lsg's documentation has a loader of 60 lines that needs only torch and safetensors
-(docs/export.md). Normalise images by `data.mean` and `data.std` in `config.json`; `settings`
+(docs/examples/load.py). Normalise images by `data.mean` and `data.std` in `config.json`; `settings`
 describes the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 
 Written by lsg {lsg}.

@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ import torch
 import lsgcli
 from tests.exports import exported, samples, saved
 
-PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export.md"
-CODE = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1]
+CODE = (Path(lsgcli.__file__).parents[1] / "docs" / "examples" / "load.py").read_text()
 
 
 def test_is_short_and_imports_nothing_of_lsg():
