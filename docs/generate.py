@@ -1,6 +1,6 @@
 """Generate documentation from the program and the benchmark results: `python docs/generate.py`, or `--check` to compare only.
 
-`docs/llms.txt`, `docs/reliability-rows.html` and the pages of notebooks are generated completely; in other pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
+`docs/llms.txt` and `docs/reliability-rows.html` are generated completely; in pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
 """
 
 import html
@@ -273,18 +273,6 @@ def _first_sentence(page: str) -> str:
     return next((text for text in sentences if len(text.split()) >= FEWEST_WORDS), plain[0].lstrip("# ")) + "."
 
 
-def notebook(path: Path) -> str:
-    """A notebook as a page: its text, code and printed output."""
-    parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        source = "".join(cell["source"]).strip()
-        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
-        shown = "".join("".join(one.get("text") or one["data"]["text/plain"]) for one in cell.get("outputs", ()))
-        parts += [f"```text\n{shown.rstrip()}\n```"] if shown else []
-    title, *others = parts
-    return "\n\n".join([title, f"[The notebook]({path.name}) itself.", *others]) + "\n"
-
-
 def listing(path: str) -> str:
     """The contents of a file in this folder."""
     return f"```python\n{(DOCS / path).read_text(encoding='utf-8').rstrip()}\n```"
@@ -317,7 +305,6 @@ PARTS: dict[str, Callable[[], str]] = {
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
     found = {DOCS / "reliability-rows.html": reliability_rows()}
-    found |= {path.with_suffix(".md"): notebook(path) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         if page not in found:
             text = page.read_text(encoding="utf-8")

@@ -8,9 +8,7 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 
-class Net:
-    """The network of an export."""
-
+class Net:  # noqa: D101
     def __init__(self, path):  # net.safetensors, or a folder of --format hf
         path = Path(path)
         with safe_open(path / "model.safetensors" if path.is_dir() else path, "pt") as file:
