@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
-    evidence,
     gpu,
     reproduction,
     zeros,
@@ -33,13 +32,6 @@ def where(records: list[dict[str, Any]]) -> str:
     )
     commands = dict.fromkeys(m["command"] for m in machines)
     return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
-
-
-def part(records: list[dict[str, Any]], tables: Callable[[dict[str, Any]], list[Table]]) -> str:
-    """Machine and commands of records, followed by their tables."""
-    if not records:
-        return NOTHING
-    return "\n\n".join([where(records), *(shown(table) for record in records for table in tables(record))])
 
 
 def shown(table: Table) -> str:
@@ -89,7 +81,6 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     return {
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
-        "evidence-rules": lambda: part(load(folder, "evidence-rules.json"), lambda record: evidence.tables(record)[:1]),
         "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": zoo.neurons,
