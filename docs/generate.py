@@ -269,7 +269,7 @@ def _first_sentence(page: str) -> str:
     """The first sentence of a page that is not a remark of a few words, without links and emphasis."""
     paragraphs = (" ".join(text.split()) for text in page.split("\n\n") if not text.startswith((" ", "```", "|", "- ")))
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)|\*\*", r"\1", text).strip() for text in paragraphs]
-    sentences = [re.split(r"(?<=[.:])(?: |$)", text)[0].rstrip(".:") for text in plain if re.match(r"[A-Z`]", text)]
+    sentences = [re.split(r"(?<=[.:])(?: |$)", text)[0].rstrip(".:") for text in plain if re.match(r"[A-Z`]|lsg ", text)]
     return next((text for text in sentences if len(text.split()) >= FEWEST_WORDS), plain[0].lstrip("# ")) + "."
 
 
