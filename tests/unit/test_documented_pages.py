@@ -32,6 +32,13 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", (DOCS / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
+def test_equations_of_pages_are_typeset():
+    pytest.importorskip("latex2mathml")
+    text = "With $u \\ge v$ but `$HOME`:\n\n```math\n\\frac{1}{\\alpha}\n```\n"
+    html = importlib.import_module("markdown").markdown(text, extensions=["docs.equations"])
+    assert (html.count("<math"), html.count("<mfrac>"), html.count("<code>$HOME</code>")) == (2, 1, 1)
+
+
 USES = {  # what follows the blocks of a page, in the same interpreter
     "extending": """
 from pathlib import Path
