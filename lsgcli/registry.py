@@ -17,17 +17,14 @@ entries through entry points of the group ``lsg.<kind>``, scripts through the de
 import ast
 import difflib
 import importlib
-import inspect
 import linecache
 import re
-import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
-from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from lsgcli.errors import ConfigError, LsgError
 
@@ -49,21 +46,22 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "launcher": "sweeps/launchers",
     "logger": "loggers",
 }
-# Kind -> ``module:class`` of the base class, and what an entry is if it is not a subclass. Entries of all other kinds are functions.
+# Kind -> ``module:class`` of its entries; entries of all other kinds are functions.
 BASES = {
-    "method": ("neurons.methods:Method", "an instance of Method"),
-    "neuron": ("neurons.models:Neuron", ""),
-    "backend": ("neurons.kernels.base:Backend", "an instance of a subclass of Backend"),
-    "arch": ("models.base:SpikingNet", ""),
-    "dataset": ("data.datasets.base:Dataset", ""),
-    "reader": ("data.readers.base:Reader", "a function decorated with @reader"),
-    "augmentation": ("data.augment.base:Named", "a function decorated with @augmentation or @EventAugmentation"),
-    "rule": ("analysis.rules.base:Rule", ""),
-    "format": ("export.base:Format", ""),
-    "picture": ("report.figures:Picture", "a function decorated with @picture"),
-    "launcher": ("sweeps.launchers.base:Launcher", ""),
-    "logger": ("loggers.base:Logger", ""),
+    "method": "neurons.methods:Method",
+    "neuron": "neurons.models:Neuron",
+    "backend": "neurons.kernels.base:Backend",
+    "arch": "models.base:SpikingNet",
+    "dataset": "data.datasets.base:Dataset",
+    "reader": "data.readers.base:Reader",
+    "augmentation": "data.augment.base:Augmentation",
+    "rule": "analysis.rules.base:Rule",
+    "format": "export.base:Format",
+    "picture": "report.figures:Picture",
+    "launcher": "sweeps.launchers.base:Launcher",
+    "logger": "loggers.base:Logger",
 }
+INSTANCES = {"method", "backend", "reader", "augmentation", "picture"}  # kinds whose entries are instances, not subclasses
 REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
 PLUGIN = "it is a plug-in, see docs/plugins in the repository (`pip install ./docs/plugins`)"
@@ -116,46 +114,30 @@ def _modules(kind: str) -> dict[str, str]:
 
 def _check(kind: str, name: str, entry: Any) -> None:
     """Check that an entry of another package is of the type that its kind requires."""
-    prefix = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
+    found = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
     if kind not in BASES:
         if not callable(entry):
-            raise ConfigError(f"{prefix}, expected a function")
+            raise ConfigError(f"{found}, expected a function")
         return
-    (module, _, base_name), expected = BASES[kind][0].partition(":"), BASES[kind][1]
+    module, _, base_name = BASES[kind].partition(":")
     base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
-    if not (isinstance(entry, base) if expected else isinstance(entry, type) and issubclass(entry, base)):
-        raise ConfigError(f"{prefix}, expected {expected or f'a subclass of {base_name}'}, from {__package__}.{module}")
-    if isinstance(entry, type):
-        declared = {
-            attribute: annotation
-            for parent in entry.__mro__
-            for attribute, annotation in inspect.get_annotations(parent).items()
-        }
-        lacking = {
-            attribute
-            for attribute, annotation in declared.items()
-            if "ClassVar" in str(annotation) and not hasattr(entry, attribute)
-        }
-        if lacking := lacking | set(getattr(entry, "__abstractmethods__", ())):
-            raise ConfigError(f"{prefix}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
-
-
-@cache
-def _contradictions() -> dict[tuple[str, str], str]:
-    """(kind, name) -> the places that define it, for each name that several packages define."""
-    conflicts = {}
-    for (kind, name), points in installed().items():
-        own = [f"{__package__} itself"] if kind in PLACES and name in _modules(kind) else []
-        places = list(dict.fromkeys([*own, *map(described, points)]))
-        if len(places) > 1:
-            conflicts[kind, name] = " and in ".join(places)
-    return conflicts
+    if kind in INSTANCES:
+        fits, expected = isinstance(entry, base), f"an instance of {base_name}"
+    else:
+        fits, expected = isinstance(entry, type) and issubclass(entry, base), f"a subclass of {base_name}"
+    if not fits:
+        raise ConfigError(f"{found}, expected {expected}, from {__package__}.{module}")
+    if isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
+        raise ConfigError(f"{found}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
 
 
 def names(kind: str) -> list[str]:
-    """All names of a kind, sorted, without importing the entries. Entry points whose object does not exist are left out."""
-    added = {name for (of, name), points in installed().items() if of == kind and all(map(exists, points))}
-    return sorted({*_modules(kind), *added, *(name for of, name in _entries if of == kind)})
+    """All names of a kind, sorted, without importing the entries."""
+    every = {*_modules(kind)}
+    for of, name in (*installed(), *_entries):
+        if of == kind:
+            every.add(name)
+    return sorted(every)
 
 
 def known(kind: str, name: str) -> bool:
@@ -171,17 +153,19 @@ def get(kind: str, name: str) -> Any:
     Raises:
         ConfigError: the name is unknown (the message suggests similar names), several packages define it, or a plug-in cannot be loaded.
     """
-    if places := _contradictions().get((kind, name)):
-        raise ConfigError(
-            f"{kind} {name!r}: found in {places}, expected one", hint="Rename an entry, or uninstall its package."
-        )
+    points = installed().get((kind, name), ())
+    places = [f"{__package__} itself"] if points and name in _modules(kind) else []
+    places += dict.fromkeys(map(described, points))
+    if len(places) > 1:
+        hint = "Rename an entry, or uninstall its package."
+        raise ConfigError(f"{kind} {name!r}: found in {' and in '.join(places)}, expected one", hint=hint)
     if (kind, name) in _entries:
         return _entries[kind, name]
     prefix, _, rest = name.partition(":")
     if rest and known(kind, name):
         return get(kind, f"{prefix}:{NAME}").of(rest)
-    if (kind, name) in installed():
-        return loaded(installed()[kind, name][0], register(kind, name))
+    if points:
+        return loaded(points[0], register(kind, name))
     if name not in _modules(kind):
         raise ConfigError(unknown(kind, name, names(kind)))
     importlib.import_module(_modules(kind)[name])
@@ -223,18 +207,6 @@ def unknown(what: str, name: str, known: list[str]) -> str:
     )
 
 
-class Call(NamedTuple):
-    """A call in a traceback."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        text = linecache.getline(self.file, self.line).strip()
-        return f"{self.file}, line {self.line}, in {self.function}" + (f": {text}" if text else "")
-
-
 class PluginError(ConfigError):
     """A mistake in a plug-in; the message names its entry point and package, the hint shows the lines of its code."""
 
@@ -270,65 +242,32 @@ def loaded(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
     except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
-        raise PluginError(f"{described(point)}: {_said(error)}", hint=_led_to(error, point) or hint) from error
-
-
-def exists(point: EntryPoint) -> bool:
-    """Whether the module of an entry point exists and its source text contains the name of the object. Imports nothing."""
-    spec = None
-    for depth in range(point.module.count(".") + 1):
-        name = ".".join(point.module.split(".")[: depth + 1])
-        spec = _spec(name, None if spec is None else spec.submodule_search_locations)
-        if spec is None:
-            return False
-    try:
-        source = spec.loader.get_source(point.module)  # type: ignore[union-attr]
-    except (AttributeError, ImportError, OSError, SyntaxError):
-        source = None
-    attribute = (point.attr or "").partition(".")[0]
-    return source is None or not attribute or re.search(rf"\b{attribute}\b|import \*", source) is not None
-
-
-def _spec(name: str, path: Any) -> ModuleSpec | None:
-    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
-    return next((spec for find in finders if find and (spec := find(name, path))), None)
+        raise PluginError(f"{described(point)}: {_said(error)}", hint=_lines(error, _package(point)) or hint) from error
 
 
 def blamed(error: BaseException) -> PluginError | None:
     """A PluginError for an unexpected error in the code of a plug-in; None if the traceback contains no such code."""
-    for call in reversed(_calls(error)):
-        if own := [point for point in _loaded if Path(call.file).is_relative_to(_home(point))]:
-            named = [point for point in own if point.attr and point.attr == call.function.partition(".")[0]]
-            points = " and ".join(dict.fromkeys(map(described, named or own)))
-            return PluginError(f"{points}: {_said(error)}", hint=_led_to(error, own[0]))
+    for package in dict.fromkeys(map(_package, _loaded)):
+        if lines := _lines(error, package):
+            points = dict.fromkeys(described(point) for point in _loaded if _package(point) == package)
+            return PluginError(f"{' and '.join(points)}: {_said(error)}", hint=lines)
     return None
 
 
-def _home(point: EntryPoint) -> Path:
-    """The folder of a plug-in's package, or the file of its single module."""
-    spec = _spec(point.module.partition(".")[0], None)
-    file = Path((spec and spec.origin) or f"/{point.module}")
-    return file.parent if file.name == "__init__.py" else file
+def _package(point: EntryPoint) -> str:
+    return point.module.partition(".")[0]
 
 
-def _calls(error: BaseException) -> list[Call]:
-    """The calls that led to an error, including those in a worker process, whose traceback is only text."""
-    calls = [Call(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in traceback.walk_tb(error.__traceback__)]
-    if type(error.__cause__).__name__ == "_RemoteTraceback":
-        remote = re.findall(r'File "(.+)", line (\d+), in (\S+)', str(error.__cause__))
-        calls += [Call(file, int(line), function) for file, line, function in remote]
-    if isinstance(error, SyntaxError) and error.filename:
-        calls.append(Call(error.filename, error.lineno or 0, "<module>"))
-    return calls
-
-
-def _led_to(error: BaseException, point: EntryPoint) -> str | None:
-    """The lines of a plug-in's code that led to an error, from the outermost call, and the place where it was raised."""
-    home, calls = _home(point), _calls(error)
-    own = [call for call in calls if Path(call.file).is_relative_to(home)]
-    if own and own[-1] != calls[-1] and not isinstance(error, LsgError):
-        own.append(calls[-1])
-    return "\n  ".join(map(str, own)) or None
+def _lines(error: BaseException, package: str) -> str:
+    """The lines of a package's code that led to an error, from the outermost call; empty if there are none."""
+    lines = []
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == package:
+            file = frame.f_code.co_filename
+            lines.append(f"{file}, line {number}, in {frame.f_code.co_qualname}: {linecache.getline(file, number).strip()}")
+    if isinstance(error, SyntaxError):  # raised before any of its lines ran
+        lines.append(f"{error.filename}, line {error.lineno}")
+    return "\n  ".join(lines)
 
 
 def _said(error: BaseException) -> str:

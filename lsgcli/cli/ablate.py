@@ -5,7 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
@@ -15,12 +15,6 @@ from lsgcli.store.rundir import in_use, read_result
 from lsgcli.sweeps.plan import Plan
 
 SEEDS = "0-2"
-
-
-def _formats() -> list[str]:
-    from lsgcli.report.tables import FORMATS
-
-    return list(FORMATS)
 
 
 class Rows(NamedTuple):
@@ -33,7 +27,6 @@ class Rows(NamedTuple):
         str | None,
         typer.Option(
             help="The paper's table 1 (methods), 2 (fixed widths) or 3 (timesteps). Default: 1.",
-            autocompletion=completion.of("123"),
         ),
     ] = None
     grid: Annotated[
@@ -64,7 +57,7 @@ class Output(NamedTuple):
 
     form: Annotated[
         str | None,
-        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json.", autocompletion=_formats),
+        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json."),
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False
     margin: Annotated[

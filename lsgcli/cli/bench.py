@@ -30,7 +30,7 @@ def bench(
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
     from lsgcli.sweeps import bench as benches
 
     if unknown := [name for name in mode.split(",") if name not in benches.MODES]:
@@ -51,11 +51,28 @@ def bench(
         record = benches.bench(config, mode.split(","), rounds, progress)
     if as_json:
         print_json(record)
-    elif sys.stdout.isatty():
-        terminal.show(records.bench_parts(record))
     else:
-        print_result("\n".join(records.bench_lines(record)))
+        show(record)
     if (load := record["machine"]["load"]) > benches.QUIET:
         common.log.warning(
             "found a load of %.1f before the first measurement, expected a quiet machine: times may be too long", load
         )
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print the rows of a measurement, off a terminal separated by tabs; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
+    from lsgcli.report import terminal
+    from lsgcli.report.tables import formatted
+
+    heads = ("case", "contender", "samples_per_s", "ms", "peak_mb", "time_over_lsg", "low", "high")
+    rows = []
+    for row in record["rows"]:
+        over = row["time_over_lsg"] or dict.fromkeys(("ratio", "low", "high"))
+        numbers = [f"{row['samples_per_s']:.4g}", f"{row['ms']:.4g}", f"{row['peak_mb']:.0f}"]
+        rows.append(
+            [row["case"], row["contender"], *numbers, *(formatted(over[key], ".3f") for key in ("ratio", "low", "high"))]
+        )
+    if not sys.stdout.isatty():
+        print_result("\n".join("\t".join(line) for line in (heads, *rows)))
+        return
+    terminal.show([terminal.facts(record["machine"]), terminal.table(heads, rows, left=2)])

@@ -8,9 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.cli import completion
 from lsgcli.config.resolve import from_environment, warn_of_others
-from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.system.memory import check_address_space
 from lsgcli.system.text import clean
@@ -20,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
 CHECKPOINT = "Checkpoint written by lsg: a path, hf:USER/NAME[@REVISION], or https://...; or a NIR file of another program"
 CheckpointPath = Annotated[  # for lsgcli.store.hub.local
-    str, typer.Argument(metavar="CKPT", help=CHECKPOINT, autocompletion=completion.checkpoints)
+    str, typer.Argument(metavar="CKPT", help=CHECKPOINT)
 ]
 ConfigFile = Annotated[
     Path | None,
@@ -92,7 +90,6 @@ class Data(NamedTuple):
         str | None,
         typer.Option(
             help="Another data set with the same classes and shape; required for a NIR graph of another program.",
-            autocompletion=completion.names_of("dataset"),
         ),
     ] = None
     T: Timesteps = None
@@ -113,14 +110,12 @@ class Compute(NamedTuple):
         typer.Option(
             help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
             "Default: fp32.",
-            autocompletion=completion.of(FIELDS["precision"].metadata["choices"]),
         ),
     ] = None
     convolution: Annotated[
         str | None,
         typer.Option(
             help="Convolutions of spikes on CPUs: dense, spikes, or auto, the faster of both. Default: as in training.",
-            autocompletion=completion.of(FIELDS["convolution"].metadata["choices"]),
         ),
     ] = None
 

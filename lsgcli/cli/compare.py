@@ -1,13 +1,12 @@
 """``lsg compare``: runs side by side."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lsgcli.cli import common, completion
-from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.cli import common
+from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
 
 
@@ -18,7 +17,6 @@ def compare(
         typer.Argument(
             metavar="RUN...",
             help="Run directories, checkpoints in run directories, or folders that contain runs.",
-            autocompletion=completion.runs,
         ),
     ],
     as_json: common.Json = False,
@@ -34,7 +32,7 @@ def compare(
     """
     common.messages(verbosity)
     from lsgcli.report import comparison as report
-    from lsgcli.report.terminal import console
+    from lsgcli.report.terminal import show
     from lsgcli.runs import compare as comparison
 
     directories = comparison.find(runs)
@@ -46,6 +44,6 @@ def compare(
     if as_json:
         print_json(record)
     else:
-        print_result("\n".join(report.lines(record, console(sys.stdout).width)))
+        show(report.parts(record))
     for target in html or ():
         files.write_text(target, report.page(record))

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,7 +67,7 @@ def prepare(
     from lsgcli import registry
     from lsgcli.data import cache
     from lsgcli.data.prepare import prepare as run
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
 
     config = resolve({**settings, "val_fraction": 0.0}, takes=NEEDED)
     config = config.replace(workers=cpus.usable()[0] if workers is None else workers)
@@ -78,7 +78,13 @@ def prepare(
         bundle = run(config, progress=progress)
     record = {"dataset": config.dataset, "parts": bundle.record(), "classes": list(bundle.classes), **bundle.info}
     record["seconds"] = round(time.monotonic() - begin, 2)
-    print_json(record) if as_json else terminal.show(records.preparation_parts(record))
+    if as_json:
+        print_json(record)
+    else:
+        columns = ("recordings", "shape", "dtype", "bytes")
+        rows = [[name, *(terminal.shown(part[key], key) for key in columns)] for name, part in record["parts"].items()]
+        paths = [f"{name}: {part['path'] or 'in memory, no file'}" for name, part in record["parts"].items()]
+        terminal.show([terminal.table(("part", *columns), rows, f"{config.dataset}, {record['seconds']:.1f} s"), *paths])
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
             f"{kept}: prepared data could not be written",
@@ -91,7 +97,6 @@ def info(
     path: Annotated[
         Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with status 3 if a recording cannot be read.")] = False,
     workers: Workers = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -105,21 +110,16 @@ def info(
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import summary
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
 
     of = functools.partial(summary.of_path, path) if path else functools.partial(summary.of_dataset, _open(settings))
     with terminal.preparing(verbosity.quiet) as bar:
         record = of(workers=workers, progress=functools.partial(bar, "reading"))
-    print_json(record) if as_json else terminal.show(records.info_parts(record))
     bad = record.get("unreadable", [])
+    print_json(record) if as_json else print_result(terminal.facts({**record, "unreadable": len(bad) or None}))
     if bad:
         common.log.warning(
             "%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(recording["problem"] for recording in bad)
-        )
-    if bad and strict:
-        raise DataError(
-            f"{len(bad)} of {counted(len(bad) + record['recordings'], 'recording')} cannot be read",
-            hint="Without --strict this is only a warning.",
         )
 
 
@@ -151,32 +151,24 @@ def show(
     inputs = paths or ([] if dataset is None or dataset.embedded else [dataset.home])
     check_output(output, "-o", suffixes=(".png",), inputs=inputs, force=force)
     if paths:
-        config: DataConfig = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
+        config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
         rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
     else:
         assert dataset is not None
-        config = dataset.config
-        rows, name = sheet.of_dataset(dataset, samples), config.dataset
+        rows, name = sheet.of_dataset(dataset, samples), dataset.config.dataset
     sheet.warn_about(name, rows)
     static = dataset is not None and dataset.static
-    sheet.write(output, sheet.draw(name, sheet.preparation(config, static), rows, events=not static))
+    sheet.write(output, sheet.draw(name, rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
-
-
-class Simulation(NamedTuple):
-    """Which images are recorded, and how."""
-
-    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None
-    form: Annotated[str, typer.Option("--format", help="aedat2, rotated like CIFAR10-DVS, or npz, upright.")] = "aedat2"
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0
-    workers: Workers = None
 
 
 def simulate(
     *,
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one subfolder of images per class.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, with one subfolder per class.")],
-    simulation: Simulation,
+    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0,
+    workers: Workers = None,
     force: Annotated[bool, typer.Option("--force", help="Write to a folder that contains other files.")] = False,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -188,19 +180,17 @@ def simulate(
     Repeating the command completes a stopped simulation of the same images (same names and contents, in any location).
     """
     common.messages(verbosity)
-    from lsgcli.data.simulate import NOTE, RECORDINGS, simulate_folder
+    from lsgcli.data.simulate import NOTE, simulate_folder
     from lsgcli.report.terminal import preparing
 
-    suffixes = RECORDINGS if force or (out / NOTE).exists() else ()  # complete an earlier simulation
+    suffixes = (".aedat",) if force or (out / NOTE).exists() else ()  # complete an earlier simulation
     with files.making_folder(out.parent), preparing(verbosity.quiet) as bar:  # such as data/ in the working directory
         check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
-        record = simulate_folder(source, out, **simulation._asdict(), progress=functools.partial(bar, "simulating"))
+        progress = functools.partial(bar, "simulating")
+        record = simulate_folder(source, out, per_class=per_class, seed=seed, workers=workers, progress=progress)
     kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
-    rate = f"{record['recordings'] / max(record['seconds'], 1e-3):,.1f} recordings/s"
-    text = (
-        f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}, {record['seconds']:.1f} s"
-    )
-    common.log.info("%s (%s)", text, rate)
+    made = f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}"
+    common.log.info("%s, %.1f s", made, record["seconds"])
     print_json(record) if as_json else print_exact(out)
 
 
@@ -221,7 +211,7 @@ def verify(
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(WHERE)],
 ) -> None:
-    """Check all files of a data set against SHA256SUMS in its folder and one level below, and read all recordings.
+    """Check all files of a data set against SHA256SUMS in its folder, and read all recordings.
 
     Missing, changed and unreadable files are listed, with exit status 3. Warns about files that are not in SHA256SUMS, and about
     counts that differ from the published ones.
@@ -229,15 +219,13 @@ def verify(
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
     from lsgcli.data import verify as verifying
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
 
     of = functools.partial(verifying.of_path, path) if path else functools.partial(verifying.of_dataset, _open(settings))
     with terminal.preparing(verbosity.quiet) as bar:
-        hashing = functools.partial(bar, "hashing")
-        verdict = of(workers=workers, progress=functools.partial(bar, "reading"), hashing=hashing)
-        if write:
-            verdict = verifying.written(verdict, hashing)
-    print_json(verdict.record()) if as_json else print_result(records.verification_text(verdict.record()))
+        progress = {name: functools.partial(bar, what) for name, what in (("progress", "reading"), ("hashing", "hashing"))}
+        verdict = of(write=write, workers=workers, **progress)
+    print_json(verdict.record()) if as_json else print_result(terminal.facts(verdict.record()))
     for warning in verdict.warnings:
         common.log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:

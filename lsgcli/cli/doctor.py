@@ -12,11 +12,22 @@ def doctor(*, as_json: common.Json = False, verbosity: common.Verbosity) -> None
     exit status is 9. The output contains neither user names nor paths: paste it into a bug report.
     """
     common.messages(verbosity, common.AROUND)
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
     from lsgcli.runs.doctor import examine
 
     common.log.info("testing backends; kernels are compiled once")
     record = examine()
-    print_json(record) if as_json else terminal.show(records.doctor_parts(record))
-    if failed := [check["name"] for check in record["checks"] if not check["ok"]]:
-        raise GateError(f"failed: {', '.join(failed)}")
+    failed = [check for check in record["checks"] if not check["ok"]]
+    if as_json:
+        print_json(record)
+    else:
+        rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
+        terminal.show(
+            [
+                terminal.table(("check", "result", "found"), rows, left=3),
+                terminal.shown(record["versions"]),
+                *(f"\n{one['name']}: found {one['found']}, expected {one['expected']}\n  {one['hint']}" for one in failed),
+            ]
+        )
+    if failed:
+        raise GateError(f"failed: {', '.join(check['name'] for check in failed)}")

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,11 @@ from lsgcli.report.predictions import HEAD, samples_csv
 from lsgcli.system import files
 
 STDOUT = Path("-")
+CONFUSION = 12  # classes up to which the confusion matrix is printed
+SYNOPS = {  # field -> heading
+    **{"density": "not 0", "firing_rate": "firing rate", "ac": "AC", "mac": "MAC", "energy_pj": "energy, pJ"},
+    **{"ann_mac": "ANN: MAC", "ann_energy_pj": "ANN: energy, pJ"},
+}
 
 
 class Refresh(NamedTuple):
@@ -133,7 +138,7 @@ def evaluate(
                 path, runner.config, changes, ("test",), environment=common.around(), progress=progress
             )
         run = functools.partial(of_export, runner)
-    from lsgcli.report import confusion, drawing, records
+    from lsgcli.report import confusion, drawing
 
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
@@ -159,4 +164,44 @@ def evaluate(
         print_json(record)
     if output.as_json or output.csv == STDOUT:
         return
-    terminal.show([*records.evaluation_tables(record), *(records.synops_parts(record["synops"]) if synops else ())])
+    _show(record)
+    if synops:
+        _show_synops(record["synops"])
+
+
+def _show(record: dict[str, Any]) -> None:
+    """Print accuracy, scores per class and their averages, firing rates, and the confusion matrix of up to 12 classes."""
+    from lsgcli.report.tables import formatted
+    from lsgcli.report.terminal import facts, show, table
+
+    names = ("accuracy", "top5_accuracy", "loss", "samples", "samples_per_s")
+    classes, scores = list(record["per_class"]), ("precision", "recall", "f1")
+    rows: list[list[Any]] = []
+    for index, name in enumerate(classes):
+        rows.append([f"{index} {name}", *(formatted(record["scores"][score][name], ".3f") for score in scores)])
+    rows.append(["average", *(formatted(record[score], ".3f") for score in scores)])
+    parts: list[Any] = [facts({name: record.get(name) for name in names}), table(("class", *scores), rows)]
+    if len(classes) <= CONFUSION:
+        counts = [[name, *row] for name, row in zip(classes, record["confusion"], strict=True)]
+        parts.append(table(("label", *classes), counts, "confusion (columns: prediction)"))
+    rates = [[layer, f"{rate:.4f}"] for layer, rate in record["firing_rate"].items()]
+    show([*parts, table(("layer", "spikes per neuron and timestep"), rates)])
+
+
+def _show_synops(record: dict[str, Any]) -> None:
+    """Print a record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
+    from lsgcli.report.terminal import show, table
+
+    rows = []
+    for layer in (*record["layers"], {**record["total"], "name": "total", "input": ""}):
+        kind = layer["input"] if layer.get("averages_over") is None else f"{layer['input']} of {layer['averages_over']}"
+        rows.append([layer["name"], kind, *(layer.get(name) for name in SYNOPS)])
+    total = record["total"]
+    show(
+        [
+            table(("layer", "input", *SYNOPS.values()), rows, "synaptic operations per sample, all timesteps", left=2),
+            f"AC: an addition, {record['ac_pj']} pJ; MAC: a multiplication and an addition, {record['mac_pj']} pJ. The same-shape ANN, run "
+            f"once, requires {total['ann_energy_pj'] / max(total['energy_pj'], 1e-12):.2f} times the energy.",
+            f"Energy is {record['note']}.",
+        ]
+    )

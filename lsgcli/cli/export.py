@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from lsgcli import registry
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.report.output import check_output, print_exact, print_json
 
 
@@ -18,14 +18,12 @@ class Form(NamedTuple):
         typer.Option(
             "--format",
             help=f"One of: {', '.join(registry.names('format'))}. Default: from the suffix of -o.",
-            autocompletion=completion.names_of("format"),
         ),
     ] = None
     mode: Annotated[
         str | None,
         typer.Option(
             help="For onnx: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
-            autocompletion=completion.of(("unroll", "step")),
         ),
     ] = None
     fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True
@@ -33,7 +31,6 @@ class Form(NamedTuple):
         str | None,
         typer.Option(
             help="Store weights as integers with a scale per output channel: int8. For onnx, nir, safetensors and hf.",
-            autocompletion=completion.of(("int8",)),
         ),
     ] = None
     T: common.Timesteps = None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from lsgcli.analysis.advice import gated
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.errors import ConfigError, GateError, redacted
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
@@ -41,7 +41,6 @@ class Compute(NamedTuple):
         str | None,
         typer.Option(
             help="Precision: auto, fp32, bf16 or fp16. Default: fp32.",
-            autocompletion=completion.of(("auto", "fp32", "bf16", "fp16")),
         ),
     ] = None
 
@@ -88,7 +87,6 @@ def inspect_gradients(
         typer.Argument(
             metavar="CKPT...",
             help="Checkpoints written by lsg, or run directories: paths, hf:USER/NAME[@REVISION], or https://...",
-            autocompletion=completion.checkpoints,
         ),
     ],
     measuring: Measuring,
@@ -104,7 +102,7 @@ def inspect_gradients(
     Per layer and timestep: decay beta, surrogate width alpha, coverage (fraction of neurons with u inside the surrogate's interval),
     mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
     gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient
-    signal-to-noise ratio, and a verdict. Several checkpoints are shown side by side.
+    signal-to-noise ratio, and a verdict. Several checkpoints have a table each, and stand side by side on the page of --html.
     """
     common.messages(verbosity, common.AROUND)
     if output.as_json and output.as_csv:

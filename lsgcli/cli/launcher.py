@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class LauncherOptions(NamedTuple):
             metavar="NAME[:KEY=V,...]",
             help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
             "after another in this process.",
-            autocompletion=completion.names_of("launcher"),
             rich_help_panel="Launcher",
         ),
     ] = None
@@ -107,8 +106,8 @@ class LauncherOptions(NamedTuple):
             return
         with self._submitted(strategy) as jobs:
             strategy.started()
-            with stop_on_signals() as stop, cells.display(quiet) as display:
-                run(strategy, jobs, stop, display)
+            with stop_on_signals() as stop:
+                run(strategy, jobs, stop, cells.display(quiet))
 
     @contextlib.contextmanager
     def _submitted(self, strategy: "Strategy") -> Iterator["Submitted"]:

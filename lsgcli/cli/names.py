@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lsgcli import registry
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.config import recipes
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_result
@@ -33,9 +33,7 @@ def names(
     *,
     kind: Annotated[
         str | None,
-        typer.Argument(
-            metavar="KIND", help=f"One of: {', '.join(KINDS)}.", show_default=False, autocompletion=completion.of(KINDS)
-        ),
+        typer.Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}.", show_default=False),
     ] = None,
     verbosity: common.Verbosity,
 ) -> None:

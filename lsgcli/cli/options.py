@@ -2,13 +2,12 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Optional
 
 import typer
 
 from lsgcli import registry
-from lsgcli.cli import completion
 from lsgcli.config.machine import INT8
 from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type, option_name
 
@@ -32,47 +31,38 @@ def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Cal
     A parameter that is a named tuple, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
     dictionary with :class:`Chosen` becomes one for each setting.
     """
-    own = inspect.signature(command, eval_str=True).parameters.values()
+    own = [(name, *_read(parameter)) for name, parameter in inspect.signature(command, eval_str=True).parameters.items()]
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        command(**{parameter.name: _value(parameter, arguments) for parameter in own})
+        command(**{name: value(arguments) for name, _, value in own})
 
-    options = [*(option for parameter in own for option in _options(parameter)), *flags]
-    wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {option.name: option.annotation for option in options}
+    every = [*(option for _, options, _ in own for option in options), *flags]
+    wrapper.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {option.name: option.annotation for option in every}
     return wrapper
 
 
-def _options(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
-    """The parameters that typer reads for a parameter of a command, or for a field."""
-    if fields := _fields(parameter):
-        for field in fields:
-            yield from _options(field)
-    elif names := _settings(parameter):
-        auto = AUTO if any(isinstance(mark, Chosen) and mark.auto for mark in parameter.annotation.__metadata__) else {}
-        yield from (_of_setting(name, auto.get(name, "")) for name in names)
-    else:
-        yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+Value = Callable[[Mapping[str, Any]], Any]
 
 
-def _value(parameter: inspect.Parameter, arguments: Mapping[str, Any]) -> Any:
-    """The value of a parameter of a command, or of a field, from the arguments that typer gives."""
-    if fields := _fields(parameter):
-        return parameter.annotation(**{field.name: _value(field, arguments) for field in fields})
-    if names := _settings(parameter):
-        return {name: arguments[name] for name in names if arguments[name] is not None}
-    return arguments[parameter.name]
-
-
-def _fields(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Value]:
+    """The parameters that typer reads for a parameter or field, and the function that makes its value from their arguments."""
     kind = parameter.annotation
-    return list(inspect.signature(kind).parameters.values()) if hasattr(kind, "_fields") else []
+    if hasattr(kind, "_fields"):
+        fields = [(name, *_read(field)) for name, field in inspect.signature(kind).parameters.items()]
+        options = [option for _, own, _ in fields for option in own]
+        return options, lambda arguments: kind(**{name: value(arguments) for name, _, value in fields})
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Chosen):
+            return _settings([name for name in FIELDS if name in mark.names], AUTO if mark.auto else {})
+    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda arguments: arguments[parameter.name]
 
 
-def _settings(parameter: inspect.Parameter) -> list[str]:
-    marks = getattr(parameter.annotation, "__metadata__", ())
-    return [name for mark in marks if isinstance(mark, Chosen) for name in FIELDS if name in mark.names]
+def _settings(names: Sequence[str], auto: Mapping[str, str]) -> tuple[list[inspect.Parameter], Value]:
+    """As :func:`_read`, for a dictionary of settings."""
+    options = [_of_setting(name, auto.get(name, "")) for name in names]
+    return options, lambda arguments: {name: arguments[name] for name in names if arguments[name] is not None}
 
 
 def _number_or_auto(text: str) -> int | str:
@@ -92,15 +82,10 @@ def _of_setting(name: str, auto: str = "") -> inspect.Parameter:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
     more: dict[str, Any] = {"parser": _number_or_auto, "metavar": "INTEGER|auto"} if auto else {}
     text = f"{describe(name)} {auto}".rstrip()
-    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False, autocompletion=_completer(name), **more)
+    more["autocompletion"] = lambda: list(choices_of(name))  # of an empty list, the shell completes file names
+    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False, **more)
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _completer(name: str) -> completion.Completer:
-    if kind := FIELDS[name].metadata["kind"]:
-        return (completion.several_of if FIELDS[name].metadata["several"] else completion.names_of)(kind)
-    return completion.checkpoints if FIELDS[name].metadata["path"] == "checkpoint" else completion.of(choices_of(name))
 
 
 def choices_of(name: str) -> Sequence[str]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 import typer
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from lsgcli.report.predictions import Lines
 
 LISTED = 1 << 26  # bytes of a list of paths
-LATENCIES = 100_000  # of the last timesteps of a stream
 
 
 class Columns(NamedTuple):
@@ -79,8 +77,8 @@ def predict(
     read gives an error line on stderr; the other files are classified, and the exit status is 3. CKPT is a checkpoint or an output
     of `lsg export`.
 
-    With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T. -v
-    reports the latency at the end. SIGINT and SIGTERM end the stream with status 0.
+    With --stream, each timestep gives one line as soon as its events have arrived; the last column is the timestep, 1 to T.
+    SIGINT and SIGTERM end the stream with status 0.
     """
     common.messages(verbosity, common.AROUND)
     if not as_json:
@@ -112,30 +110,18 @@ def predict(
 
 
 def _stream(network: "Network", path: str, lines: "Lines", options: Stream) -> None:
-    """Print a line for each timestep, and log the latency from the end of a slice to its line."""
-    import numpy as np
-
+    """Print a line for each timestep."""
     from lsgcli.inference.stream import IDLE, stream
     from lsgcli.training.signals import stop_on_signals
 
     idle = IDLE if options.idle is None else options.idle
-    latencies: deque[float] = deque(maxlen=LATENCIES)
-    try:
-        with stop_on_signals() as stop:
-            found = stream(network, path, per_slice=options.per_slice, idle=idle, stop=lambda: bool(stop) or is_abandoned())
-            with contextlib.closing(found) as timesteps:
-                for timestep in timesteps:
-                    _print(lines.timestep(timestep))
-                    latencies.append(1e3 * (time.perf_counter() - timestep.ready))
-        if not stop and is_abandoned():
-            raise BrokenPipeError
-    finally:
-        if latencies:
-            common.log.debug(
-                "latency from slice to line: median %.1f ms, 99th percentile %.1f ms, of the last %d timesteps",
-                *np.percentile(latencies, (50, 99)),
-                len(latencies),
-            )
+    with stop_on_signals() as stop:
+        found = stream(network, path, per_slice=options.per_slice, idle=idle, stop=lambda: bool(stop) or is_abandoned())
+        with contextlib.closing(found) as timesteps:
+            for timestep in timesteps:
+                _print(lines.timestep(timestep))
+    if not stop and is_abandoned():
+        raise BrokenPipeError
 
 
 def _files(network: "Network", paths: list[str], lines: "Lines") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from lsgcli import registry
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.config import recipes
 from lsgcli.config.resolve import as_toml, resolve, sources
 from lsgcli.errors import ConfigError
@@ -16,15 +16,12 @@ def recipe(
     *,
     name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="NAME", help="Name of a recipe.", show_default=False, autocompletion=completion.of(recipes.names())
-        ),
+        typer.Argument(metavar="NAME", help="Name of a recipe.", show_default=False),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
             help="Data set that the settings are for. Default: the embedded digits.",
-            autocompletion=completion.names_of("dataset"),
         ),
     ] = None,
     verbosity: common.Verbosity,

@@ -40,12 +40,14 @@ def runs(
     elif as_json:
         for run in found:
             print_json(run.record)
-    elif not sys.stdout.isatty():
-        print_result("\n".join("\t".join(map(_text, run.record.values())) for run in found))
     else:
-        from lsgcli.report import records, terminal
+        rows = [[_text(value) for value in run.record.values()] for run in found]
+        if not sys.stdout.isatty():
+            print_result("\n".join(map("\t".join, rows)))
+            return
+        from lsgcli.report import terminal
 
-        terminal.show([records.runs_table([run.record for run in found])])
+        terminal.show([terminal.table(overview.COLUMNS, rows, left=len(overview.COLUMNS))])
 
 
 def _text(value: object) -> str:

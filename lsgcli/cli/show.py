@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import fields_of
 from lsgcli.config.network import NetworkConfig
@@ -19,7 +19,7 @@ def show(
     *,
     checkpoint: Annotated[
         str | None,
-        typer.Argument(metavar="CKPT", help=common.CHECKPOINT, show_default=False, autocompletion=completion.checkpoints),
+        typer.Argument(metavar="CKPT", help=common.CHECKPOINT, show_default=False),
     ] = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -35,8 +35,15 @@ def show(
         common.exclude("CKPT", {option_name(name): True for name in settings})
     elif "arch" not in settings:
         raise ConfigError("found neither CKPT nor --arch, expected one", hint="`lsg list archs` lists networks.")
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
     from lsgcli.runs import describe
 
     record = describe.of_network(settings) if checkpoint is None else describe.of_checkpoint(checkpoint)
-    print_json(record) if as_json else terminal.show(records.structure_parts(record))
+    if as_json:
+        print_json(record)
+        return
+    columns = ("name", "kind", "shape", "weights", "multiplications", "neuron", "decay", "width", "threshold")
+    rows = [[layer[column] for column in columns] for layer in record["layers"]]
+    facts = {name: record[name] for name in ("arch", "input", "parameters", "multiplications")}
+    facts |= {**record["provenance"], "settings": record["settings"]}
+    terminal.show([terminal.facts(facts), terminal.table(columns, rows, left=3)])

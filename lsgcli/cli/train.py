@@ -1,18 +1,18 @@
 """``lsg train``: train a network and print the path of its checkpoint."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from lsgcli.cli import common, completion
+from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import listed
 from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
-from lsgcli.report import browser
 from lsgcli.report.output import print_exact, print_json, print_result
 from lsgcli.store import rundir
 from lsgcli.system.ranks import here
@@ -32,7 +32,6 @@ class Start(NamedTuple):
         typer.Option(
             metavar="RUN",
             help="Resume a stopped run with its saved settings, or extend a finished one with more --epochs.",
-            autocompletion=completion.runs,
         ),
     ] = None
     force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False
@@ -72,9 +71,6 @@ def train(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
     ] = False,
-    show_report: Annotated[
-        bool, typer.Option("--open", help="Open the report in a browser at the start; it reloads while the run is in progress.")
-    ] = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(FIELDS, auto=True)],
 ) -> None:
@@ -86,9 +82,6 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
-    if show_report:
-        common.exclude("--open", {"--dry-run": instead.dry_run})
-        browser.check_display()
     rank, processes = here().rank, here().size
     quiet = verbosity.quiet or rank > 0
     common.messages(verbosity._replace(quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
@@ -108,7 +101,7 @@ def train(
         if chosen.count > 1 and not instead.dry_run:
             raise SystemExit(launch(chosen))
     from lsgcli.loggers.outlets import OUTLETS
-    from lsgcli.report import records, terminal
+    from lsgcli.report import terminal
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.runs.run import train_together
     from lsgcli.training.signals import stop_on_signals
@@ -122,18 +115,19 @@ def train(
 
         origins = sources(run_config, settings, start.resume or start.config)
         if not as_json:  # before data are prepared, which may fail
-            terminal.show(records.settings_parts(run_config, origins))
+            _show_settings(run_config, origins)
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
         if fit:
             cost["batch_size"] = {**fit._asdict(), "text": fit.text}
-        print_json({**cost, "sources": origins}) if as_json else print_result(records.cost_text(cost))
+        if as_json:
+            print_json({**cost, "sources": origins})
+        else:
+            print_result(terminal.facts({name: value for name, value in cost.items() if name != "settings"}))
         return
 
     def emit(record: dict[str, Any]) -> None:
         display(record)
-        if show_report and rank == 0 and record["event"] == "start":
-            browser.show(Path(record["run"]) / rundir.REPORT)
         if as_json and rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
 
@@ -150,6 +144,17 @@ def train(
         )
     if end is not None and not as_json:
         print_exact(end["checkpoint"])
+
+
+def _show_settings(config: RunConfig, origins: Mapping[str, str]) -> None:
+    """Print all settings and their sources."""
+    from lsgcli.report import terminal
+
+    rows = []
+    for name, value in config.to_dict().items():
+        idle = ", no effect here" if without_effect({name: value}, [config]) else ""
+        rows.append([option_name(name), "-" if value is None else str(value), origins[name] + idle])
+    terminal.show([terminal.table(("setting", "value", "source"), rows, left=3)])
 
 
 def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:

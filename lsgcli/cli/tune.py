@@ -1,5 +1,6 @@
 """``lsg tune``: search for the settings with the highest validation accuracy."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -56,7 +57,8 @@ def tune(
     """
     common.messages(verbosity, FIELDS)
     where.check()
-    from lsgcli.report.tables import aligned, formatted
+    from lsgcli.report.tables import formatted
+    from lsgcli.report.terminal import show, table
     from lsgcli.sweeps.cells import check_data
     from lsgcli.sweeps.search import plan
     from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
@@ -70,11 +72,11 @@ def tune(
     opened = open_study(planned, root, study.prune)
     where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
     found = conclude(opened, planned, root)
-    lines = [["trial", "state", "epochs", "val accuracy", "settings"]]
+    heads, rows, best = ("trial", "state", "epochs", "val accuracy", "settings"), [], found["best"]
     for record in found["trials"]:
         accuracy, values = formatted(record["val_accuracy"], ".4f"), values_text(record["settings"])
-        lines.append([str(record["trial"]), record["state"], str(record["epochs"]), accuracy, values])
-    best = found["best"]
-    common.log.info("%s", "\n".join(aligned(lines)))
+        rows.append([record["trial"], record["state"], record["epochs"], accuracy, values])
+    if not verbosity.quiet:
+        show([table(heads, rows, left=len(heads))], sys.stderr)
     common.log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
     print_json(found) if as_json else print_exact(found["config"])

@@ -79,8 +79,7 @@ def resolve_rows(
         lambda: from_environment(environment, takes),
         lambda: _valid({name: value for name, value in options.items() if value is not None}),
     )
-    every = [{**from_file, **variables, **given, **row} for row in rows]
-    configs = [_complete(values) for values in every]
+    configs = [_complete({**from_file, **variables, **given, **row}) for row in rows]
     must_matter = {
         f"--config {file}: ": {} if saved else from_file,  # a run stores all settings, including those without effect
         # Variables for paths and hardware may be set for many commands.
@@ -90,16 +89,14 @@ def resolve_rows(
     }
     if problems := [source + line for source, values in must_matter.items() for line in without_effect(values, configs)]:
         raise ConfigError("\n".join(problems), hint="Omit the settings without effect, or change the settings they depend on.")
-    return [
-        _complete({name: value for name, value in values.items() if not without_effect({name: value}, [config])})
-        for values, config in zip(every, configs, strict=True)
-    ]
+    return configs
 
 
 def _complete(given: Mapping[str, Any]) -> RunConfig:
     """The given settings, completed by the recipe, the presets of network, neuron and data set, and defaults.
 
-    Values of the recipe that have no effect, given the others, are omitted: a network or neuron may not support them.
+    Values without effect, given the others, are omitted: a network or neuron may not support those of a recipe, and runs with the same
+    computation compare equal.
     """
     dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
@@ -109,9 +106,12 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     for kind in ("arch", "neuron"):
         name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
         preset |= registry.get(kind, name).preset
-    config = RunConfig(**{**preset, **published, **given})
-    kept = {name: value for name, value in published.items() if not without_effect({name: value}, [config])}
-    return config if kept == published else RunConfig(**{**preset, **kept, **given})
+    chosen = {**published, **given}
+    config = RunConfig(**{**preset, **chosen})
+    idle = [name for name in chosen if without_effect({name: chosen[name]}, [config])]
+    for name in idle:
+        del chosen[name]
+    return RunConfig(**{**preset, **chosen}) if idle else config
 
 
 def differing(config: RunConfig) -> list[str]:

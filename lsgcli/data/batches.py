@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lsgcli import registry
 from lsgcli.data import parallel, random
-from lsgcli.data.augment.base import Augmentation, EventAugmentation, chain
+from lsgcli.data.augment.base import Augmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Draw, Mixing
 from lsgcli.errors import ConfigError
@@ -93,10 +93,8 @@ class Batches:
 
     def __post_init__(self) -> None:
         every = chain(self.augment, self.static)
-        self.of_events = [augmentation for augmentation in every if isinstance(augmentation, EventAugmentation)]
-        of_arrays = [augmentation for augmentation in every if isinstance(augmentation, Augmentation)]
-        self.early = [augmentation for augmentation in of_arrays if not augmentation.late]
-        self.late = [augmentation for augmentation in of_arrays if augmentation.late]
+        self.early = [augmentation for augmentation in every if not augmentation.late]
+        self.late = [augmentation for augmentation in every if augmentation.late]
         n = len(self.split)
         self.order = random.order(self.seed, self.epoch, self.split.ids) if self.shuffle else np.arange(n)
         whole, rest = divmod(n, self.batch_size)
@@ -140,7 +138,7 @@ class Batches:
         """The augmented samples of a batch (B, ...), in their stored data type; runs in prefetching threads."""
         rows, *_ = self._chosen(index)
         ids = self.split.ids[rows]
-        x = self._changed(rows, ids) if self.of_events else np.asarray(self.split.x[rows])
+        x = np.asarray(self.split.x[rows])
         for augmentation in self.early:
             x = augmentation(x, self._uniforms(ids, augmentation))
         if self.static:
@@ -165,23 +163,6 @@ class Batches:
             x, y = self.mixing(draw, x, y, torch.from_numpy(own), torch.from_numpy(len(rows) - 1 - own))
         numbers = torch.from_numpy(random.numbers(self.seed, self.epoch, self.split.ids[rows[own]]))
         return Batch(x, y, index, min(self.batch_size, len(self.order) - index * self.batch_size), numbers)
-
-    def _changed(self, rows: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Frames (B, T, 2, S, S) from recordings, with augmentations of events.
-
-        Raises:
-            DataError: a recording is damaged or missing.
-        """
-        assert self.split.recordings is not None  # chain() has checked that the data are recordings
-        dataset, samples = self.split.recordings
-        made = []
-        for row, sample_id in zip(rows, ids, strict=True):
-            events = dataset.events(samples[row])
-            for augmentation in self.of_events:
-                rng = random.generator(self.seed, self.epoch, sample_id, f"augment/{augmentation.name}")
-                events = augmentation(events, dataset.sensor, rng)
-            made.append(dataset.frames(events, samples[row]))
-        return np.stack(made)
 
     def _uniforms(self, ids: np.ndarray, augmentation: Augmentation) -> np.ndarray:
         return random.uniforms(self.seed, self.epoch, ids, augmentation.n, f"augment/{augmentation.name}")

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 from msgspec import Meta
 
-from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.errors import ConfigError
 
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
@@ -74,14 +73,12 @@ class Split:
         y: (N,) int64 labels.
         ids: (N,) uint64, seeds of order and augmentation.
         keys: N stable names.
-        recordings: the data set and the N recordings of the samples, for augmentations of events; None for images.
     """
 
     x: np.ndarray | Rows
     y: np.ndarray
     ids: np.ndarray
     keys: list[str]
-    recordings: tuple[EventDataset, Sequence[Sample]] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -95,11 +92,7 @@ class Split:
     def part(self, rows: np.ndarray) -> "Split":
         """The samples at ``rows``."""
         base, index = (self.x.base, self.x.rows[rows]) if isinstance(self.x, Rows) else (self.x, rows)
-        recordings = None
-        if self.recordings is not None:
-            dataset, samples = self.recordings
-            recordings = dataset, [samples[i] for i in rows]
-        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows], recordings)
+        return Split(Rows(base, index), self.y[rows], self.ids[rows], [self.keys[i] for i in rows])
 
 
 def spread(split: Split, n: int, first: int = 0) -> Split:

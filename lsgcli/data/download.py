@@ -27,7 +27,6 @@ from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system.files import (
     check_no_link,
-    make_folder,
     making_folder,
     open_in_place,
     open_regular,
@@ -267,9 +266,9 @@ def _check_room(path: Path, needed: int) -> None:
 
 
 def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *, inside: str = "") -> list[Path]:
-    """Extract a .zip or .tar archive, compressed or not, into the folder ``target``, which is created if necessary.
+    """Extract a .zip or .tar archive, compressed or not, to the folder ``target``, which must not exist or be empty.
 
-    Existing files of the same name are replaced. Times and permissions are not restored. Archives are rejected if they contain
+    Times and permissions are not restored. Archives are rejected if they contain
     links or special files, names outside the folder, or more than 64 MiB with a compression ratio above 1000.
 
     Args:
@@ -299,17 +298,11 @@ def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *
         if inside and inner:
             return unpack(inner[0], target, progress, inside=inside)
         source = work / inside if (work / inside).exists() else work
-        names = sorted(path.relative_to(source) for path in unpacked if path.is_relative_to(source) and path.is_file())
+        files = sorted(path for path in unpacked if path.is_relative_to(source) and path.is_file())
+        check_no_link(target)
         with writing(target):
-            if source.is_dir() and target.exists():
-                for name in names:
-                    check_no_link(target / name, target)
-                for name in names:
-                    make_folder((target / name).parent)
-                    (source / name).replace(target / name)
-            else:
-                source.replace(target)
-        return [target / name for name in names] if target.is_dir() else [target]
+            source.replace(target)
+        return [target / path.relative_to(source) for path in files]
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

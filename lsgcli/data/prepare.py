@@ -211,8 +211,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     keys = [sample.key for sample in samples]
     label = {name: i for i, name in enumerate(names)}
     y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
-    recordings = (dataset, samples) if isinstance(dataset, EventDataset) else None
-    whole = Split(array, y, random.ids(keys), keys, recordings)
+    whole = Split(array, y, random.ids(keys), keys)
     return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
 
 

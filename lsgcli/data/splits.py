@@ -58,19 +58,20 @@ def divide(
         MissingPart: a class has no training samples, or there are no test samples.
     """
     samples = [sample for sample in assign(samples, rule, seed) if sample.split in splits]
-    other = "" if rule == "stratified" else "choose another --split, such as --split stratified, a tenth of each class"
-    other = "use fewer folds" if "/" in rule else other
-    advice = "; or ".join(filter(None, (hint, other))) or "add recordings"
-    advice, rule_text = f"{advice[0].upper()}{advice[1:]}.", f"{_rule(rule).description} are the test part"
+    advice = [hint] if hint else []
+    if rule != "stratified":
+        advice.append("use fewer folds" if "/" in rule else "choose another --split, such as --split stratified")
+    hint = "; or ".join(advice or ["add recordings"])
+    hint, described = f"{hint[0].upper()}{hint[1:]}.", f"{_rule(rule).description} are the test part"
     for split in splits:
         there = {sample.label for sample in samples if sample.split == split}
         lacking = [name for label, name in enumerate(classes) if label not in there]
         if lacking and (split == "train" or not there):
-            problem = f"found no recordings of {lacking[0]} for the {split} part; {rule_text}"
-            raise MissingPart(f"{root}: {problem}", part=split, hint=advice)
+            problem = f"found no recordings of {lacking[0]} for the {split} part; {described}"
+            raise MissingPart(f"{root}: {problem}", part=split, hint=hint)
         if lacking:
-            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {some(lacking)}; {rule_text}"
-            log.warning("%s: found %s. %s", root, problem, advice)
+            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {some(lacking)}; {described}"
+            log.warning("%s: found %s. %s", root, problem, hint)
     return tuple(samples)
 
 

@@ -34,10 +34,14 @@ class Recordings(EventDataset):
         super().__init__(DataConfig(dataset="event-folder", data_dir=str(path)))
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        """All recordings, independent of splits; may be empty."""
-        found = recordings(self.root) if self.root.is_dir() else [("", "")]
-        classes = sorted({kind for _, kind in found})
-        samples = [Sample(name or self.root.name, classes.index(kind), "all", str(self.root / name)) for name, kind in found]
+        """All recordings, independent of splits, without those in hidden folders; may be empty."""
+        listed = [] if self.root.is_dir() else [(self.root.name, "", str(self.root))]
+        for at, names in walk(self.root) if self.root.is_dir() else ():
+            kind = os.path.basename(os.path.abspath(at))
+            paths = [at / name for name in names if name.lower().endswith(readers.suffixes())]
+            listed += [(os.path.relpath(path, self.root), kind, str(path)) for path in paths]
+        classes = sorted({kind for _, kind, _ in listed})
+        samples = [Sample(key, classes.index(kind), "all", path) for key, kind, path in sorted(listed)]
         return Listing(tuple(classes), tuple(samples))
 
     def read(self, path: Path) -> Events:
@@ -50,23 +54,11 @@ class Recordings(EventDataset):
         return np.empty(0)
 
 
-def recordings(folder: Path) -> list[tuple[str, str]]:
-    """(Path from ``folder``, class) of each recording in and below it, sorted, without hidden files and folders."""
-    endings, found = readers.suffixes(), []
-    for at, names in walk(folder):
-        kind = os.path.basename(os.path.abspath(at))
-        found += [(os.path.relpath(at / name, folder), kind) for name in names if name.lower().endswith(endings)]
-    return sorted(found)
-
-
-def of_path(path: Path, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
-    """Facts about a recording, or about all of a folder and the folders in it.
-
-    Returns:
-        JSON types: see :func:`_summary`. Unreadable recordings are listed but not included in the statistics.
+def found(path: Path) -> Recordings:
+    """A recording, or those of a folder and the folders in it.
 
     Raises:
-        DataError: the path does not exist, or contains no readable recording.
+        DataError: the path does not exist, or contains no recording.
     """
     dataset = Recordings(path).scan()
     if not dataset.samples:
@@ -74,7 +66,19 @@ def of_path(path: Path, *, workers: int | None = None, progress: parallel.Progre
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
             hint="Give a recording, or a folder of recordings.",
         )
-    return {"path": str(path), **_summary(dataset, str(path), workers, progress)}
+    return dataset
+
+
+def of_path(path: Path, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
+    """Facts about the recordings of :func:`found`.
+
+    Returns:
+        JSON types: see :func:`_summary`. Unreadable recordings are listed but not included in the statistics.
+
+    Raises:
+        DataError: as :func:`found`, or none can be read.
+    """
+    return {"path": str(path), **_summary(found(path), str(path), workers, progress)}
 
 
 def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
@@ -114,38 +118,45 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
-    ``format``, ``formats`` (name: count), ``duration_us`` and ``events_per_s`` ({min, median, max}), ``on_share`` (0..1),
-    ``bytes``, ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``digest`` (of names, sizes and
+    ``formats`` (name: count), ``duration_us``, ``events_per_recording`` and ``events_per_s`` ({min, median, max}), ``on_share``
+    (0..1), ``bytes``, ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``digest`` (of names, sizes and
     event counts; the same on every machine), ``unreadable`` ([{"name", "problem"}]).
 
     Raises:
         DataError: none of them can be read.
     """
-    found = list(parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress))
-    readable = {sample: fact for sample, fact in zip(dataset.samples, found, strict=True) if isinstance(fact, _Fact)}
-    bad = {sample.key: fact for sample, fact in zip(dataset.samples, found, strict=True) if isinstance(fact, str)}
-    if not readable:
+    facts: list[_Fact] = []
+    kinds, formats, readable, lines = Counter[str](), Counter[str](), [], []
+    bad: dict[str, str] = {}
+    results = parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress)
+    for sample, fact in zip(dataset.samples, results, strict=True):
+        if isinstance(fact, str):
+            bad[sample.key] = fact
+            continue
+        facts.append(fact)
+        readable.append(sample)
+        kinds[dataset.classes[sample.label]] += 1
+        formats[fact.form] += 1
+        lines.append(f"{sample.key}\0{fact.size}\0{fact.events}")
+    if not facts:
         first = next(iter(bad.values()))
         single = isinstance(dataset, Recordings) and not dataset.root.is_dir()
         raise DataError(first if single else f"{where}: found no readable recording among {len(bad)}. First problem: {first}")
-    facts, kinds = list(readable.values()), [dataset.classes[sample.label] for sample in readable]
-    forms, events = Counter(fact.form for fact in facts), sum(fact.events for fact in facts)
+    events = sum(fact.events for fact in facts)
     return {
         "recordings": len(facts),
         "events": events,
-        "classes": dict(sorted(Counter(filter(None, kinds)).items())),
+        "classes": {name: count for name, count in sorted(kinds.items()) if name},
         "sensor": [max(fact.sensor[axis] for fact in facts) for axis in (0, 1)],
         "sensor_stated": all(fact.stated for fact in facts),
-        "sensors": dict(sorted(Counter(f"{fact.sensor[0]}x{fact.sensor[1]}" for fact in facts if fact.stated).items())),
-        "format": ", ".join(sorted(forms)),
-        "formats": dict(sorted(forms.items())),
+        "formats": dict(sorted(formats.items())),
         "duration_us": _spread(fact.duration for fact in facts),
         "events_per_recording": _spread(fact.events for fact in facts),
         "events_per_s": _spread(round(fact.events / max(fact.duration, 1) * 1e6) for fact in facts),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        "bytes": sum(os.path.getsize(path) for path in dataset.files(list(readable))),
+        "bytes": sum(os.path.getsize(path) for path in dataset.files(readable)),
         **_release(sample.key for sample in readable),
-        "digest": digest(sorted(f"{sample.key}\0{fact.size}\0{fact.events}" for sample, fact in readable.items())),
+        "digest": digest(sorted(lines)),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
     }
 
@@ -163,7 +174,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
         if not dataset.root.is_dir():  # the only recording
             raise
         return error.of_one_file().message
-    duration = int(events.t[-1]) - int(events.t[0]) if len(events) else 0
+    duration = int(events.t[-1]) - int(events.t[0])
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
     return _Fact(form, size, len(events), on, duration, events.sensor or events.extent, stated)
 

@@ -1,7 +1,4 @@
-"""Writers of recordings: AEDAT 2.0 as in CIFAR10-DVS, and numpy archives.
-
-Both use the coordinates of the readers, so that a recording is unchanged by writing and reading it.
-"""
+"""Writer of recordings in AEDAT 2.0, as in CIFAR10-DVS, in the coordinates of the reader."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,23 +38,3 @@ def write_aedat2(path: Path, events: Events, *, comments: Iterable[str] = ()) ->
     with replacing(path) as temporary, open(temporary, "wb") as stream:
         stream.write("".join(f"#{line}\r\n" for line in lines).encode("ascii"))
         stream.write(words.data)
-
-
-def write_npz(path: Path, events: Events) -> None:
-    """Write events as arrays x, y, t (microseconds), p (1 is ON) and, where known, sensor (width, height), atomically.
-
-    Each array has the smallest sufficient type and is not compressed, mostly 8 bytes per event. Deflate would more than halve the size,
-    but writing takes three times as long as simulating the recording, and reading three times as long.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    arrays = {name: _narrow(getattr(events, name)) for name in ("x", "y", "t")}
-    if events.sensor is not None:
-        arrays["sensor"] = np.array(events.sensor, np.int64)
-    with replacing(path) as temporary, open(temporary, "wb") as stream:  # numpy would add .npz to a path
-        np.savez(stream, p=events.on.astype(np.uint8), **arrays)  # type: ignore[arg-type]
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-    return values if int(values.min()) < 0 else values.astype(np.min_scalar_type(int(values.max())))

@@ -160,36 +160,18 @@ class Axes:
         return marks + self._numbers([one for one in lines if one.layer is not None])
 
     def _numbers(self, lines: Sequence[Line]) -> list[Mark]:
-        """Numbers of layers beside the ends of lines, moved apart; of more than fit, the first, the last and the ones before it."""
-        ends = {
-            index: self.at(self.x.high, value)[1]
-            for index, one in enumerate(lines)
-            if one.values and (value := one.values[-1]) is not None and self.y.low <= value <= self.y.high
-        }
-        low, high = self.top, self.height - self.bottom
-        most = int((high - low) // LABEL) + 1
-        chosen = sorted(sorted(ends, key=lambda i: (i not in (0, len(lines) - 1), -i))[:most], key=ends.__getitem__)
+        """Numbers of layers beside the ends of lines, where they do not touch; those of the first and last line come first."""
         marks: list[Mark] = []
-        for index, y in zip(chosen, apart([ends[index] for index in chosen], LABEL, low, high), strict=True):
-            colour = lines[index].style.colour
-            if abs(y - ends[index]) > 1:
-                marks.append(line([(self.width - self.right, ends[index]), (self.width - 27, y)], colour, 0.6))
-            marks.append(text((self.width - 26, y + 4), f"{lines[index].layer}", colour, 11))
+        taken: list[float] = []
+        for one in [*lines[:1], *lines[:0:-1]]:
+            end = one.values[-1] if one.values else None
+            if end is None or not self.y.low <= end <= self.y.high:
+                continue
+            y = self.at(self.x.high, end)[1]
+            if all(abs(y - other) >= LABEL for other in taken):
+                taken.append(y)
+                marks.append(text((self.width - 26, y + 4), f"{one.layer}", one.style.colour, 11))
         return marks
-
-
-def apart(positions: Sequence[float], distance: float, low: float, high: float) -> list[float]:
-    """Ascending positions, moved as little as possible to be ``distance`` apart, between ``low`` and ``high`` if they fit."""
-    groups: list[tuple[float, int]] = []  # isotonic regression of position - k distance: value and number of members
-    for k, position in enumerate(positions):
-        value, size = position - k * distance, 1
-        while groups and groups[-1][0] > value:
-            before, count = groups.pop()
-            value, size = (before * count + value * size) / (count + size), count + size
-        groups.append((value, size))
-    values = [value for value, size in groups for _ in range(size)]
-    most = high - (len(values) - 1) * distance
-    return [max(low, min(value, most)) + k * distance for k, value in enumerate(values)]
 
 
 def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int, y: Scale) -> Drawing | None:
@@ -206,7 +188,7 @@ def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
     """Legend as part of a drawing, and its height."""
     marks: list[Mark] = []
     x, y = 0.0, 0.0
-    for name, style in entries:
+    for name, style in entries if len(entries) > 1 else ():  # one line needs no legend
         words = shortened(name, width - 32)
         room = 32 + ADVANCE * 12 * len(words) + 18
         if x > 0 and x + room > width:

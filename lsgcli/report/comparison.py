@@ -1,4 +1,4 @@
-"""Comparison of runs, as a text table and as an HTML page."""
+"""Comparison of runs, as text tables and as an HTML page."""
 
 import itertools
 import statistics
@@ -7,36 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import counted
-from lsgcli.report.tables import NOTHING, aligned, letters, problems
+from lsgcli.report.tables import NOTHING, letters, problems
+from lsgcli.report.terminal import table
 from lsgcli.runs import compare as comparison
 
 if TYPE_CHECKING:
     from lsgcli.report.figures import View
 
+MANY = 1 << 10  # columns, all aligned at the left
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
 
 
-def lines(record: Record, width: int) -> list[str]:
-    """The table, preceded by the runs of each column and followed by verdicts other than ok.
-
-    Args:
-        width: width of the output, beyond which columns are wrapped into further blocks.
-    """
-    runs, parts = _runs(record), sections(record)
-    cells = [
-        ["", *_columns(record)],
-        *([f"  {label}", *own] for rows in parts.values() for label, own in rows),
-    ]
-    table: list[str] = []
-    for chosen in _blocks(cells, width):
-        head, *body = aligned([[line[k] for k in (0, *chosen)] for line in cells])
-        table += ["", head]
-        for title, rows in parts.items():
-            table += [title, *body[: len(rows)]]
-            body = body[len(rows) :]
-    ill = [f"{name}: {problem}" for name, run in runs for problem in problems(run["layers"])]
-    return [*(f"{name} = {run['path']}: {_state(run)}" for name, run in runs), *table, *([""] if ill else []), *ill]
+def parts(record: Record) -> list[Any]:
+    """The runs of each column, a table for each section, and verdicts other than ok."""
+    runs = _runs(record)
+    shown: list[Any] = [f"{name} = {run['path']}: {_state(run)}" for name, run in runs]
+    for title, rows in sections(record).items():
+        shown += ["", table(["", *_columns(record)], [[label, *own] for label, own in rows], title, left=MANY)]
+    for name, run in runs:
+        shown += [f"{name}: {problem}" for problem in problems(run["layers"])]
+    return shown
 
 
 def _runs(record: Record) -> list[tuple[str, Record]]:
@@ -52,17 +43,6 @@ def _columns(record: Record) -> dict[str, list[int]]:
     """The indices of the runs of each column, by its letter."""
     groups = [group["runs"] for group in record["groups"]]
     return dict(zip(letters(len(groups)), groups, strict=True))
-
-
-def _blocks(table: Sequence[Sequence[str]], width: int) -> list[list[int]]:
-    """Groups of column indices that fit side by side with the first column."""
-    widths = [max(map(len, column)) + 2 for column in zip(*table, strict=True)]
-    blocks: list[list[int]] = [[]]
-    for column in range(1, len(widths)):
-        if blocks[-1] and sum(widths[k] for k in (0, *blocks[-1], column)) - 2 > width:
-            blocks.append([])
-        blocks[-1].append(column)
-    return blocks
 
 
 def _state(run: Record) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from rich.progress import TaskID
 
 from lsgcli.report.flow_terminal import lines
-from lsgcli.report.records import taken_text
 from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
 from lsgcli.system.text import clean
@@ -71,9 +70,18 @@ class TrainingDisplay:
         if record["epoch"] == record["epochs"]:
             self.say(f"all {record['epochs']} epochs are done; to train longer, increase --epochs")
         if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
-            self.say(taken_text(source))
+            self._say_taken(source)
         total = record["epochs"] * record["steps"]
         self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
+
+    def _say_taken(self, source: dict[str, Any]) -> None:
+        """The tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
+        self.say(f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})")
+        for name, tensor in source["new"].items():
+            found = "none" if tensor["found"] is None else tuple(tensor["found"])
+            self.say(f"  new: {name} {tuple(tensor['shape'])}; in the checkpoint: {found}")
+        for name, shape in source["unused"].items():
+            self.say(f"  not used: {name} {tuple(shape)}")
 
     def _on_extended(self, record: dict[str, Any]) -> None:
         self.say(

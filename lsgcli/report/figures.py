@@ -171,18 +171,18 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     panels, legend = [], list[tuple[str, Style]]()
     for key in HISTORY:
         log = key == "grad_norm"
-        values = [v for history in histories for layer in history["layers"].values() for v in layer.get(key, ())]
-        if not any(drawable(v, log) for v in values):
+        layers = [layer.get(key, ()) for history in histories for layer in history["layers"].values()]
+        if not any(len({v for v in values if drawable(v, log)}) > 1 for values in layers):  # flat: nothing to see
             continue
-        y = Scale.over(values, log)
+        y = Scale.over((v for values in layers for v in values), log)
         for history, label in zip(histories, labels, strict=True):
             if not history["epochs"]:
                 panels.append(Panel(None, label, "No gradient-flow.jsonl in the directory of this checkpoint."))
                 continue
-            layers = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
+            looks = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
             lines = [
                 Line(f"{number} {name}", layer.get(key, ()), look, tip=f"layer {number} {name}", layer=number)
-                for number, ((name, layer), look) in enumerate(layers, 1)
+                for number, ((name, layer), look) in enumerate(looks, 1)
             ]
             drawing = line_drawing(lines, "epoch", MEASURES[key].title, history["epochs"][0] + 1, y)
             panels.append(Panel(drawing, label if len(flows) > 1 else ""))

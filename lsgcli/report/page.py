@@ -84,7 +84,7 @@ def by_epoch(
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
     lines = [Line(name, own, look, spreads.get(name, ())) for (name, own), look in zip(values.items(), looks, strict=True)]
     drawing = line_drawing(lines, axis, label, 1, Scale.over(v for line in lines for v in line.reach()))
-    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines] if n > 1 else ())
+    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines])
 
 
 def flow_page(flows: Sequence[Flow]) -> str:

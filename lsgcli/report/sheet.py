@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +11,20 @@ from PIL import Image, ImageDraw, ImageFont
 from lsgcli.config.data import DataConfig
 from lsgcli.data import random, summary
 from lsgcli.data.datasets.base import Dataset, EventDataset
-from lsgcli.data.datasets.cifar_dvs import NAME, CifarDvs
-from lsgcli.data.events import Events, sensor_of, turned, turned_sensor
-from lsgcli.data.frames import edges_of, frames, saturated, warn_saturated
-from lsgcli.data.readers import base as readers
-from lsgcli.errors import ConfigError, DataError
-from lsgcli.report.drawing import ADVANCE, shortened
+from lsgcli.data.events import sensor_of, turned, turned_sensor
+from lsgcli.data.frames import frames, saturated, warn_saturated
+from lsgcli.errors import ConfigError
+from lsgcli.report.drawing import shortened
 from lsgcli.system.files import replacing
 
 # Complementary colours, so that equal numbers of ON and OFF events give white; distinct for common colour blindness.
 ON, OFF = (255, 142, 0), (0, 113, 255)
-GROUND, TILE, INK, PALE = (27, 29, 34), (0, 0, 0), (236, 237, 240), (158, 163, 173)
+GROUND, INK = (27, 29, 34), (236, 237, 240)
 COLOURS = "ON (brighter) is orange, OFF (darker) is blue, equal numbers are white"
-LABEL = 216  # pixels of the column of labels
-GAP, MARGIN = 6, 18
+LABEL, GAP, TEXT, LINE = 216, 6, 12, 16  # pixels: column of labels, between tiles, text, from line to line
 TARGET = 144  # minimum size of a tile in pixels, halved for many tiles
 LIMIT = 30_000  # pixels of a sheet's side
 GAMMA = 0.55  # below 1: single events stay visible beside pixels with many
-TEXT, LINE = 12, 16  # pixels of text, and from line to line
-THIN = 24  # pixels of a tile with a single row
 
 
 @dataclass(frozen=True)
@@ -40,17 +34,13 @@ class Row:
     Attributes:
         label: its class.
         key: its name.
-        facts: further lines under the name.
         tiles: (H, W, 3) uint8 each, one per timestep: see :func:`event_tiles` and :func:`image_tile`.
-        notes: lines under each tile.
         saturated: number of values of the frames that saturate, and of all.
     """
 
     label: str
     key: str
-    facts: Sequence[str]
     tiles: Sequence[np.ndarray]
-    notes: Sequence[Sequence[str]]
     saturated: tuple[int, int] = (0, 0)
 
 
@@ -61,39 +51,40 @@ def of_dataset(dataset: Dataset, count: int) -> list[Row]:
         DataError: a sample is damaged.
     """
     rows = []
-    for sample in (dataset.samples[i] for i in spread([sample.label for sample in dataset.samples], count)):
-        label = dataset.classes[sample.label]
+    for i in spread([sample.label for sample in dataset.samples], count):
+        sample = dataset.samples[i]
+        prepared, label = dataset.load(sample), dataset.classes[sample.label]
         if isinstance(dataset, EventDataset):
-            events = dataset.events(sample)
-            rows.append(_row(label, sample.key, events, dataset.frames(events, sample), dataset.config))
+            rows.append(_row(label, sample.key, prepared))
         else:
-            rows.append(Row(label, sample.key, (), (image_tile(dataset.load(sample)),), ((),)))
+            rows.append(Row(label, sample.key, [image_tile(prepared)]))
     return rows
 
 
 def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]:
-    """Rows of recordings: all given files, and samples of each folder, evenly over its classes.
-
-    Files with names as in CIFAR10-DVS are read as in that data set.
+    """Rows of recordings as they are stored: all given files, and samples of each folder, evenly over its classes.
 
     Raises:
         DataError: a path does not exist or contains no recordings, or a recording is damaged.
     """
     rows = []
     for path in paths:
-        if not path.is_dir():
-            rows.append(_file_row(path, path.parent.name, path.name, config))
-            continue
-        found = summary.recordings(path)
-        if not found:
-            raise DataError(
-                f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
-                hint="Give a recording, or a folder of recordings.",
-            )
-        kinds = sorted({kind for _, kind in found})
-        chosen = (found[i] for i in spread([kinds.index(kind) for _, kind in found], count))
-        rows += [_file_row(path / name, kind, name, config) for name, kind in chosen]
+        dataset = summary.found(path)
+        for i in spread([sample.label for sample in dataset.samples], count):
+            sample = dataset.samples[i]
+            events = dataset.events(sample)
+            sensor = sensor_of(config.sensor) if config.sensor else events.sensor or events.extent
+            upright = turned(events, sensor, config.orientation)
+            shape, draw = turned_sensor(sensor, config.orientation), random.window(sample.key)
+            made = frames(upright, shape, config, name=str(sample.source), draw=draw)
+            rows.append(_row(dataset.classes[sample.label], sample.key, made))
     return rows
+
+
+def _row(label: str, key: str, made: np.ndarray) -> Row:
+    """A row of frames (T, C, H, W); of a sensor with one row, all timesteps are in one tile."""
+    tiles = [summary_tile(made)] if made.shape[2] == 1 else event_tiles(made)
+    return Row(label, key, tiles, (saturated(made), made.size))
 
 
 def warn_about(name: str, rows: Sequence[Row]) -> None:
@@ -112,54 +103,6 @@ def spread(labels: Sequence[int], count: int) -> list[int]:
     turns = sorted((turn, label) for label in order for turn in range(len(members[label])))[:count]
     wanted = Counter(label for _, label in turns)
     return [members[label][k * len(members[label]) // n] for label, n in sorted(wanted.items()) for k in range(n)]
-
-
-def _file_row(path: Path, kind: str, key: str, config: DataConfig) -> Row:
-    asked = sensor_of(config.sensor) if config.sensor else None
-    events = readers.read(path, asked)
-    if match := NAME.fullmatch(path.name):
-        kind = match[1]
-        events = CifarDvs(config).upright(events, readers.identify(path))
-    sensor = asked or events.sensor or events.extent
-    upright = turned(events, sensor, config.orientation)
-    made = frames(upright, turned_sensor(sensor, config.orientation), config, name=str(path), draw=random.window(key))
-    return _row(kind, key, events, made, config)
-
-
-def _row(label: str, key: str, events: Events, made: np.ndarray, config: DataConfig) -> Row:
-    """A row of frames (T, C, H, W) made from events."""
-    start = int(events.t[0])
-    units = {"count": "events", "binary": "(binary)", "log1p": "log(1+n)"}
-    unit = units[config.value] if config.normalise == "none" else "(normalised)"
-    about = (
-        f"{len(events):,} events in {(int(events.t[-1]) - start) / 1e3:,.1f} ms",
-        f"maximum per pixel: {float(made.max()):.3g} {unit}",
-    )
-    full = saturated(made), made.size
-    if made.shape[2] == 1:  # a sensor with one row: all timesteps in one image
-        return Row(label, key, about, [summary_tile(made)], (("vertical: sensor pixels; horizontal: timesteps",),), full)
-    edges = edges_of(events.t, config, random.window(key))
-    return Row(label, key, about, event_tiles(made), [_note(events.t, a, b, start) for a, b in pairwise(edges)], full)
-
-
-def _note(t: np.ndarray, a: int, b: int, start: int) -> tuple[str, str]:
-    if a == b:
-        return "-", "0 events"
-    return f"{(int(t[a]) - start) / 1e3:,.1f} - {(int(t[b - 1]) - start) / 1e3:,.1f} ms", f"{b - a:,} events"
-
-
-def preparation(config: DataConfig, static: bool) -> str:
-    """The preparation in one line."""
-    if static:
-        return f"{config.size} x {config.size} pixels"
-    window = f" of {config.window_us:,} us, {config.window_start}" if config.slicing == "window" else ""
-    parts = (
-        f"T = {config.T}, slicing {config.slicing}{window}, {config.size} x {config.size} pixels, {config.resize}",
-        f"values {config.value}" if config.value != "count" else "",
-        f"normalised by {config.normalise}" if config.normalise != "none" else "",
-        f"turned: {config.orientation}" if config.orientation != "upright" else "",
-    )
-    return ", ".join(filter(None, parts))
 
 
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
@@ -188,52 +131,37 @@ def image_tile(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.moveaxis(image, 0, -1), (*image.shape[1:], 3)))
 
 
-def draw(title: str, subtitle: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image:
+def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image:
     """Draw samples on a sheet with a title.
 
     Args:
-        events: whether tiles are frames of events, whose colours and timesteps are stated.
+        events: whether tiles are frames of events, whose colours are stated.
 
     Raises:
         ConfigError: the sheet would be too large.
     """
-    height, width = (max(tile.shape[axis] for row in rows for tile in row.tiles) for axis in (0, 1))
+    height, width, _ = np.max([tile.shape for row in rows for tile in row.tiles], axis=0).tolist()
     columns = max(len(row.tiles) for row in rows)
-    notes = max(len(lines) for row in rows for lines in row.notes)
     scale = max(1, -(-(TARGET if columns <= 12 else TARGET // 2) // max(height, width)))
-    wide, high = width * scale + GAP, max(height * scale, THIN) + GAP
-    step = max(high + notes * LINE, 6 * LINE) + GAP
-    heading = [title, subtitle, COLOURS] if events else [title, subtitle]
-    top = MARGIN + (len(heading) + 1) * LINE + GAP
-    letters = max(map(len, heading))
-    size = (2 * MARGIN + max(round(letters * ADVANCE * TEXT), LABEL + columns * wide), top + len(rows) * step + MARGIN)
+    wide, high = width * scale + GAP, max(height * scale, 2 * LINE) + GAP
+    top = 3 * LINE
+    size = (max(LABEL + columns * wide, 640), top + len(rows) * high)
     if max(size) > LIMIT:
         raise ConfigError(
             f"found a sheet of {size[0]} x {size[1]} pixels, expected at most {LIMIT} on a side",
             hint="Give fewer --samples, fewer timesteps (-T) or a smaller --size.",
         )
     image = Image.new("RGB", size, GROUND)
-    pen = ImageDraw.Draw(image)
-    _write(pen, MARGIN, MARGIN, heading, INK)
-    for k in range(columns if events else 0):
-        _write(pen, MARGIN + LABEL + k * wide, top - LINE, [f"t = {k + 1}"], PALE)
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
+    pen.text((GAP, GAP), f"{title}: timesteps from left to right; {COLOURS}" if events else title, INK, font)
     for number, row in enumerate(rows):
-        y = top + number * step
-        _write(pen, MARGIN, y, [shortened(row.label, LABEL - GAP, TEXT)], INK)
-        _write(pen, MARGIN, y + LINE, [shortened(row.key, LABEL - GAP, TEXT), *row.facts], PALE)
-        for k, (tile, lines) in enumerate(zip(row.tiles, row.notes, strict=True)):
-            x = MARGIN + LABEL + k * wide
-            shown = (tile.shape[1] * scale, THIN if len(tile) == 1 else len(tile) * scale)
-            pen.rectangle((x, y, x + wide - GAP - 1, y + high - GAP - 1), fill=TILE)
-            image.paste(Image.fromarray(tile).resize(shown, Image.Resampling.NEAREST), (x, y))
-            _write(pen, x, y + high - GAP, lines, PALE)
+        y = top + number * high
+        for line, words in enumerate((row.label, row.key)):
+            pen.text((GAP, y + line * LINE), shortened(words, LABEL - GAP, TEXT), INK, font)
+        for k, tile in enumerate(row.tiles):
+            shown = Image.fromarray(tile).resize((tile.shape[1] * scale, tile.shape[0] * scale), Image.Resampling.NEAREST)
+            image.paste(shown, (LABEL + k * wide, y))
     return image
-
-
-def _write(pen: ImageDraw.ImageDraw, x: int, y: int, lines: Sequence[str], colour: tuple[int, ...]) -> None:
-    """Lines of text below one another."""
-    for number, line in enumerate(lines):
-        pen.text((x, y + number * LINE), line, fill=colour, font=ImageFont.load_default(TEXT))
 
 
 def write(path: Path, sheet: Image.Image) -> None:

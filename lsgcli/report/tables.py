@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsgcli.report.output import csv_text
-from lsgcli.report.terminal import Table, console
+from lsgcli.report.terminal import console, table
 from lsgcli.system.files import json_text
 
 Row = Mapping[str, Any]
@@ -42,12 +42,6 @@ def listing(layers: Sequence[str]) -> str:
     """The names of some layers, after a colon; empty for none."""
     more = f" and {len(layers) - MOST} more" if len(layers) > MOST else ""
     return f": {', '.join(layers[:MOST])}{more}" if layers else ""
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of text with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
 def formatted(value: float | None, form: str) -> str:
@@ -118,25 +112,20 @@ def _said(summary: Mapping[str, Any]) -> list[str]:
 
 def as_table(summary: Mapping[str, Any]) -> str:
     """Aligned columns; if the terminal is too narrow for them, each row is a block with one line per cell."""
-    lines = _lines(summary["rows"])
-    ruled = [lines[0], ["-" * max(map(len, column)) for column in zip(*lines, strict=True)], *lines[1:]]
-    text, out = "\n".join(aligned(ruled)), console(sys.stdout)
-    if max(map(len, text.splitlines())) > out.width:
-        table = Table(*lines[0])
-        for cells in lines[1:]:
-            table.add_row(*cells)
-        with out.capture() as captured:
-            out.print(table)
-        text = captured.get().rstrip()
-    return "\n".join([text, "", *_said(summary)])
+    head, *rows = _lines(summary["rows"])
+    out = console(sys.stdout)
+    with out.capture() as captured:
+        out.print(table(head, rows, left=len(head)))
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    return "\n".join([*lines, "", *_said(summary)])
 
 
 def as_markdown(summary: Mapping[str, Any]) -> str:
     """A Markdown table, and a list of conclusions and notes."""
     lines = _lines(summary["rows"])
     lines.insert(1, ["---"] * len(lines[0]))
-    table = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([*table, "", *(f"- {text}" for text in _said(summary))])
+    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([*shown, "", *(f"- {text}" for text in _said(summary))])
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
@@ -154,8 +143,8 @@ def as_latex(summary: Mapping[str, Any]) -> str:
     lines = _lines(summary["rows"])
     head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
     begin = rf"\begin{{tabular}}{{{'l' * len(lines[0])}}}"
-    table = [r"% \usepackage{booktabs}", begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*table, *(f"% {text}" for text in _said(summary))])
+    shown = [r"% \usepackage{booktabs}", begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*shown, *(f"% {text}" for text in _said(summary))])
 
 
 LATEX = {char: "\\" + char for char in "&%$#_{}"} | {

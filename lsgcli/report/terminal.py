@@ -3,7 +3,7 @@
 import copy
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lsgcli.system.text import clean
 
-COUNTED = ("preparing data", "reading", "simulating")  # samples; other progress is in bytes
+COUNTED = ("preparing data", "reading", "simulating", "hashing")  # samples or files; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 MIB = 1 << 20
 
@@ -48,6 +48,40 @@ class Table(RichTable):
                 for head, cell in zip(heads[1:], others, strict=True):
                     yield Text(f"  {head}: {cell}" if self.show_header else f"  {cell}", overflow="fold")
         yield from filter(None, [plain(self.caption)])
+
+
+def table(heads: Iterable[str], rows: Iterable[Sequence[Any]], title: str | None = None, left: int = 1) -> Table:
+    """A table whose first ``left`` columns are aligned at the left, the others at the right; see :func:`shown` for its cells."""
+    made = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, head in enumerate(heads):
+        made.add_column(head, justify="left" if number < left else "right")
+    for row in rows:
+        made.add_row(*map(shown, row))
+    return made
+
+
+def facts(record: Mapping[str, Any]) -> str:
+    """A line for each field of a record that has a value, with the values in a column."""
+    lines = {
+        name.replace("_", " "): shown(value, name) for name, value in record.items() if value not in (None, "", {}, [], ())
+    }
+    width = max(map(len, lines)) + 2
+    return "\n".join(f"{name + ':':<{width}} {text}" for name, text in lines.items())
+
+
+def shown(value: Any, name: str = "") -> str:
+    """A value of JSON types in one line; bytes, by the name of their field, are in MiB."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(one, name)}" for key, one in value.items() if one is not None)
+    if isinstance(value, list | tuple):
+        return (" x " if all(isinstance(one, int) for one in value) else ", ").join(map(shown, value))
+    if isinstance(value, str | bool):
+        return str(value)
+    if name.endswith("bytes"):
+        return f"{value / 2**20:,.1f} MiB"
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
 def plain(text: Any) -> Text:

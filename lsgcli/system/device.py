@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -125,25 +125,8 @@ def full_precision(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-class Machine(Protocol):
-    """The settings that :func:`set_up` uses: those of a :class:`~lsgcli.config.run.RunConfig`."""
-
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def backend(self) -> str: ...
-    @property
-    def convolution(self) -> str: ...
-    @property
-    def threads(self) -> int | None: ...
-    @property
-    def deterministic(self) -> bool: ...
-
-
-def set_up(config: Machine) -> Compute:
-    """Set up threads, determinism, device and precision.
+def set_up(config: Any) -> Compute:
+    """Set up threads, determinism, device and precision, from the settings of a :class:`~lsgcli.config.run.RunConfig`.
 
     Raises:
         ConfigError: the device is not available, or the backend does not support it.

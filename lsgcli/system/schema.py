@@ -25,11 +25,6 @@ DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 HINT = "Restore the file, or remove it."
-KINDS: dict[type, str] = {
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
-}  # names of types whose values messages do not show
 
 
 def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
@@ -50,13 +45,8 @@ def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError
 
     An incomplete last line, written by a killed process, is skipped.
     """
-    records: list[Any] = []
-    if os.path.lexists(path):
-        with _reading(path, LARGEST_LOG, error, path, hint) as stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    records.append(decode(line.decode(), kind, f"{path}: line {len(records) + 1}", error, hint=hint))
-    return records
+    lines = _lines(path, error, hint)
+    return [decode(line.decode(), kind, f"{path}: line {number}", error, hint=hint) for number, line in lines]
 
 
 def stream(path: Path, kind: type[T], error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Iterator[T]:
@@ -64,14 +54,20 @@ def stream(path: Path, kind: type[T], error: type[LsgError] = ConfigError, *, hi
     import msgspec
 
     decoder = msgspec.json.Decoder(kind)
+    for number, line in _lines(path, error, hint):
+        try:
+            yield decoder.decode(line)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # NaN, or a problem to describe
+            yield decode(line.decode(errors="replace"), kind, f"{path}: line {number}", error, hint=hint)
+
+
+def _lines(path: Path, error: type[LsgError], hint: str) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each complete line of a file; none if it does not exist."""
     if os.path.lexists(path):
         with _reading(path, LARGEST_LOG, error, path, hint) as lines:
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
-                    try:
-                        yield decoder.decode(line)
-                    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # NaN, or a problem to describe
-                        yield decode(line.decode(errors="replace"), kind, f"{path}: line {number}", error, hint=hint)
+                    yield number, line
 
 
 def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
@@ -120,7 +116,7 @@ def check(value: Any, kind: type[T], where: object, error: type[LsgError], *, hi
         except UnicodeEncodeError:  # file names need not be UTF-8
             msgspec.convert(_encodable(value), kind)
     except msgspec.ValidationError as problem:
-        raise error(f"{where}: {_described(str(problem), value)}", hint=hint) from None
+        raise error(f"{where}: {_described(str(problem).replace('`', ''), value)}", hint=hint) from None
     return value  # type: ignore[no-any-return]
 
 
@@ -204,17 +200,16 @@ def _encodable(value: Any) -> Any:
 
 
 def _described(problem: str, value: Any) -> str:
-    """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the wording of lsg's messages."""
-    text, _, path = problem.partition(" - at ")
-    words, (_, _, got) = text.replace("`", ""), text.replace("`", "").partition(", got ")
-    field = path.replace("`", "").removeprefix("key in ").removeprefix("$").removeprefix(".")
+    """A message of msgspec, such as "Expected int, got str - at $.a[0]", in the wording of lsg's messages."""
+    words, _, path = problem.partition(" - at ")
+    field = path.removeprefix("key in ").removeprefix("$").removeprefix(".")
     name = f"{field}: " if field else ""
     if missing := re.fullmatch("Object missing required field (.*)", words):
         return f"{name}found no {missing[1]}, expected one"
     if words.startswith("Invalid enum value"):
         words = "Expected one of the values that lsg writes"
-    expected = words.removeprefix("Expected ").removesuffix(f", got {got}")
-    for key, index in _steps(field):
+    expected, _, got = words.removeprefix("Expected ").partition(", got ")
+    for key, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", field):
         try:
             value = value[key or int(index)]
         except (LookupError, TypeError, ValueError):  # [...] stands for any key
@@ -222,14 +217,9 @@ def _described(problem: str, value: Any) -> str:
     return f"{name}found {shown(value)}, expected {expected}"
 
 
-def _steps(field: str) -> Iterator[tuple[str, str]]:
-    return ((step[1] or "", step[2] or "") for step in re.finditer(r"([^.\[\]]+)|\[([^\]]*)\]", field))
-
-
 def shown(value: Any) -> str:
-    """A value for a message, shortened if it is long."""
-    for kind, name in KINDS.items():
-        if isinstance(value, kind):
-            return name
-    text = repr(value)
+    """A value for a message, shortened if it is long; of lists and objects only what they are."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = "null" if value is None else repr(value)
     return text if len(text) <= LONG else f"{text[:LONG]}..."

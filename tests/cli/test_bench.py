@@ -1,12 +1,12 @@
 """``lsg bench``."""
 
 import json
+import re
 import sys
 
 import pytest
 
-from lsgcli.report.records import bench_parts
-from lsgcli.report.terminal import show
+from lsgcli.cli.bench import show
 from lsgcli.sweeps import bench
 
 TINY = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
@@ -39,11 +39,13 @@ def test_rows_are_separated_by_tabs(lsg, measured):
     assert (config.arch, config.T, modes, rounds) == ("resnet19", 2, ["train", "inference", "stream"], 5)
 
 
-def test_tables_on_a_terminal(capsys):
-    show(bench_parts(RECORD))
-    words = " ".join(capsys.readouterr().out.replace("│", "").split())
-    assert "CPU, 2 threads, on cpu in fp32 (as set)" in words
-    assert "lsg fp32 2000 1.25 400 - floor fp32 2000 1.25 400 0.50 (0.40 to 0.60)" in words
+def test_tables_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show(RECORD)
+    words = " ".join(re.sub(r"\x1b\[\d*m|│", "", capsys.readouterr().out).split())
+    assert "processor: CPU threads: 2 device: cpu" in words
+    assert "lsg fp32 2000 1.25 400 - - - a case floor fp32 2000 1.25 400 0.500 0.400 0.600" in words
 
 
 @pytest.mark.parametrize(

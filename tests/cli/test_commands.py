@@ -35,7 +35,7 @@ def test_eval(lsg, trained, images, monkeypatch):
     assert record["accuracy"] == pytest.approx(result.get("test_accuracy_best_fp32", result["test_accuracy_best"]))
     table = lsg("eval", trained / "best.safetensors", "-q", status=0).stdout
     assert all(text in table for text in ("accuracy", "green", "conv8", "spikes per neuron and timestep"))
-    assert "\nper class (rows: label, columns: prediction)\n" in table  # as wide as it is, not as the table
+    assert "\nconfusion (columns: prediction)\n" in table  # as wide as it is, not as the table
 
 
 def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
@@ -132,8 +132,8 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     flows = json.loads(lsg("inspect-gradients", *arguments, "--json").stdout)
     assert [float(row["coverage"]) for row in rows] == [layer["coverage"] for flow in flows for layer in flow["layers"]]
     assert len(flows[0]["history"]["epochs"]) == 4
-    (line,) = [line for line in lsg("inspect-gradients", *arguments).stdout.splitlines() if line.startswith("conv1 ")]
-    for flow in flows:  # side by side
+    lines = [line for line in lsg("inspect-gradients", *arguments).stdout.splitlines() if line.startswith("conv1 ")]
+    for flow, line in zip(flows, lines, strict=True):
         assert f"{flow['layers'][0]['coverage']:.3f} " in line
         assert f"{flow['layers'][0]['grad_norm']:.2e}" in line
     assert all(-1 <= layer["mismatch"] <= 1 for flow in flows for layer in flow["layers"] if layer["mismatch"] is not None)

@@ -63,18 +63,6 @@ def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folde
     assert list((tmp_path / "empty").iterdir()) == []
 
 
-def test_prepare_leaves_nothing_behind_either(typed, tmp_path):
-    done = typed("data", "prepare", "--dataset", "shd", env={"LSG_DATA_DIR": "elsewhere"}, status=3)
-    assert "in elsewhere/SHD, and repeat" in done.stderr
-    assert list((tmp_path / "empty").iterdir()) == []
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_simulation_of_nothing_leaves_no_folder(typed, tmp_path):
-    assert typed("data", "simulate", "absent", "a/b/out").exit_code == 3
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
 def test_simulated_recordings_train_as_typed(typed, tmp_path):
     place = "data/CIFAR10DVS"
     for label, name in enumerate(CLASSES):

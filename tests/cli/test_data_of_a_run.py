@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 import lsgcli
 from lsgcli.cli.app import app
-from lsgcli.store import rundir
 from tests.cli.conftest import TINY
 from tests.unit.data.recordings_of import write_nmnist
 
@@ -106,15 +105,6 @@ def test_data_that_were_moved(lsg, run, elsewhere, tmp_path, monkeypatch):
     assert "--data-dir" in done.stderr
 
 
-def test_runs_of_before(lsg, run, elsewhere, tmp_path, monkeypatch):
-    """They record the folder as it was given."""
-    facts = json.loads((run / "config.json").read_text())
-    del facts["data_folder"]
-    (run / "config.json").write_text(json.dumps(facts))
-    monkeypatch.chdir(tmp_path)
-    assert json.loads(lsg("eval", run / "last.safetensors", "--json").stdout)["samples"] == 40
-
-
 def test_a_damaged_config_leaves_the_checkpoint_usable(lsg, run, elsewhere):
     facts = json.loads((run / "config.json").read_text())
     facts["settings"]["epochs"] = "many"
@@ -122,13 +112,6 @@ def test_a_damaged_config_leaves_the_checkpoint_usable(lsg, run, elsewhere):
     done = lsg("eval", run / "last.safetensors", "--json")
     assert json.loads(done.stdout)["samples"] == 70
     assert "epochs: found 'many'" in done.stderr
-
-
-@pytest.mark.slow
-def test_embedded_data_have_no_folder(lsg, tmp_path):
-    lsg("train", "--dataset", "digits-dvs", *TINY, "--epochs", "1", "-q", "--out", "run")
-    assert rundir.read_data_folder(tmp_path / "run") is None
-    assert told(lsg("eval", "run/last.safetensors")) == []
 
 
 def test_resuming_elsewhere(lsg, run, elsewhere):

@@ -125,17 +125,7 @@ def test_paths_are_whole(lsg, nmnist, monkeypatch, columns):
         assert f"{part}: {path}\n" in told
 
 
-def test_verify_names_extra_files(lsg, nmnist):
-    assert lsg("data", "verify", nmnist, "--write", "-q").exit_code == 0
-    for i in range(7):
-        (nmnist / "Test" / "1" / f"new{i}.bin").write_bytes(EVENT)
-    told = lsg("data", "verify", nmnist).stdout
-    assert "not listed 7: Test/1/new0.bin, " in told
-    assert "Test/1/new4.bin and 2 more" in told
-
-
 def test_verify_advises_what_can_be_done(lsg, nmnist):
-    assert "--write" not in lsg("data", "verify", "--dataset", "digits").stdout  # it has no folder
     (nmnist / "Test/1/00000.bin").write_bytes(b"abc")
     unreadable = lsg("data", "verify", nmnist, status=3)
     assert "--write" not in unreadable.stderr  # it would refuse

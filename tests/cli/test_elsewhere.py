@@ -24,7 +24,8 @@ def test_options_in_an_answer_belong_to_a_command(known):
 
 
 def test_commands_in_an_answer_exist(known):
-    answers = [*elsewhere.COMMANDS.values(), *elsewhere.DATA_COMMANDS.values(), *elsewhere.OPTIONS["seeds"]]
+    tables = elsewhere.COMMANDS, elsewhere.DATA_COMMANDS, {"seeds": elsewhere.OPTIONS["seeds"]}
+    answers = [answer for table in tables for found in table.values() for answer in found]
     assert all("`lsg " in answer for answer in answers)
     for command in re.findall("`lsg (.+?)`", " ".join(answers)):
         words = [word for word in command.split() if not word.startswith("-")]

@@ -1,23 +1,12 @@
 """No command loses a file of the user: outputs given by mistake end with one message, and everything is as it was."""
 
 import json
-import pickle
 import shutil
-import zipfile
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lsgcli.store import checkpoint
 from tests.exports import exported
-
-
-class Attack:
-    """Creates the file ``canary`` where it is unpickled."""
-
-    def __reduce__(self):
-        return Path.touch, (Path("canary"),)
 
 
 @pytest.fixture
@@ -91,33 +80,6 @@ def test_only_a_run_is_a_run(run, home):
     assert contents(home) == before
 
 
-def test_data_run_nothing(run, home):
-    """Pickles where CIFAR-10 has its batches, and in an array of objects."""
-    cifar = home / "cifar-10-batches-py"
-    cifar.mkdir()
-    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
-        (cifar / name).write_bytes(pickle.dumps(Attack()))
-    (home / "recordings").mkdir()
-    np.savez(home / "recordings" / "a.npz", x=np.array([Attack()], dtype=object), y=[0], t=[0], p=[0])
-    before = contents(home)
-    for command in (["--dataset", "cifar10", "--data-dir", "."], ["recordings/a.npz"]):
-        status, _, err = run("data", "info", *command)
-        assert status == 3, err
-    assert contents(home) == before
-
-
-@pytest.mark.parametrize("command", [["eval"], ["predict"], ["inspect-gradients"]])
-def test_no_command_loads_a_program(run, home, command):
-    """torch.export.load would run the pickle in it."""
-    with zipfile.ZipFile(home / "bad.pt2", "w") as archive:
-        archive.writestr("archive/data/sample_inputs/model.pt", pickle.dumps(Attack()))
-    before = contents(home)
-    status, out, err = run(*command, "bad.pt2", *(["sheet.png"] if command == ["predict"] else []))
-    assert (status, out) == (4, "")
-    assert "bad.pt2: found" in err
-    assert contents(home) == before
-
-
 def test_a_checkpoint_does_not_say_where_files_are(run, home, images):
     """Nor how many processes and threads there are."""
     content = checkpoint.read(home / "a.safetensors")
@@ -129,12 +91,3 @@ def test_a_checkpoint_does_not_say_where_files_are(run, home, images):
     assert status == 0, err
     assert contents(home) == before
     assert not (home / "canary").exists()
-
-
-def test_a_sheet_replaces_no_image_of_its_data_set(lsg, images, tmp_path):
-    shutil.copytree(images, tmp_path / "data")
-    image = next(path for path in sorted((tmp_path / "data").rglob("*.png")))
-    before = image.read_bytes()
-    result = lsg("data", "show", "--dataset", "image-folder", "--data-dir", tmp_path / "data", "-o", image, "--force", status=2)
-    assert "which the command reads" in result.stderr
-    assert image.read_bytes() == before

@@ -1,13 +1,10 @@
 """Links and data folders that a user names; what a command finds in them, row 51 of the fault table replaces by links."""
 
 import json
-import os
 import shutil
 
-import numpy as np
 import pytest
 
-from lsgcli.data import manifest
 from lsgcli.store.rundir import LOGS
 
 
@@ -29,27 +26,6 @@ def test_a_run_directory_may_be_a_link(train, tmp_path):
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     assert train("--out", tmp_path / "run").exit_code == 0
     assert (tmp_path / "disk" / "best.safetensors").exists()
-
-
-@pytest.fixture
-def data(tmp_path):
-    """A folder of recordings."""
-    root = tmp_path / "data"
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            (root / split / name).mkdir(parents=True)
-            for number in range(3):
-                arrays = {key: np.arange(20) % 8 for key in ("x", "y")} | {"t": np.arange(20), "p": np.arange(20) % 2}
-                np.savez(root / split / name / f"{number}.npz", **arrays)
-    return root
-
-
-@pytest.mark.parametrize("options", [[], ["--write"]])
-def test_checksums_that_are_a_fifo(lsg, data, options):
-    os.mkfifo(data / manifest.NAME)
-    result = lsg("data", "verify", data, "--json", *options)
-    assert (result.exit_code, result.stdout) == (3, "")
-    assert "SHA256SUMS: cannot be read: found a FIFO, expected a regular file" in result.stderr
 
 
 @pytest.mark.parametrize(("below", "options", "status"), [

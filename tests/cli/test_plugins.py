@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -35,7 +34,6 @@ def install(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(root))
     monkeypatch.setattr(registry, "_loaded", [])
     monkeypatch.setattr(registry, "installed", functools.cache(registry.installed.__wrapped__))
-    monkeypatch.setattr(registry, "_contradictions", functools.cache(registry._contradictions.__wrapped__))
 
     def write(group, line, source, package="kit", module="shapes"):
         (root / package).mkdir(parents=True, exist_ok=True)
@@ -47,7 +45,6 @@ def install(tmp_path, monkeypatch):
         with (about / "entry_points.txt").open("a") as file:
             file.write(f"[{group}]\n{line}\n")
         registry.installed.cache_clear()
-        registry._contradictions.cache_clear()
 
     yield write
     for name in [name for name in sys.modules if name.split(".")[0] in ("kit", "other")]:
@@ -100,16 +97,6 @@ def test_a_mistake_is_named(program, install, mistake):
     assert "Traceback" not in found.stderr
     if not (said.startswith((f"{option} ", "found an area", "a peak of"))):  # which name the plug-in by what it is called
         assert f"entry point {line} (group {group}) of kit 0.3: " in found.stderr
-
-
-def test_an_entry_point_with_a_typo_is_not_offered(program, install):
-    install(
-        "lsg.surrogate", "cosine = kit.shapes:cosine\nabsent = kit.shape:cosine\nother = kit.shapes:cosinus", IMPORTS + COSINE
-    )
-    help_page = program("train", "--help").stdout
-    choices = re.search(r"One of: (a2sg[^.]*)\.", " ".join(help_page.split()))[1]
-    assert choices == "a2sg, atan, cosine, exponential, rectangular, sigmoid, tanh, triangular"
-    assert "kit" not in sys.modules
 
 
 def test_a_good_plug_in_trains(program, install):

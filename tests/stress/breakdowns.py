@@ -18,7 +18,6 @@ from lsgcli.store import checkpoint, rundir
 from lsgcli.system import schema
 from lsgcli.training import evaluate
 from lsgcli.training.loop import Trainer
-from tests.stress import data, seeds
 from tests.stress.rows import Case, limit_memory, row
 from tests.stress.runs import EPOCHS, STEPS, Runs, difference, on_step
 
@@ -170,19 +169,14 @@ def out_of_memory(count: int, chance: random.Random, folder: Path) -> Iterator[C
 )
 def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Two processes prepare the data. A random file is damaged (cut, empty, of another kind); or one of the processes is killed (SIGKILL) up
-    to a second after it was started. And a recording is damaged while threads read it again for each epoch."""
+    to a second after it was started."""
     runs = Runs(folder)
     whole = runs.whole(0)
-    data.recordings(folder / "events", 18, 4, ".npz", lambda seed: seeds.npz(seeds.rows(seed, 60, 128, 128)))
     damage: tuple[Callable[[bytes], bytes], ...] = (lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * len(b))
-    events = ["--dataset", "event-folder", "--data-dir", str(folder / "events"), "--augment", "drop-events"]
-    # Each epoch reads each recording; those for evaluation are read once.
-    events += ["--val-fraction", "0", "--batch-size", "12"]
     for case in range(count):
         shutil.rmtree(folder / "cache", ignore_errors=True)
-        kind = ("process raises", "process is killed", "thread raises")[case % 3]
-        source = folder / ("events" if kind.startswith("thread") else "data") / "train"
-        victim = chance.choice(sorted(source.rglob("*.*")))
+        kind = ("process raises", "process is killed")[case % 2]
+        victim = chance.choice(sorted((folder / "data" / "train").rglob("*.*")))
         content, delay = victim.read_bytes(), chance.random()
         damaged = chance.choice(damage)(content)
 
@@ -191,19 +185,14 @@ def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
             if kind == "process is killed":
                 threading.Thread(target=kill_child, args=(delay,), daemon=True).start()
 
-        def in_threads(victim=victim, damaged=damaged) -> None:
-            on_step(STEPS - 1, lambda _: victim.write_bytes(damaged))
-
         words = [*whole.words, "--workers", "2"]
         if kind == "process raises":
             victim.write_bytes(damaged)
             problem = runs.train(words, in_processes).ended(3, victim)
-        elif kind == "process is killed":
+        else:
             one = runs.train(words, in_processes)
             kind += "" if "worker processes ended unexpectedly" in one.err else " after its work"
             problem = one.ended(0) or difference(runs.run, whole.bits)
-        else:
-            problem = runs.train([*words, *events], in_threads).ended(3, victim)
         victim.write_bytes(content)
         yield Case(kind, problem)
 

@@ -80,7 +80,7 @@ def writings(folder: Path) -> dict[str, Writing]:
         "export --format hf": Writing(["export", net, "--format", "hf", "-o", OUT, "--force"]),
         "data show": Writing(["data", "show", made / "data", "-o", "a.png", "--force"], named=Path("a.png")),
         "data simulate": Writing(simulate),
-        "data simulate --force": Writing([*simulate, "--force", "--format", "npz"]),
+        "data simulate --force": Writing([*simulate, "--force"]),
         "data verify --write": Writing(["data", "verify", "data", "--write"], ["data"], Path("data"), (2, 3, 7)),
     }
     if find_spec("optuna"):

@@ -170,7 +170,7 @@ def of_run(seeds: Seeds, drawn: bool) -> None:
     """All that commands read from a run directory."""
     run = seeds.run
     record = comparison.compare([run])
-    compared.lines(record, 80)
+    compared.parts(record)
     rundir.accuracy_on_test(run / rundir.BEST)
     flows.history(run / rundir.BEST)
     curves._read.cache_clear()
@@ -206,7 +206,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
 
     def simulation(text: str, number: int) -> None:
         seeds.note.write_text(text)
-        simulate._check_settings(seeds.images, seeds.note.parent, seeds.simulation, [])
+        simulate.check_settings(seeds.note.parent, seeds.simulation, [])
 
     def of_hub(text: str, number: int) -> None:
         (seeds.hf / hf.CONFIG).write_text(text)

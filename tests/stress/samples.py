@@ -13,7 +13,6 @@ import numpy as np
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
 from lsgcli.data import random as draws
-from lsgcli.data.augment.base import EventAugmentation
 from lsgcli.data.batches import batches, shares
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.prepare import prepare
@@ -120,8 +119,8 @@ def digest(x: np.ndarray) -> str:
 EPOCHS, N = 4, 24
 
 
-def alike(folder: Path) -> dict[str, DataBundle]:
-    """Images, frames and recordings that have all the same content, under different names."""
+def alike() -> dict[str, DataBundle]:
+    """Images and frames that have all the same content, under different names."""
     rng = np.random.default_rng(0)
     keys = [f"sample {number}" for number in range(N)]
     found = {}
@@ -129,19 +128,6 @@ def alike(folder: Path) -> dict[str, DataBundle]:
         x = np.broadcast_to(rng.integers(0, 256, shape, dtype=np.uint8), (N, *shape))
         split = Split(x, np.arange(N) % 2, draws.ids(keys), keys)
         found[kind] = DataBundle(("a", "b"), split, None, None, shape[-3], kind == "images", None, None)
-    for number, name in enumerate(keys):
-        path = folder / "train" / "ab"[number % 2] / f"{name}.aedat"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(recording(0, 300))
-    given = {
-        "dataset": "event-folder",
-        "data_dir": str(folder),
-        "T": 2,
-        "size": 16,
-        "val_fraction": 0.0,
-        "cache_dir": str(folder / "c"),
-    }
-    found["recordings"] = prepare(resolve(given, environment={}), ("train",))
     return found
 
 
@@ -168,23 +154,20 @@ def augmented(
     full=10,
 )
 def repeated_augmentation(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """Each augmentation of images, frames and recordings, of 24 samples with the same content in four epochs, with random seeds: no two
+    """Each augmentation of images and frames, of 24 samples with the same content in four epochs, with random seeds: no two
     samples or epochs may have the same random numbers, nor two epochs the same samples. The same epoch with 0, 1, 2 and 4 threads, three
     batch sizes, divided between two processes, and from its second batch on, must have the same samples."""
-    bundles = alike(folder)
+    bundles = alike()
     for name, kind, _ in itertools.product(registry.names("augmentation"), bundles, range(count)):
         one, bundle, seed = registry.get("augmentation", name), bundles[kind], chance.randrange(2**31)
-        of_events = isinstance(one, EventAugmentation)
-        if of_events != (kind == "recordings") or (not of_events and one.images_only and kind != "images"):
+        if one.images_only and kind != "images":
             continue
         assert bundle.train is not None
         ids = bundle.train.ids
         numbers = [
-            draws.generator(seed, epoch, sample, f"augment/{name}").bytes(16) if of_events else uniform.tobytes()
+            uniform.tobytes()
             for epoch in range(EPOCHS)
-            for sample, uniform in zip(
-                ids, draws.uniforms(seed, epoch, ids, 1 if of_events else one.n, f"augment/{name}"), strict=True
-            )
+            for uniform in draws.uniforms(seed, epoch, ids, one.n, f"augment/{name}")
         ]
         yield Case("random numbers", "" if len(set(numbers)) == EPOCHS * N else f"{name}: repeat")
         epochs = [augmented(bundle, name, seed, epoch, 7, (0, 1)) for epoch in range(EPOCHS)]

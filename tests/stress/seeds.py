@@ -27,22 +27,6 @@ def aedat2(events: Rows) -> bytes:
     return head + b"".join(struct.pack(">II", (127 - y) << 8 | (127 - x) << 1 | (not on), t % 2**32) for x, y, t, on in events)
 
 
-def aedat31(events: Rows, camera: str = "DVS128", packet: int = 100, invalid: bool = True) -> bytes:
-    """AEDAT 3.1, with an event that is not valid in each packet, and packets of another type between them."""
-    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: " + camera.encode() + b"\r\n#Start-Time: 2017\r\n#!END-HEADER\r\n"]
-    for i in range(0, len(events), packet):
-        part = events[i : i + packet]
-        over = part[0][2] >> 31
-        assert all(t >> 31 == over for _, _, t, _ in part), "a packet has one count of overflows"
-        body = b"".join(struct.pack("<Ii", x << 17 | y << 2 | on << 1 | 1, t & 0x7FFFFFFF) for x, y, t, on in part)
-        if invalid:
-            body += struct.pack("<Ii", 5 << 17 | 3 << 2, part[-1][2] & 0x7FFFFFFF)
-        count = len(body) // 8
-        parts.append(struct.pack("<hhiiiiii", 1, 1, 8, 4, over, count, count, len(part)) + body)
-        parts.append(struct.pack("<hhiiiiii", 0, 1, 8, 4, over, 1, 1, 1) + struct.pack("<Ii", 1 << 1 | 1, 7))
-    return b"".join(parts)
-
-
 def aedat4(events: Rows, width: int = 128, height: int = 128, packet: int = 200) -> bytes:
     """AEDAT 4 without compression."""
     return aedat4_header(width, height) + aedat4_packets(events, packet)
@@ -147,16 +131,6 @@ def npz(events: Rows) -> bytes:
     return stream.getvalue()
 
 
-def mat(events: Rows, names: str = "x y t p", **more: object) -> bytes:
-    """MATLAB, compressed, doubles as MATLAB has them."""
-    import scipy.io
-
-    stream = io.BytesIO()
-    columns = [np.array(column, dtype=float)[:, None] for column in zip(*events, strict=True)]
-    scipy.io.savemat(stream, {**dict(zip(names.split(), columns, strict=True)), **more}, do_compression=True)
-    return stream.getvalue()
-
-
 Seeds = list[tuple[str, bytes]]  # file name, content
 
 
@@ -169,14 +143,12 @@ def _aedat4(data: Path | None) -> Seeds:
 # Format -> a recording of some megabytes, of which the limit of memory is not all base.
 LARGE: dict[str, Callable[[], tuple[str, bytes]]] = {
     "aedat2": lambda: ("large.aedat", aedat2(rows(9, 300_000, 128, 128))),
-    "aedat31": lambda: ("large.aedat", aedat31(rows(9, 300_000, 128, 128), packet=5000)),
     "aedat4": lambda: ("large.aedat4", aedat4(rows(9, 200_000, 128, 128), packet=5000)),
     "nmnist-bin": lambda: ("large.bin", nmnist(rows(9, 500_000, 34, 34))),
     "prophesee-dat": lambda: ("large.dat", dat(rows(9, 300_000, 304, 240))),
     "prophesee-evt2": lambda: ("large.raw", evt2(rows(9, 500_000, 640, 480))),
     "prophesee-evt3": lambda: ("large.raw", evt3_vectors(9, 150_000)),
     "npy": lambda: ("large.npy", npy(rows(9, 250_000, 128, 128))),
-    "mat": lambda: ("large.mat", mat(rows(9, 60_000, 240, 180), "x y ts pol")),
 }
 # Format -> (sensor, recordings to damage, given a folder of real ones or None).
 FORMATS: dict[str, tuple[tuple[int, int], Callable[[Path | None], Seeds]]] = {
@@ -185,13 +157,6 @@ FORMATS: dict[str, tuple[tuple[int, int], Callable[[Path | None], Seeds]]] = {
         lambda _: [
             ("a.aedat", aedat2(rows(0, 1500, 128, 128))),
             ("wraps.aedat", aedat2(rows(1, 300, 128, 128, 2**32 - 9000, 2**32 + 9000))),
-        ],
-    ),
-    "aedat31": (
-        (128, 128),
-        lambda _: [
-            ("a.aedat", aedat31(rows(0, 1000, 128, 128))),
-            ("late.aedat", aedat31(rows(1, 200, 128, 128, 2**31 + 7, 2**31 + 99), camera="Unknown9", packet=20)),
         ],
     ),
     "aedat4": ((128, 128), _aedat4),
@@ -218,11 +183,4 @@ FORMATS: dict[str, tuple[tuple[int, int], Callable[[Path | None], Seeds]]] = {
         lambda _: [("a.raw", evt3(rows(0, 800, 1280, 720))), ("vectors.raw", evt3_vectors(1, 300))],
     ),
     "npy": ((128, 128), lambda _: [("a.npy", npy(rows(0, 1000, 128, 128))), ("a.npz", npz(rows(1, 1000, 128, 128)))]),
-    "mat": (
-        (240, 180),
-        lambda _: [
-            ("a.mat", mat(rows(0, 500, 128, 128), sensor=[[240.0, 180.0]])),
-            ("asl.mat", mat(rows(1, 500, 240, 180), "x y ts pol")),
-        ],
-    ),
 }

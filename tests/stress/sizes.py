@@ -3,8 +3,6 @@
 import json
 import logging
 import random
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -65,41 +63,15 @@ def in_npz(path: Path, columns: dict[str, np.ndarray]) -> None:
     np.savez_compressed(path, **columns)
 
 
-def in_mat(path: Path, columns: dict[str, np.ndarray]) -> None:
-    """A MATLAB file of version 5 with a compressed element for each array."""
-    codes = {np.dtype(kind): code for code, kind in arrays.TYPES.items()}
-    classes = {np.dtype(kind): number for number, kind in enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4"), 6)}
-    content = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
-    for name, column in columns.items():
-        shape, text = struct.pack("<2i", *(column.shape if column.ndim == 2 else (1, len(column)))), name.encode()
-        parts = [
-            (6, struct.pack("<2I", classes[column.dtype], 0)),
-            (5, shape),
-            (1, text),
-            (codes[column.dtype], column.tobytes(order="F")),
-        ]
-        body = b"".join(struct.pack("<II", code, len(data)) + data + bytes(-len(data) % 8) for code, data in parts)
-        packed = zlib.compress(struct.pack("<II", arrays.MATRIX, len(body)) + body, 9)
-        content += struct.pack("<II", arrays.COMPRESSED, len(packed)) + packed
-    path.write_bytes(content)
-
-
 def columns_of(kind: str, n: int) -> dict[str, np.ndarray]:
     """Arrays of n events that compress well."""
     small, wide = np.zeros(n, np.uint8), np.zeros(n, np.float64 if kind.endswith("float64") else np.uint8)
-    if kind.startswith("spiketrain"):
-        return {"spiketrain": np.ones((101, n), np.int8)}
-    if kind.startswith("ts"):
-        return {"ts": wide, "x": small, "y": small, "pol": small}
     return {"x": small, "y": small, "t": wide, "p": small}
 
 
 RECORDINGS: tuple[tuple[str, str, Callable[[Path, dict[str, np.ndarray]], None]], ...] = (
     ("x, y, t, p of uint8", ".npz", in_npz),
     ("x, y, t, p with t of float64", ".npz", in_npz),
-    ("x, y, t, p of uint8", ".mat", in_mat),
-    ("ts, x, y, pol of uint8", ".mat", in_mat),
-    ("spiketrain", ".mat", in_mat),
 )
 
 
@@ -111,7 +83,7 @@ RECORDINGS: tuple[tuple[str, str, Callable[[Path, dict[str, np.ndarray]], None]]
     full=200,
 )
 def unpacked_recordings(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """Arrays of equal numbers in `.npz` and `.mat`, of uint8 or float64, in three layouts: a thousandth of what they unpack to. Their events need
+    """Arrays of equal numbers in `.npz`, of uint8 or float64: a thousandth of what they unpack to. Their events need
     types of 8 bytes, indices and a sort. The bound is 64 MiB in place of 1 GiB; the memory of the process is measured."""
 
     def cases() -> Iterator[Case]:
@@ -121,7 +93,7 @@ def unpacked_recordings(count: int, chance: random.Random, folder: Path) -> Iter
             readers.read(folder / f"small{suffix}")
         for number in range(count):
             kind, suffix, write = RECORDINGS[number % len(RECORDINGS)]
-            n = int(10 ** chance.uniform(4, 7)) // (101 if kind == "spiketrain" else 1)
+            n = int(10 ** chance.uniform(4, 7))
             path = folder / f"a{suffix}"
             write(path, columns_of(kind, n))
             bound = TIMES * path.stat().st_size + BOUND

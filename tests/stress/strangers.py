@@ -24,7 +24,6 @@ from lsgcli import registry
 from lsgcli.config.resolve import resolve
 from lsgcli.data.images import FORMATS, image_suffixes, read_image
 from lsgcli.data.readers import base as readers
-from lsgcli.data.writers import write_npz
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.export.nir import NIR
 from tests import exports, networks
@@ -72,7 +71,7 @@ class Opens:
 def hostile_hdf5(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Each data set of an exported NIR graph, and of SHD, as read by `shd` and by `tonic:SHD`, is replaced in nine ways: by external storage,
     an external link, a soft link to one, a virtual data set, 8 GB of which nothing is stored, a chunk of 2 GB; or a group beside it
-    contains the group above, a billion paths, or 2,000 groups in one another. The same files as `.mat` of version 7.3. The other
+    contains the group above, a billion paths, or 2,000 groups in one another. The other
     files are watched: none may be opened. Every hundredth case runs the command, whose output may not have a byte of them."""
     secret = folder / "secret"
     secret.write_bytes(SECRET)
@@ -81,10 +80,10 @@ def hostile_hdf5(count: int, chance: random.Random, folder: Path) -> Iterator[Ca
     for part in ("train", "test"):
         recordings_of.write_shd(folder / f"shd_{part}.h5", [[(0.1, 5)], [(0.2, 7)]], [3, 12])
     (folder / "a.aedat").write_bytes(recording(1))
-    write_npz(folder / "a.npz", readers.read(folder / "a.aedat"))
+    recordings_of.write_npz(folder / "a.npz", readers.read(folder / "a.aedat"))
     cases = [
         *(("nir", name, fault) for name in datasets(folder / "net.nir") for fault in FAULTS),
-        *((kind, name, fault) for kind in ("shd", "tonic:SHD", "MATLAB 7.3") for name in SHD_SETS for fault in FAULTS),
+        *((kind, name, fault) for kind in ("shd", "tonic:SHD") for name in SHD_SETS for fault in FAULTS),
     ]
     chance.shuffle(cases)
     for number, (kind, name, fault) in enumerate(itertools.islice(itertools.cycle(cases), count)):
@@ -96,28 +95,16 @@ def hostile_hdf5(count: int, chance: random.Random, folder: Path) -> Iterator[Ca
 
 def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bool) -> Iterator[Case]:
     kind, name, fault = case
-    names = {"nir": "net.nir", "MATLAB 7.3": "a.mat"}
-    path = at / names.get(kind, "shd_test.h5")
-    source = folder / ("net.nir" if kind == "nir" else "shd_test.h5")
-    if kind == "MATLAB 7.3":
-        with h5py.File(source) as whole, h5py.File(path, "w", userblock_size=512) as copy:
-            for part in whole:
-                whole.copy(part, copy)
-    else:
-        shutil.copy(source, path)
+    path = at / ("net.nir" if kind == "nir" else "shd_test.h5")
+    shutil.copy(folder / path.name, path)
     with h5py.File(path, "r+") as file:
         FAULTS[fault](file, name, folder / "secret")
-    if kind == "MATLAB 7.3":
-        with open(path, "r+b") as stream:
-            stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM")
     others = [one for one in (folder / "secret", folder / "secret.h5") if one.exists()]
     opens, begin = Opens(*others), time.process_time()
 
     def use() -> object:
         if kind == "nir":
             return NIR().open(path)
-        if kind == "MATLAB 7.3":
-            return readers.read(path)
         (at / "SHD").mkdir()
         shutil.copy(path, at / "SHD")
         given = {"dataset": kind, "data_dir": str(at), "workers": 0, "cache_dir": str(at / "cache")}
@@ -130,7 +117,6 @@ def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bo
     if command:
         words = {
             "nir": ["predict", path, folder / "a.npz", "--json", "--logits"],
-            "MATLAB 7.3": ["predict", folder / "net.safetensors", path, "--json"],
         }.get(kind, ["data", "info", "--dataset", kind, "--data-dir", at])
         opens = Opens(*others)
         ran = Command(words, at / "run").run(60)

@@ -3,7 +3,6 @@
 Draws replace those of torchvision's classes, which use torch's global generator, shared by all threads.
 """
 
-import math
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
@@ -14,8 +13,6 @@ from PIL import Image
 from lsgcli.data.augment.base import augmentation
 from lsgcli.data.augment.frames import whole
 from lsgcli.registry import register
-
-Operation = Callable[[Any, float], Any]  # (PIL image, strength from -1 to 1) -> PIL image
 
 
 @register("augmentation", "autoaugment")
@@ -50,13 +47,13 @@ def randaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 
     Source: Cubuk et al., "RandAugment", NeurIPS 2020.
     """
-    operations = _operations(x.shape[-2:], wide=False)
+    size = x.shape[-2:]
 
     def change(image: Image.Image, u: np.ndarray) -> Any:
         if u[0] >= 0.5:
             return image
         magnitude = NormalDist(0.9, 0.04).inv_cdf(max(u[2], 1e-12))
-        return operations[int(whole(u[1], 0, 13))](image, min(magnitude, 1.0) * (1 if u[3] < 0.5 else -1))
+        return _operation(image, int(whole(u[1], 0, 13)), min(magnitude, 1.0) * (1 if u[3] < 0.5 else -1), size, wide=False)
 
     return _changed(x, u, change)
 
@@ -68,11 +65,11 @@ def trivialaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 
     Source: Mueller and Hutter, "TrivialAugment", ICCV 2021 (the wide space), as torchvision implements it.
     """
-    operations = _operations(x.shape[-2:], wide=True)
+    size = x.shape[-2:]
 
     def change(image: Image.Image, u: np.ndarray) -> Any:
         strength = int(whole(u[1], 0, 30)) / 30 * (1 if u[2] < 0.5 else -1)
-        return operations[int(whole(u[0], 0, 13))](image, strength)
+        return _operation(image, int(whole(u[0], 0, 13)), strength, size, wide=True)
 
     return _changed(x, u, change)
 
@@ -87,34 +84,32 @@ def _changed(x: np.ndarray, u: np.ndarray, change: Callable[[Image.Image, np.nda
     return np.stack([changed(image, draws) for image, draws in zip(x, u, strict=True)])
 
 
-def _operations(size: tuple[int, ...], wide: bool) -> list[Operation]:
-    """Torchvision's operations for images of ``size`` (H, W), with the ranges of RandAugment or, if ``wide``, TrivialAugment.
+def _operation(image: Any, number: int, strength: float, size: tuple[int, ...], *, wide: bool) -> Any:
+    """One of torchvision's 14 operations on an image of ``size`` (H, W), with the ranges of RandAugment or, if ``wide``, TrivialAugment.
 
-    Operations without a direction ignore the sign of the strength, the last two and the first all of it.
+    Args:
+        strength: from -1 to 1; operations without a direction ignore its sign, the first and the last two all of it.
     """
-    from torchvision.transforms import functional as F
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
 
     slope, degrees, colour, bits = (0.99, 135, 0.99, 6) if wide else (0.3, 30, 0.9, 4)
     down, right = (32.0, 32.0) if wide else [150 / 331 * length for length in size]
-
-    def affine(image: Any, shear: tuple[float, float] = (0, 0), shift: tuple[float, float] = (0, 0)) -> Any:
-        angles = [math.degrees(math.atan(tangent)) for tangent in shear]
-        centre = [0, 0] if any(shear) else None
-        return F.affine(image, 0.0, [int(shift[0]), int(shift[1])], 1.0, angles, center=centre)
-
-    return [
-        lambda x, s: x,
-        lambda x, s: affine(x, shear=(slope * s, 0)),
-        lambda x, s: affine(x, shear=(0, slope * s)),
-        lambda x, s: affine(x, shift=(right * s, 0)),
-        lambda x, s: affine(x, shift=(0, down * s)),
-        lambda x, s: F.rotate(x, degrees * s),
-        lambda x, s: F.adjust_brightness(x, 1 + colour * s),
-        lambda x, s: F.adjust_saturation(x, 1 + colour * s),
-        lambda x, s: F.adjust_contrast(x, 1 + colour * s),
-        lambda x, s: F.adjust_sharpness(x, 1 + colour * s),
-        lambda x, s: F.posterize(x, 8 - round(bits * abs(s))),
-        lambda x, s: F.solarize(x, 255 * (1 - abs(s))),
-        lambda x, s: F.autocontrast(x),
-        lambda x, s: F.equalize(x),
-    ]
+    strengths = {
+        "Identity": 0.0,
+        "ShearX": slope * strength,
+        "ShearY": slope * strength,
+        "TranslateX": right * strength,
+        "TranslateY": down * strength,
+        "Rotate": degrees * strength,
+        "Brightness": colour * strength,
+        "Color": colour * strength,
+        "Contrast": colour * strength,
+        "Sharpness": colour * strength,
+        "Posterize": 8 - round(bits * abs(strength)),
+        "Solarize": 255 * (1 - abs(strength)),
+        "AutoContrast": 0.0,
+        "Equalize": 0.0,
+    }
+    name, amount = list(strengths.items())[number]
+    return _apply_op(image, name, amount, InterpolationMode.NEAREST, None)

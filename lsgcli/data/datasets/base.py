@@ -167,17 +167,14 @@ class Dataset(ABC):
         """
         if self.machine.cache_dir:
             self.check_outside("--cache-dir", self.machine.cache_dir)
-        split = self.config.split
-        if split is not None and self.config.fold is None and split not in self.rules:
+        split, fold = self.config.split, self.config.fold
+        wrong = split not in (None, *self.rules) if fold is None else not self.rules
+        if wrong:
+            option, value = ("--split", split) if fold is None else ("--fold", fold)
             expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
             raise ConfigError(
-                f"--split: found {split!r} for the data set {self.config.dataset}, expected {expected}",
-                hint="Omit --split, or choose another value.",
-            )
-        if self.config.fold is not None and not self.rules:
-            raise ConfigError(
-                f"--fold: found {self.config.fold!r} for the data set {self.config.dataset}, expected none, because its test split is fixed",
-                hint="Omit --fold, or use a data set without a published test split.",
+                f"{option}: found {value!r} for the data set {self.config.dataset}, expected {expected}",
+                hint=f"Omit {option}, or choose another value or data set.",
             )
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(

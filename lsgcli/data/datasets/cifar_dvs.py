@@ -2,13 +2,11 @@
 
 import logging
 import re
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
 from lsgcli.data.datasets.downloaded import Downloaded
-from lsgcli.data.download import RemoteFile, fetch, figshare, unpack
+from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, walk
 from lsgcli.data.splits import RULES, divide
@@ -41,8 +39,6 @@ FILES = {
     )
 }
 CLASSES = tuple(FILES)
-# A zip of ten zips; extracted if present, but not downloaded.
-COPY = RemoteFile("CIFAR10DVS.zip", figshare(38023437), "ce3a4a0682dc0943703bd8f749a7701c", 11_200_000_000)
 Found = dict[str, dict[tuple[str, int], Path]]  # suffix -> (class, number) -> path
 
 
@@ -64,8 +60,8 @@ class CifarDvs(Downloaded, EventDataset):
     def find(self, splits: tuple[str, ...]) -> Listing:
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
-        if lacking := [name for name in CLASSES if name not in _classes(found)]:
-            self._obtain(lacking)
+        if set(CLASSES) - _classes(found):
+            self._obtain()
             found = _recordings(root)
         suffix = next((suffix for suffix, recordings in found.items() if recordings), None)
         if suffix is None:
@@ -100,14 +96,10 @@ class CifarDvs(Downloaded, EventDataset):
         """Swap rows and columns of the original release, which is stored rotated."""
         return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
-    def _obtain(self, lacking: Iterable[str]) -> None:
+    def _obtain(self) -> None:
         """Extract existing archives, or download the original release if there are no data."""
-        copies = (self.root / COPY.name, self.root / self.folder / COPY.name)
         try:
-            if copy := next((path for path in copies if path.is_file()), None):
-                self._unpack_copy(copy, lacking)
-            else:
-                self.obtain(SPLITS)
+            self.obtain(SPLITS)
         except DataError as error:
             other = (
                 f"Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that {self.home} contains "
@@ -115,24 +107,11 @@ class CifarDvs(Downloaded, EventDataset):
             )
             raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
 
-    def _unpack_copy(self, copy: Path, lacking: Iterable[str]) -> None:
-        """Extract tonic's copy: first the zip of each class, then those of missing classes."""
-        fetch([COPY], copy.parent)  # verifies its checksum
-        folder, made = self.root / self.folder, list[Path]()
-        zips = folder / ".zips"
-        try:
-            unpack(copy, zips, self.progress)
-            for name in lacking:
-                made += unpack(zips / f"{name}.zip", folder / name, self.progress, inside=name)
-            self.seal(made)
-        finally:
-            shutil.rmtree(zips, ignore_errors=True)
-
 
 def _recordings(root: Path) -> Found:
     """The recordings in and below ``root``; empty if it does not exist."""
     found: Found = {suffix: {} for suffix in RELEASES}
-    ours, strange = {COPY.name, *(file.name for file in FILES.values())}, []
+    ours, strange = {file.name for file in FILES.values()}, []
     for folder, names in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
         for path in (folder / name for name in names):
             if (match := NAME.fullmatch(path.name)) and match[1] in CLASSES:

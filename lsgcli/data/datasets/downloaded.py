@@ -1,5 +1,6 @@
 """Base class of data sets that can be downloaded."""
 
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,9 +100,4 @@ class Downloaded(Dataset):
 
     def seal(self, made: list[Path]) -> None:
         """Add the extracted files to the manifest of :attr:`home`."""
-
-        def hashing(done: int, total: int) -> None:
-            if self.progress:
-                self.progress(f"checksums of {self.home.name}", done, total)
-
-        manifest.write(self.home, made, hashing, extend=True)
+        manifest.write(self.home, made, self.progress and functools.partial(self.progress, "hashing"), extend=True)

@@ -43,11 +43,6 @@ T = TypeVar("T")
 DAMAGED = "Download it again, or remove it from the folder."
 # Values of the libraries' `split` that differ.
 RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
-# Classes without a list of their files: the folder, and the name of an image by the numbers of its class and in it, from 1.
-UNLISTED = {
-    "Caltech101": ("101_ObjectCategories", "image_{1:04d}.jpg"),
-    "Caltech256": ("256_ObjectCategories", "{0:03d}_{1:04d}.jpg"),
-}
 
 
 class Absent(Exception):
@@ -73,7 +68,6 @@ class LibraryDataset(Dataset):
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self._objects: dict[str, Any] = {}
-        self._archive = "files"
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
@@ -94,26 +88,21 @@ class LibraryDataset(Dataset):
         available = [known for known in cls.sets if hasattr(module, known)]
         if name not in available:
             raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
-        library_class = getattr(module, name)
-        parameters = inspect.signature(library_class).parameters
-
-        class Found(cls):  # type: ignore[misc, valid-type]
-            kind = library_class
-
-        Found.__doc__, Found.__name__ = cls.__doc__, name
+        kind = getattr(module, name)
+        parameters, attributes = inspect.signature(kind).parameters, cls.attributes_of(kind)
         if "train" in parameters:
-            Found.arguments = {part: {"train": part == "train"} for part in SPLITS}
+            attributes["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
-            Found.arguments = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
+            attributes["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
         else:
-            Found.rules = ("stratified",)
-            Found.preset = {**cls.preset, "split": "stratified"}
-        Found.describe_class()
-        return Found
+            attributes["rules"] = ("stratified",)
+            attributes["preset"] = {**attributes.get("preset", cls.preset), "split": "stratified"}
+        return type(name, (cls,), {"kind": kind, "__doc__": cls.__doc__, **attributes})
 
     @classmethod
-    def describe_class(cls) -> None:
-        """Set attributes that depend on :attr:`kind`."""
+    def attributes_of(cls, kind: Any) -> dict[str, Any]:
+        """Attributes of the data set that follow from the library's class."""
+        return {}
 
     def library_object(self, part: str) -> Any:
         """The library's object of a part, or of all samples (an empty string).
@@ -129,7 +118,7 @@ class LibraryDataset(Dataset):
         return self._objects[part]
 
     def _check_files(self) -> None:
-        """Check that the folder contains no pipes or devices, which the library would open and wait for.
+        """Check that the folder contains no pipes or devices, which the library would wait for, and no HDF5 files that lead to others.
 
         Raises:
             DataError: it contains one.
@@ -137,6 +126,9 @@ class LibraryDataset(Dataset):
         for path in self._all_files():
             if not path.is_file():
                 stamp(path)
+            elif path.match("*.h*5"):
+                with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
+                    hdf5.opened(path).close()
 
     def _all_files(self, folder: str = "") -> list[Path]:
         """The paths below the folder of the data, or one in it, that are not folders, sorted."""
@@ -251,16 +243,12 @@ def _classes(data: Any, largest: int) -> tuple[str, ...]:
 
 def paths_of(data: Any) -> list[str]:
     """The files of a library's object, one per sample; empty if several samples are in a file."""
-    if type(data).__name__ in UNLISTED:
-        folder, name = UNLISTED[type(data).__name__]
-        at = [os.path.join(data.root, folder, category) for category in data.categories]
-        return [os.path.join(at[y], name.format(y + 1, i)) for y, i in zip(data.y, data.index, strict=True)]
     for name in ("data", "samples", "_samples", "_image_files", "_images"):
-        found = getattr(data, name, None)
-        if isinstance(found, list) and len(found) == len(data):
-            firsts = [one[0] if isinstance(one, tuple) else one for one in found]
+        listed = getattr(data, name, None)
+        if isinstance(listed, list) and len(listed) == len(data):
+            firsts = [one[0] if isinstance(one, tuple) else one for one in listed]
             if all(isinstance(one, str | Path) for one in firsts) and os.path.lexists(firsts[0]):
-                return [str(one) for one in firsts]
+                return list(map(str, firsts))
     return []
 
 
@@ -276,58 +264,53 @@ class Tonic(LibraryDataset, EventDataset):
     )
 
     @classmethod
-    def describe_class(cls) -> None:
+    def attributes_of(cls, kind: Any) -> dict[str, Any]:
         """A sensor whose events have no y is a line, and its events all have one polarity."""
-        if "y" not in cls.kind.dtype.names:
-            width = (getattr(cls.kind, "sensor_size", None) or (140,))[0]
-            cls.line, cls.channels = True, 1
-            cls.preset = Shd.preset | {"slicing": "time", "size": min(width, 140)}
+        if "y" in kind.dtype.names:
+            return {}
+        width = (getattr(kind, "sensor_size", None) or (140,))[0]
+        return {"line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
 
     @property
     def home(self) -> Path:
         """The folder that tonic reads."""
         return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
 
-    def _check_files(self) -> None:
-        super()._check_files()
-        for path in (path for path in self._all_files() if path.match("*.h*5")):
-            with foreign(path, "an HDF5 file", hint=DAMAGED, extra="shd"):
-                hdf5.opened(path).close()
-
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
-        checks = {"_check_exists": lambda found: self._there(found, download)}  # which tonic calls before it downloads
-        kind = type(self.kind.__name__, (self.kind,), checks)  # tonic looks for a folder of this name
+        unpacked, archive = self._is_unpacked, "files"  # some classes know the archive only of their parts
+
+        class Checked(self.kind):  # type: ignore[misc, name-defined]
+            def _check_exists(self) -> bool:  # which tonic calls before it downloads
+                nonlocal archive
+                archive = getattr(self, "filename", archive)
+                there = bool(super()._check_exists()) or unpacked(self)
+                if not there and not download:
+                    raise Absent
+                return there
+
+        Checked.__name__ = self.kind.__name__  # tonic looks for a folder of this name
         try:
-            found = kind(save_to=str(self.root), **arguments)
-        except SystemExit as error:  # for data that only a person can download
-            raise RuntimeError(f"tonic cannot download it: {self._source()}") from error
-        except Exception as error:
+            found = Checked(save_to=str(self.root), **arguments)
+        except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
             if not download:
                 raise
-            raise RuntimeError(f"{error}: {self._source()}") from error
+            problem = "tonic cannot download it" if isinstance(error, SystemExit) else error
+            address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
+            raise RuntimeError(f"{problem}: {archive} from {address}") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
             order = sorted(range(len(found)), key=lambda i: str(found.data[i]))
             found.data, found.targets = [found.data[i] for i in order], [found.targets[i] for i in order]
         return found
 
-    def _source(self) -> str:
-        """The files and where they are from."""
-        address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
-        return f"{self._archive} from {address}"
-
-    def _there(self, found: Any, download: bool) -> bool:
-        """Whether tonic's check succeeds or, if no archive indicates an unfinished download, whether there are files."""
+    def _is_unpacked(self, found: Any) -> bool:
+        """Whether there are files without their archive, which tonic's check requires; an archive may be an unfinished download."""
         archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
-        self._archive = archive or "files"  # some classes know it only of their parts
-        there = bool(self.kind._check_exists(found))
-        if not there and archive is not None and not (self.home / archive).exists():
-            files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)
-            there = any(path.is_file() and not path.name.startswith(".") for path in files)
-        if not there and not download:
-            raise Absent
-        return there
+        if archive is None or (self.home / archive).exists():
+            return False
+        files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)
+        return any(path.is_file() and not path.name.startswith(".") for path in files)
 
     def describe(self, data: Any) -> dict[str, Any]:
         return {"sensor": list(map(int, data.sensor_size[:2]))}
@@ -357,7 +340,7 @@ class Torchvision(LibraryDataset, ImageDataset):
     title = "Any classification set of torchvision, such as torchvision:SVHN; downloaded by torchvision if absent."
     library = "torchvision"
     sets = (
-        *("Caltech101", "Caltech256", "CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FashionMNIST", "FER2013"),
+        *("CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FashionMNIST", "FER2013"),
         *("FGVCAircraft", "Flowers102", "Food101", "GTSRB", "ImageFolder", "ImageNet", "Imagenette", "KMNIST", "MNIST"),
         *("OxfordIIITPet", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS"),
     )
@@ -374,12 +357,11 @@ class Torchvision(LibraryDataset, ImageDataset):
         return int(self.info.get("channels", 3))
 
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
-        if "download" not in inspect.signature(self.kind).parameters:
-            return self.kind(root=str(self.root), **arguments)
+        downloads = "download" in inspect.signature(self.kind).parameters
         try:
-            return self.kind(root=str(self.root), download=download, **arguments)
+            return self.kind(root=str(self.root), **arguments, **({"download": download} if downloads else {}))
         except (RuntimeError, OSError) as error:
-            if download:
+            if download or not downloads:
                 raise
             raise Absent from error
 

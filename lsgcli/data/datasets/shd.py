@@ -15,7 +15,6 @@ from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
 from lsgcli.data.guard import foreign
 from lsgcli.data.readers import base as readers
-from lsgcli.errors import DataError
 from lsgcli.registry import register
 
 UNITS = 700  # channels of the cochlea
@@ -49,16 +48,12 @@ class Shd(Downloaded, EventDataset):
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         folder, samples = self.obtain(splits), []
-        classes = _arrays(folder / self.archives[splits[0]].content).classes
         for split in splits:
             path = folder / self.archives[split].content
-            arrays, version = _arrays(path), stamp(path)
-            if arrays.classes != classes:
-                expected = f"{', '.join(classes)}, as in the {splits[0]} part"
-                raise DataError(f"{path}: extra/keys: found {', '.join(arrays.classes)}, expected {expected}", hint=HINT)
-            labels = enumerate(arrays.labels.tolist())
-            samples += [Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}") for i, label in labels]
-        return Listing(classes, tuple(samples), {"sensor": [UNITS, 1]})
+            version = stamp(path)
+            for i, label in enumerate(_arrays(path).labels.tolist()):
+                samples.append(Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}"))
+        return Listing(CLASSES, tuple(samples), {"sensor": [UNITS, 1]})
 
     def files(self, samples: Iterable[Sample]) -> set[str]:
         return {sample.source[0] for sample in samples}
@@ -74,12 +69,11 @@ class Shd(Downloaded, EventDataset):
 
 
 class _Arrays(NamedTuple):
-    """Content of a file: times (seconds) and units of all recordings, read when indexed; labels (N,); names of the classes."""
+    """Content of a file: times (seconds) and units of all recordings, read when indexed; labels (N,)."""
 
     times: Any
     units: Any
     labels: np.ndarray
-    classes: tuple[str, ...]
 
 
 @lru_cache(maxsize=4)
@@ -89,17 +83,9 @@ def _arrays(path: Path) -> _Arrays:
         times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):
             raise ValueError(f"{len(times)} times, {len(units)} units, {len(labels)} labels")
-        classes = _classes(content)
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
-            raise ValueError(f"labels from {labels.min()} to {labels.max()}, not 0 to {len(classes) - 1}")
-    return _Arrays(times, units, labels, classes)
-
-
-def _classes(content: Any) -> tuple[str, ...]:
-    """The names in ``extra/keys``, or those of SHD; ``fünf`` is spelt ``fuenf``, as in checkpoints."""
-    if "extra/keys" not in content:
-        return CLASSES
-    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in content["extra/keys"][()])
-    if len(set(names)) < len(names):
-        raise ValueError(f"extra/keys with a name twice: {', '.join(names)}")
-    return CLASSES if tuple(name.lower().replace("ü", "ue") for name in names) == CLASSES else names
+        names = [name.decode().lower().replace("ü", "ue") for name in content.get("extra/keys", ())]
+        if names and tuple(names) != CLASSES:
+            raise ValueError(f"extra/keys {', '.join(names)}, not the classes of SHD")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
+            raise ValueError(f"labels from {labels.min()} to {labels.max()}, not 0 to {len(CLASSES) - 1}")
+    return _Arrays(times, units, labels)

@@ -4,8 +4,8 @@ A parser is a function from a path to :class:`~lsgcli.data.events.Events`, in th
 raise any exception on invalid input. :func:`read` calls it, and returns events inside the sensor and sorted by time, or raises a
 DataError that names the file, for any file content.
 
-Reading requires at most 16 times the file size + 64 MiB of memory, in addition to imported libraries. For ``.npz`` and ``.mat``, which
-are compressed, it is 16 times the file size + 1 GiB.
+Reading requires at most 16 times the file size + 64 MiB of memory, in addition to imported libraries. For ``.npz``, which
+may be compressed, it is 16 times the file size + 1 GiB.
 """
 
 import os

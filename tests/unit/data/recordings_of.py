@@ -9,6 +9,12 @@ import numpy as np
 from lsgcli.data.datasets.shd import CLASSES as SHD
 
 
+def write_npz(path, events):
+    """Events as numpy's arrays."""
+    sensor = {} if events.sensor is None else {"sensor": events.sensor}
+    np.savez(path, x=events.x, y=events.y, t=events.t, p=events.on, **sensor)
+
+
 def gesture(rows):
     """The bytes of a recording of DVS-Gesture; rows: (x, y, p, t)."""
     stream = io.BytesIO()

@@ -6,7 +6,7 @@ import pytest
 
 from lsgcli.data import download
 from lsgcli.data.download import unpack
-from lsgcli.errors import DataError, StorageError
+from lsgcli.errors import StorageError
 from tests.unit.data.hostile import CONTENT, MAKERS, good, zipped
 
 
@@ -15,16 +15,11 @@ def files(folder):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-@pytest.mark.parametrize("there", [False, True])
-def test_what_is_packed_comes_out(tmp_path, kind, there):
+def test_what_is_packed_comes_out(tmp_path, kind):
     archive, folder, told = good(tmp_path / kind), tmp_path / "out" / "d", []
-    if there:
-        (folder / "set").mkdir(parents=True)
-        (folder / "set" / "mine").write_bytes(b"mine")
-        (folder / "LICENSE").write_bytes(b"old")
     found = unpack(archive, folder, lambda *report: told.append(report))
     assert found == sorted(folder / name for name in CONTENT)
-    assert files(folder) == CONTENT | ({"set/mine": b"mine"} if there else {})
+    assert files(folder) == CONTENT
     assert told == sorted(told)
     assert told[-1][0] == f"unpacking {kind}"
     assert 0 < told[-1][1] <= told[-1][2] == archive.stat().st_size
@@ -59,26 +54,14 @@ def test_attributes_of_macos_are_left_out(tmp_path):
     assert files(tmp_path / "out") == {"set/1.bin": b"1"}
 
 
-def test_the_member_is_named(tmp_path):
-    archive = zipped(tmp_path / "a.zip", [("good", b"1"), ("a/../../evil\u202e", b"evil")])
-    with pytest.raises(DataError, match=r"a\.zip: member a/\.\./\.\./evil.u202e: found"):
-        unpack(archive, tmp_path / "d")
-
-
-def test_a_folder_that_is_a_link_is_the_users_choice(tmp_path):
+def test_a_folder_with_files_or_a_link_is_not_replaced(tmp_path):
     (tmp_path / "disk").mkdir()
-    (tmp_path / "d").symlink_to(tmp_path / "disk")
-    unpack(good(tmp_path / "a.zip"), tmp_path / "d")
-    assert files(tmp_path / "disk") == CONTENT
-
-
-def test_links_in_the_folder_are_not_followed(tmp_path):
-    for name in ("disk", "d"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "d" / "set").symlink_to(tmp_path / "disk")
-    with pytest.raises(StorageError, match="set: found a symbolic link"):
-        unpack(good(tmp_path / "a.zip"), tmp_path / "d")
-    assert files(tmp_path / "disk") == files(tmp_path / "d") == {}
+    (tmp_path / "disk" / "mine").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for name, problem in (("disk", "not empty"), ("link", "found a symbolic link")):
+        with pytest.raises(StorageError, match=f"{name}: .*{problem}"):
+            unpack(good(tmp_path / "a.zip"), tmp_path / name)
+    assert files(tmp_path / "disk") == {"mine": b"mine"}
 
 
 def test_too_little_room(tmp_path, monkeypatch):
@@ -90,11 +73,8 @@ def test_too_little_room(tmp_path, monkeypatch):
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_disk_that_fills_up(tmp_path, monkeypatch, there):
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
     archive, folder = good(tmp_path / "a.tar"), tmp_path / "d"
-    if there:
-        folder.mkdir()
 
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -102,11 +82,4 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch, there):
     monkeypatch.setattr(tarfile, "copyfileobj", full)
     with pytest.raises(StorageError, match=r"\.lsg-unpacking-a-d: cannot be written: No space left"):
         unpack(archive, folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "d"][: 1 + there]
-    assert not there or not list(folder.iterdir())
-
-
-def test_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "d").write_text("a file")
-    with pytest.raises(StorageError):
-        unpack(good(tmp_path / "a.zip"), tmp_path / "d")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]

@@ -3,15 +3,12 @@ import pytest
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.augment.base import EventAugmentation, chain
+from lsgcli.data.augment.base import chain
 from lsgcli.data.augment.frames import turning, warped, whole
-from lsgcli.data.events import Events
 from lsgcli.errors import ConfigError
 from tests import tiny
 
-EVERY = registry.names("augmentation")
-OF_EVENTS = [name for name in EVERY if isinstance(registry.get("augmentation", name), EventAugmentation)]
-NAMES = [name for name in EVERY if name not in OF_EVENTS]
+NAMES = registry.names("augmentation")
 
 
 def made(static, dtype=np.uint8, side=20):
@@ -192,55 +189,6 @@ def test_randaugment_has_timms_magnitude_and_probability():
     np.testing.assert_allclose(one(x, u), expected, atol=1)
 
 
-def recording(count=20_000, sensor=(40, 24)):
-    rng = np.random.default_rng(0)
-    x, y = (rng.integers(0, length, count).astype(np.uint16) for length in sensor)
-    return Events(x, y, np.sort(rng.integers(0, 500_000, count)), rng.random(count) < 0.5, sensor)
-
-
-@pytest.mark.parametrize("name", OF_EVENTS)
-def test_contract_of_events(name):
-    one, events = registry.get("augmentation", name), recording()
-    before = [array.copy() for array in (events.x, events.y, events.t, events.on)]
-    found = one(events, (40, 24), np.random.default_rng(1))
-    for array, copy in zip((events.x, events.y, events.t, events.on), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
-    assert found.x.max() < 40
-    assert found.y.max() < 24
-    assert (np.diff(found.t) >= 0).all()
-    assert found.x.dtype == found.y.dtype == np.uint16
-    again = one(events, (40, 24), np.random.default_rng(1))
-    np.testing.assert_array_equal(found.x, again.x)
-    assert len(one(recording(count=1), (40, 24), np.random.default_rng(0))) == 1
-    with pytest.raises(ConfigError, match=f"found {name}, which requires recordings"):
-        chain(name, True)
-
-
-def test_drop_events_keeps_a_share():
-    one, events = registry.get("augmentation", "drop-events"), recording()
-    shares = [len(one(events, (40, 24), np.random.default_rng(seed))) / len(events) for seed in range(40)]
-    assert 0.5 < min(shares) < 0.6
-    assert 0.9 < max(shares) <= 1.0
-    kept = one(events, (40, 24), np.random.default_rng(3))
-    rows = {row: i for i, row in enumerate(zip(events.t, events.x, events.y, events.on, strict=True))}
-    assert all(row in rows for row in zip(kept.t, kept.x, kept.y, kept.on, strict=True))
-
-
-def test_jitters_have_the_stated_spread():
-    events = recording()
-    moved = registry.get("augmentation", "spatial-jitter")(events, (40, 24), np.random.default_rng(0))
-    inner = (events.x > 8) & (events.x < 32) & (events.y > 8) & (events.y < 16)
-    for a, b in ((moved.x, events.x), (moved.y, events.y)):
-        shift = a[inner].astype(int) - b[inner]
-        assert abs(shift.mean()) < 0.05
-        assert shift.std() == pytest.approx(np.sqrt(1 + 1 / 12), rel=0.03)  # rounding adds a twelfth
-    np.testing.assert_array_equal(moved.t, events.t)
-    slow = Events(events.x, events.y, np.arange(20_000) * 100_000, events.on, events.sensor)
-    later = registry.get("augmentation", "time-jitter")(slow, (40, 24), np.random.default_rng(0))
-    assert (later.t - slow.t).std() == pytest.approx(1000, rel=0.03)  # so far apart that none overtakes
-    np.testing.assert_array_equal(later.x, slow.x)
-
-
 def test_moves_are_equally_likely():
     shift = whole(np.random.default_rng(0).random(22000), -5, 5)
     counts = np.bincount(shift + 5)
@@ -250,7 +198,6 @@ def test_moves_are_equally_likely():
 
 def test_chain():
     assert [one.name for one in chain("crop,flip", True)] == ["crop", "flip"]
-    assert [one.name for one in chain("flip,drop-events", False)] == ["drop-events", "flip"]
     assert chain("none", True) == chain(None, True) == ()
     with pytest.raises(ConfigError, match="flip"):
         chain("flipp", True)

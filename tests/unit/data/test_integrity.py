@@ -2,12 +2,10 @@
 
 import dataclasses
 import errno
-import os
 
 import numpy as np
 import pytest
 
-from lsgcli import registry
 from lsgcli.data import guard
 from lsgcli.data.datasets import digits
 from lsgcli.data.frames import VERSION
@@ -151,46 +149,3 @@ def test_images_of_16_bits(tmp_path):
     Image.fromarray(grey.astype(np.float32) / 65535).save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match="pixels of type F"):
         read_image(tmp_path / "a.tiff")
-
-
-# Pipes and devices
-
-
-def special(kind, path):
-    """A path of which reading never ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
-
-
-@pytest.mark.parametrize("kind", ["FIFO", "device"])
-@pytest.mark.parametrize(
-    ("dataset", "name"),
-    [
-        ("event-folder", "a.npz"),
-        ("image-folder", "a.png"),
-        ("dvs-gesture", "a.npy"),
-        ("dvs-gesture", "DVSGesture/ibmGestureTest/user1/0.npy"),
-        ("shd", "SHD/shd_test.h5"),
-        ("cifar10", "cifar-10-batches-py/test_batch"),
-        ("tonic:SHD", "SHD/shd_test.h5"),
-        ("tonic:POKERDVS", "POKERDVS/pips_test/a/0.npy"),
-        ("torchvision:MNIST", "MNIST/raw/t10k-images-idx3-ubyte"),
-        ("torchvision:ImageFolder", "a/0.png"),
-    ],
-)
-def test_no_regular_file(kind, dataset, name, config, tmp_path):
-    """A pipe or device is an error, whether it is the file of a data set or given by path."""
-    special(kind, tmp_path / "data" / name)
-    if dataset == "cifar10":
-        for other in ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6))):
-            special(kind, tmp_path / "data" / "cifar-10-batches-py" / other)
-    made = registry.get("dataset", dataset)(config(dataset, data_dir=str(tmp_path / "data")), may_download=False)
-    found = f"{kind}, expected a regular file"
-    if "/" not in name:
-        made.info = {"sensor": [128, 128]}
-        with pytest.raises(DataError, match=found):
-            made.load_file(tmp_path / "data" / name)
-    else:
-        with pytest.raises(DataError, match=found):
-            made.scan(("test",))

@@ -92,7 +92,6 @@ def test_without_a_test_part_a_tenth_of_each_class_is_drawn(config, tmp_path):
     dataset = opened(config, "tonic:ASLDVS", tmp_path).scan()
     assert (dataset.rules, dataset.config.split, dataset.info["split"]) == (("stratified",), "stratified", "stratified")
     assert [sorted(sample.label for sample in dataset.part(part)) for part in ("train", "test")] == [[0] * 9 + [1] * 9, [0, 1]]
-    assert listed(dataset.read(tmp_path / dataset.samples[0].key)) == listed(dataset.events(dataset.samples[0]))
     assert listed(dataset.events(dataset.samples[0])) == [(1, 179, 5, True), (239, 0, 9, False)]  # rows counted from below
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from lsgcli.data import parallel
-from lsgcli.data.batches import batches
 from lsgcli.data.prepare import load_all, prepare
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.report.terminal import COUNTED
@@ -98,7 +97,7 @@ def test_what_does_not_matter_shares_the_cache(config, recordings, monkeypatch, 
     for changes in ({}, {"window_us": 1000}, {"skip_bad": True}):
         np.testing.assert_array_equal(np.asarray(prepare(made.replace(**changes)).train.x), np.asarray(first.train.x))
     prepare(made, splits=("test",), classes=("cup", "pen"))  # evaluation reads the same file as training did
-    reader_version("mat", 2)  # which is not used
+    reader_version("npy", 2)  # which is not used
     prepare(made)
     assert count == [7, 4]
     prepare(made.replace(T=4))
@@ -154,23 +153,6 @@ def test_orientation_turns_the_frames(config, recordings):
 def test_a_split_rule_where_the_test_part_is_given(config):
     with pytest.raises(ConfigError, match="--split: found 'first' for the data set digits-dvs"):
         prepare(config("digits-dvs", split="first"))
-
-
-def test_events_of_a_part_are_augmented(config, recordings):
-    """From the recordings that belong to it. Row 36 of the fault table has epochs, threads and processes."""
-    bundle = prepare(config("event-folder", data_dir=str(recordings), T=2, val_fraction=0.0))
-
-    def made(part, augment, size=3):
-        return np.concatenate([batch.x.numpy() for batch in batches(bundle, part, size, seed=1, augment=augment)], axis=1)
-
-    plain, dropped = (made(bundle.train, name).swapaxes(0, 1) for name in ("none", "drop-events"))
-    np.testing.assert_array_equal(plain, bundle.train.x)
-    assert (dropped.sum((1, 2, 3, 4)) < 60).any()
-    part = bundle.train.part(np.array([6, 2]))
-    np.testing.assert_array_equal(made(part, "drop-events", 1).swapaxes(0, 1), dropped[[6, 2]])
-    jittered = made(bundle.train, "spatial-jitter,time-jitter").swapaxes(0, 1)
-    assert jittered.sum() == plain.sum()
-    assert not np.array_equal(jittered, plain)
 
 
 def test_labels_follow_the_checkpoint(config, recordings):

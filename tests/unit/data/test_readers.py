@@ -26,7 +26,7 @@ def test_aedat2_bits_by_hand(tmp_path):
         (HEADER, f"byte {len(HEADER)}"),
         (HEADER + bytes(21), f"byte {len(HEADER) + 16}"),
         (HEADER + bytes(8) + b"\x00\x00\x80\x00" + bytes(4), f"byte {len(HEADER) + 8}: found address 0x00008000"),
-        (b"GIF89a" * 9, "byte 0: found b'GIF89aGIF89aGIF8', expected the start of aedat2 or aedat31"),
+        (b"GIF89a" * 9, "byte 0: found b'GIF89aGIF89aGIF8', expected the start of aedat2"),
     ],
     ids=["empty", "no events", "cut off", "address too large", "no header"],
 )
@@ -53,14 +53,10 @@ def test_numpy_files(tmp_path, form):
 
 
 @pytest.mark.parametrize("values", [[0, 99], [1, 2], [-2, 1], [0.5, 1], [np.nan, 1]], ids=str)
-@pytest.mark.parametrize("form", ["npz", "mat"])
-def test_polarity_is_0_or_1_or_minus_1(tmp_path, form, values):
-    scipy_io = pytest.importorskip("scipy.io")
-    arrays = {"x": [1, 2], "y": [1, 2], "t": [1, 2], "p": values}
-    np.savez(tmp_path / "a.npz", **arrays)
-    scipy_io.savemat(tmp_path / "a.mat", arrays)
+def test_polarity_is_0_or_1_or_minus_1(tmp_path, values):
+    np.savez(tmp_path / "a.npz", x=[1, 2], y=[1, 2], t=[1, 2], p=values)
     with pytest.raises(DataError, match=r"event \d: found p = .*, expected an integer from -1 to 1"):
-        read(tmp_path / f"a.{form}")
+        read(tmp_path / "a.npz")
 
 
 def test_nothing_pickled_is_read(tmp_path):

@@ -13,8 +13,6 @@ from tests.unit.data.conftest import listed, write
 # Reader, file name, writer, sensor that the events are on, sensor that the file states.
 WRITERS = [
     ("aedat2", "a.aedat", seeds.aedat2, (128, 128), (128, 128)),
-    ("aedat31", "a.aedat", seeds.aedat31, (128, 128), (128, 128)),
-    ("aedat31", "a.aedat", lambda events: seeds.aedat31(events, camera="Unknown9"), (60, 50), None),
     ("aedat4", "a.aedat4", seeds.aedat4, (128, 128), (128, 128)),
     ("nmnist-bin", "a.bin", seeds.nmnist, (240, 180), None),
     ("prophesee-dat", "a.dat", seeds.dat, (304, 240), (304, 240)),
@@ -24,7 +22,6 @@ WRITERS = [
     ("prophesee-evt3", "a.raw", seeds.evt3, (1280, 720), (1280, 720)),
     ("prophesee-evt3", "a.raw", lambda events: seeds.evt3(events, b""), (60, 50), None),
     ("npy", "a.npy", seeds.npy, (128, 128), None),
-    ("mat", "a.mat", seeds.mat, (128, 128), None),
 ]
 
 
@@ -55,30 +52,15 @@ def test_readers_are_found_by_content_where_suffixes_collide(tmp_path):
     events = seeds.rows(1, 20, 30, 30)
     for content, name in (
         (seeds.aedat2(events), "aedat2"),
-        (seeds.aedat31(events), "aedat31"),
         (seeds.aedat4(events), "aedat4"),
         (seeds.evt2(events), "prophesee-evt2"),
         (seeds.evt3(events), "prophesee-evt3"),
         (seeds.evt3(events, b"% end\n").replace(b"% evt 3.0", b"% format EVT3"), "prophesee-evt3"),
         (seeds.dat(events), "prophesee-dat"),
         (seeds.npy(events), "npy"),
-        (seeds.mat(events), "mat"),
     ):
         assert identify(write(tmp_path / "a.aedat", content)) == name
     assert identify(write(tmp_path / "a.bin", seeds.nmnist(events))) == "nmnist-bin"
-
-
-# ---- AEDAT 3.1 ----
-
-
-def test_aedat31_bits_by_hand(tmp_path):
-    head = b"#!AER-DAT3.1\r\n#Source 0: DAVIS240C\r\n#!END-HEADER\r\n"
-    packet = struct.pack("<hhiiiiii", 1, 0, 8, 4, 3, 3, 3, 2)
-    # column << 17 | row << 2 | polarity << 1 | valid: 7, 3, ON; 239, 179, OFF; the third is not valid
-    body = bytes.fromhex("0f000e00 0a000000" + "cd02de01 0b000000" + "0e000e00 0c000000")
-    events = read(write(tmp_path / "a.aedat", head + packet + body))
-    assert listed(events) == [(7, 3, 10 + (3 << 31), True), (239, 179, 11 + (3 << 31), False)]
-    assert events.sensor == (240, 180)
 
 
 # ---- Prophesee ----
@@ -181,42 +163,6 @@ def test_prophesee_readers_agree_with_expelliarmus(tmp_path, name):
     write(file, getattr(seeds, name)(events))
     theirs = Wizard(encoding=name).read(file)
     assert listed(read(file)) == list(zip(*(theirs[key].tolist() for key in "xytp"), strict=True))
-
-
-# ---- MATLAB ----
-
-
-def test_mat_of_st_mnist(tmp_path):
-    import scipy.io
-
-    train = np.zeros((101, 4))
-    train[100] = [0.5, 0.0000019, 0.25, 0.25]
-    train[23, 0], train[99, 1], train[0, 2], train[10, 2] = 1, -1, -1, 1  # the fourth column has no event
-    path = tmp_path / "a.mat"
-    scipy.io.savemat(path, {"spiketrain": train, "other": np.zeros(5)}, do_compression=True)
-    events = read(path)
-    assert listed(events) == [(9, 9, 1, False), (0, 0, 250_000, False), (0, 1, 250_000, True), (3, 2, 500_000, True)]
-    assert events.sensor == (10, 10)
-
-
-def test_mat_of_asl_dvs_is_turned_upright(tmp_path):
-    path = write(tmp_path / "a.mat", seeds.mat([(3, 4, 20, True), (239, 179, 10, False)], "x y ts pol"))
-    events = read(path)
-    assert listed(events) == [(239, 0, 10, False), (3, 175, 20, True)]
-    assert events.sensor == (240, 180)
-
-
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("kind", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
-def test_mat_as_scipy_writes_it(tmp_path, kind, packed):
-    """Every type of numbers, also of few enough to be held in a tag, beside what is no array of numbers."""
-    scipy_io = pytest.importorskip("scipy.io")
-    for count in (1, 3, 50):
-        columns = {name: (np.arange(count) * 2 + 1).astype(kind) for name in "xyt"}
-        others = {"text": "abc", "cell": np.array([1, "a"], object), "z": np.array([1j]), "s": {"x": 1}}
-        scipy_io.savemat(tmp_path / "a.mat", {**others, **columns, "p": np.ones(count, bool)}, do_compression=packed)
-        expected = [(2 * i + 1, 2 * i + 1, 2 * i + 1, True) for i in range(count)]
-        assert listed(read(tmp_path / "a.mat")) == expected
 
 
 # ---- N-MNIST and N-Caltech101 ----

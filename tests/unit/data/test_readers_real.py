@@ -9,8 +9,6 @@ from lsgcli.data.readers.base import identify, read
 SAMPLES = {
     "tonic_sample.aedat4": ("aedat4", 111_954, (320, 240)),
     "tonic_sample_ncars.dat": ("prophesee-dat", 2_009, None),
-    # 101 x 2346: 100 touch sensors and the time; each of the 2346 columns has one sensor that fired.
-    "tonic_sample_stmnist.mat": ("mat", 2_346, (10, 10)),
     "ncaltech101_faces_easy_0001.bin": ("nmnist-bin", 67_445, None),
     "evt2_sample.raw": ("prophesee-evt2", 539_481, None),
     "evt3_sample.raw": ("prophesee-evt3", 219_596, None),

@@ -40,28 +40,14 @@ def test_frames(config, folder):
     assert bundle.test.y.tolist() == [0, 11]
 
 
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ((), shd.CLASSES),
-        ([name.replace("ue", "ü") for name in shd.CLASSES], shd.CLASSES),
-        (shd.CLASSES[::-1], shd.CLASSES[::-1]),
-        (("up", "down", *map(str, range(10))), ("up", "down", *map(str, range(10)))),
-    ],
-    ids=["none", "umlaut", "reversed", "others"],
-)
-def test_names_of_the_classes_are_those_of_the_file(config, tmp_path, keys, expected):
-    for part in ("train", "test"):
-        write_shd(tmp_path / f"shd_{part}.h5", [[(0.0, 1)]] * 4, [0, 11] * 2, keys=keys)
-    assert prepare(config("shd", data_dir=str(tmp_path), T=2)).classes == expected
-
-
-def test_parts_with_other_classes(config, folder):
-    write_shd(folder / "SHD" / "shd_test.h5", [[(0.0, 1)]], [0], keys=shd.CLASSES[::-1])
-    with pytest.raises(
-        DataError, match=r"shd_test.h5: extra/keys: found neun, acht, .*, expected zero, one, .* as in the train"
-    ):
-        prepare(config("shd", data_dir=str(folder)))
+def test_names_of_the_classes(config, tmp_path):
+    for keys in ((), [name.replace("ue", "ü") for name in shd.CLASSES]):
+        for part in ("train", "test"):
+            write_shd(tmp_path / f"shd_{part}.h5", [[(0.0, 1)]] * 4, [0, 11] * 2, keys=keys)
+        assert prepare(config("shd", data_dir=str(tmp_path), T=2)).classes == shd.CLASSES
+    write_shd(tmp_path / "shd_test.h5", [[(0.0, 1)]], [0], keys=shd.CLASSES[::-1])
+    with pytest.raises(DataError, match=r"shd_test.h5: .*extra/keys"):
+        prepare(config("shd", data_dir=str(tmp_path), T=2))
 
 
 def test_bytes_are_those_of_the_files(config, folder):

@@ -5,7 +5,7 @@ import pytest
 
 from lsgcli.data.events import Events
 from lsgcli.data.readers import base as readers
-from lsgcli.data.writers import write_aedat2, write_npz
+from lsgcli.data.writers import write_aedat2
 from tests.unit.data import peers
 
 
@@ -70,26 +70,3 @@ def test_the_longest_pause_reads_back(tmp_path):
     events = made((1, 2, 7, True), (3, 4, 7 + 2**31, False))
     write_aedat2(tmp_path / "a.aedat", events)
     same(readers.read(tmp_path / "a.aedat"), events)
-
-
-@pytest.mark.parametrize(
-    "events",
-    [
-        many(),
-        many(sensor=(1280, 720), latest=2**40),
-        made((5, 9, 0, True), sensor=None),
-        made((5, 300, -(2**40), True), (5, 9, 3, False), sensor=(400, 301)),
-    ],
-)
-def test_npz_reads_back_exactly(tmp_path, events):
-    write_npz(tmp_path / "a.npz", events)
-    same(readers.read(tmp_path / "a.npz"), events)
-
-
-def test_npz_is_small_and_plain(tmp_path):
-    events = many(10_000, latest=1_200_000)
-    write_npz(tmp_path / "a.npz", events)
-    assert (tmp_path / "a.npz").stat().st_size < 8 * 10_000 + 2000  # x, y, p of one byte, t of four
-    with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
-        assert content["sensor"].tolist() == [128, 128]
-        assert set(content["p"].tolist()) == {0, 1}

@@ -17,10 +17,10 @@ import lsgcli
 from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events
 from lsgcli.data.frames import frames
-from lsgcli.data.writers import write_npz
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export import onnx as exporting
 from tests.exports import exported, samples, saved, slow_if
+from tests.unit.data.recordings_of import write_npz
 
 PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "export.md"
 EXAMPLE = next(code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "step.onnx" in code)

@@ -1,10 +1,8 @@
 """What a call of `import lsgcli as lsg` leaves behind in the process of its caller: nothing."""
 
 import json
-import logging
 import os
 import random
-import signal
 import subprocess
 import sys
 import warnings
@@ -38,26 +36,20 @@ print(json.dumps([torch.initial_seed(), torch.get_num_threads(), torch.are_deter
 
 def state():
     """The state of this process, as far as a library might change it."""
-    loggers = [logging.root, *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger))]
     return {
         "torch": torch.get_rng_state().tolist(),
         "seed": torch.initial_seed(),
         "numpy": [np.asarray(part).tolist() for part in np.random.get_state()],
         "python": random.getstate(),
         "threads": torch.get_num_threads(),
-        "type": torch.get_default_dtype(),
         "deterministic": (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         "environment": dict(os.environ),
         "filters": list(warnings.filters),
-        "loggers": {one.name: (one.level, one.propagate, one.disabled, list(one.handlers)) for one in loggers},
-        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
     }
 
 
 def unchanged(before):
-    """Whether the state is as before; loggers that were made since do not count."""
     now = state()
-    now["loggers"] = {name: now["loggers"][name] for name in before["loggers"]}
     assert [name for name in before if now[name] != before[name]] == []
 
 
@@ -66,16 +58,11 @@ def disturb():
     np.random.seed(1)
     random.seed(1)
     torch.set_num_threads(3 if torch.get_num_threads() != 3 else 2)
-    torch.set_default_dtype(torch.float64)
     torch.use_deterministic_algorithms(True)
     os.environ["ONE"] = "1"
     os.environ["PATH"] += ":/nowhere"
     os.environ.pop("HOME", None)
     warnings.simplefilter("ignore")
-    logging.root.setLevel(logging.CRITICAL)
-    logging.getLogger("lsg").addHandler(logging.NullHandler())
-    logging.getLogger("lsg").propagate = False
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def test_everything_is_restored(monkeypatch):
