@@ -33,6 +33,7 @@ from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
 from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.report import comparison as compared
+from lsgcli.report import terminal
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
 from lsgcli.store import checkpoint, flows, rundir
@@ -486,13 +487,9 @@ def shown(seeds: Seeds, name: str, text: str, tags: list[tuple[str, ...]]) -> It
         if set(found) <= set(tags) and found.count(("script",)) == tags.count(("script",))
         else f"{name} {text!r}: other tags",
     )
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    with contextlib.redirect_stdout(terminal):
-        from lsgcli.report.output import print_result
-
-        print_result("\n".join(compared.lines(record, 200)))
-    yield Case("terminal", f"{name} {text!r}: control characters" if re.search(f"[{CONTROL}]", terminal.getvalue()) else "")
+    shown = io.StringIO()
+    terminal.show(compared.parts(record), shown)
+    yield Case("terminal", f"{name} {text!r}: control characters" if re.search(f"[{CONTROL}]", shown.getvalue()) else "")
 
 
 # Row 54
