@@ -3,9 +3,10 @@
     u[t] = decay * reset(u[t-1], o[t-1]) + gain * I[t]     u = o = 0 before the first step
     o[t] = 1 if u[t] >= v_th else 0                        (or u[t] > v_th)
 
-Potentials are computed in blocks that fit into the CPU cache; the potentials of a whole layer are never in memory at once.
+Potentials are computed in blocks of few samples, which stay in the CPU cache where one sample does.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ class Dynamics(NamedTuple):
             return self.reset(u, o, self)
         if self.reset == AFTER_DECAY:
             return self.decay * u - self.threshold * o
-        return self.decay * RESETS[self.reset](u, o, self.threshold)
+        return self.decay * RESETS[self.reset].remains(u, o, self.threshold)
 
     def fires(self, u: Tensor, out: Tensor) -> Tensor:
         """Spikes as 0 and 1, written to ``out``."""
@@ -67,7 +68,7 @@ class Passage(NamedTuple):
         p: dynamics of the layer.
         scale, shift: (C,); the current is scale * x + shift. None if x is the current.
         residual: a second current, with the shape of x.
-        side: blocks contain complete windows of ``side`` rows.
+        side: size of the pooling window behind the neurons.
     """
 
     x: Tensor | Sequence[Tensor]
@@ -79,11 +80,10 @@ class Passage(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block of a layer's neurons, at all timesteps; tensors are (T, samples, rows, ..., C).
+    """A layer's neurons in some samples, at all timesteps; tensors are (T, samples, ..., C).
 
     Attributes:
         samples: slice of the batch.
-        rows: slice of the axis after the channels, if there is one.
         current: I.
         u: membrane potential before the reset.
         o: spikes, 0 and 1.
@@ -91,7 +91,6 @@ class Block(NamedTuple):
     """
 
     samples: slice
-    rows: slice
     current: Tensor
     u: Tensor
     o: Tensor
@@ -99,7 +98,7 @@ class Block(NamedTuple):
 
 
 def laid(x: Tensor) -> Tensor:
-    """(T, B, C, rows, ...) -> (T, B, rows, ..., C), a view; missing axes have size 1."""
+    """(T, B, C, H, ...) -> (T, B, H, ..., C), a view; missing axes have size 1."""
     if x.dim() > 3:
         return x.movedim(2, -1)
     while x.dim() < 3:
@@ -107,21 +106,9 @@ def laid(x: Tensor) -> Tensor:
     return x.unsqueeze(2)
 
 
-def _part(x: Tensor | Sequence[Tensor], samples: slice, rows: slice) -> Tensor:
-    """A slice of samples and rows of (T, B, C, rows, ...), in the layout of :func:`laid`."""
-    some = x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x])
-    return laid(some)[:, :, rows]
-
-
-def cut(shape: torch.Size, side: int = 1, elements: int = ELEMENTS) -> Iterator[tuple[slice, slice]]:
-    """Slices of samples and rows of the blocks of a layer, for a shape (T, B, rows, ..., C)."""
-    T, B, height = shape[:3]
-    row = max(1, T * shape[3:].numel())
-    samples = max(1, elements // (row * height))
-    rows = height if samples > 1 else min(height, max(1, elements // row // side) * side)
-    for b in range(0, B, samples):
-        for first in range(0, height, rows):
-            yield slice(b, min(b + samples, B)), slice(first, min(first + rows, height))
+def _part(x: Tensor | Sequence[Tensor], samples: slice) -> Tensor:
+    """A slice of samples of (T, B, C, H, ...), in the layout of :func:`laid`."""
+    return laid(x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x]))
 
 
 @contextmanager
@@ -137,11 +124,14 @@ def one_thread() -> Iterator[None]:
 
 def blocks(passage: Passage, wants: Callable[[slice], bool] = lambda samples: True) -> Iterator[Block]:
     """The blocks of a layer, in order, with their potentials and spikes, of wanted samples; for a loop within :func:`one_thread`."""
-    x, p, dimensions = passage.x, passage.p, passage.x[0].dim() + 1
-    for samples, rows in cut(laid(x[0].expand(len(x), *x[0].shape)).shape, passage.side):
+    x, p, first = passage.x, passage.p, passage.x[0]
+    T, B, *sizes = laid(first.expand(len(x), *first.shape)).shape
+    count = max(1, ELEMENTS // max(1, T * math.prod(sizes)))  # samples
+    for begin in range(0, B, count):
+        samples = slice(begin, min(begin + count, B))
         if not wants(samples):
             continue
-        some = _part(x, samples, rows)
+        some = _part(x, samples)
         wide = torch.promote_types(some.dtype, torch.float32)
         current = torch.empty(some.shape, dtype=wide, device=some.device)
         if passage.scale is None or passage.shift is None:
@@ -149,10 +139,10 @@ def blocks(passage: Passage, wants: Callable[[slice], bool] = lambda samples: Tr
         else:
             torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
         if passage.residual is not None:
-            current += _part(passage.residual, samples, rows)
-        decay, width = (_of(parameter, dimensions, samples, rows) for parameter in (p.decay, p.width))
+            current += _part(passage.residual, samples)
+        decay, width = (_of(parameter, first.dim() + 1, samples) for parameter in (p.decay, p.width))
         here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
-        yield Block(samples, rows, current, *integrate(current, here), here)
+        yield Block(samples, current, *integrate(current, here), here)
 
 
 def heights(passage: Passage) -> Tensor:
@@ -164,7 +154,7 @@ def heights(passage: Passage) -> Tensor:
     with one_thread():
         for block in blocks(passage):
             h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
-            room[:, block.samples, block.rows] = h * passage.p.gain
+            room[:, block.samples] = h * passage.p.gain
     return result
 
 
@@ -180,9 +170,9 @@ def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
     return u, o
 
 
-def _of(parameter: Tensor, dimensions: int, samples: slice, rows: slice) -> Tensor:
+def _of(parameter: Tensor, dimensions: int, samples: slice) -> Tensor:
     """The part of a parameter that belongs to a block: a scalar, or (T or 1, ...) in the layout of :func:`laid`."""
     if parameter.numel() == 1:
         return parameter.reshape(())
     full = laid(over_time(parameter, dimensions))
-    return full[:, samples if full.shape[1] > 1 else slice(None), rows if full.shape[2] > 1 else slice(None)]
+    return full[:, samples] if full.shape[1] > 1 else full

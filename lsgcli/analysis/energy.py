@@ -88,7 +88,7 @@ class Arrived:
         axes, error = tuple(range(x.dim() - self.fan_out.dim())), _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
-        self.passes += x.numel() // (self.per_position * max(1, self.fan_out.numel()))
+        self.passes += x.numel() // (self.per_position * self.fan_out.numel())
         self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(axes)
         self.total = self.total.to(x.device) + x.float().sum(axes).double()
         low, high = x.aminmax()
@@ -118,7 +118,7 @@ class Arrived:
 
     def record(self, events: bool) -> dict[str, Any]:
         """Kind of the input, ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
-        inputs = self.passes * self.per_position * max(1, self.fan_out.numel())
+        inputs = self.passes * self.per_position * self.fan_out.numel()
         common: dict[str, Any] = {"averages_over": None, "density": float(self.nonzero.sum()) / max(1, inputs)}
         fan_out = self.fan_out.to(self.total.device).double()
         reached, carried = float((self.nonzero * fan_out).sum()), float((self.total * fan_out).sum())
@@ -200,8 +200,7 @@ class SynapticOperations:
     def _new(self, module: nn.Module, x: Tensor) -> Arrived | Products:
         if not isinstance(module, (_ConvNd, nn.Linear)):
             return Products(module)
-        inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
-        return Arrived(fan_out(module, x), inputs, first=not self.layers, units=self.units)
+        return Arrived(fan_out(module, x), features(module), first=not self.layers, units=self.units)
 
     def close(self, samples: int, firing_rate: Mapping[str, float]) -> dict[str, Any]:
         """Remove the hooks.
@@ -314,12 +313,13 @@ def synapses(module: Any, *arguments: Tensor) -> tuple[int, int]:
     if not isinstance(module, (_ConvNd, nn.Linear)):
         spikes = [torch.ones(()).expand(1, 1, *x.shape[2:]) for x in arguments]
         return int(module.additions(*spikes)), x.shape[:2].numel()
-    if isinstance(module, nn.Linear):
-        return module.in_features * module.out_features, x.numel() // module.in_features
-    sizes = x.shape[-len(module.kernel_size) :]
-    reached = [int(_reached(size, module, axis).sum()) for axis, size in enumerate(sizes)]
-    channels = module.in_channels * (module.out_channels // module.groups)
-    return channels * math.prod(reached), x.numel() // (module.in_channels * math.prod(sizes))
+    inputs, each = features(module), fan_out(module, x)
+    return inputs * round(each.double().sum().item()), x.numel() // (inputs * each.numel())
+
+
+def features(module: _ConvNd | nn.Linear) -> int:
+    """Channels or features of the input."""
+    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
 def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:

@@ -242,39 +242,16 @@ def _backward(
     recurs = any(watcher.T > 1 for watcher in watchers.values())
     value.backward(retain_graph=recurs)
     whole = {layer.name: layer.weight.grad for layer in layers}
-    for name, grad in whole.items():
-        gradients[name].add(grad)
-        if not recurs:
-            gradients[name].add_spatial(grad, grad)
+    spatial = whole
     if recurs:
-        for watcher in watchers.values():
-            watcher.spatial = True
-        _spatial(value, layers, whole, gradients)
-    for watcher in watchers.values():
-        watcher.spatial = False
-        watcher.finish()
-    return value.item()
-
-
-def _spatial(
-    value: Tensor, layers: Sequence[Layer], whole: dict[str, Tensor | None], gradients: Mapping[str, WeightGradients]
-) -> None:
-    """A second backward pass, without the recurrence. Each gradient is compared with the first one as soon as it is available; both are freed."""
-
-    def compare(weight: Tensor) -> None:
         for layer in layers:
-            if layer.weight is weight and layer.name in whole:
-                gradients[layer.name].add_spatial(whole.pop(layer.name), weight.grad)
-        weight.grad = None
-
-    weights = {id(layer.weight): layer.weight for layer in layers if layer.weight.is_leaf and layer.weight.requires_grad}
-    for weight in weights.values():
-        weight.grad = None
-    handles = [weight.register_post_accumulate_grad_hook(compare) for weight in weights.values()]
-    try:
+            layer.weight.grad = None
+            watchers[layer.name].spatial = True
         value.backward()
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, grad in whole.items():  # layers without a gradient in this pass
-        gradients[name].add_spatial(grad, None)
+        spatial = {layer.name: layer.weight.grad for layer in layers}
+    for layer in layers:
+        gradients[layer.name].add(whole[layer.name])
+        gradients[layer.name].add_spatial(whole[layer.name], spatial[layer.name])
+        watchers[layer.name].spatial = False
+        watchers[layer.name].finish()
+    return value.item()

@@ -19,10 +19,11 @@ from lsgcli.analysis.sums import LayerSums
 from lsgcli.analysis.watchers import Layer, Watcher, pairs
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
-from lsgcli.neurons.kernels.base import Backend, NormParameters, average, single_backward
+from lsgcli.neurons.kernels.base import Backend, NormParameters, average, normalise, single_backward
 from lsgcli.neurons.kernels.cpu.job import FIRED, SILENT, SUMS, Layout, image_layout
 from lsgcli.neurons.kernels.fused import fused
-from lsgcli.neurons.lif import detached
+from lsgcli.neurons.kernels.reference import reference
+from lsgcli.neurons.layer import detached
 from lsgcli.neurons.step import LIFParameters, like, number
 from lsgcli.neurons.unrolled import Fired
 
@@ -95,18 +96,15 @@ class StepWatcher(Watcher):
         if self.full and out.requires_grad:
             out.register_hook(self._arrives)
         u = torch.stack([step.u for step in fired])
-        threshold, width = (
-            torch.stack([like(value, u).detach().expand_as(u[0]) for value in values])
-            for values in ([step.threshold for step in fired], [step.alpha for step in fired])
-        )
+        threshold = torch.stack([like(step.threshold, u).detach().expand_as(step.u) for step in fired])
+        width = torch.stack([step.alpha.detach().expand_as(step.u) for step in fired])
         self.T, self.calls = len(current), self.calls + 1
         dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
         self.sums.begin(Passage(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))
-        everything = slice(None)
         with torch.no_grad():
             o = (u >= threshold).to(u.dtype)
-            self.sums.count(Block(everything, everything, laid(current), laid(u), laid(o), parts), full=self.full)
+            self.sums.count(Block(slice(None), laid(current), laid(u), laid(o), parts), full=self.full)
 
     def _arrives(self, grad: Tensor) -> None:
         if not self.spatial:
@@ -140,14 +138,8 @@ class WatchedBackend(Backend):
         if norm is None:  # the backend might overwrite its input
             spikes = self(z if residual is None else z + residual, p)
             return spikes if pool == 1 else average(spikes, pool)
-        if not norm.training:
-            return self._run(z, residual, norm, p, pool)
-        # With momentum 1, the copies of the running statistics become the statistics of this batch.
-        fresh = norm._replace(running_mean=norm.running_mean.clone(), running_var=norm.running_var.clone(), momentum=1.0)
-        out = self._run(z, residual, fresh, p, pool)
-        norm.running_mean.lerp_(fresh.running_mean, norm.momentum)
-        norm.running_var.lerp_(fresh.running_var, norm.momentum)
-        return out
+        with norm.of_batch() as batch:
+            return self._run(z, residual, batch, p, pool)
 
     def _run(self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int = 1) -> Tensor:
         watcher = self.watcher
@@ -191,29 +183,17 @@ class Watched(torch.autograd.Function):
 
 def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
-    x, h = passage.x, heights(passage)
+    x, du = passage.x, heights(passage)
     assert isinstance(x, Tensor)
-    if passage.side > 1:
-        window = [passage.side] * 2
-        grad = torch.ops.aten.avg_pool2d_backward(  # torch.func.vjp would import torch's compiler, for 2 s
-            grad.to(h.dtype).flatten(0, 1), h.flatten(0, 1), window, window, [0, 0], False, True, None
-        ).view_as(h)
-    du = h.mul_(grad)
+    room = laid(du)
+    room *= arriving(laid(grad), room, passage.side)
     if norm is None:
         return du.to(x.dtype), None
-    d_x, _, _ = torch.ops.aten.native_batch_norm_backward(
-        du.flatten(0, 1),
-        x.to(h.dtype).flatten(0, 1),
-        norm.weight * norm.scale,
-        norm.running_mean,
-        norm.running_var,
-        norm.running_mean,
-        1 / deviation(x, norm),
-        norm.training,
-        norm.eps,
-        [True, False, False],
-    )
-    return d_x.unflatten(0, x.shape[:2]).to(x.dtype), None if passage.residual is None else du.to(x.dtype)
+    with torch.enable_grad():
+        leaf = x.detach().to(du.dtype).requires_grad_()
+        current = normalise(leaf, norm._replace(momentum=0.0))
+    (d_x,) = torch.autograd.grad(current, leaf, du)
+    return d_x.to(x.dtype), None if passage.residual is None else du.to(x.dtype)
 
 
 def deviation(x: Tensor, norm: NormParameters) -> Tensor:
@@ -249,18 +229,20 @@ def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full
         return
     with one_thread():
         for block in blocks(passage, sums.wants):
-            h = sums.count(block, full=full)
-            if h is not None and grad is not None:
-                sums.add_membrane_gradient(membrane_gradient(block, h, arriving(grad, block, passage.side)))
+            sums.count(block, full=full)
+            if full and grad is not None:
+                sums.add_membrane_gradient(
+                    membrane_gradient(block, arriving(laid(grad)[:, block.samples], block.u, passage.side))
+                )
 
 
 def kernel_layout(passage: Passage) -> Layout | None:
     """The layout of x for the kernels of the backend ``fused``, or None if they do not support these neurons."""
-    x, p = passage.x, passage.p
+    x = passage.x
     if passage.scale is None or not isinstance(x, Tensor) or x.dim() != 5 or not fused.available(x.device):
         return None
-    divides = x.shape[3] % passage.side == 0 and x.shape[4] % passage.side == 0
-    return image_layout(x, p.decay, p.width) if divides and fused.supports(x, p.surrogate) else None
+    p, divides = parameters(passage.p), x.shape[3] % passage.side == 0 and x.shape[4] % passage.side == 0
+    return image_layout(x, p.beta, p.alpha) if divides and fused.supports(x, p.surrogate, p.reset) else None
 
 
 @torch.no_grad()
@@ -268,11 +250,10 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     """As :func:`count`, by the kernels."""
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
-    x, p, v_th = passage.x, passage.p, number(passage.p.threshold)
-    of_layer = LIFParameters(p.decay, p.width, v_th, p.surrogate, reset=p.reset, detach=p.detach)
-    setting = Setting(None, of_layer, layout, passage.side)
+    x, p = passage.x, parameters(passage.p)
+    setting = Setting(None, p, layout, passage.side)
     statistics = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
-    values = {name: total / v_th**power for (name, power), total in zip(SUMS.items(), statistics.sums.T, strict=True)}
+    values = {name: total / p.threshold**power for (name, power), total in zip(SUMS.items(), statistics.sums.T, strict=True)}
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
     if not full:
         return
@@ -283,24 +264,24 @@ def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: L
     sums.always &= (statistics.marks & int(SILENT)).amax(0) == 0
 
 
-def arriving(grad: Tensor, block: Block, side: int) -> Tensor:
-    """dL/do of a block's neurons, from the gradient of averages over windows of side x side."""
+def arriving(grad: Tensor, like: Tensor, side: int) -> Tensor:
+    """dL/do of neurons, shaped as ``like`` (T, B, H, W, C), from the gradient of averages over windows of side x side."""
+    grad = grad.to(like.dtype)
     if side == 1:
-        return laid(grad)[:, block.samples, block.rows].to(block.u.dtype)
-    some = laid(grad)[:, block.samples, block.rows.start // side : block.rows.stop // side].to(block.u.dtype) / side**2
-    spread = some.repeat_interleave(side, 2).repeat_interleave(side, 3)
+        return grad
+    spread = (grad / side**2).repeat_interleave(side, 2).repeat_interleave(side, 3)
     # If the window does not divide the image, neurons at its edge belong to no average.
-    return F.pad(spread, (0, 0, 0, block.u.shape[3] - spread.shape[3], 0, block.u.shape[2] - spread.shape[2]))
+    return F.pad(spread, (0, 0, 0, like.shape[3] - spread.shape[3], 0, like.shape[2] - spread.shape[2]))
 
 
-def membrane_gradient(block: Block, h: Tensor, g: Tensor) -> Tensor:
-    """dL/du of lsg's neurons, (T, ...), by the equations in ``lsgcli.neurons.lif``."""
-    u, o, p, du = block.u, block.o, block.p, torch.empty_like(h)
-    hard, direct = p.reset == "hard", p.detach or p.reset == "none"
-    torch.mul(g[-1], h[-1], out=du[-1])
-    for t in range(len(du) - 2, -1, -1):
-        carried = p.decay * du[t + 1]
-        do = g[t] if direct else g[t] - carried * (u[t] if hard else p.threshold)
-        kept = carried.addcmul_(carried, o[t], value=-1) if hard else carried
-        torch.addcmul(kept, do, h[t], out=du[t])
+def membrane_gradient(block: Block, g: Tensor) -> Tensor:
+    """dL/du of lsg's neurons, (T, ...), which is dL/dI."""
+    with torch.enable_grad():
+        current = block.current.detach().requires_grad_()
+        (du,) = torch.autograd.grad(reference(current, parameters(block.p)), current, g)
     return du
+
+
+def parameters(p: Dynamics) -> LIFParameters:
+    """The dynamics of lsg's neurons as parameters of a backend, without learned ones."""
+    return LIFParameters(p.decay, p.width, number(p.threshold), p.surrogate, reset=p.reset, detach=p.detach)  # type: ignore[arg-type]

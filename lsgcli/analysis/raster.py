@@ -28,7 +28,7 @@ class Recorder(LayerSums):
     Attributes:
         sample: index in the batch.
         shape: of the layer, (C, ...).
-        kept: u / v_th, o and alpha / v_th of each block, (T, rows, ..., C) each.
+        kept: u / v_th, o and alpha / v_th, (T, ..., C) each.
         size: number of samples of the batch.
     """
 
@@ -36,7 +36,7 @@ class Recorder(LayerSums):
     sample: int = 0
     size: int = 0
     shape: tuple[int, ...] = ()
-    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)
 
     def begin(self, passage: Passage) -> None:
         """Record the shape of the layer."""
@@ -52,11 +52,11 @@ class Recorder(LayerSums):
             here = self.sample - (block.samples.start or 0)
             v_th, alpha = (torch.as_tensor(x, device=block.u.device) for x in (block.p.threshold, block.p.width))
             values = block.u / v_th, block.o, (alpha / v_th).expand_as(block.u)
-            self.kept.append(tuple(x[:, here].detach().cpu() for x in values))  # type: ignore[arg-type]
+            self.kept = [x[:, here].detach().cpu() for x in values]
 
     def record(self) -> dict[str, Any]:
         """The layer, as in :func:`activity`."""
-        u, o, alpha = (torch.cat(blocks, 1).flatten(1).double().numpy() for blocks in zip(*self.kept, strict=True))
+        u, o, alpha = (x.flatten(1).double().numpy() for x in self.kept)
         T, n = u.shape
         spikes, pattern = o.sum(0), 2.0 ** -np.arange(T) @ o  # the pattern is larger for earlier spikes
         ranking = np.lexsort((-u.max(0), -pattern, -spikes))

@@ -63,10 +63,8 @@ class Shaped(LIF):
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         return current
 
-    def normalise_and_fire(
-        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
-    ) -> Tensor:
-        return one_by_one(self.forward, z, norm, residual, pool)
+    def normalise_and_fire(self, norm: NormParameters | None, z: Tensor, **behind: Any) -> Tensor:
+        return one_by_one(self.forward, z, norm, **behind)
 
 
 def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer | None) -> dict[str, Any]:

@@ -80,8 +80,8 @@ class LayerSums:
         """Whether blocks of these samples are counted."""
         return True
 
-    def count(self, block: Block, *, full: bool) -> Tensor | None:
-        """Add the sums of a block's forward pass, and return its surrogate, (T, ...); without ``full`` only spikes and coverage."""
+    def count(self, block: Block, *, full: bool) -> None:
+        """Add the sums of a block's forward pass; without ``full`` only spikes and coverage."""
         current, threshold, width = block.current, block.p.threshold, block.p.width
         distance = block.u - threshold
         inside = distance.abs()
@@ -89,7 +89,7 @@ class LayerSums:
         n = torch.full((len(current),), float(current[0].numel()), device=current.device)
         self.add(n=n, spikes=_sum(block.o), inside=_sum(inside))
         if not full:
-            return None
+            return
         h = block.p.surrogate(distance, width)
         u = block.u / threshold
         squared = u.square()
@@ -97,9 +97,8 @@ class LayerSums:
         self.add(current=_sum(current), current_squared=_dot(current, current))
         self.add(product=F.pad(_dot(current[:-1], current[1:]), (0, 1)))
         self.histogram += _histogram(u)
-        self.ever[block.rows] |= block.o.amax((0, 1)) > 0
-        self.always[block.rows] &= block.o.amin((0, 1)) > 0
-        return h
+        self.ever |= block.o.amax((0, 1)) > 0
+        self.always &= block.o.amin((0, 1)) > 0
 
     def add_gradient(self, grad: Tensor, before: int = 0, side: int = 1) -> None:
         """Add dL/do, (T, ...), or the gradient of averages over windows of side x side; ``before`` timesteps precede."""

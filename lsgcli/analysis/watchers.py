@@ -134,7 +134,7 @@ class HookWatcher(Watcher):
             for block in blocks(passage):
                 self.sums.count(block, full=self.full)
                 if fired is not None:
-                    of_module, by_dynamics = fired[:, block.samples, block.rows], block.o > 0
+                    of_module, by_dynamics = fired[:, block.samples], block.o > 0
                     counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
                     spikes += torch.stack(counts).cpu()
         self._check(spikes.tolist(), passage.x[0].numel() * len(passage.x))

@@ -15,7 +15,8 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, one_by_one
-from lsgcli.neurons.step import RESETS, number, over_channels
+from lsgcli.neurons.parallel import at_once
+from lsgcli.neurons.step import integrate, number, over_channels
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
@@ -70,7 +71,7 @@ class Unrolled(nn.Module):
 
     def __init__(self, network: SpikingNet, with_spikes: bool = False):
         super().__init__()
-        self.network, self.layers = _traceable(network, TraceableLIF, at_once=True)
+        self.network, self.layers = _traceable(network, TraceableLIF, whole=True)
         self.with_spikes = with_spikes
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -153,7 +154,7 @@ class TraceableLIF(nn.Module):
         self.register_buffer("sign", sign)
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
         self.v_th: float | Tensor = number(lif.threshold)
-        self.reset, self.scaled = RESETS[lif.config.reset], lif.config.input_gain != "1"
+        self.reset, self.scaled = lif.config.reset, lif.config.input_gain != "1"
         self.state = _State()
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
@@ -166,7 +167,9 @@ class TraceableLIF(nn.Module):
         if self.sign is not None:
             sign = over_channels(self.sign, trailing)
             now, v_th = sign * now, sign * v_th
-        return now if u is None or spikes is None else beta * self.reset(u, spikes, v_th) + now
+        if u is None or spikes is None:
+            return now
+        return integrate(now, u, spikes, SimpleNamespace(beta=beta, threshold=v_th, reset=self.reset, detach=False))
 
     def threshold(self, trailing: int) -> float | Tensor:
         """Threshold of u, () or (C, ...) with ``trailing`` axes after C."""
@@ -184,11 +187,9 @@ class TraceableLIF(nn.Module):
         self.state.u, self.state.spikes = u, fired
         return fired
 
-    def normalise_and_fire(
-        self, norm: NormParameters | None, z: Tensor, *, residual: Tensor | None = None, pool: int = 1
-    ) -> Tensor:
+    def normalise_and_fire(self, norm: NormParameters | None, z: Tensor, **behind: Any) -> Tensor:
         """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
-        return one_by_one(self, z, norm, residual, pool)
+        return one_by_one(self, z, norm, **behind)
 
 
 class TraceableParallel(TraceableLIF):
@@ -196,17 +197,15 @@ class TraceableParallel(TraceableLIF):
 
     def __init__(self, lif: LIF):
         super().__init__(lif)
-        self.neuron, self.own = lif.neuron, tuple(lif.of_neuron())
+        self.neuron: Any = lif.neuron
+        self.own = tuple(lif.of_neuron())
         for name, tensor in lif.of_neuron().items():
             self.register_buffer(name, tensor.detach().clone())
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...)."""
         values = SimpleNamespace(beta=self.beta, threshold=self.v_th, **{name: getattr(self, name) for name in self.own})
-        u = self.neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), values)  # type: ignore[attr-defined]
-        threshold = self.neuron.thresholds(values)
-        if isinstance(threshold, Tensor):
-            threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
+        u, threshold = at_once(self.neuron, current, values)
         self.state.spikes = fired = (u >= threshold).to(current.dtype)
         return fired
 
@@ -220,10 +219,8 @@ def other_than_lif(lif: LIF) -> str | None:
     return None
 
 
-def _traceable(
-    network: SpikingNet, neurons: type[TraceableLIF], at_once: bool = False
-) -> tuple[SpikingNet, list[TraceableLIF]]:
-    """A copy of the network without gradients, and its layers of neurons, with ``at_once`` also of those that need all timesteps.
+def _traceable(network: SpikingNet, neurons: type[TraceableLIF], whole: bool = False) -> tuple[SpikingNet, list[TraceableLIF]]:
+    """A copy of the network without gradients, and its layers of neurons, with ``whole`` also of those that need all timesteps.
 
     Raises:
         ConfigError: the network has neurons that the graph does not implement.
@@ -233,7 +230,7 @@ def _traceable(
     paths = {module: path for path, module in network.named_modules()}
     layers = []
     for layer in network.spiking_layers():
-        parallel = at_once and layer.lif.neuron.parallel and layer.lif.membrane is None
+        parallel = whole and layer.lif.neuron.parallel and layer.lif.membrane is None
         if (description := other_than_lif(layer.lif)) is not None and not parallel:
             raise ConfigError(
                 f"{layer.name}: found {description}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",

@@ -1,24 +1,32 @@
-"""What a layer of neurons keeps and measures in training; :mod:`lsgcli.neurons.lif` computes with it.
+"""The parameters of a layer of neurons, its width, and what it measures in training; :mod:`lsgcli.neurons.lif` computes with them.
 
 Models of neurons receive the layer as this class, so that they do not depend on the layer that uses them.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Gather
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import pair_products
+from lsgcli.neurons.step import like, pair_products
 from lsgcli.neurons.surrogates import Surrogate
+from lsgcli.neurons.widths import LayerState
 
 MOMENTUM = 0.1  # of the running averages of measurements, as in tdBN
 SUMS = ("measured", "remains", "products")  # buffers with sums of measurements since the last step
+
+
+def detached(threshold: float | Tensor) -> float | Tensor:
+    """A threshold without gradient."""
+    return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
 class NeuronLayer(Draws):
@@ -36,6 +44,10 @@ class NeuronLayer(Draws):
     watcher: Any
     membrane: MembraneNorm | None
     measures: bool
+    learns_threshold: bool
+    b: Tensor
+    q: Tensor
+    _norm: tuple[nn.Module, ...]
     _of_width: tuple[str, ...]
     _of_neuron: tuple[str, ...]
     recomputing = False
@@ -73,6 +85,65 @@ class NeuronLayer(Draws):
     def of_neuron(self) -> dict[str, Tensor]:
         """Parameters and buffers of the neuron, by name."""
         return {name: getattr(self, name) for name in self._of_neuron}
+
+    @property
+    def beta(self) -> Tensor:
+        """Decay per timestep, () or (C,), differentiable with respect to b."""
+        return self.b.sigmoid()
+
+    @property
+    def threshold(self) -> float | Tensor:
+        """v_th; if it is learned, (), differentiable with respect to q."""
+        return F.softplus(self.q) if self.learns_threshold else self.config.threshold
+
+    @property
+    def thresholds(self) -> float | Tensor:
+        """v_th of the timesteps, () or (T,): :attr:`threshold`, unless the neuron has its own at each timestep."""
+        return self.neuron.thresholds(SimpleNamespace(threshold=self.threshold, **self.of_neuron()))
+
+    @property
+    def alpha(self) -> Tensor:
+        """Current width of the surrogate, () or (C,), without gradient; the width of the second timestep if timesteps differ."""
+        return self._alpha(2)[-1]
+
+    def _alpha(self, T: int) -> Tensor:
+        """Width for T timesteps, (T or 1,) or (T or 1, C)."""
+        beta = self.beta.detach()
+        width = beta.new_full((), self.config.width)
+        gamma = beta.new_ones(())
+        if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
+            gamma = weight.detach().mean()
+        own = {name: tensor.detach() for name, tensor in self.of_width().items()}
+        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
+        if self.method.width.correlated:
+            values = SimpleNamespace(beta=beta, **{name: tensor.detach() for name, tensor in self.of_neuron().items()})
+            std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
+            layer = layer._replace(std=std, response=self.neuron.response(values, T))
+        alpha = like(self.method.width.alpha(layer), beta)
+        return alpha if alpha.dim() > beta.dim() else alpha[None]
+
+    def _std(self) -> float:
+        """Standard deviation of the current as its normalisation, if any, leaves it at the start of training."""
+        return float(getattr(self._norm[0], "threshold", self.config.threshold)) if self._norm else self.config.threshold
+
+    def check_width(self, T: int = 1) -> None:
+        """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if self.b.is_meta:
+            return
+        alpha = self._alpha(T)
+        if alpha.shape not in ((1,), (1, *self.b.shape), (T, *self.b.shape)):
+            raise ConfigError(
+                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected (), {tuple(self.b.shape)} "
+                f"or {(T, *self.b.shape)}, with an axis for the timesteps"
+            )
+        if not bool(((alpha > 0) & alpha.isfinite()).all()):
+            raise ConfigError(
+                f"method {self.config.method}: found the width alpha {alpha.flatten().tolist()[:4]}, expected finite numbers above 0"
+            )
 
     @property
     def correlates(self) -> bool:

@@ -24,26 +24,24 @@ doi 10.24963/ijcai.2023/335, section 3.
 
 import dataclasses
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lsgcli import registry
-from lsgcli.config.fields import fields_of
+from lsgcli.config.fields import check, fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.kernels.base import Backend, NormParameters, one_by_one
-from lsgcli.neurons.layer import NeuronLayer
+from lsgcli.neurons.layer import NeuronLayer, detached
 from lsgcli.neurons.methods import Method, by_name
 from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
-from lsgcli.neurons.step import LIFParameters, like, measure_remains, number, over_channels
+from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
 from lsgcli.neurons.unrolled import InParallel, TimestepWatcher, Unrolled
-from lsgcli.neurons.widths import LayerState, WidthRule
+from lsgcli.neurons.widths import WidthRule
 
 DEFAULTS = NeuronConfig()
 
@@ -54,29 +52,28 @@ def _check_options(neuron: Neuron, method: Method) -> None:
     Raises:
         ConfigError: with one line for each option that it does not support.
     """
-    config = neuron.config
-    of_method = method.neuron is not None
-    kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
+    config, of_method = neuron.config, method.neuron is not None
     expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
     if not neuron.has_decay:
-        expected |= {"input_gain": ("1",)}
+        expected["input_gain"] = ("1",)
     if not isinstance(neuron, LeakyIntegrateAndFire):
         expected |= {"detach_reset": (False,), "init_potential": ("zero",)}
     if neuron.sets_threshold:
-        expected |= {"threshold_learned": (False,)}
+        expected["threshold_learned"] = (False,)
     if of_method:
-        expected |= {"neuron": ("lif",)}
-    elif not method.suits(neuron):
-        expected |= {"method": tuple(name for name in registry.names("method") if registry.get("method", name).suits(neuron))}
+        expected["neuron"] = ("lif",)
+    elif not neuron.has_decay and method.needs_decay:
+        entries = {name: registry.get("method", name) for name in registry.names("method")}
+        expected["method"] = tuple(name for name, own in entries.items() if not (own.needs_decay or own.neuron))
+    kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
     problems = [
-        f"{name}: found {value!r} with {kind}, expected {' or '.join(map(repr, values))}"
+        f"{name}: found {getattr(config, name)!r} with {kind}, expected {' or '.join(map(repr, values))}"
         for name, values in expected.items()
-        if (value := getattr(config, name)) not in values
+        if getattr(config, name) not in values
     ]
     if problems:
-        raise ConfigError(
-            "\n".join(problems), hint="Use --neuron lif with a method that has no neurons of its own, or omit these options."
-        )
+        hint = "Use --neuron lif with a method that has no neurons of its own, or omit these options."
+        raise ConfigError("\n".join(problems), hint=hint)
 
 
 def _has_averages(thing: WidthRule | Neuron, base: type) -> bool:
@@ -87,11 +84,6 @@ def _has_averages(thing: WidthRule | Neuron, base: type) -> bool:
 def _scaled(current: Tensor, gain: Tensor) -> Tensor:
     """A current (T, B, C, ...) times a factor, () or (C,), in the current's type."""
     return (current * over_channels(gain, current.dim() - 3)).to(current.dtype)
-
-
-def detached(threshold: float | Tensor) -> float | Tensor:
-    """A threshold without gradient."""
-    return threshold.detach() if isinstance(threshold, Tensor) else threshold
 
 
 class LIF(NeuronLayer):
@@ -126,8 +118,6 @@ class LIF(NeuronLayer):
         ConfigError: a name is unknown, or a value is out of range.
     """
 
-    b: Tensor
-
     def __init__(
         self,
         config: NeuronConfig = DEFAULTS,
@@ -142,18 +132,19 @@ class LIF(NeuronLayer):
         super().__init__()
         if not isinstance(config, NeuronConfig):
             raise ConfigError(f"LIF: found {config!r}, expected a NeuronConfig, or settings by name, such as LIF(method='lsg')")
-        if unknown := settings.keys() - (known := fields_of(NeuronConfig)).keys():
-            raise ConfigError("\n".join(registry.unknown("argument", name, list(known)) for name in sorted(unknown)))
+        if problems := check(settings, fields_of(NeuronConfig)):
+            raise ConfigError("\n".join(problems))
         self.config = config = dataclasses.replace(config, **(by_name(settings) if config is DEFAULTS else settings))
-        if config.decay_per == "channel" and channels is None:
-            raise ConfigError("LIF: found decay_per 'channel' without channels, expected their number")
+        per_channel = config.decay_per == "channel"
+        if channels is None and (per_channel or membrane):
+            raise ConfigError("LIF: found no channels, expected their number, for decay_per 'channel' or a normalisation of u")
         self.backend: str | Backend = config.backend
         self.method: Method = registry.get("method", config.method)
         self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.dropout = dropout
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
-        shape = (channels,) if config.decay_per == "channel" and channels is not None else ()
-        self.neuron: Neuron = config.model(config)
+        shape: Any = (channels,) if per_channel else ()
+        self.neuron: Neuron = (self.method.neuron or registry.get("neuron", config.neuron))(config)
         b = torch.full(shape, math.log(config.decay / (1 - config.decay)) if self.neuron.has_decay else math.nan)
         self._keep(b=nn.Parameter(b) if self.method.learns_decay and self.neuron.has_decay else b)
         if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
@@ -161,9 +152,7 @@ class LIF(NeuronLayer):
         self.surrogate = self.neuron.shape(self.surrogate)
         _check_options(self.neuron, self.method)
         self.watcher: TimestepWatcher | None = None
-        if membrane and channels is None:
-            raise ConfigError("LIF: found a normalisation of u without channels, expected their number")
-        self.membrane = MembraneNorm(channels) if membrane and channels is not None else None
+        self.membrane = MembraneNorm(channels) if membrane and channels else None
         of_width, of_neuron = self.method.width.tensors(config, shape), self.neuron.tensors(channels, steps)
         self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
         self._keep(**of_width, **of_neuron)
@@ -183,45 +172,6 @@ class LIF(NeuronLayer):
             self.register_buffer("initial", torch.zeros(()))
             self._start_sums("remains", 2)
         self.check_width(steps)
-
-    def check_width(self, T: int = 1) -> None:
-        """Check that the width is a positive finite number, per layer or per channel, at each of T timesteps.
-
-        Raises:
-            ConfigError: it is not.
-        """
-        if self.b.is_meta:
-            return
-        alpha = self._alpha(T)
-        if alpha.shape not in ((1,), (1, *self.b.shape), (T, *self.b.shape)):
-            raise ConfigError(
-                f"method {self.config.method}: found a width of shape {tuple(alpha.shape)}, expected (), {tuple(self.b.shape)} "
-                f"or {(T, *self.b.shape)}, with an axis for the timesteps"
-            )
-        if not bool(((alpha > 0) & alpha.isfinite()).all()):
-            raise ConfigError(
-                f"method {self.config.method}: found the width alpha {alpha.flatten().tolist()[:4]}, expected finite numbers above 0"
-            )
-
-    @property
-    def beta(self) -> Tensor:
-        """Decay per timestep, () or (C,), differentiable with respect to b."""
-        return self.b.sigmoid()
-
-    @property
-    def threshold(self) -> float | Tensor:
-        """v_th; if it is learned, (), differentiable with respect to q."""
-        return F.softplus(self.q) if self.learns_threshold else self.config.threshold
-
-    @property
-    def thresholds(self) -> float | Tensor:
-        """v_th of the timesteps, () or (T,): :attr:`threshold`, unless the neuron has its own at each timestep."""
-        return self.neuron.thresholds(SimpleNamespace(threshold=self.threshold, **self.of_neuron()))
-
-    @property
-    def alpha(self) -> Tensor:
-        """Current width of the surrogate, () or (C,), without gradient; the width of the second timestep if timesteps differ."""
-        return self._alpha(2)[-1]
 
     @property
     def alpha_varies(self) -> bool:
@@ -256,26 +206,6 @@ class LIF(NeuronLayer):
         if self.neuron.relative:
             alpha, threshold = alpha / detached(threshold), 1.0
         return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
-
-    def _alpha(self, T: int) -> Tensor:
-        """Width for T timesteps, (T or 1,) or (T or 1, C)."""
-        beta = self.beta.detach()
-        width = beta.new_full((), self.config.width)
-        gamma = beta.new_ones(())
-        if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
-            gamma = weight.detach().mean()
-        own = {name: tensor.detach() for name, tensor in self.of_width().items()}
-        layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
-        if self.method.width.correlated:
-            values = SimpleNamespace(beta=beta, **{name: tensor.detach() for name, tensor in self.of_neuron().items()})
-            std = self._std() if self.config.input_gain == "1" else self._std() * (1 - beta)
-            layer = layer._replace(std=std, response=self.neuron.response(values, T))
-        alpha = like(self.method.width.alpha(layer), beta)
-        return alpha if alpha.dim() > beta.dim() else alpha[None]
-
-    def _std(self) -> float:
-        """Standard deviation of the current as its normalisation, if any, leaves it at the start of training."""
-        return float(getattr(self._norm[0], "threshold", self.config.threshold)) if self._norm else self.config.threshold
 
     def remove_norm(self) -> None:
         """Remove the reference to the preceding tdBN, after folding."""
@@ -374,11 +304,9 @@ class LIF(NeuronLayer):
         return self.backend if isinstance(self.backend, Backend) else registry.get("backend", self.backend)
 
     def extra_repr(self) -> str:
-        """Settings, current decay and width."""
-        per = "" if self.b.dim() == 0 else f" (mean of {len(self.b)})"
+        """Settings, and the means of the current decay and width."""
         values = ""
         if not self.b.is_meta:
-            decay = f"beta={self.beta.mean().item():.3f}{per}, " if self.neuron.has_decay else ""
+            decay = f"beta={self.beta.mean().item():.3f}, " if self.neuron.has_decay else ""
             values = f"{decay}alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
-        neuron = "" if self.config.neuron == "lif" else f"neuron={self.config.neuron}, "
-        return f"{neuron}method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"
+        return f"{self.config.neuron}, method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"

@@ -48,10 +48,10 @@ class Method:
         """Whether alpha depends on the correlation of the currents."""
         return self.width.correlated
 
-    def suits(self, neuron: Neuron) -> bool:
-        """Whether a neuron, which is not the method's own, has what the method needs."""
-        needs_decay = self.width.of_decay or (self.learns_decay and self.takes_width)
-        return self.neuron is None and (neuron.has_decay or not needs_decay)
+    @property
+    def needs_decay(self) -> bool:
+        """Whether the method applies only to neurons with a decay."""
+        return self.width.of_decay or (self.learns_decay and self.takes_width)
 
     @property
     def stores_width(self) -> bool:

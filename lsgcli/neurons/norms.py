@@ -14,7 +14,6 @@ after n batches: after ten batches, deep layers hardly fire in evaluation.
 Source: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks", AAAI 2021.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -227,7 +226,7 @@ class StepBatchNorm2d(TdBatchNorm2d):
         return torch.cat([whole(step[None]) for step in input]) if self.training else whole(input)
 
 
-Norm = Callable[[int, float, float, int], nn.Module]  # (channels, v_th, eta, T) -> a module of (T, B, C, H, W)
+# Functions of C, v_th, eta and T that return a module of (T, B, C, H, W).
 
 
 @register("norm", "tdbn")

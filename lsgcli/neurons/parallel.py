@@ -54,6 +54,14 @@ class Parallel(Neuron):
         return over_steps(response, current)
 
 
+def at_once(neuron: Parallel, current: Tensor, p: SimpleNamespace) -> tuple[Tensor, float | Tensor]:
+    """u (T, ...) of the currents (T, ...), of float32 or higher precision, and v_th, which broadcasts against u; ``p`` as for :meth:`Parallel.potentials`."""
+    u, threshold = neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), p), neuron.thresholds(p)
+    if isinstance(threshold, Tensor) and threshold.dim():
+        threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
+    return u, threshold
+
+
 @register("neuron", "psn")
 class ParallelSpikingNeuron(Parallel):
     """u = W I with a learned W (T, T), not causal; o[t] = 1[u[t] >= v_th[t]], one learned v_th per timestep.

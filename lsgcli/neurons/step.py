@@ -17,11 +17,28 @@ class LIFState(NamedTuple):
     o: Tensor
 
 
-# What remains of the potential u after the reset by the spikes o: (u, o, v_th) -> tensor like u.
-RESETS: dict[str, Callable[[Tensor, Tensor, float | Tensor], Tensor]] = {
-    "hard": lambda u, o, v_th: u * (1 - o),
-    "soft": lambda u, o, v_th: u - v_th * o,
-    "none": lambda u, o, v_th: u,
+class Reset(NamedTuple):
+    """A reset r(u, o), with its derivatives for spikes o of 0 and 1, where d is what a spike removes: r = u - o d.
+
+    Attributes:
+        remains: (u, o, v_th) -> r, a tensor like u.
+        removed: (u, v_th) -> d = -dr/do.
+        of_u: dd/du.
+        of_threshold: dd/dv_th.
+    """
+
+    remains: Callable[[Tensor, Tensor, float | Tensor], Tensor]
+    removed: Callable[[Tensor, float | Tensor], float | Tensor]
+    of_u: float = 0.0
+    of_threshold: float = 0.0
+
+
+# Resets by name, as in the setting ``reset``. The backend ``fused`` has compiled forms in ``kernels/cpu/stages.py``; without one, it
+# computes the neurons as ``reference``.
+RESETS = {
+    "hard": Reset(lambda u, o, v_th: u * (1 - o), lambda u, v_th: u, of_u=1.0),
+    "soft": Reset(lambda u, o, v_th: u - v_th * o, lambda u, v_th: v_th, of_threshold=1.0),
+    "none": Reset(lambda u, o, v_th: u, lambda u, v_th: 0.0),
 }
 
 
@@ -100,7 +117,7 @@ def initial_state(current: Tensor) -> LIFState:
 
 def integrate(current: Tensor, u: Tensor, o: Tensor, p: Any) -> Tensor:
     """u[t] = beta reset(u[t-1], o[t-1]) + I[t], for ``p`` with beta, threshold, reset and detach of :class:`LIFParameters`."""
-    return p.beta * RESETS[p.reset](u, o.detach() if p.detach else o, p.threshold) + current
+    return p.beta * RESETS[p.reset].remains(u, o.detach() if p.detach else o, p.threshold) + current
 
 
 def step(current: Tensor, state: LIFState, p: LIFParameters) -> tuple[Tensor, LIFState]:
@@ -149,6 +166,6 @@ def measure_remains(current: Tensor, spikes: Tensor, p: LIFParameters) -> Tensor
     """
     rest = torch.zeros_like(current[0], dtype=torch.promote_types(current.dtype, torch.float32))
     for now, o in zip(current, spikes, strict=True):
-        rest = RESETS[p.reset](p.beta * rest + now, o.to(rest.dtype), p.threshold)
+        rest = RESETS[p.reset].remains(p.beta * rest + now, o.to(rest.dtype), p.threshold)
     fired = spikes.amax(0) >= 0.5  # the output of asgl, H(u - v_th), is 0.5 at the threshold
     return torch.stack([fired.sum(dtype=torch.float64), (rest * fired).sum(dtype=torch.float64)])

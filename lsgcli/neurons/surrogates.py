@@ -36,12 +36,10 @@ class Forms(NamedTuple):
         numba: expression of float32 scalars x, ``half`` (width / 2) and ``inverse`` (1 / width), for the backend ``fused``, with abs, min, max
             and exp, which requires y <= 0 in exp(y). Write any other function as a series, or add it beside exp in
             ``kernels/cpu/shapes.py``: those of ``math`` are not vectorised.
-        jump: abs(x) / width at which h jumps, where rounding decides about the gradient; infinite if h is continuous.
     """
 
     integral: Surrogate | None = None
     numba: str = ""
-    jump: float = math.inf
 
     def __call__(self, h: Surrogate) -> Surrogate:
         """h, after recording its forms."""
@@ -61,7 +59,6 @@ def integral(h: Surrogate) -> Surrogate | None:
 @Forms(
     integral=lambda x, width: (x / width + 0.5).clamp(0, 1),
     numba="inverse if abs(x) < half else 0",
-    jump=0.5,
 )
 def rectangular(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = 1/width where abs(x) < width/2, else 0.
@@ -152,7 +149,6 @@ def atan(x: Tensor, width: Tensor) -> Tensor:
 @Forms(
     integral=lambda x, width: ((1 + (x / width).clamp(-1, 1)) / 2).square(),
     numba="(1 + x * inverse) * 0.5 * inverse if abs(x) <= 2 * half else 0",
-    jump=1.0,
 )
 def a2sg(x: Tensor, width: Tensor) -> Tensor:
     """h(x) = (1 + x/width) / (2 width) where abs(x) <= width, else 0: a ramp, which is highest at x = width.
@@ -198,8 +194,8 @@ def check_surrogate(name: str, h: Surrogate) -> None:
         width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
         heights = h(x.clone(), width)
         if not isinstance(heights, Tensor) or heights.shape != x.shape or not heights.is_floating_point():
-            what = f"{heights.dtype} of shape {tuple(heights.shape)}" if isinstance(heights, Tensor) else type(heights).__name__
-            raise ConfigError(f"surrogate {name}: found {what} for x of shape {tuple(x.shape)}, expected a tensor like x")
+            found = f"{getattr(heights, 'dtype', type(heights))} of shape {tuple(getattr(heights, 'shape', ()))}"
+            raise ConfigError(f"surrogate {name}: found {found} for x of shape {tuple(x.shape)}, expected a tensor like x")
         area = float((heights * (1 + angle.tan().square())).mean()) * math.pi * value
         peak = float(heights.max()) * value
         if not (abs(area - 1) < TOLERANCE and abs(peak - 1) < TOLERANCE):  # also if they are NaN

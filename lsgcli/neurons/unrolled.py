@@ -1,14 +1,15 @@
 """Layers with gradients by autograd, of neurons that no backend computes: timestep by timestep, or all timesteps at once."""
 
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels.base import Backend
 from lsgcli.neurons.layer import NeuronLayer
-from lsgcli.neurons.step import LIFParameters, Spike, measure, over_channels, over_time
+from lsgcli.neurons.parallel import at_once
+from lsgcli.neurons.step import LIFParameters, Spike, like, measure, over_channels, over_time
 
 
 class Fired(NamedTuple):
@@ -51,18 +52,11 @@ class InParallel(OfLayer):
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
-        values = SimpleNamespace(**p._asdict() | layer.of_neuron())
         with torch.autocast(current.device.type, enabled=False):
-            u = neuron.potentials(wide, values)  # type: ignore[attr-defined]
-        threshold = neuron.thresholds(values)
-        if isinstance(threshold, Tensor) and threshold.dim():
-            threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
+            u, threshold = at_once(neuron, wide, SimpleNamespace(**p._asdict() | layer.of_neuron()))
         steps: list[Fired] = []
         if layer.membrane is not None or watcher is not None:
-            each: Any = [threshold] * len(u)
-            if isinstance(threshold, Tensor):
-                each = threshold.detach().expand(len(u), *(1,) * (u.dim() - 1))
-            seen = []
+            seen, each = [], like(threshold, u).detach().expand(len(u), *(1,) * (u.dim() - 1))
             for t, at in enumerate(p.each_step(wide)):
                 now = u[t] if layer.membrane is None else layer.membrane(u[t])
                 seen.append(now if watcher is None else watcher.sees(t, now))

@@ -1,5 +1,7 @@
 """``auto``: the fastest backend for each device."""
 
+from typing import Any
+
 from torch import Tensor
 
 from lsgcli import registry
@@ -15,10 +17,8 @@ class Auto(Backend):
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return self.fastest(current)(current, p, overwrite)
 
-    def normalise_and_fire(
-        self, z: Tensor, norm: NormParameters | None, p: LIFParameters, *, residual: Tensor | None = None, pool: int = 1
-    ) -> Tensor:
-        return self.fastest(z).normalise_and_fire(z, norm, p, residual=residual, pool=pool)
+    def normalise_and_fire(self, z: Tensor, norm: NormParameters | None, p: LIFParameters, **behind: Any) -> Tensor:
+        return self.fastest(z).normalise_and_fire(z, norm, p, **behind)
 
     def fastest(self, current: Tensor) -> Backend:
         """The backend for a current."""

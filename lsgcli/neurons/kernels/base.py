@@ -57,6 +57,17 @@ class NormParameters(NamedTuple):
             return n
         return float(self.gather(torch.tensor(n, dtype=torch.float64, device=self.weight.device)).sum())
 
+    @contextmanager
+    def of_batch(self) -> "Iterator[NormParameters]":
+        """Parameters whose running statistics become those of the batch in training; afterwards, those of this move towards them."""
+        if not self.training:
+            yield self
+            return
+        batch = self._replace(running_mean=self.running_mean.clone(), running_var=self.running_var.clone(), momentum=1.0)
+        yield batch
+        self.running_mean.lerp_(batch.running_mean, self.momentum)
+        self.running_var.lerp_(batch.running_var, self.momentum)
+
     def update_running(self, n: float | Tensor, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of a batch with n values per channel."""
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
@@ -225,7 +236,7 @@ def normalise(z: Tensor, norm: NormParameters) -> Tensor:
 
 
 def one_by_one(
-    fire: Callable[[Tensor], Tensor], z: Tensor, norm: NormParameters | None, residual: Tensor | None, pool: int
+    fire: Callable[[Tensor], Tensor], z: Tensor, norm: NormParameters | None, residual: Tensor | None = None, pool: int = 1
 ) -> Tensor:
     """As :meth:`Backend.normalise_and_fire`, in separate operations; ``fire`` maps currents to spikes."""
     current = z if norm is None else normalise(z, norm)

@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 
 import torch
@@ -64,8 +65,10 @@ class Compiled(Backend):
             from torch._dynamo import config, exc
 
             try:
-                with config.patch(recompile_limit=SHAPES, accumulated_recompile_limit=SHAPES):
-                    return _graph()(z, norm, p, residual, pool)
+                # A graph has one momentum, which differs between the first batches.
+                batch = nullcontext() if norm is None else norm.of_batch()
+                with config.patch(recompile_limit=SHAPES, accumulated_recompile_limit=SHAPES), batch as of_batch:
+                    return _graph()(z, of_batch, p, residual, pool)
             except exc.FailOnRecompileLimitHit:
                 _warn(f"more than {SHAPES} shapes of layers")
             except exc.TorchDynamoException as error:

@@ -56,7 +56,7 @@ class Fused(Backend):
         if is_tracing(current):
             return autograd(current, p, overwrite)
         self.check(current.device)
-        layout = sequence_layout(current, p.beta, p.alpha) if self.supports(current, p.surrogate) else None
+        layout = sequence_layout(current, p.beta, p.alpha) if self.supports(current, p.surrogate, p.reset) else None
         if layout is None:
             return self.otherwise(current, p, overwrite)
         from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
@@ -69,7 +69,7 @@ class Fused(Backend):
         if is_tracing(z):
             return autograd.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         self.check(z.device)
-        layout = image_layout(z, p.beta, p.alpha) if z.dim() == 5 and self.supports(z, p.surrogate) else None
+        layout = image_layout(z, p.beta, p.alpha) if z.dim() == 5 and self.supports(z, p.surrogate, p.reset) else None
         # The reference raises the error for one value per channel.
         if layout is None or (norm is not None and norm.training and z[:, :, 0].numel() == 1):
             return self.otherwise.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
@@ -82,9 +82,11 @@ class Fused(Backend):
         out = fused_neurons(z, Setting(norm, p, layout, pool if divides else 1, self.as_bytes), residual)
         return out if divides else average(out, pool)
 
-    def supports(self, x: Tensor, surrogate: Surrogate) -> bool:
-        """Whether the kernels support the type of x and the surrogate."""
-        return x.dtype in STORAGE and surrogate in FORMS and bool(FORMS[surrogate].numba) and x.numel() > 0
+    def supports(self, x: Tensor, surrogate: Surrogate, reset: str) -> bool:
+        """Whether the kernels support the type of x, the surrogate and the reset."""
+        from lsgcli.neurons.kernels.cpu.stages import RESETS
+
+        return x.dtype in STORAGE and x.numel() > 0 and reset in RESETS and surrogate in FORMS and bool(FORMS[surrogate].numba)
 
 
 @cache

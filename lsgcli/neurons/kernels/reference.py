@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lsgcli.neurons.kernels.base import Backend
-from lsgcli.neurons.step import LIFParameters, initial_state, like, measure, over_time, step
+from lsgcli.neurons.step import RESETS, LIFParameters, initial_state, measure, over_time, step
 from lsgcli.registry import register
 
 
@@ -47,12 +47,11 @@ class LIFSequence(torch.autograd.Function):
         membrane = current if reuse else torch.empty_like(current, dtype=wide)
         spikes = torch.empty_like(membrane, dtype=current.dtype)
         decay, v_th = beta.detach().to(wide), p.threshold if threshold is None else threshold.detach()
-        rest = torch.empty_like(membrane[0])
         for t in range(len(current)):
             u = membrane[t]
             if t > 0:
-                _after_reset(membrane[t - 1], spikes[t - 1], p.reset, v_th, rest)
-                torch.add(current[t], rest.mul_(decay), out=u)
+                rest = RESETS[p.reset].remains(membrane[t - 1], spikes[t - 1].to(wide), v_th)
+                torch.add(current[t], rest * decay, out=u)
             elif not reuse:
                 u.copy_(current[t])
             torch.ge(u, v_th, out=spikes[t])
@@ -71,7 +70,7 @@ class LIFSequence(torch.autograd.Function):
             return (None,) * 5
         membrane, beta, threshold, alpha = ctx.saved_tensors
         p, v_th = ctx.p, ctx.p.threshold if threshold is None else threshold
-        hard = p.reset == "hard"
+        reset = RESETS[p.reset]
         decay = beta.to(membrane.dtype)
         alpha = alpha.to(membrane.dtype).expand(len(membrane), *alpha.shape[1:])
         d_current = torch.empty_like(membrane, dtype=ctx.dtype)
@@ -85,30 +84,21 @@ class LIFSequence(torch.autograd.Function):
                 du *= grad[t]
                 d_threshold -= 0 if threshold is None else du.sum()
             else:
-                # 1 if the neuron did not fire; multiplying by it is several times faster than a masked fill.
-                kept = torch.lt(u, v_th, out=torch.empty_like(u))
+                # As numbers: multiplying by them is several times faster than a masked fill.
+                fired = torch.ge(u, v_th, out=torch.empty_like(u))
                 if ctx.needs_input_grad[1]:
-                    rest = _after_reset(u, 1 - kept, p.reset, v_th, torch.empty_like(u))
-                    d_beta += rest.mul_(carried).sum_to_size(beta.shape)
+                    d_beta += (reset.remains(u, fired, v_th) * carried).sum_to_size(beta.shape)
                 arriving = grad[t].to(u.dtype)
-                if p.reset != "none" and not p.detach:
-                    arriving = torch.addcmul(arriving, decay, carried * (u if hard else v_th), value=-1)
+                if not p.detach:
+                    arriving = torch.addcmul(arriving, decay, carried * reset.removed(u, v_th), value=-1)
                 du *= arriving
                 scaled = carried.mul_(decay)
                 if threshold is not None:
-                    d_threshold -= du.sum() + (0 if p.reset != "soft" else (scaled * (1 - kept)).sum())
-                du += scaled.mul_(kept) if hard else scaled
+                    d_threshold -= du.sum() + reset.of_threshold * (scaled * fired).sum()
+                du += scaled * (1 - reset.of_u * fired) if reset.of_u else scaled
             d_current[t] = du
             carried = du
         return d_current, d_beta.to(beta.dtype), None if threshold is None else d_threshold.to(threshold.dtype), None, None
-
-
-def _after_reset(u: Tensor, spikes: Tensor, reset: str, v_th: float | Tensor, out: Tensor) -> Tensor:
-    """The potential after the reset, written to ``out``: u - u o, u - v_th o, or u."""
-    if reset == "none":
-        return out.copy_(u)
-    removed = u if reset == "hard" else like(v_th, u)
-    return torch.addcmul(u, removed, spikes.to(u.dtype), value=-1, out=out)
 
 
 def _repeats(x: Tensor) -> bool:

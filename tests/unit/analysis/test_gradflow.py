@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
-from lsgcli.analysis.dynamics import cut
 from lsgcli.analysis.gradients import Sample
 from lsgcli.analysis.watchers import watching
 from lsgcli.data.batches import Batch
@@ -170,16 +169,6 @@ def test_a_pool_that_does_not_divide_the_image():
         watchers[layer.name].spatial = True
         (found,) = torch.autograd.grad(value, [block.current.conv.weight])
     torch.testing.assert_close(found, spatial, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("elements", [1, 100, 1000])
-def test_blocks_cover_every_neuron_once(elements):
-    shape = torch.Size((3, 4, 6, 5, 2))
-    seen = torch.zeros(shape)
-    for samples, rows in cut(shape, 2, elements):
-        assert rows.start % 2 == 0
-        seen[:, samples, rows] += 1
-    assert (seen == 1).all()
 
 
 def test_watching_leaves_training_as_it_is():

@@ -73,7 +73,7 @@ class Images(nn.Module):
 @pytest.mark.parametrize("elements", [1 << 18, 600])
 def test_images_in_blocks(elements, monkeypatch):
     """288 neurons, of which 200 are shown; neurons are named by channel, row and column, however the layer is divided."""
-    monkeypatch.setattr("lsgcli.analysis.dynamics.cut.__defaults__", (1, elements))
+    monkeypatch.setattr("lsgcli.analysis.dynamics.ELEMENTS", elements)
     net, x = Images(), torch.randn(6, 4, 2, 8, 8, dtype=torch.float64)
     (layer,) = activity(net, (x, torch.zeros(4, dtype=torch.long)), 2)["layers"]
     u, o = oracle.fire(net.conv(x.flatten(0, 1)).unflatten(0, (6, 4)).detach().numpy()[:, 2], 0.6, 0.5)

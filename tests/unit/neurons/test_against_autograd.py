@@ -114,15 +114,3 @@ def test_no_timestep_is_an_error(backend, shape):
     """A current without a time axis, or of no timestep, is refused with its shape."""
     with pytest.raises(ConfigError, match="at least one timestep"):
         LIF(backend=backend)(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_float32(backend):
-    """In float32 the gradients are those of float64 to single precision, where the spikes are the same."""
-    current, grad = normal(6, 3, 8, seed=1, mean=0.2), normal(6, 3, 8, seed=2)
-    exact = run_backend(backend, current, grad, parameters(0.6, 1.2, surrogate="atan"))
-    single = run_backend(backend, current.float(), grad.float(), parameters(0.6, 1.2, surrogate="atan", dtype=torch.float32))
-    assert single.spikes.dtype == single.d_current.dtype == torch.float32
-    assert torch.equal(single.spikes.double(), exact.spikes)
-    assert close(single.d_current, exact.d_current, 1e-5)
-    assert close(single.d_beta, exact.d_beta, 1e-5)

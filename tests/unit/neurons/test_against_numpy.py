@@ -67,20 +67,6 @@ def test_any_number_of_dimensions(backend, shape):
     assert close(found.d_beta, expected.d_beta.sum())
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_decay_per_channel_and_width_per_timestep(backend, surrogate):
-    """beta (C, 1, 1) gets a gradient per channel; alpha (T, 1, 1, 1, 1) is another width at each step."""
-    current, grad = normal(4, 2, 3, 2, 2, seed=5, mean=0.2), normal(4, 2, 3, 2, 2, seed=6)
-    beta, alpha = np.array([0.1, 0.5, 0.9]).reshape(3, 1, 1), np.array([0.3, 0.8, 1.5, 3.0]).reshape(4, 1, 1, 1, 1)
-    expected = oracle.lif(current.numpy(), grad.numpy(), beta, alpha, 0.5, surrogate)
-    assert oracle.margin(expected.u, 0.5, alpha, surrogate) > 1e-9
-    found = run_backend(backend, current, grad, parameters(beta, alpha, 0.5, surrogate))
-    assert np.array_equal(found.spikes.numpy(), expected.o)
-    assert close(found.d_current, expected.d_current)
-    assert close(found.d_beta, expected.d_beta.sum(axis=(0, 2, 3)).reshape(3, 1, 1))
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_potential_equal_to_the_threshold_fires(backend):
     """u >= v_th, not u > v_th; and the surrogate is at its peak there. 0.5 * 0.25 + 0.375 is exact."""
@@ -113,24 +99,3 @@ def test_three_steps_by_hand(backend):
     assert spikes.tolist() == [0, 1, 0]
     assert current.grad.tolist() == pytest.approx([0.5408, 2.704, 6.0], rel=1e-12)
     assert layer.b.grad.item() == pytest.approx(0.086528, rel=1e-12)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_learnable_width_by_hand(backend):
-    """One neuron, method lsg, beta 0.2: alpha = sqrt(1.04), so h = 0.98058067569092 wherever abs(u - 0.5) < 0.50990.
-
-    I = 0.3, 0.6:  u = 0.3, 0.66;  o = 0, 1;  g = 1, 1.
-    du[2] = h = 0.98058067569092
-    do[1] = 1 - 0.2 * 0.3 h = 0.94116515945854
-    du[1] = do[1] h + 0.2 h = 1.2 h - 0.06 / 1.04 = 1.11900450313680
-    dbeta = du[2] * 0.3 = 0.29417420270728;  db = dbeta * 0.16 = 0.04706787243316; alpha adds nothing to it.
-    """
-    layer = LIF(decay=0.2, method="lsg", backend=backend).double()
-    with torch.no_grad():
-        layer.b.fill_(math.log(0.25))
-    current = torch.tensor([0.3, 0.6], dtype=torch.float64, requires_grad=True)
-    spikes = layer(current)
-    spikes.backward(torch.ones(2, dtype=torch.float64))
-    assert spikes.tolist() == [0, 1]
-    assert current.grad.tolist() == pytest.approx([1.11900450313680, 0.98058067569092], rel=1e-12)
-    assert layer.b.grad.item() == pytest.approx(0.04706787243316, rel=1e-12)

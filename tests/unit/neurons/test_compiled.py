@@ -9,12 +9,12 @@ import torch
 from lsgcli import registry
 from lsgcli.config.run import from_dict
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF
+from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import auto, compiled
 from lsgcli.neurons.kernels.compiled import Compiled
 from lsgcli.neurons.kernels.selftest import Result, compare
 from tests.unit.neurons.cases import against_reference, case_with_options, large_case, random_case
-from tests.unit.neurons.helpers import normal
+from tests.unit.neurons.helpers import close, normal
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(not compiled.compiled.available(CPU), reason="needs a C++ compiler")
@@ -142,6 +142,20 @@ def test_number_of_shapes(backend, monkeypatch, caplog):
         assert torch.equal(LIF(backend="compiled")(current), LIF(backend="reference")(current))
     assert len(said(caplog)) == 1
     assert used.problems == {CPU: ""}
+
+
+def test_batches_share_a_graph(backend, monkeypatch, caplog):
+    """The weight of a batch in the running statistics, which differs between the first ones, is no part of the graph."""
+    backend()
+    monkeypatch.setattr(compiled, "SHAPES", 1)
+    norms = {"compiled": TdBatchNorm2d(3), "reference": TdBatchNorm2d(3)}
+    for seed in range(3):
+        z = normal(2, 2, 3, 4, 4, seed=seed, dtype=torch.float32)
+        for name, norm in norms.items():
+            LIF(backend=name).normalise_and_fire(norm.parameters_for(z), z.clone())
+    assert not said(caplog)
+    for name in ("running_mean", "running_var"):
+        assert close(getattr(norms["compiled"], name), getattr(norms["reference"], name), 1e-5)
 
 
 def test_what_is_not_compiled(backend, monkeypatch):

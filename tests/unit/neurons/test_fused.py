@@ -113,7 +113,7 @@ def bell(x, width):
 def test_surrogates_of_plug_ins(surrogate):
     """An expression is compiled, with assignments and fractions, in float32; without one, the reference computes the gradient."""
     current, gradients = normal(4, 3, 5, dtype=torch.float32), []
-    assert fused.fused.supports(current, surrogate) == (surrogate is parabola)
+    assert fused.fused.supports(current, surrogate, "hard") == (surrogate is parabola)
     for backend in ("fused", "reference"):
         leaf = current.clone().requires_grad_()
         p = LIFParameters(torch.tensor(0.3), torch.tensor(1.25), 0.5, surrogate)

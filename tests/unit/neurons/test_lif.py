@@ -49,7 +49,7 @@ def test_unknown_names(arguments, nearest):
 
 def test_settings_are_given_by_name():
     """A name that is none is refused, and so is a method in the place of the configuration."""
-    with pytest.raises(ConfigError, match="unknown argument 'metod': did you mean method"):
+    with pytest.raises(ConfigError, match="unknown setting 'metod': did you mean method"):
         LIF(metod="lsg")
     with pytest.raises(
         ConfigError, match=r"LIF: found 'lsg', expected a NeuronConfig, or settings by name, such as LIF\(method='lsg'\)"
@@ -70,7 +70,7 @@ def test_printed_form():
     """Method, decay and width; on the meta device there are no values."""
     assert "method=lsg, beta=0.200, alpha=1.020" in repr(LIF(method="lsg"))
     with torch.device("meta"):
-        assert repr(LIF(method="lsg", threshold_learned=True)) == "LIF(method=lsg, surrogate=rectangular, backend=auto)"
+        assert repr(LIF(method="lsg", threshold_learned=True)) == "LIF(lif, method=lsg, surrogate=rectangular, backend=auto)"
 
 
 def test_sums_of_what_is_measured_stay_in_double_precision():

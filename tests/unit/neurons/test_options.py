@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import nn
 
+from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
+from lsgcli.neurons.step import RESETS as TABLE
+from lsgcli.neurons.step import Reset
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, case_with_options
-from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal
+from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal, parameters
 
 RESETS = ["hard", "soft", "none"]
 QUICK = (3,)  # random cases, whose kernels take seconds to compile
@@ -64,6 +67,24 @@ def test_reset_and_threshold(backend, surrogate, reset, detach):
             others = [oracle.lif(*arguments, reset=other) for other in RESETS if other != reset]
             assert all(not np.allclose(expected.d_current, other.d_current) for other in others)
             assert 0.1 < expected.o.mean() < 0.8
+
+
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
+def test_a_further_reset(monkeypatch, backend, detach):
+    """A row of the table is all that a reset needs: here, a spike removes u / 2 + v_th / 4."""
+    row = Reset(lambda u, o, v_th: u - o * (u / 2 + v_th / 4), lambda u, v_th: u / 2 + v_th / 4, 0.5, 0.25)
+    monkeypatch.setitem(TABLE, "half", row)
+    current, grad = drawn(6, seed=1)
+    gradients = []
+    for name in (backend, "autograd"):
+        leaves = [current.clone(), torch.tensor(0.6).double(), torch.tensor(0.5).double()]
+        leaf, beta, v_th = (x.requires_grad_() for x in leaves)
+        p = parameters(surrogate="triangular")._replace(beta=beta, threshold=v_th, reset="half", detach=detach)
+        spikes = registry.get("backend", name)(leaf, p)
+        gradients.append([spikes.detach(), *torch.autograd.grad(spikes, leaves, grad)])
+    assert 0.1 < gradients[0][0].mean() < 0.8
+    assert all(close(found, expected) for found, expected in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("per", ["layer", "channel"])
