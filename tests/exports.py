@@ -8,7 +8,8 @@ import torch
 from lsgcli import registry
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
-from lsgcli.export.base import chosen, read
+from lsgcli.export.base import chosen
+from lsgcli.export.source import read
 from tests import networks
 from tests.unit.models.helpers import FIELD, SMALL, seasoned
 

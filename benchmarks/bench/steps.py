@@ -150,7 +150,8 @@ def stepwise_of_export(network: Any) -> Single:
     """The network exported to ONNX, in onnxruntime with torch's number of threads."""
     from lsgcli import registry
     from lsgcli.config.run import RunConfig
-    from lsgcli.export.base import ExportOptions, read
+    from lsgcli.export.base import ExportOptions
+    from lsgcli.export.source import read
     from lsgcli.store import checkpoint
 
     options, form = ExportOptions(mode="step"), registry.get("format", "onnx")()

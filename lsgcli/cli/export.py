@@ -60,6 +60,7 @@ def export(
     if not verify:
         common.require("--verify N", {"--data-dir": folders.data_dir, "--cache-dir": folders.cache_dir})
     from lsgcli.export import base as exporting
+    from lsgcli.export import source
     from lsgcli.store import hub
     from lsgcli.system import files
 
@@ -76,7 +77,7 @@ def export(
     from lsgcli.report.terminal import preparing
     from lsgcli.runs.open import open_data
 
-    trained, written, content = exporting.read(path, name, options, form.T)
+    trained, written, content = source.read(path, name, options, form.T)
     record = {"format": name, "path": str(output), **verifying.NOTHING}
     with files.replacing(output, folder=exporter.folder) as temporary:
         exporter.write(written, content, temporary, options)

@@ -55,7 +55,8 @@ def push(
 
 def _export(exporter: "HF", path: Path, folder: Path, repository: str) -> None:
     """Write the files of the model card, and a page of the gradient flow of a run's resulting checkpoint."""
-    from lsgcli.export.base import ExportOptions, read
+    from lsgcli.export.base import ExportOptions
+    from lsgcli.export.source import read
     from lsgcli.export.verify import NOTHING
     from lsgcli.report.page import flow_page
     from lsgcli.store.checkpoint import read_config

@@ -21,30 +21,25 @@ class Interpreter(Runner):
 
     def __init__(self, graph: nir.NIRGraph, config: dict[str, Any], path: Path):
         super().__init__(config)
-        if (list(graph.inputs), list(graph.outputs)) != (["input"], ["output"]):
-            nodes = ", ".join([*graph.inputs, *graph.outputs])
-            raise CheckpointError(
-                f"{path}: found {nodes}, expected one input and one output", hint="Export the checkpoint again."
-            )
         self.nodes, self.dt = graph.nodes, float(graph.metadata["dt"])
-        for name, node in self.nodes.items():
-            for key, value in vars(node).items():
-                if isinstance(value, np.ndarray) and not np.isfinite(value).all():
-                    raise CheckpointError(
-                        f"{path}: {name}: found {key} with NaN or infinity, expected finite numbers",
-                        hint="Export the checkpoint again.",
-                    )
-        self.layers: dict[str, list[int]] = schema.decode(
-            graph.metadata["layers"], dict[str, list[int]], f"{path}: layers", CheckpointError
-        )
-        stated = {name: prod(shape) for name, shape in self.layers.items()}
+        stated = schema.decode(graph.metadata["layers"], dict[str, list[int]], f"{path}: layers", CheckpointError)
+        self.layers: dict[str, list[int]] = stated
+
+        def check(what: str, found: Any, expected: Any) -> None:
+            if found != expected:
+                raise CheckpointError(
+                    f"{path}: {what}: found {found}, expected {expected}", hint="Export the checkpoint again."
+                )
+
+        check("inputs and outputs", [*graph.inputs, *graph.outputs], ["input", "output"])
         neurons = {name: node.v_threshold.size for name, node in self.nodes.items() if isinstance(node, nir.LIF)}
-        if differing := sorted(name for name in stated | neurons if stated.get(name) != neurons.get(name)):
-            found = ", ".join(f"{name} with {stated.get(name, 'no')} neurons" for name in differing[:5])
-            expected = ", ".join(f"{name} with {neurons.get(name, 'no')}" for name in differing[:5])
-            raise CheckpointError(
-                f"{path}: layers: found {found}, expected {expected}, as in the graph", hint="Export the checkpoint again."
-            )
+        check("layers with neurons", sorted(stated), sorted(neurons))
+        for name, node in self.nodes.items():
+            if name in neurons:
+                check(f"neurons of {name}", prod(stated[name]), neurons[name])
+            for key, value in vars(node).items():
+                if isinstance(value, np.ndarray):
+                    check(f"{key} of {name}", "finite numbers" if np.isfinite(value).all() else "others", "finite numbers")
         self.sources: dict[str, list[str]] = {name: [] for name in graph.nodes}
         for source, target in graph.edges:
             self.sources[target].append(source)

@@ -195,17 +195,14 @@ def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Pat
     Raises:
         CheckpointError: their number differs, or a layer has another number of thresholds.
     """
-    if len(states) != len(config["export"]["layers"]):
+    stated = [layer["threshold"] for layer in config["export"]["layers"].values()]
+    found = [len(v_th) if isinstance(v_th, list) else None for v_th in stated]
+    expected = [u.shape[1] for u in states]
+    if len(found) != len(expected) or any(n not in (None, channels) for n, channels in zip(found, expected, strict=True)):
         raise CheckpointError(
-            f"{path}: found {len(states)} states, expected {len(config['export']['layers'])}, one for each layer of its configuration",
+            f"{path}: configuration: export.layers: found {found} thresholds, expected {expected} or one (None) for each layer",
             hint="Export the checkpoint again.",
         )
-    for (name, layer), u in zip(config["export"]["layers"].items(), states, strict=True):
-        if isinstance(layer["threshold"], list) and len(layer["threshold"]) != u.shape[1]:
-            raise CheckpointError(
-                f"{path}: configuration: export.layers: {name}: found {len(layer['threshold'])} thresholds, expected {u.shape[1]} or one",
-                hint="Export the checkpoint again.",
-            )
 
 
 def _clean(model: "onnx.ModelProto") -> None:

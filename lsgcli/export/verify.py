@@ -37,6 +37,7 @@ LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64
 SPIKES_PER_TIE = 100_000
 KINDS = ("spikes_different", "ties", "after_ties")  # kinds of differing spikes
+TOTALS = ("samples", "spikes_compared", "samples_with_ties", "predictions_different", "predictions_after_ties")
 # The result for no samples, which have no error.
 NOTHING = {"samples": 0, "spikes_compared": 0, **dict.fromkeys(KINDS, 0), "max_logit_error": None, "predictions_different": 0}
 
@@ -77,8 +78,9 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
         ``found``.
     """
     expected = NetworkRunner(network, found.config)
-    total: Counter[str] = Counter()
+    total: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
     per_layer: dict[str, Counter[str]] = {}
+    right = 0
     errors = [torch.zeros(1)]
     for batch in batches:
         ours, theirs = expected.run(batch.x), found.run(batch.x)
@@ -92,17 +94,13 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
         total["samples_with_ties"] += int(tied.sum())
         total["predictions_different"] += int((our_class != their_class)[~tied].sum())
         total["predictions_after_ties"] += int((our_class != their_class)[tied].sum())
-        total["right"] += int((their_class == batch.y).sum())
+        right += int((their_class == batch.y).sum())
     return {
-        "samples": total["samples"],
-        "spikes_compared": total["spikes_compared"],
+        **total,
         **{kind: sum(layer[kind] for layer in per_layer.values()) for kind in KINDS},
         "per_layer": per_layer,
-        "samples_with_ties": total["samples_with_ties"],
         "max_logit_error": float(torch.cat(errors).max()),  # NaN if any is NaN
-        "predictions_different": total["predictions_different"],
-        "predictions_after_ties": total["predictions_after_ties"],
-        "accuracy": total["right"] / max(1, total["samples"]),
+        "accuracy": right / max(1, total["samples"]),
     }
 
 

@@ -28,7 +28,8 @@ from lsgcli.config.resolve import resolve
 from lsgcli.data import simulate
 from lsgcli.errors import LsgError
 from lsgcli.export import hf
-from lsgcli.export.base import chosen, open_exported, read
+from lsgcli.export.base import chosen, open_exported
+from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
 from lsgcli.loggers.outlets import OUTLETS
