@@ -62,7 +62,7 @@ def measure(root: Path, data_dir: str, batches: int, weights: int) -> None:
     from lsgcli.sweeps.collect import collect
     from lsgcli.system import files
     from lsgcli.system.device import set_up
-    from lsgcli.training.loop import new_model
+    from lsgcli.training.initialise import new_model
 
     cells = [cell for cell in collect(root).cells if (cell.path / LAST).exists()]
     left = [(cell, moment) for cell in cells for moment in MOMENTS if not (cell.path / f"depth-{moment}.json").exists()]

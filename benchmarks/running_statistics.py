@@ -20,7 +20,7 @@ from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.data.prepare import prepare
 from lsgcli.system.device import Compute, set_up
 from lsgcli.training.evaluate import evaluate
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers, schedule
 from lsgcli.training.step import gradients
 

@@ -192,7 +192,7 @@ def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tens
     with torch.enable_grad():
         leaf = x.detach().to(du.dtype).requires_grad_()
         current = normalise(leaf, norm._replace(momentum=0.0))
-    (d_x,) = torch.autograd.grad(current, leaf, du)
+        (d_x,) = torch.autograd.grad((current * du).sum(), leaf)  # of a scalar: for others, torch imports sympy
     return d_x.to(x.dtype), None if passage.residual is None else du.to(x.dtype)
 
 
@@ -278,7 +278,7 @@ def membrane_gradient(block: Block, g: Tensor) -> Tensor:
     """dL/du of lsg's neurons, (T, ...), which is dL/dI."""
     with torch.enable_grad():
         current = block.current.detach().requires_grad_()
-        (du,) = torch.autograd.grad(reference(current, parameters(block.p)), current, g)
+        (du,) = torch.autograd.grad((reference(current, parameters(block.p)) * g).sum(), current)
     return du
 
 

@@ -18,6 +18,7 @@ from lsgcli.models.recompute import checkpointed, possible
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Gather
+from lsgcli.system.device import Compute
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
 
@@ -258,6 +259,15 @@ class SpikingNet(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, LIF):
                 module.end_step(skip)
+
+    def crossings(self, compute: Compute) -> dict[str, list[float]]:
+        """The crossings of all layers that are computed by spikes, for more than one image; empty unless the choice is ``auto``."""
+        if compute.convolutions.choice == "auto":
+            spec = self.spec
+            x = torch.zeros(self.T, 2, spec.in_channels, spec.height, spec.input_size, device=compute.device)
+            with torch.no_grad(), compute.context():
+                self.eval()(x)
+        return compute.convolutions.crossings
 
     @abstractmethod
     def spiking_layers(self) -> list[SpikingLayer]:

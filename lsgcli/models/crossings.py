@@ -19,10 +19,9 @@ from torch.nn import functional as F
 from lsgcli.errors import StorageError, counted
 from lsgcli.models.prepacked import reordered
 from lsgcli.system import files, schema
-from lsgcli.system.device import Compute, limited_threads
+from lsgcli.system.device import limited_threads
 
 if TYPE_CHECKING:
-    from lsgcli.models.base import SpikingNet
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
 log = logging.getLogger("lsg")
@@ -66,16 +65,6 @@ def _measured_as(geometry: "Geometry", dtype: torch.dtype, threads: int) -> tupl
         f"{g.N}x{g.C}x{g.H}x{g.W} to {g.channels}, {g.side}x{g.side}, stride {g.stride}, padding {g.padding}, {str(dtype)[6:]}"
     )
     return g, name if g.N > 1 else f"{name}, {counted(threads, 'thread')}"
-
-
-def of_network(network: "SpikingNet", compute: Compute) -> dict[str, list[float]]:
-    """The crossings of all layers of a network that are computed by spikes, for more than one image; empty unless the choice is ``auto``."""
-    if compute.convolutions.choice == "auto":
-        spec = network.spec
-        x = torch.zeros(network.T, 2, spec.in_channels, spec.height, spec.input_size, device=compute.device)
-        with torch.no_grad(), compute.context():
-            network.eval()(x)
-    return compute.convolutions.crossings
 
 
 def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:

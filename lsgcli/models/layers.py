@@ -41,6 +41,13 @@ def chained(source: Signal, layers: Iterable[Callable[[Signal], Any]]) -> tuple[
     return nn.ModuleList(made), source
 
 
+def shortcut(kind: Any, spec: NetworkSpec, source: Signal, out_channels: int, stride: int, **conv: Any) -> nn.Module:
+    """The shortcut of a residual block: the identity, or a 1x1 convolution of a class if its channels or its size change."""
+    if stride == 1 and source.channels == out_channels:
+        return nn.Identity()
+    return kind(spec, source, out_channels, kernel=1, stride=stride, **conv)  # type: ignore[no-any-return]
+
+
 def image_mean(x: Tensor) -> Tensor:
     """Mean over the image: (T, B, C, H, W) -> (T, B, C), of x's type, or float32 for bytes."""
     return x.mean((3, 4), dtype=None if x.is_floating_point() else torch.float32)

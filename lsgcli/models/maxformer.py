@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, SpikingConv, chained, halved, has_hooks
-from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, SpikingTransformer, Stage
+from lsgcli.models.layers import ConvNorm, chained, halved
+from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, Queries, SpikingTransformer, Stage
 from lsgcli.registry import register
 
 
@@ -78,22 +78,18 @@ class ResidualAttention(nn.Module):
         super().__init__()
         channels, spikes = source.channels, spec.spikes(source.channels)
         self.lif = spec.lif(channels)
-        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, spikes, channels, kernel=1) for name in "qkv"})
+        self.inputs = Queries(spec, spikes, "qkv")
         self.products = LinearAttention(heads)
         self.attention = spec.lif(channels, threshold=THRESHOLD)
         self.last = ConvNorm(spec, spikes, channels, kernel=1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, C, H, W) -> (T, B, C, H, W)."""
-        spikes = self.lif(x)
-        products = self.products(*(conv(spikes) for conv in self.inputs.values()))
-        return x + self.last(self.attention(products, overwrite=not has_hooks(self.products, self.attention)))
+        return x + self.last(self.products.fired(self.attention, self.inputs(self.lif(x))))
 
     def spiking_layers(self, name: str, synapse: nn.Conv2d) -> list[SpikingLayer]:
-        """lif1, q, k, v, attention. The convolution of q counts as the synapse of the attention's neurons."""
-        inputs = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.inputs.items()]
-        attention = SpikingLayer(f"{name}.attention", self.attention, inputs[0].synapse, None)
-        return [SpikingLayer(f"{name}.lif1", self.lif, synapse, None), *inputs, attention]
+        """lif1, q, k, v, attention."""
+        return [SpikingLayer(f"{name}.lif1", self.lif, synapse, None), *self.inputs.spiking_layers(name, self.attention)]
 
 
 @register("arch", "maxformer")

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, SpikingConv
+from lsgcli.models.layers import ConvNorm, SpikingConv, shortcut
 from lsgcli.models.resnet19 import ResNet
 from lsgcli.registry import register
 
@@ -25,9 +25,7 @@ class MsBlock(nn.Module):
         self.lif = spec.lif(source.channels)
         self.first = self.halving(spec, spec.spikes(source.channels), out_channels, stride)
         self.second = ConvNorm(spec, self.first.out, out_channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or source.channels != out_channels:
-            self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride)
+        self.shortcut = shortcut(ConvNorm, spec, source, out_channels, stride)
         self.out = self.second.out
 
     @staticmethod

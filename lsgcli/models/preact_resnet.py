@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, SpikingConv, normalise_and_fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, normalise_and_fire, shortcut
 from lsgcli.models.ms_resnet import STAGES
 from lsgcli.models.resnet19 import ResNet
 from lsgcli.registry import register
@@ -27,10 +27,8 @@ class PreActBlock(nn.Module):
         self.first = SpikingConv(spec, source, out_channels, stride=stride, bias=True)
         self.second = ConvNorm(spec, self.first.out, out_channels, bias=True)
         self.norm, self.second.norm = self.second.norm, nn.Identity()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or source.channels != out_channels:
-            self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride, bias=True)
-            self.shortcut.norm = nn.Identity()
+        self.shortcut = shortcut(ConvNorm, spec, source, out_channels, stride, bias=True)
+        self.shortcut.norm = nn.Identity()
         self.lif = spec.lif(out_channels, self.norm)
         self.out = spec.spikes(out_channels)
 

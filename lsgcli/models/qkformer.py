@@ -46,28 +46,42 @@ class Embedding(nn.Module):
         return [*convs, self.shortcut.spiking_layer(f"{name}.shortcut")]
 
 
+class Queries(nn.ModuleDict):
+    """1x1 convolutions with neurons of the same input: spikes q, k (and v), each (T, B, C, H, W), with one letter for each convolution."""
+
+    def __init__(self, spec: NetworkSpec, source: Signal, letters: str):
+        super().__init__({name: SpikingConv(spec, source, source.channels, kernel=1) for name in letters})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The spikes for an input (T, B, C, H, W)."""
+        return [conv(x) for conv in self.values()]
+
+    def spiking_layers(self, name: str, lif: LIF) -> list[SpikingLayer]:
+        """q, k, (v,) attention; ``lif`` are the neurons of the products. The convolution of q counts as their synapse."""
+        layers = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.items()]  # type: ignore[operator]
+        return [*layers, SpikingLayer(f"{name}.attention", lif, layers[0].synapse, None)]
+
+
 class Attention(nn.Module):
     """Base of both attentions: spikes q, k (and v), neurons of their products, and a projection with neurons.
 
     Args:
         spec: specification of the network.
         source: sums of spikes in C channels, a multiple of the number of heads.
-        inputs: one letter for each 1x1 convolution of the input.
+        letters: of its queries.
     """
 
     lif: LIF  # with THRESHOLD
 
-    def __init__(self, spec: NetworkSpec, source: Signal, inputs: str):
+    def __init__(self, spec: NetworkSpec, source: Signal, letters: str):
         super().__init__()
         channels = source.channels
-        self.inputs: Any = nn.ModuleDict({name: SpikingConv(spec, source, channels, kernel=1) for name in inputs})
+        self.inputs = Queries(spec, source, letters)
         self.project = SpikingConv(spec, spec.spikes(channels), channels, kernel=1, bias=True)
 
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """q, k, (v,) attention, project. The convolution of q counts as the synapse of the attention's neurons."""
-        inputs = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.inputs.items()]
-        attention = SpikingLayer(f"{name}.attention", self.lif, inputs[0].synapse, None)
-        return [*inputs, attention, self.project.spiking_layer(f"{name}.project")]
+        """q, k, (v,) attention, project."""
+        return [*self.inputs.spiking_layers(name, self.lif), self.project.spiking_layer(f"{name}.project")]
 
 
 class SpikeCount(nn.Module):
@@ -97,7 +111,7 @@ class TokenAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
-        q, k = (conv(x) for conv in self.inputs.values())
+        q, k = self.inputs(x)
         a = self.lif(self.count(q), overwrite=not has_hooks(self.count, self.lif))
         with saved(k, self.project.current.levels if self.project.current.packs else None):
             y = a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))
@@ -125,6 +139,10 @@ class LinearAttention(nn.Module):
         x = x if x.is_floating_point() else x.float()
         return x.flatten(3).unflatten(2, (self.heads, -1))
 
+    def fired(self, lif: LIF, spikes: list[Tensor]) -> Tensor:
+        """Spikes of the neurons of the products."""
+        return lif(self(*spikes), overwrite=not has_hooks(self, lif))  # type: ignore[no-any-return]
+
     def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Number of additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
         return self.coincidences(k, v).sum(dtype=torch.float64) + q.sum(dtype=torch.float64) * (q.shape[2] // self.heads)
@@ -140,8 +158,7 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
-        q, k, v = (conv(x) for conv in self.inputs.values())
-        return self.project(self.lif(self.products(q, k, v), overwrite=not has_hooks(self.products, self.lif)))
+        return self.project(self.products.fired(self.lif, self.inputs(x)))
 
 
 class Block(nn.Module):

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, is_tracing, single_backward
 from lsgcli.neurons.kernels.saved import held, saved_compactly
-from lsgcli.system.device import CONVOLUTIONS, Convolutions
+from lsgcli.system.device import CONVOLUTIONS
 
 INSIDE = ContextVar("INSIDE", default=False)  # whether a checkpoint decides what is saved for backward
 
@@ -45,34 +45,32 @@ def checkpointed(run: Callable[..., Tensor], uses: Iterable[nn.Module], x: Tenso
     """
     parts = [part for module in uses for part in module.modules()]
     draws = any(isinstance(part, Draws) and part.draws for part in parts)
-    convolutions, single = CONVOLUTIONS.get(), SINGLE_BACKWARD.get()  # whose contexts end before the backward pass
+    convolutions, single = CONVOLUTIONS.get(), SINGLE_BACKWARD.get()  # their contexts end before the backward pass
     known = held(x)  # of a surrounding context, as in a block whose shortcut is its input
     levels = known.levels if levels is None and known is not None else levels
-    calls = itertools.count()
 
-    def run_or_again(x: Tensor, *others: Any) -> Tensor:
-        again = _again(parts, convolutions) if next(calls) else nullcontext()
-        token = INSIDE.set(True)
+    @contextmanager
+    def computing(again: bool) -> Iterator[None]:
+        """Context of the forward pass, or of its repetition, in which modules do not update statistics and measurements."""
+        tokens = INSIDE.set(True), CONVOLUTIONS.set(convolutions)
+        for part in parts:
+            if hasattr(part, "recomputing"):
+                part.recomputing = again  # type: ignore[assignment]
         try:
-            with again, single_backward(single), saved(x, levels):
-                return run(x, *others)
+            with single_backward(single):
+                yield
         finally:
-            INSIDE.reset(token)
+            for part in parts:
+                if hasattr(part, "recomputing"):
+                    part.recomputing = False  # type: ignore[assignment]
+            INSIDE.reset(tokens[0])
+            CONVOLUTIONS.reset(tokens[1])
+
+    calls = itertools.count()  # the first is that of the forward pass
+
+    def computed(x: Tensor, *others: Any) -> Tensor:
+        with computing(again=next(calls) > 0), saved(x, levels):  # x is another tensor in a repetition
+            return run(x, *others)
 
     with saved(x, levels):
-        return checkpoint(run_or_again, x, *others, use_reentrant=False, preserve_rng_state=draws)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _again(parts: Iterable[nn.Module], convolutions: Convolutions) -> Iterator[None]:
-    """Context in which modules compute again, without updating their statistics, with the choice of convolutions of the forward pass."""
-    flagged = [part for part in parts if hasattr(part, "recomputing")]
-    token = CONVOLUTIONS.set(convolutions)
-    for part in flagged:
-        part.recomputing = True  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for part in flagged:
-            part.recomputing = False  # type: ignore[assignment]
-        CONVOLUTIONS.reset(token)
+        return checkpoint(computed, x, *others, use_reentrant=False, preserve_rng_state=draws)  # type: ignore[no-any-return]

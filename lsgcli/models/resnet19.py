@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire
+from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire, shortcut
 from lsgcli.models.recompute import saved
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
@@ -22,13 +22,11 @@ class AddBlock(nn.Module):
     def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
         eta = 1 / math.sqrt(2)
-        changes = stride != 1 or source.channels != out_channels
         self.first = SpikingConv(spec, source, out_channels, stride=stride)
-        self.first.current.packs &= changes  # with an identity shortcut, the neurons save the input, too
         self.second = ConvNorm(spec, self.first.out, out_channels, eta=eta)
-        self.shortcut: nn.Module = nn.Identity()
-        if changes:
-            self.shortcut = ConvNorm(spec, source, out_channels, kernel=1, stride=stride, eta=eta)
+        self.shortcut = shortcut(ConvNorm, spec, source, out_channels, stride, eta=eta)
+        # With an identity shortcut, the neurons save the input, too.
+        self.first.current.packs &= not isinstance(self.shortcut, nn.Identity)
         self.lif = spec.lif(out_channels, self.second.norm)
         self.out = spec.spikes(out_channels)
 
@@ -51,33 +49,6 @@ class AddBlock(nn.Module):
         ]
 
 
-class SewBlock(nn.Module):
-    """conv-tdBN-LIF-conv-tdBN-LIF, plus the shortcut; sums spikes, so the output is 0, 1, 2, ...
-
-    Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
-    """
-
-    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
-        super().__init__()
-        self.first = SpikingConv(spec, source, out_channels, stride=stride)
-        self.second = SpikingConv(spec, self.first.out, out_channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or source.channels != out_channels:
-            self.shortcut = SpikingConv(spec, source, out_channels, kernel=1, stride=stride)
-        self.out = self.second.out  # sums of spikes, if the source is
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(T, B, C, H, W) -> sums of spikes (T, B, C', H', W')."""
-        return self.second(self.first(x)) + self.shortcut(x)
-
-    def spiking_layers(self, name: str) -> list[SpikingLayer]:
-        """Two layers of neurons, and a third if the shortcut has neurons."""
-        layers = [self.first.spiking_layer(f"{name}.lif1"), self.second.spiking_layer(f"{name}.lif2")]
-        if isinstance(self.shortcut, SpikingConv):
-            layers.append(self.shortcut.spiking_layer(f"{name}.shortcut"))
-        return layers
-
-
 class PlainBlock(nn.Module):
     """conv-tdBN-LIF-conv-tdBN-LIF, without a shortcut."""
 
@@ -94,6 +65,28 @@ class PlainBlock(nn.Module):
     def spiking_layers(self, name: str) -> list[SpikingLayer]:
         """Both layers of neurons."""
         return [self.first.spiking_layer(f"{name}.lif1"), self.second.spiking_layer(f"{name}.lif2")]
+
+
+class SewBlock(PlainBlock):
+    """conv-tdBN-LIF-conv-tdBN-LIF, plus the shortcut; sums spikes, so the output is 0, 1, 2, ...
+
+    Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks", NeurIPS 2021.
+    """
+
+    def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
+        super().__init__(spec, source, out_channels, stride)
+        self.shortcut = shortcut(SpikingConv, spec, source, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(T, B, C, H, W) -> sums of spikes (T, B, C', H', W')."""
+        return super().forward(x) + self.shortcut(x)
+
+    def spiking_layers(self, name: str) -> list[SpikingLayer]:
+        """Two layers of neurons, and a third if the shortcut has neurons."""
+        layers = super().spiking_layers(name)
+        if isinstance(self.shortcut, SpikingConv):
+            layers.append(self.shortcut.spiking_layer(f"{name}.shortcut"))
+        return layers
 
 
 BLOCKS = {"add": AddBlock, "sew": SewBlock, "none": PlainBlock}

@@ -19,7 +19,7 @@ from lsgcli.runs.checks import check
 from lsgcli.runs.dry_run import stepping
 from lsgcli.system import memory
 from lsgcli.system.device import set_up
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 
 RAM, GPU = 0.5, 0.9  # fraction of the available memory that a step may use
 log = logging.getLogger("lsg")

@@ -18,8 +18,7 @@ from lsgcli.store import checkpoint, hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
 from lsgcli.system.device import check_gradients, pick_device, pick_precision
 from lsgcli.training.distributed import Group
-from lsgcli.training.initialise import initialise
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import initialise, new_model
 
 log = logging.getLogger("lsg")
 

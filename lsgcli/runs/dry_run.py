@@ -14,12 +14,11 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.prepare import prepare
 from lsgcli.data.progress import NamedProgress
-from lsgcli.models import crossings
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 
@@ -60,7 +59,7 @@ def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[st
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "precision": {"used": compute.precision, "because": compute.reason},
-        "convolution": {"used": compute.convolutions.choice, "crossings": crossings.of_network(model, compute)},
+        "convolution": {"used": compute.convolutions.choice, "crossings": model.crossings(compute)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
         "macs_per_sample": macs // len(part.y),

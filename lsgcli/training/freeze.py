@@ -1,6 +1,7 @@
 """Frozen parts of a network (``--freeze``): their parameters and running statistics stay as they are."""
 
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -20,27 +21,23 @@ def freeze(model: SpikingNet, patterns: str) -> None:
     Raises:
         ConfigError: a pattern matches nothing, or no parameter is left to train.
     """
-    modules = {name: [module] for name, module in model.named_modules() if name}
-    layers = {
-        layer.name: [part for part in (layer.synapse, layer.norm, layer.lif) if part is not None]
-        for layer in model.spiking_layers()
-    }
-    parameters = dict(model.named_parameters())
+    layers, parameters = model.spiking_layers(), list(model.named_parameters())
+    named: list[tuple[str, list[Any]]] = [(layer.name, [layer.synapse, layer.norm, layer.lif]) for layer in layers]
+    named += [(name, [module]) for name, module in model.named_modules() if name]
+    named += [(name, [parameter]) for name, parameter in parameters]
     for pattern in patterns.split(","):
-        parts = [part for own in (modules, layers) for name, some in own.items() if fnmatchcase(name, pattern) for part in some]
-        single = [parameter for name, parameter in parameters.items() if fnmatchcase(name, pattern)]
-        if not parts and not single:
-            children = [name for name, child in model.named_children() if list(child.parameters())]
-            names = list(dict.fromkeys([*layers, *children, *parameters]))
-            known = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        parts = [part for name, some in named if fnmatchcase(name, pattern) for part in some if part is not None]
+        if not parts:
+            known = ", ".join([name for name, _ in named][:SHOWN])
             raise ConfigError(
-                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}"
+                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}, ..."
             )
-        model.frozen += [module for part in parts for module in part.modules()]
-        for parameter in [*single, *(parameter for part in parts for parameter in part.parameters())]:
-            parameter.requires_grad_(False)
+        for part in parts:
+            part.requires_grad_(False)
+            if isinstance(part, nn.Module):
+                model.frozen += part.modules()
     model.frozen += [module for module in model.modules() if _is_frozen(module)]
-    if not any(parameter.requires_grad for parameter in parameters.values()):
+    if not any(parameter.requires_grad for _, parameter in parameters):
         raise ConfigError(f"freeze: found {patterns!r}, which freezes every parameter, expected some to train")
 
 

@@ -1,4 +1,4 @@
-"""Initialisation of a new network from checkpoints of other runs: weights (``--init-from``) and surrogate widths (``--width-from``).
+"""A new network, and its initialisation from checkpoints of other runs: weights (``--init-from``) and surrogate widths (``--width-from``).
 
 A run reads these files once, at its start. Its own checkpoints contain the values, so a resumed run does not need the files.
 """
@@ -10,15 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsgcli import registry
+from lsgcli import models, registry
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.models.base import SpikingNet
+from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.norms import TemporalBatchNorm2d
 from lsgcli.store import checkpoint, hub
+from lsgcli.training.freeze import freeze
 
 Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
+
+
+def new_model(
+    config: RunConfig, classes: int, channels: int, height: int | None = None, last: Path | None = None
+) -> SpikingNet:
+    """The network described by ``config`` for the given data; its weights depend only on the seed.
+
+    Args:
+        last: checkpoint of the run, if it is resumed, in place of ``--init-from``, for the graph of the network ``nir``.
+    """
+    torch.manual_seed(config.seed)
+    graph = None
+    if config.arch == "nir" and (source := last or config.init_from):
+        with torch.device("cpu"):  # also where a network of shapes alone is built
+            graph = checkpoint.read_config(hub.local(source))["model"].get("graph")
+    sizes = Sizes(
+        T=config.T,
+        num_classes=classes,
+        in_channels=channels,
+        input_size=config.size,
+        input_height=None if height == config.size else height,
+    )
+    model = models.create(NetworkSpec.of(config, config, sizes, graph))
+    model.save_memory(config.memory_level == "bits")
+    if config.freeze is not None:
+        freeze(model, config.freeze)
+    return model
 
 
 @torch.no_grad()

@@ -11,120 +11,39 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 
-from lsgcli import models
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.advice import findings
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watchers import watching
 from lsgcli.config.resolve import usual
-from lsgcli.config.run import PATHS, RunConfig, option_words
+from lsgcli.config.run import RunConfig, option_words
 from lsgcli.data.batches import Batch, Batches, batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.data.mixing import Mixing
-from lsgcli.errors import CheckpointError, ConfigError, DataError, DivergedError, Stopped
-from lsgcli.models import crossings
-from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
-from lsgcli.store import checkpoint, hub
-from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.errors import ConfigError, DataError, DivergedError, Stopped
+from lsgcli.models.base import SpikingNet
+from lsgcli.store import checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, tell_faster
 from lsgcli.training.distributed import ALONE, Group
-from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.evaluate import Evaluation, evaluate
-from lsgcli.training.freeze import freeze
-from lsgcli.training.initialise import Sources, initialise
 from lsgcli.training.losses import observed_backbone, of_run
-from lsgcli.training.optim import Optimizers, schedule
+from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest, reason
+from lsgcli.training.state import Stored
 from lsgcli.training.step import gradients
 
 Emit = Callable[[dict[str, Any]], None]
 LOSS_INTERVAL = 0.2  # seconds between reads of the loss on an asynchronous device
 
 
-@dataclass
-class State:
-    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0  # over this epoch's samples so far
-    right: int = 0
-    seen: int = 0
-    best_accuracy: float = -1.0
-    best_epoch: int = -1
-    better_epoch: int = -1  # the last with a better accuracy than all before it; ``best_epoch`` may have an equal one
-    seconds: float = 0.0  # elapsed in this epoch
-    waited: float = 0.0  # of ``seconds``, spent waiting for data
-    overflows: int = 0  # of gradients in fp16, in consecutive steps
-    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
-    flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
-    extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
-    crossings: dict[str, list[float]] = dataclasses.field(
-        default_factory=dict
-    )  # of convolutions by spikes, see models.crossings
-
-    def next_epoch(self) -> None:
-        """Advance to the first step of the next epoch."""
-        self.epoch += 1
-        self.step = self.right = self.seen = 0
-        self.loss_sum = self.seconds = self.waited = 0.0
-        self.flow = []
-
-
-class PendingStep(NamedTuple):
-    """A step whose results have not been read; they are equal in all processes.
-
-    Attributes:
-        batch: its index.
-        read: waits for the results: whether it diverged, loss, gradient norm, and the code of a request to stop, or 0.
-    """
-
-    batch: int
-    read: Callable[[], list[float]]
-
-
-def new_model(
-    config: RunConfig, classes: int, channels: int, height: int | None = None, last: Path | None = None
-) -> SpikingNet:
-    """The network described by ``config`` for the given data; its weights depend only on the seed.
-
-    Args:
-        last: checkpoint of the run, if it is resumed, in place of ``--init-from``, for the graph of the network ``nir``.
-    """
-    torch.manual_seed(config.seed)
-    sizes = Sizes(
-        T=config.T,
-        num_classes=classes,
-        in_channels=channels,
-        input_size=config.size,
-        input_height=None if height == config.size else height,
-    )
-    model = models.create(NetworkSpec.of(config, config, sizes, _graph(config, last)))
-    model.save_memory(config.memory_level == "bits")
-    if config.freeze is not None:
-        freeze(model, config.freeze)
-    return model
-
-
-def _graph(config: RunConfig, last: Path | None) -> str | None:
-    if config.arch != "nir" or not (source := last or config.init_from):
-        return None
-    with torch.device("cpu"):  # also where a network of shapes alone is built
-        return checkpoint.read_config(hub.local(source))["model"].get("graph")  # type: ignore[no-any-return]
-
-
-class Trainer:
+class Trainer(Stored):
     """A training run, started or resumed.
 
     Args:
@@ -148,10 +67,9 @@ class Trainer:
         stop: StopRequest,
         group: Group = ALONE,
     ):
-        self.group = group
-        self.config, self.bundle, self.compute, self.run, self.emit, self.stop = config, bundle, compute, run, emit, stop
+        super().__init__(config, bundle, compute, run, group)
+        self.emit, self.stop = emit, stop
         self.train_split = bundle.named("train")
-        self.chosen_on = "val" if bundle.val is not None else "test"  # the split that selects the best epoch
         split = bundle.val if bundle.val is not None else bundle.test
         if split is None:
             raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
@@ -162,28 +80,17 @@ class Trainer:
             )
         self.eval_split: Split = split
         self.loss = of_run(config, self.train_split.y, len(bundle.classes))
-        last = run.last if run.resumed and run.last.exists() else None
-        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
-        self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
-        self.state = State()
         # Sums of loss and correct predictions of this process that are not yet in the state.
         self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
-        self.overflows = torch.zeros((), dtype=torch.int32, device=compute.device)  # as in the state
+        self.overflows = torch.tensor(self.state.overflows, dtype=torch.int32, device=compute.device)
         self.agreed_stop = 0  # code of a request to stop, in any process
-        self.pending: PendingStep | None = None
+        # Index of a step whose results have not been read, and a function that waits for them, equal in all processes: whether it diverged,
+        # loss, gradient norm, and the code of a request to stop.
+        self.pending: tuple[int, Callable[[], list[float]]] | None = None
         self.observed: Callable[[], list[dict[str, Any]]] | None = None  # reads the light record of the last step
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
-        self.sources: Sources = {}  # data that the network took from other checkpoints
-        self.average: ExponentialMovingAverage | None = None
         self.tested: Evaluation | None = None  # of the resulting checkpoint, at the end
-        if last is not None:
-            self._restore()
-        else:
-            self.sources = initialise(self.model, config, bundle.classes)
-            self.state.crossings = group.agree("crossings", lambda: crossings.of_network(self.model, compute))
-            self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
-        compute.convolutions.crossings.update(self.state.crossings)
         if run.resumed and isinstance(run, RunDir):
             run.trim(self.state.epoch)
         if group.size > 1 and config.sync_norm:
@@ -203,8 +110,7 @@ class Trainer:
             DivergedError: loss or gradient became NaN or infinite; the weights are those before that step (running statistics
             include its batch).
         """
-        config, state = self.config, self.state
-        steps = self.steps
+        config, state, steps = self.config, self.state, self.steps
         begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
         self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
@@ -234,9 +140,9 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or so many without a better accuracy that ``patience`` ends the run."""
-        config, state = self.config, self.state
+        state, patience = self.state, self.config.patience
         waited = state.epoch - 1 - state.better_epoch
-        return state.epoch >= config.epochs or (config.patience is not None and waited >= config.patience)
+        return state.epoch >= self.config.epochs or (patience is not None and waited >= patience)
 
     def _rate(self, step: int) -> float:
         """Factor of the learning rates in a step of this epoch."""
@@ -251,22 +157,13 @@ class Trainer:
             begin = time.perf_counter()
 
     def _batches(self, start: int = 0) -> Batches:
-        config = self.config
-        return batches(
-            self.bundle,
-            self.train_split,
-            config.batch_size,
-            seed=config.seed,
-            epoch=self.state.epoch,
-            start=start,
-            shuffle=config.overfit is None,
-            drop_last=True,
-            augment=config.augment if config.overfit is None else "none",
-            mixing=Mixing.of(config, self.state.epoch, len(self.bundle.classes)) if config.overfit is None else None,
-            workers=config.workers,
-            parts=config.accumulate,
-            share=(self.group.rank, self.group.size),
-        )
+        config, epoch = self.config, self.state.epoch
+        place = {"seed": config.seed, "epoch": epoch, "start": start, "share": (self.group.rank, self.group.size)}
+        options: dict[str, Any] = {"drop_last": True, "workers": config.workers, "parts": config.accumulate}
+        if config.overfit is None:
+            mixing = Mixing.of(config, epoch, len(self.bundle.classes))
+            options |= {"shuffle": True, "augment": config.augment, "mixing": mixing}
+        return batches(self.bundle, self.train_split, config.batch_size, **place, **options)
 
     def _stopped(self, code: int) -> Stopped:
         """The error of a run whose state is saved."""
@@ -280,18 +177,18 @@ class Trainer:
         with watching(layers, full=False) as observed:
             sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled, self.loss)
         self.optimizers.unscale()
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         requested = sums.new_full((), self.stop.code)  # a copy from the host would wait for the device
         every = self.group.gather(torch.stack([*sums, requested]))
         n = batch.total or len(batch.y)
-        norm, loss = torch.nn.utils.get_total_norm(grads), every[:, 0].sum() / n
+        loss = every[:, 0].sum() / n
         self._check_finite()
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         # In fp16, some overflows of gradients only skip a step, after which the loss is scaled less.
         self.overflows = torch.where(finite, 0, self.overflows + 1)
         diverged = ~finite & (~torch.isfinite(loss) | (self.overflows > self.compute.overflows))
         results = torch.stack([x.double() for x in (diverged, loss, norm, every[:, 2].max())])
-        self.pending = PendingStep(batch.index, self.compute.later(results))
+        self.pending = batch.index, self.compute.later(results)
         if not self.compute.runs_ahead:
             self._check_finite()
         for watcher in observed.values():
@@ -313,13 +210,13 @@ class Trainer:
 
     def _check_finite(self) -> None:
         """Check whether the previous step was finite."""
-        step, self.pending = self.pending, None
-        if step is None:
+        if self.pending is None:
             return
-        diverged, loss, norm, code = step.read()
+        (index, read), self.pending = self.pending, None
+        diverged, loss, norm, code = read()
         if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
-            self._diverged(step.batch, f"step {step.batch + 1}: found {found}", {"loss": loss, "grad_norm": norm})
+            self._diverged(index, f"step {index + 1}: found {found}", {"loss": loss, "grad_norm": norm})
         self.agreed_stop = int(code) if self.group.size > 1 else 0
 
     def _settle(self) -> None:
@@ -369,17 +266,12 @@ class Trainer:
             self.run.append(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
         state.next_epoch()
         if is_best and self.group.is_main:
-            checkpoint.save(self.run.best, self._checkpoint({}))
+            checkpoint.save(self.run.best, self.checkpoint({}))
         self._save_last()
         self.emit({"event": "epoch", **record, "best": is_best, "layers": flow})
         if state.epoch == 1 and self.group.is_main:
             tell_faster(self.compute, record["seconds"] * (config.epochs - 1))
         self.group.agree(f"epoch {state.epoch}", bool)
-
-    @property
-    def network(self) -> SpikingNet:
-        """The network of the run: the averaged one with ``--ema``, otherwise the trained one."""
-        return self.average.model if self.average else self.model
 
     def _evaluate(self, split: Split, model: SpikingNet, compute: Compute | None = None) -> Evaluation:
         """Each process evaluates some of the samples; a request to stop is met after a batch, unless there are other processes."""
@@ -395,15 +287,8 @@ class Trainer:
                 raise self._stopped(code)
 
         with self.stop.timing("evaluation"):
-            result = evaluate(
-                model,
-                own,
-                self.bundle,
-                compute or self.compute,
-                batch_size=config.batch_size,
-                workers=config.workers,
-                progress=check_stop,
-            )
+            options: dict[str, Any] = {"batch_size": config.batch_size, "workers": config.workers}
+            result = evaluate(model, own, self.bundle, compute or self.compute, **options, progress=check_stop)
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
     def _end(self) -> dict[str, Any]:
@@ -411,34 +296,31 @@ class Trainer:
 
         Only a validation split may select between them.
         """
-        use_best = self.chosen_on == "val"
+        result = "best" if self.chosen_on == "val" else "last"
         precisions = {"": self.compute}
         if self.compute.precision != "fp32":
             precisions["_fp32"] = dataclasses.replace(self.compute, precision="fp32")
-        test, network, accuracies = self.bundle.test, self.network, dict[str, float | None]()
+        network, accuracies = self.network, dict[str, float | None]()
         for epoch in ("last", "best"):
             if epoch == "best":
                 network = self.model
                 network.load_state_dict(dict(checkpoint.read(self.run.best).weights))
-            is_result = (epoch == "best") == use_best
             for suffix, compute in precisions.items():
-                tested = None if test is None else self._evaluate(test, network, compute)
+                tested = None if self.bundle.test is None else self._evaluate(self.bundle.test, network, compute)
                 accuracy = None if tested is None else tested.accuracy
                 accuracies[f"test_accuracy_{epoch}{suffix}"] = accuracy
-                if is_result:
+                if epoch == result:
                     accuracies[f"accuracy{suffix}"] = accuracy
-                if is_result and compute is self.compute:
-                    self.tested = tested
+                    self.tested = self.tested if suffix else tested
         accuracies["best_accuracy"] = self.state.best_accuracy
         if "_fp32" in precisions:
-            chosen = self._evaluate(self.eval_split, network, precisions["_fp32"])
-            accuracies["best_accuracy_fp32"] = chosen.accuracy
-        if not use_best:  # restore the weights of the resulting checkpoint
+            accuracies["best_accuracy_fp32"] = self._evaluate(self.eval_split, network, precisions["_fp32"]).accuracy
+        if result == "last":  # restore the weights of the resulting checkpoint
             self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
         return {
             "event": "end",
             "run": str(self.run.path),
-            "checkpoint": str(self.run.best if use_best else self.run.last),
+            "checkpoint": str(self.run.best if result == "best" else self.run.last),
             **accuracies,
             **(self.tested.averages() if self.tested else {}),
             "best_epoch": self.state.best_epoch,
@@ -447,85 +329,29 @@ class Trainer:
             "epochs_done": self.state.epoch,
         }
 
-    def _checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:
-        bundle, config = self.bundle, self.config
-        data = {
-            "channels": bundle.channels,
-            "static": bundle.static,
-            "mean": bundle.mean,
-            "std": bundle.std,
-            "samples": bundle.digest(),
-            **bundle.info,
-        }
-        # A checkpoint is portable: it stores no paths of this machine.
-        settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
-        described = checkpoint.describe(self.model)
-        trained = {f"raw/{name}": value for name, value in self.model.state_dict().items()} if self.average else {}
-        return Checkpoint(
-            weights=self.network.state_dict(),
-            config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
-            state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
-            extra={**extra, **trained},
-        )
-
     def _save_last(self) -> None:
         self._settle()
         if not self.group.is_main:
             return
         with self.stop.timing("checkpoint"):
-            checkpoint.save(self.run.last, self._checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
+            checkpoint.save(self.run.last, self.checkpoint({**self.optimizers.tensors(), "rng/torch": torch.get_rng_state()}))
         self.emit({"event": "checkpoint", "path": str(self.run.last), "epoch": self.state.epoch, "step": self.state.step})
-
-    def _restore(self) -> None:
-        content = checkpoint.read(self.run.last)
-        if content.config["data"]["samples"] != self.bundle.digest():
-            raise DataError(
-                f"{self.run.path}: found other training samples, validation split or preparation than those of the run",
-                hint="Pass the original data to --data-dir, or start a new run.",
-            )
-        checkpoint.check_finite(content.weights, self.model, self.run.last)
-        known = {field.name for field in dataclasses.fields(State)}
-        try:
-            self.model.load_state_dict(dict(content.weights))
-            if self.config.ema:
-                self.average = ExponentialMovingAverage(self.model, self.config.ema)
-                trained = {name.removeprefix("raw/"): x for name, x in content.extra.items() if name.startswith("raw/")}
-                self.model.load_state_dict(trained)
-            self.sources = content.config.get("sources", {})
-            self.optimizers.load(content.extra)
-            torch.set_rng_state(content.extra["rng/torch"])
-            stored = {key: value for key, value in content.state.items() if key in known}
-            self.state = State(**{"averages_first": False, **stored})
-            if not self.state.averages_first:  # the same bits as in the version that began the run
-                self.model.end_warm_up()
-            self.overflows.fill_(self.state.overflows)
-            if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
-                self.state.extended.append([self.state.epoch, planned])
-        except (RuntimeError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{self.run.last}: cannot be resumed: {error}", hint="Restart the run with --force."
-            ) from error
 
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
-        state = self.state
-        message, flow = f"epoch {state.epoch + 1}, {problem}", None  # records count from 0
-        if self.group.is_main:
-            flow = memory.if_it_fits(lambda: self._inspect(index))
-        table = flow or {"layers": []}
-        settings = self.config.to_dict()
-        (found, *_) = findings(Evidence(table, settings, usual(self.config.dataset), diverged=True))
+        epoch, table, flow = self.state.epoch, None, self.run.gradient_flow_file
+        message = f"epoch {epoch + 1}, {problem}"  # records count from 0
+        if self.group.is_main:  # alone
+            batch = self._batches().whole().batch(index)
+            with observed_backbone(self.model, self.config):
+                table = memory.if_it_fits(lambda: gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute))
+        table = table or {"layers": []}
+        (found, *_) = findings(Evidence(table, self.config.to_dict(), usual(self.config.dataset), diverged=True))
         options = " ".join(word for name, own in found["remedy"]["settings"].items() for word in option_words(name, own))
         cause = f"{found['remedy']['text']} Try {options}."
         if self.group.is_main:
-            where = {"event": "diverged", "epoch": state.epoch, "step": index}
-            self.run.append(self.run.gradient_flow_file, {**where, **table, **{k: str(v) for k, v in values.items()}})
-            checkpoint.save(self.run.path / DIVERGED, self._checkpoint({}))
+            where = {"event": "diverged", "epoch": epoch, "step": index}
+            self.run.append(flow, {**where, **table, **{name: str(value) for name, value in values.items()}})
+            checkpoint.save(self.run.path / DIVERGED, self.checkpoint({}))
             self.emit({**where, "message": message, "cause": cause, "table": table})
-        raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {self.run.gradient_flow_file}.")
-
-    def _inspect(self, index: int) -> dict[str, Any]:
-        """The gradient flow of a whole batch, in this process alone."""
-        batch = self._batches().whole().batch(index)
-        with observed_backbone(self.model, self.config):
-            return gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute)
+        raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {flow}.")

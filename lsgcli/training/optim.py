@@ -6,6 +6,7 @@ b.
 """
 
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -99,22 +100,15 @@ class Optimizers:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the state returned by :meth:`tensors`."""
-        by_parameter: dict[str, dict[str, Tensor]] = {}
-        scaler = {
-            name.removeprefix("optim/scaler/"): t.item() for name, t in tensors.items() if name.startswith("optim/scaler/")
-        }
-        if scaler:
-            self.scaler.load_state_dict(scaler)
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition("/")
-            if kind == "optim":
-                parameter, _, key = rest.rpartition("/")
-                by_parameter.setdefault(parameter, {})[key] = tensor
+        scaler = "optim/scaler/"
+        if of_scaler := {name.removeprefix(scaler): x.item() for name, x in tensors.items() if name.startswith(scaler)}:
+            self.scaler.load_state_dict(of_scaler)
         for optimizer in self.all:
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    for key, value in by_parameter.get(self.names[p], {}).items():
-                        optimizer.state[p][key] = _laid_out_like(value, p)
+            for p in itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups):
+                prefix = f"optim/{self.names[p]}/"
+                for name, value in tensors.items():
+                    if name.startswith(prefix):
+                        optimizer.state[p][name.removeprefix(prefix)] = _laid_out_like(value, p)
 
 
 def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ from lsgcli import registry
 from lsgcli.errors import CheckpointError
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
-from lsgcli.training.initialise import initialise
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import initialise, new_model
 from tests import tiny
 from tests.exports import saved
 from tests.stress.rows import Case, forked, limit_memory, refused, row

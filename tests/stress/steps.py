@@ -25,6 +25,7 @@ from lsgcli.system import ranks
 from lsgcli.system.device import Compute
 from lsgcli.training import loop
 from lsgcli.training.distributed import joined
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
@@ -165,7 +166,7 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
         scale, interval = 2.0 ** chance.choice((20, 24, 26, 28, 60)), chance.choice((2, 3, 1000))
         scaler = functools.partial(GradScaler, init_scale=scale, growth_interval=interval)
         stops = sorted(chance.sample(range(1, 18), chance.choice((1, 2, 3))))
-        with mock.patch.object(loop, "GradScaler", scaler):
+        with mock.patch("lsgcli.training.state.GradScaler", scaler):
             whole, parts = folder / f"{number}-whole", folder / f"{number}-parts"
             expected, found = _trained(whole, ()), _trained(parts, stops)
         yield Case(
@@ -173,7 +174,7 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
             "" if found == expected else f"scale {scale:g}, stops {stops}: {expected[:60]}, then {found[:60]}",
         )
 
-        model = loop.new_model(tiny.config(arch="mlp"), 3, 2)
+        model = new_model(tiny.config(arch="mlp"), 3, 2)
         first, second = (Optimizers(model, tiny.config(), GradScaler("cpu")) for _ in range(2))
         state = {"scale": 2.0 ** chance.uniform(-20, 60), "growth_factor": chance.choice((2.0, 1.5)), "backoff_factor": 0.5}
         state = {k: float(torch.tensor(v)) for k, v in state.items()}

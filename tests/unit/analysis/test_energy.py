@@ -12,7 +12,7 @@ from lsgcli.data.batches import batches
 from lsgcli.models.fold import fold
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import evaluate
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from tests import tiny
 from tests.unit.analysis.recording import recorded
 from tests.unit.models.helpers import SMALL, image, sequence, small

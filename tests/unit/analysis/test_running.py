@@ -15,7 +15,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.system.device import Compute
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 from tests import tiny

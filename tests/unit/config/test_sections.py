@@ -19,7 +19,7 @@ from lsgcli.data.mixing import Mixing
 from lsgcli.data.prepare import prepare
 from lsgcli.models.base import NetworkSpec, Sizes
 from lsgcli.neurons import LIF
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers, schedule
 
 DATA = {"dataset": "digits", "size": 16, "augment": "crop"}

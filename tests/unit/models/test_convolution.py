@@ -245,13 +245,13 @@ def test_auto_counts_the_spikes_of_few_inputs_while_dense_is_faster(counted, mon
 def test_crossings_of_a_network_do_not_depend_on_the_batch():
     model, x = built("vggsnn")
     compute = Compute(CPU, convolutions=Convolutions("auto"))
-    known = dict(crossings.of_network(model, compute))
+    known = dict(model.crossings(compute))
     assert len(known) >= 4
     with compute.context():
         model(x).square().sum().backward()
         model(x[:, :1])
     assert compute.convolutions.crossings == known
-    assert crossings.of_network(model, Compute(CPU)) == {}
+    assert model.crossings(Compute(CPU)) == {}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from lsgcli import models
-from lsgcli.analysis import gradflow
 from lsgcli.analysis.energy import SynapticOperations
-from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.export.base import open_exported
 from lsgcli.export.graphs import Stepping
@@ -23,12 +21,10 @@ from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttenti
 from lsgcli.models.resnet19 import PlainBlock
 from lsgcli.models.sew import SewStage
 from lsgcli.neurons import TdBatchNorm2d
-from tests import tiny
 from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
 from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
-from tests.unit.training.test_loop import run, same_tensors
 
 PUBLISHED = [  # network, options, layers of neurons, parameters without those of the neurons
     ("sew-resnet18", {}, 1 + 16 + 3, 11_173_962),
@@ -235,16 +231,6 @@ def test_height_and_width(which):
 
 
 @pytest.mark.parametrize("which", [*SMALL, *FIELD])
-def test_smallest_width(which):
-    settings = (SMALL | FIELD)[which]
-    net = models.build(**{**settings, "width_multiplier": 1 / 1000, "num_classes": 7, "in_channels": 4})
-    assert {layer.lif.b.dim() for layer in net.spiking_layers()} == {0}
-    assert net.eval()(torch.zeros(2, 1, 4, net.spec.height, net.spec.input_size)).shape == (2, 1, 7)
-    per_channel = models.build(**settings, decay_per="channel")
-    assert per_channel(sequence(per_channel)).isfinite().all()
-
-
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
 def test_folded_is_the_same_function(which):
     """Biases of convolutions included; and one step at a time too."""
     net = seasoned(which)
@@ -291,50 +277,6 @@ def test_checkpointed_activations_change_no_bit(which, options):
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("which", FIELD)
-def test_gradient_flow(which):
-    """Every layer of neurons has a gradient; norms are those of a backward pass without observation."""
-    net = small(which, dtype=torch.float32, decay=0.5)
-    x, y = sequence(net, batch=3), torch.tensor([0, 1, 2])
-    record = gradflow.inspect(net, [Batch(x, y, 0)])
-    gradflow.cross_entropy(net.train()(x), y).backward()
-    layers = net.spiking_layers()
-    assert [layer["name"] for layer in record["layers"]] == [layer.name for layer in layers]
-    norms = [float(layer.synapse.weight.grad.norm()) for layer in layers]
-    assert [layer["grad_norm"] for layer in record["layers"]] == pytest.approx(norms, rel=1e-3)
-    assert all(layer["grad_norm"] > 0 and layer["temporal_share"] > 0 for layer in record["layers"])
-
-
-MORE = [
-    pytest.param(arch, marks=pytest.mark.slow)
-    for arch in (
-        *("sew-resnet34", "sew-dvs", "sew-dvs-wide", "qkformer", "resnet19", "maxformer", "maxformer-dvs"),
-        *("ms-resnet18", "preact-resnet18"),
-    )
-]
-
-
-@pytest.mark.parametrize(
-    "arch",
-    ["sew-resnet18", "qkformer-dvs", "max-resnet18", *MORE],
-)
-def test_resumes_to_the_bit(arch, tmp_path):
-    settings = {
-        "arch": arch,
-        "residual": "none",
-        "width_multiplier": 1 / 32,
-        "epochs": 1,
-        "lr": 0.02,
-        "T": 3,
-    }
-    config, bundle = tiny.config(**settings), tiny.bundle(n=24)
-    run(tmp_path / "whole", config, bundle)
-    with pytest.raises(Exception, match="stopped"):
-        run(tmp_path / "parts", config, bundle, stop_after=2)
-    run(tmp_path / "parts", config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-
-
 @pytest.mark.parametrize("which", ["resnet19-none", "resnet19-normed", "sew-resnet18", "ms-resnet18"])
 def test_nir(which, tmp_path):
     """Branches of integers and of real values are edges of the graph."""
@@ -357,16 +299,6 @@ def test_nir(which, tmp_path):
 def test_what_nir_cannot_represent(which, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", FIELD)
-def test_traced(which, tmp_path):
-    """By torch.export, on the way to ONNX."""
-    found = exported(saved(which, tmp_path / "net.safetensors"), "onnx", tmp_path / "net.onnx", mode="step")
-    result = compare(found.written, open_exported(tmp_path / "net.onnx"), samples(found.content.config, 4, 1))
-    assert sum(result[kind] for kind in KINDS) == 0
-    assert result["max_logit_error"] < 1e-5
 
 
 def test_additions_of_an_attention():

@@ -7,13 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from lsgcli import models
-from lsgcli.analysis.energy import SynapticOperations
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping
-from tests import tiny
 from tests.unit.models.helpers import firing_rates, image, lif, seasoned, small
 from tests.unit.neurons.helpers import close, normal
-from tests.unit.training.test_loop import run, same_tensors
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -73,24 +70,3 @@ def test_what_it_refuses():
     net.spec = dataclasses.replace(net.spec, T=4)  # as `lsg eval -T 4`
     with pytest.raises(ConfigError, match="found T = 4"):
         net(image(net))
-
-
-def test_resumes_to_the_bit(tmp_path):
-    config, bundle = tiny.config(arch="sequential-cnn", width_multiplier=1 / 32, epochs=1, T=16), tiny.image_bundle(n=24)
-    run(tmp_path / "whole", config, bundle)
-    with pytest.raises(Exception, match="stopped"):
-        run(tmp_path / "parts", config, bundle, stop_after=2)
-    run(tmp_path / "parts", config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-
-
-def test_energy():
-    net = small("sequential-cnn", dtype=torch.float32, decay=0.5)
-    operations = SynapticOperations(net.eval(), events=False)
-    with torch.no_grad():
-        net(image(net, batch=3))
-    layers = {layer["name"]: layer for layer in operations.close(3, {})["layers"]}
-    assert layers["conv1"]["mac"] == layers["conv1"]["ann_mac"] * 8
-    assert [layers[name]["input"] for name in ("conv2", "conv4", "hidden")] == ["spikes", "averages", "averages"]
-    assert layers["conv4"]["averages_over"] == 2
-    assert layers["conv4"]["passes"] == 8

@@ -11,7 +11,7 @@ from lsgcli.config.run import from_dict
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.system.device import Compute
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.step import gradients
 from tests import tiny
 

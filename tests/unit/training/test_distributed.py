@@ -21,7 +21,8 @@ from lsgcli.system.device import Compute
 from lsgcli.system.ranks import Place, place
 from lsgcli.training import distributed
 from lsgcli.training.distributed import ALONE, joined
-from lsgcli.training.loop import Trainer, new_model
+from lsgcli.training.initialise import new_model
+from lsgcli.training.loop import Trainer
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from lsgcli.errors import DivergedError
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import Evaluation, evaluate, measure
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import new_model
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))

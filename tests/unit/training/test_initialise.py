@@ -14,8 +14,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.sweeps.arguments import default_folder
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.plan import Cell
-from lsgcli.training.initialise import initialise
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import initialise, new_model
 from tests import tiny
 from tests.unit.training.test_loop import run as train
 from tests.unit.training.test_loop import same_tensors

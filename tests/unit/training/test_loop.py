@@ -21,7 +21,8 @@ from lsgcli.system import device, schema
 from lsgcli.system.device import Compute, Convolutions
 from lsgcli.system.ranks import Place
 from lsgcli.training.evaluate import evaluate
-from lsgcli.training.loop import Trainer, new_model
+from lsgcli.training.initialise import new_model
+from lsgcli.training.loop import Trainer
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
 from tests import tiny

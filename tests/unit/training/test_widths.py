@@ -6,18 +6,14 @@ import pytest
 import torch
 
 from lsgcli.data.batches import Batch
-from lsgcli.errors import CheckpointError, ConfigError, Stopped
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.runs import checks
 from lsgcli.store import checkpoint
-from lsgcli.training.initialise import initialise
-from lsgcli.training.loop import new_model
+from lsgcli.training.initialise import initialise, new_model
 from lsgcli.training.step import gradients
 from tests import tiny
-from tests.unit.neurons.helpers import METHODS
-from tests.unit.training.test_loop import CPU, same_tensors
+from tests.unit.training.test_loop import CPU
 from tests.unit.training.test_loop import run as train
-
-FEW = ("lsg", "mpd-agl", "linear-sigma")  # an equation, a state, a table of all timesteps
 
 
 def alphas(model):
@@ -27,23 +23,6 @@ def alphas(model):
 def batch(n=6):
     split = tiny.split(n, "train")
     return Batch(torch.from_numpy(split.x).float().transpose(0, 1), torch.from_numpy(split.y), 0)
-
-
-@pytest.mark.parametrize("decay_per", ["layer", pytest.param("channel", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", [m if m in FEW else pytest.param(m, marks=pytest.mark.slow) for m in METHODS])
-def test_resumes_to_the_bit(tmp_path, source, method, decay_per):
-    """Stopped in the middle of an epoch, and with the source of its widths gone; what the method keeps is in the checkpoint."""
-    mine = tmp_path / "source.safetensors"
-    mine.write_bytes(source.read_bytes())
-    config, bundle = tiny.config(method=method, decay_per=decay_per, width_from=str(mine), epochs=2), tiny.bundle(n=24)
-    train(tmp_path / "whole", config, bundle)
-    with pytest.raises(Stopped):
-        train(tmp_path / "parts", config, bundle, stop_after=4)  # of 6
-    mine.unlink()
-    train(tmp_path / "parts", config, bundle, resume=True)
-    assert same_tensors(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
-    flows = [(tmp_path / name / "gradient-flow.jsonl").read_text() for name in ("whole", "parts")]
-    assert flows[0] == flows[1]
 
 
 def test_measured_sigma_moves_and_travels(tmp_path):

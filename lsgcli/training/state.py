@@ -1,0 +1,143 @@
+"""What a run stores in its checkpoints: the network, its average, the optimisers, and the position of the training loop."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from lsgcli.config.run import PATHS, RunConfig
+from lsgcli.data.bundle import DataBundle
+from lsgcli.errors import CheckpointError, DataError
+from lsgcli.models.base import SpikingNet
+from lsgcli.store import checkpoint as checkpoint_file
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.rundir import RunDir, RunFiles
+from lsgcli.system.device import Compute
+from lsgcli.training.distributed import Group
+from lsgcli.training.ema import ExponentialMovingAverage
+from lsgcli.training.initialise import Sources, initialise, new_model
+from lsgcli.training.optim import Optimizers
+
+
+@dataclass
+class State:
+    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0  # over this epoch's samples so far
+    right: int = 0
+    seen: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+    better_epoch: int = -1  # the last with a better accuracy than all before it; ``best_epoch`` may have an equal one
+    seconds: float = 0.0  # elapsed in this epoch
+    waited: float = 0.0  # of ``seconds``, spent waiting for data
+    overflows: int = 0  # of gradients in fp16, in consecutive steps
+    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
+    flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
+    extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
+    crossings: dict[str, list[float]] = dataclasses.field(
+        default_factory=dict
+    )  # of convolutions by spikes, see models.crossings
+
+    def next_epoch(self) -> None:
+        """Advance to the first step of the next epoch."""
+        self.epoch += 1
+        self.step = self.right = self.seen = 0
+        self.loss_sum = self.seconds = self.waited = 0.0
+        self.flow = []
+
+
+class Stored:
+    """All that the checkpoints of a run contain, new or from ``last.safetensors``; arguments as for :class:`~lsgcli.training.loop.Trainer`.
+
+    Attributes:
+        model: the trained network.
+        average: its exponential moving average, with ``--ema``.
+        state: position of the run.
+        sources: data that the network took from other checkpoints.
+        chosen_on: the split that selects the best epoch.
+    """
+
+    def __init__(self, config: RunConfig, bundle: DataBundle, compute: Compute, run: RunDir | RunFiles, group: Group):
+        self.config, self.bundle, self.compute, self.run, self.group = config, bundle, compute, run, group
+        self.chosen_on = "val" if bundle.val is not None else "test"
+        last = run.last if run.resumed and run.last.exists() else None
+        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
+        self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
+        self.state, self.sources = State(), Sources()
+        self.average: ExponentialMovingAverage | None = None
+        if last is not None:
+            self._restore()
+        else:
+            self.sources = initialise(self.model, config, bundle.classes)
+            self.state.crossings = group.agree("crossings", lambda: self.model.crossings(compute))
+            self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
+        compute.convolutions.crossings.update(self.state.crossings)
+
+    @property
+    def network(self) -> SpikingNet:
+        """The network of the run: the averaged one with ``--ema``, otherwise the trained one."""
+        return self.average.model if self.average else self.model
+
+    def checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:
+        """The checkpoint, with further tensors."""
+        bundle, config = self.bundle, self.config
+        data = {
+            "channels": bundle.channels,
+            "static": bundle.static,
+            "mean": bundle.mean,
+            "std": bundle.std,
+            "samples": bundle.digest(),
+            **bundle.info,
+        }
+        # A checkpoint is portable: it stores no paths of this machine.
+        settings = config.replace(**dict.fromkeys(PATHS), precision=self.compute.precision).to_dict()
+        described = checkpoint_file.describe(self.model)
+        trained = {f"raw/{name}": value for name, value in self.model.state_dict().items()} if self.average else {}
+        return Checkpoint(
+            weights=self.network.state_dict(),
+            config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
+            state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
+            extra={**extra, **trained},
+        )
+
+    def _restore(self) -> None:
+        """Continue from the last checkpoint.
+
+        Raises:
+            DataError: the data are not those of the run.
+            CheckpointError: the checkpoint cannot be used.
+        """
+        content = checkpoint_file.read(self.run.last)
+        if content.config["data"]["samples"] != self.bundle.digest():
+            raise DataError(
+                f"{self.run.path}: found other training samples, validation split or preparation than those of the run",
+                hint="Pass the original data to --data-dir, or start a new run.",
+            )
+        checkpoint_file.check_finite(content.weights, self.model, self.run.last)
+        known = {field.name for field in dataclasses.fields(State)}
+        try:
+            self.model.load_state_dict(dict(content.weights))
+            if self.config.ema:
+                self.average = ExponentialMovingAverage(self.model, self.config.ema)
+                trained = {name.removeprefix("raw/"): x for name, x in content.extra.items() if name.startswith("raw/")}
+                self.model.load_state_dict(trained)
+            self.sources = content.config.get("sources", {})
+            self.optimizers.load(content.extra)
+            torch.set_rng_state(content.extra["rng/torch"])
+            stored = {key: value for key, value in content.state.items() if key in known}
+            self.state = State(**{"averages_first": False, **stored})
+            if not self.state.averages_first:  # the same bits as in the version that began the run
+                self.model.end_warm_up()
+            if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
+                self.state.extended.append([self.state.epoch, planned])
+        except (RuntimeError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.run.last}: cannot be resumed: {error}", hint="Restart the run with --force."
+            ) from error
