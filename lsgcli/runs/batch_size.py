@@ -32,22 +32,16 @@ class Fit(NamedTuple):
         batch_size: samples per step.
         peak_bytes: memory that a step needs, on a GPU, or of the whole process.
         limit_bytes: what it may need.
-        samples: number of training samples, which also limits the batch size.
     """
 
     batch_size: int
     peak_bytes: int
     limit_bytes: int
-    samples: int
 
     @property
     def text(self) -> str:
-        """Description of the batch size and what limits it."""
-        used = f"a step needs {self.peak_bytes / 2**20:,.0f} of {self.limit_bytes / 2**20:,.0f} MiB"
-        reason = (
-            "the next does not fit" if 2 * self.batch_size <= self.samples else f"there are {self.samples:,} training samples"
-        )
-        return f"{self.batch_size} (auto: {used}; {reason})"
+        """Description of the batch size and of the memory that it needs."""
+        return f"{self.batch_size} (auto: a step needs {self.peak_bytes >> 20:,} of {self.limit_bytes >> 20:,} MiB)"
 
 
 def largest(config: RunConfig, progress: NamedProgress | None = None) -> Fit:
@@ -119,7 +113,7 @@ def _sizes(config: RunConfig, available: int) -> Iterator[Fit]:
         peaks.append(compute.peak_bytes())
         if peaks[-1] > limit:
             return
-        yield Fit(size, peaks[-1], limit, samples)
+        yield Fit(size, peaks[-1], limit)
         if not on_gpu and len(peaks) > 1 and 3 * peaks[-1] - 2 * peaks[-2] > available:
             return  # activations double, so the next would need all of the memory
         size *= 2
