@@ -1,14 +1,13 @@
 """Collection of the runs of an ablation from a folder."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import RunConfig, base_type
+from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
@@ -170,14 +169,10 @@ def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
     def sort_key(row: Row) -> tuple[Any, ...]:
         config = rows[row]
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
-        values = [_sortable(name, getattr(config, name)) for name in names]
-        return config.dataset, row[1], method, config.width != 1.0, values
+        values = [getattr(config, name) for name in names]
+        return config.dataset, row[1], method, config.width != 1.0, [(value is not None, value) for value in values]
 
     return sorted(rows, key=sort_key)
-
-
-def _sortable(name: str, value: Any) -> Any:
-    return str(value) if base_type(name) is str else -math.inf if value is None else value
 
 
 def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
