@@ -1,0 +1,70 @@
+"""Experiment E10 of docs/evidence-plans.md: does the tool name the cause of failures in users' own scripts?
+
+    python -m benchmarks.faults --part tuning                 # run the tool on the scripts of a part, and judge
+    python -m benchmarks.faults --part tuning --cures         # then train with the first remedies of failures/cures.toml
+    python -m benchmarks.faults --part test --only norse-01   # one script
+    python -m benchmarks.faults --part tuning --rivals        # other tools on the same scripts
+    python -m benchmarks.faults --part tuning --judge         # judge the record again, without runs
+
+Each run is added to ``benchmarks/results/faults-PART.json`` when it ends; what is in the file is not run again without ``--again``.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults import judging
+from benchmarks.faults.cases import Case, failures, healthy
+from benchmarks.faults.harm import HARM, scores
+from benchmarks.faults.running import alone, findings
+from benchmarks.measuring import RESULTS, machine
+
+
+def harmful(case: Case) -> bool:
+    """Whether a failure costs enough to count."""
+    known = scores()
+    return known[case.script]["score"] - known[case.name]["score"] >= HARM
+
+
+def main() -> None:
+    """Run, judge, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=("tuning", "test"), required=True)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts, or those of these libraries")
+    parser.add_argument("--again", action="store_true", help="also run what the record has")
+    parser.add_argument("--cures", action="store_true", help="train with the first remedies")
+    parser.add_argument("--rivals", action="store_true", help="run other tools")
+    parser.add_argument("--judge", action="store_true", help="only judge the record")
+    parser.add_argument("--out", type=Path, help="record; default: benchmarks/results/faults-PART.json")
+    arguments = parser.parse_args()
+    out = arguments.out or RESULTS / f"faults-{arguments.part}.json"
+
+    cases = [case for case in failures() if case.part == arguments.part and harmful(case)]
+    cases += [case for case in healthy() if case.part == arguments.part]
+    if arguments.only:
+        cases = [case for case in cases if {case.name, case.library} & set(arguments.only)]
+    runs: dict[str, dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else {}
+
+    def keep(name: str, record: dict[str, Any]) -> None:
+        runs[name] = record
+        content = {"machine": machine("scikit-learn", "snntorch", "spikingjelly", "norse"), "runs": dict(sorted(runs.items()))}
+        out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    for case in [] if arguments.judge else cases:
+        if arguments.rivals:
+            from benchmarks.faults import rivals
+
+            keep(case.name, runs.get(case.name, {}) | {"rivals": rivals.all_of(case)})
+        elif arguments.cures:
+            cured = judging.with_first_remedy(case, runs.get(case.name))
+            if cured is not None:
+                keep(case.name, runs[case.name] | {"cured": alone(cured)["score"] >= scores()[case.script]["score"] - HARM})
+        elif arguments.again or case.name not in runs:
+            keep(case.name, findings(case))
+        print(case.name, [finding["rule"] for finding in runs.get(case.name, {}).get("findings", [])], flush=True)
+    print(judging.table(cases, runs))
+
+
+if __name__ == "__main__":
+    main()

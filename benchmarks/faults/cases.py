@@ -1,0 +1,86 @@
+"""The failures and healthy scripts of experiment E10, and how they are written for a run."""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SCRIPTS = HERE / "scripts"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A healthy script, or with edits a failure.
+
+    Attributes:
+        name: of the failure, such as snntorch-01; of a healthy script, its path.
+        script: path below ``scripts``; a ``.txt`` has options of ``lsg train``.
+        fault: what the edits break.
+        source: where somebody had this failure.
+        causes: what may be named as its cause.
+        edits: pairs of a text that is once in the script, and its replacement.
+    """
+
+    name: str
+    script: str
+    fault: str = ""
+    source: str = ""
+    causes: tuple[str, ...] = ()
+    edits: list[list[str]] = field(default_factory=list)
+
+    @property
+    def part(self) -> str:
+        """Of the benchmark: tuning or test, by the name alone."""
+        digest = hashlib.sha256(self.name.encode()).hexdigest()
+        return "tuning" if int(digest[:8], 16) % 10 < 4 else "test"
+
+    @property
+    def library(self) -> str:
+        return self.script.split("/")[0]
+
+    @property
+    def settings(self) -> bool:
+        """Whether the script is options of ``lsg train``."""
+        return self.script.endswith(".txt")
+
+    def text(self) -> str:
+        """The script with its edits.
+
+        Raises:
+            ValueError: an edit's text is not exactly once in the script.
+        """
+        text = (SCRIPTS / self.script).read_text(encoding="utf-8")
+        for old, new in self.edits:
+            if text.count(old) != 1:
+                raise ValueError(f"{self.name}: {old!r} is {text.count(old)} times in {self.script}, expected once")
+            text = text.replace(old, new)
+        return text
+
+    def edited_lines(self) -> set[int]:
+        """Numbers of the lines of :meth:`text` that differ from the healthy script, and of the one after a removed line."""
+        import difflib
+
+        healthy = (SCRIPTS / self.script).read_text(encoding="utf-8").splitlines()
+        lines: set[int] = set()
+        for tag, _, _, start, end in difflib.SequenceMatcher(
+            None, healthy, self.text().splitlines(), autojunk=False
+        ).get_opcodes():
+            if tag != "equal":
+                lines.update(range(start + 1, max(end, start + 1) + 1))
+        return lines
+
+
+def failures() -> list[Case]:
+    """All failures, by library and number."""
+    found = []
+    for path in sorted((HERE / "failures").glob("*.toml")):
+        for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items():
+            found.append(Case(name, **{**entry, "causes": tuple(entry["causes"])}))
+    return found
+
+
+def healthy() -> list[Case]:
+    """All healthy scripts."""
+    paths = sorted(path.relative_to(SCRIPTS).as_posix() for path in SCRIPTS.glob("*/*.*"))
+    return [Case(path, path) for path in paths]

@@ -1,0 +1,79 @@
+"""Running the scripts of experiment E10: alone, and under ``lsg diagnose``."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.cases import Case
+
+ROOT = Path(__file__).resolve().parents[2]
+LSG = [sys.executable, "-m", "lsgcli"]
+LIMIT = 300  # seconds of a command
+
+
+def command(arguments: list[str], folder: Path) -> tuple[int, str, str, float]:
+    """Run on one core in a folder: status, stdout, stderr, seconds. A command that takes too long has status 124."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONIOENCODING": "utf-8",
+    }
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 124, "", "too long", float(LIMIT)
+    return done.returncode, done.stdout, done.stderr, time.perf_counter() - start
+
+
+def alone(case: Case) -> dict[str, Any]:
+    """Test score of a script and its seconds; the score is 0 where it fails or is not a number."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if case.settings:
+            status, _, error, seconds = command(
+                [*LSG, "train", *case.text().split(), "--threads", "1", "-q", "--out", "run"], folder
+            )
+            score = json.loads((folder / "run" / "result.json").read_text(encoding="utf-8"))["accuracy"] if status == 0 else 0.0
+        else:
+            (folder / "train.py").write_text(case.text(), encoding="utf-8")
+            status, output, error, seconds = command([sys.executable, "train.py"], folder)
+            numbers = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", output.strip().splitlines()[-1]) if status == 0 else ["nan"]
+            score = float(numbers[-1])
+    record: dict[str, Any] = {"score": 0.0 if math.isnan(score) else score, "seconds": round(seconds, 1)}
+    if status != 0:
+        record["error"] = error.strip().splitlines()[-1][:200]
+    return record
+
+
+def findings(case: Case) -> dict[str, Any]:
+    """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if case.settings:
+            _, _, _, training = command([*LSG, "train", *case.text().split(), "--threads", "1", "-q", "--out", "run"], folder)
+            status, output, error, seconds = command([*LSG, "inspect-gradients", "run", "--advise", "--json"], folder)
+        else:
+            training = 0.0
+            (folder / "train.py").write_text(case.text(), encoding="utf-8")
+            status, output, error, seconds = command([*LSG, "diagnose", "--json", "train.py"], folder)
+    record: dict[str, Any] = {"findings": [], "status": status, "seconds": round(training + seconds, 1)}
+    try:
+        result = json.loads(output)
+    except json.JSONDecodeError:
+        return record | {"error": error.strip().splitlines()[-1:]}
+    for finding in result["findings"]:
+        if finding["severity"] in ("error", "warning"):
+            said = {key: finding.get(key) for key in ("rule", "severity", "cause", "remedy", "command")}
+            record["findings"].append(said | {"line": (finding.get("where") or {}).get("line")})
+    return record

@@ -1,0 +1,50 @@
+"""The failures of experiment E10 are complete: texts, sources, parts."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults.cases import Case, failures, healthy
+
+FAILURES = failures()
+
+
+@pytest.mark.parametrize("case", FAILURES, ids=lambda case: case.name)
+def test_a_failure_is_a_healthy_script_with_edits_that_apply_once(case: Case):
+    text = case.text()
+    if not case.settings:
+        compile(text, case.name, "exec")
+    assert case.edits
+    assert case.edited_lines()
+    assert case.source
+    assert case.causes
+
+
+def test_names_and_scripts():
+    names = [case.name for case in FAILURES]
+    assert len(set(names)) == len(names)
+    assert {case.script for case in FAILURES} <= {case.name for case in healthy()}
+    assert len(FAILURES) >= 60
+    assert len(healthy()) >= 25
+
+
+def test_no_script_tells_its_fault():
+    """Scripts are written under a neutral name, and an edit adds no comment."""
+    for case in FAILURES:
+        for old, new in case.edits:
+            assert new.count("#") <= old.count("#"), case.name
+
+
+def test_an_edit_that_does_not_apply_is_an_error():
+    script = healthy()[0].script
+    with pytest.raises(ValueError, match="0 times"):
+        Case("name", script, edits=[["no such text", ""]]).text()
+
+
+def test_the_part_depends_on_the_name_alone():
+    assert Case("snntorch-01", "a/b.py").part == Case("snntorch-01", "c/d.py", "a fault").part == "test"
+    assert {case.part for case in FAILURES} == {"tuning", "test"}
+
+
+def test_scripts_are_in_folders_of_their_library():
+    assert {Path(case.script).parent.name for case in healthy()} == {"snntorch", "spikingjelly", "norse", "torch", "lsg"}
