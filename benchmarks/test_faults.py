@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import judging
 from benchmarks.faults.cases import Case, failures, healthy
+from benchmarks.faults.running import alone, findings
 
 FAILURES = failures()
 
@@ -48,3 +50,36 @@ def test_the_part_depends_on_the_name_alone():
 
 def test_scripts_are_in_folders_of_their_library():
     assert {Path(case.script).parent.name for case in healthy()} == {"snntorch", "spikingjelly", "norse", "torch", "lsg"}
+
+
+def test_every_cause_has_rules_and_every_failure_that_does_harm_is_judged():
+    rules = judging.read("rules.toml")["causes"]
+    assert {cause for case in FAILURES for cause in case.causes} == set(rules)
+
+
+def test_figures_of_a_made_record():
+    case = next(case for case in FAILURES if case.name == "norse-04")
+    right = next(iter(judging.accepted(case)))
+    finding = {"rule": right, "severity": "error", "line": None}
+    record = {
+        "findings": [finding | {"rule": "another"}, finding, finding | {"rule": "a third"}],
+        "seconds": 2.0,
+        "cured": True,
+    }
+    assert judging.hits(case, record) == [False, True, False]
+    row = judging.table([case], {case.name: record}).splitlines()[-1]
+    assert row.startswith(
+        "| all | 0 of 1 (0 %) | 1 of 1 (100 %) | 1 of 1 (100 %) | 50 % | 33 % | 1 of 1 (100 %) | 0 of 1 (0 %) |"
+    )
+
+
+@pytest.mark.slow
+def test_a_failure_and_its_twin():
+    broken = next(case for case in FAILURES if case.name == "torch-02")
+    assert alone(broken)["score"] == 0.0
+    found = findings(broken)
+    assert found["seconds"] > 0
+    assert "line" in found["findings"][0]
+    healthy_twin = Case(broken.script, broken.script)
+    assert alone(healthy_twin)["score"] > 0.7
+    assert not [finding for finding in findings(healthy_twin)["findings"] if finding["severity"] == "error"]

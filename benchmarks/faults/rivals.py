@@ -1,0 +1,38 @@
+"""Other tools for faults of training programs, on the scripts of experiment E10, each at its documented use.
+
+They are installed beside torch in an environment of their own, whose Python is named by the variable ``FAULTS_RIVALS``. Those that need
+the network and the optimiser get them after the script's first step, which stands for the lines that their documentation adds.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.cases import Case
+from benchmarks.faults.running import command
+
+TOOLS = ("torch-audit", "torchdiag", "torchmortem", "mldoct", "neural-observatory")
+
+
+def all_of(case: Case) -> dict[str, list[str]]:
+    """What each tool says about a script: kinds of its errors and warnings, in its order."""
+    said: dict[str, list[str]] = {}
+    for tool in () if case.settings else TOOLS:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "train.py").write_text(case.text(), encoding="utf-8")
+            inside = Path(__file__).with_name("rival.py")
+            command([os.environ["FAULTS_RIVALS"], str(inside), tool, "said.json", "train.py"], folder)
+            found = folder / "said.json"
+            said[tool] = json.loads(found.read_text(encoding="utf-8")) if found.exists() else ["failed"]
+    return said
+
+
+def judged(case: Case, said: dict[str, Any], rules: dict[str, Any]) -> dict[str, list[bool]]:
+    """For each tool and each thing it said: whether it names an accepted cause."""
+    return {
+        tool: [any(cause in case.causes for cause in rules.get(tool, {}).get(kind, [])) for kind in kinds]
+        for tool, kinds in said.items()
+    }
