@@ -60,7 +60,7 @@ class Dynamics(NamedTuple):
         return torch.gt(u, self.threshold, out=out) if self.strict else torch.ge(u, self.threshold, out=out)
 
 
-class Passage(NamedTuple):
+class LayerInput(NamedTuple):
     """Input of a layer in one forward pass.
 
     Attributes:
@@ -122,9 +122,9 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def blocks(passage: Passage, wants: Callable[[slice], bool] = lambda samples: True) -> Iterator[Block]:
+def blocks(given: LayerInput, wants: Callable[[slice], bool] = lambda samples: True) -> Iterator[Block]:
     """The blocks of a layer, in order, with their potentials and spikes, of wanted samples; for a loop within :func:`one_thread`."""
-    x, p, first = passage.x, passage.p, passage.x[0]
+    x, p, first = given.x, given.p, given.x[0]
     T, B, *sizes = laid(first.expand(len(x), *first.shape)).shape
     count = max(1, ELEMENTS // max(1, T * math.prod(sizes)))  # samples
     for begin in range(0, B, count):
@@ -134,27 +134,27 @@ def blocks(passage: Passage, wants: Callable[[slice], bool] = lambda samples: Tr
         some = _part(x, samples)
         wide = torch.promote_types(some.dtype, torch.float32)
         current = torch.empty(some.shape, dtype=wide, device=some.device)
-        if passage.scale is None or passage.shift is None:
+        if given.scale is None or given.shift is None:
             current.copy_(some)
         else:
-            torch.addcmul(passage.shift, some.to(wide), passage.scale, out=current)
-        if passage.residual is not None:
-            current += _part(passage.residual, samples)
+            torch.addcmul(given.shift, some.to(wide), given.scale, out=current)
+        if given.residual is not None:
+            current += _part(given.residual, samples)
         decay, width = (_of(parameter, first.dim() + 1, samples) for parameter in (p.decay, p.width))
         here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
         yield Block(samples, current, *integrate(current, here), here)
 
 
-def heights(passage: Passage) -> Tensor:
+def heights(given: LayerInput) -> Tensor:
     """gain * h(u - v_th), (T, B, ...), in the memory format of x."""
-    x, first = passage.x, passage.x[0]
+    x, first = given.x, given.x[0]
     wide = torch.promote_types(first.dtype, torch.float32)
     result = torch.empty_like(x, dtype=wide) if isinstance(x, Tensor) else first.new_empty(len(x), *first.shape, dtype=wide)
     room = laid(result)
     with one_thread():
-        for block in blocks(passage):
-            h = passage.p.surrogate(block.u - passage.p.threshold, block.p.width)
-            room[:, block.samples] = h * passage.p.gain
+        for block in blocks(given):
+            h = given.p.surrogate(block.u - given.p.threshold, block.p.width)
+            room[:, block.samples] = h * given.p.gain
     return result
 
 

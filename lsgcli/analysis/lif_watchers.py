@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block, Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.dynamics import Block, Dynamics, LayerInput, blocks, heights, laid, one_thread
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.analysis.watchers import Layer, Watcher, pairs
 from lsgcli.models.base import SpikingNet
@@ -62,12 +62,12 @@ class BackendWatcher(Watcher):
     def __init__(self, layer: Layer, lif: LIF, full: bool):
         super().__init__(layer, full)
         self.lif, self.before = lif, lif.backend
-        self.unseen: dict[int, Passage] = {}  # calls without a backward pass so far
+        self.unseen: dict[int, LayerInput] = {}  # calls without a backward pass so far
         lif.backend = WatchedBackend(lif.implementation, self)
 
     def end_batch(self) -> None:
-        for passage in self.unseen.values():
-            count(self.sums, passage, full=self.full)
+        for given in self.unseen.values():
+            count(self.sums, given, full=self.full)
         self.unseen.clear()
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class StepWatcher(Watcher):
         width = torch.stack([step.alpha.detach().expand_as(step.u) for step in fired])
         self.T, self.calls = len(current), self.calls + 1
         dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
-        self.sums.begin(Passage(current, dynamics))
+        self.sums.begin(LayerInput(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))
         with torch.no_grad():
             o = (u >= threshold).to(u.dtype)
@@ -147,13 +147,13 @@ class WatchedBackend(Backend):
         run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
         if not (watcher.full and torch.is_grad_enabled()):
             out = run(x, p=p)
-            count(watcher.sums, _passage(x, residual, norm, p, pool), full=watcher.full)
+            count(watcher.sums, _layer_input(x, residual, norm, p, pool), full=watcher.full)
             return out
         with single_backward(False):  # a second backward pass, without the recurrence, follows
             out = run(x, p=p)
-        passage = _passage(x, residual, norm, p, pool)
-        watcher.unseen[id(passage)] = passage
-        return Watched.apply(x, residual, out, (watcher, passage, norm))
+        given = _layer_input(x, residual, norm, p, pool)
+        watcher.unseen[id(given)] = given
+        return Watched.apply(x, residual, out, (watcher, given, norm))
 
 
 class Watched(torch.autograd.Function):
@@ -164,7 +164,11 @@ class Watched(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, residual: Tensor | None, out: Tensor, call: tuple[BackendWatcher, Passage, NormParameters | None]
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        out: Tensor,
+        call: tuple[BackendWatcher, LayerInput, NormParameters | None],
     ) -> Tensor:
         ctx.call = call
         return out.view_as(out)
@@ -172,28 +176,28 @@ class Watched(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        watcher, passage, norm = ctx.call
+        watcher, given, norm = ctx.call
         if watcher.spatial:
-            return *without_recurrence(passage, norm, grad), None, None
-        watcher.unseen.pop(id(passage), None)
-        watcher.sums.add_gradient(grad, side=passage.side)
-        count(watcher.sums, passage, grad, full=True)
+            return *without_recurrence(given, norm, grad), None, None
+        watcher.unseen.pop(id(given), None)
+        watcher.sums.add_gradient(grad, side=given.side)
+        count(watcher.sums, given, grad, full=True)
         return None, None, grad, None
 
 
-def without_recurrence(passage: Passage, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+def without_recurrence(given: LayerInput, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
-    x, du = passage.x, heights(passage)
+    x, du = given.x, heights(given)
     assert isinstance(x, Tensor)
     room = laid(du)
-    room *= arriving(laid(grad), room, passage.side)
+    room *= arriving(laid(grad), room, given.side)
     if norm is None:
         return du.to(x.dtype), None
     with torch.enable_grad():
         leaf = x.detach().to(du.dtype).requires_grad_()
         current = normalise(leaf, norm._replace(momentum=0.0))
         (d_x,) = torch.autograd.grad((current * du).sum(), leaf)  # of a scalar: for others, torch imports sympy
-    return d_x.to(x.dtype), None if passage.residual is None else du.to(x.dtype)
+    return d_x.to(x.dtype), None if given.residual is None else du.to(x.dtype)
 
 
 def deviation(x: Tensor, norm: NormParameters) -> Tensor:
@@ -204,55 +208,55 @@ def deviation(x: Tensor, norm: NormParameters) -> Tensor:
 
 
 @torch.no_grad()
-def _passage(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> Passage:
+def _layer_input(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> LayerInput:
     """The input of a layer. In training, the backend must already have set the running statistics to those of the batch."""
     dynamics = Dynamics(p.beta.detach(), detached(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
-        return Passage(x.detach(), dynamics)
+        return LayerInput(x.detach(), dynamics)
     scale = norm.weight * norm.scale / deviation(x, norm)
     more = None if residual is None else residual.detach().expand_as(x)
-    return Passage(x.detach(), dynamics, scale, norm.bias - norm.running_mean * scale, more, pool)
+    return LayerInput(x.detach(), dynamics, scale, norm.bias - norm.running_mean * scale, more, pool)
 
 
-def count(sums: LayerSums, passage: Passage, grad: Tensor | None = None, *, full: bool) -> None:
+def count(sums: LayerSums, given: LayerInput, grad: Tensor | None = None, *, full: bool) -> None:
     """Add a forward pass, and its gradient if given, to the sums of a layer.
 
     Args:
         sums: sums of the layer.
-        passage: input of the layer.
+        given: input of the layer.
         grad: dL/do, or the gradient of averages over windows; None without a backward pass.
         full: add all sums; otherwise only spikes and coverage.
     """
-    sums.begin(passage)
-    if not sums.detailed and (layout := kernel_layout(passage)) is not None:  # many times faster
-        count_compiled(sums, passage, grad, layout, full=full)
+    sums.begin(given)
+    if not sums.detailed and (layout := kernel_layout(given)) is not None:  # many times faster
+        count_compiled(sums, given, grad, layout, full=full)
         return
     with one_thread():
-        for block in blocks(passage, sums.wants):
+        for block in blocks(given, sums.wants):
             sums.count(block, full=full)
             if full and grad is not None:
                 sums.add_membrane_gradient(
-                    membrane_gradient(block, arriving(laid(grad)[:, block.samples], block.u, passage.side))
+                    membrane_gradient(block, arriving(laid(grad)[:, block.samples], block.u, given.side))
                 )
 
 
-def kernel_layout(passage: Passage) -> Layout | None:
+def kernel_layout(given: LayerInput) -> Layout | None:
     """The layout of x for the kernels of the backend ``fused``, or None if they do not support these neurons."""
-    x = passage.x
-    if passage.scale is None or not isinstance(x, Tensor) or x.dim() != 5 or not fused.available(x.device):
+    x = given.x
+    if given.scale is None or not isinstance(x, Tensor) or x.dim() != 5 or not fused.available(x.device):
         return None
-    p, divides = parameters(passage.p), x.shape[3] % passage.side == 0 and x.shape[4] % passage.side == 0
+    p, divides = parameters(given.p), x.shape[3] % given.side == 0 and x.shape[4] % given.side == 0
     return image_layout(x, p.beta, p.alpha) if divides and fused.supports(x, p.surrogate, p.reset) else None
 
 
 @torch.no_grad()
-def count_compiled(sums: LayerSums, passage: Any, grad: Tensor | None, layout: Layout, *, full: bool) -> None:
+def count_compiled(sums: LayerSums, given: Any, grad: Tensor | None, layout: Layout, *, full: bool) -> None:
     """As :func:`count`, by the kernels."""
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
-    x, p = passage.x, parameters(passage.p)
-    setting = Setting(None, p, layout, passage.side)
-    statistics = observe(x, passage.scale, passage.shift, passage.residual, grad, setting, full=full)
+    x, p = given.x, parameters(given.p)
+    setting = Setting(None, p, layout, given.side)
+    statistics = observe(x, given.scale, given.shift, given.residual, grad, setting, full=full)
     values = {name: total / p.threshold**power for (name, power), total in zip(SUMS.items(), statistics.sums.T, strict=True)}
     sums.add(n=torch.full((len(x),), float(x[0].numel())), spikes=values.pop("spikes"), inside=values.pop("inside"))
     if not full:

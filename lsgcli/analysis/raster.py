@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lsgcli.analysis.dynamics import Block, Passage
+from lsgcli.analysis.dynamics import Block, LayerInput
 from lsgcli.analysis.gradflow import copied, layers_of, parts
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.analysis.watchers import Adapter, watching
@@ -38,9 +38,9 @@ class Recorder(LayerSums):
     shape: tuple[int, ...] = ()
     kept: list[Tensor] = field(default_factory=list)
 
-    def begin(self, passage: Passage) -> None:
+    def begin(self, given: LayerInput) -> None:
         """Record the shape of the layer."""
-        self.size, *self.shape = passage.x[0].shape  # type: ignore[assignment]
+        self.size, *self.shape = given.x[0].shape  # type: ignore[assignment]
 
     def wants(self, samples: slice) -> bool:
         """Whether a block of these samples contains the sample."""

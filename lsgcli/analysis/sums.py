@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.analysis.dynamics import Block, Passage, laid
+from lsgcli.analysis.dynamics import Block, LayerInput, laid
 from lsgcli.analysis.measures import LAYER, measured
 from lsgcli.neurons.kernels.cpu.job import BINS, HIGHEST, LOWEST, PLACES
 from lsgcli.neurons.step import over_time
@@ -51,10 +51,10 @@ class LayerSums:
     detailed: bool = False
     _later: Tensor | None = field(default=None, repr=False)  # dL/du of the step that was counted before
 
-    def begin(self, passage: Passage) -> None:
+    def begin(self, given: LayerInput) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
-        first, p = passage.x[0], passage.p
-        self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, passage.scale
+        first, p = given.x[0], given.p
+        self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, given.scale
         self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
         if self.ever.shape != (shape := laid(first[None]).shape[2:]):
             if self.histogram.device != first.device:  # nothing is counted yet

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsgcli.analysis.dynamics import Dynamics, Passage, blocks, heights, laid, one_thread
+from lsgcli.analysis.dynamics import Dynamics, LayerInput, blocks, heights, laid, one_thread
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.surrogates import Surrogate
@@ -125,19 +125,19 @@ class HookWatcher(Watcher):
         self.handles = [layer.module.register_forward_pre_hook(self._enters), layer.module.register_forward_hook(self._leaves)]
 
     def end_batch(self) -> None:
-        passage = self._passage()
-        self.sums.begin(passage)
+        given = self._layer_input()
+        self.sums.begin(given)
         compared = len(self.fired) == len(self.currents)
         fired = laid(torch.stack(self.fired) if self.layer.steps else self.fired[0]) if compared else None
         spikes = torch.zeros(3, dtype=torch.float64)  # of the module, of the dynamics, and of only one of the two
         with one_thread():
-            for block in blocks(passage):
+            for block in blocks(given):
                 self.sums.count(block, full=self.full)
                 if fired is not None:
                     of_module, by_dynamics = fired[:, block.samples], block.o > 0
                     counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
                     spikes += torch.stack(counts).cpu()
-        self._check(spikes.tolist(), passage.x[0].numel() * len(passage.x))
+        self._check(spikes.tolist(), given.x[0].numel() * len(given.x))
         self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
 
     def _check(self, spikes: Sequence[float], entries: int) -> None:
@@ -155,10 +155,10 @@ class HookWatcher(Watcher):
         for handle in self.handles:
             handle.remove()
 
-    def _passage(self) -> Passage:
+    def _layer_input(self) -> LayerInput:
         p = self.layer.dynamics()
         decay, width = (torch.as_tensor(value, device=self.currents[0].device) for value in (p.decay, p.width))
-        return Passage(self.currents if self.layer.steps else self.currents[0], p._replace(decay=decay, width=width))
+        return LayerInput(self.currents if self.layer.steps else self.currents[0], p._replace(decay=decay, width=width))
 
     def _enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         current, *others = arguments
@@ -206,7 +206,7 @@ class HookWatcher(Watcher):
             self.sums.add_membrane_gradient(du[None] if self.layer.steps else du, call)
             return None
         if self.heights is None:
-            self.heights = heights(self._passage())
+            self.heights = heights(self._layer_input())
         if call not in self.arrived:
             return torch.zeros_like(grad)
         height = self.heights[call] if self.layer.steps else self.heights

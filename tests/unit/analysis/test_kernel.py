@@ -6,7 +6,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis import lif_watchers
-from lsgcli.analysis.dynamics import Dynamics, Passage
+from lsgcli.analysis.dynamics import Dynamics, LayerInput
 from lsgcli.analysis.sums import LayerSums
 from tests.exports import slow_if
 
@@ -18,7 +18,7 @@ T, B, C, H, W = 3, 2, 5, 6, 4
 LARGE = [(2, 64, 32, 32), (5, 33, 18, 46), (1, 1200, 8, 8)]
 
 
-def passage(
+def layer_input(
     surrogate="rectangular",
     side=1,
     residual=False,
@@ -41,13 +41,13 @@ def passage(
     }[per]
     p = Dynamics(decay, 0.5, width, registry.get("surrogate", surrogate), reset, detach=detach)
     more = 0.3 * torch.randn(T, B, C, H, W).to(dtype) if residual else None
-    return Passage(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
+    return LayerInput(x, p, 0.5 + torch.rand(C), 0.2 * torch.randn(C), more, side)
 
 
 def by_torch(one, grad, full):
     sums = LayerSums()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lif_watchers, "kernel_layout", lambda passage: None)
+        patch.setattr(lif_watchers, "kernel_layout", lambda given: None)
         lif_watchers.count(sums, one, grad, full=full)
     return sums
 
@@ -82,7 +82,7 @@ LONG = [  # each has kernels of its own, which take seconds to compile
     ("surrogate", "settings"), [("rectangular", settings) for settings in SETTINGS] + [slow_if(True, *case) for case in LONG]
 )
 def test_the_same_counts(surrogate, settings):
-    one = passage(surrogate, **settings)
+    one = layer_input(surrogate, **settings)
     # Some neurons get no gradient at all.
     grad = torch.randn(T, B, C, H // one.side, W // one.side).to(one.x.dtype) * (torch.rand(C, 1, 1) < 0.5)
     expected, found = by_torch(one, grad, True), by_kernel(one, grad, True)
@@ -103,7 +103,7 @@ def test_the_same_counts(surrogate, settings):
 @pytest.mark.parametrize("size", LARGE)
 @pytest.mark.parametrize("settings", [{}, {"side": 2}, {"side": 2, "residual": True, "per": "channel"}, {"per": "step"}])
 def test_the_same_counts_in_large_layers(size, settings):
-    one = passage(size=size, **settings)
+    one = layer_input(size=size, **settings)
     batch, channels, height, width = size
     grad = torch.randn(T, batch, channels, height // one.side, width // one.side) * (torch.rand(channels, 1, 1) < 0.5)
     expected, found = by_torch(one, grad, True), by_kernel(one, grad, True)
@@ -115,7 +115,7 @@ def test_the_same_counts_in_large_layers(size, settings):
 
 
 def test_what_is_no_number_does_no_harm():
-    one = passage()
+    one = layer_input()
     one.x[0, 0, 0, 0, 0], one.x[1, 0, 1, 0, 0], one.x[1, 0, 2, 0, 0] = np.nan, np.inf, -np.inf
     found = by_kernel(one, torch.randn(T, B, C, H, W), True)
     assert int(found.histogram.sum()) == T * B * C * H * W
@@ -123,7 +123,7 @@ def test_what_is_no_number_does_no_harm():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_same_bits_for_any_number_of_threads(threads):
-    one, grad = passage(side=2), torch.randn(T, B, C, H // 2, W // 2)
+    one, grad = layer_input(side=2), torch.randn(T, B, C, H // 2, W // 2)
     expected = by_kernel(one, grad, True)
     torch.set_num_threads(threads)
     try:
@@ -134,7 +134,7 @@ def test_the_same_bits_for_any_number_of_threads(threads):
 
 
 def test_what_the_kernel_does_not_know():
-    one = passage()
+    one = layer_input()
     assert not lif_watchers.kernel_layout(one._replace(x=one.x.double()))
     assert not lif_watchers.kernel_layout(one._replace(x=list(one.x)))
     assert not lif_watchers.kernel_layout(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
