@@ -2,14 +2,15 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 from lsgcli import registry
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import CAUSES, FORMER, SEVERITIES, Evidence, Rule
-from lsgcli.config.run import option_words
-from lsgcli.errors import ConfigError
+from lsgcli.analysis.rules.base import CAUSES, FORMER, SEVERITIES, SYMPTOMS, Evidence, Rule
+from lsgcli.config.run import from_dict, option_words, without_effect
+from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system.files import finite
 
 Finding = dict[str, Any]
@@ -25,8 +26,9 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         run: path of the run or checkpoint that commands continue from; empty for a network without one.
 
     Returns:
-        ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``
-        of JSON types. ``command`` is None if no setting is the remedy.
+        ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source", "follows"}]``
+        of JSON types. ``command`` is None if no setting is the remedy; ``follows`` is the rule of the finding of which this one is a symptom, and
+        therefore a note.
     """
     records: list[Finding] = []
     for name, rule in ranked().items():
@@ -36,11 +38,13 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         if found is None:
             continue
         text, settings = rule.remedy(evidence, found)
+        settings = _resolved(evidence.settings, settings)
         words = [word for setting, value in settings.items() for word in option_words(setting, value)]
         records.append(
             {
                 "rule": name,
-                "severity": _severity(rule, evidence),
+                "severity": _severity(rule, evidence, found.layers),
+                "follows": _cause(name, records),
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
                 "value": finite(found.value),
@@ -52,18 +56,44 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
             }
         )
         if evidence.seen is not None:
-            line = found.where or next((evidence.seen.line_of(name) for name in found.layers), None)
+            of_rule = evidence.seen.lines.get(rule.at)
+            line = found.where or of_rule or next((evidence.seen.line_of(name) for name in found.layers), None)
             records[-1]["where"] = None if line is None else line.record()
+        if records[-1]["follows"]:
+            records[-1]["severity"] = "note"
+        if name == "not-finite":  # what was measured afterwards says nothing of its cause
+            evidence = replace(evidence, flow={**evidence.flow, "layers": []}, diverged=True)
     return sorted(records, key=lambda record: SEVERITIES.index(record["severity"]))
 
 
-def _severity(rule: Rule, evidence: Evidence) -> str:
-    if rule.certain:
-        return rule.severity
+def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of a remedy, without those that would have no effect in the run; empty if they do not fit the others."""
+    if not own or not settings:
+        return settings
+    from lsgcli.neurons import LIF
+
+    try:
+        config = from_dict({**own, **settings})
+        LIF(config)  # checks that neuron and method fit
+    except LsgError:
+        return {}
+    return {name: value for name, value in settings.items() if not without_effect({name: value}, [config])}
+
+
+def _cause(name: str, records: Sequence[Finding]) -> str | None:
+    """The rule of the first serious finding of which ``name`` is a symptom. Labels are suspected where nothing else is wrong."""
+    causes = (record["rule"] for record in records if record["severity"] != "note")
+    return next((cause for cause in causes if name == "labels" or name in SYMPTOMS.get(cause, ())), None)
+
+
+def _severity(rule: Rule, evidence: Evidence, layers: Sequence[str]) -> str:
+    """The severity of a rule, lower in a network that learns, but not below the least."""
+    lower = rule.severity
     if evidence.learned:
-        return "note"
-    progresses = evidence.seen is not None and evidence.seen.progresses
-    return "warning" if progresses and rule.severity == "error" else rule.severity
+        lower = "note"
+    elif evidence.progresses and (evidence.seen is not None or not layers):
+        lower = max("warning", rule.severity, key=SEVERITIES.index)
+    return min(lower, rule.least, key=SEVERITIES.index)
 
 
 def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[Finding]:
@@ -73,9 +103,11 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
     """
     found = findings(evidence, limits, run)
     serious = [finding for finding in found if finding["severity"] != "note"]
+    followers = [finding for finding in found if finding["follows"]]
     whole = [finding["rule"] for finding in serious if not finding["layers"]]
     for layer in evidence.layers:
-        named = next((finding for finding in serious if layer["name"] in finding["layers"]), None)
+        serious_of = (finding for finding in [*serious, *followers] if layer["name"] in finding["layers"])
+        named = next(serious_of, None)
         if named is not None:
             layer["verdict"], layer["reason"] = named["rule"], _reason(layer, named)
         elif whole:

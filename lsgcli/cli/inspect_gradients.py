@@ -182,13 +182,12 @@ def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int
     from lsgcli.store.rundir import is_run
     from lsgcli.sweeps import remedies
     from lsgcli.sweeps.cells import check_data
-    from lsgcli.sweeps.schedule import Strategy
 
     run = checkpoint.parent
     if not is_run(run):
         raise ConfigError(f"--try: found {checkpoint} outside a run directory, expected the checkpoint of a run")
-    cells = remedies.cells(run, found, epochs)
+    trials = remedies.trials(run, found, epochs)
     where = LauncherOptions(launcher=None if jobs is None else "local", jobs=jobs)
-    check_data(cells)  # runs of an earlier command
-    where.run(Strategy(cells[0].path.parent, cells), quiet)
-    return remedies.table(cells)
+    check_data(trials.cells)  # runs of an earlier command
+    where.run(trials, quiet)
+    return remedies.table(trials)

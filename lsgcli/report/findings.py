@@ -80,6 +80,7 @@ def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         numbers = [formatted(row[key], ".4f") for key in ("accuracy", "loss")]
         remedy = row["remedy"] + (" (diverged)" if row["diverged"] else "")
+        remedy += f" (failed: {row['failed']})" if row["failed"] else ""
         table.add_row(remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"])
     measured = [row for row in rows if row["accuracy"] is not None] or rows
     epochs = counted(rows[0]["epochs"], "epoch")

@@ -1,5 +1,6 @@
 """Advice on a run: what is wrong with its network, from its gradient flow, its epochs and its settings."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import CheckpointError
 from lsgcli.store.flows import history
-from lsgcli.store.rundir import BEST, DIVERGED, LAST, is_run, read_metrics, read_result
+from lsgcli.store.rundir import BEST, DIVERGED, LAST, is_run, read_facts, read_metrics, read_result
 
 
 def checkpoint_of(path: Path) -> Path:
@@ -49,6 +50,8 @@ def advise(
     """
     folder = run if run.is_dir() else run.parent
     of_run = is_run(folder)
+    result = (read_result(folder) if of_run else None) or {}
+    facts: dict[str, Any] = {**read_facts(folder)} if of_run else {}
     evidence = Evidence(
         flow,
         settings=config.to_dict(),
@@ -56,6 +59,8 @@ def advise(
         epochs=read_metrics(folder) if of_run else (),
         history=history(folder / LAST) if of_run else None,
         classes=classes,
-        diverged=of_run and bool((read_result(folder) or {}).get("diverged")),
+        samples=(facts.get("samples") or {}).get("train", 0),
+        tested=math.nan if (tested := result.get("accuracy")) is None else tested,
+        diverged=bool(result.get("diverged")),
     )
     return judge(evidence, limits, run=name or str(folder if of_run else run))

@@ -4,7 +4,7 @@
 <run>/tried/<N>-epochs/threshold=0.5/     with the settings of a remedy
 """
 
-import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,37 @@ from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.runs.advise import advise
 from lsgcli.store.flows import read_full
-from lsgcli.store.rundir import read_data_folder, read_facts, read_last_epoch, read_result
+from lsgcli.store.rundir import read_config, read_data_folder, read_facts, read_last_epoch, read_result
+from lsgcli.sweeps.jobs import CellState
 from lsgcli.sweeps.plan import Cell, folder_name, text_of
+from lsgcli.sweeps.schedule import Strategy
 
 FOLDER, UNCHANGED = "tried", "unchanged"
 MOST = 3  # remedies
-log = logging.getLogger("lsg")
 
 
-def cells(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> list[Cell]:
+class Trials(Strategy):
+    """Trainings of remedies, of which one that fails does not end the others.
+
+    Attributes:
+        failed: what went wrong, by label.
+    """
+
+    failed: dict[str, str]
+
+    def excuses(self, status: int | None) -> bool:
+        return True
+
+    def ended(self, cell: Cell, now: CellState) -> None:
+        super().ended(cell, now)
+        if now.kind == "failed":
+            self.failed[cell.label] = now.message
+
+
+def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Trials:
     """The unchanged run and the first remedies that settings express, with the seed of the run.
+
+    The unchanged run is the run itself if that has as many epochs, and is finished.
 
     Args:
         run: run directory.
@@ -42,34 +63,41 @@ def cells(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> list
         found = "no remedy that settings express" if findings else "nothing wrong with the run"
         raise ConfigError(f"--try: found {found}, expected a remedy to try", hint="Omit --try to see the findings.")
     root = run / FOLDER / f"{epochs}-epochs"
-    made = [Cell(0, _config(run, {}, epochs), root / UNCHANGED, test=False, label=UNCHANGED)]
-    for settings in different:
+    done = read_config(run).epochs == epochs and read_result(run) is not None
+    made = [Cell(0, _config(run, {}, epochs), run if done else root / UNCHANGED, test=False, label=UNCHANGED)]
+    failed = {}
+    for settings in different[:MOST]:
         try:
             config = _config(run, settings, epochs)
         except ConfigError as error:
-            log.warning("%s: not tried: %s", text_of(settings), error.message)
+            failed[text_of(settings)] = error.message
             continue
         if config != made[0].config:  # a remedy of the number of epochs
             made.append(Cell(len(made), config, root / folder_name(settings), test=False, label=text_of(settings)))
-    return made[: 1 + MOST]
+    planned = Trials(root, made)
+    planned.failed = failed
+    return planned
 
 
 def _config(run: Path, settings: Mapping[str, Any], epochs: int) -> RunConfig:
     brief = {"epochs": epochs, "data_dir": read_data_folder(run)}
-    config = resolve({**settings, **brief}, file=run, environment={})
-    edges = config.warmup_epochs + config.cooldown_epochs
-    return config if edges < epochs else config.replace(warmup_epochs=0, cooldown_epochs=0)
+    config, whole = resolve({**settings, **brief}, file=run, environment={}), read_config(run).epochs
+    # The same share of the epochs as in the run.
+    warmup, cooldown = (math.ceil(edge * epochs / whole) for edge in (config.warmup_epochs, config.cooldown_epochs))
+    return config.replace(warmup_epochs=min(warmup, epochs - 1), cooldown_epochs=min(cooldown, max(0, epochs - 1 - warmup)))
 
 
-def table(made: Sequence[Cell]) -> list[dict[str, Any]]:
-    """A row for each trained cell.
+def table(tried: Trials) -> list[dict[str, Any]]:
+    """A row for each trained cell, and one for each remedy that could not be trained.
 
     Returns:
-        ``[{"remedy", "epochs", "accuracy", "loss", "chosen_on", "diverged", "gone", "new", "run"}]``; accuracy and loss are of the
-        last epoch, on the split ``chosen_on``; ``gone`` and ``new`` are rules, compared with the unchanged run.
+        ``[{"remedy", "epochs", "accuracy", "loss", "chosen_on", "diverged", "gone", "new", "run", "failed"}]``; accuracy and loss are of the
+        last epoch, on the split ``chosen_on``; ``gone`` and ``new`` are rules, compared with the unchanged run; ``failed`` is what went wrong.
     """
-    rows, before = [], set[str]()
+    rows, before, made = [], set[str](), tried.cells
     for cell in made:
+        if cell.label in tried.failed:
+            continue
         result, last, flow = read_result(cell.path) or {}, read_last_epoch(cell.path), read_full(cell.path)
         chosen_on = "val" if "val_accuracy" in last else "test"
         classes = len(read_facts(cell.path).get("classes", ()))
@@ -86,6 +114,12 @@ def table(made: Sequence[Cell]) -> list[dict[str, Any]]:
                 "gone": sorted(before - found),
                 "new": sorted(found - before),
                 "run": str(cell.path),
+                "failed": None,
             }
+        )
+    none: dict[str, Any] = dict.fromkeys(("accuracy", "loss", "chosen_on", "diverged"))
+    for label, message in tried.failed.items():
+        rows.append(
+            {"remedy": label, "epochs": made[0].config.epochs, **none, "gone": [], "new": [], "run": "", "failed": message}
         )
     return rows

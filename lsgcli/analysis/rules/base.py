@@ -1,9 +1,12 @@
 """What a rule reads, what it returns, and the order of rules. Imports no torch."""
 
+import itertools
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from lsgcli.analysis.measures import value
@@ -26,45 +29,53 @@ FORMER = {  # names of rules that --fail-on and --limit accept, too
 # The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
 CAUSES = (
     "empty-optimiser",
+    "input-constant",
     "no-surrogate",
     "no-graph",
     "graph-twice",
     "script-failed",
+    "no-step",
     "no-backward",
-    "not-optimised",
-    "unchanged",
+    "gradients-lost",
     "gradients-accumulate",
+    "rebuilt",
+    "not-optimised",
+    "frozen",
+    "unchanged",
+    "wrong-sign",
     "not-finite",
     "batch-dependent",
     "state-kept",
     "batch-as-time",
     "equal-weights",
     "shared-weights",
-    "frozen",
     "softmax-before-loss",
-    "zero-outputs",
-    "input-constant",
-    "classes",
-    "steps-too-large",
-    "saturated-outputs",
-    "steps-too-small",
-    "clipped",
     "evaluation-mode",
-    "training-mode",
     "dropout",
-    "labels",
     "learning-rate",
-    "unusual-settings",
-    "small-batch",
-    "running-statistics",
     "input-scale",
     "potential-scale",
-    "silent",
-    "saturated",
+    "steps-too-large",
+    "clipped",
+    "steps-too-small",
+    "weight-decay",
+    "classes",
+    "unusual-settings",
+    "small-batch",
+    "no-reset",
     "narrow-window",
     "wide-window",
-    "blocked",
+    "zero-outputs",
+    "silent",
+    "saturated",
+    "saturated-outputs",
+    "last-step",
+    "evaluation-input",
+    "running-statistics",
+    "training-mode",
+    "labels",
     "exploding",
+    "blocked",
     "vanishing",
     "without-gradient",
     "decay-at-bound",
@@ -77,6 +88,33 @@ CAUSES = (
     "overfitting",
     "decay-unmoved",
 )
+# Rules that say nothing new where one of the rules on the left applies: they are notes then.
+_SIGNALS = {"silent", "saturated", "zero-outputs", "saturated-outputs", "drift", "coarse-outputs"}
+_GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
+SYMPTOMS = {
+    "input-constant": {
+        "not-finite",
+        "labels",
+        "evaluation-input",
+        "potential-scale",
+        "steps-too-small",
+        *_SIGNALS,
+        *_GRADIENTS,
+    },
+    "no-surrogate": {"no-graph", "script-failed", "narrow-window", *_GRADIENTS},
+    "no-graph": {"unchanged", "steps-too-small", *_GRADIENTS},
+    "frozen": {"without-gradient", "steps-too-small", "unchanged"},
+    "steps-too-large": {"narrow-window", *_SIGNALS, *_GRADIENTS},
+    "input-scale": {"potential-scale", "steps-too-large", "narrow-window", *_SIGNALS, *_GRADIENTS},
+    "potential-scale": {*_SIGNALS, *_GRADIENTS},
+    "batch-as-time": {"drift", *_GRADIENTS},
+    "no-reset": {"drift", *_SIGNALS, *_GRADIENTS},
+    "narrow-window": _GRADIENTS,
+    "silent": {"coarse-outputs", "labels", *_GRADIENTS},
+    "running-statistics": {"labels", "overfitting"},
+    "evaluation-input": {"labels", "overfitting", "running-statistics"},
+    "labels": {"overfitting"},
+}
 
 
 class Remedy(NamedTuple):
@@ -93,7 +131,7 @@ class Found(NamedTuple):
         value: of the measure, the farthest of all layers.
         layers: names of the layers, in order; none if the finding concerns the whole network.
         measure: the measure, if it is not that of the rule.
-        where: line of the user's code; by default that of the first layer.
+        where: line of the user's code; by default that of the rule, or of the first layer.
     """
 
     value: Any
@@ -113,6 +151,8 @@ class Evidence:
         epochs: the records of metrics.jsonl so far.
         history: decay, width and coverage of each layer at each epoch.
         classes: number of classes; 0 if unknown.
+        samples: number of training samples; 0 if unknown.
+        tested: accuracy on the test part; NaN if unknown.
         diverged: whether training ended with a loss or gradient that is not finite.
         seen: what was seen of a training that lsg did not start.
     """
@@ -123,6 +163,8 @@ class Evidence:
     epochs: Sequence[Mapping[str, Any]] = ()
     history: Mapping[str, Any] | None = None
     classes: int = 0
+    samples: int = 0
+    tested: float = math.nan
     diverged: bool = False
     seen: "Seen | None" = None
 
@@ -132,10 +174,18 @@ class Evidence:
         layers: Sequence[dict[str, Any]] = self.flow["layers"]
         return layers
 
-    def where(self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False) -> Found | None:
-        """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs."""
+    def where(
+        self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False, from_start: bool = False
+    ) -> Found | None:
+        """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs.
+
+        With ``from_start``, those of a watched script must have been outside before its first step, too.
+        """
+        first = self.seen.first if from_start and self.seen is not None else {}
         known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
-        found = {layer["name"]: number for layer, number in known if outside(layer)}
+        found = {
+            layer["name"]: number for layer, number in known if outside(layer) and outside(first.get(layer["name"], layer))
+        }
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
     def mean(self, key: str, names: Sequence[str] = ()) -> float:
@@ -158,15 +208,35 @@ class Evidence:
     def learned(self) -> bool:
         """Whether the network classifies most samples correctly, in training and in evaluation."""
         if self.seen is not None:
-            return self.seen.recent(self.seen.accuracy) > LEARNED
+            return self.seen.recent(self.seen.accuracy) > LEARNED and not self.seen.gap > 0.3
         return min(self.last("train_accuracy"), self.last("val_accuracy")) > LEARNED
 
     @property
+    def skill(self) -> float:
+        """Accuracy in training, or validation if it is higher, on a scale from 0, guessing, to 1; NaN if it is unknown."""
+        best = max(self.last("train_accuracy"), self.last("val_accuracy"))
+        return (best * self.classes - 1) / (self.classes - 1) if self.classes > 1 else math.nan
+
+    @property
+    def progresses(self) -> bool:
+        """Whether the network is clearly better than guessing."""
+        return self.skill > 0.2 if self.seen is None else self.seen.progresses
+
+    @property
     def learns_poorly(self) -> bool:
-        """Whether the training loss ended above half of that of equal probabilities, or is unknown."""
-        if self.seen is not None:
-            return not self.seen.progresses
-        return not self.last("train_loss") < self.chance / 2
+        """Whether the network is far from classifying all samples, or its accuracy is unknown."""
+        return not self.skill > 0.65
+
+    @property
+    def overshoots(self) -> bool:
+        """Whether the loss of an epoch was above that before, or hardly fell: only then is a smaller learning rate a remedy."""
+        losses = [epoch.get("train_loss") or math.inf for epoch in self.epochs]
+        return self.diverged or any(b > 1.02 * a for a, b in itertools.pairwise(losses)) or losses[-1:] > [0.9 * losses[0]]
+
+    def rate(self, factor: float) -> dict[str, Any]:
+        """:meth:`back` of the learning rate, if it is too low, or steps are seen to overshoot."""
+        settings = self.back("lr", factor)
+        return {} if settings and settings["lr"] < self.settings["lr"] and not self.overshoots else settings
 
     def back(self, name: str, factor: float) -> dict[str, Any]:
         """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
@@ -184,6 +254,14 @@ class Evidence:
         return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
 
 
+def rewritten(line: "Line | None", names: str, value: float, new: float) -> str:
+    """A value and what replaces it: ``threshold=20.0 -> 0.3 at train.py:14`` where one of ``names``, separated by ``|``, is given in the line."""
+    given = line and re.search(rf"\b(?:{names})\s*=\s*[^,)\s]+", line.source)
+    place = f" at {Path(line.file).name}:{line.line}" if line else ""
+    before = given[0] if given else f"{names.partition('|')[0]} {value:.3g}"
+    return f"{before} -> {new:.2g}{place}"
+
+
 def few(names: Sequence[str]) -> str:
     """The first of some names, and the number of the others."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
@@ -196,7 +274,7 @@ def off_by_a_factor(own: float, usual: float, limit: float) -> bool:
 
 
 class Rule(ABC):
-    """A rule. The class's documentation is the cause, in one sentence.
+    """A rule. The class's documentation is the cause, in one sentence; attributes are given as arguments of the class.
 
     Attributes:
         measure: the measure it reads: a field of the gradient-flow record, of metrics.jsonl, or a setting.
@@ -205,7 +283,9 @@ class Rule(ABC):
         severity: ``error``: the network hardly learns; ``warning``: it learns worse than it could; ``note``: worth a look.
         source: where limit and remedy come from; ``ours`` by default.
         alone: whether the rule applies only if no error was found before.
-        certain: whether it is an error also in a network that learns.
+        least: its severity in a network that learns.
+        at: what stands at the line of a script that the finding points at, as in ``Seen.lines``.
+        advice: the remedy in words, if it does not depend on what was found.
     """
 
     measure: ClassVar[str]
@@ -214,23 +294,29 @@ class Rule(ABC):
     severity: ClassVar[str] = "error"
     source: ClassVar[str] = OURS
     alone: ClassVar[bool] = False
-    certain: ClassVar[bool] = False
+    least: ClassVar[str] = "note"
+    at: ClassVar[str] = ""
+    advice: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **attributes: Any):
+        for name, given in attributes.items():
+            setattr(cls, name, given)
 
     @abstractmethod
     def found(self, e: Evidence, limit: float) -> Found | None:
         """Where the measure is outside its usual range; None if it is not."""
 
-    @abstractmethod
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         """What to change."""
+        return Remedy(self.advice)
 
 
 class ScriptRule(Rule):
     """A rule that applies where lsg watched a training."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return None if e.seen is None else self.in_script(e.seen, e, limit)
+        return None if e.seen is None else self.in_script(e.seen, limit)
 
     @abstractmethod
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         """What was seen that is outside its usual range; None if nothing is."""

@@ -1,191 +1,281 @@
 """Rules on what goes into and comes out of a watched network: inputs, labels, outputs, modes and states."""
 
+import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import RESET, Evidence, Found, Remedy, ScriptRule, few
+from lsgcli.analysis.rules.base import RESET, Evidence, Found, Remedy, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 
-@register("rule", "state-kept")
-class StateKept(ScriptRule):
-    """Neurons start a batch with the state that the batch before left, so that outputs depend on the order of the batches."""
-
-    measure, usual, limit = "state at the start of a batch", "at rest", 0.0
-    source = "spikingjelly, issues 318 and 594"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        kept = [layer for layer in seen.layers.values() if layer.kept]
-        return Found("not at rest", tuple(layer.name for layer in kept)) if kept else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"{RESET}, in training and in evaluation.")
-
-
-@register("rule", "batch-as-time")
-class BatchAsTime(ScriptRule):
-    """The network runs along the axis of the samples as if it were time: inputs are (B, T, ...), where (T, B, ...) is expected."""
-
-    measure, usual, limit = "timesteps", "other than the batch size", 0.0
-    source = "spikingjelly, issue 594"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        mixed = [
-            layer
-            for layer in seen.layers.values()
-            if seen.batch > 1 and layer.calls == seen.batch and layer.shape and layer.shape[0] != seen.batch
-        ]
-        return Found(seen.batch, tuple(layer.name for layer in mixed), where=seen.lines.get("network")) if mixed else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Move the axis of time to the front (x.transpose(0, 1)), or loop over the axis of time.")
-
-
-@register("rule", "softmax-before-loss")
-class SoftmaxBeforeLoss(ScriptRule):
-    """The loss applies a (log) softmax or sigmoid itself, but is given outputs that already are probabilities, which flattens its gradient."""
-
-    measure, usual, limit, certain = "outputs", "logits", 1e-3, True
-    source = "DeepFD; torch.nn.CrossEntropyLoss"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
-            return None
-        values = outputs.values / outputs.calls
-        low, high = float(values.min()), float(values.max())
-        if outputs.loss == "nll_loss":
-            return Found("not log-probabilities", where=outputs.where) if high > limit else None
-        probabilities = low >= 0 and high <= 1 and float((values.sum(1) - 1).abs().max()) < limit
-        return Found("probabilities", where=outputs.where) if outputs.loss == "cross_entropy" and probabilities else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.value == "probabilities":
-            return Remedy(
-                "Remove the softmax: give cross_entropy the logits, such as membrane potentials or the outputs of a linear layer."
-            )
-        return Remedy("Use cross_entropy, or apply log_softmax before nll_loss.")
-
-
-@register("rule", "zero-outputs")
-class ZeroOutputs(ScriptRule):
-    """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
-
-    measure, usual, limit = "share of samples whose outputs are all 0", "0", 0.5
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
-            return None
-        share = float((outputs.values == 0).all(1).float().mean())
-        return Found(share, where=outputs.where) if share > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Read out the membrane potential or a linear layer instead, or lower the threshold of the last layer.")
-
-
-@register("rule", "saturated-outputs")
-class SaturatedOutputs(ScriptRule):
-    """The outputs are so large that the softmax is 0 or 1, and samples that are wrong hardly correct it."""
-
-    measure, usual, limit = "largest minus smallest output of a sample", "below 20", 60.0
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        outputs = seen.outputs
-        if outputs is None or outputs.values.dim() < 2 or outputs.loss != "cross_entropy":
-            return None
-        values = outputs.values / outputs.calls
-        spread = float((values.amax(1) - values.amin(1)).median())
-        return Found(spread, where=outputs.where) if spread > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"Average over timesteps instead of summing, or divide the outputs by {found.value / 5:.2g}.")
-
-
 @register("rule", "input-constant")
-class InputConstant(ScriptRule):
+class InputConstant(
+    ScriptRule,
+    measure="input",
+    usual="different samples",
+    limit=1e-4,
+    least="error",
+    at="network",
+    advice="Look at a batch of the data loader: its scale, its transforms, its type, and missing values.",
+):
     """The network's input does not tell samples apart: it is constant, or the same for all samples, or not finite."""
 
-    measure, usual, limit, certain = "input", "different samples", 0.0, True
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         known = seen.input
         if not known:
             return None
         what = {
             "not finite": not known["finite"],
             "constant": known["std"] == 0,
-            "equal samples": known["equal_samples"] == 1,
+            "equal samples": known["differences"] < limit * known["std"],
         }
         found = next((name for name, holds in what.items() if holds), None)
-        return Found(found, where=seen.lines.get("network")) if found else None
+        return Found(found) if found else None
+
+
+@register("rule", "state-kept")
+class StateKept(
+    ScriptRule,
+    measure="state at the start of a batch",
+    usual="at rest",
+    limit=0.0,
+    source="spikingjelly, issues 318 and 594",
+    advice=f"{RESET}, in training and in evaluation.",
+):
+    """Neurons start a batch with the state that the batch before left, so that outputs depend on the order of the batches."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
+        if seen.kept and not kept:
+            return Found("not at rest in evaluation", tuple(seen.kept), where=next(iter(seen.kept.values())))
+        return Found("not at rest", kept) if kept else None
+
+
+@register("rule", "batch-as-time")
+class BatchAsTime(
+    ScriptRule,
+    measure="timesteps",
+    usual="other than the batch size",
+    limit=0.0,
+    at="network",
+    source="spikingjelly, issue 594",
+    advice="Exchange the axes (x.transpose(0, 1)): lsg, spikingjelly and norse expect (T, B, ...), sinabs (B, T, ...). Or loop over the axis of time.",
+):
+    """The network runs along the axis of the samples as if it were time: the axes of batch and time of its input are exchanged."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        mixed = tuple(
+            layer.name
+            for layer in seen.layers.values()
+            if seen.batch > 1 and layer.calls == seen.batch and layer.shape and layer.shape[0] != seen.batch
+        )
+        return Found(seen.batch, mixed) if mixed else None
+
+
+@register("rule", "softmax-before-loss")
+class SoftmaxBeforeLoss(
+    ScriptRule,
+    measure="outputs",
+    usual="logits",
+    limit=1e-3,
+    least="warning",
+    source="DeepFD; torch.nn.CrossEntropyLoss",
+):
+    """The loss applies a (log) softmax or sigmoid itself, but is given outputs that already are probabilities, which flattens its gradient."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
+            return None
+        values = outputs.values.float() / outputs.calls
+        low, high = float(values.min()), float(values.max())
+        if outputs.loss == "nll_loss":
+            logarithms = high <= limit and (outputs.calls > 1 or float(values.logsumexp(1).abs().max()) < 0.01)
+            return None if logarithms else Found("not log-probabilities", where=outputs.where)
+        if outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits") or low < 0:
+            return None
+        sums, differ = values.sum(1), float((values - values[:1]).abs().max()) > limit
+        if outputs.loss == "cross_entropy" and differ and float(sums.min()) > 0 and float(sums.max() / sums.min()) - 1 < limit:
+            return Found("probabilities", where=outputs.where)
+        between = ((values > 0) & (values < 1)).float().mean()  # of spikes and their rates, many are 0
+        return Found("between 0 and 1", where=outputs.where) if 0 < high <= 1 and float(between) > 0.99 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Look at a batch of the data loader: its scale, its transforms, and missing values.")
+        if found.value == "not log-probabilities":
+            return Remedy("Use cross_entropy, or apply log_softmax before nll_loss.")
+        return Remedy(
+            "Remove the softmax or sigmoid: give the loss logits, such as membrane potentials or the outputs of a linear layer."
+        )
+
+
+@register("rule", "zero-outputs")
+class ZeroOutputs(
+    ScriptRule,
+    measure="share of samples whose outputs are all 0",
+    usual="0",
+    limit=0.5,
+    advice="Read out the membrane potential or a linear layer instead, or lower the threshold of the last layer.",
+):
+    """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
+            return None
+        share = float((outputs.values == 0).all(1).float().mean())
+        return Found(share, where=outputs.where) if share > limit else None
+
+
+@register("rule", "saturated-outputs")
+class SaturatedOutputs(
+    ScriptRule,
+    measure="largest minus smallest output of a sample",
+    usual="below 20",
+    limit=60.0,
+):
+    """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh, so that samples that are wrong hardly correct it."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        outputs = seen.outputs
+        if outputs is None or outputs.values.dim() < 2 or outputs.loss != "cross_entropy":
+            return None
+        values = outputs.values / outputs.calls
+        spread = float((values.amax(1) - values.amin(1)).median())
+        bounded = float(((values.abs() - 1).abs() < 1e-3).float().mean())
+        return Found(spread, where=outputs.where) if spread > limit or (bounded > 0.5 and spread > 1.9) else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        text = f"divide the outputs by {found.value / 5:.2g}" if found.value > self.limit else "read them before the tanh"
+        return Remedy(f"Average over timesteps instead of summing, or {text}.")
+
+
+@register("rule", "last-step")
+class LastStep(
+    ScriptRule,
+    measure="timesteps with a gradient",
+    usual="all",
+    limit=1.0,
+    severity="warning",
+    at="loss",
+    advice="Sum or average the outputs over all timesteps before the loss, and detach() states only between batches.",
+):
+    """The loss reads the spikes of the last timestep alone, so that the gradient arrives there only."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        reached = [[layer.arriving.get(call, 0) > 0 for call in range(layer.calls)] for layer in seen.layers.values()]
+        reached = [calls for calls in reached if len(calls) > 2 and any(calls)]
+        alone = reached and reached[-1][-1] and sum(reached[-1]) == limit
+        return Found(1) if alone and seen.steps > 1 else None
 
 
 @register("rule", "classes")
-class Classes(ScriptRule):
-    """The labels are all, or nearly all, of one class."""
+class Classes(
+    ScriptRule,
+    measure="share of the most frequent label",
+    usual="1 / classes",
+    limit=0.5,
+    severity="warning",
+    at="loss",
+    advice="Shuffle the training data (shuffle=True), check how labels are read, and weight the classes in the loss.",
+):
+    """The labels of a batch, or of all of them, are nearly all of one class."""
 
-    measure, usual, limit = "share of the most frequent label", "1 / classes", 0.8
-    severity = "warning"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         if seen.classes < 2 or seen.labels.total() < 4 * seen.classes:
             return None
-        share = max(seen.labels.values()) / seen.labels.total()
-        return Found(share, where=seen.lines.get("loss")) if share > max(limit, 1.2 / seen.classes) else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Shuffle the training data, check how labels are read, and weight the classes in the loss.")
+        share = max(max(seen.labels.values()) / seen.labels.total(), statistics.mean(seen.largest_class))
+        return Found(share) if share > limit + (1 - limit) / seen.classes else None
 
 
 @register("rule", "evaluation-mode")
-class EvaluationMode(ScriptRule):
+class EvaluationMode(
+    ScriptRule,
+    measure="modules in evaluation mode in training",
+    usual="none",
+    limit=0.0,
+    least="warning",
+    at="network",
+    source="TrainCheck (OSDI 2025)",
+    advice="Call net.train() before each epoch of training.",
+):
     """Normalisation or dropout is in evaluation mode while the network trains: train() was not called again after eval()."""
 
-    measure, usual, limit, certain = "modules in evaluation mode in training", "none", 0.0, True
-    severity = "warning"
-    source = "TrainCheck (OSDI 2025)"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        names = list(seen.evaluating)
-        return Found(few(names), where=seen.lines.get("network")) if names else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Call net.train() before each epoch of training.")
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(few(list(seen.evaluating))) if seen.evaluating else None
 
 
 @register("rule", "training-mode")
-class TrainingMode(ScriptRule):
+class TrainingMode(
+    ScriptRule,
+    measure="modules in training mode in evaluation",
+    usual="none",
+    limit=0.0,
+    severity="warning",
+    least="warning",
+    source="TrainCheck (OSDI 2025)",
+    advice="Call net.eval() before evaluation, and net.train() after it; give F.dropout training=self.training.",
+):
     """Normalisation or dropout is in training mode while the network is evaluated: accuracies are those of another network, and running statistics learn from test data."""
 
-    measure, usual, limit, certain = "modules in training mode in evaluation", "none", 0.0, True
-    severity = "warning"
-    source = "TrainCheck (OSDI 2025)"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         names = list(seen.training)
         return Found(few(names), where=seen.training[names[0]]) if names else None
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Call net.eval() before evaluation, and net.train() after it.")
-
 
 @register("rule", "dropout")
-class Dropout(ScriptRule):
+class Dropout(
+    ScriptRule,
+    measure="p",
+    usual="0 to 0.5",
+    limit=0.8,
+    source="DeepCrime: dropout rate",
+):
     """Dropout drops nearly everything."""
 
-    measure, usual, limit = "p", "0 to 0.5", 0.8
-    source = "DeepCrime: dropout rate"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        high = {name: found for name, found in seen.dropouts.items() if found[0] >= limit}
-        if not high:
-            return None
-        name = max(high, key=lambda name: high[name][0])
-        return Found(high[name][0], where=high[name][1])
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
+        return Found(p, where=where) if p >= limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Use a rate of 0.2 to 0.5; p is the share that is dropped.")
+        return Remedy(f"Drop less, {rewritten(found.where, 'p', found.value, 0.2)}: it is the share that is dropped.")
+
+
+@register("rule", "evaluation-input")
+class EvaluationInput(
+    ScriptRule,
+    measure="input.std in evaluation over that in training",
+    usual="0.5 to 2",
+    limit=2.0,
+    at="evaluation",
+    advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
+):
+    """The inputs in evaluation have another scale than those in training: they are prepared differently."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        train, other = seen.input, seen.evaluated_input
+        if not (train and other and train["std"] > 0):
+            return None
+        ratio = other["std"] / train["std"]
+        shifted = abs(other["mean"] - train["mean"]) > train["std"]
+        return Found(ratio) if shifted or not 1 / limit < ratio < limit else None
+
+
+@register("rule", "no-reset")
+class NoReset(
+    ScriptRule,
+    measure="beta",
+    usual="below 0.97 without a reset",
+    limit=0.97,
+):
+    """Neurons with a decay near 1 are not reset when they fire, so that potentials grow with every timestep."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        free = {layer.name: layer.unreset for layer in seen.layers.values() if layer.unreset > limit and layer.arriving}
+        return Found(max(free.values()), tuple(free)) if free else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        assert e.seen is not None
+        line = e.seen.line_of(found.layers[0])
+        return Remedy(
+            f"Reset by subtraction (reset_mechanism='subtract'), or decrease the decay: {rewritten(line, 'beta', found.value, 0.9)}."
+        )

@@ -2,26 +2,31 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule
+from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
 
 @register("rule", "input-scale")
-class InputScale(Rule):
+class InputScale(
+    Rule,
+    measure="input.std",
+    usual="0.1 to 10",
+    limit=10.0,
+    source="spyx; snntorch, issue 219",
+):
     """The input is not scaled, and no normalisation follows the first weights."""
-
-    measure, usual, limit = "input.std", "0.1 to 10", 10.0
-    source = "spyx; snntorch, issue 219"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
         if not std or potential is None or 1 / limit <= std <= limit:
             return None
+        if std < limit**-2 and e.seen is not None:  # a bias hides it
+            return Found(std, (e.layers[0]["name"],), where=e.seen.lines.get("network"))
         return Found(std, (e.layers[0]["name"],)) if not 1 / limit <= potential <= limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -31,16 +36,25 @@ class InputScale(Rule):
 
 
 @register("rule", "potential-scale")
-class PotentialScale(Rule):
+class PotentialScale(
+    Rule,
+    measure="u_std",
+    usual="1/3 to 3 v_th",
+    limit=3.0,
+    source="Rossbroich et al. 2022: xi from 1 to 3",
+):
     """The scale of the weights does not fit the threshold: potentials are far from it, or far beyond it."""
 
-    measure, usual, limit = "u_std", "1/3 to 3 v_th", 3.0
+    reach = 3.5  # standard deviations from the mean of u to the threshold
     largest = 10.0  # trained normalisation widens potentials up to here without harm
-    source = "Rossbroich et al. 2022: xi from 1 to 3"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        low = e.where("u_std", lambda layer: layer["u_std"] < 1 / limit, smallest=True)
-        return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest))
+        def far(layer: Mapping[str, Any]) -> bool:
+            reach = (1 - (layer.get("u_mean") or 0)) / layer["u_std"] if layer["u_std"] else math.inf
+            return bool(layer["u_std"] < 1 / limit and reach > self.reach)
+
+        low = e.where("u_std", far, smallest=True, from_start=True)
+        return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest), from_start=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         spread = e.mean("u_std", found.layers[:1])
@@ -50,22 +64,27 @@ class PotentialScale(Rule):
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         text = (
             f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
-            if spread > 0
-            else "Enlarge the initial weights"
+            if 1e-4 < spread < 1e4
+            else "Scale the weights"
         )
         if e.settings and not settings:
             text = (
                 f"Check that the normalisation before {found.layers[0]} uses the statistics of each batch in training. {text}"
             )
-        return Remedy(f"{text}, normalise its current (tdBN), or change the threshold by the inverse.", settings)
+        return Remedy(
+            f"{text}, normalise its current (tdBN), or change the threshold: {_threshold(e, found.layers[0])}.", settings
+        )
 
 
 @register("rule", "silent")
-class SilentLayers(Rule):
+class SilentLayers(
+    Rule,
+    measure="firing_rate",
+    usual="0.02 to 0.3",
+    limit=0.01,
+    source="stork; spyx: 5 to 15 %",
+):
     """Neurons hardly ever reach the threshold, so that later layers receive nothing, and no gradient tells them to."""
-
-    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.01
-    source = "stork; spyx: 5 to 15 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
@@ -74,18 +93,19 @@ class SilentLayers(Rule):
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         first = found.layers[0]
         normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        return Remedy(
-            f"Halve the threshold, or double the weights before {first}." if settings or not e.settings else normalised,
-            settings,
-        )
+        smaller = f"Lower the threshold ({_threshold(e, first)}), or double the weights before {first}."
+        return Remedy(smaller if settings or not e.settings else normalised, settings)
 
 
 @register("rule", "saturated")
-class SaturatedLayers(Rule):
+class SaturatedLayers(
+    Rule,
+    measure="firing_rate",
+    usual="0.02 to 0.3",
+    limit=0.6,
+    source="snntorch, issue 66",
+):
     """Neurons fire at almost every timestep, so that spikes carry no information."""
-
-    measure, usual, limit = "firing_rate", "0.02 to 0.3", 0.6
-    source = "snntorch, issue 66"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
@@ -96,53 +116,65 @@ class SaturatedLayers(Rule):
             settings = {"decay": e.usual["decay"]} | ({"input_gain": "1-beta"} if e.mean("beta") > 0.5 else {})
         if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
             settings = {"input_gain": "1-beta"}
-        return Remedy(
-            "Decrease the decay, scale the current by 1 - beta, or double the threshold.",
-            settings or e.threshold(2, found.layers),
-        )
+        text = f"Decrease the decay, scale the current by 1 - beta, or raise the threshold: {_threshold(e, found.layers[0])}."
+        return Remedy(text, settings or e.threshold(2, found.layers))
 
 
 @register("rule", "narrow-window")
-class NarrowWindow(Rule):
+class NarrowWindow(
+    Rule,
+    measure="coverage",
+    usual="0.2 to 0.8",
+    limit=0.1,
+    source="Lian et al. 2023, Table 2; 2 sigma: Theorem 1",
+):
     """The surrogate is zero at almost all potentials, so that almost no gradient passes."""
 
-    measure, usual, limit = "coverage", "0.2 to 0.8", 0.1
-    source = "Lian et al. 2023, Table 2; 2 sigma: Theorem 1"
+    thinnest = 0.01  # standard deviations of u
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         def narrow(layer: Mapping[str, Any]) -> bool:
-            share, zero = layer["coverage"], layer.get("grad_zero") or 0
-            return bool(share < limit / 100 or (share < limit and zero > 1 - 2 * limit))
+            share, zero, std = layer["coverage"], layer.get("grad_zero") or 0, layer.get("u_std") or 0
+            relative = layer["alpha"] / (std * e.flow["threshold"]) if std else math.inf
+            few = share < limit / 100 or (share < limit and zero > 1 - 2 * limit)
+            # Where neurons are silent, it is the mean or the scale of potentials that is wrong.
+            return bool((relative < self.thinnest or (few and relative < 1)) and not (layer.get("firing_rate") or 1) < 0.01)
 
         return e.where("coverage", narrow, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return _two_sigma(e, "Widen")
+        return _two_sigma(e, found.layers)
 
 
 @register("rule", "wide-window")
-class WideWindow(Rule):
+class WideWindow(
+    Rule,
+    measure="alpha",
+    usual="1 to 4 standard deviations of u",
+    limit=4.0,
+    source="Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %",
+):
     """The surrogate is much wider than the distribution of potentials, so that its gradient says little about spikes."""
-
-    measure, usual, limit = "alpha", "1 to 4 standard deviations of u", 4.0
-    source = "Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         def wide(layer: Mapping[str, Any]) -> bool:
             std = layer.get("u_std")
-            return bool(std and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
+            return bool(std and std > 0.05 and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
 
         return e.where("alpha", wide)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return _two_sigma(e, "Narrow")
+        return _two_sigma(e, found.layers)
 
 
 @register("rule", "blocked")
-class Blocked(Rule):
+class Blocked(
+    Rule,
+    measure="grad_zero",
+    usual="below 0.9",
+    limit=0.999,
+):
     """The gradient of the potentials is exactly zero at almost all neurons, so that the weights before them hardly change."""
-
-    measure, usual, limit = "grad_zero", "below 0.9", 0.999
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("grad_zero", lambda layer: layer["grad_zero"] > limit)
@@ -155,29 +187,35 @@ class Blocked(Rule):
 
 
 @register("rule", "exploding")
-class ExplodingGradients(Rule):
+class ExplodingGradients(
+    Rule,
+    measure="grad_ratio",
+    usual="0.1 to 30",
+    limit=100.0,
+    source="Zenke and Vogels 2021 (second-hand)",
+):
     """The gradient grows from layer to layer, or through time, on its way to the input."""
-
-    measure, usual, limit = "grad_ratio", "0.1 to 30", 100.0
-    source = "Zenke and Vogels 2021 (second-hand)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         peak = 1 / e.mean("alpha") if e.mean("alpha") > 0 else math.nan
-        if peak * max(1.0, e.mean("beta")) > 1.5:
-            return _two_sigma(e, "Widen")
+        if peak * max(1.0, e.mean("beta")) > 1.5 and e.mean("alpha") < _width(e):
+            return _two_sigma(e)
         settings = {"clip_grad": 1.0} if e.settings and not e.settings["clip_grad"] else {}
         return Remedy("Clip gradients at 1, or omit the gradient through the reset (--detach-reset).", settings)
 
 
 @register("rule", "vanishing")
-class VanishingGradients(Rule):
+class VanishingGradients(
+    Rule,
+    measure="grad_ratio",
+    usual="0.1 to 30",
+    limit=1e-2,
+    source="Fang et al. 2021 (SEW); Deng et al. 2022 (TET)",
+):
     """The gradient shrinks from layer to layer on its way to the input."""
-
-    measure, usual, limit = "grad_ratio", "0.1 to 30", 1e-2
-    source = "Fang et al. 2021 (SEW); Deng et al. 2022 (TET)"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
@@ -193,12 +231,15 @@ class VanishingGradients(Rule):
 
 
 @register("rule", "decay-at-bound")
-class DecayAtBound(Rule):
+class DecayAtBound(
+    Rule,
+    measure="beta",
+    usual="0.05 to 0.95",
+    limit=0.03,
+    severity="warning",
+    source="ASGL's code; spyx: an Adam optimiser of its own, 3e-4",
+):
     """The decay is 0 or 1: neurons forget everything, or nothing."""
-
-    measure, usual, limit = "beta", "0.05 to 0.95", 0.03
-    severity = "warning"
-    source = "ASGL's code; spyx: an Adam optimiser of its own, 3e-4"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
@@ -210,12 +251,15 @@ class DecayAtBound(Rule):
 
 
 @register("rule", "decay-fast")
-class DecayFast(Rule):
+class DecayFast(
+    Rule,
+    measure="beta",
+    usual="changes below 0.05 an epoch",
+    limit=0.1,
+    severity="warning",
+    source="spyx: freeze it at first",
+):
     """Decays change by much in each epoch, faster than the weights can follow."""
-
-    measure, usual, limit = "beta", "changes below 0.05 an epoch", 0.1
-    severity = "warning"
-    source = "spyx: freeze it at first"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         changes = {}
@@ -232,29 +276,42 @@ class DecayFast(Rule):
 
 
 @register("rule", "drift")
-class Drift(Rule):
+class Drift(
+    Rule,
+    measure="drift.mean",
+    usual="-1 to 1 v_th",
+    limit=2.0,
+    severity="warning",
+    source="MP-Init and TEBN, as in docs/zoo.md",
+):
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
 
-    measure, usual, limit = "drift.mean", "-1 to 1 v_th", 2.0
-    severity = "warning"
-    source = "MP-Init and TEBN, as in docs/zoo.md"
-
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit)
+        def shifts(layer: Mapping[str, Any]) -> bool:  # inhibited neurons without bounds drift down, without harm
+            return bool((layer["drift"]["mean"] if e.seen else abs(layer["drift"]["mean"])) > limit)
+
+        return e.where("drift.mean", shifts)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}
-        options = " (tebn), or start from measured potentials (--init-potential measured)" if e.settings else ""
+        options = (
+            " (tebn), or start from measured potentials (--init-potential measured)"
+            if e.settings
+            else ", decrease the decay, and check that spikes reset the potential"
+        )
         return Remedy(f"Normalise each timestep by its own statistics{options}.", settings)
 
 
 @register("rule", "decay-unmoved")
-class DecayUnmoved(Rule):
+class DecayUnmoved(
+    Rule,
+    measure="beta",
+    usual="changes by more than 0.001",
+    limit=5e-4,
+    severity="note",
+    source="docs/method.md",
+):
     """Decays are learned, but did not change."""
-
-    measure, usual, limit = "beta", "changes by more than 0.001", 5e-4
-    severity = "note"
-    source = "docs/method.md"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         lists = (e.history or {}).get("layers", {})
@@ -268,9 +325,33 @@ class DecayUnmoved(Rule):
         return Remedy("In runs of fewer than 5,000 steps, train decays with a learning rate of 0.005.", {"decay_lr": 5e-3})
 
 
-def _two_sigma(e: Evidence, verb: str) -> Remedy:
-    width = 2 * e.mean("u_std") * e.flow["threshold"]
+def _threshold(e: Evidence, name: str) -> str:
+    """The threshold of a layer, and that which a tenth of its neurons would reach."""
+    layer = next(layer for layer in e.layers if layer["name"] == name)
+    own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
+    reached = own * ((layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0))
+    if not 1e-3 < reached < 1e4:
+        return "hardly any neuron has a potential above 0, so check its input first"
+    line = None if e.seen is None else e.seen.line_of(name)
+    return (
+        f"{rewritten(line, 'threshold|v_threshold|v_th|spike_threshold', own, reached)}, which a tenth of the potentials reach"
+    )
+
+
+def _width(e: Evidence, names: Sequence[str] = ()) -> float:
+    return 2 * e.mean("u_std", names) * float(e.flow["threshold"])
+
+
+def _two_sigma(e: Evidence, names: Sequence[str] = ()) -> Remedy:
+    """The width of 2 standard deviations of u, by comparison with that of some layers."""
+    width, own = _width(e, names), e.mean("alpha", names)
     method = e.settings.get("method")
-    learned = {"method": "measured-sigma" if method == "lsg" else "lsg"}
-    settings = {"width": float(f"{width:.2g}")} if method in TAKE_WIDTH and width > 0 else learned
-    return Remedy(f"{verb} the surrogate to 2 standard deviations of u: a width of {width:.2g}.", settings)
+    settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
+    if not (0 < width < math.inf and own > 0):
+        return Remedy("Use a surrogate as wide as the distribution of u.", settings)
+    if method in TAKE_WIDTH:
+        settings = {"width": float(f"{width:.2g}")}
+    verb, factor = ("Widen", "divide") if width > own else ("Narrow", "multiply")
+    ratio = max(width, own) / min(width, own)
+    slope = "" if e.settings else f" ({factor} its slope, or alpha, by {ratio:.2g})"
+    return Remedy(f"{verb} the surrogate from {own:.2g} to {width:.2g}, 2 standard deviations of u{slope}.", settings)

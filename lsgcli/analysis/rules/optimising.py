@@ -4,7 +4,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, ScriptRule, few
+from lsgcli.analysis.rules.base import Evidence, Found, Remedy, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -15,200 +15,316 @@ def _weights(seen: "Seen") -> "list[Parameters]":
     return [parameter for parameter in seen.parameters.values() if parameter.gradients]
 
 
+def _named(parameters: "list[Parameters]") -> Found | None:
+    """A finding on some parameters; None if there are none with more than one value."""
+    large = [parameter for parameter in parameters if parameter.size > 1]
+    return Found(few([parameter.name for parameter in large]), where=large[0].where) if large else None
+
+
+def _share(part: "list[Parameters]", whole: "list[Parameters]") -> float:
+    return sum(parameter.size for parameter in part) / max(1, sum(parameter.size for parameter in whole))
+
+
 def _update(seen: "Seen") -> float:
     """Median relative size of the last measured update of the weights; NaN if it is unknown."""
     updates = sorted(
-        p.update for p in _weights(seen) if p.optimised and p.size > 64 and p.gradients[-1] and not math.isnan(p.update)
+        p.update
+        for p in _weights(seen)
+        if p.optimised and p.size > 64 and (p.gradients[-1] or 0) > 1e-5 and not math.isnan(p.update)
     )
     return updates[len(updates) // 2] if updates else math.nan
 
 
-def _rates(seen: "Seen") -> str:
-    return ", ".join(f"{rate:g}" for rate in sorted(set(seen.rates)))
+def _rate(e: Evidence, factor: float) -> str:
+    """The learning rate times a factor."""
+    assert e.seen is not None
+    rate = max(e.seen.rates, default=math.nan)
+    return rewritten(e.seen.lines.get("optimiser"), "lr", rate, rate * factor)
+
+
+@register("rule", "no-step")
+class NoStep(
+    ScriptRule,
+    measure="backward passes without a step",
+    usual="0",
+    limit=5.0,
+    least="error",
+    at="backward",
+    advice="Call optimizer.step() after loss.backward(); a scheduler's step() changes the learning rate only.",
+):
+    """Gradients are computed, but no optimiser steps, so that parameters stay as they are."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(seen.backwards) if seen.backwards > limit and not seen.steps and not seen.moved else None
 
 
 @register("rule", "no-backward")
-class NoBackward(ScriptRule):
+class NoBackward(
+    ScriptRule,
+    measure="steps without backward()",
+    usual="0",
+    limit=1.0,
+    least="error",
+    at="step",
+    source="torch.optim",
+    advice="Call loss.backward() between zero_grad() and step(), in every iteration.",
+):
     """The optimiser steps without a backward pass before, so that parameters have no gradients."""
 
-    measure, usual, limit, certain = "steps without backward()", "0", 1.0, True
-    source = "torch.optim"
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(seen.without_backward) if seen.without_backward > limit else None
 
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        return Found(seen.without_backward, where=seen.lines.get("step")) if seen.without_backward > limit else None
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Call loss.backward() between zero_grad() and step(), in every iteration.")
+@register("rule", "gradients-lost")
+class GradientsLost(
+    ScriptRule,
+    measure="steps without the gradients of backward()",
+    usual="0",
+    limit=0.5,
+    least="error",
+    at="step",
+    advice="Keep the order zero_grad(), backward(), step().",
+):
+    """Gradients are set to zero between backward() and step(), so that steps do nothing."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        lost = seen.clipped.count(0.0)
+        return Found(lost) if lost > limit * len(seen.clipped) else None
+
+
+@register("rule", "gradients-accumulate")
+class GradientsAccumulate(
+    ScriptRule,
+    measure="steps with gradients of earlier steps",
+    usual="0",
+    limit=1.0,
+    least="error",
+    at="backward",
+    source="TrainCheck (OSDI 2025); DeepFD",
+    advice="Call optimizer.zero_grad() in every iteration, before backward().",
+):
+    """Gradients are never set to zero: each step uses the sum of the gradients of all steps before."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(seen.accumulated) if seen.accumulated > limit else None
+
+
+@register("rule", "rebuilt")
+class Rebuilt(
+    ScriptRule,
+    measure="steps of an optimiser",
+    usual="all",
+    limit=100.0,
+    at="optimiser",
+    advice="Build the network and its optimiser once, before the loop.",
+):
+    """Optimisers are built again and again: their moments, and a network built with them, start from nothing each time."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        again = max(seen.optimisers.values(), default=0)
+        return Found(seen.steps / again) if again > 2 and seen.steps < limit * again else None
 
 
 @register("rule", "not-optimised")
-class NotOptimised(ScriptRule):
+class NotOptimised(
+    ScriptRule,
+    measure="parameters without optimiser",
+    usual="none",
+    limit=0.0,
+    at="optimiser",
+    source="DeepCrime: mutation operators",
+    advice=(
+        "Give the optimiser net.parameters() of the network that runs, after all of its layers are built, as attributes of modules or in an "
+        "nn.ModuleList."
+    ),
+):
     """Parameters have gradients, but no optimiser has them, so that they stay as they are."""
 
-    measure, usual, limit = "parameters without optimiser", "none", 0.0  # in a reservoir, on purpose
-    source = "DeepCrime: mutation operators"
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        lacking = _named([p for p in _weights(seen) if any(p.gradients) and not p.optimised])
+        return lacking._replace(where=None) if lacking else None
 
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        lacking = [
-            parameter for parameter in _weights(seen) if not (parameter.optimised or parameter.frozen) and parameter.size > 1
-        ]
-        return Found(few([parameter.name for parameter in lacking]), where=seen.lines.get("optimiser")) if lacking else None
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Give the optimiser net.parameters() of the network that runs, after all of its layers are built.")
+@register("rule", "frozen")
+class Frozen(
+    ScriptRule,
+    measure="share of weights that are frozen",
+    usual="0",
+    limit=0.5,
+    least="warning",
+    source="TrainCheck (OSDI 2025)",
+    advice="Set requires_grad of the weights, and give them to the optimiser.",
+):
+    """Most weights are frozen (requires_grad is off)."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        frozen = [parameter for parameter in _weights(seen) if parameter.frozen]
+        share = _share(frozen, _weights(seen))
+        return Found(share, where=frozen[0].where) if share > limit else None
 
 
 @register("rule", "unchanged")
-class Unchanged(ScriptRule):
+class Unchanged(
+    ScriptRule,
+    measure="parameters unchanged",
+    usual="none",
+    limit=0.5,
+    least="error",
+    at="optimiser",
+):
     """An optimiser has the parameters and they have gradients, but their values do not change: the learning rate is 0, or they are overwritten."""
 
-    measure, usual, limit, certain = "parameters unchanged", "none", 0.5, True
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         stuck = [
             parameter
             for parameter in _weights(seen)
             if parameter.optimised and any(parameter.gradients) and len(parameter.changed) > 1 and not any(parameter.changed)
         ]
-        share = sum(parameter.size for parameter in stuck) / max(1, sum(parameter.size for parameter in _weights(seen)))
-        return Found(few([parameter.name for parameter in stuck]), where=seen.lines.get("optimiser")) if share > limit else None
+        found = _named(stuck) if _share(stuck, _weights(seen)) > limit else None
+        return found._replace(where=None) if found else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         assert e.seen is not None
-        return Remedy(f"Check the learning rate (now {_rates(e.seen)}), its schedule, and the optimiser's parameters.")
+        return Remedy(f"Check the learning rate (now {max(e.seen.rates):g}), its schedule, and the optimiser's parameters.")
 
 
-@register("rule", "gradients-accumulate")
-class GradientsAccumulate(ScriptRule):
-    """Gradients are never set to zero: each step uses the sum of the gradients of all steps before."""
+@register("rule", "wrong-sign")
+class WrongSign(
+    ScriptRule,
+    measure="loss of backward()",
+    usual="above 0",
+    limit=0.0,
+    at="backward",
+    advice="Call backward() on the loss itself, build the optimiser without maximize=True, and give surrogates positive gradients.",
+):
+    """The loss is maximised: backward() is called on its negative, the optimiser maximises, or the gradient of a surrogate is negative."""
 
-    measure, usual, limit, certain = "steps with gradients of earlier steps", "0", 1.0, True
-    source = "TrainCheck (OSDI 2025); DeepFD"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        return Found(seen.accumulated, where=seen.lines.get("backward")) if seen.accumulated > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Call optimizer.zero_grad() in every iteration, before backward().")
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        losses = seen.numbers()
+        if negative := tuple(layer.name for layer in seen.layers.values() if layer.h < 0):
+            return Found(-1.0, negative, "sign of the surrogate", seen.line_of(negative[0]))
+        falls = seen.outputs is not None and len(losses) > 5 and losses[-1] < losses[0] < 0
+        return Found(losses[-1]) if not seen.progresses and (falls or seen.maximises) else None
 
 
 @register("rule", "equal-weights")
-class EqualWeights(ScriptRule):
+class EqualWeights(
+    ScriptRule,
+    measure="weights",
+    usual="different",
+    limit=0.0,
+    source="DeepCrime: weights initialisation",
+    advice="Initialise them at random, for example as torch does by default.",
+):
     """All weights of a layer start with the same value, so that its neurons compute the same and get the same gradient."""
 
-    measure, usual, limit, certain = "weights", "different", 0.0, True
-    source = "DeepCrime: weights initialisation"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        equal = [parameter for parameter in _weights(seen) if parameter.equal and parameter.size > 1]
-        return Found(few([parameter.name for parameter in equal]), where=equal[0].where) if equal else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Initialise them at random, for example as torch does by default.")
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        matrices = [parameter for parameter in _weights(seen) if parameter.equal is not None]
+        return _named([parameter for parameter in matrices[:-1] if parameter.equal])  # the last may start at 0
 
 
 @register("rule", "shared-weights")
-class SharedWeights(ScriptRule):
-    """Two layers have the same parameter, so that they learn together."""
+class SharedWeights(
+    ScriptRule,
+    measure="modules and parameters in two layers",
+    usual="none",
+    limit=0.0,
+    severity="warning",
+    advice="Build a module for each layer, unless it is to be shared: [layer] * n repeats one module.",
+):
+    """Two layers are the same module or have the same parameter, so that they learn together, or use one state of neurons for both."""
 
-    measure, usual, limit = "parameters in two layers", "none", 0.0
-    severity = "note"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        pairs = [f"{first} is {second}" for first, second in seen.shared]
-        return Found(few(pairs)) if pairs else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Build a module for each layer, unless the weights are to be shared: [layer] * n repeats one module.")
-
-
-@register("rule", "frozen")
-class Frozen(ScriptRule):
-    """Most weights are frozen (requires_grad is off)."""
-
-    measure, usual, limit, certain = "share of weights that are frozen", "0", 0.5, True
-    severity = "warning"
-    source = "TrainCheck (OSDI 2025)"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        weights = _weights(seen)
-        frozen = [parameter for parameter in weights if parameter.frozen]
-        share = sum(parameter.size for parameter in frozen) / max(1, sum(parameter.size for parameter in weights))
-        return Found(share, where=frozen[0].where) if share > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Set requires_grad of the weights, and give them to the optimiser.")
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(few([f"{first} is {second}" for first, second in seen.shared])) if seen.shared else None
 
 
 @register("rule", "without-gradient")
-class WithoutGradient(ScriptRule):
+class WithoutGradient(
+    ScriptRule,
+    measure="parameters without gradient",
+    usual="none",
+    limit=0.0,
+    least="warning",
+    alone=True,
+    advice="Look between these parameters and the loss for detach(), .data, no_grad(), a loss of other outputs, and layers that never fire.",
+):
     """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() or a silent layer lies between."""
 
-    measure, usual, limit, certain = "parameters without gradient", "none", 0.0, True
-    alone, severity = True, "warning"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        lacking = [
-            parameter
-            for parameter in _weights(seen)
-            if parameter.optimised and not parameter.frozen and parameter.size > 1 and not any(parameter.gradients)
-        ]
-        return Found(few([parameter.name for parameter in lacking]), where=lacking[0].where) if lacking else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(
-            "Look between these parameters and the loss for detach(), no_grad(), a loss of other outputs, and layers that never fire."
-        )
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return _named([p for p in _weights(seen) if p.optimised and not p.frozen and not any(p.gradients)])
 
 
 @register("rule", "steps-too-large")
-class StepsTooLarge(ScriptRule):
+class StepsTooLarge(
+    ScriptRule,
+    measure="relative size of an update",
+    usual="1e-4 to 1e-2",
+    limit=0.1,
+    at="optimiser",
+    source="Karpathy's recipe: about 1e-3; TensorBoard callbacks of Cockpit",
+):
     """Each step changes the weights by a large part of themselves, and the loss does not fall: the learning rate is too high."""
 
-    measure, usual, limit = "relative size of an update", "1e-4 to 1e-2", 0.1
-    source = "Karpathy's recipe: about 1e-3; TensorBoard callbacks of Cockpit"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         losses = seen.numbers()
-        update = _update(seen)
+        update = _update(seen) if seen.progresses else max(_update(seen), seen.largest_update)
         jumps = [b > 1.5 * a for a, b in itertools.pairwise(losses) if a > 0]
         overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps)
-        if seen.progresses or not (update > limit or overshoots):
-            return None
-        return Found(update, where=seen.lines.get("optimiser"))
+        return Found(update) if update > limit or (overshoots and not seen.progresses) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        return Remedy(f"Divide the learning rate (now {_rates(e.seen)}) by 10 or more.")
-
-
-@register("rule", "steps-too-small")
-class StepsTooSmall(ScriptRule):
-    """Each step hardly changes the weights, and the loss hardly falls: the learning rate is too low."""
-
-    measure, usual, limit = "relative size of an update", "1e-4 to 1e-2", 3e-5
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
-        update = _update(seen)
-        slow = not seen.progress > 0.05
-        return Found(update, where=seen.lines.get("optimiser")) if update < limit and slow and not seen.progresses else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        factor = 10 ** round(math.log10(1e-3 / found.value)) if found.value > 0 else 10
-        return Remedy(f"Multiply the learning rate (now {_rates(e.seen)}) by {min(factor, 10_000)}, or use Adam.")
+        factor = 10.0 ** min(-1, round(math.log10(1e-2 / found.value))) if found.value > 0 else 0.1
+        return Remedy(f"Decrease the learning rate: {_rate(e, factor)}.")
 
 
 @register("rule", "clipped")
-class Clipped(ScriptRule):
+class Clipped(
+    ScriptRule,
+    measure="norm of the gradients at the step over that after backward()",
+    usual="above 0.1",
+    limit=0.01,
+    at="step",
+    advice="Clip to a larger norm, such as 1, or not at all.",
+):
     """Gradients are clipped to a small part of themselves before each step."""
 
-    measure, usual, limit = "norm of the gradients at the step over that after backward()", "above 0.1", 0.01
-    severity = "warning"
-
-    def in_script(self, seen: "Seen", e: Evidence, limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
         ratio = sorted(seen.clipped)[len(seen.clipped) // 2] if seen.clipped else math.nan
-        return Found(ratio, where=seen.lines.get("step")) if ratio < limit and not seen.progresses else None
+        return Found(ratio) if 0 < ratio < limit and not seen.progresses else None
+
+
+@register("rule", "steps-too-small")
+class StepsTooSmall(
+    ScriptRule,
+    measure="relative size of an update",
+    usual="1e-4 to 1e-2",
+    limit=1e-4,
+    at="optimiser",
+):
+    """Each step hardly changes the weights, and the loss hardly falls: the learning rate is too low."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        update = _update(seen)
+        return Found(update) if update < limit and not seen.progress > 0.1 and not seen.progresses else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Clip to a larger norm, such as 1, or not at all.")
+        factor = 10.0 ** min(4, round(math.log10(2e-3 / found.value))) if found.value > 0 else 10.0
+        return Remedy(f"Increase the learning rate: {_rate(e, factor)}; check its schedule, or use Adam.")
+
+
+@register("rule", "weight-decay")
+class WeightDecay(
+    ScriptRule,
+    measure="weight decay",
+    usual="0 to 0.01",
+    limit=0.05,
+    at="optimiser",
+):
+    """Weight decay shrinks the weights faster than the loss can hold against."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(seen.weight_decay) if seen.weight_decay > limit and not seen.progresses else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        assert e.seen is not None
+        return Remedy(f"Decrease it: {rewritten(e.seen.lines.get('optimiser'), 'weight_decay', found.value, 5e-4)}.")

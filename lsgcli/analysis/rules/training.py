@@ -2,21 +2,27 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import LEARNED, Evidence, Found, Remedy, Rule, off_by_a_factor
+from lsgcli.analysis.rules.base import LEARNED, Evidence, Found, Remedy, Rule, off_by_a_factor, rewritten
 from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
 
 
 @register("rule", "not-finite")
-class NotFinite(Rule):
+class NotFinite(
+    Rule,
+    measure="loss",
+    usual="finite",
+    limit=math.inf,
+    source="spyx: learning rate / 10, gradients clipped at 1",
+):
     """Weights, potentials or gradients grew until they were not finite."""
-
-    measure, usual, limit = "loss", "finite", math.inf
-    source = "spyx: learning rate / 10, gradients clipped at 1"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if e.seen is not None:
@@ -28,11 +34,14 @@ class NotFinite(Rule):
     def _in_script(self, e: Evidence) -> Found | None:
         assert e.seen is not None
         step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
-        broken = tuple(layer.name for layer in e.seen.layers.values() if layer.not_finite)
-        if step is None and not broken:
+        layers = list(e.seen.layers.values())
+        names = tuple(layer.name for layer in layers if layer.not_finite)
+        if step is None and not names:
             return None
+        if e.seen.broken:  # a surrogate makes the weights before it NaN, but not those behind it
+            names = tuple(layer.name for layer in layers if id(layer.weight) in e.seen.broken)[-1:] or names
         measure = "step of the first loss that is not finite" if step is not None else "dL/du"
-        return Found(step, broken, measure, None if broken else e.seen.lines.get("loss"))
+        return Found(step, names, measure, None if names else e.seen.lines.get("loss"))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         if e.seen is not None and found.layers:
@@ -40,7 +49,10 @@ class NotFinite(Rule):
                 f"The backward pass of the surrogate of {found.layers[0]} returns NaN or Inf: check it at 0 and at large potentials."
             )
         if not e.settings:
-            return Remedy("Divide the learning rate by 10, and clip gradients to a norm of 1.")
+            return Remedy(
+                "Divide the learning rate by 10, and clip gradients to a norm of 1; if the loss was usual before, look for a logarithm, root or "
+                "quotient of 0 (torch.autograd.set_detect_anomaly(True))."
+            )
         own, usual, unclipped = e.settings["lr"], e.usual["lr"], not e.settings["clip_grad"]
         default = f", where {e.settings['dataset']} has {usual:g} by default" if own > usual else ""
         text = (
@@ -50,11 +62,14 @@ class NotFinite(Rule):
 
 
 @register("rule", "batch-dependent")
-class BatchDependent(Rule):
+class BatchDependent(
+    Rule,
+    measure="batch_invariant",
+    usual="true",
+    limit=0.0,
+    source="spikingjelly, issues 318 and 594",
+):
     """The output for a sample depends on the other samples of its batch, or on earlier calls: a state is not reset, or time and batch axes are mixed up."""
-
-    measure, usual, limit = "batch_invariant", "true", 0.0
-    source = "spikingjelly, issues 318 and 594"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return Found(False) if e.flow.get("batch_invariant") is False else None
@@ -66,28 +81,57 @@ class BatchDependent(Rule):
 
 
 @register("rule", "labels")
-class Labels(Rule):
-    """The loss is low, but accuracy is below chance: the loss and the accuracy use different labels."""
-
-    measure, usual, limit = "train_accuracy", "above 1 / classes", 0.5
+class Labels(
+    Rule,
+    measure="accuracy",
+    usual="similar in training and evaluation",
+    limit=0.2,
+    advice="Look at a few samples of training and evaluation with their labels, from 0 to classes - 1, and at what shuffles or sorts them.",
+):
+    """Labels do not fit: many are wrong, they belong to other inputs, or those of training and evaluation differ."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        accuracy, loss = e.last("train_accuracy"), e.last("train_loss")
-        return Found(accuracy) if e.classes and loss < limit * e.chance and accuracy < 1 / e.classes else None
+        if e.seen is not None:
+            return self._in_script(e.seen, limit)
+        train, held_out = e.last("train_accuracy"), e.last("val_accuracy")
+        if e.classes < 2 or math.isnan(train):
+            return None
+        if train < 1 / e.classes and e.last("train_loss") < e.chance / 2:  # other labels in loss and accuracy
+            return Found(train, measure="train_accuracy")
+        altered = any(e.settings.get(name) != e.usual.get(name) for name in ("augment", "mixup", "cutmix", "dropout"))
+        if held_out - train > limit and not altered and 1 / e.classes <= train < LEARNED:
+            return Found(train, measure="train_accuracy, below that of validation")
+        guesses = e.tested < 2 / e.classes and held_out - e.tested > limit
+        return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Use the same labels, from 0 to classes - 1, in the loss and in the accuracy.")
+    def _in_script(self, seen: "Seen", limit: float) -> Found | None:
+        line = seen.lines.get("evaluation")
+        if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
+            return Found(seen.gap, measure="training accuracy minus that of evaluation", where=seen.lines.get("loss"))
+        accuracy = seen.recent(seen.accuracy)
+        if seen.gap > 2 * limit and accuracy - seen.gap < 2 * seen.chance:
+            return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
+        updates = [p.update for p in seen.parameters.values() if p.equal is not None and p.update > 0]
+        moves = bool(updates) and 3e-4 < sorted(updates)[len(updates) // 2] < 0.1
+        alive = all(0.01 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.records)
+        stays = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
+        if stays and moves and alive and seen.classes > 1 and seen.records:
+            return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
+        return None
 
 
 @register("rule", "learning-rate")
-class LearningRate(Rule):
+class LearningRate(
+    Rule,
+    measure="lr",
+    usual="within a factor of 5 of the data set's default",
+    limit=5.0,
+    source="spikingjelly, issue 338",
+):
     """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
 
-    measure, usual, limit = "lr", "within a factor of 5 of the data set's default", 5.0
-    source = "spikingjelly, issue 338"
-
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.back("lr", limit) else None
+        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
@@ -98,10 +142,14 @@ def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
 
 
 @register("rule", "unusual-settings")
-class UnusualSettings(Rule):
+class UnusualSettings(
+    Rule,
+    measure="settings",
+    usual="within a factor of 10 of the data set's defaults",
+    limit=10.0,
+):
     """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
-    measure, usual, limit = "settings", "within a factor of 10 of the data set's defaults", 10.0
     far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
         "weight_decay": off_by_a_factor,
         "momentum": _off_by_a_half,
@@ -109,6 +157,11 @@ class UnusualSettings(Rule):
         "dropout": _off_by_a_half,
         "label_smoothing": _off_by_a_half,
         "batch_size": off_by_a_factor,
+        "width_multiplier": lambda own, usual, limit: own < usual / 4,
+        "augment": lambda own, usual, limit: own != "none",
+        "mixup": _off_by_a_half,
+        "cutmix": _off_by_a_half,
+        "accumulate": off_by_a_factor,
         "decay_lr": off_by_a_factor,
         "schedule": lambda own, usual, limit: True,
         "slicing": lambda own, usual, limit: True,
@@ -117,18 +170,26 @@ class UnusualSettings(Rule):
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
         pairs = {name: (e.settings.get(name), e.usual.get(name)) for name in self.far}
         changed = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
-        return {name: usual for name, (own, usual) in changed.items() if self.far[name](own, usual, limit)}
+        back = {name: usual for name, (own, usual) in changed.items() if self.far[name](own, usual, limit)}
+        if 2 * e.settings["warmup_epochs"] > e.settings["epochs"] > 1:
+            back["warmup_epochs"] = e.settings["epochs"] // 10
+        if 0 < e.samples < limit * e.settings["batch_size"] and e.settings["batch_size"] > e.usual["batch_size"]:
+            back["batch_size"] = e.usual["batch_size"]  # few updates in an epoch
+        if e.settings.get("rate_target"):
+            back["rate_target"] = 0.99  # which no layer exceeds
+        return back
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
             return None
-        far = self._far(e, limit)
-        return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in far)) if far else None
+        names = [*self._far(e, limit), *(["freeze"] if e.settings.get("freeze") else [])]
+        return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in names)) if names else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         back = self._far(e, self.limit)
         names = ", ".join(f"{name} {_written(usual)}" for name, usual in back.items())
-        return Remedy(f"Return to the defaults of the data set: {names}.", back)
+        text = f"Return to usual values: {names}." if back else ""
+        return Remedy(f"{text} Train all layers, without --freeze.".strip() if e.settings.get("freeze") else text, back)
 
 
 def _written(value: object) -> str:
@@ -136,43 +197,71 @@ def _written(value: object) -> str:
 
 
 @register("rule", "small-batch")
-class SmallBatch(Rule):
+class SmallBatch(
+    Rule,
+    measure="batch_size",
+    usual="at least 16",
+    limit=8.0,
+    source="spikingjelly, issue 157",
+):
     """Normalisation computes its statistics from too few samples."""
-
-    measure, usual, limit = "batch_size", "at least 16", 8.0
-    source = "spikingjelly, issue 157"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
+        if e.seen is not None and e.seen.momenta and e.seen.batch:
+            size = e.seen.batch
         return Found(size) if size < limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if not e.settings:
+            return Remedy("Use batches of 16 or more, of which normalisation computes its statistics, or group normalisation.")
         settings = {"batch_size": max(16, e.usual["batch_size"])} if e.settings["batch_size"] < 16 else {}
         settings |= {"accumulate": 1} if e.settings["accumulate"] > 1 else {}
         return Remedy("Use larger batches, of which normalisation computes its statistics.", settings)
 
 
 @register("rule", "running-statistics")
-class RunningStatistics(Rule):
+class RunningStatistics(
+    Rule,
+    measure="eval_gap",
+    usual="below 0.1",
+    limit=0.2,
+    source="spikingjelly, issues 157 and 559",
+):
     """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
 
-    measure, usual, limit = "eval_gap", "below 0.1", 0.2
-    source = "spikingjelly, issues 157 and 559"
+    slowest = 1e-3  # momentum
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         gap = e.flow.get("eval_gap")
+        if e.seen is not None and e.seen.momenta:
+            slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
+            if slowest < self.slowest:
+                return Found(slowest, measure="momentum", where=where)
+            gap = e.seen.gap if e.seen.gap > 2 * limit and not e.seen.training else None
         return Found(gap) if gap is not None and gap > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if found.measure:
+            return Remedy(
+                f"Use a larger momentum, {rewritten(found.where, 'momentum', found.value, 0.1)}: the share of the newest batch."
+            )
+        if not e.settings:
+            return Remedy(
+                "Train for more steps, with larger batches and the same T and inputs as in evaluation, or use a momentum of 0.1."
+            )
         text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
         return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
 
 
 @register("rule", "averaging")
-class Averaging(Rule):
+class Averaging(
+    Rule,
+    measure="raw_val_accuracy",
+    usual="within 0.05 of val_accuracy",
+    limit=0.1,
+):
     """The average of the weights (--ema) contains many of their first values: it is too slow for this number of steps."""
-
-    measure, usual, limit = "raw_val_accuracy", "within 0.05 of val_accuracy", 0.1
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         raw = e.last("raw_val_accuracy")
@@ -183,12 +272,15 @@ class Averaging(Rule):
 
 
 @register("rule", "coarse-outputs")
-class CoarseOutputs(Rule):
+class CoarseOutputs(
+    Rule,
+    measure="output_values",
+    usual="more than T + 1",
+    limit=1.0,
+    severity="warning",
+    alone=True,
+):
     """The network's outputs are spike counts with few values, of which the loss sees only steps."""
-
-    measure, usual, limit = "output_values", "more than T + 1", 1.0
-    severity = "warning"
-    alone = True  # silent layers have few outputs, too
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         count = e.flow.get("output_values")
@@ -199,15 +291,21 @@ class CoarseOutputs(Rule):
 
 
 @register("rule", "too-deep")
-class TooDeep(Rule):
+class TooDeep(
+    Rule,
+    measure="layers",
+    usual="up to 12 layers of neurons",
+    limit=12.0,
+    alone=True,
+    source="docs/evidence.md#e3-depth",
+):
     """The network has more layers than so short a training can reach, and its loss hardly fell."""
 
-    measure, usual, limit = "layers", "up to 12 layers of neurons", 12.0
-    alone = True
-    source = "docs/evidence.md#e3-depth"
+    plain = 4  # in a script that does not learn
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        deep = e.learns_poorly and e.epochs and len(e.layers) > limit
+        watched = e.seen is not None and e.seen.steps >= NotLearning.fewest and not e.seen.progresses
+        deep = len(e.layers) > (self.plain if watched else limit) and (watched or (e.learns_poorly and e.epochs))
         return Found(len(e.layers)) if deep else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -219,13 +317,17 @@ class TooDeep(Rule):
 
 
 @register("rule", "not-learning")
-class NotLearning(Rule):
+class NotLearning(
+    Rule,
+    measure="train_loss",
+    usual="below 0.9 of its start",
+    limit=0.9,
+    alone=True,
+    source="spikingjelly, issue 338",
+):
     """The loss stays where it started, and accuracy near that of guessing, with signals and gradients in their usual ranges."""
 
-    measure, usual, limit = "train_loss", "below 0.9 of its start", 0.9
     fewest = 50  # steps
-    alone = True
-    source = "spikingjelly, issue 338"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if e.seen is not None:
@@ -238,11 +340,10 @@ class NotLearning(Rule):
         if len(e.epochs) < 3:
             return None
         start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")
-        guesses = e.last("train_accuracy") < min(0.5, 3 / e.classes) if e.classes else True
-        return Found(loss) if loss > limit * start and guesses else None
+        return Found(loss) if loss > limit * start and not e.skill > 0.2 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings = e.back("lr", 2) or e.back("epochs", 2)
+        settings = e.rate(2) or e.back("epochs", 2)
         usual = "epochs" if "epochs" in settings else "learning rate"
         text = (
             f"Try the {usual} of the command below"
@@ -253,11 +354,14 @@ class NotLearning(Rule):
 
 
 @register("rule", "overfitting")
-class Overfitting(Rule):
+class Overfitting(
+    Rule,
+    measure="train_accuracy",
+    usual="within 0.15 of validation",
+    limit=0.2,
+    severity="note",
+):
     """Training accuracy is high, but validation accuracy does not follow."""
-
-    measure, usual, limit = "train_accuracy", "within 0.15 of validation", 0.2
-    severity = "note"
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         train = e.last("train_accuracy")

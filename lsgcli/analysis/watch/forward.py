@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.lsg import OwnLayers
-from lsgcli.analysis.watch.neurons import holds_a_state, is_library_neuron, is_own, threshold_of
-from lsgcli.analysis.watch.seen import Neurons, Parameters, Seen, first_tensor, is_binary, norm_of, sampled
+from lsgcli.analysis.watch.neurons import holds_a_state, is_library_neuron, is_own, states, threshold_of, unreset_decay
+from lsgcli.analysis.watch.seen import Neurons, Parameters, Seen, first_tensor, is_binary, moments, norm_of, sampled
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)
@@ -41,15 +41,19 @@ class Forward:
         self.built: weakref.WeakKeyDictionary[Any, Line | None] = weakref.WeakKeyDictionary()
         self.names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self.shapes: weakref.WeakKeyDictionary[nn.Module, torch.Size] = weakref.WeakKeyDictionary()  # of spikes
+        self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # layers, in this batch of an evaluation
+        self.per_batch, self.evaluated = 1, 0  # calls of the network
+        self.roots: list[nn.Module] = []
         self.start()
 
     def start(self) -> None:
         """Begin a step."""
+        self.called.clear()
         self.stack: list[
             tuple[nn.Module, list[tuple[Tensor, Tensor, Any]], int]
         ] = []  # module, surrogates called, layers inside
         self.layers: dict[Any, Neurons] = {}
-        self.roots: list[nn.Module] = []
+        self.before, self.roots = self.roots, []
         self.calls = 0
         self.input: Tensor | None = None
         self.own: OwnLayers | None = None
@@ -62,8 +66,8 @@ class Forward:
         return self.inside or threading.get_ident() != self.thread or torch.compiler.is_compiling()
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters of the networks of this step."""
-        return [parameter for root in self.roots for parameter in root.parameters()]
+        """The parameters of the networks of this step, or before these run, of the step before."""
+        return [parameter for root in self.roots or self.before for parameter in root.parameters()]
 
     def gradients(self) -> list[Tensor]:
         """Their gradients."""
@@ -77,31 +81,44 @@ class Forward:
             self._network(module, arguments)
         self.stack.append((module, [], 0))
         grads = torch.is_grad_enabled()
-        if isinstance(module, NORMS + DROPOUTS) and grads != module.training:
+        if isinstance(module, NORMS + DROPOUTS) and grads != module.training and not (grads and _frozen(module)):
             kept = self.seen.evaluating if grads else self.seen.training
             kept.setdefault(self.name(module), self.built.get(module))
+        shape = self.shapes.get(module)
+        begins = module not in self.called
+        self.called.add(module)
+        if begins and shape is not None and holds_a_state(module, arguments, shape):
+            if grads:
+                self._layer(module, module).kept = True
+            else:
+                self.seen.kept[self.name(module)] = self.built.get(module)
         if not grads:
             return
-        if isinstance(module, DROPOUTS) and module.training:
-            self.seen.dropouts[self.name(module)] = module.p, self.built.get(module)
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
-        shape = self.shapes.get(module)
-        if shape is not None and module not in self.layers and holds_a_state(module, arguments, shape):
-            self._layer(module, module).kept = True
 
     def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """A call of a module that no other module calls."""
+        x = first_tensor(arguments)
+        x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
         if not torch.is_grad_enabled():
+            if self.evaluated % self.per_batch == 0:
+                self.called.clear()
+            self.evaluated += 1
+            if x is not None and not self.seen.evaluated_input:
+                self.seen.note("evaluation", lines.here(2))
+                self.seen.evaluated_input = moments(x, self.seen.batch)
             return
         self.seen.note("network", lines.here(2))
         self.calls += 1
+        if x is not None and self.calls == 1:
+            self.input = x
+        elif x is not None and self.input is not None and self.input.shape == x.shape:
+            self.input = self.input + x
         if module in self.roots:
             return
         self.roots.append(module)
-        if self.input is None:
-            self.input = first_tensor(arguments)
         if type(module).__name__ not in self.seen.networks:
             self.seen.networks.append(type(module).__name__)
         self.parts(module)
@@ -112,19 +129,26 @@ class Forward:
         """The names of a network's modules, and its parameters."""
         owners: dict[int, str] = {}
         for name, part in module.named_modules(remove_duplicate=False):
-            self.names.setdefault(part, name.removeprefix("module.") or type(part).__name__)
+            known = self.names.setdefault(part, name.removeprefix("module.") or type(part).__name__)
+            if known != name and is_library_neuron(part) and any(True for _ in states(part, ())):
+                self._share(known, name)
+            if isinstance(part, NORMS) and part.track_running_stats:
+                momentum = 1.0 if part.momentum is None else part.momentum
+                self.seen.momenta[known] = momentum, self.built.get(part)
             for own, parameter in part.named_parameters(recurse=False):
                 full = f"{name}.{own}".removeprefix("module.").lstrip(".")
                 if id(parameter) in owners and owners[id(parameter)] != full:
-                    pair = (owners[id(parameter)], full)
-                    if pair not in self.seen.shared:
-                        self.seen.shared.append(pair)
+                    self._share(owners[id(parameter)], full)
                 owners.setdefault(id(parameter), full)
                 if id(parameter) not in self.seen.parameters:
-                    equal = parameter.dim() > 1 and bool((parameter == parameter.reshape(-1)[0]).all())
+                    equal = bool((parameter == parameter.reshape(-1)[0]).all()) if parameter.dim() > 1 else None
                     self.seen.parameters[id(parameter)] = Parameters(
                         full, self.built.get(part), parameter.numel(), not parameter.requires_grad, equal=equal
                     )
+
+    def _share(self, first: str, second: str) -> None:
+        if (first, second) not in self.seen.shared:
+            self.seen.shared.append((first, second))
 
     def leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         """After a module has run."""
@@ -136,6 +160,8 @@ class Forward:
         spikes, current = first_tensor(output), first_tensor(arguments)
         if self.own is not None and is_own(module):
             found = 1
+            if spikes is not None:
+                self.shapes[module] = spikes.shape
         elif spikes is None or (is_library_neuron(module) and not is_binary(spikes)):  # such as an integrator without spikes
             found = 0
         elif applied and (is_library_neuron(module) or not inner):
@@ -165,7 +191,8 @@ class Forward:
         """Surrogates that a module has called; returns the number of layers that they are."""
         if is_library_neuron(module) or (is_binary(spikes) and spikes.shape[-1:] == applied[-1][1].shape[-1:]):
             single = spikes.shape == applied[-1][1].shape
-            chosen = applied[-1:] if single else [call for call in applied if call[1].shape == spikes.shape[1:]] or applied[-1:]
+            steps = spikes.shape[1:], spikes.shape[:1] + spikes.shape[2:]  # of (T, B, ...) and (B, T, ...)
+            chosen = applied[-1:] if single else [call for call in applied if call[1].shape in steps] or applied[-1:]
             self.shapes[module] = applied[-1][1].shape
             for call in chosen:
                 self._observe(self._layer(module, module, self.built.get(module)), *call, threshold_of(module))
@@ -183,7 +210,7 @@ class Forward:
             name = self.name(module)
             if key is not module:
                 name = f"{name}, line {where.line}" if where else name
-            self.layers[key] = Neurons(name, where or self.built.get(module), self.synapse)
+            self.layers[key] = Neurons(name, where or self.built.get(module), self.synapse, unreset=unreset_decay(module))
         return self.layers[key]
 
     def name(self, module: nn.Module) -> str:
@@ -217,9 +244,11 @@ class Forward:
         self.inside = True
         try:
             height = height_of(fire)
-            if math.isnan(layer.width):
+            heights = height(values, values.new_ones(())).detach()
+            if math.isnan(layer.width) and float(heights.sum()) >= 0:
                 layer.width = float(equivalent_width(height))
-            layer.potentials(values, height(values, values.new_ones(())).detach())
+                layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
+            layer.potentials(values, heights)
         except Exception:  # a surrogate that takes tensors of one shape only
             layer.potentials(values, None)
         finally:
@@ -240,12 +269,19 @@ class Forward:
         return [layer.record(norm, norms[-1]) for layer, norm in zip(layers, norms, strict=True)]
 
 
+def _frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters of which none is trained."""
+    own = list(module.parameters())
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
 def _arrives(layer: Neurons, call: int, grad: Tensor) -> None:
     layer.arriving[call] = float(grad.double().square().sum())
 
 
 def _gradient(layer: Neurons, call: int, grad: Tensor) -> None:
     layer.du[call] = float(grad.double().square().sum())
-    layer.zeros += int((grad == 0).sum())
-    layer.entries += grad.numel()
+    if layer.arriving.get(call, 0) > 0:
+        layer.zeros += int((grad == 0).sum())
+        layer.entries += grad.numel()
     layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(layer.arriving.get(call, math.nan))

@@ -42,7 +42,9 @@ class OwnLayers:
     def __init__(self, network: nn.Module):
         self.watched = [(layer, layer.watch(full=True)) for layer in layers_of(network)]
 
-    def layers(self, name: Callable[[nn.Module], str], built: Mapping[Any, Line | None]) -> dict[Any, Neurons]:
+    def layers(
+        self, name: Callable[[nn.Module], str], built: Mapping[Any, Line | None], shapes: Mapping[Any, tuple[int, ...]]
+    ) -> dict[Any, Neurons]:
         """The layers after the backward pass."""
         found = {}
         for layer, watcher in self.watched:
@@ -51,7 +53,15 @@ class OwnLayers:
                 continue
             module = layer.module
             weight = layer.weight if isinstance(layer.weight, nn.Parameter) else None
-            found[module] = Neurons(name(module), built.get(module), weight, calls=1, extra=signal(watcher.sums, layer.gamma))
+            found[module] = Neurons(
+                name(module),
+                built.get(module),
+                weight,
+                threshold=watcher.sums.threshold,
+                calls=len(watcher.sums.values["n"]),
+                shape=tuple(shapes.get(module, ()))[1:],
+                extra=signal(watcher.sums, layer.gamma),
+            )
         return found
 
     def close(self) -> None:

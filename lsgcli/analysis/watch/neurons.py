@@ -38,6 +38,14 @@ def threshold_of(module: nn.Module) -> float:
     return 1.0
 
 
+def unreset_decay(module: nn.Module) -> float:
+    """The decay of neurons of snntorch that are not reset when they fire; 0 of others."""
+    if getattr(module, "reset_mechanism", None) != "none":
+        return 0.0
+    beta = getattr(module, "beta", 0.0)
+    return float(beta.detach().mean()) if isinstance(beta, Tensor) else float(beta)
+
+
 def states(module: nn.Module, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
     """The floating tensors that a module is given beside its input, or if there are none those that it keeps, other than parameters."""
     given = list(_tensors(arguments[1:]))
@@ -65,4 +73,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 @torch.no_grad()
 def holds_a_state(module: nn.Module, arguments: tuple[Any, ...], shape: torch.Size) -> bool:
     """Whether one of its states has a shape, with its values not all equal: it is left from an earlier batch."""
-    return any(state.shape == shape and bool((state != state.reshape(-1)[0]).any()) for state in states(module, arguments))
+    return any(
+        state.dim() == len(shape) and state.shape[1:] == shape[1:] and bool((state != state.reshape(-1)[0]).any())
+        for state in states(module, arguments)
+    )

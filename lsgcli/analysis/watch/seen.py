@@ -35,12 +35,16 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def is_binary(x: Tensor) -> bool:
-    """Whether a floating tensor has the values 0 and one other value above it, in a sample; also if all are 0."""
+    """Whether a floating tensor has the values 0 and one other value above it, in a sample; also if all are 0, or 1."""
     if not x.is_floating_point() or not x.numel():
         return False
     values = sampled(x)
     top = values.max()
-    return bool(((values == 0) | (values == top)).all()) and bool(top >= 0) and not bool((values == top).all() and top > 0)
+    return (
+        bool(((values == 0) | (values == top)).all())
+        and bool(top >= 0)
+        and not bool((values == top).all() and top > 0 and top != 1)
+    )
 
 
 @dataclass
@@ -59,7 +63,9 @@ class Neurons:
         inside, h, h_squared: of the same sample, how many are inside the surrogate, and sums of the surrogate.
         width: equivalent width of the surrogate.
         arriving, du: squared norm of dL/do and dL/du at each call.
-        zeros, entries: exact zeros among the entries of dL/du.
+        zeros, entries: exact zeros among the entries of dL/du, of calls whose spikes have a gradient.
+        unreset: decay of neurons that are not reset; 0 of others.
+        means: of u at each call.
         not_finite: whether dL/du is not finite while dL/do is.
         detached: whether the spikes have no gradient, although the current has one.
         kept: whether it starts the step with a state that is not at rest.
@@ -89,6 +95,8 @@ class Neurons:
     not_finite: bool = False
     detached: bool = False
     kept: bool = False
+    unreset: float = 0.0
+    means: list[float] = field(default_factory=list)
     shape: tuple[int, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -106,6 +114,7 @@ class Neurons:
         self.u += float(u.double().sum())
         self.u_squared += float(u.double().square().sum())
         self.m += u.numel()
+        self.means.append(float(u.double().mean()))
         if heights is not None:
             self.inside += float((x.abs() < self.width / 2).sum())
             self.h += float(heights.double().sum())
@@ -125,6 +134,7 @@ class Neurons:
         }
         if measured:
             known |= {"u_mean": mean, "u_std": math.sqrt(max(0.0, variance))}
+            known["drift"] = {"mean": self.means[-1] - self.means[0]}
         if has_width:
             known |= {
                 "alpha": self.width,
@@ -148,7 +158,7 @@ class Parameters:
         optimised: whether an optimiser has it.
         gradients: of each measured step, the norm of its gradient; None without one.
         changed: between successive measured steps, whether its values changed.
-        equal: whether all its values are equal at the start.
+        equal: whether all values of a matrix are equal at the start; None of vectors.
         update: relative size of the last measured update.
     """
 
@@ -159,7 +169,7 @@ class Parameters:
     optimised: bool = False
     gradients: list[float | None] = field(default_factory=list)
     changed: list[bool] = field(default_factory=list)
-    equal: bool = False
+    equal: bool | None = None
     update: float = math.nan
     fingerprint: float = math.nan
 
@@ -171,7 +181,7 @@ class Outputs:
     loss: str
     where: Line | None
     values: Tensor
-    labels: Tensor | None
+    labels: Tensor
     calls: int = 1
 
 
@@ -186,8 +196,13 @@ class Seen:
         evaluated: the same without gradients.
         layers: of the last measured step.
         parameters: by id.
-        lines: of what was called: "backward", "step", "loss", "network".
-        error: the exception that ended the script, and its line.
+        lines: of what was called: "backward", "step", "loss", "network", "evaluation", "optimiser"; of a comparison of values with a
+            gradient, "comparison"; and of the error.
+        first: records of the first measured step, by layer.
+        kept: layers that begin an evaluation with a state, and the lines that build them.
+        momenta: of normalisations with running statistics.
+        broken: ids of the parameters that were not finite when the loss was not for the first time; empty if all were.
+        error: the exception that ended the script.
     """
 
     steps: int = 0
@@ -202,19 +217,31 @@ class Seen:
     networks: list[str] = field(default_factory=list)
     evaluating: dict[str, Line | None] = field(default_factory=dict)  # modules in evaluation mode in training
     training: dict[str, Line | None] = field(default_factory=dict)  # modules in training mode in evaluation
-    dropouts: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
+    kept: dict[str, Line | None] = field(default_factory=dict)
+    dropouts: set[tuple[float, Line | None]] = field(default_factory=set)
+    momenta: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
     input: dict[str, float] = field(default_factory=dict)
+    evaluated_input: dict[str, float] = field(default_factory=dict)
     batch: int = 0
     timesteps: int = 0
     outputs: Outputs | None = None
     classes: int = 0
     labels: Counter[int] = field(default_factory=Counter)
-    accumulated: int = 0  # backward passes that added to gradients of an earlier step
+    largest_class: list[float] = field(default_factory=list)  # its share of each batch
+    backwards: int = 0
+    leaves: int = 0  # backward passes of tensors without a graph
+    moved: bool = False  # parameters changed without a step
+    optimisers: Counter[Line | None] = field(default_factory=Counter)  # that were built, by line
+    maximises: bool = False
+    weight_decay: float = 0.0
+    largest_update: float = 0.0  # relative, of a weight
+    broken: set[int] | None = None
+    first: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accumulated: int = 0  # steps with gradients that an earlier step has used
     without_backward: int = 0  # steps of optimisers without a backward pass before
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     error: BaseException | None = None
-    failed_at: Line | None = None
 
     def note(self, what: str, line: Line | None) -> None:
         """Keep the line of the user's code that did something first."""
@@ -224,6 +251,11 @@ class Seen:
     def line_of(self, layer: str) -> Line | None:
         """The line of a layer of neurons."""
         return next((neurons.where for neurons in self.layers.values() if neurons.name == layer), None)
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Of the layers of neurons."""
+        return {layer.name: layer.threshold for layer in self.layers.values()}
 
     def numbers(self) -> list[float]:
         """The losses as numbers."""
@@ -241,12 +273,25 @@ class Seen:
 
     @property
     def progresses(self) -> bool:
-        """Whether the network learns: its accuracy is three times that of guessing and 10 points above it, or unknown and the loss fell by 30 %."""
+        """Whether the network learns: its accuracy is clearly above that of guessing, or unknown and the loss fell by 20 %."""
         accuracy = self.recent(self.accuracy)
         if math.isnan(accuracy) or not self.classes:
-            return self.progress > 0.3
-        chance = max(1 / self.classes, max(self.labels.values(), default=0) / max(1, self.labels.total()))
-        return accuracy > chance + 0.1 and (accuracy > 3 * chance or accuracy > 0.75 + 0.25 * chance)
+            return self.progress > 0.2
+        return (accuracy - self.chance) / (1 - self.chance + 1e-9) > 0.2
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing the most frequent class."""
+        return max(1 / max(1, self.classes), max(self.labels.values(), default=0) / max(1, self.labels.total()))
+
+    @property
+    def gap(self) -> float:
+        """Accuracy in training minus that of the last evaluation, at the same time; NaN if one of them is unknown."""
+        if not self.evaluated:
+            return math.nan
+        last, _, _ = self.evaluated[-1]
+        near = [score for score in self.accuracy if last - 5 <= score[0] < last]
+        return self.recent(near) - self.recent([score for score in self.evaluated if score[0] == last])
 
     def recent(self, pairs: Sequence[tuple[int, float, int]]) -> float:
         """Mean of the last accuracies; NaN without any."""
@@ -263,13 +308,13 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
 def moments(x: Tensor, batch: int) -> dict[str, float]:
     """Statistics of a network's input, whose axis of ``batch`` entries is that of the samples."""
     values = sampled(x)
-    axis = next((axis for axis, size in enumerate(x.shape) if size == batch), None)
-    by_sample = values[None] if axis is None else x.detach().movedim(axis, 0).flatten(1)[:8].float()
+    axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch]  # none is one of features
+    by_sample = x.movedim(axes[0], 0).flatten(1)[:8].float() if len(axes) == 1 and batch > 1 else values[:0]
     return {
         "mean": float(values.mean()),
         "std": float(values.std()) if values.numel() > 1 else 0.0,
         "min": float(values.min()),
         "max": float(values.max()),
         "finite": float(torch.isfinite(values).all()),
-        "equal_samples": float(len(by_sample) > 1 and bool((by_sample == by_sample[:1]).all())),
+        "differences": float((by_sample - by_sample.mean(0)).abs().mean()),  # between samples; NaN if these are not known
     }

@@ -3,6 +3,7 @@
 import functools
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -17,12 +18,22 @@ from lsgcli.analysis.watch.forward import Forward
 from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, moments, norm_of
 from lsgcli.system.files import finite
 
+INTEGERS = (torch.int64, torch.int32, torch.uint8)
+MANY = 5  # backward passes without a step
 EVALUATIONS = 3  # blocks without gradients in which modes are observed
 FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
+
+
+DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
+COMPARISONS = {
+    Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside"),
+    torch: ("gt", "ge", "heaviside", "sign"),
+}
+EQUALITIES = {Tensor: ("__eq__", "eq"), torch: ("eq",)}
 
 
 class Enough(BaseException):
@@ -61,6 +72,9 @@ class Watch:
         self.limit, self.every, self.seen = steps, every, Seen()
         self.forward = Forward(self.seen)
         self.optimised: set[int] = set()
+        self.labels: Tensor | None = None  # of the last loss in training
+        self.sums: list[float] = []  # of parameters, before the first step
+        self.stale: set[int] = set()  # parameters whose gradients a step has used
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
         self.weights: dict[int, Tensor] = {}  # before a measured step
         self.evaluations: list[Any] = []  # blocks without gradients that were observed; None if they have ended
@@ -86,6 +100,14 @@ class Watch:
         self._patch(torch.autograd, "backward", self._backward)
         for name in LOSSES:
             self._patch(F, name, functools.partial(self._loss, name))
+        for name in DROPOUTS:
+            self._patch(F, name, self._dropped)
+        for owner, names in COMPARISONS.items():
+            for name in names:
+                self._patch(owner, name, self._without_gradient)
+        for owner, names in EQUALITIES.items():
+            for name in names:
+                self._patch(owner, name, self._equal)
         self._patch(nn.Module, "__init__", self._built)
         self._patch(torch.optim.Optimizer, "__init__", self._optimiser_built)
         for context in (torch.no_grad, torch.inference_mode):
@@ -110,7 +132,8 @@ class Watch:
         Watch.active = None
         if error is not None and not isinstance(error, Enough | SystemExit):
             self.seen.layers = self.forward.layers or self.seen.layers
-            self.seen.error, self.seen.failed_at = error, lines.of_error(error)
+            self.seen.error = error
+            self.seen.note("error", lines.of_error(error))
 
     def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
         """Replace a function by ``around``, which is called with the function first."""
@@ -137,6 +160,7 @@ class Watch:
             caller = caller.f_back
         if not self.measuring and len(self.evaluations) < EVALUATIONS and lines.of_user(caller.f_code.co_filename):
             self.evaluations.append(context)
+            self.forward.called.clear()
             self._measure(True)
         return value
 
@@ -154,8 +178,8 @@ class Watch:
 
     def _optimiser_built(self, original: Callable[..., None], optimiser: Any, *arguments: Any, **options: Any) -> None:
         self.forward.built[optimiser] = lines.here_of(optimiser)
-        if self.forward.built[optimiser] is not None:
-            self.seen.lines.setdefault("optimiser", self.forward.built[optimiser])  # type: ignore[arg-type]
+        self.seen.note("optimiser", self.forward.built[optimiser])
+        self.seen.optimisers[self.forward.built[optimiser]] += 1
         original(optimiser, *arguments, **options)
         self._add_optimiser(optimiser)
 
@@ -191,6 +215,8 @@ class Watch:
         self._here("loss")
         if outputs.dim() < 2:
             return
+        if labels.shape == outputs.shape and (name == "cross_entropy" or _is_one_hot(labels)):
+            labels = labels.argmax(1)
         grads = torch.is_grad_enabled()
         before = self.logits if grads else None
         if before is not None and before.values.shape == outputs.shape:
@@ -198,24 +224,58 @@ class Watch:
         else:
             now = Outputs(name, self.seen.lines.get("loss"), outputs, labels)
             if grads:
-                self.logits = now
+                self.logits, self.labels = now, labels
             else:
                 self._score(now, self.seen.evaluated)
 
     def _score(self, found: Outputs, scores: list[tuple[int, float, int]]) -> None:
-        """Add the accuracy of outputs (B, classes), if labels are classes or have the shape of the outputs."""
+        """Add the accuracy of outputs (B, classes), if labels are classes."""
         values, labels = found.values, found.labels
-        if labels is None or values.dim() != 2 or values.shape[1] < 2:
-            return
-        if labels.shape == values.shape:
-            labels = labels.argmax(1)
-        if labels.dim() != 1 or len(labels) != len(values) or labels.is_floating_point():
+        self.seen.batch = max(self.seen.batch, len(values))
+        if values.dim() != 2 or values.shape[1] < 2 or labels.shape != values.shape[:1] or labels.is_floating_point():
             return
         self.seen.classes = max(self.seen.classes, values.shape[1])
-        self.seen.batch = max(self.seen.batch, len(values))
         if scores is self.seen.accuracy:
-            self.seen.labels.update(labels.tolist())
+            counts = Counter(labels.tolist())
+            self.seen.labels.update(counts)
+            self.seen.largest_class.append(max(counts.values()) / len(labels))
         scores.append((self.seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
+
+    def _equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Labels that the user compares with predictions, outside training."""
+        value = original(*arguments, **options)
+        if (
+            torch.is_grad_enabled()
+            or self.forward.foreign
+            or not isinstance(value, Tensor)
+            or value.dim() != 1
+            or len(value) < 2
+        ):
+            return value
+        if all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in arguments[:2]):
+            trained = self.labels
+            if trained is None or not any(torch.equal(part, trained) for part in arguments[:2]):
+                self.seen.evaluated.append((self.seen.steps, float(value.float().mean()), len(value)))
+        return value
+
+    def _without_gradient(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Comparisons in the user's code of values that have a gradient."""
+        if self.measuring and torch.is_grad_enabled() and not self.forward.foreign and arguments:
+            caller = sys._getframe(2)
+            if getattr(arguments[0], "requires_grad", False) and lines.of_user(caller.f_code.co_filename):
+                self.seen.note("comparison", lines.Line(caller.f_code.co_filename, caller.f_lineno))
+        return original(*arguments, **options)
+
+    def _dropped(self, original: Callable[..., Any], x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
+        """A call of dropout, by a module of torch or another library, or by the user."""
+        if self.measuring and training and not self.forward.foreign:
+            module = self.forward.stack[-1][0] if self.forward.stack else None
+            where = self.forward.built.get(module) if hasattr(module, "p") else lines.here(3)
+            if torch.is_grad_enabled():
+                self.seen.dropouts.add((p, where))
+            elif not hasattr(module, "p"):
+                self.seen.training.setdefault("dropout", where)
+        return original(x, p, training, *rest)
 
     # Backward and steps
 
@@ -225,11 +285,15 @@ class Watch:
             return
         self._here("backward")
         loss = first_tensor(tensors)
-        if self.backwards == 0 and self.seen.steps and self.measuring:
-            self.seen.accumulated += any(bool(grad.any()) for grad in self.forward.gradients())
+        if self.measuring:
+            self.stale -= {id(p) for p in self.forward.parameters() if p.grad is None or not bool(p.grad.any())}
         original(tensors, *arguments, **options)
         self.backwards += 1
         self.steppers.clear()
+        self.seen.backwards += 1
+        self.seen.leaves += loss is not None and loss.grad_fn is None
+        if not self.seen.steps:
+            self._without_steps()
         if loss is not None and loss.numel() == 1:
             if self.backwards == 1:
                 self.seen.losses.append(loss.detach())
@@ -239,15 +303,40 @@ class Watch:
             self.after_backward = norm_of(self.forward.gradients())
             self.seen.outputs = self.logits or self.seen.outputs
             x, self.forward.input = self.forward.input, None
-            if x is not None and x.numel() and x.is_floating_point():
-                self.seen.input = moments(x, self.seen.batch)
+            if x is not None:
+                self.seen.input = moments(x / self.forward.calls, self.seen.batch)
+
+    def _without_steps(self) -> None:
+        """After a backward pass before the first step: parameters that move all the same are updated by hand."""
+        if self.seen.backwards in (1, MANY):
+            sums = [float(parameter.detach().double().sum()) for parameter in self.forward.parameters()]
+            self.seen.moved |= self.seen.backwards > 1 and sums != self.sums
+            self.sums = sums
+        elif self.seen.backwards > 4 * MANY:
+            self._measure(False)
+        if self.limit is not None and self.seen.backwards >= 4 * self.limit:
+            raise Enough
 
     def _before_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
         if self.forward.foreign:
             return
         self._here("step")
         self._add_optimiser(optimiser)
-        self.seen.rates = [float(group["lr"]) for group in optimiser.param_groups if "lr" in group]
+        groups = optimiser.param_groups
+        self.seen.rates = [float(group["lr"]) for group in groups if "lr" in group]
+        decoupled = 20 if "AdamW" in type(optimiser).__name__ else 1  # times the learning rate
+        self.seen.weight_decay = max(float(group.get("weight_decay") or 0) / decoupled for group in groups)
+        self.seen.maximises |= any(group.get("maximize") is True for group in groups)
+        own = [parameter for group in groups for parameter in group["params"]]
+        if self.measuring and self.backwards:
+            used = self.stale.intersection(map(id, own))
+            self.seen.accumulated += any(
+                id(p) in used and p.grad is not None and p.grad.any() for p in self.forward.parameters()
+            )
+        self.stale.update(map(id, own))
+        if self.seen.losses and self.seen.broken is None and _not_finite(self.seen.losses[-1]):
+            broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
+            self.seen.broken = broken if len(broken) < len(own) else set()
         if not self.backwards and (not self.steppers or id(optimiser) in self.steppers):
             self.seen.without_backward += 1
         if self.measuring and self.backwards and not self.weights:
@@ -271,12 +360,14 @@ class Watch:
             known.fingerprint = fingerprint
             self.weights[id(parameter)] = parameter.detach().clone()
         if forward.own is not None:
-            forward.layers |= forward.own.layers(forward.name, forward.built)
+            forward.layers |= forward.own.layers(forward.name, forward.built, forward.shapes)
         if not forward.layers:
             return
         seen.layers = forward.layers
+        forward.per_batch = forward.calls
         seen.timesteps = max(max(layer.calls for layer in forward.layers.values()), forward.calls)
         seen.records = [finite(record) for record in forward.records()]
+        seen.first = seen.first or {record["name"]: record for record in seen.records}
 
     def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
         if self.forward.foreign:
@@ -285,20 +376,33 @@ class Watch:
         self.steppers.add(id(optimiser))
         if another:  # after the same backward pass
             return
+        updates = []
         for parameter in self.forward.parameters() if self.weights else ():
             before = self.weights.get(id(parameter))
             if before is not None and (size := norm_of([before])) > 0:
                 self.seen.parameters[id(parameter)].update = norm_of([parameter.detach() - before]) / size
+                updates += [self.seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
+        self.seen.largest_update = max([self.seen.largest_update, *updates]) if self.seen.steps else 0.0
         self.weights = {}
         self.seen.steps += 1
         self._measure(False)
         self._start()
         if self.limit is not None and self.seen.steps >= self.limit:
             raise Enough
-        last = self.seen.losses[-1] if self.seen.losses else None
-        diverges = last is not None and last.device.type == "cpu" and not bool(torch.isfinite(last))
+        diverges = bool(self.seen.losses) and _not_finite(self.seen.losses[-1])
         if is_due(self.seen.steps, self.every) or (diverges and len(self.seen.records) == 0):
             self._measure(True)
+
+
+def _is_one_hot(labels: Tensor) -> bool:
+    """Whether targets (B, classes) have one value for the class and another for the others."""
+    top, low = labels.amax(1, keepdim=True), labels.amin(1, keepdim=True)
+    return bool((((labels == top).sum(1) == 1) & ((labels == top) | (labels == low)).all(1)).all())
+
+
+def _not_finite(loss: Tensor) -> bool:
+    """Whether a loss is not finite, where that is known without waiting for a device."""
+    return loss.device.type == "cpu" and not bool(torch.isfinite(loss))
 
 
 def _applied(original: Any, cls: Any, *arguments: Any, **options: Any) -> Any:

@@ -19,7 +19,19 @@ EPOCH = {"epoch": 0, "train_loss": 0.9, "train_accuracy": 0.7, "val_accuracy": 0
 HEALTHY = {"beta": 0.2, "alpha": 1.0, "u_std": 1.1, "coverage": 0.5, "firing_rate": 0.15, "grad_ratio": 2.0, "grad_zero": 0.5}
 
 
-def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, diverged=False, layers=3, **of_record):
+def evidence(
+    layer=None,
+    settings=None,
+    epoch=None,
+    betas=None,
+    classes=10,
+    diverged=False,
+    layers=3,
+    samples=0,
+    tested=math.nan,
+    losses=None,
+    **of_record,
+):
     """A healthy network of some layers; ``layer`` changes the second, ``of_record`` the record itself."""
     record = flow(layers, **of_record)
     record["drift"] = {"mean": 0.0, "std": 0.0}
@@ -27,7 +39,8 @@ def evidence(layer=None, settings=None, epoch=None, betas=None, classes=10, dive
         one.update(HEALTHY | (layer or {} if index == 1 else {}))
     betas = betas or [0.2, 0.21]
     history = {"epochs": [0, 1], "layers": {one["name"]: {"beta": betas} for one in record["layers"]}}
-    return Evidence(record, USUAL | (settings or {}), USUAL, 3 * [EPOCH | (epoch or {})], history, classes, diverged)
+    epochs = [EPOCH | (epoch or {}) | ({"train_loss": loss} if loss else {}) for loss in losses or 3 * [None]]
+    return Evidence(record, USUAL | (settings or {}), USUAL, epochs, history, classes, samples, tested, diverged)
 
 
 BN = {"norm": "bn"}
@@ -56,7 +69,7 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"depth": 9, "residual": "add"},
     ),
     "narrow-window": (
-        {"layer": {"coverage": 0.01, "grad_zero": 0.99}, "settings": {"method": "none", "width": 0.02}},
+        {"layer": {"coverage": 0.01, "grad_zero": 0.99, "alpha": 0.02}, "settings": {"method": "none", "width": 0.02}},
         {"layer": {"coverage": 0.04, "grad_zero": 0.5}},
         {"width": 1.1},
     ),
@@ -113,6 +126,42 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
 }
 
 
+POOR = {"train_loss": 1.9, "train_accuracy": 0.3, "val_accuracy": 0.3}
+MORE = {  # further evidence, and whether a rule finds it
+    "noise": ("labels", {"epoch": {"train_accuracy": 0.3, "val_accuracy": 0.7}}, True),
+    "noise, but with augmentation": (
+        "labels",
+        {"epoch": {"train_accuracy": 0.3, "val_accuracy": 0.7}, "settings": {"augment": "flip"}},
+        False,
+    ),
+    "labels of the test part": ("labels", {"tested": 0.08}, True),
+    "a poor test": ("labels", {"tested": 0.5}, False),
+    "augmentation": ("unusual-settings", {"settings": {"augment": "flip"}, "epoch": POOR}, True),
+    "narrow network": ("unusual-settings", {"settings": {"width_multiplier": 0.02}, "epoch": POOR}, True),
+    "warm-up": ("unusual-settings", {"settings": {"warmup_epochs": 60, "epochs": 100}, "epoch": POOR}, True),
+    "short warm-up": ("unusual-settings", {"settings": {"warmup_epochs": 5, "epochs": 100}, "epoch": POOR}, False),
+    "frozen layers": ("unusual-settings", {"settings": {"freeze": "conv*"}, "epoch": POOR}, True),
+    "penalty on rates": ("unusual-settings", {"settings": {"rate_target": 0.001}, "epoch": POOR}, True),
+    "clipped": ("unusual-settings", {"settings": {"clip_grad": 1e-4}, "epoch": POOR}, True),
+    "two updates an epoch": ("unusual-settings", {"settings": {"batch_size": 512}, "samples": 1000, "epoch": POOR}, True),
+    "large batches of many samples": (
+        "unusual-settings",
+        {"settings": {"batch_size": 256}, "samples": 60_000, "epoch": POOR},
+        False,
+    ),
+    "a high rate without overshoot": (
+        "learning-rate",
+        {"settings": {"lr": 30 * USUAL["lr"]}, "losses": (2.2, 2.0, 1.5), "epoch": POOR},
+        False,
+    ),
+    "a low rate": ("learning-rate", {"settings": {"lr": USUAL["lr"] / 30}, "losses": (2.2, 2.0, 1.9), "epoch": POOR}, True),
+    "59 %": ("not-learning", {"epoch": {"train_accuracy": 0.59, "val_accuracy": 0.59}}, False),
+    "a summed loss": ("not-learning", {"epoch": {"train_loss": 23.0, "train_accuracy": 0.5}}, False),
+    "potentials far below the threshold": ("narrow-window", {"layer": {"coverage": 0.0, "u_mean": -9.0, "u_std": 0.5}}, False),
+    "a surrogate with tails": ("narrow-window", {"layer": {"coverage": 0.02, "alpha": 0.003, "u_std": 1.0}}, True),
+}
+
+
 def made(changes):
     changes = dict(changes)
     first = changes.pop("first", {})
@@ -157,6 +206,29 @@ def test_a_rule_fires_and_does_not_fire(rule):
         assert finding["command"] is None
     if "layer" in fires:
         assert "conv2" in finding["layers"] or rule == "input-scale"
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_more_evidence(case):
+    rule, changes, expected = MORE[case]
+    assert (rule in {found["rule"] for found in findings(made(changes))}) == expected
+
+
+def test_measures_of_a_diverged_network_are_not_used():
+    """Of potentials of 1e5 no width or factor follows."""
+    diverged = made({"loss": None, "diverged": True, "layer": {"u_std": 1e5, "alpha": 1.0, "firing_rate": 0.9}})
+    assert [one["rule"] for one in findings(diverged)] == ["not-finite"]
+
+
+@pytest.mark.parametrize(("alpha", "verb"), [(0.01, "Widen"), (50.0, "Narrow")])
+def test_a_width_is_compared_with_that_of_the_layer(alpha, verb):
+    texts = [one["remedy"]["text"] for one in findings(made({"layer": {"alpha": alpha, "coverage": 0.01, "grad_zero": 0.99}}))]
+    assert texts[0].startswith(verb)
+
+
+def test_a_symptom_is_a_note_that_names_its_cause():
+    symptom = {one["rule"]: one for one in findings(made({"layer": {"u_std": 0.05, "firing_rate": 0.0}}))}["silent"]
+    assert (symptom["severity"], symptom["follows"]) == ("note", "potential-scale")
 
 
 @pytest.mark.parametrize(("rule", "limit"), [("silent", 1e-9), ("potential-scale", 1e9), ("small-batch", 1)])
@@ -236,8 +308,18 @@ def test_methods_that_take_a_width_are_known():
     assert {name for name in own if registry.get("method", name).takes_width} == {*TAKE_WIDTH}
 
 
+def test_a_remedy_that_does_not_fit_the_other_settings_is_not_printed():
+    """A neuron without decay takes no method that learns one."""
+    fits, does_not = (
+        {"settings": {"neuron": neuron, "method": "none", "width": 20.0}, "layer": {"alpha": 20.0}} for neuron in ("lif", "psn")
+    )
+    assert findings(made(fits), run="r")[0]["remedy"]["settings"] == {"width": 1.1}
+    narrow = findings(made(does_not | {"settings": {"neuron": "psn", "method": "isometric"}}), run="r")[0]
+    assert (narrow["remedy"]["settings"], narrow["command"]) == ({}, None)
+
+
 def test_a_width_that_does_not_fit_is_measured():
-    narrow = {"layer": {"coverage": 0.01, "grad_zero": 0.99}}
+    narrow = {"layer": {"coverage": 0.01, "grad_zero": 0.99, "alpha": 0.02}}
     for method, expected in (("lsg", {"method": "measured-sigma"}), ("isometric", {"method": "lsg"})):
         (first, *_) = findings(made({**narrow, "settings": {"method": method}}))
         assert first["remedy"]["settings"] == expected
