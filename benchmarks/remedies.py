@@ -76,7 +76,6 @@ def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: b
     """Validation accuracy of the last epoch, 0 if training diverged; with ``diagnosed`` also the findings, in the order of their rank."""
     from lsgcli import api
     from lsgcli.errors import DivergedError
-    from lsgcli.runs.advise import checkpoint_of
     from lsgcli.store.rundir import read_last_epoch
 
     measured = dict(failure.measured) if failure else {}
@@ -88,7 +87,7 @@ def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: b
         except DivergedError:
             accuracy = 0.0
         if measured:
-            accuracy = api.evaluate(checkpoint_of(run), split="val", **measured).accuracy
+            accuracy = api.evaluate(run, split="val", **measured).accuracy
         record: dict[str, Any] = {"accuracy": round(accuracy, 4)}
         if diagnosed:
             record["findings"] = [

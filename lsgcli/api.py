@@ -27,7 +27,7 @@ from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
-from lsgcli.runs.advise import advise, checkpoint_of
+from lsgcli.runs.advise import advise
 from lsgcli.runs.flow import full_flow
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
@@ -115,7 +115,7 @@ def load(path: Path | str) -> SpikingNet:
     """The network of a checkpoint, in evaluation mode, on the CPU. Its attribute ``spec`` contains architecture, T and neurons.
 
     Args:
-        path: of the checkpoint, or ``hf:USER/NAME[@REVISION]`` or ``https://...``, as wherever a checkpoint is expected.
+        path: of the checkpoint or its run directory, or ``hf:USER/NAME[@REVISION]`` or ``https://...``, as wherever a checkpoint is expected.
 
     Raises:
         CheckpointError: not a valid checkpoint, or one of a network that this version cannot build.
@@ -136,7 +136,7 @@ def evaluate(
     """Accuracy, loss, confusion matrix and firing rates.
 
     Args:
-        network: a checkpoint, or a network of lsg, which is evaluated on its own device. Both in float32 by default.
+        network: a checkpoint or run directory, or a network of lsg, which is evaluated on its own device. Both in float32 by default.
         data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32.
@@ -244,7 +244,7 @@ def diagnose(
         return gradflow.diagnose(network, batches, limits=limits, **options)
     if not isinstance(batches, int):
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
-    path = checkpoint_of(hub.local(network))
+    path = hub.local(network)
     opened = open_checkpoint(path, options, buffers_finite=False)
     checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
     flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)

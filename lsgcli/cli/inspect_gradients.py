@@ -117,10 +117,10 @@ def inspect_gradients(
         common.require("--try", {"--jobs": advice.jobs})
     elif len(checkpoints) > 1:
         raise ConfigError(f"--try: found {len(checkpoints)} checkpoints, expected one")
-    from lsgcli.runs.advise import advise, checkpoint_of
+    from lsgcli.runs.advise import advise
     from lsgcli.store import hub
 
-    paths = [checkpoint_of(hub.local(checkpoint)) for checkpoint in checkpoints]
+    paths = [hub.local(checkpoint) for checkpoint in checkpoints]
     if not (output.html or output.plot):
         common.require("--html", {"--force": output.force})
     for target in output.html or ():

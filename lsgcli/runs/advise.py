@@ -9,25 +9,8 @@ from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
-from lsgcli.errors import CheckpointError
 from lsgcli.store.flows import history
-from lsgcli.store.rundir import BEST, DIVERGED, LAST, is_run, read_facts, read_metrics, read_result
-
-
-def checkpoint_of(path: Path) -> Path:
-    """The checkpoint of a run directory: that of its result, or else the last one; other paths are returned as they are.
-
-    Raises:
-        CheckpointError: the run has no checkpoint yet.
-    """
-    if not (path.is_dir() and is_run(path)):
-        return path
-    result = read_result(path) or {}
-    names = [DIVERGED] if result.get("diverged") else [BEST, LAST] if result.get("best_chosen_on") == "val" else [LAST]
-    found = next((path / name for name in (*names, LAST, DIVERGED) if (path / name).exists()), None)
-    if found is None:
-        raise CheckpointError(f"{path}: found a run without a checkpoint, expected one", hint="Let it train for an epoch.")
-    return found
+from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
 
 
 def advise(

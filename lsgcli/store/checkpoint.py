@@ -208,10 +208,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
         files.check_regular(path)  # safetensors memory-maps the file
     except OSError as error:
         problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        best = path / "best.safetensors"
-        raise CheckpointError(
-            f"{path}: {problem}", hint=f"Try {best}." if path.is_dir() and best.exists() else TRAIN
-        ) from error
+        raise CheckpointError(f"{path}: {problem}", hint=TRAIN) from error
     try:
         if kind := other_kind(path):
             raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)

@@ -21,6 +21,7 @@ from lsgcli.data.download import RemoteFile, fetch, head
 from lsgcli.data.guard import FULL
 from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
 from lsgcli.store import checkpoint
+from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files
 from lsgcli.system.text import complete
 from lsgcli.system.version import __version__
@@ -37,10 +38,10 @@ log = logging.getLogger("lsg")
 
 
 def local(checkpoint: Path | str) -> Path:
-    """The path of a checkpoint, of which a remote one is downloaded once and verified.
+    """The path of a checkpoint, of which a remote one is downloaded once and verified; of a run directory, its checkpoint.
 
     Args:
-        checkpoint: a path; ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``; or the address of a file, ``https://...``, optionally
+        checkpoint: a path, of a file or a run directory; ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``; or the address of a file, ``https://...``, optionally
             with its digest, ``https://...#sha256=...``.
 
     Raises:
@@ -48,7 +49,7 @@ def local(checkpoint: Path | str) -> Path:
         CheckpointError: a remote checkpoint does not exist, cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
-    return _local(complete(str(checkpoint)))
+    return checkpoint_of(_local(complete(str(checkpoint))))
 
 
 @functools.cache

@@ -24,7 +24,7 @@ from typing import Any, Literal, Required, TypedDict
 
 from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
-from lsgcli.errors import ConfigError, LsgError, RunInUseError, StorageError, counted
+from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
 Number = float | None
@@ -376,6 +376,23 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
 def read_last_epoch(path: Path) -> dict[str, Any]:
     """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
     return dict(schema.read_last_line(path / METRICS, Epoch, ConfigError) or {})
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint of a run directory: that of its result, or else the last one; other paths are returned as they are.
+
+    Raises:
+        CheckpointError: the run has no checkpoint yet.
+    """
+    if not (path.is_dir() and is_run(path)):
+        return path
+    result = read_result(path) or {}
+    names = [DIVERGED] if result.get("diverged") else [BEST, LAST] if result.get("best_chosen_on") == "val" else [LAST]
+    found = next((path / name for name in (*names, LAST, DIVERGED) if (path / name).exists()), None)
+    if found is None:
+        raise CheckpointError(f"{path}: found a run without a checkpoint, expected one", hint="Let it train for an epoch.")
+    log.info("%s: its checkpoint %s", path, found.name)
+    return found
 
 
 def accuracy_on_test(checkpoint: Path) -> float | None:

@@ -38,6 +38,18 @@ def test_eval(lsg, trained, images, monkeypatch):
     assert "\nconfusion (columns: prediction)\n" in table  # as wide as it is, not as the table
 
 
+def test_a_run_directory_is_accepted_for_its_checkpoint(lsg, trained, images):
+    for command, *options in (
+        ["show", "--json"],
+        ["predict", images / "test" / "red"],
+        ["eval", "--csv", "-"],
+        ["export", "-o", "net.safetensors", "--force", "--json"],
+    ):
+        by_file, by_run = (lsg(command, one, *options, status=0) for one in (trained / "best.safetensors", trained))
+        assert by_run.stdout == by_file.stdout
+        assert f"{trained}: its checkpoint best.safetensors\n" in by_run.stderr
+
+
 def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "test").symlink_to(images / "test")

@@ -31,7 +31,7 @@ def everything(*roots):
 
 
 def test_push_and_use(lsg, server, trained, images, tmp_path):
-    pushed = lsg("push", trained / "best.safetensors", "ann/net", "--private", "--revision", "v1", "-m", "First", status=0)
+    pushed = lsg("push", trained, "ann/net", "--private", "--revision", "v1", "-m", "First", status=0)
     assert pushed.stdout == f"{server.url}/ann/net/tree/v1\n"
     repository = server.repositories["ann/net"]
     assert repository.private
