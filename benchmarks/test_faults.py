@@ -60,7 +60,7 @@ def test_every_cause_has_rules_and_every_failure_that_does_harm_is_judged():
 def test_figures_of_a_made_record():
     case = next(case for case in FAILURES if case.name == "norse-04")
     right = next(iter(judging.accepted(case)))
-    finding = {"rule": right, "severity": "error", "line": None}
+    finding = {"rule": right, "remedy": {"settings": {}}, "severity": "error", "line": None}
     record = {
         "findings": [finding | {"rule": "another"}, finding, finding | {"rule": "a third"}],
         "seconds": 2.0,

@@ -57,6 +57,14 @@ class Case:
             text = text.replace(old, new)
         return text
 
+    def changed_settings(self) -> set[str]:
+        """Names of the settings of ``lsg train`` that differ from the healthy ones."""
+        if not self.settings:
+            return set()
+        healthy, changed = (SCRIPTS / self.script).read_text(encoding="utf-8").split(), self.text().split()
+        before, after = (dict(zip(words[::2], words[1::2], strict=True)) for words in (healthy, changed))
+        return {option[2:].replace("-", "_") for option, value in after.items() if before.get(option) != value}
+
     def edited_lines(self) -> set[int]:
         """Numbers of the lines of :meth:`text` that differ from the healthy script, and of the one after a removed line."""
         import difflib

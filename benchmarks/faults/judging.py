@@ -25,9 +25,13 @@ def accepted(case: Case) -> set[str]:
 
 
 def hits(case: Case, record: dict[str, Any]) -> list[bool]:
-    """For each finding, in order: whether its rule names an accepted cause."""
-    rules = accepted(case)
-    return [finding["rule"] in rules for finding in record["findings"]]
+    """For each finding, in order: whether it names an accepted cause: by its rule, or a changed setting by its remedy's settings."""
+    rules, changed = accepted(case), case.changed_settings()
+    named = []
+    for finding in record["findings"]:
+        settings = (finding.get("remedy") or {}).get("settings", {})
+        named.append(finding["rule"] in rules or (finding["rule"] == "unusual-settings" and not changed.isdisjoint(settings)))
+    return named
 
 
 def with_first_remedy(case: Case, record: dict[str, Any] | None) -> Case | None:
@@ -55,7 +59,7 @@ def table(cases: list[Case], runs: Runs) -> str:
         ("among all", lambda broken: share([any(hits(c, runs[c.name])) for c in broken])),
         ("precision of two", lambda broken: mean([precision(hits(c, runs[c.name])[:2]) for c in broken])),
         ("of all", lambda broken: mean([precision(hits(c, runs[c.name])) for c in broken])),
-        ("cured by the first", lambda broken: share([runs[c.name]["cured"] for c in broken if "cured" in runs[c.name]])),
+        ("cured by the first", lambda broken: share([runs[c.name].get("cured", False) for c in broken])),
         ("line", lambda broken: share([points_at(c, runs[c.name]) for c in broken if not c.settings])),
     ]
     lines = ["| | " + " | ".join(name for name, _ in columns) + " | errors on healthy | warnings | seconds |"]

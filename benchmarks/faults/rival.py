@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 tool, out, script = sys.argv[1:4]
 said: list[str] = []
@@ -87,7 +88,7 @@ def end() -> None:
         session["autopsy"].detach()
         for finding in session["autopsy"].get_report().findings:
             if finding.severity.name != "INFO":
-                keep(f"{finding.category}: {finding.title}")
+                keep(f"{finding.category}: {finding.title.split(' in ')[0]}")
     elif "observatory" in session:
         for result in session["observatory"].report().results:
             if not result.is_healthy():
@@ -103,11 +104,7 @@ if tool == "mldoct":
 else:
     plain_backward = torch.Tensor.backward
     torch.Tensor.backward = backward
-    register = (
-        torch.optim.optimizer.register_optimizer_step_pre_hook
-        if tool == "torchdiag"
-        else torch.optim.optimizer.register_optimizer_step_post_hook
-    )
+    register = register_optimizer_step_pre_hook if tool == "torchdiag" else register_optimizer_step_post_hook
     register(after_step)
     sys.argv = [script]
     sys.path.insert(0, ".")
