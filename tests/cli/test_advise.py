@@ -5,6 +5,9 @@ import json
 
 import pytest
 
+from lsgcli.store.rundir import read_config, read_last_epoch
+from lsgcli.sweeps import remedies
+from lsgcli.sweeps.jobs import CellState
 from tests.exports import slow_if
 from tests.flows import problems
 
@@ -57,6 +60,29 @@ def test_try(lsg, broken, jobs):
     assert json.loads(again.stdout)["tried"] == rows
     assert kept == {row["run"]: (broken.parent / row["run"] / "result.json").stat().st_mtime_ns for row in rows}
     assert "threshold=0.5" in lsg(*[word for word in arguments if word != "--json"]).stdout
+
+
+def test_a_remedy_that_fails_is_a_row(broken):
+    """And the unchanged run is the run itself, if that has as many epochs."""
+    epochs = read_config(broken).epochs
+    tried = remedies.trials(broken, [{"remedy": {"settings": {"threshold": one}}} for one in (0.5, -1.0)], epochs)
+    unchanged, remedy = tried.cells
+    assert unchanged.path == broken
+    tried.ended(remedy, CellState("failed", message="out of memory"))
+    rows = remedies.table(tried)
+    assert rows[0]["accuracy"] == read_last_epoch(broken)["val_accuracy"]
+    assert {row["remedy"]: bool(row["failed"]) for row in rows} == {
+        "unchanged": False,
+        "threshold=0.5": True,
+        "threshold=-1.0": True,
+    }
+
+
+def test_remedies_keep_the_warm_up(train, tmp_path):
+    """Its share of the epochs."""
+    train("--epochs", "2", "--warmup-epochs", "1", "--out", "run", "-q", status=0)
+    tried = remedies.trials(tmp_path / "run", [{"remedy": {"settings": {"threshold": 0.3}}}], 6)
+    assert [cell.config.warmup_epochs for cell in tried.cells] == [3, 3]
 
 
 @pytest.mark.parametrize(

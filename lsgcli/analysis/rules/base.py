@@ -213,7 +213,7 @@ class Evidence:
 
     @property
     def skill(self) -> float:
-        """Accuracy in training, or validation if it is higher, on a scale from 0, guessing, to 1; NaN if it is unknown."""
+        """Accuracy in training, or of a run in validation if it is higher, on a scale from 0, guessing, to 1; NaN if it is unknown."""
         best = max(self.last("train_accuracy"), self.last("val_accuracy"))
         return (best * self.classes - 1) / (self.classes - 1) if self.classes > 1 else math.nan
 

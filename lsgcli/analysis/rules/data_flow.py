@@ -95,8 +95,10 @@ class SoftmaxBeforeLoss(
             return None if logarithms else Found("not log-probabilities", where=outputs.where)
         if outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits") or low < 0:
             return None
-        sums, differ = values.sum(1), float((values - values[:1]).abs().max()) > limit
-        if outputs.loss == "cross_entropy" and differ and float(sums.min()) > 0 and float(sums.max() / sums.min()) - 1 < limit:
+        sums = values.sum(1)
+        if float((values - values[:1]).abs().max()) < limit:  # all samples have the same outputs
+            return None
+        if outputs.loss == "cross_entropy" and float(sums.min()) > 0 and float(sums.max() / sums.min()) - 1 < limit:
             return Found("probabilities", where=outputs.where)
         between = ((values > 0) & (values < 1)).float().mean()  # of spikes and their rates, many are 0
         return Found("between 0 and 1", where=outputs.where) if 0 < high <= 1 and float(between) > 0.99 else None
@@ -141,7 +143,7 @@ class SaturatedOutputs(
             return None
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.amin(1)).median())
-        bounded = float(((values.abs() - 1).abs() < 1e-3).float().mean())
+        bounded = float(((values.abs() > 0.98) & (values.abs() <= 1)).float().mean())
         return Found(spread, where=outputs.where) if spread > limit or (bounded > 0.5 and spread > 1.9) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -183,7 +185,9 @@ class Classes(
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         if seen.classes < 2 or seen.labels.total() < 4 * seen.classes:
             return None
-        share = max(max(seen.labels.values()) / seen.labels.total(), statistics.mean(seen.largest_class))
+        share = max(seen.labels.values()) / seen.labels.total()
+        if seen.batch >= 8:
+            share = max(share, statistics.mean(seen.largest_class))
         return Found(share) if share > limit + (1 - limit) / seen.classes else None
 
 

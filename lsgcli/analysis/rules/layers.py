@@ -26,7 +26,7 @@ class InputScale(
         if not std or potential is None or 1 / limit <= std <= limit:
             return None
         if std < limit**-2 and e.seen is not None:  # a bias hides it
-            return Found(std, (e.layers[0]["name"],), where=e.seen.lines.get("network"))
+            return Found(std, (e.layers[0]["name"],))
         return Found(std, (e.layers[0]["name"],)) if not 1 / limit <= potential <= limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -138,7 +138,7 @@ class NarrowWindow(
             relative = layer["alpha"] / (std * e.flow["threshold"]) if std else math.inf
             few = share < limit / 100 or (share < limit and zero > 1 - 2 * limit)
             # Where neurons are silent, it is the mean or the scale of potentials that is wrong.
-            return bool((relative < self.thinnest or (few and relative < 1)) and not (layer.get("firing_rate") or 1) < 0.01)
+            return bool((relative < self.thinnest or (few and relative < 1)) and not _silent(layer))
 
         return e.where("coverage", narrow, smallest=True)
 
@@ -159,7 +159,7 @@ class WideWindow(
     def found(self, e: Evidence, limit: float) -> Found | None:
         def wide(layer: Mapping[str, Any]) -> bool:
             std = layer.get("u_std")
-            return bool(std and std > 0.05 and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
+            return bool(std and not _silent(layer) and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
 
         return e.where("alpha", wide)
 
@@ -325,13 +325,18 @@ class DecayUnmoved(
         return Remedy("In runs of fewer than 5,000 steps, train decays with a learning rate of 0.005.", {"decay_lr": 5e-3})
 
 
+def _silent(layer: Mapping[str, Any]) -> bool:
+    rate = layer.get("firing_rate")
+    return rate is not None and rate < SilentLayers.limit
+
+
 def _threshold(e: Evidence, name: str) -> str:
     """The threshold of a layer, and that which a tenth of its neurons would reach."""
     layer = next(layer for layer in e.layers if layer["name"] == name)
     own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
     reached = own * ((layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0))
-    if not 1e-3 < reached < 1e4:
-        return "hardly any neuron has a potential above 0, so check its input first"
+    if not 1e-3 < reached / own < 100:
+        return "the potentials are too far from it, so check its input first"
     line = None if e.seen is None else e.seen.line_of(name)
     return (
         f"{rewritten(line, 'threshold|v_threshold|v_th|spike_threshold', own, reached)}, which a tenth of the potentials reach"
@@ -347,7 +352,7 @@ def _two_sigma(e: Evidence, names: Sequence[str] = ()) -> Remedy:
     width, own = _width(e, names), e.mean("alpha", names)
     method = e.settings.get("method")
     settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
-    if not (0 < width < math.inf and own > 0):
+    if not (own > 0 and 1e-3 < width / own < 1e3):  # or a state of which no size follows
         return Remedy("Use a surrogate as wide as the distribution of u.", settings)
     if method in TAKE_WIDTH:
         settings = {"width": float(f"{width:.2g}")}

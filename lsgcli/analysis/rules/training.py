@@ -296,15 +296,16 @@ class TooDeep(
     measure="layers",
     usual="up to 12 layers of neurons",
     limit=12.0,
+    severity="warning",
     alone=True,
     source="docs/evidence.md#e3-depth",
 ):
     """The network has more layers than so short a training can reach, and its loss hardly fell."""
 
-    plain = 4  # in a script that does not learn
+    plain = 4  # in a script that learns poorly
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        watched = e.seen is not None and e.seen.steps >= NotLearning.fewest and not e.seen.progresses
+        watched = e.seen is not None and e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5
         deep = len(e.layers) > (self.plain if watched else limit) and (watched or (e.learns_poorly and e.epochs))
         return Found(len(e.layers)) if deep else None
 

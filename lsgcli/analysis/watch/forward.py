@@ -198,19 +198,25 @@ class Forward:
                 self._observe(self._layer(module, module, self.built.get(module)), *call, threshold_of(module))
             return 1
         keys = set()
-        for x, out, (fire, line) in applied:
+        for x, out, how in applied:
+            _, line, synapse = how
             key = (module, line)
             keys.add(key)
-            self._observe(self._layer(key, module, line), x, out, (fire, line), threshold_of(module))
+            self._observe(self._layer(key, module, line, synapse), x, out, how, threshold_of(module))
         return len(keys)
 
-    def _layer(self, key: Any, module: nn.Module, where: Line | None = None) -> Neurons:
+    def _layer(self, key: Any, module: nn.Module, where: Line | None = None, synapse: nn.Parameter | None = None) -> Neurons:
         """The layer of a key in this step."""
         if key not in self.layers:
             name = self.name(module)
             if key is not module:
                 name = f"{name}, line {where.line}" if where else name
-            self.layers[key] = Neurons(name, where or self.built.get(module), self.synapse, unreset=unreset_decay(module))
+            self.layers[key] = Neurons(
+                name,
+                where or self.built.get(module),
+                self.synapse if synapse is None else synapse,
+                unreset=unreset_decay(module),
+            )
         return self.layers[key]
 
     def name(self, module: nn.Module) -> str:
@@ -229,11 +235,11 @@ class Forward:
         if is_binary(x):  # for example a straight-through rounding of spikes
             return
         rest = arguments[1:]
-        self.stack[-1][1].append((x, out, (lambda v: function.apply(v, *rest), lines.here(3))))
+        self.stack[-1][1].append((x, out, (lambda v: function.apply(v, *rest), lines.here(3), self.synapse)))
 
     def _observe(self, layer: Neurons, x: Tensor, out: Tensor, how: Any, threshold: float) -> None:
         """Add a call of the neurons, and observe its gradients."""
-        fire, _ = how
+        fire, *_ = how
         call, layer.calls, layer.threshold = layer.calls, layer.calls + 1, threshold
         layer.fired(out)
         layer.detached |= x.requires_grad and not out.requires_grad

@@ -274,10 +274,12 @@ class Seen:
     @property
     def progresses(self) -> bool:
         """Whether the network learns: its accuracy is clearly above that of guessing, or unknown and the loss fell by 20 %."""
-        accuracy = self.recent(self.accuracy)
-        if math.isnan(accuracy) or not self.classes:
-            return self.progress > 0.2
-        return (accuracy - self.chance) / (1 - self.chance + 1e-9) > 0.2
+        return self.progress > 0.2 if math.isnan(self.skill) else self.skill > 0.2
+
+    @property
+    def skill(self) -> float:
+        """Accuracy in training on a scale from 0, guessing, to 1; NaN if it is unknown."""
+        return (self.recent(self.accuracy) - self.chance) / (1 - self.chance + 1e-9) if self.classes else math.nan
 
     @property
     def chance(self) -> float:
