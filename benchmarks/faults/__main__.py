@@ -1,4 +1,4 @@
-"""Experiment E10 of docs/evidence-plans.md: does the tool name the cause of failures in users' own scripts?
+"""Experiment E10 of benchmarks/plans.md: does the tool name the cause of failures in users' own scripts?
 
     python -m benchmarks.faults --part tuning                 # run the tool on the scripts of a part, and judge
     python -m benchmarks.faults --part tuning --cures         # then train with the first remedies of failures/cures.toml
@@ -6,7 +6,8 @@
     python -m benchmarks.faults --part tuning --rivals        # other tools on the same scripts
     python -m benchmarks.faults --part tuning --judge         # judge the record again, without runs
 
-Each run is added to ``benchmarks/results/faults-PART.json`` when it ends; what is in the file is not run again without ``--again``.
+Each run is added to ``benchmarks/results/faults-PART.json`` (rivals: ``faults-PART-rivals.json``) when it ends; what is in the file is not run
+again without ``--again``.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import judging
+from benchmarks.faults import judging, rivals
 from benchmarks.faults.cases import Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
 from benchmarks.faults.running import alone, findings
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="only judge the record")
     parser.add_argument("--out", type=Path, help="record; default: benchmarks/results/faults-PART.json")
     arguments = parser.parse_args()
-    out = arguments.out or RESULTS / f"faults-{arguments.part}.json"
+    out = arguments.out or RESULTS / f"faults-{arguments.part}{'-rivals' * arguments.rivals}.json"
 
     cases = [case for case in failures() if case.part == arguments.part and harmful(case)]
     cases += [case for case in healthy() if case.part == arguments.part]
@@ -52,9 +53,9 @@ def main() -> None:
         out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     for case in [] if arguments.judge else cases:
+        if arguments.rivals and not arguments.again and case.name in runs:
+            continue
         if arguments.rivals:
-            from benchmarks.faults import rivals
-
             keep(case.name, runs.get(case.name, {}) | {"rivals": rivals.all_of(case)})
         elif arguments.cures:
             cured = judging.with_first_remedy(case, runs.get(case.name))
@@ -63,7 +64,7 @@ def main() -> None:
         elif arguments.again or case.name not in runs:
             keep(case.name, findings(case))
         print(case.name, [finding["rule"] for finding in runs.get(case.name, {}).get("findings", [])], flush=True)
-    print(judging.table(cases, runs))
+    print(rivals.table(cases, runs) if arguments.rivals else judging.table(cases, runs))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def of_script() -> nn.Module | None:
     while frame is not None:
         found += [value for value in [*frame.f_locals.values(), *frame.f_globals.values()] if isinstance(value, nn.Module)]
         frame = frame.f_back
+    found = [module for module in found if next(module.parameters(), None) is not None]
     return max(found, key=lambda module: sum(1 for _ in module.modules()), default=None)
 
 

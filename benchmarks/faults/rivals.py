@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults import judging
 from benchmarks.faults.cases import Case
 from benchmarks.faults.running import command
 
@@ -30,9 +31,23 @@ def all_of(case: Case) -> dict[str, list[str]]:
     return said
 
 
-def judged(case: Case, said: dict[str, Any], rules: dict[str, Any]) -> dict[str, list[bool]]:
-    """For each tool and each thing it said: whether it names an accepted cause."""
-    return {
-        tool: [any(cause in case.causes for cause in rules.get(tool, {}).get(kind, [])) for kind in kinds]
-        for tool, kinds in said.items()
-    }
+def table(cases: list[Case], runs: dict[str, dict[str, Any]]) -> str:
+    """The figures of each tool over all scripts that it was run on."""
+    known = judging.read("rivals.toml")
+    lines = ["| | cause first | among two | among all | precision of two | of all | healthy with a message |", "|---" * 7 + "|"]
+    for tool in TOOLS:
+        broken, flagged = [], []
+        for case in cases:
+            kinds = runs.get(case.name, {}).get("rivals", {}).get(tool)
+            if kinds is None:
+                continue
+            if case.edits:
+                broken.append([not set(case.causes).isdisjoint(known[tool].get(kind, [])) for kind in kinds])
+            else:
+                flagged.append(bool(kinds))
+        row = [judging.share([any(named[:1]) for named in broken]), judging.share([any(named[:2]) for named in broken])]
+        row += [judging.share([any(named) for named in broken])]
+        row += [judging.mean([judging.precision(named[:2]) for named in broken])]
+        row += [judging.mean([judging.precision(named) for named in broken]), judging.share(flagged)]
+        lines.append(f"| {tool} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
