@@ -77,7 +77,7 @@ def _panels(command: Any) -> dict[str, list[Any]]:
     """The options of a command by the panel that shows them in its help."""
     panels: dict[str, list[Any]] = {}
     for option in command.params:
-        if option.param_type_name == "option":
+        if option.param_type_name == "option" and not option.hidden:
             panels.setdefault(getattr(option, "rich_help_panel", None) or "Options", []).append(option)
     return panels
 

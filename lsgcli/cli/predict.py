@@ -27,9 +27,10 @@ class Columns(NamedTuple):
         int | None, typer.Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
     ] = None
     by_step: Annotated[bool, typer.Option("--by-step", help="Also print the class after each timestep.")] = False
-    threshold: Annotated[
+    min_probability: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
     ] = 0.0
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, hidden=True)] = 0.0  # its earlier name
     logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False
 
 
@@ -102,7 +103,8 @@ def predict(
     network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
-    lines = Lines(as_json, **columns._asdict())
+    unsure_below = max(columns.min_probability, columns.threshold)
+    lines = Lines(as_json, columns.top, columns.by_step, unsure_below, columns.logits)
     if stream.stream:
         _stream(network, paths[0], lines, stream)
     else:
