@@ -46,4 +46,6 @@ def show(
     rows = [[layer[column] for column in columns] for layer in record["layers"]]
     facts = {name: record[name] for name in ("arch", "input", "parameters", "multiplications")}
     facts |= {**record["provenance"], "settings": record["settings"]}
+    if "best_epoch" in facts:
+        facts["best_epoch"] += 1  # records count from 0
     terminal.show([terminal.facts(facts), terminal.table(columns, rows, left=3)])

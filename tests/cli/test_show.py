@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -39,6 +40,8 @@ def test_layers_of_a_checkpoint(lsg, trained):
     assert record["settings"] | {"epochs": 4, "batch_size": 8, "width_multiplier": 0.03125} == record["settings"]
     assert record["settings"].keys() <= FIELDS.keys() - {"lr", "method"}
     assert record["provenance"]["dataset"] == "image-folder"
+    text = lsg("show", trained / "best.safetensors").stdout
+    assert re.search(rf"best epoch: +{record['provenance']['best_epoch'] + 1}\n", text)  # from 1, as in `lsg train`
     assert record["provenance"]["versions"]["torch"] == torch.__version__
 
 
