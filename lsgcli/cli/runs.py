@@ -17,9 +17,14 @@ def runs(
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that contains runs.")] = RUNS,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Can be repeated. Only runs with this value of a column or setting."),
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Can be repeated. Only runs with this value of a column or setting, or a larger or smaller one: 'val_accuracy > 0.4'.",
+        ),
     ] = None,
-    sort: Annotated[str, typer.Option(metavar="KEY", help="Column or setting to sort by, ascending.")] = "started",
+    sort: Annotated[
+        str, typer.Option(metavar="KEY", help="Column or setting to sort by, ascending; -KEY: descending.")
+    ] = "started",
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each run.")] = False,
     verbosity: common.Verbosity,
 ) -> None:

@@ -1,5 +1,7 @@
 """Overview of runs: state, settings and accuracies of each, read from run directories only. Imports no torch."""
 
+import operator
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,8 @@ COLUMNS = (
     *("state", "dataset", "arch", "method", "seed", "epoch", "epochs"),
     *("val_accuracy", "test_accuracy", "started", "path"),
 )
+CONDITION = re.compile(r"\s*([\w-]+)\s*([<>]=?|=)\s*(.+)")
+ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 KEYS = list(dict.fromkeys([*COLUMNS, *FIELDS]))
 
 
@@ -76,19 +80,37 @@ def _read(path: Path) -> Run | None:
 
 
 def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
-    """The runs that meet all conditions, such as ``method=lsg``, on columns and settings; ``none`` for a setting that is not set.
+    """The runs that meet all conditions on columns and settings, such as ``method=lsg`` or ``val_accuracy > 0.4``.
+
+    ``none`` stands for a setting that is not set. A run without the value is neither larger nor smaller.
 
     Raises:
         ConfigError: a condition is not of this form, or its value is not one of the setting.
     """
     for text in conditions:
-        key, _, value = text.partition("=")
-        key = key.strip().replace("-", "_")
-        if not value:
-            raise ConfigError(f"--where: found {text!r}, expected KEY=VALUE", hint="Such as --where method=lsg.")
-        wanted = {str(one) for one in _values(_known("--where", key), value)}
-        runs = [run for run in runs if str(run.value(key)) in wanted]
+        condition = CONDITION.fullmatch(text)
+        if condition is None:
+            raise ConfigError(
+                f"--where: found {text!r}, expected KEY=VALUE, KEY>VALUE or KEY<VALUE", hint="Such as --where method=lsg."
+            )
+        key, sign, value = condition.groups()
+        key = _known("--where", key.replace("-", "_"))
+        if sign == "=":
+            wanted = {str(one) for one in _values(key, value)}
+            runs = [run for run in runs if str(run.value(key)) in wanted]
+        else:
+            bound = _bound(text, value)
+            numbers = [(run, run.value(key)) for run in runs]
+            numbers = [(run, number) for run, number in numbers if isinstance(number, int | float)]
+            runs = [run for run, number in numbers if ORDERS[sign](number, bound)]
     return list(runs)
+
+
+def _bound(condition: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--where {condition}: found {text!r}, expected a number") from None
 
 
 def _values(key: str, text: str) -> list[Any]:
@@ -108,8 +130,12 @@ def _known(option: str, key: str) -> str:
 
 
 def ordered(runs: Sequence[Run], key: str) -> list[Run]:
-    """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start."""
-    key = _known("--sort", key.replace("-", "_"))
+    """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start.
+
+    Of ``-KEY``, the largest value is first, and those without one are last.
+    """
+    descending = key.startswith("-")
+    key = _known("--sort", key.removeprefix("-").replace("-", "_"))
 
     def rank(run: Run) -> tuple[bool, Any]:
         value = run.value(key)
@@ -118,4 +144,4 @@ def ordered(runs: Sequence[Run], key: str) -> list[Run]:
     def begun(run: Run) -> tuple[str, str]:
         return run.record["started"] or "", run.record["path"]
 
-    return sorted(sorted(runs, key=begun), key=rank)
+    return sorted(sorted(runs, key=begun), key=rank, reverse=descending)

@@ -58,7 +58,16 @@ def test_selection_and_order(lsg, folder, lines):
     assert seeds("--where", "width-multiplier=0.031250", "--sort", "state") == [2, 4, 5, 3]
     assert seeds("--where", "init_from=none", "--where", "dataset=image-folder", "--sort", "epoch") == [3, 2, 4, 5]
     assert seeds("--where", "lr=7") == []
-    for wrong, message in (("lr=much", "lr: found 'much', expected a finite number"), ("foo=1", "unknown column or setting")):
+    assert seeds("--where", "epoch > 2", "--sort", "-seed") == [5, 4, 2]
+    assert (
+        seeds("--where", "epoch<=2") == seeds("--where", "val-accuracy >= 0", "--where", "seed<4", "--where", "seed > 2") == [3]
+    )
+    assert seeds("--sort", "-epoch")[-1] is None  # damaged: no value
+    for wrong, message in (
+        ("lr=much", "lr: found 'much', expected a finite number"),
+        ("foo=1", "unknown column or setting"),
+        ("lr > x", "expected a number"),
+    ):
         result = lsg("runs", folder, "--where", wrong)
         assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
     assert lsg("runs", "nowhere").exit_code == lsg("runs", folder, "--sort", "foo").exit_code == 2
