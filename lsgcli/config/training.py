@@ -30,7 +30,13 @@ class TrainingConfig(Settings):
         at_least=1,
         at_most=1_000_000,
     )
-    batch_size: int = setting(32, "Samples per optimiser step.", at_least=1, at_most=1 << 20, preset=True)
+    batch_size: int = setting(
+        32,
+        "Samples per optimiser step. Each epoch, in a new order, drops its last batch if that is incomplete and not the only one.",
+        at_least=1,
+        at_most=1 << 20,
+        preset=True,
+    )
     freeze: str | None = setting(
         None,
         "Comma-separated patterns of names of layers, modules or parameters, such as conv1,conv2 or features.[0-3], that stay as they are: "
