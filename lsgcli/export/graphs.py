@@ -16,7 +16,7 @@ from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, one_by_one
 from lsgcli.neurons.parallel import at_once
-from lsgcli.neurons.step import integrate, number, over_channels
+from lsgcli.neurons.step import RESETS, integrate, number, over_channels
 
 
 def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
@@ -98,12 +98,13 @@ class Stepping(nn.Module):
     def __init__(self, network: SpikingNet, neurons: "type[TraceableLIF] | None" = None):
         super().__init__()
         spec = network.spec
+        zero = torch.zeros(())
+        after_spike_at_zero = RESETS[spec.neuron.reset].remains(zero, zero + 1, 1.0)  # u = 0 may lie above a threshold
         refused = {
             f"--arch {spec.arch}": network.images_only,
             "--init-potential measured": spec.neuron.init_potential != "zero",
             "--norm tebn": spec.norm == "tebn",
-            "--norm mpbn with --reset soft": spec.norm == "mpbn"
-            and spec.neuron.reset == "soft",  # u = 0 may lie above a threshold
+            f"--norm mpbn with --reset {spec.neuron.reset}": spec.norm == "mpbn" and bool(after_spike_at_zero != 0),
         }
         problems = [
             f"one timestep at a time: found {options}, expected others" for options, applies in refused.items() if applies
