@@ -194,7 +194,7 @@ def check_surrogate(name: str, h: Surrogate) -> None:
         width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
         heights = h(x.clone(), width)
         if not isinstance(heights, Tensor) or heights.shape != x.shape or not heights.is_floating_point():
-            found = f"{getattr(heights, 'dtype', type(heights))} of shape {tuple(getattr(heights, 'shape', ()))}"
+            found = f"{getattr(heights, 'dtype', type(heights).__name__)} of shape {tuple(getattr(heights, 'shape', ()))}"
             raise ConfigError(f"surrogate {name}: found {found} for x of shape {tuple(x.shape)}, expected a tensor like x")
         area = float((heights * (1 + angle.tan().square())).mean()) * math.pi * value
         peak = float(heights.max()) * value

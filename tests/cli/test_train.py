@@ -37,7 +37,6 @@ def test_stdout_is_the_path_alone(train):
     assert len(result.stdout.splitlines()) == 1
     assert f"report {path.replace('best.safetensors', 'report.html')}\n" in result.stderr
     assert "epoch   2/2" in result.stderr
-    assert "--advise" not in result.stderr
     assert "\x1b" not in result.stdout + result.stderr
     assert load_file(path)
 
