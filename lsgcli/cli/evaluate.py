@@ -178,7 +178,8 @@ def _show(record: dict[str, Any]) -> None:
     classes, scores = list(record["per_class"]), ("precision", "recall", "f1")
     rows: list[list[Any]] = []
     for index, name in enumerate(classes):
-        rows.append([f"{index} {name}", *(formatted(record["scores"][score][name], ".3f") for score in scores)])
+        label = name if name == str(index) else f"{index} {name}"
+        rows.append([label, *(formatted(record["scores"][score][name], ".3f") for score in scores)])
     rows.append(["average", *(formatted(record[score], ".3f") for score in scores)])
     parts: list[Any] = [facts({name: record.get(name) for name in names}), table(("class", *scores), rows)]
     if len(classes) <= CONFUSION:

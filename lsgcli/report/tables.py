@@ -156,8 +156,14 @@ LATEX = {char: "\\" + char for char in "&%$#_{}"} | {
 }
 
 
+# Parts of formulas, escaped as text, and in mathematics.
+FORMULAS = {r"v\_th": r"$v\sb{\mathrm{th}}$", r"sqrt(1+beta\textasciicircum{}2)": r"$\sqrt{1+\beta^2}$"}
+
+
 def _latex(text: str) -> str:
     text = "".join(LATEX.get(char, char) for char in text)
+    for plain, formula in FORMULAS.items():
+        text = text.replace(plain, formula)
     text = text.replace("+-", r"$\pm$")
     return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", "--" if text == NOTHING else text)
 

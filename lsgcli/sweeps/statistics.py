@@ -208,8 +208,8 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     freedom = ", one degree of freedom" if shared == 2 else ""
     text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} {unit}s{freedom})"
     if low <= 0 <= high:
-        text += f", within noise: the interval includes 0. {shared} {unit}s would show a difference of {100 * row['detectable']:.2f} "
-        return "within noise", f"{text}points 80 % of the time{_equivalence(row)}"
+        text += f", within noise: the interval includes 0. With {shared} {unit}s, a true difference of {100 * row['detectable']:.2f} "
+        return "within noise", f"{text}points is found in 80 % of experiments{_equivalence(row)}"
     few = f"; two {unit}s are weak evidence, run more" if shared == 2 else ""
     verdict = "better" if low > 0 else "worse"
     noise = "by more than noise"

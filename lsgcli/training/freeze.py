@@ -8,7 +8,7 @@ from torch import nn
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
 
-SHOWN = 40  # names in an error
+SHOWN = 12  # names in an error
 
 
 def freeze(model: SpikingNet, patterns: str) -> None:
@@ -30,7 +30,8 @@ def freeze(model: SpikingNet, patterns: str) -> None:
         if not parts:
             known = ", ".join([name for name, _ in named][:SHOWN])
             raise ConfigError(
-                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}, ..."
+                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}, ...",
+                hint="`lsg show --arch NAME` lists the layers.",
             )
         for part in parts:
             part.requires_grad_(False)
