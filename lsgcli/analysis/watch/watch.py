@@ -29,11 +29,9 @@ LOSSES = (
 
 
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
-COMPARISONS = {
-    Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside"),
-    torch: ("gt", "ge", "heaviside", "sign"),
-}
-EQUALITIES = {Tensor: ("__eq__", "eq"), torch: ("eq",)}
+# Methods of tensors only: torch.jit looks functions of torch up by themselves.
+COMPARISONS = {Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")}
+EQUALITIES = {Tensor: ("__eq__", "eq")}
 
 
 class Enough(BaseException):
