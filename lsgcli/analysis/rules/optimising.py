@@ -267,7 +267,9 @@ class StepsTooLarge(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         losses = seen.numbers()
-        update = max(0.0 if seen.progresses and seen.progress > 0 else seen.largest_update, _update(seen))  # of NaN the first
+        update = max(
+            0.0 if seen.progresses and not seen.skill < 0.5 else seen.largest_update, _update(seen)
+        )  # of NaN the first
         jumps = [b > 1.5 * a for a, b in itertools.pairwise(losses) if a > 0]
         overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps)
         return Found(update) if update > limit or (overshoots and not seen.progresses) else None

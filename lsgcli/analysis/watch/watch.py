@@ -30,8 +30,8 @@ LOSSES = (
 
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 # Methods of tensors only: torch.jit looks functions of torch up by themselves.
-COMPARISONS = {Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")}
-EQUALITIES = {Tensor: ("__eq__", "eq")}
+COMPARISONS: dict[Any, tuple[str, ...]] = {Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")}
+EQUALITIES: dict[Any, tuple[str, ...]] = {Tensor: ("__eq__", "eq")}
 
 
 class Enough(BaseException):
