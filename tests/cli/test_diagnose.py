@@ -73,6 +73,20 @@ FAULTS = {
         "classes",
         "loss_function(",
     ),
+    "equal outputs": (
+        "own",
+        "return total / T",
+        "return total.mean(0, keepdim=True).expand_as(total)",
+        "equal-outputs",
+        "loss_function(",
+    ),
+    "fallen rate": (
+        "own",
+        "    optimizer.step()\n",
+        "    optimizer.step()\n    optimizer.param_groups[0]['lr'] *= 0.1\n",
+        "steps-too-small",
+        "Adam(",
+    ),
     "zero outputs": ("own", "return total / T", "return (total - 100).relu()", "zero-outputs", "loss_function("),
     "detached": (
         "own",

@@ -65,6 +65,7 @@ CAUSES = (
     "no-reset",
     "narrow-window",
     "wide-window",
+    "equal-outputs",
     "zero-outputs",
     "silent",
     "saturated",
@@ -113,6 +114,7 @@ SYMPTOMS = {
     "silent": {"coarse-outputs", "labels", *_GRADIENTS},
     "running-statistics": {"labels", "overfitting"},
     "evaluation-input": {"labels", "overfitting", "running-statistics"},
+    "equal-outputs": {"labels", *_GRADIENTS},
     "labels": {"overfitting"},
 }
 

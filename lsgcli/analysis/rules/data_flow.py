@@ -111,6 +111,24 @@ class SoftmaxBeforeLoss(
         )
 
 
+@register("rule", "equal-outputs")
+class EqualOutputs(
+    ScriptRule,
+    measure="largest difference between the outputs of samples",
+    usual="similar to the outputs",
+    limit=1e-6,
+    advice="Average over timesteps, not over the batch, and check what lies between the input and the outputs.",
+):
+    """The outputs are the same for all samples, whatever their input: the batch axis is averaged or indexed, or the input does not reach them."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        if (outputs := seen.outputs) is None or outputs.values.dim() < 2 or len(outputs.values) < 2:
+            return None
+        values = outputs.values.flatten(1)
+        difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
+        return Found(difference, where=outputs.where) if difference < limit * largest else None
+
+
 @register("rule", "zero-outputs")
 class ZeroOutputs(
     ScriptRule,

@@ -42,6 +42,9 @@ def _rate(e: Evidence, factor: float) -> str:
     return rewritten(e.seen.lines.get("optimiser"), "lr", rate, rate * factor)
 
 
+FALLEN = 1e-6  # learning rate that a schedule has lowered
+
+
 @register("rule", "no-step")
 class NoStep(
     ScriptRule,
@@ -310,6 +313,11 @@ class StepsTooSmall(
         return Found(update) if update < limit and not seen.progress > 0.1 and not seen.progresses else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        assert e.seen is not None
+        if (rate := max(e.seen.rates, default=math.nan)) < FALLEN:
+            return Remedy(
+                f"The learning rate has fallen to {rate:.0e}: step its scheduler once per epoch, or let it fall less."
+            )
         factor = 10.0 ** min(4, round(math.log10(2e-3 / found.value))) if found.value > 0 else 10.0
         return Remedy(f"Increase the learning rate: {_rate(e, factor)}; check its schedule, or use Adam.")
 

@@ -113,7 +113,7 @@ class Labels(
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
         updates = [p.update for p in seen.parameters.values() if p.equal is not None and p.update > 0]
         moves = bool(updates) and 3e-4 < sorted(updates)[len(updates) // 2] < 0.1
-        alive = all(0.01 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.records)
+        alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.records)
         stays = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
         if stays and moves and alive and seen.classes > 1 and seen.records:
             return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))

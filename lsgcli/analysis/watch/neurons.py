@@ -54,6 +54,8 @@ def states(module: nn.Module, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
         return
     yield from _tensors(tuple(module._buffers.values()))
     for name, value in vars(module).items():
+        if name == "reset":  # of snntorch, from the potential: no state of its own
+            continue
         if name in ("_memories", "_StatefulLayer__states") or isinstance(value, Tensor):
             yield from _tensors(value)
 

@@ -107,3 +107,17 @@ def test_one_watch_at_a_time():
 def test_steps_that_are_measured():
     assert [step for step in range(1, 1001) if is_due(step)] == [1, 2, 10, 30, 100, 300, 1000]
     assert [step for step in range(1, 20) if is_due(step, every=4)] == [1, 2, 4, 8, 10, 12, 16]
+
+
+def test_a_state_of_snntorch_that_is_reset_is_at_rest():
+    snntorch = pytest.importorskip("snntorch")
+    from snntorch import utils
+
+    from lsgcli.analysis.watch.neurons import holds_a_state
+
+    neurons = snntorch.Leaky(beta=0.9, init_hidden=True)
+    x = torch.linspace(0, 3, 12).view(4, 3)
+    neurons(x)
+    assert holds_a_state(neurons, (x,), x.shape)
+    utils.reset(torch.nn.Sequential(neurons))
+    assert not holds_a_state(neurons, (x,), x.shape)
