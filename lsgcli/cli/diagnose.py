@@ -1,5 +1,6 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
+import logging
 from typing import Annotated, NamedTuple
 
 import typer
@@ -10,7 +11,9 @@ from lsgcli.errors import ConfigError, GateError
 from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
 
+log = logging.getLogger("lsg")
 ALL = "all"
+OF_LSG = {"--html", "--json", "--fail-on"}  # options that few scripts have
 
 
 class Watching(NamedTuple):
@@ -48,6 +51,8 @@ def diagnose(
     steps = watching.steps
     if steps != ALL and not (steps.isdecimal() and int(steps)):
         raise ConfigError(f"--steps: found {steps!r}, expected a number above 0, or all")
+    if misplaced := OF_LSG.intersection(arguments or ()):
+        log.info("%s: after SCRIPT, so the script's; options of lsg stand before it", ", ".join(sorted(misplaced)))
     gates, limits = gate.parsed()
     for target in output.html or ():
         check_output(target, "--html", suffixes=(".html",), inputs=[], force=output.force)

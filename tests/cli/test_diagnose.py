@@ -268,7 +268,12 @@ def test_what_cannot_be_seen_is_said(text, status, unseen, tmp_path):
 @pytest.mark.slow
 def test_a_script_that_does_not_exist(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "lsgcli", "diagnose", "missing.py"], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-m", "lsgcli", "diagnose", "missing.py", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "missing.py" in done.stderr
+    assert "--json: after SCRIPT" in done.stderr

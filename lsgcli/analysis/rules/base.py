@@ -90,7 +90,7 @@ CAUSES = (
     "decay-unmoved",
 )
 # Rules that say nothing new where one of the rules on the left applies: they are notes then.
-_SIGNALS = {"silent", "saturated", "zero-outputs", "saturated-outputs", "drift", "coarse-outputs"}
+_SIGNALS = {"silent", "saturated", "zero-outputs", "equal-outputs", "saturated-outputs", "drift", "coarse-outputs"}
 _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
 SYMPTOMS = {
     "input-constant": {
@@ -111,9 +111,12 @@ SYMPTOMS = {
     "batch-as-time": {"drift", *_GRADIENTS},
     "no-reset": {"drift", *_SIGNALS, *_GRADIENTS},
     "narrow-window": _GRADIENTS,
-    "silent": {"coarse-outputs", "labels", *_GRADIENTS},
+    "silent": {"coarse-outputs", "equal-outputs", "labels", *_GRADIENTS},
     "running-statistics": {"labels", "overfitting"},
     "evaluation-input": {"labels", "overfitting", "running-statistics"},
+    "weight-decay": {*_SIGNALS, *_GRADIENTS},
+    "equal-weights": {"equal-outputs"},
+    "zero-outputs": {"equal-outputs"},
     "equal-outputs": {"labels", *_GRADIENTS},
     "labels": {"overfitting"},
 }
