@@ -80,13 +80,6 @@ FAULTS = {
         "equal-outputs",
         "loss_function(",
     ),
-    "fallen rate": (
-        "own",
-        "    optimizer.step()\n",
-        "    optimizer.step()\n    optimizer.param_groups[0]['lr'] *= 0.1\n",
-        "steps-too-small",
-        "Adam(",
-    ),
     "zero outputs": ("own", "return total / T", "return (total - 100).relu()", "zero-outputs", "loss_function("),
     "detached": (
         "own",

@@ -40,7 +40,9 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
         assert f"  {name}  " in lsg("--help").stdout
         command, page = group.get_command(None, name), lsg(name, "--help-all").stdout
         names = (
-            list(OF_DATA) if name == "data" else [o for p in command.params for o in (*p.opts, *p.secondary_opts) if "-" in o]
+            list(OF_DATA)
+            if name == "data"
+            else [o for p in command.params if not p.hidden for o in (*p.opts, *p.secondary_opts) if "-" in o]
         )
         for wanted in names:
             assert wanted in page, (name, wanted)

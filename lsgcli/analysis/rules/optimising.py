@@ -42,7 +42,7 @@ def _rate(e: Evidence, factor: float) -> str:
     return rewritten(e.seen.lines.get("optimiser"), "lr", rate, rate * factor)
 
 
-FALLEN = 1e-6  # learning rate that a schedule has lowered
+FALLEN = 1e-6  # learning rate that a schedule has probably lowered
 
 
 @register("rule", "no-step")
@@ -316,7 +316,7 @@ class StepsTooSmall(
         assert e.seen is not None
         if (rate := max(e.seen.rates, default=math.nan)) < FALLEN:
             return Remedy(
-                f"The learning rate has fallen to {rate:.0e}: step its scheduler once per epoch, or let it fall less."
+                f"Raise the learning rate, which is {rate:.0e}: a scheduler may lower it at each step, instead of each epoch."
             )
         factor = 10.0 ** min(4, round(math.log10(2e-3 / found.value))) if found.value > 0 else 10.0
         return Remedy(f"Increase the learning rate: {_rate(e, factor)}; check its schedule, or use Adam.")
