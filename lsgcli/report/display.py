@@ -3,6 +3,8 @@
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,17 @@ from lsgcli.report.flow_terminal import lines
 from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
 from lsgcli.system.text import clean
+
+
+@contextmanager
+def _dispensable() -> Iterator[None]:
+    """If stderr is on a full disk, or a terminal that was closed, the run continues without a display."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class TrainingDisplay:
@@ -39,25 +52,23 @@ class TrainingDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        with _dispensable():
+            self.bar.stop()
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show a record; events without a display are ignored."""
         if show := getattr(self, f"_on_{record['event']}", None):
-            show(record)
+            with _dispensable():
+                show(record)
 
     def say(self, text: str) -> None:
         """Print text."""
         self._print(clean(text), soft_wrap=True, markup=False)
 
     def _print(self, what: Any, **options: Any) -> None:
-        """Print what rich can show. If stderr is on a full disk, the run continues without a display."""
-        try:
+        """Print what rich can show."""
+        with _dispensable():
             self.out.print(what, **options)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def _on_preparing(self, record: dict[str, Any]) -> None:
         self.preparing(record["what"], record["done"], record["total"])

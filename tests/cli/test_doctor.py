@@ -73,7 +73,7 @@ def test_a_broken_machine(machine):
     assert failed.keys() == expected
     assert "Not a directory" in failed["cache"]["found"]
     assert "XDG_CACHE_HOME" in failed["cache"]["hint"]
-    assert "spikes of rectangular hard" in failed["backend off"]["found"]
+    assert "spikes of surrogate=rectangular" in failed["backend off"]["found"]
     assert "FileNotFoundError" in failed["backend missing"]["found"]
     assert "broken_backends.py.tables" in failed["backend missing"]["found"]
     assert all(check["expected"] and check["hint"] for check in failed.values())
