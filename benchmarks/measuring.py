@@ -50,7 +50,9 @@ def interleaved(
 
 def machine(*packages: str) -> dict[str, Any]:
     """The command line, and facts about the machine, as :func:`benchmarks.bench.measuring.machine`."""
-    words = ["python -m benchmarks." + Path(sys.argv[0]).stem, *map(without_folders, sys.argv[1:])]
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.stem == "__main__" else program.stem
+    words = [f"python -m benchmarks.{name}", *map(without_folders, sys.argv[1:])]
     return {"command": " ".join(words), **measuring.machine(*packages)}
 
 
