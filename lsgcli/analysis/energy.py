@@ -313,8 +313,13 @@ def synapses(module: Any, *arguments: Tensor) -> tuple[int, int]:
     if not isinstance(module, (_ConvNd, nn.Linear)):
         spikes = [torch.ones(()).expand(1, 1, *x.shape[2:]) for x in arguments]
         return int(module.additions(*spikes)), x.shape[:2].numel()
-    inputs, each = features(module), fan_out(module, x)
-    return inputs * round(each.double().sum().item()), x.numel() // (inputs * each.numel())
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features, x.numel() // module.in_features
+    sizes = x.shape[-len(module.kernel_size) :]
+    # By axes: the outputs of each position, as in fan_out, may not fit in memory.
+    reached = [int(_reached(size, module, axis).sum()) for axis, size in enumerate(sizes)]
+    channels = module.in_channels * (module.out_channels // module.groups)
+    return channels * math.prod(reached), x.numel() // (module.in_channels * math.prod(sizes))
 
 
 def features(module: _ConvNd | nn.Linear) -> int:
