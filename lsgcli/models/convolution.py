@@ -63,7 +63,7 @@ class Conv2d(nn.Conv2d):
 
     def _dense(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if is_linear(self, x):
-            return F.linear(x.flatten(1), weight.flatten(1), bias)[..., None, None]
+            return _linear(x, weight, bias)
         if is_safe(self):
             return super()._conv_forward(x, weight, bias)
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
@@ -96,6 +96,11 @@ def is_linear(conv: nn.Conv2d, x: Tensor) -> bool:
     """
     one_pixel = x.shape[-2:] == conv.kernel_size == (1, 1)
     return one_pixel and conv.padding == (0, 0) and conv.groups == 1 and not is_tracing(x)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of one-pixel images with a kernel of one pixel, (N, C, 1, 1) -> (N, C', 1, 1)."""
+    return F.linear(x.flatten(1), weight.flatten(1), bias)[..., None, None]
 
 
 def is_safe(conv: nn.Conv2d) -> bool:
@@ -135,9 +140,7 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
         packed = kept.packed(x)
         return None if packed is None else Spikes(packed, geometry, True, True)
     of_forward, of_weight = crossings.of(geometry, x.dtype, how.crossings)
-    if in_training or of_forward > 0:
-        if (packed := kept.packed(x)) is None:
-            return None
+    if (in_training or of_forward > 0) and (packed := kept.packed(x)) is not None:
         forward = packed.density < of_forward
         weight = in_training and packed.density < of_weight and conv.weight.requires_grad
         if forward or weight:
@@ -148,10 +151,12 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
 
 def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Held, Geometry] | None":
     """The spikes that a convolution of x reads, and its geometry; None if it is always dense."""
+    if CONVOLUTIONS.get().choice == "dense":
+        return None
     kept = held(x)
     if kept is None and is_linear(conv, x):
         kept = Held(x, 1)  # frames of events are spikes too, which the packing finds out
-    if CONVOLUTIONS.get().choice == "dense" or kept is None or not in_bits(x) or not is_safe(conv):
+    if kept is None or not in_bits(x) or not is_safe(conv):
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         return None
@@ -194,7 +199,7 @@ class _BySpikes(torch.autograd.Function):
             added = None if bias is None else bias.float()
             return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype, added)
         if by.geometry.is_linear:
-            return F.linear(x.to(weight.dtype).flatten(1), weight.flatten(1), bias)[..., None, None]
+            return _linear(x.to(weight.dtype), weight, bias)
         return F.conv2d(x.to(weight.dtype), weight, bias, by.geometry.stride, by.geometry.padding)
 
     @staticmethod

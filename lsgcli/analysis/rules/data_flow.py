@@ -86,7 +86,7 @@ class SoftmaxBeforeLoss(
     """The loss applies a (log) softmax or sigmoid itself, but is given outputs that already are probabilities, which flattens its gradient."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
+        if (outputs := seen.outputs) is None:
             return None
         values = outputs.values.float() / outputs.calls
         low, high = float(values.min()), float(values.max())
@@ -122,7 +122,7 @@ class EqualOutputs(
     """The outputs are the same for all samples, whatever their input: the batch axis is averaged or indexed, or the input does not reach them."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        if (outputs := seen.outputs) is None or outputs.values.dim() < 2 or len(outputs.values) < 2:
+        if (outputs := seen.outputs) is None or len(outputs.values) < 2:
             return None
         values = outputs.values.flatten(1)
         difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
@@ -140,7 +140,7 @@ class ZeroOutputs(
     """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        if (outputs := seen.outputs) is None or outputs.values.dim() < 2:
+        if (outputs := seen.outputs) is None:
             return None
         share = float((outputs.values == 0).all(1).float().mean())
         return Found(share, where=outputs.where) if share > limit else None
@@ -157,7 +157,7 @@ class SaturatedOutputs(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         outputs = seen.outputs
-        if outputs is None or outputs.values.dim() < 2 or outputs.loss != "cross_entropy":
+        if outputs is None or outputs.loss != "cross_entropy":
             return None
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.amin(1)).median())

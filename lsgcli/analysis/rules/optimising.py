@@ -35,11 +35,16 @@ def _update(seen: "Seen") -> float:
     return updates[len(updates) // 2] if updates else math.nan
 
 
-def _rate(e: Evidence, factor: float) -> str:
+def _rate(e: Evidence) -> float:
+    """The largest learning rate; NaN if it is unknown."""
+    assert e.seen is not None
+    return max(e.seen.rates, default=math.nan)
+
+
+def _changed_rate(e: Evidence, factor: float) -> str:
     """The learning rate times a factor."""
     assert e.seen is not None
-    rate = max(e.seen.rates, default=math.nan)
-    return rewritten(e.seen.lines.get("optimiser"), "lr", rate, rate * factor)
+    return rewritten(e.seen.lines.get("optimiser"), "lr", _rate(e), _rate(e) * factor)
 
 
 FALLEN = 1e-6  # learning rate that a schedule has probably lowered
@@ -279,7 +284,7 @@ class StepsTooLarge(
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         factor = 10.0 ** min(-1, round(math.log10(1e-2 / found.value))) if found.value > 0 else 0.1
-        return Remedy(f"Decrease the learning rate: {_rate(e, factor)}.")
+        return Remedy(f"Decrease the learning rate: {_changed_rate(e, factor)}.")
 
 
 @register("rule", "clipped")
@@ -313,13 +318,12 @@ class StepsTooSmall(
         return Found(update) if update < limit and not seen.progress > 0.1 and not seen.progresses else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        if (rate := max(e.seen.rates, default=math.nan)) < FALLEN:
+        if (rate := _rate(e)) < FALLEN:
             return Remedy(
                 f"Raise the learning rate, which is {rate:.0e}: a scheduler may lower it at each step, instead of each epoch."
             )
         factor = 10.0 ** min(4, round(math.log10(2e-3 / found.value))) if found.value > 0 else 10.0
-        return Remedy(f"Increase the learning rate: {_rate(e, factor)}; check its schedule, or use Adam.")
+        return Remedy(f"Increase the learning rate: {_changed_rate(e, factor)}; check its schedule, or use Adam.")
 
 
 @register("rule", "weight-decay")
