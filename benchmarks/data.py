@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.bench.measuring import spread
 from benchmarks.measuring import interleaved, machine, write
+from benchmarks.simulate import simulate_folder
 
 EVENTS, T, SENSOR = 200_000, 10, 128
 BATCH, SIZE = 32, 48
@@ -130,8 +131,7 @@ def main() -> None:
     with threadpool_limits(1), tempfile.TemporaryDirectory() as folder:  # as in a process that prepares recordings
         work = Path(folder)
         record: dict[str, Any] = {"machine": machine(), "frames": frames()}
-        simulated = lsg("data", "simulate", options.images, work / "recordings", "--per-class", options.per_class)
-        record["simulating"] = {key: simulated[key] for key in ("recordings", "events", "seconds")}
+        record["simulating"] = simulate_folder(options.images, work / "recordings", options.per_class)
         record["reading"] = reading(work / "recordings")
         record["preparing"] = preparing(work / "recordings", work, options.rounds)
         record["batches"] = batching(work / "recordings", work / "0")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.measuring import spread
-from benchmarks.data import lsg
 from benchmarks.measuring import machine, write
+from benchmarks.simulate import simulate_folder
 from benchmarks.tables import Table, show
 
 WIDTH = 0.25
@@ -117,7 +117,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        lsg("data", "simulate", options.images, work / "recordings", "--per-class", options.per_class)
+        simulate_folder(options.images, work / "recordings", options.per_class)
         settings = {
             "dataset": "cifar-dvs",
             "data_dir": str(work / "recordings"),

@@ -22,11 +22,11 @@ from lsgcli.system import cpus, files
 if TYPE_CHECKING:
     from lsgcli.data.datasets.base import Dataset
 
-COMMANDS = {name: f"data:{name}" for name in ("prepare", "info", "show", "simulate", "verify")}
+COMMANDS = {name: f"data:{name}" for name in ("prepare", "info", "show", "verify")}
 app = typer.Typer(
     name="data",
     cls=group(COMMANDS),
-    help="Inspect, verify, prepare and simulate data sets.",
+    help="Inspect, verify and prepare data sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=CONTEXT,
@@ -160,38 +160,6 @@ def show(
     static = dataset is not None and dataset.static
     sheet.write(output, sheet.draw(name, rows, events=not static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
-
-
-def simulate(
-    *,
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with one subfolder of images per class.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output folder, with one subfolder per class.")],
-    per_class: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of each class, by name.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the camera noise.")] = 0,
-    workers: Workers = None,
-    force: Annotated[bool, typer.Option("--force", help="Write to a folder that contains other files.")] = False,
-    as_json: common.Json = False,
-    verbosity: common.Verbosity,
-) -> None:
-    """Record images with a simulated event camera, in the layout of CIFAR10-DVS, and print the output folder.
-
-    Each image moves along a closed path in front of a simulated 128x128 sensor for 1.2 s. Recordings of CIFAR-10 classes are written to
-    OUT/<class>/cifar10_<class>_<number>.aedat, others to OUT/<class>/<class>_<number>.aedat, with numbers spread over 0 to 999.
-    Repeating the command completes a stopped simulation of the same images (same names and contents, in any location).
-    """
-    common.messages(verbosity)
-    from lsgcli.data.simulate import NOTE, simulate_folder
-    from lsgcli.report.terminal import preparing
-
-    suffixes = (".aedat",) if force or (out / NOTE).exists() else ()  # complete an earlier simulation
-    with files.making_folder(out.parent), preparing(verbosity.quiet) as bar:  # such as data/ in the working directory
-        check_output(out, "OUT", suffixes=suffixes, folder=True, inputs=(source,), force=force)
-        progress = functools.partial(bar, "simulating")
-        record = simulate_folder(source, out, per_class=per_class, seed=seed, workers=workers, progress=progress)
-    kept = f", {record['kept']:,} of them from before" if record["kept"] else ""
-    made = f"{counted(record['recordings'], 'recording')}{kept}, {counted(record['events'], 'event')}"
-    common.log.info("%s, %.1f s", made, record["seconds"])
-    print_json(record) if as_json else print_exact(out)
 
 
 def verify(

@@ -103,7 +103,7 @@ summary describe model-summary = `lsg show CKPT`
 convert convert-to-litgpt convert-from-litgpt export-model-to-zip onnx save = `lsg export`
 upload publish = `lsg push`
 benchmark speed perf throughput latency = `lsg bench`
-download datasets dataset = `lsg data`, with prepare, info, show, verify and simulate
+download datasets dataset = `lsg data`, with prepare, info, show and verify
 preprocess prepare plan-and-preprocess = `lsg data prepare`
 ls models list-models archs architectures networks = `lsg list archs`
 methods neurons surrogates losses augmentations = `lsg list`, with their kind
@@ -123,7 +123,7 @@ download get fetch preprocess = `lsg data prepare`
 summary stats describe = `lsg data info`
 plot view preview = `lsg data show`
 check validate = `lsg data verify`
-generate synthesize synthesise = `lsg data simulate`
+simulate generate = `lsg train --dataset digits-dvs`, whose recordings are simulated; others by `python -m benchmarks.simulate` in a clone
 list ls = `lsg list datasets`
 """
 )

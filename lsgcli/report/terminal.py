@@ -15,7 +15,7 @@ from rich.text import Text
 
 from lsgcli.system.text import clean
 
-COUNTED = ("preparing data", "reading", "simulating", "hashing")  # samples or files; other progress is in bytes
+COUNTED = ("preparing data", "reading", "hashing")  # samples or files; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 MIB = 1 << 20
 

@@ -1,11 +1,8 @@
 """Data sets in their folders by default, and what is said where they are not there: in an empty folder."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.data.datasets.downloaded import Downloaded
 
 DOWNLOADED = [name for name in registry.names("dataset") if issubclass(registry.get("dataset", name), Downloaded)]
@@ -61,16 +58,3 @@ def test_absent_data_of_a_library_without_a_network(typed, tmp_path, name, folde
     assert file in told
     assert f"in {folder}, and run the same command again" in told
     assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_simulated_recordings_train_as_typed(typed, tmp_path):
-    place = "data/CIFAR10DVS"
-    for label, name in enumerate(CLASSES):
-        folder = tmp_path / "pictures" / name
-        folder.mkdir(parents=True)
-        for i in range(2):
-            Image.fromarray(np.full((8, 8, 3), 20 * label + 40 * i, np.uint8)).save(folder / f"{i}.png")
-    typed("data", "simulate", str(tmp_path / "pictures"), place, "--workers", "0", "-q", status=0)
-    command = "train --dataset cifar-dvs --arch vggsnn -T 10 --epochs 1 --width-multiplier 0.0625 --batch-size 5 --out run"
-    done = typed(*command.split(), status=0)
-    assert done.stdout == "run/last.safetensors\n"

@@ -49,7 +49,6 @@ OUTPUTS = [
     (["export", "a.safetensors", "-o", "a.safetensors"], "a.safetensors, which the command reads"),
     (["ablate", "--collect", ".", "--plot", "."], "sheet.png: the file exists"),
     (["data", "show", "--dataset", "digits-dvs", "-o", "sheet.png"], "-o sheet.png: the file exists"),
-    (["data", "simulate", "A", "images"], "OUT images: the folder contains files"),
 ]  # fmt: skip
 
 

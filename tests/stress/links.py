@@ -16,7 +16,7 @@ from tests.stress.program import Command, warm
 from tests.stress.rows import Case, row
 
 RUN, OUT = Path("run"), Path("out")
-LOCKED = ("config.json", "simulation.json", "study.db")  # in folders in which there is a lock while a command writes
+LOCKED = ("config.json", "study.db")  # in folders in which there is a lock while a command writes
 ALL, SOME = 100, 4  # cases from which all commands are tested; of fewer, some commands
 
 
@@ -63,7 +63,6 @@ def writings(folder: Path) -> dict[str, Writing]:
     for path in (made / "data" / "more", made / "data"):
         manifest.write(path)
         (path / "a" / "0.npz").unlink()
-    simulate = ["data", "simulate", folder / "data" / "train", OUT, "--per-class", "1", "--workers", "0"]
     ablate = ["ablate", *train[1:], "--grid", "method=none,lsg", "--seeds", "0", "--epochs", "1", "--out", OUT]
     found = {
         "train": Writing([*train, "--epochs", "1", "--log", "csv", "--out", RUN], named=RUN),
@@ -79,8 +78,6 @@ def writings(folder: Path) -> dict[str, Writing]:
         "export": Writing(["export", net, "-o", "net.safetensors", "--force"], named=Path("net.safetensors")),
         "export --format hf": Writing(["export", net, "--format", "hf", "-o", OUT, "--force"]),
         "data show": Writing(["data", "show", made / "data", "-o", "a.png", "--force"], named=Path("a.png")),
-        "data simulate": Writing(simulate),
-        "data simulate --force": Writing([*simulate, "--force"]),
         "data verify --write": Writing(["data", "verify", "data", "--write"], ["data"], Path("data"), (2, 3, 7)),
     }
     if find_spec("optuna"):

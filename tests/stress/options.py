@@ -32,7 +32,7 @@ PATIENCE = 120  # seconds on the clock, of a machine that may be busy
 RESERVE = 4 << 30  # bytes of address space beyond what the libraries take
 
 DATA, RUN = "decoy/data", "decoy/run"
-CKPT, RECORDING, IMAGES = f"{RUN}/best.safetensors", f"{DATA}/train/cup/0.npz", "decoy/images/train"
+CKPT, RECORDING = f"{RUN}/best.safetensors", f"{DATA}/train/cup/0.npz"
 VALUES = ("", "0", "-1", "1e300", "nan", DATA, "/dev/zero", CKPT)
 PREPARED = {"dataset": "event-folder", "data_dir": DATA, "T": 1, "size": 16, "slicing": "window", "window_us": 100_000}
 TRAINED = {**PREPARED, "width_multiplier": 0.03125, "epochs": 1, "batch_size": 4, "workers": 0, "loss": "tet", "threads": 1}
@@ -45,7 +45,6 @@ BASES: dict[str, dict[str, Any]] = {
     "export": {"checkpoint": CKPT, "output": "net.safetensors"},
     "data prepare": PREPARED,
     "data show": {"paths": RECORDING, "output": "sheet.png"},
-    "data simulate": {"source": IMAGES, "out": "made", "per_class": 1},
     "data info": {"path": DATA},
     "data verify": {"path": DATA},
 }

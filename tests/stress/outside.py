@@ -25,7 +25,6 @@ from typer.testing import CliRunner
 
 from lsgcli.config import run as config
 from lsgcli.config.resolve import resolve
-from lsgcli.data import simulate
 from lsgcli.errors import LsgError
 from lsgcli.export import hf
 from lsgcli.export.base import chosen, open_exported
@@ -147,11 +146,6 @@ class Seeds:
         self.hf.mkdir()
         hf.HF().write(source.written, source.content, self.hf, self.options)
         self.x = torch.zeros(1, 1, 16, 16)
-        settings = {"format": "npz", "seed": 0, "per_class": None, "images": "0", "versions": [1, 1], "model": {"frames": 97}}
-        self.note = folder / "simulated" / simulate.NOTE
-        self.note.parent.mkdir()
-        self.note.write_text(json.dumps(settings))
-        self.simulation = settings
         self.images = images(folder / "images", count=2, test=2) / "train"
 
     def rewritten(self, path: Path, **texts: str) -> Path:
@@ -206,10 +200,6 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
 
         return use
 
-    def simulation(text: str, number: int) -> None:
-        seeds.note.write_text(text)
-        simulate.check_settings(seeds.note.parent, seeds.simulation, [])
-
     def of_hub(text: str, number: int) -> None:
         (seeds.hf / hf.CONFIG).write_text(text)
         hf.HF().open(seeds.hf)
@@ -257,7 +247,6 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         "metrics.jsonl": (record("metrics.jsonl"), in_run("metrics.jsonl", True), "metrics.jsonl"),
         "gradient-flow.jsonl": (record("gradient-flow.jsonl"), in_run("gradient-flow.jsonl", True), "gradient-flow.jsonl"),
         "gradient-flow.json": (record("gradient-flow.json"), in_run("gradient-flow.json"), "gradient-flow.json"),
-        "simulation.json": (seeds.simulation, simulation, "simulat"),
         "metadata of an ONNX": (source.content.config, onnx, "a.onnx"),
         "config.json of a hub": (json.loads((seeds.hf / hf.CONFIG).read_text()), of_hub, hf.CONFIG),
         "ablation.json": ({"table": None, "seeds": [0, 1], "rows": [described]}, plan, "ablation.json"),
@@ -297,7 +286,7 @@ def judged(call: Callable[[], object], name: str, memory: int = MEMORY, seconds:
     full=110_000,
 )
 def records(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """Mutants of eleven kinds of records: fields that lack, have another type, an extreme value or another field's, 200,000 brackets, 5,000
+    """Mutants of ten kinds of records: fields that lack, have another type, an extreme value or another field's, 200,000 brackets, 5,000
     digits, NaN, half a text. Each is read by all that reads it, up to the card, the table or the page, with at most 64 MiB and 1 s; every
     hundredth also by the commands, alone and in a folder of good runs."""
 
@@ -321,7 +310,7 @@ def records(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 def by_command(seeds: Seeds, kind: str, record: Any, count: int, chance: random.Random) -> Iterator[Case]:
     """Mutants given to commands."""
-    if not kind.endswith((".json", ".jsonl")) or kind in ("simulation.json", "ablation.json"):
+    if not kind.endswith((".json", ".jsonl")) or kind == "ablation.json":
         return
     from lsgcli.cli.app import app
 

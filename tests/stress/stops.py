@@ -115,8 +115,6 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
         "data info": Loop(["data", "info", str(recordings)]),
         "data verify": Loop(["data", "verify", str(sealed)]),
         "data show": Loop(["data", "show", str(recordings), "-o", "sheet.png", "--samples", "4000"]),
-        "data simulate": Loop(["data", "simulate", f"{many}/train", "made"]),
-        "data simulate --workers 2": Loop(["data", "simulate", f"{many}/train", "made", "--workers", "2"]),
         "data prepare": Loop(
             ["data", "prepare", "--dataset", "event-folder", "--data-dir", str(recordings), "--split", "stratified"]
         ),
@@ -145,7 +143,7 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
 def stops(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """SIGTERM, SIGINT, and for commands that write as they go a stdout that is closed, for each loop of each command: files, a list, a
     stream (of a pipe, a FIFO, a growing file, and of millions of slices at once), evaluation, gradient flow, verification of an export,
-    `data info`, `verify`, `show`, `simulate` with and without worker processes, `prepare`, training, its data, ablation, tuning, and
+    `data info`, `verify`, `show`, `prepare`, training, its data, ablation, tuning, and
     servers that send nothing. The command has come to its loop when it is stopped, at a random moment."""
     with contextlib.ExitStack() as stack:
         every = [(name, one, stop) for name, one in loops(folder, stack).items() for stop in one.statuses]

@@ -135,8 +135,8 @@ def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bo
 )
 def formats_of_images(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Content of every format that Pillow opens or writes, and of scripts, archives and a program, under every suffix that lsg accepts. Formats
-    of the list must be decoded, others refused. Then all in one folder, as train and test part, for `lsg predict`, `lsg data simulate`
-    and `lsg train` of `image-folder` and `torchvision:ImageFolder`. Programs such as `gs` on PATH leave a note when they are started."""
+    of the list must be decoded, others refused. Then all in one folder, as train and test part, for `lsg predict` and
+    `lsg train` of `image-folder` and `torchvision:ImageFolder`. Programs such as `gs` on PATH leave a note when they are started."""
     contents = dict(_contents())
     cases = list(itertools.product(contents, image_suffixes()))
     chance.shuffle(cases)
@@ -175,9 +175,6 @@ def _commands(folder: Path, accepted: dict[str, bool], started: Started) -> Iter
         problem = problem or f"{len(answered)} answers, {len(errors)} errors"
     yield Case("predict", problem or started())
     bad = next((name for name, good in accepted.items() if not good), None)
-    out = folder / "simulated"
-    found = Command(["data", "simulate", data / "test", out, "--workers", 0], folder / "simulate").run()
-    yield Case("simulate", found.ended(3 if bad else 0) or started())
     for dataset, root in (("image-folder", data), ("torchvision:ImageFolder", data / "test")):
         words = ["train", "--dataset", dataset, "--data-dir", root, "--arch", "mlp", "-T", 1, "--size", 8, "--epochs", 1]
         options = ["--out", folder / "run", "--workers", 0, "--backend", "reference", "--width-multiplier", 0.1]
