@@ -59,7 +59,7 @@ NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir
 VALIDATION = Applies("a validation split: --val-fraction above 0", lambda config: config.val_fraction > 0)
 # Conditions of settings on settings of other sections.
 ACROSS = {
-    "patience": VALIDATION,
+    **dict.fromkeys(("patience", "test_every_epoch"), VALIDATION),
     **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("runs without --overfit", lambda config: config.overfit is None)),
     **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
     "width_from": having("method", "stores_width", "--method matched-width"),

@@ -42,6 +42,10 @@ class TrainingConfig(Settings):
         "Comma-separated patterns of names of layers, modules or parameters, such as conv1,conv2 or features.[0-3], that stay as they are: "
         "no updates and no weight decay, running statistics neither updated nor replaced by those of the batch.",
     )
+    test_every_epoch: bool = setting(
+        False,
+        "Also evaluate the test part after every epoch, to state by how much its best epoch would flatter the result; it selects nothing.",
+    )
     overfit: int | None = setting(
         None,
         "For finding faults: train on the first N batches only, without augmentation and mixing, and evaluate on the same samples, which a "

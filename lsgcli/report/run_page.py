@@ -80,10 +80,18 @@ def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> l
     """Name, value and explanation of each number of the first screen."""
     end, found = status.end, []
     if (accuracy := end.get("accuracy")) is not None:
-        kind = "best epoch" if end["best_chosen_on"] == "val" else "last epoch"
+        kind = {"val": "best", "test": "last"}[end["best_chosen_on"]]
         found.append(
-            ("test accuracy", f"{100 * accuracy:.2f} %", f"of the {kind}, {status.tested and status.tested.samples} samples")
+            (
+                "test accuracy",
+                f"{100 * accuracy:.2f} %",
+                f"of the {kind} epoch, {status.tested and status.tested.samples} samples",
+            )
         )
+        if "inflation" in end:
+            found.append(
+                ("inflation", f"{100 * end['inflation']:.2f} points", "if the best epoch on the test part were reported")
+            )
         if "accuracy_fp32" in end:
             found.append(("test accuracy in fp32", f"{100 * end['accuracy_fp32']:.2f} %", "as in lsg eval; others as trained"))
         if "top5_accuracy" in end:

@@ -29,6 +29,7 @@ from lsgcli.store.rundir import (
     RunFiles,
     read_config,
     read_facts,
+    read_metrics,
     read_precision,
     write_config,
 )
@@ -76,6 +77,14 @@ def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
     order = batches(bundle, "train", config.batch_size, seed=config.seed, shuffle=True).order
     part = bundle.named("train").part(order[: config.overfit * config.batch_size])
     return dataclasses.replace(bundle, train=part, val=part, test=None)
+
+
+def _inflation(end: dict[str, Any], epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best accuracy on the test part, if it was evaluated after each epoch, and by how much it would have flattered the run."""
+    measured = [epoch["test_accuracy"] for epoch in epochs if "test_accuracy" in epoch]
+    if not measured or end["accuracy"] is None:
+        return {}
+    return {"best_test_accuracy": max(measured), "inflation": max(measured) - end["accuracy"]}
 
 
 def _tell_overfit(end: dict[str, Any], findings: list[dict[str, Any]], samples: int) -> None:
@@ -163,6 +172,7 @@ def train(
             write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
+            end |= _inflation(end, read_metrics(path))
         except DivergedError as error:
             end = {"run": str(path), "accuracy": None, "diverged": error.message}
             files.write_json(run.result, end)

@@ -88,6 +88,8 @@ class Result(TypedDict, total=False):
     test_accuracy_last_fp32: Number
     test_accuracy_best: Number
     test_accuracy_best_fp32: Number
+    best_test_accuracy: float  # of all epochs, if each was evaluated on the test part
+    inflation: float  # best_test_accuracy - accuracy
     top5_accuracy: float
     precision: float
     recall: float

@@ -87,21 +87,18 @@ class Evaluation:
 
     def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """The result in JSON types. The accuracy of a class without samples is None."""
-        totals = self.confusion.sum(1).tolist()
-        right = self.confusion.diagonal().tolist()
-        per_class = {name: r / n if n else None for name, r, n in zip(classes, right, totals, strict=True)}
-        counted = {} if self.synops is None else {"synops": self.synops}
+        recall = zip(classes, self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True)
         return {
             "accuracy": self.accuracy,
             "loss": self.loss,
             "samples": self.samples,
-            "per_class": per_class,
+            "per_class": {name: right / total if total else None for name, right, total in recall},
             "scores": {name: dict(zip(classes, own, strict=True)) for name, own in self.scores().items()},
             **self.averages(),
             "confusion": self.confusion.tolist(),
             "firing_rate": self.firing_rate,
             "samples_per_s": self.samples / self.seconds,
-            **counted,
+            **({} if self.synops is None else {"synops": self.synops}),
         }
 
 
@@ -142,7 +139,7 @@ def evaluate(
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
     rates = hooks.close() if hooks else {}
     synops = operations.close(len(split), rates) if operations else None
-    return replace(result, firing_rate=rates if "firing_rate" in also else {}, synops=synops)
+    return replace(result, firing_rate=rates, synops=synops)
 
 
 def measure(

@@ -261,6 +261,8 @@ class Trainer(Stored):
         }
         if self.average:
             record[f"raw_{self.chosen_on}_accuracy"] = self._evaluate(self.eval_split, self.model).accuracy
+        if self.config.test_every_epoch and self.bundle.test is not None:
+            record["test_accuracy"] = self._evaluate(self.bundle.test, self.network).accuracy
         if self.group.is_main:
             self.run.append(self.run.metrics_file, record)
             self.run.append(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})

@@ -301,6 +301,20 @@ def test_overfitting(train, lsg, tmp_path):
     assert (refused.exit_code, "--overfit: found 1, expected none" in refused.stderr) == (2, True)
 
 
+def test_the_best_epoch_on_the_test_part_is_told_and_selects_nothing(train, trained, tmp_path):
+    result = train("--epochs", "4", "--test-every-epoch", "--out", "run", status=0)
+    weights, before = (load_file(path / "best.safetensors") for path in (tmp_path / "run", trained))
+    assert all(torch.equal(weights[name], before[name]) for name in before)
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    accuracies = [line["test_accuracy"] for line in schema.read_lines(tmp_path / "run" / "metrics.jsonl")]
+    assert accuracies[found["best_epoch"]] == found["accuracy"]
+    assert (found["best_test_accuracy"], found["inflation"]) == (max(accuracies), max(accuracies) - found["accuracy"])
+    told = f"{100 * found['inflation']:.2f} points"
+    assert told in result.stderr
+    assert told in (tmp_path / "run" / "report.html").read_text()
+    assert "inflation" not in json.loads((trained / "result.json").read_text())
+
+
 def test_patience_is_told(train, tmp_path):
     result = train("--epochs", "9", "--lr", "1e-6", "--patience", "1", "--out", "run")
     assert result.exit_code == 0

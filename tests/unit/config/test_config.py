@@ -220,6 +220,7 @@ EFFECTS = {
     "warmup_start": (0.5, {}, {"warmup_epochs": 1}),
     "split": ("last", {"fold": "1/5", "dataset": "cifar-dvs"}, {"dataset": "cifar-dvs"}),
     "patience": (3, {"val_fraction": 0.0}, {}),
+    "test_every_epoch": (True, {"val_fraction": 0.0}, {}),
     "augment": ("flip", {"overfit": 1}, {}),
     "mixup": (0.5, {"overfit": 1}, {}),
     "cutmix": (0.5, {"overfit": 1}, {}),
