@@ -11,6 +11,8 @@ CONTENDERS |= {
     "spikingjelly-last": Contender("SpikingJelly", best=True),
     "floor-unkept": Contender("Floor", best=True),
     "lsg-compiled": Contender("lsg", best=True, keep=True, backend="autograd", compiled=True),
+    "spikingjelly-compiled": Contender("SpikingJelly", best=True, keep=True, compiled=True),
+    "snntorch-compiled": Contender("SnnTorch", best=True, keep=True, compiled=True),
     "spikingjelly-triton": Contender("SpikingJelly", best=True, keep=True, backend="triton"),
     "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
 }

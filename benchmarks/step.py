@@ -117,13 +117,15 @@ def tables(record: dict[str, Any]) -> list[Table]:
 
 
 def _speeds(record: dict[str, Any], title: str) -> Table:
-    table = Table(title, ("contender", "s per step", "quartiles", "samples/s", "peak MB"))
+    table = Table(title, ("contender", "s per step", "quartiles", "samples/s", "peak MB", "first step, s"))
     for name, found in record["contenders"].items():
         seconds = found["seconds"]
         spread = f"{seconds['low']:.4g} to {seconds['high']:.4g}"
-        table.rows.append((name, seconds["median"], spread, found["samples_per_second"], megabytes(found["peak_bytes"])))
+        first = found.get("first_seconds", "")  # earlier records have none
+        row = (seconds["median"], spread, found["samples_per_second"], megabytes(found["peak_bytes"]), first)
+        table.rows.append((name, *row))
     for name, (least, _) in limits(record).items():
-        table.rows.append((f"limit of {name}", least, "", Case(**record["case"]).batch / least, ""))
+        table.rows.append((f"limit of {name}", least, "", Case(**record["case"]).batch / least, "", ""))
     return table
 
 

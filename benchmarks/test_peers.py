@@ -4,11 +4,12 @@ import itertools
 import signal
 import statistics
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import contenders  # noqa: F401  adds those of the benchmarks
+from benchmarks import contenders, mlp  # noqa: F401  contenders adds those of the benchmarks
 from benchmarks.bench import cases, checking, library, measuring, peers, race
 from benchmarks.bench.steps import build, inputs, prepare
 from lsgcli import models, registry
@@ -225,3 +226,15 @@ def test_what_a_network_computes(name):
     assert len(found["firing_rates"]) == (8 if spiking else 0)
     assert len(found["gradient_norms"]) == 9
     assert found["degenerate"] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(mlp.CONTENDERS) - {"spikingjelly-compiled"}))
+def test_contenders_of_the_mlp_take_steps(name, monkeypatch):
+    package, build_step = mlp.CONTENDERS[name]
+    pytest.importorskip(package)
+    monkeypatch.setattr(mlp, "T", 5)
+    chance = np.random.default_rng(0)
+    step = build_step((chance.random((5, 4, 700)) < 0.1).astype(np.float32), chance.integers(0, 20, 4))
+    step()
+    step()

@@ -26,7 +26,7 @@ from benchmarks.plot import SETTINGS, svg
 from benchmarks.roofline import Convolution, channels_last
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.models import crossings
-from lsgcli.models.convolution import Conv2d, by_spikes
+from lsgcli.models.convolution import Conv2d, by_spikes, convolutions
 from lsgcli.report.colours import COLOURS
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
@@ -59,9 +59,8 @@ def layers(names: Sequence[str]) -> Iterator[tuple[str, Convolution, int]]:
         for module in network.modules():
             if isinstance(module, Conv2d):
                 module.register_forward_pre_hook(note)
-        token = device.CONVOLUTIONS.set(device.Convolutions("spikes"))
-        network(inputs(which)[0])
-        device.CONVOLUTIONS.reset(token)
+        with convolutions("spikes"):
+            network(inputs(which)[0])
         for convolution, count in found.items():
             yield which.network, convolution, count
 

@@ -8,6 +8,7 @@ Networks
 ``NeuronConfig``    settings of neurons: decay, threshold, method (width rule), surrogate, reset, ...
 ``build``           create a network by name: ``lsg.build("vggsnn", T=10, num_classes=10, in_channels=2)``
 ``load``            the network of a checkpoint
+``convolutions``    how networks convolve on CPUs, in a ``with`` block: dense, by spikes, or the faster of both
 Data
 ``datasets``        names of the data sets
 ``prepare``         a data set's splits as arrays of frames or images
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
     from lsgcli.inference.predict import predict
+    from lsgcli.models.convolution import convolutions
     from lsgcli.neurons.lif import LIF
     from lsgcli.registry import register
 
@@ -51,6 +53,7 @@ __all__ = [
     "NeuronConfig",
     "batches",
     "build",
+    "convolutions",
     "datasets",
     "diagnose",
     "evaluate",
@@ -67,6 +70,7 @@ _ELSEWHERE = {
     "LsgError": "errors",
     "NeuronConfig": "config.neuron",
     "batches": "data.batches",
+    "convolutions": "models.convolution",
     "predict": "inference.predict",
     "register": "registry",
 }

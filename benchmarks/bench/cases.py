@@ -21,7 +21,7 @@ class Contender(NamedTuple):
         best: channels-last memory and what else makes a peer fastest; lsg always is channels-last.
         keep: tell glibc to keep large buffers between steps, as ``lsg train`` does.
         backend: of lsg; of spikingjelly, its implementation of LIF on CUDA devices.
-        compiled: by ``torch.compile``, as one graph; lsg only.
+        compiled: by ``torch.compile``; lsg as one graph.
         settings: of network and neurons; lsg only.
         convolution: ``dense``, ``spikes`` or ``auto``; lsg only.
     """

@@ -74,6 +74,7 @@ def race(
             for worker in random.Random(round_).sample(workers, len(workers)):
                 found = worker.turn(steps)
                 facts[worker]["peak_bytes"] = found["peak_bytes"]
+                facts[worker].setdefault("first_seconds", found["seconds"][0])
                 _check_memory(worker)
                 took = sum(found["seconds"]) / steps
                 if round_ >= 0:
@@ -130,6 +131,7 @@ def _results(case: Case, facts: Mapping[Worker, dict[str, Any]], seconds: Mappin
             "seconds": spread(values),
             "every_round": values,
             "samples_per_second": case.batch / spread(values)["median"],
+            "first_seconds": facts[worker]["first_seconds"],
             "peak_bytes": facts[worker]["peak_bytes"],
             "idle_bytes": facts[worker]["idle_bytes"],
             "network": facts[worker]["network"],

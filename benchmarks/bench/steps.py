@@ -124,6 +124,8 @@ def _of_peer(contender: Contender, case: Case) -> Built:
     kit: peers.Kit = getattr(peers, contender.kit)(contender.best)
     network = {**peers.NETWORKS, **library.NETWORKS}[case.network](kit, case.T, case.size, case.width).to(case.device)
     fires = type(kit.neurons())
+    if contender.compiled:
+        network.compile(dynamic=False)
 
     def single(network: Any) -> Single:
         kit.step(network)

@@ -10,7 +10,8 @@ A crossing is the density at which both take the same time, see :mod:`lsgcli.mod
 because dL/dz has no zeros. The sums differ by rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lsgcli.config.machine import MachineConfig
 from lsgcli.models import crossings, prepacked
 from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.saved import Held, held, in_bits
-from lsgcli.system.device import CONVOLUTIONS, limited_threads
+from lsgcli.system.device import CONVOLUTIONS, Convolutions, convolved, limited_threads
 
 if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.packing import Packed
@@ -31,6 +33,28 @@ if TYPE_CHECKING:
 SMALL = 1 << 24  # multiplications, which take a thread 0.1 to 0.4 ms
 WAITS = 16  # inputs in inference, of one of which spikes are counted while dense convolutions are faster
 SAFE = 8  # input channels from which oneDNN is correct
+
+
+@contextmanager
+def convolutions(choice: str) -> Iterator[None]:
+    """Context in which networks of lsg compute their convolutions and linear layers as ``lsg train --convolution`` does, on CPUs.
+
+    ::
+
+        with lsg.convolutions("auto"):
+            loss = F.cross_entropy(network(x).mean(0), labels)
+        loss.backward()
+
+    Args:
+        choice: ``dense``; ``spikes``, adding a row of weights for each spike; or ``auto``, the faster of both for each layer and its
+            density of spikes, from times that are measured once on a processor. The result is the same up to rounding.
+
+    Raises:
+        ConfigError: the choice is another.
+    """
+    settings = MachineConfig(convolution=choice)
+    with convolved(Convolutions(settings.convolution)):
+        yield
 
 
 class Conv2d(nn.Conv2d):

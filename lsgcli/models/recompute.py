@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, is_tracing, single_backward
 from lsgcli.neurons.kernels.saved import held, saved_compactly
-from lsgcli.system.device import CONVOLUTIONS
+from lsgcli.system.device import CONVOLUTIONS, convolved
 
 INSIDE = ContextVar("INSIDE", default=False)  # whether a checkpoint decides what is saved for backward
 
@@ -52,19 +52,18 @@ def checkpointed(run: Callable[..., Tensor], uses: Iterable[nn.Module], x: Tenso
     @contextmanager
     def computing(again: bool) -> Iterator[None]:
         """Context of the forward pass, or of its repetition, in which modules do not update statistics and measurements."""
-        tokens = INSIDE.set(True), CONVOLUTIONS.set(convolutions)
+        token = INSIDE.set(True)
         for part in parts:
             if hasattr(part, "recomputing"):
                 part.recomputing = again  # type: ignore[assignment]
         try:
-            with single_backward(single):
+            with single_backward(single), convolved(convolutions):
                 yield
         finally:
             for part in parts:
                 if hasattr(part, "recomputing"):
                     part.recomputing = False  # type: ignore[assignment]
-            INSIDE.reset(tokens[0])
-            CONVOLUTIONS.reset(tokens[1])
+            INSIDE.reset(token)
 
     calls = itertools.count()  # the first is that of the forward pass
 

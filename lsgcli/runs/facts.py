@@ -1,10 +1,13 @@
 """Facts that config.json records about a run: program, versions, machine and data."""
 
 import datetime
+import hashlib
+import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,13 @@ from lsgcli.errors import redacted
 from lsgcli.runs.packages import version_of
 from lsgcli.system.device import Compute
 from lsgcli.system.version import __version__
+
+
+def digest_of(crossings: Mapping[str, Sequence[float]]) -> str | None:
+    """A digest of the crossings by which ``--convolution auto`` chooses, equal for runs that choose alike; None without any."""
+    if not crossings:
+        return None
+    return hashlib.sha256(json.dumps(crossings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
@@ -36,6 +46,7 @@ def facts(compute: Compute, bundle: DataBundle) -> dict[str, Any]:
         },
         "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "precision": {"used": compute.precision, "because": compute.reason},
+        "crossings": digest_of(compute.convolutions.crossings),
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "data": bundle.info,

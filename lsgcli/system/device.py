@@ -42,6 +42,16 @@ class Convolutions:
 CONVOLUTIONS = ContextVar("CONVOLUTIONS", default=Convolutions())  # noqa: B039  # dense uses no crossings
 
 
+@contextmanager
+def convolved(how: Convolutions) -> Iterator[None]:
+    """Context in which convolutions are computed as ``how`` says."""
+    token = CONVOLUTIONS.set(how)
+    try:
+        yield
+    finally:
+        CONVOLUTIONS.reset(token)
+
+
 @dataclass(frozen=True)
 class Compute:
     """A device, and how convolutions and linear layers are computed.
@@ -65,12 +75,8 @@ class Compute:
         For int8, the network itself is converted, see :func:`lsgcli.models.integer.deployed`.
         """
         half = HALF.get(self.precision)
-        token = CONVOLUTIONS.set(self.convolutions)
-        try:
-            with torch.autocast(self.device.type, dtype=half) if half else nullcontext():
-                yield
-        finally:
-            CONVOLUTIONS.reset(token)
+        with convolved(self.convolutions), torch.autocast(self.device.type, dtype=half) if half else nullcontext():
+            yield
 
     @property
     def overflows(self) -> int:

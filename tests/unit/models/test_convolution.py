@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+import lsgcli as lsg
 from lsgcli import models
+from lsgcli.errors import ConfigError
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, PrepackedConv2d, by_spikes, prepack
 from lsgcli.models.layers import at_each_step
 from lsgcli.neurons.kernels.saved import saved_compactly
-from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, _pick_convolution
+from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, _pick_convolution, convolved
 
 pytest.importorskip("numba")
 CPU = torch.device("cpu")
@@ -27,11 +29,8 @@ NETWORKS = [
 
 @contextlib.contextmanager
 def chosen(choice, **known):
-    token = CONVOLUTIONS.set(Convolutions(choice, known))
-    try:
+    with convolved(Convolutions(choice, known)):
         yield CONVOLUTIONS.get().crossings
-    finally:
-        CONVOLUTIONS.reset(token)
 
 
 def built(arch, **changes):
@@ -240,6 +239,17 @@ def test_auto_counts_the_spikes_of_few_inputs_while_dense_is_faster(counted, mon
             assert counted["convolved"] == 1
         at_each_step(conv, dense, 1)
         assert len(calls) == 5
+
+
+def test_a_user_chooses_convolutions(counted):
+    model, x = built("vggsnn")
+    for choice, calls in (("dense", 0), ("spikes", 14)):
+        with lsg.convolutions(choice):
+            logits = model(x)
+        logits.square().sum().backward()
+        assert sum(counted.values()) == calls  # of seven layers behind neurons, the output and the gradient of the weight
+    with pytest.raises(ConfigError, match="convolution"), lsg.convolutions("sparse"):
+        pass
 
 
 def test_crossings_of_a_network_do_not_depend_on_the_batch():

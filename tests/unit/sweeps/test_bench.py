@@ -12,7 +12,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF
 from lsgcli.sweeps import bench
-from lsgcli.system.device import CONVOLUTIONS
+from lsgcli.system.device import CONVOLUTIONS, convolved
 from tests.unit.models.helpers import sequence, small
 
 JOB = {"name": "lsg", "mode": "train", "precision": "fp32", "batch": 2, "device": "cpu", "threads": 1}
@@ -61,16 +61,11 @@ def test_the_error_of_a_contender_is_that_of_the_command():
 @pytest.mark.parametrize("name", bench.CONTENDERS)
 @pytest.mark.parametrize("mode", bench.MODES)
 def test_steps(name, mode):
-    config, token = (
-        RunConfig(arch="vggsnn", T=2, size=16, width_multiplier=1 / 32, device="cpu"),
-        CONVOLUTIONS.set(CONVOLUTIONS.get()),
-    )
-    try:
+    config = RunConfig(arch="vggsnn", T=2, size=16, width_multiplier=1 / 32, device="cpu")
+    with convolved(CONVOLUTIONS.get()):
         step, _ = bench.prepared(
             **JOB | {"name": name, "mode": mode, "threads": torch.get_num_threads()}, settings=config.to_dict()
         )
         step()
         step()
-    finally:
-        CONVOLUTIONS.reset(token)
     assert models.build("vggsnn", input_size=16).spec.in_channels == 2
