@@ -23,8 +23,8 @@ class LauncherOptions(NamedTuple):
         str | None,
         typer.Option(
             metavar="NAME[:KEY=V,...]",
-            help="Run the cells as jobs: local (processes on this machine), slurm or ray (lsgcli[slurm], lsgcli[ray]). Default: one "
-            "after another in this process.",
+            help="Run the cells as jobs: local (processes on this machine) or slurm (lsgcli[slurm]). Default: one after another in "
+            "this process.",
             rich_help_panel="Launcher",
         ),
     ] = None
@@ -52,15 +52,6 @@ class LauncherOptions(NamedTuple):
             rich_help_panel="Launcher",
         ),
     ] = None
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY=V,...",
-            help="With --launcher ray: address (auto, or HOST:PORT; default: a local cluster that ends with the command); num_cpus "
-            "(default 1) and num_gpus (default 1 if the cluster has GPUs) of each cell.",
-            rich_help_panel="Launcher",
-        ),
-    ] = None
     cancel: Annotated[
         bool,
         typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
@@ -73,11 +64,9 @@ class LauncherOptions(NamedTuple):
             common.require("--launcher local", {"--jobs": self.jobs, "--devices": self.devices})
         if name != "slurm":
             common.require("--launcher slurm", {"--slurm": self.slurm})
-        if name != "ray":
-            common.require("--launcher ray", {"--ray": self.ray})
         if not name:
             common.require("--launcher", {"--cancel": self.cancel})
-        texts = [text, self.slurm, self.ray]
+        texts = [text, self.slurm]
         texts += [f"{key}={value}" for key, value in (("jobs", self.jobs), ("devices", self.devices)) if value]
         return name, ",".join(filter(None, texts))
 

@@ -13,7 +13,7 @@ def command(module: str, *words: str) -> list[str]:
 
 
 def protect_children() -> None:
-    """Keep the working directory out of the module path of interpreters that libraries start: multiprocessing, torchrun, submitit, Ray."""
+    """Keep the working directory out of the module path of interpreters that libraries start: multiprocessing, torchrun, submitit."""
     os.environ["PYTHONSAFEPATH"] = "1"
 
 

@@ -1,15 +1,12 @@
 """The row of launched ablations: their processes are killed, and the same command must complete them."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,31 +53,7 @@ def slurm(folder: Path) -> Iterator[list[str]]:
         subprocess.run(["bash", SLURM, "stop", folder / "slurm"], check=True, stdout=subprocess.DEVNULL)
 
 
-@contextlib.contextmanager
-def ray(folder: Path) -> Iterator[list[str]]:
-    """Options for a Ray cluster of two CPUs on this machine; none if it is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        yield []
-        return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = f"start --head --block --port={port} --num-cpus=2 --include-dashboard=false --disable-usage-stats".split()
-    command = [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={folder}/ray"]
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # otherwise a token of this user decides
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as cluster:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            time.sleep(0.5)
-        try:
-            yield ["--ray", f"address=127.0.0.1:{port},num_cpus=1"]
-        finally:
-            cluster.terminate()
-
-
-LAUNCHERS = {"local": local, "slurm": slurm, "ray": ray}
+LAUNCHERS = {"local": local, "slurm": slurm}
 
 
 def hit(fault: str, root: Path, command: Command, chance: random.Random) -> bool:
@@ -117,7 +90,7 @@ def epochs(root: Path) -> list[list[int]]:
     full=ALL,
 )
 def launchers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """`lsg ablate --launcher local` (with --full also slurm and ray, if this machine has them) over four cells, while SIGKILL hits the
+    """`lsg ablate --launcher local` (with --full also slurm, if this machine has it) over four cells, while SIGKILL hits the
     `lsg train` of a cell, the launcher's process that started it, or `lsg ablate`, which is then repeated; on SLURM, a running job may
     also be requeued. A fault happens some random seconds after the next epoch was recorded. Each fault and each cell is a case."""
     methods, seeds = ("none,lsg", "0-1") if count > 1 else ("lsg", "0")

@@ -1,7 +1,6 @@
 """Rows of what surrounds a run: names, files that others move or delete while it runs, and what its environment lacks."""
 
 import functools
-import importlib.util
 import os
 import random
 import resource
@@ -182,11 +181,11 @@ def started(folder: Path, words: Sequence[object], at: Path, **variables: str) -
     fault="modules named like dependencies in the working directory (`typer.py`, `torch.py`, `json.py`)",
     promise="no process that lsg starts imports them",
     quick=1,
-    full=5,
+    full=4,
 )
 def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Commands that start other interpreters, in a folder of modules with such names, each of which leaves a note when it is imported:
-    `train --devices`, `train --batch-size auto`, `bench`, and `ablate` with processes of this machine and with Ray. They must end well."""
+    `train --devices`, `train --batch-size auto`, `bench`, and `ablate` with processes of this machine. They must end well."""
     here, note = folder / "here", folder / "note"
     here.mkdir()
     for name in MODULES:
@@ -199,8 +198,6 @@ def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         "ablate --launcher local": [*ablate, "--launcher", "local", "--out", folder / "local"],
         "bench": shlex.split("bench --arch vggsnn -T 1 --size 16 --batch-size 1 --rounds 2 --mode inference"),
     }
-    if importlib.util.find_spec("ray") is not None:
-        commands["ablate --launcher ray"] = [*ablate, "--launcher", "ray", "--out", "ray"]
     for kind, words in list(commands.items())[:count]:
         ran = started(folder, words, here)
         imported = note.read_text() if note.exists() else ""

@@ -1,9 +1,7 @@
 """Cells run once, in whatever process or launcher, and jobs are followed, and repeated if they were lost."""
 
-import contextlib
 import dataclasses
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -282,46 +280,13 @@ def test_a_controller_that_is_away_is_no_wrong_option(commands, slurm, job, tmp_
     assert caught.value.exit_code == 1
 
 
-def test_ray_at_a_wrong_address_is_noticed_at_once(tmp_path):
-    pytest.importorskip("ray")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(ConfigError, match=f"'127.0.0.1:{port}', where no cluster answers: .*refused"):
-        make("ray", f"address=127.0.0.1:{port}", tmp_path)
-
-
-def test_ray_is_started_outside_the_working_directory_which_stays(tmp_path, monkeypatch):
-    """It adds the folder in which it is started to the module path of its workers."""
-    ray, folders = pytest.importorskip("ray"), []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", lambda *arguments, **named: folders.append(os.getcwd()))
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    with contextlib.closing(make("ray", "", tmp_path)) as launcher:
-        assert (os.getcwd(), folders, launcher.slots) == (str(tmp_path), [os.sep], 2)
-
-
-def test_ray_of_another_version_is_one_message(tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-
-    def init(*arguments, **named):
-        raise RuntimeError(
-            "Version mismatch: The cluster was started with:\n    Ray: 1.0\nThis process was started with:\n    Ray: 2.0\n"
-        )
-
-    monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(ConfigError, match=r"Version mismatch: The cluster was started with: Ray: 1\.0 This process") as caught:
-        make("ray", "address=auto", tmp_path)
-    assert "Install the versions" in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("slurm", "gpu", "--slurm: found 'gpu', expected KEY=VALUE"),
         ("slurm", "partitions=gpu", "--slurm: unknown option 'partitions': did you mean partition?"),
         ("slurm", "parallel=0", "expected a whole number, at least 1"),
-        ("ray", "num_gpus=-1", "--ray num_gpus: found '-1', expected a number, at least 0"),
-        ("ray", "address=", "expected a value"),
+        ("slurm", "partition=", "expected a value"),
         ("local", "jobs=1,devices=0,1", "--jobs: found 1, expected at least 2"),
         ("local", "devices=x", "--devices: found 'x'"),
         ("locals", "", "unknown launcher 'locals': did you mean local?"),
