@@ -70,8 +70,8 @@ class Output(NamedTuple):
         list[Path] | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Can be repeated. Also write charts of accuracy, loss, and coverage, alpha and beta per layer over training, as SVG, "
-            "PNG, and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
+            help="Can be repeated. Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
+            "and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None
 
@@ -168,10 +168,9 @@ def ablate(
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if output.plot:
-        from lsgcli.report.ablation_charts import draw
-        from lsgcli.sweeps.curves import finished
+        from lsgcli.report.ablation_charts import draw, finished
 
-        runs = finished([row["label"] for row in summary["rows"]], found.cells, found.records)
+        runs = finished(found, [row["label"] for row in summary["rows"]])
         written = [path for target in output.plot for path in draw(runs, target)]
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
 

@@ -1,92 +1,89 @@
-"""Charts of an ablation: mean over seeds, with a band of one standard deviation."""
+"""Charts of an ablation: a line per row, the mean over its runs, with a band of one standard deviation."""
 
-import math
-from collections.abc import Sequence
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lsgcli.report.charts import Line, Scale, line_drawing
-from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import SUFFIXES, Drawing, save, save_as
-from lsgcli.report.figures import Panel, View, sheet
-from lsgcli.sweeps import curves
-from lsgcli.sweeps.curves import Curve, Rows
-from lsgcli.sweeps.plan import safe_name
+from lsgcli.errors import ConfigError
+from lsgcli.report.charts import over_runs
+from lsgcli.report.colours import styles
+from lsgcli.report.drawing import SUFFIXES, save, save_as
+from lsgcli.report.figures import View, lines_view, sheet
+from lsgcli.store import flows
+from lsgcli.store.rundir import read_metrics
+from lsgcli.sweeps.collect import Collection
 
-MARKERS = 8  # at most, on a curve by epoch
+log = logging.getLogger("lsg")
+Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
+Values = list[float | None]
+
+
+def finished(found: Collection, labels: Sequence[str]) -> Rows:
+    """Directories of the finished runs that did not diverge, by the label of their row."""
+    rows: dict[str, list[Path]] = {label: [] for label in labels}
+    for cell, record in zip(found.cells, found.records, strict=True):
+        if record is not None and record["accuracy"] is not None:
+            rows[labels[cell.row]].append(cell.path)
+    return {label: paths for label, paths in rows.items() if paths}
 
 
 def draw(rows: Rows, target: Path) -> list[Path]:
-    """Write :func:`charts` to a folder, or, if ``target`` has the suffix of an image, :func:`figure` to this file; returns the files."""
-    if target.suffix.lower() not in SUFFIXES:
-        return save(charts(rows), target)
-    if (drawing := figure(rows)) is None:
+    """Write :func:`charts` to a folder, or accuracy and loss side by side if ``target`` is the file of an image; returns the files."""
+    views = charts(rows)
+    if not views:
         return []
-    save_as(drawing, target)
+    if target.suffix.lower() not in SUFFIXES:
+        return save({name: sheet("", view) for name, view in views.items()}, target)
+    both = [views[name].panels[0] for name in ("accuracy", "loss")]
+    save_as(sheet("", View("accuracy and loss by epoch", both, 2, legend=views["accuracy"].legend)), target)
     return [target]
 
 
-def charts(rows: Rows) -> dict[str, Drawing]:
-    """Charts by file name, without suffix: accuracy and loss by epoch, coverage by layer, and alpha and beta by epoch for each row in
-    which they change. Charts without values are omitted.
-
-    Args:
-        rows: directories of finished runs, as :func:`lsgcli.sweeps.curves.finished` finds them.
-    """
-    found = _by_epoch(rows)
-    if lines := curves.coverage(rows):
-        found["coverage"] = _view(
-            lines, styles(len(lines)), "layer, from the input", "coverage: fraction of u in v_th +- alpha / 2"
-        )
-    for label, paths in rows.items():
-        for measure, title in (("alpha", "width alpha of the surrogate, u"), ("beta", "decay beta")):
-            if layers := curves.over_training(paths, measure):
-                look = ordered(len(layers))
-                name = f"{measure}-{safe_name(label)}"
-                found[f"{name}-{len(found)}" if name in found else name] = _view(
-                    layers, look, "epoch", f"{title}: {label}", bands=False
-                )
-    return {name: sheet("", view) for name, view in found.items()}
+def charts(rows: Rows) -> dict[str, View]:
+    """Accuracy and loss by epoch on the split evaluated after each epoch (figure 4 of the paper), and coverage by layer of the final
+    networks (figure 5), by file name. Charts without values are left out."""
+    views = {}
+    if rows:
+        paths = [path for own in rows.values() for path in own]
+        splits = [split for split in ("val", "test") if any(f"{split}_accuracy" in line for line in _metrics(*paths))]
+        for measure, title in ("accuracy", "accuracy"), ("loss", "cross-entropy"):
+            by_epoch = functools.partial(_by_epoch, measure)
+            views[measure] = _view(rows, by_epoch, "epoch", f"{title}, {' and '.join(splits)}")
+        views["coverage"] = _view(rows, _coverage, "layer, from the input", "coverage: fraction of u in v_th +- alpha / 2")
+    return {name: view for name, view in views.items() if view.panels[0].drawing}
 
 
-def figure(rows: Rows) -> Drawing | None:
-    """Accuracy and loss by epoch in one drawing, two columns wide; None without values."""
-    views = list(_by_epoch(rows).values())
-    return sheet("", View("by epoch", [view.panels[0] for view in views], 2, legend=views[0].legend)) if views else None
+def _view(rows: Rows, values: Callable[[Path], Values], x_label: str, y_label: str) -> View:
+    lines = []
+    for (label, paths), style in zip(rows.items(), styles(len(rows)), strict=True):
+        lines.append(over_runs(label, style, [values(path) for path in paths]))
+    counts = sorted({len(paths) for paths in rows.values()})
+    seeds = " to ".join(dict.fromkeys(str(count) for count in (counts[0], counts[-1])))
+    spread = "mean and standard deviation over " if any(line.has_band for line in lines) else ""
+    note = f"{spread}{seeds} {'seed' if counts == [1] else 'seeds'}"
+    return lines_view(f"{y_label} by {x_label}", lines, x_label, y_label, note)
 
 
-def _by_epoch(rows: Rows) -> dict[str, View]:
-    split, found = curves.evaluated_on(rows), {}
-    for name, title in (("accuracy", "accuracy"), ("loss", "cross-entropy")):
-        if lines := curves.by_epoch(rows, name):
-            found[name] = _view(lines, styles(len(lines)), "epoch", f"{title}, {split}")
-    return found
+def _by_epoch(measure: str, path: Path) -> Values:
+    return [line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in _metrics(path)]
 
 
-def _view(curves: Sequence[Curve], looks: Sequence[Style], x_label: str, y_label: str, bands: bool = True) -> View:
-    """Curves over 1, 2, 3, ... with a legend. Curves of rows have bands; those of layers do not, because the bands would overlap."""
-    longest = max(len(curve.mean) for curve in curves)
-    lines = [
-        Line(
-            curve.label if bands else f"{number} {curve.label}",
-            curve.mean,
-            look,
-            std=curve.std if bands else (),
-            marked=bands and (math.ceil(longest / MARKERS) if x_label == "epoch" else 1),
-            tip=f"{curve.label}: {curve.mean[-1]:.4g} at the end",
-            layer=None if bands else number,
-        )
-        for number, (curve, look) in enumerate(zip(curves, looks, strict=True), 1)
-    ]
-    y = Scale.over(mean + k * std for c in curves for mean, std in zip(c.mean, c.std, strict=True) for k in (-bands, bands))
-    mean = "mean and standard deviation" if any(one.has_band for one in lines) else "mean"
-    note = f"{mean} over {_seeds(curves)}" if any(curve.n > 1 for curve in curves) else _seeds(curves)
-    last = "; ".join(f"{curve.label} {curve.mean[-1]:.4g}" for curve in curves)
-    name = f"{y_label} by {x_label}, {note}. At the end: {last}"
-    panel = Panel(line_drawing(lines, x_label, y_label, 1, y), note=note)
-    return View(name, [panel], legend=[(one.name, one.style) for one in lines])
+def _metrics(*paths: Path) -> list[Mapping[str, Any]]:
+    return [line for path in paths for line in _read(read_metrics, path)]
 
 
-def _seeds(curves: Sequence[Curve]) -> str:
-    counts = sorted({curve.n for curve in curves})
-    number = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{number} {'seed' if counts == [1] else 'seeds'}"
+def _coverage(path: Path) -> Values:
+    flow = _read(flows.read_full, path)
+    return [layer.get("coverage") for layer in flow["layers"]] if flow else []
+
+
+@functools.cache
+def _read(reader: Callable[[Path], Any], path: Path) -> Any:
+    """The records of a run; an empty list, with a warning, if they are damaged."""
+    try:
+        return reader(path)
+    except ConfigError as error:
+        log.warning("%s; the charts are without them", error.message)
+        return []

@@ -1,8 +1,10 @@
 """Line charts: scales, axes, lines with bands and markers, and legends."""
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeGuard
 
 from lsgcli.report.colours import Style
@@ -11,6 +13,7 @@ from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, area, dot, grou
 WIDTH, HEIGHT = 420, 250
 ROW = 18  # of a legend, pixels
 LABEL = 11  # height of a number beside a line, pixels
+MARKERS = 8  # on a line, at most
 Legend = Sequence[tuple[str, Style]]
 
 
@@ -66,7 +69,6 @@ class Line:
 
     Attributes:
         std: standard deviations, drawn as a band.
-        marked: distance between markers, in points; 0 for none.
         tip: tooltip on a page. Default: the name.
         layer: number of the layer shown, which is also written at the end of the line.
     """
@@ -75,7 +77,6 @@ class Line:
     values: Sequence[float | None]
     style: Style
     std: Sequence[float] = ()
-    marked: int = 0
     tip: str = ""
     layer: int | None = None
 
@@ -152,8 +153,9 @@ class Axes:
         for index, one in enumerate(lines):
             points = list(enumerate(one.values))
             own = self.line(points, one.style)
-            if one.marked:
-                marked = points[index % one.marked :: one.marked]  # staggered, so that markers of close lines stay apart
+            if one.style.shape:
+                step = math.ceil(len(points) / MARKERS)
+                marked = points[index % step :: step]  # staggered, so that markers of close lines stay apart
                 own += [dot(self.at(x, v), one.style.colour, one.style.shape) for x, v in marked if drawable(v, self.y.log)]
             if own:
                 marks.append(group(own, one.tip or one.name, one.layer))
@@ -170,18 +172,28 @@ class Axes:
             y = self.at(self.x.high, end)[1]
             if all(abs(y - other) >= LABEL for other in taken):
                 taken.append(y)
-                marks.append(text((self.width - 26, y + 4), f"{one.layer}", one.style.colour, 11))
+                marks.append(text((self.width - 26, y + 4), f"{one.layer}", "ink", 11))
         return marks
 
 
+def over_runs(name: str, style: Style, runs: Sequence[Sequence[float | None]]) -> Line:
+    """A line of the mean over the runs that have a value, with their sample standard deviation as a band."""
+    means, deviations = list[float | None](), list[float]()
+    for values in zip_longest(*runs):  # some runs may have fewer epochs
+        known = [value for value in values if value is not None]
+        means.append(statistics.fmean(known) if known else None)
+        deviations.append(statistics.stdev(known) if len(known) > 1 else 0.0)
+    return Line(name, means, style, deviations)
+
+
 def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int, y: Scale) -> Drawing | None:
-    """The chart as a drawing without legend; None if there are no values."""
+    """The chart as a drawing without legend; None if there are no values. Without ``y_label``, its heading tells what it shows."""
     if not any(drawable(value, y.log) for one in lines for value in one.values):
         return None
     numbered = any(one.layer is not None for one in lines)
     n = max(len(one.values) for one in lines)
-    axes = Axes(WIDTH, HEIGHT, Scale.counting(n), y, right=30 if numbered else 12)
-    return Drawing(WIDTH, HEIGHT, axes.lines(lines, x_label, y_label, x_first), f"{y_label} by {x_label}")
+    axes = Axes(WIDTH, HEIGHT, Scale.counting(n), y, right=30 if numbered else 12, top=26 if y_label else 10)
+    return Drawing(WIDTH, HEIGHT, axes.lines(lines, x_label, y_label, x_first), f"{y_label or lines[0].name} by {x_label}")
 
 
 def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:

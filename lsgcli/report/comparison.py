@@ -1,6 +1,5 @@
 """Comparison of runs, as text tables and as an HTML page."""
 
-import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -152,18 +151,15 @@ def page(record: Record) -> str:
 
 def _chart(measure: str, record: Record, epochs: Sequence[Sequence[Record]]) -> "View":
     """Accuracy or loss over the epochs: a line per group, the mean over its runs, with their standard deviation as a band."""
-    from lsgcli.report import page
+    from lsgcli.report.charts import over_runs
+    from lsgcli.report.colours import Style, styles
+    from lsgcli.report.figures import lines_view
 
-    means: dict[str, list[float | None]] = {}
-    spreads: dict[str, list[float]] = {}
-    for letter, members in _columns(record).items():
+    columns, lines = _columns(record), []
+    for (letter, members), style in zip(columns.items(), styles(len(columns)), strict=True):
         curves = [[line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in epochs[k]] for k in members]
-        means[letter], spreads[letter] = [], []
-        for epoch in itertools.zip_longest(*curves):  # some runs may have fewer epochs
-            known = [value for value in epoch if value is not None]
-            means[letter].append(statistics.fmean(known) if known else None)
-            spreads[letter].append(statistics.stdev(known) if len(known) > 1 else 0.0)
+        lines.append(over_runs(letter, Style(style.colour), curves))
     where = "On the validation split, or the test set if there is none"
-    several = any(len(group["runs"]) > 1 for group in record["groups"])
+    several = any(line.has_band for line in lines)
     caption = f"{where}; mean and standard deviation of the seeds." if several else f"{where}."
-    return page.by_epoch(measure.capitalize(), means, measure, caption, spreads=spreads)
+    return lines_view(measure.capitalize(), lines, "epoch", measure, caption)

@@ -191,6 +191,18 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=LEAST)] if panels else []
 
 
+def lines_view(name: str, lines: Sequence[Line], x_label: str, y_label: str, note: str = "") -> View:
+    """A chart of lines over 1, 2, 3, ..., on a scale for all of their values and bands."""
+    heading = name.lower()
+    label = "" if heading.endswith(y_label) else y_label  # the heading says it
+    drawing = line_drawing(lines, x_label, label, 1, Scale.over(value for line in lines for value in line.reach()))
+    return View(
+        name,
+        [Panel(drawing and replace(drawing, label=f"{heading} by {x_label}"), note=note)],
+        legend=[(one.name, one.style) for one in lines],
+    )
+
+
 def by_layer(
     name: str,
     flows: Sequence[Flow],

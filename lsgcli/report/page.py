@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report import findings, tables
-from lsgcli.report.charts import Line, Scale, line_drawing, swatch
+from lsgcli.report.charts import Line, swatch
 from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
-from lsgcli.report.figures import Flow, Panel, View, labels, pictures
+from lsgcli.report.figures import Flow, View, labels, lines_view, pictures
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
 
@@ -69,8 +69,6 @@ def by_epoch(
     values: Mapping[str, Sequence[float | None]],
     label: str,
     caption: str = "",
-    *,
-    spreads: Mapping[str, Sequence[float]] = {},
     axis: str = "epoch",
 ) -> View:
     """A chart of one line per name over the epochs; None is a gap.
@@ -78,13 +76,11 @@ def by_epoch(
     Args:
         label: name of the y axis.
         axis: what is counted from 1.
-        spreads: standard deviations of some lines, drawn as bands.
     """
     n = len(values)
     looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
-    lines = [Line(name, own, look, spreads.get(name, ())) for (name, own), look in zip(values.items(), looks, strict=True)]
-    drawing = line_drawing(lines, axis, label, 1, Scale.over(v for line in lines for v in line.reach()))
-    return View(title, [Panel(drawing, note=caption)], legend=[(line.name, line.style) for line in lines])
+    lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
+    return lines_view(title, lines, axis, label, caption)
 
 
 def flow_page(flows: Sequence[Flow]) -> str:

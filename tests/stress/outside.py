@@ -32,12 +32,12 @@ from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
 from lsgcli.loggers.outlets import OUTLETS
+from lsgcli.report import ablation_charts, terminal
 from lsgcli.report import comparison as compared
-from lsgcli.report import terminal
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
 from lsgcli.store import checkpoint, flows, rundir
-from lsgcli.sweeps import collect, curves
+from lsgcli.sweeps import collect
 from lsgcli.sweeps.plan import load as load_plan
 from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
@@ -169,15 +169,12 @@ def of_run(seeds: Seeds, drawn: bool) -> None:
     compared.parts(record)
     rundir.accuracy_on_test(run / rundir.BEST)
     flows.history(run / rundir.BEST)
-    curves._read.cache_clear()
+    ablation_charts._read.cache_clear()
     found = collect.collect(seeds.root / "abl")
     found.summary()
     if drawn:
         compared.page(record)
-        rows = {"row": [run]}
-        for chart in (curves.evaluated_on, lambda r: curves.by_epoch(r, "accuracy"), curves.coverage):
-            chart(rows)
-        curves.over_training([run], "beta")
+        ablation_charts.charts({"row": [run]})
     resolve({}, file=run, environment={})
     rundir.read_precision(run)
     rundir.read_sources(run)

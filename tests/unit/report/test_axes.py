@@ -20,10 +20,10 @@ def test_any_values_have_a_scale(values):
         assert all(0 - 1e-9 <= scale.share(tick) <= 1 + 1e-9 for tick in scale.ticks())
 
 
-@pytest.mark.parametrize("marked", [0, 1])
+@pytest.mark.parametrize("style", [styles(1)[0], *ordered(1)])
 @pytest.mark.parametrize(("values", "log"), [([1.0, 0.0, 0.5], True), ([None, 0.1, math.nan], False)])
-def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, marked):
-    drawing = line_drawing([Line("a", values, styles(1)[0], marked=marked)], "epoch", "g", 0, Scale.over(values, log))
+def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, style):
+    drawing = line_drawing([Line("a", values, style)], "epoch", "g", 0, Scale.over(values, log))
     assert 'stroke-width="2"' not in drawing.svg()  # isolated points are dots
 
 

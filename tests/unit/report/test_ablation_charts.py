@@ -1,0 +1,88 @@
+"""Charts of an ablation against numpy."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lsgcli.report.ablation_charts import charts, draw
+from lsgcli.report.charts import over_runs
+from lsgcli.report.colours import styles
+from lsgcli.report.figures import sheet
+from lsgcli.system import files
+from tests.unit.report import reading
+from tests.unit.sweeps.helpers import plan, write_run
+
+EPOCHS, LAYERS = 5, 3
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Finished runs of three rows, two seeds each, of numbers that can be computed again."""
+    planned = plan(tmp_path / "abl", {"method": "none"}, {"method": "trainable-decay"}, {"method": "lsg"})
+    found = {}
+    for cell in planned.cells():
+        write_run(cell, 0.5)
+        rng = np.random.default_rng([cell.row, cell.config.seed])
+        for epoch in range(EPOCHS):
+            accuracy, loss = rng.random(2)
+            files.append_json_line(cell.path / "metrics.jsonl", {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss})
+        layers = [{"name": f"conv{i}", "coverage": rng.random()} for i in range(LAYERS)]
+        files.write_json(cell.path / "gradient-flow.json", {"layers": layers})
+        found.setdefault(cell.config.method, []).append(cell.path)
+    return found
+
+
+def test_mean_and_deviation_over_seeds():
+    runs = np.random.default_rng(0).random((3, 4))
+    line = over_runs("lsg", styles(1)[0], runs.tolist())
+    np.testing.assert_allclose(line.values, runs.mean(0))
+    np.testing.assert_allclose(line.std, runs.std(0, ddof=1))
+    shorter = over_runs("lsg", styles(1)[0], [[0.5, 0.25], [None, 0.75, 1.0], [None]])
+    assert (shorter.values, shorter.std) == ([0.5, 0.5, 1.0], [0.0, pytest.approx(0.125**0.5), 0.0])
+    assert not over_runs("lsg", styles(1)[0], [[0.5, 0.6]]).has_band
+
+
+def test_charts(rows, tmp_path):
+    names = ["accuracy", "loss", "coverage"]
+    assert list(charts(rows)) == names
+    drawn = [path for path in draw(rows, tmp_path / "plots") if path.suffix == ".svg"]
+    assert [path.stem for path in drawn] == names
+    for path in drawn:
+        text = " ".join(element.text or "" for element in ElementTree.parse(path).iter() if element.tag.endswith("text"))
+        assert all(words in text for words in ("mean and standard deviation over 2 seeds", *rows))
+
+
+def test_coverage_by_layer(rows):
+    """Read back from the picture."""
+    records = [json.loads((path / "gradient-flow.json").read_text())["layers"] for path in rows["lsg"]]
+    expected = np.mean([[layer["coverage"] for layer in layers] for layers in records], 0)
+    svg = charts(rows)["coverage"].panels[0].drawing.svg()
+    lines = [reading.points(placed) for placed in reading.elements(svg, "polyline")]
+    value = reading.y_axis(svg)
+    drawn = [[value(y) for _, y in line] for line in lines if len(line) == LAYERS]
+    assert any(np.allclose(values, expected, atol=0.005) for values in drawn)
+
+
+def test_a_chart_names_only_the_deviation_that_it_draws(rows):
+    """One seed has none."""
+    one = {label: paths[:1] for label, paths in rows.items()}
+    for name, view in charts(one).items():
+        svg = sheet("", view).svg()
+        assert "standard deviation" not in svg, name
+        assert ">1 seed</text>" in svg
+        assert 'opacity="0.14"' not in svg
+    assert 'opacity="0.14"' in sheet("", charts(rows)["accuracy"]).svg()
+
+
+def test_a_figure_of_two_columns(rows, tmp_path):
+    for suffix in (".pdf", ".svg", ".PNG"):
+        (path,) = draw(rows, tmp_path / f"figure{suffix}")
+        assert path.stat().st_size > 1000
+    text = (tmp_path / "figure.svg").read_text()
+    assert all(f">{words}</text>" in text for words in ("accuracy, val", "cross-entropy, val", *rows))
+    with Image.open(tmp_path / "figure.PNG") as image:
+        assert image.width == 7 * 300
+    assert draw({}, tmp_path / "plots") == draw({}, tmp_path / "figure.svg") == []
