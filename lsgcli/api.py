@@ -115,7 +115,7 @@ def load(path: Path | str) -> SpikingNet:
     """The network of a checkpoint, in evaluation mode, on the CPU. Its attribute ``spec`` contains architecture, T and neurons.
 
     Args:
-        path: of the checkpoint or its run directory, or ``hf:USER/NAME[@REVISION]`` or ``https://...``, as wherever a checkpoint is expected.
+        path: of the checkpoint or its run directory, or ``hf:USER/NAME[@REVISION]``, as wherever a checkpoint is expected.
 
     Raises:
         CheckpointError: not a valid checkpoint, or one of a network that this version cannot build.

@@ -86,7 +86,7 @@ def inspect_gradients(
         list[str],
         typer.Argument(
             metavar="CKPT...",
-            help="Checkpoints written by lsg, or run directories: paths, hf:USER/NAME[@REVISION], or https://...",
+            help="Checkpoints written by lsg, or run directories: paths or hf:USER/NAME[@REVISION]",
         ),
     ],
     measuring: Measuring,

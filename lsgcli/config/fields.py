@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import LONG, shown
-from lsgcli.system.text import stored
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
@@ -117,8 +116,6 @@ class Settings:
             value = current(fields[name], value)
             if type(value) is int and type_of(fields[name]) is float:
                 value = float(value)
-            elif value is not None and fields[name].metadata["path"] == "checkpoint":
-                value = stored(value)
             object.__setattr__(self, name, value)
 
     def part(self, section: type[Section]) -> Section:

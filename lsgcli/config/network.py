@@ -63,7 +63,7 @@ class StartConfig(Settings):
 
     init_from: str | None = setting(
         None,
-        "Checkpoint of the same architecture (a path, hf:USER/NAME or https://...) to initialise weights and decays from, by name, or "
+        "Checkpoint of the same architecture (a path or hf:USER/NAME) to initialise weights and decays from, by name, or "
         "a NIR file of another program, which sets --arch nir. "
         "The last layer is reinitialised if the classes differ, the first layer if the input channels differ.",
         kind="checkpoint",

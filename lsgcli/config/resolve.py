@@ -15,7 +15,6 @@ from lsgcli.config.fields import EXPECTED, all_at_once
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.system import schema
-from lsgcli.system.text import stored
 
 HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
@@ -196,8 +195,6 @@ def parse(name: str, text: str) -> Any:
     kind = base_type(name)
     if kind is bool and text.lower() not in BOOLEANS:
         raise ValueError(text)
-    if FIELDS[name].metadata["path"] == "checkpoint":
-        return stored(text)
     return BOOLEANS[text.lower()] if kind is bool else kind(text)
 
 

@@ -81,17 +81,6 @@ class RemoteFile:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
 
-    def extent(self, part: Path) -> tuple[int, bool]:
-        """Upper bound of the size in bytes according to the part downloaded so far, and whether the bound is final.
-
-        Raises:
-            DataError: the first bytes are not those of such a file.
-        """
-        found, expected = head(part, 2), SIGNATURES.get(PurePath(self.name).suffix, b"")
-        if len(found) == len(expected) and found != expected:
-            raise DataError(f"found a file that starts with {found!r}, expected {expected!r}")
-        return 2 * self.size, True
-
     def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` contains the file, or a part of it."""
         return any((folder / name).is_file() for name in (self.name, f"{self.name}.part"))
@@ -213,9 +202,8 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress |
             part.unlink(missing_ok=True)
         start = done = _size(part)
     total = done + 1 + response.length if response.length is not None else 0
-    most, final = _most(file, part, done, total, resumed=start > 0)
-    if final:
-        _check_room(part, total - done)
+    _check_part(file, part, max(done, total), resumed=start > 0)
+    _check_room(part, total - done)
     with writing(part):  # unbuffered, so that a killed process loses no data
         out = open_in_place(part, "ab")
     with out:
@@ -225,37 +213,29 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress |
             done += len(chunk)
             if progress:
                 progress(file.name, done, total)
-            known, (most, final) = final, _most(file, part, done, total, resumed=start > 0)
-            if final and not known:
-                _check_room(part, total - done)
-            chunk = response.read1(min(CHUNK, most + 1 - done))
+            _check_part(file, part, done, resumed=start > 0)
+            chunk = response.read1(min(CHUNK, 2 * file.size + 1 - done))
     if done < total:
         raise _Failed(f"cut off after {done} of {total} bytes", again=True)
 
 
-def _most(file: RemoteFile, part: Path, done: int, total: int, *, resumed: bool) -> tuple[int, bool]:
-    """:meth:`RemoteFile.extent` of ``part``, which is removed if it is not of the file, or ``total`` is not its size."""
-    try:
-        most, final = file.extent(part)
-        if done > most:
-            raise DataError(f"found more than {done - 1:,} bytes, expected at most {most:,}")
-        if final and total > most:
-            raise DataError(f"found {total:,} bytes, expected at most {most:,}")
-    except DataError as error:
+def _check_part(file: RemoteFile, part: Path, size: int, *, resumed: bool) -> None:
+    """Remove ``part``, which has or will have ``size`` bytes, and raise _Failed if it is too large or begins as another file."""
+    begin, expected = b"", SIGNATURES.get(PurePath(file.name).suffix, b"")
+    with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
+        begin = stream.read(len(expected))
+    problem = ""
+    if size > 2 * file.size:
+        problem = f"found {size:,} bytes, expected at most {2 * file.size:,}"
+    elif len(begin) == len(expected) and begin != expected:
+        problem = f"found a file that starts with {begin!r}, expected {expected!r}"
+    if problem:
         part.unlink(missing_ok=True)
-        raise _Failed(error.message, again=resumed) from error
-    return most, final
+        raise _Failed(problem, again=resumed)
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-def head(part: Path, count: int) -> bytes:
-    """The first ``count`` bytes of a partial download, or all if there are fewer."""
-    with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
-        return stream.read(count)
-    return b""
 
 
 def _check_room(path: Path, needed: int) -> None:

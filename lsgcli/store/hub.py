@@ -1,36 +1,30 @@
-"""Checkpoints on the Hugging Face Hub (``hf:USER/NAME``) and on web servers: download with verification, and upload.
+"""Checkpoints on the Hugging Face Hub (``hf:USER/NAME``): download with verification, and upload.
 
-The Hub's downloads are in the cache of huggingface_hub, which also takes the token and ``HF_ENDPOINT``; those from web servers are in
-``downloads`` of lsg's cache.
+Downloads are in the cache of huggingface_hub, which also takes the token and ``HF_ENDPOINT``.
 """
 
 import contextlib
 import functools
 import hashlib
-import json
 import logging
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from lsgcli.data.download import RemoteFile, fetch, head
 from lsgcli.data.guard import FULL
-from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, StorageError, require
+from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, require
 from lsgcli.store import checkpoint
 from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files
-from lsgcli.system.text import complete
 from lsgcli.system.version import __version__
 
 WEIGHTS = "model.safetensors"  # in a repository
 REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
 ON_HUB = re.compile(rf"hf:({REPOSITORY})(?:@(?!.*\.\.)(\w[\w./+-]*))?")
 DIGEST = re.compile(r'(W/)?"?[0-9A-Za-z_-]{1,128}"?')  # in a header
-LARGEST, LONGEST = 1 << 33, 1 << 24  # bytes of a checkpoint on a web server, and of its header
+LARGEST = 1 << 33  # bytes of a checkpoint
 MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)  # from JSON of another form
 ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
 
@@ -41,30 +35,24 @@ def local(checkpoint: Path | str) -> Path:
     """The path of a checkpoint, of which a remote one is downloaded once and verified; of a run directory, its checkpoint.
 
     Args:
-        checkpoint: a path, of a file or a run directory; ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``; or the address of a file, ``https://...``, optionally
-            with its digest, ``https://...#sha256=...``.
+        checkpoint: a path, of a file or a run directory; or ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``.
 
     Raises:
         ConfigError: an invalid name, or huggingface_hub is not installed.
         CheckpointError: a remote checkpoint does not exist, cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
-    return checkpoint_of(_local(complete(str(checkpoint))))
+    return checkpoint_of(_local(str(checkpoint)))
 
 
 @functools.cache
 def _local(name: str) -> Path:
-    if "://" in name and "***" in name:
-        raise CheckpointError(
-            f"{name}: found an address without its secret parts, which lsg does not store, expected the complete one",
-            hint="Give the complete address again, or download the file and give its path.",
-        )
     if name.startswith("hf:"):
         return _from_hub(name)
-    scheme = re.match(r"([a-z][a-z\d+.-]+)://", name, re.IGNORECASE)
-    if scheme and scheme[1].lower() not in ("http", "https"):
-        raise ConfigError(f"{name}: found an address of {scheme[1]}, expected a path, hf:USER/NAME, or https://...")
-    return _from_web(name) if scheme else Path(name)
+    if "://" in name:
+        hint = "Download the file, for example with curl -O, and give its path."
+        raise ConfigError(f"{name}: found an address, expected a path or hf:USER/NAME", hint=hint)
+    return Path(name)
 
 
 def check_repository(name: str) -> None:
@@ -189,62 +177,3 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
         # In the first line of some messages is only the status; the next states the reason.
         reason = re.sub(r"^\d+ Client Error.*\s+", "", str(found)).partition("\n")[0] or type(found).__name__
         raise kind(f"{what}: {reason}", hint=hint) from error
-
-
-@dataclass(frozen=True)
-class _Published(RemoteFile):
-    """A checkpoint on a web server, with its digest if it was given; otherwise, those in the file are verified."""
-
-    sha256: str = ""
-
-    def extent(self, part: Path) -> tuple[int, bool]:
-        """Size of the file that the header of safetensors states: its length in 8 bytes, then JSON with the position of each tensor."""
-        if len(start := head(part, 8)) < 8:
-            return 8, False
-        length = int.from_bytes(start, "little")
-        text = head(part, 8 + length)[8:] if length <= LONGEST else b"too long"
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            if text[:1] in (b"", b"{") and len(text) < length:
-                return 8 + length, False
-            tensors = json.loads(text)
-            if "lsg.format_version" in tensors.pop("__metadata__"):
-                size = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in tensors.values()), default=0)
-                if not 0 <= size <= self.size:
-                    raise DataError(f"found a header that states {size:,} bytes, expected at most {self.size:,}")
-                return size, True
-        raise DataError("found no header of safetensors with lsg's metadata, expected a checkpoint of lsg")
-
-    def mismatch(self, path: Path) -> str | None:
-        return _problem(path, self.sha256)
-
-
-def _from_web(address: str) -> Path:
-    url, _, fragment = address.partition("#")
-    digest = fragment.removeprefix("sha256=").lower()
-    if fragment and not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ConfigError(f"{url}: found #{fragment}, expected #sha256= and 64 hexadecimal digits")
-    _check_address(url)
-    folder = files.user_cache() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    with files.making_folder(folder), files.locked(folder / ".lock", f"{url}: waiting for another process that downloads it"):
-        hint = "Check the address and the connection."
-        if (folder / WEIGHTS).exists():
-            hint = f"If the file on the server is right, the copy in the cache is damaged or older: remove {folder / WEIGHTS}."
-        else:
-            log.info("downloading %s", url)
-        try:
-            (path,) = fetch([_Published(WEIGHTS, (url,), md5="", size=LARGEST, sha256=digest)], folder)
-        except DataError as error:
-            raise CheckpointError(error.message.replace(f"{WEIGHTS}: cannot", f"{url}: cannot", 1), hint=hint) from error
-    log.debug("%s: %s", url, path)
-    return path
-
-
-def _check_address(url: str) -> None:
-    """Raise a ConfigError if ``url`` is not the address of a file on a web server."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.hostname and parts.username is None and parts.port != 0 and re.fullmatch("[!-~]+", url)
-    except ValueError:  # such as an incomplete IPv6 address or a port above 65535
-        valid = None
-    if not valid:
-        raise ConfigError(f"{url}: found an address that is not valid, expected such as https://example.org/net.safetensors")

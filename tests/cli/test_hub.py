@@ -1,4 +1,4 @@
-"""`lsg push`, and checkpoints named hf:USER/NAME and https://..., with a stand-in for the Hub."""
+"""`lsg push`, and checkpoints named hf:USER/NAME, with a stand-in for the Hub."""
 
 import json
 import os
@@ -106,26 +106,11 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         assert len(server.requests) == count
 
 
-@pytest.mark.parametrize(
-    "address", ["http://[::1", "http://", "https://:80/a", "http://a:99999/b", "http://a b/c", "ftp://127.0.0.1/a"]
-)
-def test_an_address_that_is_not_valid(lsg, address, tmp_path):
+@pytest.mark.parametrize("address", ["https://example.org/net.safetensors", "ftp://127.0.0.1/a"])
+def test_an_address_is_no_checkpoint(lsg, address, tmp_path):
     for command in (("eval", address), ("export", address, "-o", tmp_path / "a.onnx"), ("predict", address, "a.png")):
         result = lsg(*command, status=2)
         assert f"{address}: found an address" in result.stderr
-
-
-def test_a_file_on_a_web_server_is_downloaded_once(lsg, server, trained):
-    lsg("push", trained / "best.safetensors", "ann/net")
-    server.repositories["ann/net"].commits["c" * 40] = {"net": (trained / "best.safetensors").read_bytes()}
-    url = f"{server.url}/ann/net/resolve/{'c' * 40}/net"
-    assert lsg("eval", f"{url}#sha1=0").exit_code == 2
-    path = remote.local(url)
-    assert path.read_bytes() == (trained / "best.safetensors").read_bytes()
-    count = len(server.requests)
-    remote._local.cache_clear()
-    assert remote.local(url) == path
-    assert len(server.requests) == count
 
 
 def test_the_extra_is_missing(lsg, trained, monkeypatch):

@@ -1,8 +1,7 @@
-"""Rows of services that a command uses: the Hub and web servers with checkpoints, and loggers."""
+"""Rows of services that a command uses: the Hub, and loggers."""
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import random
 import shlex
@@ -14,7 +13,6 @@ from pathlib import Path
 from unittest import mock
 
 from lsgcli import registry
-from lsgcli.data import download
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.loggers import base as loggers
 from lsgcli.store import checkpoint, hub
@@ -22,7 +20,6 @@ from tests import exports, hub_server
 from tests.stress.program import Command, tensors, warm
 from tests.stress.rows import Case, refused, row, small_disk
 from tests.stress.runs import at
-from tests.stress.servers import HEADERS_END, LENGTH, OK, Server
 
 FAULTS = shlex.split("401 403 404 429 500 503 half other longer empty page closed stalls redirect loop moved")
 COMMIT = "c" * 40
@@ -42,39 +39,30 @@ def remote(folder: Path) -> Iterator[tuple[hub_server.Hub, bytes]]:
         files = {"model.safetensors": content, "elsewhere": (folder / "other").read_bytes()}
         server.repositories["ann/net"] = hub_server.Repository(False, {"main": COMMIT}, {COMMIT: files}, [])
         stack.enter_context(mock.patch.multiple(constants, HF_HUB_DOWNLOAD_TIMEOUT=0.2, HF_HUB_ETAG_TIMEOUT=2))
-        stack.enter_context(mock.patch.object(download, "TIMEOUT", 0.2))
-        stack.enter_context(mock.patch("lsgcli.system.files.user_cache", return_value=folder / "web"))
         stack.enter_context(mock.patch.object(time, "sleep", lambda seconds: really_sleep(min(seconds, server.pause / 10))))
         yield server, content
 
 
 @row(
     44,
-    fault="the Hub or a web server answers 403, 500, half a file, another file",
+    fault="the Hub answers 403, 500, half a file, another file",
     promise="exit status 4 and a message that names the checkpoint; nothing is cached, and the next attempt loads the right file",
     quick=len(FAULTS),
     full=100,
 )
 def downloads(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """A stand-in for the Hub on this machine, for `hf:USER/NAME` and `http://` with and without a digest: statuses 401 to 503, half of
+    """A stand-in for the Hub on this machine, for `hf:USER/NAME`: statuses 401 to 503, half of
     the file, other content, more or no content, a web page, a closed connection, a stall, redirects to another file, in a loop, and to
     the same file, which must load. No complete file may be left, and without the fault the right file must load."""
     if importlib.util.find_spec("huggingface_hub") is None:
         return
     with remote(folder) as (server, content):
-        digest = hashlib.sha256(content).hexdigest()
-        web = f"{server.url}/ann/net/resolve/{COMMIT}/model.safetensors"
         for number in range(count):
-            fault = FAULTS[number % len(FAULTS)]
-            name = ("hf:ann/net", web, f"{web}#sha256={digest}")[(number // len(FAULTS) + number) % 3]
-            if fault == "redirect" and name == web:  # without a digest, any checkpoint is the right one
-                name = f"{web}#sha256={digest}"
-            server.fault = fault
-            problem = _load(name, content, folder, expected=fault == "moved")
+            fault = server.fault = FAULTS[number % len(FAULTS)]
+            problem = _load("hf:ann/net", content, folder, expected=fault == "moved")
             server.fault = ""
-            yield Case(f"{fault}, {name[:2]}", problem or _load(name, content, folder, expected=True))
-            for kept in ("hub", "web"):
-                shutil.rmtree(folder / kept, ignore_errors=True)
+            yield Case(fault, problem or _load("hf:ann/net", content, folder, expected=True))
+            shutil.rmtree(folder / "hub", ignore_errors=True)
 
 
 def _load(name: str, content: bytes, folder: Path, expected: bool) -> str:
@@ -85,10 +73,9 @@ def _load(name: str, content: bytes, folder: Path, expected: bool) -> str:
         right = path.read_bytes() == content and checkpoint.read(path)
         return "" if right and expected else f"loaded {'the right' if right else 'another'} file"
     except (CheckpointError, ConfigError) as error:
-        kept = [str(path) for kept in ("hub", "web") for path in (folder / kept).rglob("*.safetensors")]
+        kept = [str(path) for path in (folder / "hub").rglob("*.safetensors")]
         kept += [str(path) for path in (folder / "hub").glob("*/blobs/*") if path.suffix != ".incomplete"]
-        named = name in str(error) or name.partition("#")[0] in str(error)
-        return f"refused: {error}" if expected else "" if named and not kept else f"kept {kept}: {error}"
+        return f"refused: {error}" if expected else "" if name in str(error) and not kept else f"kept {kept}: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -227,47 +214,36 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
 
 
 SECRET = "s3cr3t"
-PLACES = ("a 404", "a run", "resume", "ablate", "a user", "the Hub", "mlflow")
+PLACES = ("a query", "a user", "ablate", "the Hub", "mlflow")
 
 
 @row(
     67,
     fault="secrets in addresses: user and password, tokens, signatures",
-    promise="never printed, logged, or stored in a run, a report or a tracker; a run that started from such an address resumes",
+    promise="never printed, logged, or stored in a run, a report or a tracker",
     peers="MLflow, requests and urllib print them in warnings and errors",
     quick=3,
     full=len(PLACES),
 )
 def secrets(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """Commands with a secret in an address: a checkpoint that does not exist; `train --init-from` with report and log, its resumption after
-    the server has gone, and an ablation over it; a user in it; the Hub and MLflow at addresses where nothing answers. What they
-    print, and every file that they write, must not contain the secret."""
+    """Commands with a secret in an address: in place of a checkpoint, for `train --init-from` and in an ablation over it; the Hub and
+    MLflow at addresses where nothing answers. What they print, and every file that they write, must not contain the secret."""
     words = warm(folder)
-    missing = Server(lambda: [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
-    content = (folder / "warm" / "best.safetensors").read_bytes()
-    server = Server(lambda: [OK, LENGTH % len(content), HEADERS_END, content])
-    signed, closed = f"{server.url}?X-Signature={SECRET}", "127.0.0.1:9"
-    started = ["--epochs", "1", "--init-from", signed]
+    closed = "127.0.0.1:9"  # where nothing answers
+    signed = f"http://{closed}/net?X-Signature={SECRET}"
     cases: dict[str, tuple[list[str], int, dict[str, str | None]]] = {
-        "a 404": (["show", f"{missing.url}?token={SECRET}"], 4, {}),
-        "a run": ([*words, *started, "--out", "run", "--log", "tensorboard"], 0, {}),
-        "resume": (["train", "--resume", "../a run/run", "--epochs", "2"], 0, {}),
+        "a query": ([*words, "--epochs", "1", "--init-from", signed, "--out", "run", "--log", "tensorboard"], 2, {}),
+        "a user": (["show", f"http://ann:{SECRET}@{closed}/net"], 2, {}),
         "ablate": (
             ["ablate", *words[1:], "--epochs", "1", "--seeds", "0", "method=lsg", f"init_from={signed}", "--out", "out"],
-            0,
+            2,
             {},
         ),
-        "a user": (["show", f"http://ann:{SECRET}@{closed}/net"], 2, {}),
         "the Hub": (["show", "hf:ann/net"], 4, {"HF_ENDPOINT": f"http://ann:{SECRET}@{closed}"}),
         "mlflow": ([*words, "--log", "mlflow", "--out", "run"], 0, {"MLFLOW_TRACKING_URI": f"http://ann:{SECRET}@{closed}"}),
     }
     for kind in PLACES[:count]:
         given, status, variables = cases[kind]
-        if kind == "resume":
-            server.close()
-            shutil.rmtree(folder / "a run" / "cache" / "lsg" / "downloads")
         ran = Command(given, folder / kind, variables).run()
         leaks = [str(path) for path in (folder / kind).rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
         yield Case(kind, ran.ended(status) or (f"in {leaks}" if leaks else ""))
-    missing.close()
-    server.close()

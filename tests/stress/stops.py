@@ -1,10 +1,9 @@
-"""A row of stops: signals, and a reader that leaves, while a command writes, computes, waits or downloads."""
+"""A row of stops: signals, and a reader that leaves, while a command writes, computes or waits."""
 
 import contextlib
 import functools
 import hashlib
 import importlib.util
-import itertools
 import os
 import random
 import select
@@ -20,7 +19,6 @@ from tests import networks
 from tests.stress.program import TINY, Command, warm
 from tests.stress.rows import Case, row
 from tests.stress.runs import at
-from tests.stress.servers import Server
 from tests.tiny import images
 from tests.unit.data.conftest import aedat2_bytes, blob
 
@@ -90,8 +88,6 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
     with open(sealed / "large.aedat", "wb") as sparse:
         sparse.truncate(1 << 36)
     (sealed / "SHA256SUMS").write_text(f"{hashlib.sha256().hexdigest()}  large.aedat\n")
-    silent = Server(lambda: itertools.repeat(b"", 1) if time.sleep(60) else [])
-    stack.callback(silent.close)
     endless = [*train, "--epochs", "9999"]
     stopping = dict.fromkeys(SIGNALS, 75)
     slow = functools.partial(at, run, "prepare", lambda *_, **__: time.sleep(60))
@@ -107,7 +103,6 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
             ["predict", events, str(folder / "few.aedat"), "--stream", "--idle", "60"], STREAM, wrote
         ),
         "eval": Loop(["eval", net, "--data-dir", many, "--batch-size", "1"]),
-        "eval, a server": Loop(["eval", silent.url], ready=says("downloading")),
         "inspect-gradients": Loop(
             ["inspect-gradients", net, "--data-dir", str(folder / "data"), "--batches", "9999", "--batch-size", "1"]
         ),
@@ -121,7 +116,6 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
         "train": Loop([*endless, "--out", "run"], stopping, says("epoch")),
         "train --json": Loop([*endless, "--out", "run", "--json"], FLAG, wrote),
         "train, data are prepared": Loop([*endless, "--out", "run"], stopping, before=slow),
-        "train, a server": Loop([*endless, "--out", "run", "--init-from", silent.url], stopping, says("downloading")),
         "ablate": Loop(
             [*["ablate"], *endless[1:], "--grid", "method=none,lsg", "--seeds", "0-4", "--out", "grid"], stopping, says("epoch")
         ),
@@ -135,7 +129,7 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
 
 @row(
     56,
-    fault="a stop while a command's loop writes, computes, waits or downloads",
+    fault="a stop while a command's loop writes, computes or waits",
     promise="it ends within 2 s, with its processes: SIGTERM as by default or 75, SIGINT 130 or 75, a closed stdout 141; a stream 0",
     quick=8,
     full=132,
@@ -143,8 +137,8 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
 def stops(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """SIGTERM, SIGINT, and for commands that write as they go a stdout that is closed, for each loop of each command: files, a list, a
     stream (of a pipe, a FIFO, a growing file, and of millions of slices at once), evaluation, gradient flow, verification of an export,
-    `data info`, `verify`, `show`, `prepare`, training, its data, ablation, tuning, and
-    servers that send nothing. The command has come to its loop when it is stopped, at a random moment."""
+    `data info`, `verify`, `show`, `prepare`, training, its data, ablation and tuning. The
+    command has come to its loop when it is stopped, at a random moment."""
     with contextlib.ExitStack() as stack:
         every = [(name, one, stop) for name, one in loops(folder, stack).items() for stop in one.statuses]
         order = [every[k % len(every)] for k in chance.sample(range(max(count, len(every))), count)]
