@@ -20,9 +20,9 @@ from torch import Tensor
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata, reading
 from lsgcli.export.graphs import explained, trace
-from lsgcli.export.onnx_integers import quantise
 from lsgcli.export.runners import AtOnce, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
+from lsgcli.models.quantise import integers
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system.schema import LONG
@@ -78,7 +78,7 @@ class ONNX(Format):
         model = exported.model_proto
         _clean(model)
         if options.quantize:
-            quantise(model.graph, network)
+            _quantise(model.graph, network.spec.bits)
         if options.mode == "unroll":  # the spikes become internal values
             model.graph.value_info.extend(model.graph.output[1:])
             del model.graph.output[1:]
@@ -225,6 +225,37 @@ def _clean(model: "onnx.ModelProto") -> None:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
                 dimension.dim_param = BATCH
+
+
+def _quantise(graph: "onnx.GraphProto", bits: int) -> None:
+    """Store the weights of convolutions and linear layers, which are on a grid of ``bits``, as int8, and multiply them by their scales.
+
+    DequantizeLinear would do both, but onnxruntime makes of it and a MatMul a MatMulNBits, which rounds the input to 8 bits.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {weight.name: weight for weight in graph.initializer}
+    added = []
+    for node in graph.node:
+        name = node.input[1] if node.op_type in ("Conv", "MatMul") else ""
+        if name not in weights:
+            continue
+        weight = torch.from_numpy(numpy_helper.to_array(weights[name]).copy())
+        if node.op_type == "Conv":
+            q, scale = integers(weight, bits)
+            scale = scale.view(-1, 1, 1, 1)
+        else:  # a linear layer, whose weight the exporter transposes to (in, out)
+            q, scale = integers(weight.T, bits)
+            q = q.T
+        graph.initializer.remove(weights.pop(name))
+        graph.initializer.append(numpy_helper.from_array(q.numpy(), name))
+        graph.initializer.append(numpy_helper.from_array(scale.numpy(), f"{name}_scale"))
+        added.append(helper.make_node("Cast", [name], [f"{name}_whole"], to=TensorProto.FLOAT))
+        added.append(helper.make_node("Mul", [f"{name}_whole", f"{name}_scale"], [f"{name}_float"]))
+        node.input[1] = f"{name}_float"
+    nodes = [*added, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _messages(message: Any) -> Iterator[Any]:
