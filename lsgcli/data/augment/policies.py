@@ -53,23 +53,7 @@ def randaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
         if u[0] >= 0.5:
             return image
         magnitude = NormalDist(0.9, 0.04).inv_cdf(max(u[2], 1e-12))
-        return _operation(image, int(whole(u[1], 0, 13)), min(magnitude, 1.0) * (1 if u[3] < 0.5 else -1), size, wide=False)
-
-    return _changed(x, u, change)
-
-
-@register("augmentation", "trivialaugment")
-@augmentation(3, images_only=True)
-def trivialaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """One of 14 colour or shape operations, with one of 31 strengths.
-
-    Source: Mueller and Hutter, "TrivialAugment", ICCV 2021 (the wide space), as torchvision implements it.
-    """
-    size = x.shape[-2:]
-
-    def change(image: Image.Image, u: np.ndarray) -> Any:
-        strength = int(whole(u[1], 0, 30)) / 30 * (1 if u[2] < 0.5 else -1)
-        return _operation(image, int(whole(u[0], 0, 13)), strength, size, wide=True)
+        return _operation(image, int(whole(u[1], 0, 13)), min(magnitude, 1.0) * (1 if u[3] < 0.5 else -1), size)
 
     return _changed(x, u, change)
 
@@ -84,8 +68,8 @@ def _changed(x: np.ndarray, u: np.ndarray, change: Callable[[Image.Image, np.nda
     return np.stack([changed(image, draws) for image, draws in zip(x, u, strict=True)])
 
 
-def _operation(image: Any, number: int, strength: float, size: tuple[int, ...], *, wide: bool) -> Any:
-    """One of torchvision's 14 operations on an image of ``size`` (H, W), with the ranges of RandAugment or, if ``wide``, TrivialAugment.
+def _operation(image: Any, number: int, strength: float, size: tuple[int, ...]) -> Any:
+    """One of torchvision's 14 operations on an image of ``size`` (H, W), with the ranges of RandAugment.
 
     Args:
         strength: from -1 to 1; operations without a direction ignore its sign, the first and the last two all of it.
@@ -93,20 +77,19 @@ def _operation(image: Any, number: int, strength: float, size: tuple[int, ...], 
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.autoaugment import _apply_op
 
-    slope, degrees, colour, bits = (0.99, 135, 0.99, 6) if wide else (0.3, 30, 0.9, 4)
-    down, right = (32.0, 32.0) if wide else [150 / 331 * length for length in size]
+    down, right = (150 / 331 * length for length in size)
     strengths = {
         "Identity": 0.0,
-        "ShearX": slope * strength,
-        "ShearY": slope * strength,
+        "ShearX": 0.3 * strength,
+        "ShearY": 0.3 * strength,
         "TranslateX": right * strength,
         "TranslateY": down * strength,
-        "Rotate": degrees * strength,
-        "Brightness": colour * strength,
-        "Color": colour * strength,
-        "Contrast": colour * strength,
-        "Sharpness": colour * strength,
-        "Posterize": 8 - round(bits * abs(strength)),
+        "Rotate": 30 * strength,
+        "Brightness": 0.9 * strength,
+        "Color": 0.9 * strength,
+        "Contrast": 0.9 * strength,
+        "Sharpness": 0.9 * strength,
+        "Posterize": 8 - round(4 * abs(strength)),
         "Solarize": 255 * (1 - abs(strength)),
         "AutoContrast": 0.0,
         "Equalize": 0.0,

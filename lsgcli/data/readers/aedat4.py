@@ -5,11 +5,11 @@ of memory. All sizes are therefore checked first, without decompression. All num
 
     #!AER-DAT4.0 CR LF
     u32 size, flatbuffer IOHeader: compression i32, position of the table at the end i64 (-1: none), XML text
-    packets: i32 stream, i32 size, content (LZ4 or Zstandard frames, or a flatbuffer with a u32 size before it)
+    packets: i32 stream, i32 size, content (LZ4 frames, or a flatbuffer with a u32 size before it)
     table of packets, up to the end of the file
 
 Source: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html and the flatbuffers
-binary format; LZ4 frame format 1.6; RFC 8878 (Zstandard).
+binary format; LZ4 frame format 1.6.
 """
 
 import io
@@ -28,7 +28,6 @@ START = len(MAGIC) + 4
 LONGEST_TEXT, DEEPEST_TEXT = 1 << 18, 64  # bytes and nested elements of XML; recordings have some thousands, and four
 NO_TABLE = -1
 LZ4, LZ4_RATIO = 0x184D2204, 255  # no block unpacks to more times its size
-ZSTD, ZSTD_BLOCK = 0xFD2FB528, 1 << 17  # no block unpacks to more bytes
 
 
 @register("reader", "aedat4")
@@ -65,8 +64,10 @@ def _check(content: memoryview) -> None:
         compression, table = _io_header(bytes(content[START : START + min(size, 2 * LONGEST_TEXT)]))
     except (struct.error, ValueError) as error:
         raise damaged(f"byte {START}", f"a header that is damaged ({error})", "an AEDAT 4 header") from error
-    if compression not in range(5):
-        raise damaged(f"byte {START}", f"compression {compression}", "0 to 4 (none, LZ4, Zstandard)")
+    if compression not in range(3):
+        raise damaged(
+            f"byte {START}", f"compression {compression}", "0 to 2 (none, LZ4); 3 and 4, Zstandard, are not supported"
+        )
     if table != NO_TABLE:
         if not at <= table <= end:
             raise damaged(f"byte {START}", f"a table at byte {table}", f"{at} to {end}, or -1")
@@ -78,7 +79,7 @@ def _check(content: memoryview) -> None:
         if not 8 <= size <= end - at - 8:
             raise damaged(f"byte {at + 4}", f"a packet of {size} bytes", f"8 to {end - at - 8}")
         packet = content[at + 8 : at + 8 + size]
-        unpacked = size if compression == 0 else _lz4(packet) if compression < 3 else _zstd(packet)
+        unpacked = _lz4(packet) if compression else size
         # The packet, its decompressed content (in a buffer of up to twice the size), and its events as an array.
         check_memory(len(content), size + 3 * unpacked, f"the up to {unpacked:,} bytes of the packet at byte {at}")
         at += 8 + size
@@ -141,21 +142,4 @@ def _lz4(packet: memoryview) -> int:
             most += min(largest, size if word >> 31 else LZ4_RATIO * size)
             at += 4 + size + (4 if flags & 16 else 0)
         at += 4 + (4 if flags & 4 else 0)
-    return most
-
-
-def _zstd(packet: memoryview) -> int:
-    """Upper bound of the decompressed size of Zstandard frames, from their block types and sizes."""
-    most, at, end = 0, 0, len(packet)
-    while at + 6 <= end and _number(packet, "I", at) == ZSTD:
-        flags = packet[at + 4]
-        single = flags >> 5 & 1
-        at += 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
-        last = 0
-        while at + 3 <= end and not last:
-            word = int.from_bytes(packet[at : at + 3], "little")
-            last, kind, size = word & 1, word >> 1 & 3, word >> 3
-            most += ZSTD_BLOCK if kind > 1 else min(size, ZSTD_BLOCK)
-            at += 3 + (1 if kind == 1 else size)
-        at += 4 if flags & 4 else 0
     return most
