@@ -18,10 +18,9 @@ the time in microseconds.
 Words of other valid types are skipped, and so are events before the first upper bits of the time, because their time is unknown. Source: https://docs.prophesee.ai/stable/data/file_formats/index.html
 """
 
+import functools
 import re
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +28,16 @@ import numpy as np
 from lsgcli.data.events import Events
 from lsgcli.data.guard import damaged
 from lsgcli.data.readers.base import reader
-from lsgcli.data.readers.parsing import check_memory, table, unwrap, whole
+from lsgcli.data.readers.parsing import check_memory, table, unwrap
 from lsgcli.registry import register
 
 LARGEST = 1 << 14  # coordinates of a .dat have 14 bits, those of EVT 11
-CHUNK = 1 << 15  # words decoded at once, so that intermediate results fit into the CPU cache
 EVT = rb"(?:%.*\n)*% (?:evt |format EVT)"
-OTHER = (10, 14, 15)  # types of words that both EVT formats pass over
-HIGH = 8  # the upper bits of the time
-EVT2 = np.isin(np.arange(16), (0, 1, HIGH, *OTHER))
-ROW, PIXEL, BASE, VECTOR_12, VECTOR_8, LOW = 0, 2, 3, 4, 5, 6
-EVT3 = np.isin(np.arange(16), (ROW, PIXEL, BASE, VECTOR_12, VECTOR_8, LOW, 7, HIGH, 12, *OTHER))
 SIDE = 1 << 11
-STEPS = np.zeros(16, np.int32)  # pixels by which a word of each type advances the vector
-STEPS[[VECTOR_12, VECTOR_8]] = 12, 8
-BITS = [[bit for bit in range(12) if mask >> bit & 1] for mask in range(1 << 12)]  # that are set in a number of 12 bits
-COUNT = np.array([len(bits) for bits in BITS])
-FIRST = np.cumsum(COUNT) - COUNT
-BIT = np.concatenate([np.array(bits, np.int32) for bits in BITS])  # those of mask m from FIRST[m] on
+HALF = 1 << 23  # half the period of the time of EVT 3.0
+HIGH = 8  # the type of the upper bits of the time
+EVT2 = (0, 1, HIGH, 10, 14, 15)  # known types of words
+EVT3 = (0, 2, 3, 4, 5, 6, 7, HIGH, 10, 12, 14, 15)
 
 
 @register("reader", "prophesee-dat")
@@ -71,28 +62,18 @@ def evt2(path: Path) -> Events:
     """Events of EVT 2.0 files; new ones state their sensor, old ones do not."""
     content = path.read_bytes()
     start, sensor = _header(content)
-    events = whole(_evt2(table(content, start, "<u4"), start))
-    return replace(events, t=unwrap(events.t, 1 << 34), sensor=sensor)
-
-
-def _evt2(words: np.ndarray, start: int) -> Iterator[Events]:
-    """The events of each chunk of words."""
-    begin, high = 0, np.int64(-1)  # the upper bits of the time
-    for begin in range(0, len(words), CHUNK):
-        part = words[begin : begin + CHUNK]
-        kinds = (part >> 28).astype(np.uint8)
-        _check_types(kinds, EVT2, start + 4 * begin, 4)
-        timed = np.flatnonzero(kinds == HIGH)
-        time = _latest(timed, (part[timed] & 0xFFFFFFF).astype(np.int64), high, len(part))
-        events = kinds < 2
-        if high < 0:
-            events &= time >= 0
-        high = time[-1]
-        word = part[events]
-        t = time[events] << 6
-        t |= word >> 22 & 0x3F
-        x, y = (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16)
-        yield Events(x, y, t, (word >> 28).astype(bool))
+    words = table(content, start, "<u4")
+    kinds = (words >> 28).astype(np.uint8)
+    _check_types(kinds, EVT2, start, 4)
+    latest = np.maximum.accumulate(
+        np.where(kinds == HIGH, np.arange(len(words)), -1)
+    )  # upper bits of the time, before each word
+    events = (kinds < 2) & (latest >= 0)
+    high = words[latest[events]] & 0xFFFFFFF
+    word = words[events]
+    t = high.astype(np.int64) << 6 | word >> 22 & 0x3F
+    x, y = (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16)
+    return Events(x, y, unwrap(t, 1 << 34), word >> 28 == 1, sensor)
 
 
 @register("reader", "prophesee-evt3")
@@ -101,93 +82,74 @@ def evt3(path: Path) -> Events:
     """Events of EVT 3.0 files; new ones state their sensor, old ones do not."""
     content = path.read_bytes()
     start, sensor = _header(content)
-    return replace(whole(_evt3(table(content, start, "<u2"), start)), sensor=sensor)
+    words = table(content, start, "<u2")
+    _check_types((words >> 12).astype(np.uint8), EVT3, start, 2)
+    decode = _compiled()
+
+    def arrays(n: int) -> tuple[np.ndarray, ...]:
+        return np.empty(n, np.uint16), np.empty(n, np.uint16), np.empty(n, np.int64), np.empty(n, np.bool_)
+
+    count, wrong = decode(words, *arrays(0))
+    if wrong >= 0:
+        raise damaged(f"byte {start + 2 * wrong}", f"an event at x >= {SIDE}", f"x below {SIDE}")
+    check_memory(2 * len(words), 34 * count, f"{count:,} events")
+    found = arrays(count)
+    decode(words, *found)
+    return Events(*found, sensor)
 
 
-def _evt3(words: np.ndarray, start: int) -> Iterator[Events]:
-    """The events of each chunk of words."""
-    first = int(((words >> 12) == HIGH).argmax())  # the times of events before it are not known
-    if words[first] >> 12 != HIGH:
-        return
-    state, total = _Evt3(int(words[first]) & 0xFFF), 0
-    for begin, end in pairwise([*range(0, first, CHUNK), *range(first, len(words), CHUNK), len(words)]):
-        part = words[begin:end]
-        kinds = (part >> 12).astype(np.uint8)
-        _check_types(kinds, EVT3, start + 2 * begin, 2)
-        word, x, y, on = state.pixels(part, kinds)
-        if begin < first:
-            continue
-        if len(x) and int(x.max()) >= SIDE:
-            i = int((x >= SIDE).argmax())
-            raise damaged(f"byte {start + 2 * (begin + int(word[i]))}", f"an event at x={x[i]}", f"x below {SIDE}")
-        total += len(x)
-        check_memory(2 * len(words), 34 * total, f"{total:,} events and more")
-        yield Events(x.astype(np.uint16), y, state.times(part, kinds)[word], on)
+@functools.cache
+def _compiled() -> Callable[..., tuple[int, int]]:
+    """:func:`_decode_evt3` as machine code; compiling it takes a second."""
+    import numba
+
+    return numba.njit(_decode_evt3)  # type: ignore[no-any-return]
 
 
-class _Evt3:
-    """Decoder with the state after the words so far; of the time, from the first upper bits on."""
-
-    def __init__(self, upper: int) -> None:
-        self.row, self.base, self.on = np.uint16(0), 0, False  # column and polarity of the first pixel of the vector
-        self.upper, self.lower, self.laps = upper, 0, 0  # bits of the time; overflows of the 24 bits
-
-    def times(self, words: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-        """(n,) int64: the time in microseconds at each word."""
-        places = np.flatnonzero((kinds == HIGH) | (kinds == LOW))
-        # Prepend the state after the previous words.
-        high = np.append(True, kinds[places] == HIGH)
-        value = np.append(self.upper, words[places] & 0xFFF).astype(np.int64)
-        index = np.arange(len(value))
-        upper = value[np.maximum.accumulate(np.where(high, index, 0))]
-        # New upper bits come before the lower bits that go with them: until then these are 0, not those of the time before.
-        fresh = np.append(True, upper[1:] != upper[:-1])
-        last = np.maximum.accumulate(np.where(fresh | ~high, index, 0))
-        lower = np.where(last == 0, self.lower, np.where(high[last], 0, value[last]))
-        time = upper << 12 | lower
-        step = np.diff(time)
-        half = 1 << 23
-        laps = self.laps + np.append(0, np.cumsum((step < -half).astype(np.int64) - (step > half)))
-        self.upper, self.lower, self.laps = int(upper[-1]), int(lower[-1]), int(laps[-1])
-        time += laps << 24
-        return _latest(places, time[1:], time[0], len(words))
-
-    def pixels(self, words: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(Number of the word, column, row, polarity) of each event, (N,) each."""
-        value, upper, n = words & (SIDE - 1), (words & SIDE).astype(bool), len(words)
-        rows, bases = np.flatnonzero(kinds == ROW), np.flatnonzero(kinds == BASE)
-        row = _latest(rows, value[rows], self.row, n)
-        events = np.flatnonzero((kinds == PIXEL) | (kinds == VECTOR_12) | (kinds == VECTOR_8))
-        word, kind = words[events], kinds[events]
-        self.row = row[-1]
-        if not len(bases) and (kind == PIXEL).all():
-            return events, value[events], row[events], upper[events]
-        step = STEPS[kinds]
-        moved = np.cumsum(step) - step  # by vectors before this word
-        base = _latest(bases, value[bases] - moved[bases], self.base, n) + moved
-        on = _latest(bases, upper[bases], self.on, n)
-        self.base, self.on = int(base[-1] + step[-1]), bool(on[-1])
-        pixel = kind == PIXEL
-        mask = np.where(pixel, 1, word & np.where(kind == VECTOR_12, 0xFFF, 0xFF))
-        count = COUNT[mask]
-        place = np.repeat(np.arange(len(events)), count)
-        bit = BIT[np.arange(len(place)) + np.repeat(FIRST[mask] - (np.cumsum(count) - count), count)]
-        column, polarity = np.where(pixel, value[events], base[events]), np.where(pixel, upper[events], on[events])
-        return events[place], column[place] + bit, row[events][place], polarity[place]
+def _decode_evt3(words: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray) -> tuple[int, int]:
+    """Write the events to arrays, as many as they hold; returns their number, and the number of a word with a column outside, or -1."""
+    count, wrong = 0, -1
+    row, base, polarity = 0, 0, False
+    high, low, laps = -1, 0, 0  # bits of the time, the upper ones unknown yet; overflows of the 24 bits
+    for i in range(len(words)):
+        kind, value = int(words[i]) >> 12, int(words[i]) & 0xFFF
+        if kind == 0:
+            row = value % SIDE
+        elif kind == 3:
+            base, polarity = value % SIDE, value >= SIDE
+        elif kind == 6 or kind == 8:
+            before = high << 12 | low
+            if kind == 6:
+                low = value
+            elif high < 0:
+                high, low, before = value, 0, value << 12
+            elif value != high:  # the lower bits that go with them follow
+                high, low = value, 0
+            if high >= 0:
+                step = (high << 12 | low) - before
+                laps += int(step < -HALF) - int(step > HALF)
+        elif kind == 2 or kind == 4 or kind == 5:
+            width = 1 if kind == 2 else 12 if kind == 4 else 8
+            for bit in range(width):
+                if high < 0 or (kind != 2 and not value >> bit & 1):
+                    continue
+                column = value % SIDE if kind == 2 else base + bit
+                if column >= SIDE and wrong < 0:
+                    wrong = i
+                if count < len(x):
+                    x[count], y[count], on[count] = column, row, value >= SIDE if kind == 2 else polarity
+                    t[count] = laps << 24 | high << 12 | low
+                count += 1
+            if kind != 2:
+                base += width
+    return count, wrong
 
 
-def _latest(places: np.ndarray, values: np.ndarray, before: object, n: int) -> np.ndarray:
-    """(n,): for each of n words the value of the last of ``places`` up to it, or ``before``."""
-    edges = np.concatenate(([0], places, [n]))
-    return np.repeat(np.append(np.asarray(before, values.dtype), values), np.diff(edges))
-
-
-def _check_types(kinds: np.ndarray, known: np.ndarray, at: int, width: int) -> None:
-    right = known[kinds]
+def _check_types(kinds: np.ndarray, known: tuple[int, ...], at: int, width: int) -> None:
+    right = np.isin(np.arange(16), known)[kinds]
     if not right.all():
         i = int((~right).argmax())
-        expected = f"one of the types {np.flatnonzero(known).tolist()}"
-        raise damaged(f"byte {at + width * i}", f"a word of type {int(kinds[i])}", expected)
+        raise damaged(f"byte {at + width * i}", f"a word of type {int(kinds[i])}", f"one of the types {[*known]}")
 
 
 def _header(content: bytes) -> tuple[int, tuple[int, int] | None]:
