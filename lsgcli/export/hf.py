@@ -1,13 +1,10 @@
 """The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.resolve import differing
-from lsgcli.config.run import MAY_CHANGE, from_dict, option_words
 from lsgcli.errors import CheckpointError
 from lsgcli.export.base import ExportOptions, Format
 from lsgcli.export.runners import Runner
@@ -62,10 +59,6 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     weights = (
         f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel" if export["quantize"] else "floats"
     )
-    commands = _commands(content, record)
-    fence = "```"
-    while fence in commands:
-        fence += "`"
     return CARD_TEXT.format(
         arch=markdown(config["arch"]),
         dataset=markdown(settings["dataset"]),
@@ -80,8 +73,6 @@ def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
         tdBN="folded into the convolutions" if config["folded"] else "as trained",
         classes=", ".join(map(markdown, config["classes"])),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
-        commands=commands,
-        fence=fence,
         lsg=export["lsg"],
     )
 
@@ -91,35 +82,6 @@ def markdown(text: str) -> str:
     line = re.sub(r"[\n\t]", " ", clean(text))
     line = re.sub(r"[!-/:-@\[-`{-~]", lambda match: ESCAPED.get(match[0], f"\\{match[0]}"), line)
     return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
-
-
-def _commands(content: Checkpoint, record: Mapping[str, Any]) -> str:
-    """Commands of the training, of its extensions, and of the export. Settings equal to the recipe or the data set's preset are omitted."""
-    settings, export, T = content.config["settings"], content.config["export"], content.config["model"]["T"]
-    epochs = [*(before for _, before in content.state.get("extended", [])), settings["epochs"]]
-    kept = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
-    config = from_dict({**kept, "epochs": epochs[0], "T": export["trained_T"]})
-    lines, train = [], ["lsg", "train", "-q", "--dataset", config.dataset]
-    if config.recipe:
-        train += option_words("recipe", config.recipe)
-    for name in differing(config):
-        if name not in {"dataset", *MAY_CHANGE}:
-            train += option_words(name, getattr(config, name))
-    for name, source in content.config.get("sources", {}).items():
-        train += option_words(name, f"{name}.safetensors")
-        lines.append(f"# {name}.safetensors: the checkpoint whose tensors have SHA-256 {source['sha256']}")
-    lines.append(f"ckpt=$({shlex.join(train)})")
-    lines += [f'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs {later})' for later in epochs[1:]]
-    line = f'lsg export "$ckpt" --format hf -o {shlex.quote(clean(Path(record["path"]).name, column=True))}'
-    if export["quantize"]:
-        line += f" --quantize {export['quantize']}"
-    if not export["fold_bn"]:
-        line += " --no-fold-bn"
-    if export["trained_T"] != T:
-        line += f" -T {T}"
-    if record["samples"]:
-        line += f" --verify {record['samples']}"
-    return "\n".join([*lines, line])
 
 
 def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
@@ -164,18 +126,12 @@ tags:
 
 {results}
 
-Commands that produced these results and this folder (add `--data-dir` if necessary):
-
-{fence}sh
-{commands}
-{fence}
-
 ## Use
 
 `lsg eval FOLDER`, or `lsg eval hf:USER/NAME` for a repository of the Hugging Face Hub, evaluates the network. `model.safetensors`
 contains the weights; lsg's documentation has a loader of 60 lines that needs only torch and safetensors
-(docs/examples/load.py). Normalise images by `data.mean` and `data.std` in `config.json`; `settings`
-describes the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
+(docs/examples/load.py). Normalise images by `data.mean` and `data.std` in `config.json`; its `settings`
+are those of the training and of the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 
 Written by lsg {lsg}.
 """

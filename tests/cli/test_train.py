@@ -343,10 +343,6 @@ def test_extending_a_finished_run(train, lsg, tmp_path):
     assert config["settings"]["epochs"] == 4
     assert config["extended"] == [{"from_epoch": 2, "planned": 2, "epochs": 4, "lr": pytest.approx(0.025)}]
     assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["extended"] == [[2, 2]]
-    lsg("export", "run/last.safetensors", "--format", "hf", "-o", "hf")
-    card = (tmp_path / "hf" / "README.md").read_text()
-    assert "--epochs 2 " in card
-    assert 'ckpt=$(lsg train -q --resume "$(dirname "$ckpt")" --epochs 4)' in card
     assert "extended" not in lsg("train", "--resume", "run").stderr
 
 
