@@ -7,12 +7,10 @@ The nodes are chosen so that all tested simulators compute equal spikes, see doc
 tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
 tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
 the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
-following weights, and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
+following weights (networks of NIR files keep their AvgPool2d), and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
 """
 
-import copy
 import io
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from functools import singledispatch
@@ -175,35 +173,16 @@ def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
 def _graph(model: GraphNet, x: Signal, builder: GraphBuilder) -> Signal:
     if model.is_flat:
         x = builder.input(prod(x.shape), 1, 1)
-    layers, follow = list(model.described()), False  # whether the latest weights include the factors of the pools after them
-    for i, (layer, module) in enumerate(layers):
+    for layer, module in model.described():
         if isinstance(layer, Neurons):
-            x, follow = builder.neurons(module, x), False
+            x = builder.neurons(module, x)
         elif isinstance(layer, Pool):
-            x = builder.sums(layer.name, x, layer.kernel, layer.stride, layer.padding, 1.0 if follow else _factor(layer))
+            x = builder.pool(layer.name, x, layer.kernel, layer.stride, layer.padding, average=layer.average)
+        elif isinstance(module, nn.Linear):
+            x = builder.linear(layer.name, x, module)
         else:
-            pools = list(itertools.takewhile(lambda later: isinstance(later[0], Pool), layers[i + 1 :]))
-            after = layers[i + 1 + len(pools) :]
-            follow = not after or isinstance(after[0][0], Neurons)
-            x = _weights(layer.name, module, x, prod(_factor(pool) for pool, _ in pools) if follow else 1.0, builder)
-    if x.scale != 1:
-        raise ConfigError("NIR: found average pooling of spikes at the end, expected neurons or weights", hint=OTHERS)
+            x = _convolution(layer.name, module, x, builder)
     return x
-
-
-def _factor(pool: Any) -> float:
-    return 1 / prod(pool.kernel) if pool.average else 1.0
-
-
-def _weights(name: str, module: nn.Module, x: Signal, factor: float, builder: GraphBuilder) -> Signal:
-    """A convolution or linear layer, multiplied by a factor."""
-    module = copy.deepcopy(module)
-    for parameter in module.parameters():
-        parameter.mul_(factor)
-    if isinstance(module, nn.Linear):
-        return builder.linear(name, x, module)
-    assert isinstance(module, nn.Conv2d)
-    return _convolution(name, module, x, builder)
 
 
 def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:

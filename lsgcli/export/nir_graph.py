@@ -1,6 +1,6 @@
 """Nodes of a NIR graph: convolutions, sums, and neurons scaled so that simulators agree; :mod:`lsgcli.export.nir` has the equations."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,14 +121,16 @@ class GraphBuilder:
     def average(self, name: str, x: Signal, size: Any) -> Signal:
         """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
         window = np.broadcast_to(size, 2).copy()
-        return self.sums(name, x, window, window, (0, 0), 1 / int(window.prod()))
+        summed = self.pool(name, x, window, window, (0, 0))
+        return replace(summed, scale=x.scale / int(window.prod()))
 
-    def sums(self, name: str, x: Signal, kernel: Any, stride: Any, padding: Any, scale: float = 1.0) -> Signal:
-        """A sum pool with windows of ``kernel``, whose output represents ``scale`` times the sums."""
+    def pool(self, name: str, x: Signal, kernel: Any, stride: Any, padding: Any, *, average: bool = False) -> Signal:
+        """A sum pool with windows of ``kernel``, or an average pool, for which padded zeros count."""
         size, step, zeros = (np.array(pair) for pair in (kernel, stride, padding))
-        self.add(name, nir.SumPool2d(kernel_size=size, stride=step, padding=zeros), x)
+        kind = nir.AvgPool2d if average else nir.SumPool2d
+        self.add(name, kind(kernel_size=size, stride=step, padding=zeros), x)
         height, width = (int(n) for n in (np.array(x.shape[1:]) + 2 * zeros - size) // step + 1)
-        return Signal((name,), (x.shape[0], height, width), x.scale * scale)
+        return Signal((name,), (x.shape[0], height, width), x.scale)
 
     def after(self, name: str, first: Signal, x: Signal) -> Signal:
         """``x`` unchanged, but ordered after ``first``.

@@ -10,6 +10,7 @@ dt is not part of NIR. It is the number ``dt`` in the metadata of the graph, in 
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ SUFFIX = ".nir"
 OWN = "lsg.export_version"  # in the metadata of graphs that lsg wrote
 DT = 1e-4  # seconds
 LARGEST_LOGIT = 20.0  # of a decay; its sigmoid is 1 in float32
-CHAIN = "a chain of Conv2d, Linear, Affine, LIF, IF, AvgPool2d, SumPool2d, Flatten and Scale, from one Input to one Output"
+CHAIN = "a chain of Conv2d, Linear, Affine, LIF, IF, AvgPool2d, SumPool2d and Flatten, from one Input to one Output"
 
 
 def is_foreign(path: Path) -> bool:
@@ -76,8 +77,6 @@ def _converted(graph: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     builder = _Builder(_shape(*nodes[0]), dt)
     for name, node in nodes[1:-1]:
         METHODS[type(node).__name__](builder, name, node)
-    if builder.scale != 1:
-        raise CheckpointError(f"{nodes[-2][0]}: found a Scale of spikes without weights after it, expected {CHAIN}")
     channels, height, width = builder.input
     synapses = [layer for layer in builder.layers if isinstance(layer, Convolution | Linear)]
     if not synapses:
@@ -108,31 +107,22 @@ def _chain(graph: Any) -> Iterator[tuple[str, Any]]:
     """
     import nir
 
-    ends = (nir.Input, nir.Output)
+    into = Counter(target for _, target in graph.edges)
+    out_of = Counter(source for source, _ in graph.edges)
     for name, node in graph.nodes.items():
-        if not isinstance(node, ends) and type(node).__name__ not in METHODS:
+        is_input, is_output = isinstance(node, nir.Input), isinstance(node, nir.Output)
+        if not (is_input or is_output) and type(node).__name__ not in METHODS:
             raise CheckpointError(f"{name}: found a node {type(node).__name__}, expected {CHAIN}")
-    for kind in ends:
-        if len(names := [name for name, node in graph.nodes.items() if isinstance(node, kind)]) != 1:
-            found = f"{', '.join(names[:5])}: found {len(names)} nodes" if names else "found no node"
-            raise CheckpointError(f"{found} {kind.__name__}, expected one")
-    for end, role in ((1, "into"), (0, "out of")):
-        for name, node in graph.nodes.items():
-            others = [edge[1 - end] for edge in graph.edges if edge[end] == name]
-            if len(others) != (not isinstance(node, ends[1 - end])):
-                found = f"edges {role} it: {', '.join(map(str, others[:5])) or 'none'}"
-                raise CheckpointError(
-                    f"{name}: found {found}; expected one: {CHAIN}",
-                    hint="Recurrent connections and branches are not supported.",
-                )
-    following = dict(graph.edges)
-    name = next(iter(graph.inputs))
-    seen = [name]
-    while name in following and len(seen) <= len(graph.nodes):
-        name = following[name]
-        seen.append(name)
+        if (into[name], out_of[name]) != (not is_input, not is_output):
+            raise CheckpointError(
+                f"{name}: found {into[name]} edges into it and {out_of[name]} out of it, expected {CHAIN}",
+                hint="Recurrent connections and branches are not supported.",
+            )
+    following, seen = dict(graph.edges), [*graph.inputs][:1]
+    while seen and seen[-1] in following:
+        seen.append(following[seen[-1]])
     if apart := graph.nodes.keys() - {*seen}:
-        raise CheckpointError(f"{min(apart)}: found a node in a loop, expected {CHAIN}")
+        raise CheckpointError(f"{min(apart)}: found a node apart from the others, expected {CHAIN}")
     return ((name, graph.nodes[name]) for name in seen)
 
 
@@ -167,7 +157,6 @@ class _Builder:
         layers: descriptions so far.
         weights: by name in the network's state.
         synapse: index of the latest convolution or linear layer after which no neurons follow, if any.
-        scale: factor on the input of the next convolution or linear layer, from nodes Scale.
     """
 
     def __init__(self, input: tuple[int, int, int], dt: float):
@@ -175,12 +164,10 @@ class _Builder:
         self.layers: list[Layer] = []
         self.weights: dict[str, Tensor] = {}
         self.synapse: int | None = None
-        self.scale = 1.0
 
     def _weighted(self, layer: Layer, weight: Any, bias: Any) -> None:
-        weight = np.asarray(weight, np.float64) * self.scale
-        self.synapse, self.scale = len(self.layers), 1.0
-        self._add(layer, weight=weight, bias=np.zeros(len(weight)) if bias is None else np.asarray(bias, np.float64))
+        self.synapse = len(self.layers)
+        self._add(layer, weight=weight, bias=np.zeros(len(weight)) if bias is None else bias)
 
     def _add(self, layer: Layer, **tensors: np.ndarray) -> None:
         for key, value in tensors.items():
@@ -191,11 +178,10 @@ class _Builder:
             self.weights[f"layers.{len(self.layers)}.{key}"] = torch.from_numpy(stored)
         self.layers.append(layer)
 
-    def _multiply(self, factor: np.ndarray) -> None:
-        """Multiply the output of the latest weights by a factor, () or one for each channel."""
+    def _multiply(self, factor: float) -> None:
+        """Multiply the output of the latest weights by a factor."""
         for key in ("weight", "bias"):
-            value = self.weights[f"layers.{self.synapse}.{key}"]
-            value *= torch.from_numpy(factor).view(-1, *(1,) * (value.dim() - 1)).to(value.dtype)
+            self.weights[f"layers.{self.synapse}.{key}"] *= torch.tensor(factor)
 
     def conv2d(self, name: str, node: Any) -> None:
         weight = np.asarray(node.weight)
@@ -225,18 +211,6 @@ class _Builder:
     def pool2d(self, name: str, node: Any) -> None:
         kernel, stride, padding = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
         self._add(Pool(name, kernel, stride, padding, average=type(node).__name__ == "AvgPool2d"))
-
-    def scale_by(self, name: str, node: Any) -> None:
-        """Multiply the weights before the node, or after it if neurons come before."""
-        factor = np.asarray(node.scale, np.float64)
-        rows = factor.reshape(len(factor), -1) if factor.ndim else factor.reshape(1, 1)
-        channels = len(self.weights[f"layers.{self.synapse}.bias"]) if self.synapse is not None else 0
-        if len(rows) == channels and (rows == rows[:, :1]).all():
-            self._multiply(rows[:, 0])
-        elif channels:
-            self._multiply(np.array(_uniform(name, "scale", factor)))
-        else:
-            self.scale *= _uniform(name, "scale", factor)
 
     def lif(self, name: str, node: Any) -> None:
         tau = np.asarray(node.tau, np.float64)
@@ -268,7 +242,7 @@ class _Builder:
             input_gain = "1-beta"
         else:
             input_gain = "1"
-            self._multiply(np.array(_uniform(name, "r dt / tau", gain)))
+            self._multiply(_uniform(name, "r dt / tau", gain))
         with np.errstate(divide="ignore"):
             b = np.clip(np.log(beta) - np.log1p(-beta), -LARGEST_LOGIT, LARGEST_LOGIT)
         rows = b.reshape(len(b), -1) if b.ndim else b
@@ -290,7 +264,6 @@ METHODS = {
     "Flatten": _Builder.flatten,
     "AvgPool2d": _Builder.pool2d,
     "SumPool2d": _Builder.pool2d,
-    "Scale": _Builder.scale_by,
     "LIF": _Builder.lif,
     "IF": _Builder.integrate_and_fire,
 }

@@ -299,7 +299,9 @@ def foreign(graph):
 
 
 def unknown_node(graph):
-    graph.nodes["conv2.pool"] = nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0]))
+    graph.nodes["extra"] = nir.Scale(np.ones(graph.nodes["conv1"].input_type["input"]))
+    graph.edges.remove(("conv1.synapse", "conv1"))
+    graph.edges += [("conv1.synapse", "extra"), ("extra", "conv1")]
 
 
 def wrong_shape(graph):
@@ -323,7 +325,7 @@ def other_layers(**changes):
     ("change", "message"),
     [
         (foreign, "no lsg metadata"),
-        (unknown_node, "AvgPool2d"),
+        (unknown_node, "Scale"),
         (wrong_shape, "cannot be read as a NIR graph: .*mismatch"),
         (lost_edge, "inputs and outputs: found"),
         (other_layers(other=[6]), "layers with neurons: found .*other"),

@@ -80,8 +80,6 @@ def simulated(nodes, x, dt):
             divisor = 1 if isinstance(node, nir.SumPool2d) else None
             sizes = [tuple(map(int, value)) for value in (node.kernel_size, node.stride, node.padding)]
             x = F.avg_pool2d(x.flatten(0, 1), *sizes, divisor_override=divisor).unflatten(0, x.shape[:2])
-        elif isinstance(node, nir.Scale):
-            x = x * torch.tensor(node.scale)
         elif isinstance(node, nir.LIF | nir.IF):
             leak = torch.tensor(getattr(node, "v_leak", 0.0))
             v, fired = torch.tensor(node.v_reset) + torch.zeros_like(x[0]), []
@@ -148,15 +146,13 @@ def test_channels_and_gains(tmp_path):
     assert [len(layer.beta.shape) for layer in layers] == [0, 1, 1]
 
 
-def test_integrate_and_fire_and_scales(tmp_path):
-    """IF of r = 1 / dt and of another r; Scale per channel after weights, and after spikes; sums over windows with padding."""
+def test_integrate_and_fire(tmp_path):
+    """IF of r = 1 / dt and of another r; sums over windows with padding."""
     pool = nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([1, 1]))
     nodes = {
         "conv": convolution(),
-        "scale": nir.Scale(np.broadcast_to(np.array([0.5, 1.0, 2.0])[:, None, None], SHAPE).copy()),
         "if": nir.IF(np.full(SHAPE, 1e4), np.full(SHAPE, 2.0), np.zeros(SHAPE)),
         "pool": pool,
-        "half": nir.Scale(np.full((3, 3, 3), 0.5)),
         "flatten": flatten(3, 3, 3),
         "fc": affine(27),
         "out": nir.IF(np.full(5, 6e3), np.full(5, 0.5), np.zeros(5)),
@@ -243,8 +239,7 @@ REFUSED = {
         plain(out=neurons(5, r=[1.0, 2.0, 3.0, 4.0, 5.0])),
         "out: found r dt / tau from 0.333333 to 1.66667, expected the same",
     ),
-    "scale": (plain(fc=nir.Scale(np.arange(48.0))), "fc: found scale from 0 to 47"),
-    "scale of outputs": (plain(end=nir.Scale(np.full(5, 2.0))), "end: found a Scale of spikes without weights after it"),
+    "scale": (plain(fc=nir.Scale(np.arange(48.0))), "fc: found a node Scale"),
     "neurons first": ({"first": neurons(2, 4, 4), **plain()}, "first: found neurons without weights before them"),
     "flatten": (plain(flatten=nir.Flatten({"input": np.array(SHAPE)}, 1, -1)), "flatten: found axes 1 to -1"),
     "infinite": (plain(conv=nir.Conv2d((4, 4), np.full((3, 2, 3, 3), np.inf), 1, 1, 1, 1, np.ones(3))), "conv: found a weight"),
@@ -270,12 +265,12 @@ def test_refused_by_name(what, tmp_path):
 @pytest.mark.parametrize(
     ("edges", "more", "message"),
     [
-        ([*BRANCHES, ("out", "fc")], {}, "fc: found edges into it: flatten, out; expected one"),
-        ([*BRANCHES, ("lif", "output")], {}, "output: found edges into it: out, lif; expected one"),
-        ([*BRANCHES, ("lif", "spare")], {"spare": neurons(*SHAPE)}, "lif: found edges out of it: flatten, spare; expected one"),
-        ([*BRANCHES, ("spare", "spare")], {"spare": neurons(*SHAPE)}, "spare: found a node in a loop"),
-        (BRANCHES[1:], {}, "conv: found edges into it: none; expected one"),
-        (BRANCHES, {"second": nir.Input(np.array([2]))}, "input, second: found 2 nodes Input, expected one"),
+        ([*BRANCHES, ("out", "fc")], {}, "fc: found 2 edges into it and 1 out of it"),
+        ([*BRANCHES, ("lif", "output")], {}, "lif: found 1 edges into it and 2 out of it"),
+        ([*BRANCHES, ("lif", "spare")], {"spare": neurons(*SHAPE)}, "lif: found 1 edges into it and 2 out of it"),
+        ([*BRANCHES, ("spare", "spare")], {"spare": neurons(*SHAPE)}, "spare: found a node apart"),
+        (BRANCHES[1:], {}, "conv: found 0 edges into it and 1 out of it"),
+        (BRANCHES, {"second": nir.Input(np.array([2]))}, "second: found 0 edges into it and 0 out of it"),
     ],
 )
 def test_only_chains(edges, more, message, tmp_path):
