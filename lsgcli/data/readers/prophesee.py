@@ -93,9 +93,9 @@ def evt3(path: Path) -> Events:
     if wrong >= 0:
         raise damaged(f"byte {start + 2 * wrong}", f"an event at x >= {SIDE}", f"x below {SIDE}")
     check_memory(2 * len(words), 34 * count, f"{count:,} events")
-    found = arrays(count)
-    decode(words, *found)
-    return Events(*found, sensor)
+    x, y, t, on = arrays(count)
+    decode(words, x, y, t, on)
+    return Events(x, y, t, on, sensor)
 
 
 @functools.cache
