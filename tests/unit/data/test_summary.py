@@ -2,14 +2,15 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from lsgcli.data import summary
 from lsgcli.data.datasets.base import dataset_of
+from lsgcli.data.events import Events
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import aedat2_bytes, blob
 from tests.unit.data.recordings_of import write_npz
-from tests.unit.data.test_writers import many
 
 
 @pytest.fixture
@@ -49,12 +50,13 @@ def test_of_a_folder(folder):
 
 
 def test_several_formats_and_sensors(folder):
-    write_npz(folder / "pen/e.npz", many(50, sensor=(200, 100)))
+    wide = Events(np.arange(200), np.arange(200) // 2, np.arange(200), np.arange(200) % 2 > 0, (200, 100))
+    write_npz(folder / "pen/e.npz", wide)
     found = summary.of_path(folder, workers=0)
     assert found["formats"] == {"aedat2": 3, "npy": 1}
     assert found["sensor"] == [200, 128]
     assert found["sensor_stated"]
-    write_npz(folder / "pen/e.npz", dataclasses.replace(many(50, sensor=(200, 100)), sensor=None))
+    write_npz(folder / "pen/e.npz", dataclasses.replace(wide, sensor=None))
     assert not summary.of_path(folder, workers=0)["sensor_stated"]
 
 
