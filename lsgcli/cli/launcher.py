@@ -83,8 +83,7 @@ class LauncherOptions(NamedTuple):
     def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
         from lsgcli.loggers.outlets import OUTLETS
-        from lsgcli.report import cells
-        from lsgcli.report.display import TrainingDisplay
+        from lsgcli.report.display import TrainingDisplay, cells
         from lsgcli.sweeps.runners import InProcess
         from lsgcli.sweeps.schedule import run
         from lsgcli.training.signals import stop_on_signals
@@ -96,7 +95,7 @@ class LauncherOptions(NamedTuple):
         with self._submitted(strategy) as jobs:
             strategy.started()
             with stop_on_signals() as stop:
-                run(strategy, jobs, stop, cells.display(quiet))
+                run(strategy, jobs, stop, cells(quiet))
 
     @contextlib.contextmanager
     def _submitted(self, strategy: "Strategy") -> Iterator["Submitted"]:

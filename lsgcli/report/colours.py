@@ -13,6 +13,7 @@ COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8
 SHAPES = ("circle", "square", "triangle", "diamond")
 DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
 # SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
+BLUES = ("#ffffff", "#9cc0e4", "#2f6fb5", "#123f73")  # shares of samples
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
 DEPTH = ("#2b68b0", "#bf63a8", "#de7908")  # layers in their order, from the input; from dark to light

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from lsgcli.report.colours import SEQUENTIAL, ink_on, ramp
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, bars, box, group, shortened, text
+from lsgcli.report.colours import BLUES, ramp
+from lsgcli.report.drawing import ADVANCE, Drawing, bars, box, shortened, text
+from lsgcli.report.grid import HEAD, ROW, SIZE, Cell, grid
 
 Counts = Sequence[Sequence[int]]  # rows are labels, columns predictions
-NAMED, SIZE = 30, 11  # classes up to which cells have names and counts; size of their text, pixels
-NAMES, HEAD = 130, 34  # maximum width of names, and height of the title of the columns, pixels
-WIDE, ROW = 34, 22  # of a cell with a count
+NAMED = 30  # classes up to which cells have names and counts
+WIDE = 34  # pixels of a cell with a count
 SIDE = 600  # of a matrix without names
 LEVELS = 16  # colours of a matrix without names
 PAIRS = 10  # shown
@@ -33,27 +33,24 @@ def pairs(confusion: Counts, classes: Sequence[str]) -> list[tuple[str, str, int
 
 
 def _named(confusion: Counts, classes: Sequence[str], label: str) -> Drawing:
-    names = [shortened(name, NAMES, SIZE) for name in classes]
-    wide = max(WIDE, *(round(ADVANCE * SIZE * len(str(n))) + 8 for row in confusion for n in row))
-    left = 14 + ADVANCE * SIZE * max(len(name) for name in ("label", *names))
-    marks = [text((left - 6, HEAD - 5), "label", size=SIZE, anchor="end"), text((left, 11), "prediction", size=SIZE)]
-    for j, name in enumerate(names):
-        marks.append(text((left + (j + 0.5) * wide, HEAD - 5), shortened(name, wide, SIZE), "ink", SIZE, "middle"))
-    for i, (name, row) in enumerate(zip(names, confusion, strict=True)):
-        top = HEAD + i * ROW
-        marks.append(text((left - 6, top + ROW - 7), name, "ink", SIZE, "end"))
-        for j, n in enumerate(row):
-            at = left + j * wide, top
-            tip = f"label {classes[i]}, prediction {classes[j]}: {n} of {sum(row)}"
-            marks.append(group(_cell(n, n / max(1, sum(row)), wide), tip, at=at))
-    return Drawing(left + len(classes) * wide + 4, HEAD + len(classes) * ROW + 4, marks, label)
+    longest = max(len(str(n)) for row in confusion for n in row)
+    width = max(WIDE, round(ADVANCE * SIZE * longest) + 8)
+    rows = []
+    for name, counts in zip(classes, confusion, strict=True):
+        row, total = [], sum(counts)
+        for prediction, n in zip(classes, counts, strict=True):
+            tip = f"label {name}, prediction {prediction}: {n} of {total}"
+            row.append(Cell(_colour(n / total), str(n), tip) if n else Cell("shade", "", tip))
+        rows.append(row)
+    marks, left = grid(classes, [shortened(name, width, SIZE) for name in classes], rows, width)
+    marks.append(text((left - 6, HEAD - 5), "label", size=SIZE, anchor="end"))
+    marks.append(text((left, HEAD - 20), "prediction", size=SIZE))
+    return Drawing(left + len(classes) * width + 4, HEAD + len(classes) * ROW + 4, marks, label)
 
 
-def _cell(n: int, share: float, wide: float) -> list[Mark]:
-    if not n:
-        return [box((0, 0), wide - 1, ROW - 1, "shade")]
-    colour = ramp(SEQUENTIAL, share)
-    return [box((0, 0), wide - 1, ROW - 1, colour), text(((wide - 1) / 2, ROW - 7), str(n), ink_on(colour), SIZE, "middle")]
+def _colour(share: float) -> str:
+    """From nearly white, so that a single sample differs from none, to blue."""
+    return ramp(BLUES, 0.15 + 0.85 * share)
 
 
 def _dense(confusion: Counts, label: str) -> Drawing:
@@ -68,5 +65,5 @@ def _dense(confusion: Counts, label: str) -> Drawing:
                 runs.setdefault(round((LEVELS - 1) * n / total), []).append(run)
     marks = [text((left, 11), "prediction, from the first class", size=SIZE), text((left, 26), "rows: label", size=SIZE)]
     marks.append(box((left, HEAD), SIDE, SIDE, "shade"))
-    marks += [bars(cells, size, ramp(SEQUENTIAL, level / (LEVELS - 1))) for level, cells in sorted(runs.items())]
+    marks += [bars(cells, size, _colour(level / (LEVELS - 1))) for level, cells in sorted(runs.items())]
     return Drawing(left + SIDE + 4, HEAD + SIDE + 4, marks, label)

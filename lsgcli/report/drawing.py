@@ -56,6 +56,12 @@ def bars(runs: Iterable[tuple[float, float, float]], height: float, colour: str)
     )
 
 
+def dots(centres: Sequence[Point], diameter: float, colour: str) -> Mark:
+    """Many dots as one mark."""
+    path = "".join(f"M{_number(x)} {round(y, 2):g}h.01" for x, y in centres)
+    return _element("path", d=path, fill="none", stroke=_colour(colour), stroke_width=f"{diameter:.3g}", stroke_linecap="round")
+
+
 def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:
     """A marker, filled or as a ring: circle, square, triangle or diamond."""
     (x, y), paint = at, _fill(colour)

@@ -1,20 +1,20 @@
 """Activity of one sample in each layer: a raster of spikes above the membrane potentials of a few neurons."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
 from lsgcli.report.colours import styles
-from lsgcli.report.drawing import Drawing, Mark, area, bars, box, dot, group, line, text
+from lsgcli.report.drawing import Drawing, Mark, area, box, dot, dots, group, line, text
 from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
 WIDTH, LEFT, RIGHT = 276, 38, 6
-HEAD, RASTER, GAP, POTENTIALS, FOOT = 6, 160, 32, 100, 34  # heights
+HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 160, 32, 100, 34  # heights
 SIZE = 11  # pixels of text
-SEPARATE = 6  # pixels between timesteps above which they are separated by lines, and spikes have dots
+SEPARATE = 6  # pixels between timesteps above which potentials have dots at spikes
+LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
 BELOW, ABOVE = -1.0, 3.0  # u / v_th up to which the surrogate's window is always shown
 ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
     "most active": 0,
@@ -31,7 +31,7 @@ Trace = dict[str, Any]
 @picture(
     "Activity of one sample",
     shows="Spikes of one training sample: one row per neuron, the most active at the top, equally active ones in order of their first spikes, "
-    "and one column per timestep. Below, the membrane potential u before the reset of three neurons, in units of the threshold; dots mark spikes of up to 38 timesteps. Horizontal line: "
+    "and a dot for each spike. Below, the membrane potential u before the reset of three neurons, in units of the threshold; dots mark spikes of up to 38 timesteps. Horizontal line: "
     "the threshold; shaded: the interval of the surrogate, outside which a rectangular surrogate passes no gradient.",
     hides="Other samples, most neurons of large layers, and the positions of neurons in the image. The silent neuron is the median of the silent ones "
     "by maximum potential.",
@@ -62,17 +62,13 @@ def _draw(layer: dict[str, Any], label: str) -> Drawing:
     """The raster above the potentials, with a common axis of timesteps."""
     rows = layer["spikes"]
     T = max([len(row) for row in rows] + [len(trace["u"]) for trace in layer["traces"]] + [1])
-    cell, pitch = (WIDTH - LEFT - RIGHT) / T, max(1, 10 * RASTER // max(1, len(rows))) / 10
+    step, pitch = (WIDTH - LEFT - RIGHT) / T, max(1, 10 * RASTER // max(1, len(rows))) / 10
     floor = HEAD + pitch * len(rows)
-    marks = [box((LEFT, HEAD), WIDTH - LEFT - RIGHT, floor - HEAD, "shade")]
-    runs = [
-        (LEFT + run.start() * cell, HEAD + (row + 0.5) * pitch, len(run[0]) * cell)
-        for row, spikes in enumerate(rows)
-        for run in re.finditer("1+", spikes)  # of successive spikes
-    ]
-    marks.append(bars(runs, pitch, "ink"))
-    if cell >= SEPARATE:
-        marks += [line([(LEFT + t * cell, HEAD), (LEFT + t * cell, floor)], "ground") for t in range(1, T)]
+    marks = [box((LEFT, HEAD), WIDTH - LEFT - RIGHT, floor - HEAD, "shade"), text((2, 12), "neuron", "ink", SIZE)]
+    spikes = []
+    for number, row in enumerate(rows):
+        spikes += [(LEFT + (t + 0.5) * step, HEAD + (number + 0.5) * pitch) for t, spike in enumerate(row) if spike == "1"]
+    marks.append(dots(spikes, min(max(pitch, LEAST), step), "ink"))
     marks.append(text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"))
     if len(rows) > 1:
         marks.append(text((LEFT - 6, floor), _short(layer["neurons"]), size=SIZE, anchor="end"))
