@@ -16,13 +16,6 @@ class Chosen(NamedTuple):
     """Annotation of a parameter that is a dictionary of settings: each of ``names`` is an option, and those given are in it."""
 
     names: Collection[str]
-    auto: bool = False  # whether :data:`AUTO` may be ``auto``
-
-
-AUTO = {
-    "batch_size": "auto: the largest power of two for which a step fits in the memory of the GPU, or in half of the available RAM, as measured; "
-    "recorded as a number."
-}
 
 
 def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Callable[..., None]:
@@ -55,35 +48,31 @@ def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Value]
         return options, lambda arguments: kind(**{name: value(arguments) for name, _, value in fields})
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Chosen):
-            return _settings([name for name in FIELDS if name in mark.names], AUTO if mark.auto else {})
+            return _settings([name for name in FIELDS if name in mark.names])
     return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda arguments: arguments[parameter.name]
 
 
-def _settings(names: Sequence[str], auto: Mapping[str, str]) -> tuple[list[inspect.Parameter], Value]:
+def _settings(names: Sequence[str]) -> tuple[list[inspect.Parameter], Value]:
     """As :func:`_read`, for a dictionary of settings."""
-    options = [_of_setting(name, auto.get(name, "")) for name in names]
+    options = [_of_setting(name) for name in names]
     return options, lambda arguments: {name: arguments[name] for name in names if arguments[name] is not None}
 
 
-def _number_or_auto(text: str) -> int | str:
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a valid integer nor auto.") from None
-
-
-def _of_setting(name: str, auto: str = "") -> inspect.Parameter:
-    """The parameter of a setting; ``auto`` describes what the value ``auto`` selects, if it is allowed."""
+def _of_setting(name: str) -> inspect.Parameter:
+    """The parameter of a setting."""
     kind, panel = base_type(name), next(title for title, names in SECTIONS.items() if name in names)
     flags = [option_name(name)]
     if name == "T":
         flags = ["-T", "--timesteps"]
     elif kind is bool:
         flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
-    more: dict[str, Any] = {"parser": _number_or_auto, "metavar": "INTEGER|auto"} if auto else {}
-    text = f"{describe(name)} {auto}".rstrip()
-    more["autocompletion"] = lambda: list(choices_of(name))  # of an empty list, the shell completes file names
-    option = typer.Option(*flags, help=text, rich_help_panel=panel, show_default=False, **more)
+    option = typer.Option(
+        *flags,
+        help=describe(name),
+        rich_help_panel=panel,
+        show_default=False,
+        autocompletion=lambda: list(choices_of(name)),  # of an empty list, the shell completes file names
+    )
     annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

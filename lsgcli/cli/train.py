@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,9 +17,6 @@ from lsgcli.report.output import print_exact, print_json, print_result
 from lsgcli.store import rundir
 from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
-
-if TYPE_CHECKING:
-    from lsgcli.runs.batch_size import Fit
 
 
 class Start(NamedTuple):
@@ -72,7 +69,7 @@ def train(
         bool, typer.Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
     ] = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(FIELDS, auto=True)],
+    settings: Annotated[dict[str, Any], Chosen(FIELDS)],
 ) -> None:
     """Train a network and print the path of its checkpoint.
 
@@ -88,9 +85,6 @@ def train(
     chosen = parse(devices) if devices is not None else None
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")
-    auto = start.resume is None and settings.get("batch_size") == "auto" and settings.pop("batch_size")
-    if auto and (processes > 1 or (chosen is not None and chosen.count > 1)):
-        raise ConfigError("--batch-size auto: found several devices, expected one", hint="Give a number for all of them.")
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
     if instead.print_config:
         common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
@@ -106,10 +100,6 @@ def train(
     from lsgcli.runs.run import train_together
     from lsgcli.training.signals import stop_on_signals
 
-    fit = None
-    if auto:
-        run_config, fit = _sized(run_config, start, quiet)
-        settings["batch_size"] = run_config.batch_size
     if instead.dry_run:
         from lsgcli.runs.dry_run import dry_run as measure
 
@@ -118,8 +108,6 @@ def train(
             _show_settings(run_config, origins)
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
-        if fit:
-            cost["batch_size"] = {**fit._asdict(), "text": fit.text}
         if as_json:
             print_json({**cost, "sources": origins})
         else:
@@ -171,18 +159,6 @@ def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:
                 f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
             )
     return run_config
-
-
-def _sized(run_config: RunConfig, start: Start, quiet: bool) -> "tuple[RunConfig, Fit | None]":
-    """The settings with the largest batch size that fits, or that of the unfinished run in --out."""
-    if start.out is not None and not start.force and rundir.is_run(start.out) and rundir.read_result(start.out) is None:
-        return run_config.replace(batch_size=rundir.read_config(start.out).batch_size), None
-    from lsgcli.report.display import TrainingDisplay
-    from lsgcli.runs.batch_size import largest
-
-    with TrainingDisplay(quiet=quiet) as display:
-        fit = largest(run_config, display.preparing)
-    return run_config.replace(batch_size=fit.batch_size), fit
 
 
 def _of_resumed_run(path: Path, settings: dict[str, Any], start: Start) -> RunConfig:

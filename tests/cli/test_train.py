@@ -14,10 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import lsgcli as library
-import lsgcli.runs.batch_size
 from lsgcli.config.run import FIELDS
 from lsgcli.data.datasets.cifar_dvs import CLASSES
-from lsgcli.runs.batch_size import Fit
 from lsgcli.store import checkpoint
 from lsgcli.system import schema
 from tests.tiny import PRECISION
@@ -258,26 +256,6 @@ def test_the_same_command_continues_when_its_time_is_up(process, lsg, tiny, tmp_
     assert checkpoint.read(tmp_path / "run" / "last.safetensors").state["step"] == 1
     again = lsg("train", *options)
     assert (again.exit_code, again.stdout) == (0, "run/best.safetensors\n")
-
-
-def test_the_batch_size_that_fits_is_recorded_as_a_number(lsg, tiny, tmp_path, monkeypatch):
-    words = ["train", *tiny[: tiny.index("--batch-size")], "--batch-size", "auto"]
-    monkeypatch.setattr(lsgcli.runs.batch_size, "largest", lambda config, progress: Fit(16, 3 << 20, 5 << 20))
-    shown = lsg(*words, "--dry-run")
-    assert "batch size:" in shown.stdout
-    assert "16 (auto: a step needs 3 of 5 MiB)" in shown.stdout
-    assert lsg(*words, "--epochs", "1", "--out", "run", "-q").exit_code == 0
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["batch_size"] == 16
-    (tmp_path / "run" / "result.json").unlink()  # as if it had been stopped; another size would fit now
-    monkeypatch.setattr(lsgcli.runs.batch_size, "largest", lambda config, progress: Fit(8, 3 << 20, 5 << 20))
-    assert lsg(*words, "--epochs", "1", "--out", "run", "-q").exit_code == 0
-    for others, message in (
-        (["--batch-size", "many"], "'many' is neither a valid integer nor auto"),
-        (["--devices", "cpu:2"], "--batch-size auto: found several devices"),
-        (["--resume", "run"], "--batch-size: cannot be changed when a run is resumed"),
-    ):
-        refused = lsg(*words, *others)
-        assert (refused.exit_code, message in refused.stderr) == (2, True), refused.stderr
 
 
 def test_overfitting(train, lsg, tmp_path):
