@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.measuring import end_with_parent, ratio, resident_bytes, spread
+from benchmarks.bench.workers import Process
 from benchmarks.measuring import ROOT, machine, write
 from benchmarks.tables import Table, megabytes, show
-from lsgcli.sweeps.bench import Worker
 
 T, BATCH, SIZES, CLASSES = 100, 64, (700, 256, 256), 20
 DENSITY, RATE, MOMENTUM, DECAY = 0.02, 1e-4, 0.9, 0.9
@@ -278,7 +278,7 @@ def main() -> None:
         for name in names:
             command = [sys.executable, "-m", "benchmarks.mlp", "--contend", name]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            workers[name] = stack.enter_context(Worker(name, command, threads, environment))
+            workers[name] = stack.enter_context(Process(name, command, threads, environment))
             found[name] = workers[name].answer()
         for round_ in range(-1, options.rounds):
             for name in random.Random(round_).sample(names, len(names)):

@@ -23,10 +23,10 @@ def bench(
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(SETTINGS)],
 ) -> None:
-    """Measure samples per second, latency and peak memory on this machine, on random data: the network of `lsg train` with the same options.
+    """Measure samples per second and latency on this machine, on random data: the network of `lsg train` with the same options.
 
     It trains, infers and runs as a stream, timestep by timestep, beside the floor, the same network without normalisation and neurons. lsg-auto is lsg
-    with --convolution auto. Contenders run in processes of their own, in turns. Close other programs first.
+    with --convolution auto. Contenders take turns. Close other programs first. `lsg train --dry-run` measures memory.
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve
@@ -64,11 +64,11 @@ def show(record: dict[str, Any]) -> None:
     from lsgcli.report import terminal
     from lsgcli.report.tables import formatted
 
-    heads = ("case", "contender", "samples_per_s", "ms", "peak_mb", "time_over_lsg", "low", "high")
+    heads = ("case", "contender", "samples_per_s", "ms", "time_over_lsg", "low", "high")
     rows = []
     for row in record["rows"]:
         over = row["time_over_lsg"] or dict.fromkeys(("ratio", "low", "high"))
-        numbers = [f"{row['samples_per_s']:.4g}", f"{row['ms']:.4g}", f"{row['peak_mb']:.0f}"]
+        numbers = [f"{row['samples_per_s']:.4g}", f"{row['ms']:.4g}"]
         rows.append(
             [row["case"], row["contender"], *numbers, *(formatted(over[key], ".3f") for key in ("ratio", "low", "high"))]
         )

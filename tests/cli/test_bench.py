@@ -10,7 +10,7 @@ from lsgcli.cli.bench import show
 from lsgcli.sweeps import bench
 
 TINY = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
-ROW = {"contender": "lsg fp32", "case": "a case", "samples_per_s": 2000.04, "ms": 1.25, "peak_mb": 400.4}
+ROW = {"contender": "lsg fp32", "case": "a case", "samples_per_s": 2000.04, "ms": 1.25}
 RECORD = {
     "machine": {"processor": "CPU", "threads": 2, "device": "cpu", "precision": "fp32", "because": "as set", "load": 0.0},
     "rows": [
@@ -31,9 +31,9 @@ def measured(monkeypatch):
 def test_rows_are_separated_by_tabs(lsg, measured):
     done = lsg("bench", "--arch", "resnet19", "-T", "2")
     assert done.stdout.splitlines() == [
-        "case\tcontender\tsamples_per_s\tms\tpeak_mb\ttime_over_lsg\tlow\thigh",
-        "a case\tlsg fp32\t2000\t1.25\t400\t-\t-\t-",
-        "a case\tfloor fp32\t2000\t1.25\t400\t0.500\t0.400\t0.600",
+        "case\tcontender\tsamples_per_s\tms\ttime_over_lsg\tlow\thigh",
+        "a case\tlsg fp32\t2000\t1.25\t-\t-\t-",
+        "a case\tfloor fp32\t2000\t1.25\t0.500\t0.400\t0.600",
     ]
     ((config, modes, rounds, _),) = measured
     assert (config.arch, config.T, modes, rounds) == ("resnet19", 2, ["train", "inference", "stream"], 5)
@@ -45,7 +45,7 @@ def test_tables_on_a_terminal(capsys, monkeypatch):
     show(RECORD)
     words = " ".join(re.sub(r"\x1b\[\d*m|│", "", capsys.readouterr().out).split())
     assert "processor: CPU threads: 2 device: cpu" in words
-    assert "lsg fp32 2000 1.25 400 - - - a case floor fp32 2000 1.25 400 0.500 0.400 0.600" in words
+    assert "lsg fp32 2000 1.25 - - - a case floor fp32 2000 1.25 0.500 0.400 0.600" in words
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,8 @@ def test_errors(lsg, options, message):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="no stopped processes here")
 def test_a_measurement(lsg):
-    """In processes of their own; all contenders."""
+    """All contenders."""
     done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--mode", "train,stream", "--json", status=0)
     record = json.loads(done.stdout)
     names = ["lsg fp32", "lsg-auto fp32", "floor fp32"]
@@ -73,6 +72,5 @@ def test_a_measurement(lsg):
     for row in record["rows"]:
         batch, T = (1, 2) if row["case"].endswith("stream") else (2, 1)
         assert row["samples_per_s"] == pytest.approx(1e3 * batch / (row["ms"] * T))
-        assert 100 < row["peak_mb"] < 4000
         assert (row["time_over_lsg"] is None) == (row["contender"] == "lsg fp32")
     assert record["machine"]["threads"] == 1

@@ -4,7 +4,6 @@ import functools
 import os
 import random
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
@@ -181,11 +180,11 @@ def started(folder: Path, words: Sequence[object], at: Path, **variables: str) -
     fault="modules named like dependencies in the working directory (`typer.py`, `torch.py`, `json.py`)",
     promise="no process that lsg starts imports them",
     quick=1,
-    full=3,
+    full=2,
 )
 def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Commands that start other interpreters, in a folder of modules with such names, each of which leaves a note when it is imported:
-    `train --devices`, `bench`, and `ablate` with processes of this machine. They must end well."""
+    `train --devices` and `ablate` with processes of this machine. They must end well."""
     here, note = folder / "here", folder / "note"
     here.mkdir()
     for name in MODULES:
@@ -195,7 +194,6 @@ def modules(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     commands = {
         "train --devices": ["train", *training, "--devices", "cpu:2", "--out", folder / "ranks"],
         "ablate --launcher local": [*ablate, "--launcher", "local", "--out", folder / "local"],
-        "bench": shlex.split("bench --arch vggsnn -T 1 --size 16 --batch-size 1 --rounds 2 --mode inference"),
     }
     for kind, words in list(commands.items())[:count]:
         ran = started(folder, words, here)
