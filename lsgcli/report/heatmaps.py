@@ -36,7 +36,9 @@ def steps(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         for flow, rows, label in zip(flows, values, labels, strict=True):
             names = [f"{number} {layer['name']}" for number, layer in enumerate(flow["layers"], 1)]
             description = f"{measure.title} by layer and timestep, {label}: {low:.3g} to {high:.3g}"
-            drawing = _draw(names, rows, (low, high), colours, measure.unit.strip("-"), description)
+            drawing = _draw(
+                names, rows, (low, high), colours, measure.title if measure.unit == "-" else measure.unit, description
+            )
             panels.append(Panel(drawing, label if len(flows) > 1 else ""))
         found.append(View(measure.title, panels, len(flows), natural=True))
     return found

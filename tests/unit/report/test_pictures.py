@@ -174,7 +174,7 @@ def test_a_step_without_a_value_is_empty():
     rho = next(view for view in views("steps", [flow(2, T=3)]) if view.name == "rho")
     svg = rho.panels[0].drawing.svg()
     (row,) = [e for e, _, _ in reading.elements(svg, "g") if e.get("data-layer") == "1"]
-    assert len(list(row.iter(f"{reading.SVG}rect"))) == 2
+    assert [rect.get("fill") == LIGHT["shade"] for rect in row.iter(f"{reading.SVG}rect")] == [False, False, True]
 
 
 def test_training():
@@ -197,16 +197,15 @@ def test_training_that_is_not_known():
 
 
 def cells(svg, T, rows):
-    """(rows, T) cells of the raster that are covered by its bars."""
+    """(rows, T) cells of the raster that have a dot."""
     found = np.zeros((rows, T), dtype=bool)
     ((ground, _, _),) = [e for e in reading.elements(svg, "rect") if e[0].get("fill") == LIGHT["shade"]]
     left, top, width, height = (float(ground.get(key)) for key in ("x", "y", "width", "height"))
     ((path, _, _),) = reading.elements(svg, "path")
-    for x, y, length in re.findall(r"M([-\d.]+) ([-\d.]+)h([\d.]+)", path.get("d")):
-        row = round((float(y) - top) / height * rows - 0.5)
-        first, last = (round((float(edge) - left) / width * T) for edge in (x, float(x) + float(length)))
-        assert not found[row, first:last].any()
-        found[row, first:last] = True
+    for x, y in re.findall(r"M([-\d.]+) ([-\d.]+)h", path.get("d")):
+        row, t = (float(y) - top) / height * rows, (float(x) - left) / width * T
+        assert not found[int(row), int(t)]
+        found[int(row), int(t)] = True
     return found
 
 

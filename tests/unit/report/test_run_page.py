@@ -152,12 +152,10 @@ def test_confusion_matrix():
     assert pairs(counts, ["a", "b", "c"]) == [("c", "a", 5, 5), ("a", "b", 1, 4)]
     many = np.eye(100, dtype=int) * 2
     many[7, 93] = 1
-    (ground, _, _), *_ = reading.elements(drawing(many.tolist(), [str(k) for k in range(100)]).svg(), "rect")[1:]
+    svg = drawing(many.tolist(), [str(k) for k in range(100)]).svg()
+    (ground, _, _), *_ = reading.elements(svg, "rect")[1:]
     top, size = float(ground.get("y")), float(ground.get("height")) / 100
-    rows = [
-        path.get("d").split("M")[1:]
-        for path, _, _ in reading.elements(drawing(many.tolist(), [str(k) for k in range(100)]).svg(), "path")
-    ]
+    rows = [path.get("d").split("M")[1:] for path, _, _ in reading.elements(svg, "path")]
     assert sorted(map(len, rows)) == [1, 1, 99]  # a third, two thirds, and all of a label's samples
     (cell,) = next(row for row in rows if len(row) == 1 and float(row[0].split()[0]) > 500)
     x, y = (float(value.partition("h")[0]) for value in cell.split())
