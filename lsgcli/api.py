@@ -27,6 +27,7 @@ from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
+from lsgcli.report.display import TrainingDisplay
 from lsgcli.runs.advise import advise
 from lsgcli.runs.flow import full_flow
 from lsgcli.runs.open import open_checkpoint
@@ -35,6 +36,7 @@ from lsgcli.runs.script import record_of
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, set_up
+from lsgcli.system.ranks import here
 from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
@@ -82,9 +84,10 @@ def train(
     *,
     force: bool = False,
     on_record: Callable[[dict[str, Any]], None] | None = None,
+    quiet: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train a network as ``lsg train`` does, and write the run directory.
+    """Train a network as ``lsg train`` does, write the run directory, and print the progress to stderr.
 
     ``end = lsg.train(dataset="digits-dvs", method="lsg", epochs=2)``
 
@@ -93,6 +96,7 @@ def train(
         force: replace an existing run.
         on_record: called with each record, a dictionary with the key ``event``: ``preparing``, ``start``, ``step``, ``epoch``,
             ``checkpoint``, ``end``, ...
+        quiet: print nothing.
         settings: as the options of ``lsg train``, with underscores. ``LSG_*`` variables are not read.
 
     Returns:
@@ -107,8 +111,15 @@ def train(
         DivergedError: the loss or a gradient is not finite.
     """
     path = None if out is None else Path(out)
-    emit = on_record or (lambda record: None)
-    return train_together(resolve(settings, environment={}), emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
+    config = resolve(settings, environment={})
+    with TrainingDisplay(quiet or here().rank > 0) as display:
+
+        def emit(record: dict[str, Any]) -> None:
+            display(record)
+            if on_record is not None:
+                on_record(record)
+
+        return train_together(config, emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
 
 
 def load(path: Path | str) -> SpikingNet:

@@ -25,7 +25,7 @@ def compare(
     verbosity: common.Verbosity,
 ) -> None:
     """Compare runs: differing settings, final results and gradient flow, with one column per run. Runs that differ only in
-    their seed share a column, with mean and standard deviation.
+    their seed or fold share a column, with mean and standard deviation.
 
     Paths without a run are skipped. Stopped, diverged and running runs are marked and shown with their results so far. Layers with a
     verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.

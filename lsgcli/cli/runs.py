@@ -28,10 +28,10 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each run.")] = False,
     verbosity: common.Verbosity,
 ) -> None:
-    """List runs: state, data set, network, method, seed, epochs, validation and test accuracy, start, and path.
+    """List runs: state, data set, network, method, seed, fold, epochs, validation and test accuracy, start, and path.
 
     A state is running, finished, stopped, diverged or damaged. Off a terminal, columns are separated by tabs: state, dataset, arch,
-    method, seed, epoch, epochs, val_accuracy, test_accuracy, started, path. The validation accuracy is that of the best epoch.
+    method, seed, fold, epoch, epochs, val_accuracy, test_accuracy, started, path. The validation accuracy is that of the best epoch.
     """
     common.messages(verbosity)
     from lsgcli.runs import overview

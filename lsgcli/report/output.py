@@ -149,6 +149,8 @@ def check_plot(target: Path, *, folder: bool | None, inputs: Iterable[Path] = ()
     from lsgcli.report.drawing import SUFFIXES
 
     suffix = target.suffix.lower()
+    if folder and suffix in SUFFIXES:
+        raise ConfigError(f"--plot {target}: found a name with suffix {suffix}, expected a folder, for several figures")
     folder = suffix not in SUFFIXES if folder is None else folder
     check_output(target, "--plot", suffixes=SUFFIXES, folder=folder, inputs=inputs, force=force)
     if suffix == ".pdf" and not folder:

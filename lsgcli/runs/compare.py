@@ -77,23 +77,27 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
         ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
         gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs on the same data that
-        differ only in their seed, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
+        differ only in their seed or fold, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
 
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.
     """
     configs, records = list[RunConfig](), list[dict[str, Any]]()
-    groups: dict[Any, list[int]] = {}  # indices of runs that differ only in their seed; a repeated seed is of another group
+    groups: dict[Any, list[int]] = {}  # indices of runs that differ only in seed and fold; a repeated one is of another group
     repeated, digests = Counter[Any](), list[str | None]()
     for run in runs:
         try:
             config = read_config(run)
             records.append(_record(run, config))
-            # The samples of a few batches depend on the seed.
-            digest = None if config.overfit else read_facts(run).get("data_digest")
-            same = json.dumps([_without_seed(config), digest])
-            groups.setdefault((same, repeated[same, config.seed]), []).append(len(configs))
-            repeated[same, config.seed] += 1
+            # The samples of a few batches depend on the seed, those of the parts on the fold.
+            facts = read_facts(run)
+            digest = None if config.overfit else facts.get("data_digest")
+            if config.fold and (listed := facts.get("data_files")):
+                digest = listed["sizes"]
+            same = json.dumps([_shared(config), digest])
+            repetition = same, config.seed, config.fold
+            groups.setdefault((same, repeated[repetition]), []).append(len(configs))
+            repeated[repetition] += 1
             configs.append(config)
             digests.append(digest)
         except ConfigError as error:
@@ -112,8 +116,10 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _without_seed(config: RunConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name != "seed" and name not in MAY_CHANGE}
+def _shared(config: RunConfig) -> dict[str, Any]:
+    """The settings that runs of a group share: all that affect results but the seed, and which of K folds is the test part."""
+    settings = {name: value for name, value in config.to_dict().items() if name != "seed" and name not in MAY_CHANGE}
+    return settings | {"fold": config.fold and config.fold.partition("/")[2]}
 
 
 def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

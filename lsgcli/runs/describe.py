@@ -6,34 +6,53 @@ from typing import Any
 
 from lsgcli import models
 from lsgcli.analysis.structure import structure
-from lsgcli.config.resolve import differing
+from lsgcli.config.resolve import differing, resolve
 from lsgcli.config.run import RunConfig, from_checkpoint, without_effect
-from lsgcli.errors import ConfigError
+from lsgcli.data.datasets.base import SPLITS, Dataset, dataset_of
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.store import checkpoint, hub, rundir
+from lsgcli.training.initialise import new_model
 
 IMAGES = 3  # channels of a network whose input is images
 
 
-def of_network(settings: Mapping[str, Any]) -> dict[str, Any]:
+def of_network(settings: Mapping[str, Any], classes: int | None = None) -> dict[str, Any]:
     """Layers of a new network; other result as :func:`of_checkpoint`.
 
     Args:
-        settings: ``arch``, and settings that replace its defaults.
+        settings: ``arch``, and settings that replace its defaults; or ``dataset``, whose preset, channels and classes then apply.
+        classes: number of classes. Default: that of the network, or of the data set, whose data are then read.
 
     Raises:
         ConfigError: as :func:`lsgcli.models.build`, or a setting has no effect.
+        DataError: the classes of the data set are not known without its data.
     """
-    if problems := without_effect(settings, [RunConfig(**settings)]):
-        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
-    given = {"input_size" if name == "size" else name: value for name, value in settings.items()}
-    model = models.build(given.pop("arch"), **given)
+    if "dataset" in settings:
+        config = resolve(settings, environment={})
+        dataset = dataset_of(config, may_download=False)
+        if classes is None:
+            classes = _classes(dataset)
+        model = new_model(config, classes, dataset.channels, 1 if dataset.line else None)
+    else:
+        config = RunConfig(**settings)
+        if problems := without_effect(settings, [config]):
+            raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+        given = {"input_size" if name == "size" else name: value for name, value in settings.items()}
+        model = models.build(given.pop("arch"), num_classes=classes, **given)
     others = {name: value for name, value in settings.items() if name != "arch"}
     return {
-        "arch": settings["arch"],
+        "arch": config.arch,
         **structure(model, model.images_only or model.spec.in_channels == IMAGES),
         "settings": others,
         "provenance": {},
     }
+
+
+def _classes(dataset: Dataset) -> int:
+    try:
+        return len(dataset.scan(SPLITS).classes)
+    except DataError as error:
+        raise DataError(error.message, hint="Give --classes N, the number of classes.") from error
 
 
 def of_checkpoint(path: Path | str) -> dict[str, Any]:

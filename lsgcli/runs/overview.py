@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
+from lsgcli.config.fields import current
 from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import FIELDS, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
 
 COLUMNS = (
-    *("state", "dataset", "arch", "method", "seed", "epoch", "epochs"),
+    *("state", "dataset", "arch", "method", "seed", "fold", "epoch", "epochs"),
     *("val_accuracy", "test_accuracy", "started", "path"),
 )
 CONDITION = re.compile(r"\s*([\w-]+)\s*([<>]=?|=)\s*(.+)")
@@ -115,6 +116,8 @@ def _bound(condition: str, text: str) -> float:
 
 def _values(key: str, text: str) -> list[Any]:
     """The values of a column or setting that a text may stand for."""
+    if key in FIELDS:
+        text = current(FIELDS[key], text)
     if key not in FIELDS or text == "none":
         return [text, None if text == "none" else text]
     values, problems = parse_all(key, [text])

@@ -77,8 +77,8 @@ def test_a_checkpoint_and_prepared_data(trained, images, monkeypatch):
         lsgcli.evaluate(checkpoint, data, data_dir=str(images))
 
 
-def test_training(tmp_path, trained, images):
-    """The same settings give the same bits as the command; a second call finds the run."""
+def test_training(tmp_path, trained, images, capfd):
+    """The same settings give the same bits and progress as the command; a second call finds the run."""
     settings = {"T": 2, "size": 16, "width_multiplier": 0.03125, "batch_size": 8, "arch": "vggsnn"}
     seen = []
     end = lsgcli.train(
@@ -97,6 +97,9 @@ def test_training(tmp_path, trained, images):
         for run in (tmp_path / "run", trained)
     ]
     assert losses[0] == losses[1]
+    assert "epoch   4/4" in capfd.readouterr().err
+    lsgcli.train(tmp_path / "quiet", dataset="image-folder", data_dir=str(images), epochs=1, quiet=True, **settings)
+    assert capfd.readouterr().err == ""
     with pytest.raises(lsgcli.LsgError, match="already contains a run"):
         lsgcli.train(tmp_path / "run", dataset="image-folder", data_dir=str(images), epochs=4, **settings)
 

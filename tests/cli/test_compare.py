@@ -14,7 +14,7 @@ def runs(trained, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for name in ("one", "other", "stopped", "diverged", "begun"):
         shutil.copytree(trained, root / name)
-    change(root / "other" / "config.json", lambda record: record["settings"].update(seed=3, method="none"))
+    change(root / "other" / "config.json", lambda record: record["settings"].update(seed=3, method="fixed"))
     change(root / "other" / "result.json", lambda record: record.update(accuracy=0.875, best_epoch=2))
     change(root / "stopped" / "config.json", lambda record: record["settings"].update(epochs=9))
     for name in ("result.json", "gradient-flow.json"):
@@ -38,7 +38,7 @@ def change(file, how):
 
 def test_json(lsg, runs, trained):
     record = json.loads(lsg("compare", runs / "one" / "best.safetensors", runs / "other", "--json").stdout)
-    assert record["settings"] == {"method": ["lsg", "none"], "seed": [0, 3]}
+    assert record["settings"] == {"method": ["lsg", "fixed"], "seed": [0, 3]}
     one, other = record["runs"]
     expected = json.loads((trained / "result.json").read_text())
     assert (one["path"], one["state"], one["epochs"], one["of"]) == (str(runs / "one"), "finished", 4, 4)
@@ -138,19 +138,32 @@ def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
 def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
     """``lsg compare runs/*/* --html runs.html`` of README.md, once `lsg ablate` and `lsg tune` have written below runs/."""
     shutil.copytree(runs / "one", tmp_path / "runs" / "digits" / "one")
-    shutil.copytree(runs / "other", tmp_path / "runs" / "ablate-x" / "method=none" / "s0")
+    shutil.copytree(runs / "other", tmp_path / "runs" / "ablate-x" / "method=fixed" / "s0")
     (tmp_path / "runs" / "ablate-x" / "ablation.json").write_text("{}")
     (tmp_path / "runs" / "ablate-x" / "jobs").mkdir()
-    (tmp_path / "runs" / "ablate-x" / "jobs" / "method=none-s0.log").touch()
+    (tmp_path / "runs" / "ablate-x" / "jobs" / "method=fixed-s0.log").touch()
     paths = sorted((tmp_path / "runs").glob("*/*"))
     result = lsg("compare", *paths, "--html", tmp_path / "runs.html", status=0)
     first, second = (tmp_path / "runs" / "ablate-x" / name for name in ("ablation.json", "jobs"))
     assert f"Skipped, not runs: {first}, {second}" in result.stderr
     assert (tmp_path / "runs.html").exists()
     assert [line for line in result.stdout.splitlines() if line.startswith(("A = ", "B = ", "C = "))] == [
-        f"A = {tmp_path / 'runs' / 'ablate-x' / 'method=none' / 's0'}: finished",
+        f"A = {tmp_path / 'runs' / 'ablate-x' / 'method=fixed' / 's0'}: finished",
         f"B = {tmp_path / 'runs' / 'digits' / 'one'}: finished",
     ]
+
+
+def test_runs_of_other_folds_share_a_column(lsg, runs, tmp_path):
+    """Seeds 0 and 3 on two folds each: one column of four runs. Fold 1 of 3 is of another experiment."""
+    for name, seed, fold in (("a", 0, "1/2"), ("b", 0, "2/2"), ("c", 3, "1/2"), ("d", 3, "2/2"), ("e", 0, "1/3")):
+        shutil.copytree(runs / "one", tmp_path / "folds" / name)
+        change(tmp_path / "folds" / name / "config.json", lambda one: one["settings"].update(seed=seed, split=None, fold=fold))  # noqa: B023
+    record = json.loads(lsg("compare", tmp_path / "folds", "--json").stdout)
+    assert [(group["runs"], group["seeds"], group["n"]) for group in record["groups"]] == [
+        ([0, 1, 2, 3], [0, 0, 3, 3], 4),
+        ([4], [0], 1),
+    ]
+    assert [run["fold"] for run in map(json.loads, lsg("runs", tmp_path, "--json").stdout.splitlines())][:2] == ["1/2", "2/2"]
 
 
 def test_validation_accuracy_of_runs_without_a_test_accuracy(lsg, runs, tmp_path):

@@ -45,6 +45,7 @@ def contents(folder):
 OUTPUTS = [
     (["inspect-gradients", "a.safetensors", "--html", "B/report.html", "--force"], "belongs to the run in B"),
     (["inspect-gradients", "a.safetensors", "--plot", "."], "sheet.png: the file exists"),
+    (["inspect-gradients", "a.safetensors", "--plot", "new.png"], "suffix .png, expected a folder"),
     (["export", "A/best.safetensors", "-o", "B/best.safetensors", "--force"], "belongs to the run in B"),
     (["export", "a.safetensors", "-o", "a.safetensors"], "a.safetensors, which the command reads"),
     (["ablate", "--collect", ".", "--plot", "."], "sheet.png: the file exists"),

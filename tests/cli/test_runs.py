@@ -80,7 +80,7 @@ def test_lines_off_a_terminal_and_no_torch(folder):
         [sys.executable, "-c", code + heavy], capture_output=True, text=True, check=True, cwd=folder.parent, env=None
     )
     *_, last = rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert {len(row) for row in rows} == {11}
-    assert last[:6] == ["finished", "image-folder", "vggsnn", "lsg", "5", "4"]
+    assert {len(row) for row in rows} == {12}
+    assert last[:7] == ["finished", "image-folder", "vggsnn", "lsg", "5", "", "4"]  # no fold
     assert (last[-2], last[-1]) == ("2026-01-05T00:00:00+00:00", "runs/running")
     assert done.stderr.splitlines()[-1] == ""

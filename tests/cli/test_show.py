@@ -52,6 +52,14 @@ def test_a_network_by_name(lsg, monkeypatch):
         ("conv1x1", 128 * 128),
         ("linear", 128 * 20 + 20),
     ]
+    for words, input_shape, classes in (
+        (["--arch", "mlp", "--classes", "7"], [4, 1, 1, 140], 7),
+        (["--dataset", "digits-dvs"], [4, 2, 32, 32], 10),  # its preset, its classes
+        (["--dataset", "cifar10", "--classes", "10", "--arch", "resnet19", "-T", "2"], [3, 32, 32], 10),  # without its data
+    ):
+        record = json.loads(lsg("show", *words, "--json").stdout)
+        assert (record["input"], record["layers"][-1]["shape"]) == (input_shape, [classes])
+    assert lsg("show", "--dataset", "cifar10").exit_code == 3
     monkeypatch.setenv("COLUMNS", "50")
     text = lsg("show", "--arch", "qkformer", "--size", "16").stdout
     assert "product of spikes" in text
@@ -59,6 +67,7 @@ def test_a_network_by_name(lsg, monkeypatch):
     for wrong, message in (
         (["--arch", "mlp", "--depth", "9"], "which has no effect here"),
         ([], "found neither CKPT nor --arch"),
+        (["net.safetensors", "--classes", "3"], "cannot be combined with CKPT"),
         (["net.safetensors", "--arch", "mlp"], "cannot be combined with CKPT"),
     ):
         result = lsg("show", *wrong)
