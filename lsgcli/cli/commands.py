@@ -24,6 +24,15 @@ from lsgcli.config.run import COMMON, SECTIONS
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
 UsageError: Any = typer.BadParameter.__base__  # of click, of which typer has its own copy since version 0.16
 EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
+RARE = {
+    "force",
+    "print_config",
+    "as_json",
+    "devices",
+    "no_test",
+    "quiet",
+    "verbose",
+}  # options that pages with settings leave out, too
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
 
@@ -96,10 +105,15 @@ class Page:
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
+        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
+        panels = [getattr(one, "rich_help_panel", None) or f"{one.param_type_name}s".capitalize() for one in parameters]
+        hidden: set[str] = set()
+        if COMPLETE not in ctx.meta and not SECTIONS.keys().isdisjoint(panels):
+            settings = {one.name for one, panel in zip(parameters, panels, strict=True) if panel in SECTIONS}
+            hidden = settings - COMMON | RARE
         left_out = 0
-        for parameter in self.get_params(ctx):  # type: ignore[attr-defined]
-            panel = getattr(parameter, "rich_help_panel", None) or f"{parameter.param_type_name}s".capitalize()
-            if panel in SECTIONS and parameter.name not in COMMON and COMPLETE not in ctx.meta:
+        for parameter, panel in zip(parameters, panels, strict=True):
+            if parameter.name in hidden:
                 left_out += 1
             elif record := parameter.get_help_record(ctx):
                 sections.setdefault(panel, []).append(record)
@@ -107,7 +121,7 @@ class Page:
             write_section(formatter, title, rows)
         if left_out:
             formatter.write_paragraph()
-            formatter.write_text(f"{left_out} more settings: `{ctx.command_path} --help-all`, and docs/settings.md.")
+            formatter.write_text(f"{left_out} more options: `{ctx.command_path} --help-all`, and docs/settings.md.")
 
 
 def flags(command: Any, ctx: Any) -> set[str]:

@@ -73,8 +73,14 @@ def train(
 ) -> None:
     """Train a network and print the path of its checkpoint.
 
-    Without options, trains on the embedded data set digits-dvs in under a minute on two CPU cores. The run directory contains
-    config.json, metrics.jsonl, gradient-flow.jsonl, gradient-flow.json, result.json, best.safetensors, last.safetensors and
+    \b
+    lsg train                                         embedded data, under a minute on two CPU cores
+    lsg train --method fixed --epochs 2 --out run     another method, in a directory of your choice
+    lsg train --dataset cifar10 --arch resnet19 -T 2  downloads the data
+    lsg train --config run --seed 1                   the settings of a run, or a TOML file, with changes
+    lsg train --resume run --epochs 20                more epochs
+
+    The run directory contains config.json, metrics.jsonl, gradient-flow.jsonl, gradient-flow.json, result.json, best.safetensors, last.safetensors and
     report.html. The printed checkpoint is that of the best epoch if there is a validation split, otherwise that of the last epoch.
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
@@ -94,6 +100,10 @@ def train(
         chosen.use()
         if chosen.count > 1 and not instead.dry_run:
             raise SystemExit(launch(chosen))
+    if not instead.dry_run:
+        from lsgcli.runs import checks
+
+        checks.check_settings(run_config, fresh=start.resume is None)
     from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report import terminal
     from lsgcli.report.display import TrainingDisplay

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsgcli import registry
 from lsgcli.config import fields
 from lsgcli.config.data import DataConfig
-from lsgcli.config.fields import Applies, fields_of, having, type_of
+from lsgcli.config.fields import Applies, fields_of, type_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig, StartConfig
-from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.neuron import LEARNED_DECAY, NeuronConfig
+from lsgcli.config.source import traits
 from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import CheckpointError, ConfigError, LsgError
 from lsgcli.system.schema import LONG
@@ -48,12 +48,9 @@ SECTIONS: Mapping[str, Collection[str]] = {
 }
 
 # Settings that help pages show; the others are in those of --help-all.
-_SHOWN = """
-dataset data_dir T size slicing split augment val_fraction arch width_multiplier norm init_from
-neuron method decay threshold width surrogate recipe epochs patience max_time batch_size optimizer lr schedule warmup_epochs weight_decay
-loss label_smoothing clip_grad accumulate freeze overfit seed device precision threads workers log
-"""
-COMMON = frozenset(_SHOWN.split())
+COMMON = frozenset(
+    ["dataset", "data_dir", "T", "arch", "width_multiplier", "method", "epochs", "batch_size", "lr", "seed", "device"]
+)
 
 NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir")
 VALIDATION = Applies("a validation split: --val-fraction above 0", lambda config: config.val_fraction > 0)
@@ -62,15 +59,15 @@ ACROSS = {
     **dict.fromkeys(("patience", "test_every_epoch"), VALIDATION),
     **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("runs without --overfit", lambda config: config.overfit is None)),
     **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
-    "width_from": having("method", "stores_width", "--method matched-width"),
+    "width_from": Applies(
+        "--method matched-width", lambda config: traits("method", config.method).width.setting == "width_from"
+    ),
     "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     "decay_lr": Applies(
         "parameters besides weights: --threshold-learned, --neuron glif or klif, or a --method that learns the decay of a neuron that has one",
         lambda config: (
-            config.threshold_learned
-            or (registry.get("method", config.method).learns_decay and config.model.has_decay)
-            or (config.model.learns and not config.model.with_weights)
+            config.threshold_learned or LEARNED_DECAY.to(config) or (config.traits.learns and not config.traits.with_weights)
         ),
     ),
 }

@@ -1,5 +1,6 @@
 """Help pages: quick, complete, and the same content at any width."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import typer.main
 
 from lsgcli.cli.app import COMMANDS, app
 from lsgcli.cli.data import COMMANDS as OF_DATA
+from lsgcli.cli.names import KINDS
 from lsgcli.config.run import COMMON, FIELDS, option_name
 
 PAGES = [*([name] for name in COMMANDS), [], *(["data", name] for name in OF_DATA)]  # train is the first
@@ -57,8 +59,10 @@ def test_help_shows_common_settings_and_names_the_complete_page(lsg):
     assert "--mix-until" not in page
     assert "--mix-until" in complete
     assert page.rstrip().endswith("`lsg train --help-all`, and docs/settings.md.")
-    assert len(page.splitlines()) < 200
-    assert "more settings" not in complete + lsg("eval", "--help").stdout
+    options = [line for line in page.splitlines() if re.match(r"  -", line)]
+    assert len([line for line in options if "--help" not in line]) == 15
+    assert page.index("lsg train --config run") < page.index("--dataset")  # examples first
+    assert "more options" not in complete + lsg("eval", "--help").stdout
 
 
 def test_help_all_prints_the_page_of_every_command(lsg):
@@ -71,3 +75,56 @@ def test_help_all_prints_the_page_of_every_command(lsg):
 def test_styles_are_for_a_terminal_that_wants_them(lsg, monkeypatch):
     assert "\x1b" not in lsg("train", "--help").stdout
     assert "\x1b[1mTraining" in lsg("train", "--help", color=True).stdout
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it fails
+from lsgcli.cli.app import main
+for line in sys.stdin.read().splitlines():
+    status, *words = line.split()
+    sys.argv = ["lsg", *words]
+    try:
+        main()
+        ended = 0
+    except SystemExit as end:
+        ended = end.code or 0
+    assert ended == int(status), (ended, line)
+"""
+LINES = """
+0 train --print-config --neuron psn
+0 train --print-config --dataset cifar10 --arch resnet19 --method trainable-decay
+0 recipe clif
+0 ablate --print-commands --seeds 0 --out sweep
+0 ablate --collect sweep
+2 ablate --collect nowhere
+2 ablate --table 9
+2 ablate --grid nonsense=1
+2 train --nonsense
+2 train --epochs x
+2 train --method nonsense
+2 train --neuron clif --reset soft
+2 train --accumulate 64
+2 train --config nowhere.toml
+2 train --resume nowhere
+4 train --init-from nowhere.safetensors
+2 tune nonsense=1
+4 eval nowhere
+4 predict nowhere image.png
+4 show nowhere
+2 show --arch nonsense
+4 export nowhere -o net.onnx
+4 inspect-gradients nowhere
+2 inspect-gradients nowhere --csv --json
+2 diagnose nowhere.py
+2 compare nowhere
+2 runs nowhere
+""" + "\n".join(f"0 list {kind}" for kind in KINDS)
+
+
+def test_what_needs_no_torch_does_not_import_it(tmp_path):
+    """Settings, names, commands of sweeps, their collection, and usage errors of every kind, a missing checkpoint included."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], input=LINES.strip(), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
