@@ -124,8 +124,8 @@ def _register_loss() -> None:
     register("loss", "shifted")(shifted)
 
 
-PLAIN = {"method": "none", "norm": "bn"}
-FIXED = {"method": "none"}
+PLAIN = {"method": "fixed", "norm": "bn"}
+FIXED = {"method": "fixed"}
 FAILURES = {
     "threshold 8": Failure(("potential-scale", "silent", "narrow-window"), {"threshold": 8.0}, PLAIN),
     "threshold 0.05": Failure(("potential-scale", "saturated"), {"threshold": 0.05}, PLAIN),

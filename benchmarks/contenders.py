@@ -17,7 +17,7 @@ CONTENDERS |= {
     "spikingjelly-cuda": Contender("SpikingJelly", best=True, keep=True, backend="cuda"),
 }
 # lsg with one setting changed, such as "neuron=clif"; "lif" has all of PLAIN.
-PLAIN = {"neuron": "lif", "reset": "hard", "norm": "tdbn", "method": "none"}
+PLAIN = {"neuron": "lif", "reset": "hard", "norm": "tdbn", "method": "fixed"}
 CHOICES = {"neuron": registry.names("neuron"), "reset": ("soft", "none"), "norm": registry.names("norm")}
 CHOICES |= {"method": registry.names("method")}
 VARIANTS = {"lif": PLAIN} | {

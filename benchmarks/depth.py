@@ -26,7 +26,7 @@ from benchmarks.tables import Table, show
 
 RESIDUALS, LAYERS = {"none": "plain", "add": "residual"}, (8, 20, 34)  # layers of neurons; there is one more layer of weights
 AXES = (
-    "method=none,lsg,isometric",
+    "method=fixed,lsg,isometric",
     "width=1,0.5,2",
 )  # 5 rows, because the width has no effect on the last two; width 1 is the baseline
 OPTIONS = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 3 --threads 1"
@@ -102,7 +102,7 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
             runs[root.name] = evidence.kept(collection, root)
         for cell, record in zip(collection.cells, collection.records, strict=True):
             assert record is not None
-            rule = f"width {cell.config.width:g}" if cell.config.method == "none" else cell.config.method
+            rule = f"width {cell.config.width:g}" if cell.config.method == "fixed" else cell.config.method
             found: Cell = {"residual": residual, "layers": layers, "rule": rule, "seed": cell.config.seed}
             found |= known.get(key(found), {})  # what was measured on another machine
             for moment in MOMENTS:

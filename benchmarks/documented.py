@@ -53,7 +53,7 @@ def reproduced(folder: Path, name: str, number: str) -> str:
 
 def learned_widths(folder: Path) -> str:
     """Table 1 of the paper as reproduced: a row for each experiment, a column for each method."""
-    table = Table("", ("accuracy, difference from `none`, 95 % interval", "`none`", "`trainable-decay`", "`lsg`", "paper"))
+    table = Table("", ("accuracy, difference from `fixed`, 95 % interval", "`fixed`", "`trainable-decay`", "`lsg`", "paper"))
     for name, experiment in reproduction.EXPERIMENTS.items():
         if record := read(f"reproduction-{name}", folder):
             found = reproduction.table(record, "1")

@@ -65,13 +65,13 @@ class Experiment:
 
 
 NEURONS = (
-    "--grid method=none,lsg",
-    "--neuron clif --grid method=none",
+    "--grid method=fixed,lsg",
+    "--neuron clif --grid method=fixed",
     "--init-potential measured --grid method=trsg",
 )
 ZEROS = ("--grid convolution=dense,auto",)
 RATES = ("--grid convolution=auto", "--grid convolution=auto rate-target=0.12,0.08,0.05")
-AS_PUBLISHED = "--norm bn --threshold 1 --surrogate atan --grid method=none,linear-sigma"  # the PSN family
+AS_PUBLISHED = "--norm bn --threshold 1 --surrogate atan --grid method=fixed,linear-sigma"  # the PSN family
 # The networks sequential-cnn and max-resnet18-2222 are plug-ins: pip install ./docs/plugins
 EXPERIMENTS = {
     "parallel-n-mnist": Experiment(
@@ -94,7 +94,7 @@ EXPERIMENTS = {
     ),
     "max-resnet": Experiment(
         {"max-resnet": ("--grid arch=ms-resnet18,max-resnet18-2222,max-resnet18",)},
-        "--dataset image-folder -T 2 --width-multiplier 0.125 --epochs 3 --val-fraction 0.1 --augment flip --method none --surrogate sigmoid "
+        "--dataset image-folder -T 2 --width-multiplier 0.125 --epochs 3 --val-fraction 0.1 --augment flip --method fixed --surrogate sigmoid "
         "--threshold 1 --decay 0.5 --input-gain 1-beta --detach-reset --norm bn --optimizer adamw --lr 1.5e-3 --weight-decay 0.06",
         2,
         range(3),
@@ -115,17 +115,17 @@ EXPERIMENTS = {
     ),
     "threshold": Experiment(
         {
-            f"threshold-{v:g}": [f"--threshold {v:g} --grid method=none,trainable-decay,lsg width=1,{2 * v:g}"]
+            f"threshold-{v:g}": [f"--threshold {v:g} --grid method=fixed,trainable-decay,lsg width=1,{2 * v:g}"]
             for v in (0.25, 0.5, 1, 2)
         },
         "--dataset digits-dvs",
         1.5,
         range(5),
-        ("lsg", "none"),  # of width 2 v
+        ("lsg", "fixed"),  # of width 2 v
         folder=False,
     ),
     "decay": Experiment(
-        {"decay": ["--grid method=none,trainable-decay,lsg decay=0.2,0.5,0.8,0.95"]},
+        {"decay": ["--grid method=fixed,trainable-decay,lsg decay=0.2,0.5,0.8,0.95"]},
         "--dataset digits-dvs",
         1.5,
         range(5),
@@ -134,7 +134,7 @@ EXPERIMENTS = {
     "rules": Experiment(
         {
             "rules": [
-                "--grid method=none,trainable-decay,lsg,mpd-agl,ds-atgo",
+                "--grid method=fixed,trainable-decay,lsg,mpd-agl,ds-atgo",
                 "--grid method=matched-width --width-from {root}/method=lsg/s{seed}/last.safetensors",
             ]
         },

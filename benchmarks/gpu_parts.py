@@ -30,7 +30,7 @@ from tests.unit.neurons.cases import against_reference, random_case
 
 Record = dict[str, Any]
 CONTENDERS = ("lsg", "lsg-reference", "lsg-compiled", "spikingjelly-triton", "spikingjelly-cuda", "snntorch-best", "floor")
-METHODS = ("none", "trainable-decay", "lsg")
+METHODS = ("fixed", "trainable-decay", "lsg")
 EXACT = 1e-10  # largest relative difference in float64
 # In other types: at most FACTOR times the difference of ``reference`` in the same type, or the floor.
 FACTOR, FLOOR = 1.25, {"spikes": 1e-3, "gradient": 0.05}

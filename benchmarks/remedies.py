@@ -32,7 +32,7 @@ TRIED = 3  # remedies
 HEALTHY: list[dict[str, Any]] = [
     *(
         {"dataset": "digits-dvs", "epochs": 6, "method": method}
-        for method in ("none", "trainable-decay", "lsg", "measured-sigma", "isometric")
+        for method in ("fixed", "trainable-decay", "lsg", "measured-sigma", "isometric")
     ),
     *({"dataset": "digits-dvs", "epochs": 6, "neuron": neuron} for neuron in ("clif", "klif", "glif")),
     *({"dataset": "digits-dvs", "epochs": 6, "method": method} for method in ("asgl", "trsg", "ds-atgo", "mpd-agl")),

@@ -22,10 +22,12 @@ from typing import Any
 
 from benchmarks.measuring import RESULTS, machine, without_folders, write
 from benchmarks.tables import Table
+from lsgcli.config.fields import current
+from lsgcli.config.run import FIELDS
 from lsgcli.sweeps.paper import FIGURES
 
 IMAGES = RESULTS.parents[1] / "docs" / "images" / "reproduction"
-METHODS = ("none", "trainable-decay", "lsg")
+METHODS = ("fixed", "trainable-decay", "lsg")
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,13 @@ def table(record: dict[str, Any], number: str) -> Table:
     )
     found = Table("", head)
     for row in record["tables"][number]["rows"]:
-        theirs = paper.get((row["method"], row["width"]))
+        method = current(FIELDS["method"], row["method"])
+        theirs = paper.get((method, row["width"]))
         interval = row["interval"] and " to ".join(f"{100 * end:+.1f}" for end in row["interval"])
         last = [value for value in row["last"] if value is not None]
         spread = "" if row["std"] is None else f" +- {100 * row['std']:.1f}"
         cells = (
-            row["method"],
+            method,
             row["width_formula"] or f"{row['width']:g}",
             "-" if row["mean"] is None else f"**{100 * row['mean']:.1f}{spread}**",
             row["n"],

@@ -68,7 +68,7 @@ def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
     """Differences 0.1, 0.2 and 0.3 have t = 2 sqrt(3) with 2 degrees of freedom, p = 0.0742; of two such rows, each has twice that."""
     parts = {}
     for part in ("first", "second"):
-        here = plan(tmp_path / part, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2))
+        here = plan(tmp_path / part, {"method": "fixed"}, {"method": "lsg"}, seeds=(0, 1, 2))
         for cell in here.cells():
             write_run(cell, 0.5 + (cell.config.method == "lsg") * (cell.config.seed + 1) / 10)
         parts[part] = {"rows": collect(tmp_path / part).summary()["rows"]}
@@ -78,7 +78,7 @@ def test_p_is_corrected_over_the_rows_of_all_parts(tmp_path):
 
 def test_a_row_of_which_more_than_one_run_diverged_is_unstable(tmp_path):
     accuracies = {("none", 0): 0.5, ("none", 1): None, ("none", 2): 0.7, ("lsg", 0): None, ("lsg", 1): None, ("lsg", 2): 0.7}
-    for cell in plan(tmp_path, {"method": "none"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells():
+    for cell in plan(tmp_path, {"method": "fixed"}, {"method": "lsg"}, seeds=(0, 1, 2)).cells():
         write_run(cell, accuracies[cell.config.method, cell.config.seed])
     (table,) = evidence.tables({"tables": {"part": {"rows": collect(tmp_path).summary()["rows"]}}})
     assert [row[1] for row in table.rows] == ["**60.0 +- 14.1**, 1 diverged", "unstable, 2 diverged"]

@@ -63,7 +63,7 @@ def test_rehearsal(tmp_path):
     assert {(row["network"], row["backend"]) for row in rows} == {("vggsnn", "fused"), ("resnet19", "fused")}
     assert all(row["passed"] for row in rows)
     assert {row[2] for row in gpu.tables(records)[0].rows} == {"yes"}
-    assert [row["method"] for row in records["table1"]["table"]["rows"]] == ["none", "trainable-decay", "lsg"]
+    assert [row["method"] for row in records["table1"]["table"]["rows"]] == ["fixed", "trainable-decay", "lsg"]
     assert "A rehearsal" in (out / "page.md").read_text()
 
     begin = time.monotonic()

@@ -33,7 +33,7 @@ def kit(name, **settings):
 
 def ours(network):
     torch.manual_seed(0)
-    return build(cases.Contender("lsg", backend="reference", settings={"method": "none"}), TINY[network]).network
+    return build(cases.Contender("lsg", backend="reference", settings={"method": "fixed"}), TINY[network]).network
 
 
 def peer(network, name, **settings):
@@ -71,7 +71,7 @@ def test_the_librarys_model_is_that_of_lsg(network):
     kit("SpikingJelly")
     case = cases.case(network, T=2, batch=2, size=8)
     torch.manual_seed(0)
-    model = models.build(network, method="none", T=2, input_size=8, backend="reference").double()
+    model = models.build(network, method="fixed", T=2, input_size=8, backend="reference").double()
     theirs = library.NETWORKS[network](kit("SpikingJelly", best=True), 2, 8, 1.0).double()
     with torch.no_grad():
         for module in layers(model, TdBatchNorm2d):

@@ -32,7 +32,7 @@ SIZES |= {(CHANNELS, 4): (4, "C"), (CHANNELS, 4, 2): (8, "C")}
 
 def neurons() -> str:
     """Equation, options and parameters of each neuron."""
-    layers = {name: LIF(neuron=name, method="none", channels=CHANNELS, steps=STEPS) for name in registry.names("neuron")}
+    layers = {name: LIF(neuron=name, method="fixed", channels=CHANNELS, steps=STEPS) for name in registry.names("neuron")}
     return _things("neuron", {name: layer.parameters() for name, layer in layers.items()})
 
 
@@ -46,7 +46,7 @@ def norms() -> str:
     """Description and parameters of each normalisation."""
     parameters = {}
     for name in registry.names("norm"):
-        spec = NetworkSpec(T=STEPS, num_classes=2, in_channels=1, input_size=4, norm=name, neuron=NeuronConfig(method="none"))
+        spec = NetworkSpec(T=STEPS, num_classes=2, in_channels=1, input_size=4, norm=name, neuron=NeuronConfig(method="fixed"))
         layer = SpikingConv(spec, 1, CHANNELS)
         parameters[name] = [p for p in layer.parameters() if p.dim() < 4]
     return _things("norm", parameters)
@@ -59,7 +59,7 @@ def networks() -> str:
         if name == "nir":  # a file gives input and layers
             continue
         with torch.device("meta"):
-            net = models.build(name, method="none")
+            net = models.build(name, method="fixed")
         count = sum(p.numel() for p in net.parameters())
         shape = "x".join(map(str, (net.T, net.spec.in_channels, net.spec.height, net.spec.input_size)))
         lines.append(f"- `{name}` ({shape}, {net.spec.num_classes} classes, {count:,}): {first_line('arch', name)}")

@@ -110,7 +110,7 @@ def threshold(figure: Any) -> None:
     for name, one in read("evidence-threshold")["tables"].items():
         v_th = float(name.removeprefix("threshold-"))
         for row in one["rows"]:
-            fixed = row["method"] == "none"
+            fixed = row["method"] in ("fixed", "none")  # an earlier name
             width = row["width"] if row["width"] is not None else 2 * v_th  # where both are 1
             point = (v_th, 100 * row["mean"], 100 * row["std"])
             if fixed and width == 1:

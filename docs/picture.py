@@ -31,7 +31,7 @@ TERMINALS = {
         "lsg export first/best.safetensors -o digits.nir --verify 64",
     ),
 }
-BROKEN = "lsg train --method none --norm bn --threshold 4 --epochs 2 --out broken"
+BROKEN = "lsg train --method fixed --norm bn --threshold 4 --epochs 2 --out broken"
 ADVISE = "lsg inspect-gradients broken --advise --try 2 --json"
 
 

@@ -14,7 +14,6 @@ Names are read from the source text, so that help pages and completion list them
 entries through entry points of the group ``lsg.<kind>``, scripts through the decorator.
 """
 
-import ast
 import difflib
 import importlib
 import linecache
@@ -172,28 +171,9 @@ def get(kind: str, name: str) -> Any:
     return _entries[kind, name]
 
 
-def summary(kind: str, name: str) -> str:
-    """The first line of the docstring of an entry, or the title of a data set. Imports only entries that have none in the source text."""
-    if kind != "dataset" and (kind, name) not in _entries and (lines := _summaries(kind, _modules(kind).get(name))).get(name):
-        return lines[name]
-    entry = get(kind, name)
-    record = not isinstance(entry, type)  # around a function
-    documented = getattr(entry, "apply", getattr(entry, "parse", entry)) if record else entry
-    text: str = getattr(entry, "title", "") or documented.__doc__ or ""
-    return text.strip().partition("\n")[0]
-
-
-@cache
-def _summaries(kind: str, module: str | None) -> dict[str, str]:
-    """Name -> first line of the docstring of each decorated class and function of a kind in a module of this package."""
-    lines = {}
-    file = ROOT.parent.joinpath(*(module or "").split("."))
-    source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    for node in ast.parse(source.read_bytes()).body if module else ():
-        for mark in getattr(node, "decorator_list", ()):
-            if isinstance(mark, ast.Call) and [getattr(argument, "value", None) for argument in mark.args][:1] == [kind]:
-                lines[mark.args[1].value] = (ast.get_docstring(node) or "").partition("\n")[0]  # type: ignore[attr-defined,arg-type]
-    return lines
+def not_imported(kind: str, name: str) -> str:
+    """The module of an entry that only this package defines and that has not been imported; empty for any other."""
+    return "" if (kind, name) in _entries or (kind, name) in installed() else _modules(kind).get(name, "")
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:

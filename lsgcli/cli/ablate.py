@@ -32,7 +32,7 @@ class Rows(NamedTuple):
     grid: Annotated[
         str | None,
         typer.Option(
-            metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,none T=2,4, instead of a --table."
+            metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,fixed T=2,4, instead of a --table."
         ),
     ] = None
     seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)] = (
@@ -148,7 +148,7 @@ def ablate(
         from lsgcli.sweeps.arguments import plan
 
         seeds = SEEDS if rows.seeds is None else rows.seeds
-        planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds)
+        planned = plan(settings, rows.table, axes, seeds, rows.config, rows.out, rows.folds, print_commands)
         if where.cancel:
             where.cancel_jobs(planned.root)
             return

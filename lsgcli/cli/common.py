@@ -50,7 +50,7 @@ class Gate(NamedTuple):
         str | None,
         typer.Option(
             help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as silent,vanishing or error; "
-            "`lsg list rule` lists the rules."
+            "`lsg list rules` lists them."
         ),
     ] = None
     limit: Annotated[

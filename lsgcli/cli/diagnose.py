@@ -1,6 +1,7 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
 import logging
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
@@ -53,6 +54,8 @@ def diagnose(
         raise ConfigError(f"--steps: found {steps!r}, expected a number above 0, or all")
     if misplaced := OF_LSG.intersection(arguments or ()):
         log.info("%s: after SCRIPT, so the script's; options of lsg stand before it", ", ".join(sorted(misplaced)))
+    if not watching.module and not Path(script).is_file():
+        raise ConfigError(f"{script}: found no file, expected a Python script", hint="For a module, use -m NAME.")
     gates, limits = gate.parsed()
     for target in output.html or ():
         check_output(target, "--html", suffixes=(".html",), inputs=[], force=output.force)

@@ -82,13 +82,7 @@ def evaluate(
     other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(verbosity, common.AROUND)
-    from lsgcli.export.base import open_exported
-    from lsgcli.report import terminal
-    from lsgcli.runs.open import open_checkpoint, open_data
-    from lsgcli.runs.refresh import refreshed
     from lsgcli.store import hub
-    from lsgcli.store.checkpoint import save
-    from lsgcli.store.nir import is_foreign
 
     changes = {**data.changes(), **compute._asdict()}
     path = hub.local(checkpoint)
@@ -100,6 +94,13 @@ def evaluate(
         common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
         check_output(refresh.out, "--out", suffixes=(".safetensors",), inputs=(path,), magic=rb".{8}\s*\{", force=output.force)
     output.check(refresh, path)
+    from lsgcli.export.base import open_exported
+    from lsgcli.report import terminal
+    from lsgcli.runs.open import open_checkpoint, open_data
+    from lsgcli.runs.refresh import refreshed
+    from lsgcli.store.checkpoint import save
+    from lsgcli.store.nir import is_foreign
+
     runner = open_exported(path)
     if refresh.out and (runner or is_foreign(path)):
         raise CheckpointError(

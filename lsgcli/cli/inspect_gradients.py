@@ -74,7 +74,9 @@ class Output(NamedTuple):
     html: common.Html = None
     plot: Annotated[
         list[Path] | None,
-        typer.Option(help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
+        typer.Option(
+            metavar="DIR", help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."
+        ),
     ] = None
     sample: Annotated[int, typer.Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False
@@ -117,7 +119,6 @@ def inspect_gradients(
         common.require("--try", {"--jobs": advice.jobs})
     elif len(checkpoints) > 1:
         raise ConfigError(f"--try: found {len(checkpoints)} checkpoints, expected one")
-    from lsgcli.runs.advise import advise
     from lsgcli.store import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
@@ -132,6 +133,7 @@ def inspect_gradients(
 
     from lsgcli.analysis import Sample, measures
     from lsgcli.report import drawing, figures, findings, flow_terminal, page, tables, terminal
+    from lsgcli.runs.advise import advise
     from lsgcli.runs.flow import full_flow
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.store.checkpoint import check_unfolded

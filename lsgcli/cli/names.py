@@ -6,7 +6,7 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.config import recipes
+from lsgcli.config import recipes, source
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_result
 
@@ -25,6 +25,7 @@ KINDS = {  # name -> kind of the registry, description
     "formats": ("format", "Formats of `lsg export`: --format."),
     "readers": ("reader", "Formats of recordings."),
     "launchers": ("launcher", "Where `lsg ablate` and `lsg tune` run jobs: --launcher."),
+    "rules": ("rule", "Rules of findings: --fail-on and --limit."),
     "loggers": ("logger", "Programs that also record a run: --log."),
 }
 
@@ -50,5 +51,5 @@ def names(
         lines = {name: recipes.load(name)["source"] for name in recipes.names()}
     else:
         of = KINDS[kind][0]
-        lines = {name: registry.summary(of, name).replace("``", "`") for name in registry.names(of)}
+        lines = {name: source.summary(of, name).replace("``", "`") for name in registry.names(of)}
     print_result("\n".join(f"{name}\t{text}" for name, text in lines.items()))

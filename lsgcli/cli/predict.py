@@ -97,10 +97,13 @@ def predict(
     else:
         common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)
+    from lsgcli.store import hub
+
+    path = hub.local(checkpoint)
     from lsgcli.inference.predict import Network
     from lsgcli.report.predictions import Lines
 
-    network = Network.open(checkpoint, data.changes(), **common.around(compute._asdict()))
+    network = Network.open(path, data.changes(), **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
     unsure_below = max(columns.min_probability, columns.threshold)

@@ -35,13 +35,14 @@ def push(
     """
     common.messages(verbosity)
     from lsgcli import errors
-    from lsgcli.export.hf import HF
     from lsgcli.store import hub
     from lsgcli.system.version import __version__
 
     errors.require(("huggingface_hub",), "lsg push", "hub")
     hub.check_repository(repository)
     path = hub.local(checkpoint)
+    from lsgcli.export.hf import HF
+
     message = message or f"Upload by lsg {__version__}"
     with tempfile.TemporaryDirectory() as temporary:
         if HF.recognises(path):

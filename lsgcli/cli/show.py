@@ -8,11 +8,11 @@ from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import fields_of
 from lsgcli.config.network import NetworkConfig
-from lsgcli.config.run import option_name
+from lsgcli.config.run import check, option_name
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json
 
-OF_NETWORK = {*fields_of(NetworkConfig), "T", "size", "neuron", "method"} - {"dropout", "dropout_at"}
+OF_NETWORK = {*fields_of(NetworkConfig), "dataset", "T", "size", "neuron", "method"} - {"dropout", "dropout_at"}
 
 
 def show(
@@ -21,24 +21,30 @@ def show(
         str | None,
         typer.Argument(metavar="CKPT", help=common.CHECKPOINT, show_default=False),
     ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. Default: that of --dataset.")] = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(OF_NETWORK)],
 ) -> None:
-    """Show the layers of a checkpoint, or of the network --arch: output shape, weights, multiplications, decay, width, threshold.
+    """Show the layers of a checkpoint, of the network --arch, or of a network for --dataset before its training: output shape, weights, multiplications, decay, width, threshold.
 
     Of a checkpoint, also the settings that differ from preset and defaults, its epoch and accuracy, and the run that wrote it.
     Multiplications are those of a sample in all timesteps, if all inputs were nonzero. No data are read.
     """
     common.messages(verbosity)
     if checkpoint is not None:
-        common.exclude("CKPT", {option_name(name): True for name in settings})
-    elif "arch" not in settings:
-        raise ConfigError("found neither CKPT nor --arch, expected one", hint="`lsg list archs` lists networks.")
+        common.exclude("CKPT", {"--classes": classes, **{option_name(name): True for name in settings}})
+    elif settings.keys().isdisjoint({"arch", "dataset"}):
+        raise ConfigError("found neither CKPT nor --arch nor --dataset, expected one", hint="`lsg list archs` lists networks.")
+    from lsgcli.store import hub
+
+    path = None if checkpoint is None else hub.local(checkpoint)
+    if problems := check(settings):
+        raise ConfigError("\n".join(problems))
     from lsgcli.report import terminal
     from lsgcli.runs import describe
 
-    record = describe.of_network(settings) if checkpoint is None else describe.of_checkpoint(checkpoint)
+    record = describe.of_network(settings, classes) if path is None else describe.of_checkpoint(path)
     if as_json:
         print_json(record)
         return

@@ -37,7 +37,7 @@ def tune(
         typer.Option(
             metavar="KEY=VALUES",
             help="Settings to search: a range (width=0.5:2), a range on a logarithmic scale (lr=log:1e-3:0.3), or a list of values "
-            "(method=lsg,none).",
+            "(method=lsg,fixed).",
         ),
     ],
     more: Annotated[

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lsgcli import registry
+from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import LONG, shown
 
@@ -44,7 +45,7 @@ def when(name: str, value: str) -> Applies:
 
 def having(kind: str, attribute: str, words: str, wanted: bool = True) -> Applies:
     """The condition that ``attribute`` of the registered entry that the setting ``kind`` names is ``wanted``."""
-    return Applies(words, lambda config: getattr(registry.get(kind, getattr(config, kind)), attribute, False) is wanted)
+    return Applies(words, lambda config: getattr(traits(kind, getattr(config, kind)), attribute, False) is wanted)
 
 
 def setting(

@@ -5,15 +5,16 @@ from typing import Any
 
 from lsgcli import registry
 from lsgcli.config.fields import Applies, Settings, having, setting, when
+from lsgcli.config.source import traits
 
-DECAY = Applies("a neuron with a decay (not psn, masked-psn or sliding-psn)", lambda config: config.model.has_decay)
+DECAY = Applies("a neuron with a decay (not psn, masked-psn or sliding-psn)", lambda config: config.traits.has_decay)
 LEARNED_DECAY = Applies(
     "a --method that learns the decay, and a neuron that has one",
-    lambda config: registry.get("method", config.method).learns_decay and config.model.has_decay,
+    lambda config: traits("method", config.method).learns_decay and config.traits.has_decay,
 )
 LIF_ONLY = when("neuron", "lif")
 ASGL = when("method", "asgl")
-TAKE_WIDTH = ("none", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")  # methods of this package
+TAKE_WIDTH = ("fixed", "trainable-decay", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper")  # methods of this package
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class NeuronConfig(Settings):
         "Carry the state m of ar-lif, which sets the depth of its reset, to the next timestep; the published code for recordings does not.",
         applies=when("neuron", "ar-lif"),
     )
-    method: str = setting("lsg", "How membrane decay and surrogate width are determined.", kind="method", preset=True)
+    method: str = setting(
+        "lsg", "How membrane decay and surrogate width are determined.", kind="method", preset=True, earlier={"none": "fixed"}
+    )
     decay: float = setting(
         0.2,
         "Decay beta of the membrane potential per timestep; the initial value if beta is learned.",
@@ -40,7 +43,7 @@ class NeuronConfig(Settings):
         "Learn one threshold per layer, with the optimiser of the decays.",
         applies=Applies(
             "a neuron and a method without thresholds of their own (not glif, psn, masked-psn, sliding-psn, trsg, ds-atgo or ds-atgo-paper)",
-            lambda config: not config.model.sets_threshold,
+            lambda config: not config.traits.sets_threshold,
         ),
     )
     reset: str = setting(
@@ -72,7 +75,10 @@ class NeuronConfig(Settings):
         "Width alpha of the surrogate gradient, in units of u; the initial value if alpha is learned.",
         at_least=1e-6,
         at_most=1e6,
-        applies=having("method", "takes_width", f"a --method with a given width: {', '.join(TAKE_WIDTH)}"),
+        applies=Applies(
+            f"a --method with a given width: {', '.join(TAKE_WIDTH)}",
+            lambda config: traits("method", config.method).width.setting == "width",
+        ),
     )
     width_as: str = setting(
         "log",
@@ -99,7 +105,7 @@ class NeuronConfig(Settings):
         "Correlation of the currents of different timesteps that linear-sigma assumes: none (identity), or the running average of the "
         "measured covariance.",
         choices=("identity", "measured"),
-        applies=having("method", "correlated", "--method linear-sigma"),
+        applies=Applies("--method linear-sigma", lambda config: traits("method", config.method).width.correlated),
     )
     decay_per: str = setting(
         "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
@@ -109,11 +115,17 @@ class NeuronConfig(Settings):
         "auto",
         "Implementation of the neuron dynamics.",
         kind="backend",
+        earlier={"triton": "compiled"},
         applies=LIF_ONLY
-        & Applies("a --method other than asgl, deeptage, ds-atgo and ds-atgo-paper", lambda config: config.model.fused),
+        & Applies("a --method other than asgl, deeptage, ds-atgo and ds-atgo-paper", lambda config: config.traits.fused),
     )
 
     @property
     def model(self) -> Any:
         """Class of the neurons, a subclass of :class:`lsgcli.neurons.models.Neuron`, given by the method or by ``neuron``."""
         return registry.get("method", self.method).neuron or registry.get("neuron", self.neuron)
+
+    @property
+    def traits(self) -> Any:
+        """:attr:`model`, or its constants while it is not imported."""
+        return traits("method", self.method).neuron or traits("neuron", self.neuron)

@@ -11,8 +11,9 @@ from typing import Any, NotRequired, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
-from lsgcli.config.fields import EXPECTED, all_at_once
+from lsgcli.config.fields import EXPECTED, all_at_once, current
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
+from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError
 from lsgcli.system import schema
 
@@ -104,7 +105,7 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     preset = dict(registry.get("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
         name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
-        preset |= registry.get(kind, name).preset
+        preset |= traits(kind, name).preset
     chosen = {**published, **given}
     config = RunConfig(**{**preset, **chosen})
     idle = [name for name in chosen if without_effect({name: chosen[name]}, [config])]
@@ -139,12 +140,19 @@ def sources(
         "environment": from_environment(environment),
         str(file): _from_file(file)[0],
         f"recipe {config.recipe}": recipes.settings(config.recipe, config.dataset) if config.recipe else {},
-        f"preset of {config.neuron}": registry.get("neuron", config.neuron).preset,
-        f"preset of {config.arch}": registry.get("arch", config.arch).preset,
+        f"preset of {config.neuron}": traits("neuron", config.neuron).preset,
+        f"preset of {config.arch}": traits("arch", config.arch).preset,
         f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
     }
     return {
-        name: next((source for source, values in given.items() if value is not None and values.get(name) == value), "default")
+        name: next(
+            (
+                source
+                for source, values in given.items()
+                if value is not None and current(FIELDS[name], values.get(name)) == value
+            ),
+            "default",
+        )
         for name, value in config.to_dict().items()
     }
 

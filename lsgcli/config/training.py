@@ -1,16 +1,15 @@
 """Settings of the training."""
 
 from dataclasses import dataclass
-from inspect import signature
 
-from lsgcli import registry
 from lsgcli.config import recipes
 from lsgcli.config.fields import LARGEST_SEED, Applies, Settings, setting, when
+from lsgcli.config.source import takes
 
 COSINE = when("schedule", "cosine")
 WEIGHTED = Applies(
     "a --loss that takes them: ce, tet or stable-spike",
-    lambda config: "weights" in signature(registry.get("loss", config.loss)).parameters,
+    lambda config: takes("loss", config.loss, "weights"),
 )
 STEPS = when("schedule", "step")
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lsgcli import registry
+from lsgcli.errors import CheckpointError
 
 HEAD = 9  # bytes: 8 of the length of a safetensors header, and the first of the header
 SIGNATURES = {  # first bytes -> kind
@@ -21,6 +22,12 @@ SIGNATURES = {  # first bytes -> kind
 }
 PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
 TRAIN = "`lsg train` prints the path of the checkpoint it wrote."
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What is raised for a checkpoint that cannot be opened."""
+    problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+    return CheckpointError(f"{path}: {problem}", hint=TRAIN)
 
 
 class Kind(NamedTuple):

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lsgcli import registry
+from lsgcli.config.fields import current, fields_of
 from lsgcli.config.neuron import NeuronConfig
+from lsgcli.config.source import described
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import models, widths
 from lsgcli.neurons.models import Neuron
@@ -33,20 +35,14 @@ class Method:
     def __post_init__(self) -> None:
         if not isinstance(self.width, WidthRule) or not hasattr(self.width, "formula"):
             raise ConfigError(f"method: found the width {self.width!r}, expected a WidthRule that defines formula and alpha")
-        described = self.neuron or type(self.width)
-        text = f"The decay is {'learned' if self.learns_decay else 'fixed'}; {described.__doc__ or ''}"
-        object.__setattr__(self, "__doc__", text)  # in tables of methods
-        object.__setattr__(self, "__module__", described.__module__)
+        shown = self.neuron or type(self.width)
+        object.__setattr__(self, "__doc__", described(self.learns_decay, shown))  # in tables of methods
+        object.__setattr__(self, "__module__", shown.__module__)
 
     @property
     def takes_width(self) -> bool:
         """Whether alpha depends on the setting ``width``."""
         return self.width.setting == "width"
-
-    @property
-    def correlated(self) -> bool:
-        """Whether alpha depends on the correlation of the currents."""
-        return self.width.correlated
 
     @property
     def needs_decay(self) -> bool:
@@ -59,7 +55,7 @@ class Method:
         return self.width.setting == "width_from"
 
 
-register("method", "none")(Method(False, widths.Given()))
+register("method", "fixed")(Method(False, widths.Given()))
 # Learned time constants: Fang et al., "Incorporating Learnable Membrane Time Constant", ICCV 2021; as a row of Lian et al., Table 1.
 register("method", "trainable-decay")(Method(True, widths.Given()))
 register("method", "lsg")(Method(True, widths.Predicted()))
@@ -83,7 +79,8 @@ def by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     neuron: type[Neuron] = registry.get("neuron", settings.get("neuron", NeuronConfig.neuron))
     settings = {**neuron.preset, **settings}
-    name, width = settings.get("method", NeuronConfig.method), settings.get("width")
+    name = current(fields_of(NeuronConfig)["method"], settings.get("method", NeuronConfig.method))
+    width = settings.get("width")
     method: Method = registry.get("method", name)
     if width is None and method.stores_width:
         raise ConfigError(
@@ -93,6 +90,6 @@ def by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
     if width is not None and "method" not in settings and not method.takes_width:
         raise ConfigError(
             f"width: found {width!r} with the default method {name}, which computes the width",
-            hint="Give method='none' for a fixed width and decay, or 'trainable-decay'.",
+            hint="Give method='fixed' for a width and decay that stay, or 'trainable-decay'.",
         )
     return settings

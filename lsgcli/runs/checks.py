@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
 from lsgcli.config.fields import all_at_once, listed
@@ -14,11 +12,11 @@ from lsgcli.data.augment.base import chain
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import ConfigError, DataError, RunInUseError, require
-from lsgcli.store import checkpoint, hub
+from lsgcli.store import hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
-from lsgcli.system.device import check_gradients, pick_device, pick_precision
-from lsgcli.training.distributed import Group
-from lsgcli.training.initialise import initialise, new_model
+
+if TYPE_CHECKING:
+    from lsgcli.training.distributed import Group
 
 log = logging.getLogger("lsg")
 
@@ -34,6 +32,11 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
         ConfigError: with one line for each problem.
         CheckpointError: the file of ``--init-from`` or ``--width-from`` is not a checkpoint, or of a different network.
     """
+    import torch
+
+    from lsgcli.system.device import check_gradients, pick_device
+    from lsgcli.training.initialise import initialise, new_model
+
     dataset = dataset_of(config)
 
     def build() -> None:
@@ -46,6 +49,23 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
             )
         if fresh:
             initialise(model, config)
+
+    all_at_once(
+        lambda: check_settings(config, fresh),
+        lambda: check_gradients(config.precision),
+        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
+        build,
+    )
+
+
+def check_settings(config: RunConfig, fresh: bool = True) -> None:
+    """The checks of :func:`check` that need neither the network nor a device, and so no torch.
+
+    Raises:
+        ConfigError: with one line for each problem.
+        CheckpointError: the file of ``--init-from`` or ``--width-from`` cannot be found.
+    """
+    dataset = dataset_of(config)
 
     def check_parts() -> None:
         if fresh and config.accumulate > config.batch_size:
@@ -67,15 +87,13 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
             logger = registry.get("logger", name)
             require(logger.packages, f"--log {name}", logger.extra)
 
+    def check_start() -> None:
+        for path in (config.init_from, config.width_from):
+            if fresh and path is not None:
+                hub.local(path)
+
     all_at_once(
-        lambda: check_gradients(config.precision),
-        dataset.check,
-        check_schedule,
-        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
-        lambda: chain(config.augment, dataset.static),
-        check_parts,
-        check_loggers,
-        build,
+        dataset.check, check_schedule, lambda: chain(config.augment, dataset.static), check_parts, check_loggers, check_start
     )
 
 
@@ -88,7 +106,7 @@ def check_place(path: Path, config: RunConfig) -> None:
     dataset_of(config).check_outside("--out", path)
 
 
-def check_shares(config: RunConfig, bundle: DataBundle, group: Group) -> None:
+def check_shares(config: RunConfig, bundle: DataBundle, group: "Group") -> None:
     """Check that a batch can be divided among the processes, and that each gets a sample of each part of it."""
     samples = min(config.batch_size, len(bundle.named("train")))
     if samples // min(config.accumulate, samples) < group.size:
@@ -107,6 +125,10 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """
     settings = {name: value for name, value in config.to_dict().items() if name not in MAY_CHANGE}
     named = [name for name in settings if FIELDS[name].metadata["path"] == "checkpoint" and settings[name] is not None]
+    if not named:
+        return settings
+    from lsgcli.store import checkpoint
+
     return settings | {name: checkpoint.read_digest(hub.local(settings[name])) for name in named}
 
 
@@ -117,6 +139,8 @@ def check_same(path: Path, config: RunConfig) -> None:
         RunInUseError: the settings differ.
         CheckpointError: as :func:`identity`.
     """
+    from lsgcli.system.device import pick_device, pick_precision
+
     there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
     if (
         there["precision"] != wanted["precision"]
@@ -135,6 +159,8 @@ def check_unchanged(path: Path, config: RunConfig) -> None:
     """
     if not (path / LAST).exists():
         return
+    from lsgcli.store import checkpoint
+
     trained = checkpoint.read_config(path / LAST)["settings"]
     compared = FIELDS.keys() & trained.keys() - MAY_CHANGE - PATHS - {"epochs", "precision"}
     wanted = {name: trained[name] for name in FIELDS if name in compared}

@@ -13,7 +13,6 @@ from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.watch import Enough, Watch
-from lsgcli.errors import ConfigError
 from lsgcli.system.files import finite
 
 SCHEMA = "lsg.diagnosis/1"
@@ -51,11 +50,7 @@ def diagnose(
         every: steps between further measurements.
         limits: of rules, by name.
 
-    Raises:
-        ConfigError: there is no such script.
     """
-    if not module and not Path(script).is_file():
-        raise ConfigError(f"{script}: found no file, expected a Python script", hint="For a module, use -m NAME.")
     watch, status = Watch(steps, every), 0
     with _as_main(script, arguments, module):
         try:

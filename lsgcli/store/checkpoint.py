@@ -28,11 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lsgcli import models, registry
-from lsgcli.config.fields import check, fields_of
+from lsgcli.config.fields import check, current, fields_of
 from lsgcli.config.neuron import NeuronConfig
-from lsgcli.config.run import GONE, RunConfig
+from lsgcli.config.run import FIELDS, GONE, RunConfig
 from lsgcli.data.bundle import Description
-from lsgcli.data.kinds import TRAIN, other_kind
+from lsgcli.data.kinds import other_kind, unreadable
 from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_structure
@@ -207,8 +207,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
     try:
         files.check_regular(path)  # safetensors memory-maps the file
     except OSError as error:
-        problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-        raise CheckpointError(f"{path}: {problem}", hint=TRAIN) from error
+        raise unreadable(path, error) from error
     try:
         if kind := other_kind(path):
             raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
@@ -266,6 +265,9 @@ def decode_config(text: str, path: Path | str) -> dict[str, Any]:
         config["settings"].pop(name, None)
         if spec.pop(name, None):
             problems.append(f"model.{name}: found true, expected false: this version of lsg has no --{name}")
+    config["settings"] = {
+        name: current(FIELDS[name], one) if name in FIELDS else one for name, one in config["settings"].items()
+    }
     for name in ("mean", "std"):
         found = config["data"].get(name)
         if found is not None and len(found) != spec["in_channels"]:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.data.guard import FULL
+from lsgcli.data.kinds import unreadable
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, require
-from lsgcli.store import checkpoint
 from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files
 from lsgcli.system.version import __version__
@@ -39,10 +40,15 @@ def local(checkpoint: Path | str) -> Path:
 
     Raises:
         ConfigError: an invalid name, or huggingface_hub is not installed.
-        CheckpointError: a remote checkpoint does not exist, cannot be read, or was damaged in transfer.
+        CheckpointError: it does not exist, or a remote one cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
-    return checkpoint_of(_local(str(checkpoint)))
+    path = checkpoint_of(_local(str(checkpoint)))
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return path
 
 
 @functools.cache
@@ -145,6 +151,8 @@ def _check_answer(response: Any) -> None:
 
 def _problem(path: Path, sha256: str) -> str | None:
     """Why a downloaded file is not the expected checkpoint; None if it is. ``sha256`` is its digest, or empty if unknown."""
+    from lsgcli.store import checkpoint
+
     try:
         checkpoint.read(path)
     except CheckpointError as error:

@@ -12,7 +12,6 @@ from lsgcli.config.run import FIELDS, option_words
 from lsgcli.data.datasets.base import dataset_of, digests
 from lsgcli.errors import RunInUseError
 from lsgcli.runs import checks
-from lsgcli.runs.run import data_of, parts_read
 from lsgcli.store.rundir import Facts, is_run, read_facts
 from lsgcli.sweeps.plan import Cell, data_settings
 
@@ -60,6 +59,8 @@ def check_data(cells: Sequence[Cell]) -> None:
 
 def _listed(cell: Cell, began: Facts) -> Found:
     """The data of a cell. If their folder is no longer there, or not on this machine, they are taken to be those of the run that began there."""
+    from lsgcli.runs.run import data_of, parts_read
+
     config, known = cell.config, began.get("data_files")
     dataset = dataset_of(config, expected=began.get("data"), may_download=False)
     if known and not dataset.home.exists() and began.get("data_folder") == os.path.abspath(config.data_folder):

@@ -65,7 +65,7 @@ def collect(folder: Path) -> Collection:
     """The runs below ``folder``, grouped into rows by their settings.
 
     Rows and seeds are those of the plan written by :meth:`lsgcli.sweeps.plan.Plan.save`, followed by any other runs. Without a plan,
-    every row is expected to have all seeds, and the baseline is the method ``none``, with width 1 if there is one.
+    every row is expected to have all seeds, and the baseline is the method ``fixed``, with width 1 if there is one.
 
     Raises:
         ConfigError: the folder contains no runs with a test accuracy.

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from lsgcli import registry
 from lsgcli.config.run import RunConfig
+from lsgcli.config.source import traits
 from lsgcli.sweeps.plan import Variant
 
 # Rows in the paper's order, but with the baseline first.
 TABLES: dict[str, tuple[Variant, ...]] = {
-    "1": ({"method": "none"}, {"method": "trainable-decay"}, {"method": "lsg"}),
-    "2": (*({"method": "none", "width": width} for width in (1.0, 0.5, 2.5, 5.0, 10.0)), {"method": "lsg"}),
+    "1": ({"method": "fixed"}, {"method": "trainable-decay"}, {"method": "lsg"}),
+    "2": (*({"method": "fixed", "width": width} for width in (1.0, 0.5, 2.5, 5.0, 10.0)), {"method": "lsg"}),
     "3": tuple({"method": "lsg", "T": T} for T in (2, 4, 6)),
 }
 
@@ -93,4 +93,4 @@ def table_of(configs: Sequence[RunConfig]) -> str | None:
 
 def fixed_width(config: RunConfig) -> float | None:
     """The surrogate width alpha if the method keeps it fixed, otherwise None."""
-    return config.width if registry.get("method", config.method).takes_width else None
+    return config.width if traits("method", config.method).width.setting == "width" else None

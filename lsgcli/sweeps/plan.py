@@ -169,12 +169,12 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def folder_name(variant: Variant) -> str:
-    """Name of a row's directory, such as ``method=none-width=0.5``."""
+    """Name of a row's directory, such as ``method=fixed-width=0.5``."""
     return safe_name(text_of(variant)) or "run"
 
 
 def text_of(variant: Variant) -> str:
-    """The settings of a row as text, such as ``method=none-width=0.5``."""
+    """The settings of a row as text, such as ``method=fixed-width=0.5``."""
     return "-".join(f"{key}={value}" for key, value in variant.items())
 
 

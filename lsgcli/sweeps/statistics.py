@@ -7,8 +7,8 @@ from typing import Any
 
 from scipy import special
 
-from lsgcli import registry
 from lsgcli.config.run import RunConfig, varying
+from lsgcli.config.source import traits
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell, Repetition, what_counts
 
@@ -134,7 +134,7 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
         *([f"T {config.T}"] if "T" in varying else ()),
         *(f"{name} {value}" for name, value in others.items()),
     ]
-    formula = None if own["width"] is not None else registry.get("method", config.method).width.formula
+    formula = None if own["width"] is not None else traits("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 

@@ -177,7 +177,7 @@ class Trials(Strategy):
 
 
 def values_text(params: Mapping[str, Any]) -> str:
-    """Values of axes, such as ``method=none width=0.7123``."""
+    """Values of axes, such as ``method=fixed width=0.7123``."""
     return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
 
 

@@ -13,16 +13,16 @@ from lsgcli.training.loop import Trainer
 
 def test_ablate(lsg, tiny, tmp_path):
     command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "--seeds", "0-1", "-q"]
-    result = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json", status=0)
+    result = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json", status=0)
     rows = json.loads(result.stdout)["rows"]
-    assert [(row["method"], row["width"]) for row in rows] == [("none", 0.5), ("none", 1.0), ("lsg", None)]
+    assert [(row["method"], row["width"]) for row in rows] == [("fixed", 0.5), ("fixed", 1.0), ("lsg", None)]
     for row in rows:
         assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 2
         assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
     assert len(times) == 6  # under lsg, a width has no effect
     assert all((path.parent / "report.html").exists() for path in times)
-    again = lsg(*command, "--grid", "method=none,lsg", "width=0.5,1", "--json")
+    again = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json")
     assert json.loads(again.stdout)["rows"] == rows
     assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
     collected = lsg("ablate", "--collect", "abl", "--json", "--plot", "plots")
@@ -37,7 +37,7 @@ def test_ablate(lsg, tiny, tmp_path):
     [
         (["--seeds", "a"], "--seeds"),
         (["--table", "9"], "--table"),
-        (["--grid", "methods=none"], "error: --grid: unknown setting 'methods': did you mean method"),
+        (["--grid", "methods=fixed"], "error: --grid: unknown setting 'methods': did you mean method"),
         (["--margin", "0"], "--margin: found 0, expected a number of percentage points above 0"),
         (["--grid", "T=two"], "an integer"),
         (["--grid", "seed=0,1"], "--seeds"),
@@ -48,7 +48,7 @@ def test_ablate(lsg, tiny, tmp_path):
         (["--grid", "T=2", "T=4"], "T twice"),
         (["--grid", "deterministic=maybe"], "true or false"),
         (["--grid", "size=16,20", "arch=vggsnn"], "multiple of 16"),
-        (["--table", "1", "--method", "none"], "--method"),
+        (["--table", "1", "--method", "fixed"], "--method"),
         (["--table", "1", "--grid", "T=1"], "expected one of them"),
         (["--format", "word"], "--format"),
         (["--grid", "workers=0,2"], "does not affect results"),
@@ -70,7 +70,7 @@ def test_ablate_usage(lsg, options, message):
 @pytest.fixture
 def small(tiny):
     """An ablation of two rows and two seeds."""
-    axes = ["--grid", "method=none,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]
+    axes = ["--grid", "method=fixed,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]
     return ["ablate", *tiny, "--epochs", "1", *axes]
 
 
@@ -100,7 +100,7 @@ def test_printed_commands_make_the_same_table(lsg, small, tmp_path):
 
 def test_paths_are_quoted(lsg, small):
     result = lsg(*small, "--out", "a b", "--print-commands")
-    assert shlex.split(result.stdout.splitlines()[0])[-2:] == ["--out", "a b/method=none/s0"]
+    assert shlex.split(result.stdout.splitlines()[0])[-2:] == ["--out", "a b/method=fixed/s0"]
     assert "lsg ablate --collect 'a b'" in result.stderr
 
 

@@ -14,7 +14,7 @@ from tests.flows import problems
 
 @pytest.fixture
 def broken(train, tmp_path):
-    train("--method", "none", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q", status=0)
+    train("--method", "fixed", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q", status=0)
     return tmp_path / "a run"
 
 

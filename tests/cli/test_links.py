@@ -40,7 +40,7 @@ def test_a_run_in_the_data_would_be_a_class(lsg, tiny, images, tmp_path, below, 
         where = (tmp_path / "data" / below.partition("/")[0]).relative_to(tmp_path)
         assert f"run: is inside the folder of the data {tmp_path / where}, where it would be read as a class" in result.stderr
         out = ["--out", tmp_path / "data" / below / "other"]
-        assert lsg("ablate", *words, "--grid", "method=none,lsg", "--seeds", "0", *out).exit_code == status
+        assert lsg("ablate", *words, "--grid", "method=fixed,lsg", "--seeds", "0", *out).exit_code == status
         result = lsg("train", *words, "--cache-dir", tmp_path / "data" / below / "cache")
         assert (result.exit_code, "Choose another --cache-dir." in result.stderr) == (status, True)
         assert lsg("tune", *words, "--search", "lr=0.1,0.2", "--val-fraction", "0.2", *out).exit_code == status

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 def test_init_from_and_config_of_a_run(train, lsg, trained, tmp_path):
     """What was taken is on stderr and in config.json; the run's own settings give the same bits again."""
-    options = ["--epochs", "1", "--method", "none", "--size", "32", "--out", "run"]
+    options = ["--epochs", "1", "--method", "fixed", "--size", "32", "--out", "run"]
     result = train(*options, "--init-from", trained / "best.safetensors", status=0)
     assert "initialised 57 tensors by name from --init-from (sha256 " in result.stderr
     assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in result.stderr

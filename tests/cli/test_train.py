@@ -74,7 +74,7 @@ def test_json_events(train, lines):
 
 def test_without_any_gradient_there_is_a_warning(train):
     """Neurons that no current reaches learn nothing, whatever the accuracy of the last layer."""
-    result = train("--threshold", "1000", "--method", "none", "--width", "0.01", "--epochs", "1", "--norm", "bn")
+    result = train("--threshold", "1000", "--method", "fixed", "--width", "0.01", "--epochs", "1", "--norm", "bn")
     assert result.exit_code == 0, result.stderr
     assert "silent: Neurons hardly ever reach the threshold" in result.stderr or "potential-scale: " in result.stderr
     assert "See: lsg inspect-gradients" in result.stderr

@@ -8,7 +8,7 @@ import pytest
 from lsgcli.store import checkpoint
 from lsgcli.system import schema
 
-AXES = ["--search", "lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2"]
+AXES = ["--search", "lr=log:1e-3:0.3", "method=lsg,fixed", "width=0.5:2"]
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_tune(lsg, train, command, images, unreadable, tmp_path):
         (["--val-fraction", "0"], 2, "--val-fraction: found 0"),
         (["--search", "lr=0.1:0.2"], 2, "found lr twice"),
         (["--trials", "0"], 2, "--trials"),
-        (["--method", "none"], 2, "--method: cannot be given"),
+        (["--method", "fixed"], 2, "--method: cannot be given"),
         (["--jobs", "2"], 2, "--jobs: found without --launcher local"),
         (["--cancel"], 2, "--cancel: found without --launcher"),
         (["--launcher", "slrum"], 2, "unknown launcher 'slrum': did you mean slurm"),

@@ -216,7 +216,7 @@ def test_network(arch, residual):
 @pytest.mark.parametrize("kind", ["method", "neuron", "arch", "norm", "loss"])
 def test_conditions_name_every_entry(kind):
     """A condition of a setting that names methods, neurons or networks names all of those that have it, or all that lack it."""
-    entries = {entry: RunConfig(method="none").replace(**{kind: entry}) for entry in registry.names(kind)}
+    entries = {entry: RunConfig(method="fixed").replace(**{kind: entry}) for entry in registry.names(kind)}
     for name, rule in RULES.items():
         named = entries.keys() & set(re.findall(r"[\w-]+", rule.words))
         having = {entry for entry, config in entries.items() if rule.to(config)}

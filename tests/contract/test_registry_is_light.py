@@ -1,7 +1,11 @@
 """Names are listed without importing the things: help pages and completion must not wait for torch."""
 
+import inspect
 import subprocess
 import sys
+
+from lsgcli import registry
+from lsgcli.config import source
 
 HEAVY = ("torch", "torchvision", "tonic", "numba", "scipy", "sklearn", "matplotlib")
 SCRIPT = f"""
@@ -21,6 +25,28 @@ def test_listing_all_names_imports_nothing_heavy():
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert found.stdout.split() == []
+
+
+def test_constants_in_the_source_text_are_those_of_the_classes(monkeypatch):
+    """Also of bases in other modules, and of the rows of the table of methods."""
+    classes = {(kind, name): registry.get(kind, name) for kind in ("arch", "neuron", "method") for name in registry.names(kind)}
+    losses = {name: inspect.signature(registry.get("loss", name)).parameters for name in registry.names("loss")}
+    monkeypatch.setattr(registry, "not_imported", lambda kind, name: registry._modules(kind).get(name, ""))
+    for (kind, name), entry in classes.items():
+        read = source.traits(kind, name)
+        pairs = [(read, entry)]
+        if kind == "method":
+            pairs += [(read.width, entry.width), (read.neuron, entry.neuron)]
+            assert read.learns_decay == entry.learns_decay
+        for own, real in pairs:
+            constants = {key: value for key, value in vars(own).items() if isinstance(value, bool | str | dict)} if own else {}
+            assert bool(own) == bool(real)
+            for key, value in constants.items():
+                assert getattr(real, key) == value or key in ("__doc__", "formula"), (name, key)
+        needed = {"arch": ("preset", "has_residual", "has_mlps"), "neuron": ("preset", "has_decay", "takes_order", "learns")}
+        assert not set(needed.get(kind, ())) - set(vars(read)), name
+    for name, parameters in losses.items():
+        assert source.takes("loss", name, "weights") == ("weights" in parameters), name
 
 
 def test_every_module_can_be_imported_without_posix_and_none_needs_torchs_compiler():

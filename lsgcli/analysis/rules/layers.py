@@ -315,7 +315,7 @@ class DecayUnmoved(
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         lists = (e.history or {}).get("layers", {})
-        if not lists or not e.settings or e.settings["method"] == "none" or e.settings.get("init_from"):
+        if not lists or not e.settings or e.settings["method"] == "fixed" or e.settings.get("init_from"):
             return None
         ends = [layer["beta"][-1] for layer in lists.values() if layer["beta"][-1] is not None]
         moved = max((abs(beta - e.settings["decay"]) for beta in ends), default=math.nan)

@@ -142,4 +142,3 @@ def _warn(found: str) -> None:
 
 
 compiled = register("backend", "compiled")(Compiled())
-register("backend", "triton")(compiled)  # the name in earlier settings

@@ -87,7 +87,7 @@ def test_one_step():
 
 
 def test_the_share_through_time_is_0_without_memory():
-    net = network(method="none")
+    net = network(method="fixed")
     for layer in net.spiking_layers():
         layer.lif.b.fill_(-1e9)
     flow = inspect(net, data())

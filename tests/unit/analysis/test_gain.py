@@ -17,7 +17,7 @@ from tests.unit.neurons.helpers import normal
 
 CASES = {  # pooling; stride, two branches, identity and convolution as shortcut; timestep by timestep; a linear layer without tdBN
     "vggsnn": {},
-    "resnet19-add": {"method": "none", "width": 1.4, "threshold": 0.7},
+    "resnet19-add": {"method": "fixed", "width": 1.4, "threshold": 0.7},
     "mlp": {"neuron": "clif"},
 }
 
@@ -89,7 +89,7 @@ class Pooled(SpikingNet):
         return [block.spiking_layer(f"conv{i}") for i, block in enumerate(self.blocks)]
 
 
-@pytest.mark.parametrize("method", ["none", "asgl"])  # within the backend, and timestep by timestep
+@pytest.mark.parametrize("method", ["fixed", "asgl"])  # within the backend, and timestep by timestep
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_averages_over_k_by_k_neurons_divide_the_gain_by_k_to_the_fourth(k, method):
     """Each neuron receives 1/k^2 of the gradient of its average."""
@@ -109,7 +109,7 @@ def test_averages_over_k_by_k_neurons_divide_the_gain_by_k_to_the_fourth(k, meth
 def test_the_prediction_is_the_gain_for_independent_gradients():
     """Whatever the weights of tdBN are; up to sampling of 2,000 samples and 256 x 10 weights. The other prediction needs the initial ones."""
     torch.manual_seed(0)
-    net = models.build("mlp", T=1, num_classes=10, input_size=50, input_height=1, method="none").double()
+    net = models.build("mlp", T=1, num_classes=10, input_size=50, input_height=1, method="fixed").double()
     x, noise = sequence(net, batch=2000), normal(1, 2000, 10, seed=5)
     for gamma in (1.0, 2.0):
         torch.nn.init.constant_(net.spiking_layers()[1].norm.weight, gamma)

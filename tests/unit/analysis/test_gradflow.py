@@ -218,7 +218,7 @@ def test_history_is_read_from_the_run(tmp_path):
 def test_inputs_that_are_always_zero():
     """Two of five input channels, and the channels of spikes that no neuron fires."""
     torch.manual_seed(0)
-    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 16, in_channels=5, method="none")
+    net = models.build("vggsnn", T=T, input_size=16, width_multiplier=1 / 16, in_channels=5, method="fixed")
     x = torch.randn(T, 3, 5, 16, 16)
     x[:, :, [1, 3]] = 0
     layers = net.spiking_layers()

@@ -66,7 +66,7 @@ def batches(n=2):
 
 
 def ours(**changes):
-    return Sequence(lambda: LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH, **changes))
+    return Sequence(lambda: LIF(method="fixed", decay=BETA, threshold=0.5, width=WIDTH, **changes))
 
 
 class Rectangular(torch.autograd.Function):
@@ -121,7 +121,7 @@ class Skipping(Sequence):
 
 
 def test_a_current_that_others_read_too():
-    net = Skipping(lambda: LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH))
+    net = Skipping(lambda: LIF(method="fixed", decay=BETA, threshold=0.5, width=WIDTH))
     found = inspect(net, batches(), detailed=True, adapter=by_hooks)
     compare(found, inspect(net, batches(), detailed=True))
     assert found["layers"][0]["grad_zero"] > 0.1
@@ -136,7 +136,7 @@ class Plain(nn.Module):
 
     def forward(self, current):
         (p,) = (
-            LIF(method="none", decay=BETA, threshold=0.5, width=WIDTH)
+            LIF(method="fixed", decay=BETA, threshold=0.5, width=WIDTH)
             .double()
             .parameters_for(current[None])
             .each_step(current[None])

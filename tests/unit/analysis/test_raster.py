@@ -61,7 +61,7 @@ class Images(nn.Module):
     def __init__(self, **settings):
         super().__init__()
         torch.manual_seed(2)
-        fixed = {} if "method" in settings else {"method": "none", "width": 0.8}
+        fixed = {} if "method" in settings else {"method": "fixed", "width": 0.8}
         self.conv, self.lif = nn.Conv2d(2, 8, 3).double(), LIF(decay=0.6, threshold=0.5, **fixed, **settings)
 
     def forward(self, x):
@@ -154,7 +154,7 @@ def test_an_image_at_every_timestep():
 @pytest.mark.parametrize(("threshold", "roles"), [(50.0, ["highest potential", "silent"]), (1e-6, None)])
 def test_silent_and_saturated_layers(threshold, roles):
     net = Images()
-    net.lif = LIF(method="none", decay=0.6, threshold=threshold, width=0.8)
+    net.lif = LIF(method="fixed", decay=0.6, threshold=threshold, width=0.8)
     (layer,) = activity(net, (torch.rand(3, 2, 2, 8, 8).double(), torch.zeros(2)))["layers"]
     if roles:
         assert layer["active"] == 0

@@ -69,12 +69,12 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"depth": 9, "residual": "add"},
     ),
     "narrow-window": (
-        {"layer": {"coverage": 0.01, "grad_zero": 0.99, "alpha": 0.02}, "settings": {"method": "none", "width": 0.02}},
+        {"layer": {"coverage": 0.01, "grad_zero": 0.99, "alpha": 0.02}, "settings": {"method": "fixed", "width": 0.02}},
         {"layer": {"coverage": 0.04, "grad_zero": 0.5}},
         {"width": 1.1},
     ),
     "wide-window": (
-        {"layer": {"alpha": 20.0}, "settings": {"method": "none", "width": 20.0}},
+        {"layer": {"alpha": 20.0}, "settings": {"method": "fixed", "width": 20.0}},
         {"layer": {"alpha": 2.0}},
         {"width": 1.1},
     ),
@@ -311,7 +311,8 @@ def test_methods_that_take_a_width_are_known():
 def test_a_remedy_that_does_not_fit_the_other_settings_is_not_printed():
     """A neuron without decay takes no method that learns one."""
     fits, does_not = (
-        {"settings": {"neuron": neuron, "method": "none", "width": 20.0}, "layer": {"alpha": 20.0}} for neuron in ("lif", "psn")
+        {"settings": {"neuron": neuron, "method": "fixed", "width": 20.0}, "layer": {"alpha": 20.0}}
+        for neuron in ("lif", "psn")
     )
     assert findings(made(fits), run="r")[0]["remedy"]["settings"] == {"width": 1.1}
     narrow = findings(made(does_not | {"settings": {"neuron": "psn", "method": "isometric"}}), run="r")[0]

@@ -36,7 +36,7 @@ def test_precedence(tmp_path):
     assert preset["T"] == found.T
     assert found.momentum == 0.9  # neither preset nor anybody else says
     grouped = resolve({}, file=toml(tmp_path, "[training]\nlr = 0.3\n[neuron]\nmethod = 'none'\n"), environment={})
-    assert (grouped.lr, grouped.method) == (0.3, "none")
+    assert (grouped.lr, grouped.method) == (0.3, "fixed")  # none is its earlier name
     for text, value in (("yes", True), ("0", False)):  # a variable of a path need have no effect
         assert resolve({}, environment={"LSG_DETERMINISTIC": text, "LSG_DATA_DIR": "/data"}).deterministic is value
 
@@ -146,7 +146,7 @@ def test_the_preset_of_a_network_yields_to_what_is_given():
         ({"arch": "preact-resnet18", "norm": "tdbn"}, {"arch", "norm"}),
         ({"neuron": "psn"}, {"neuron"}),
         ({"neuron": "psn", "method": "lsg", "lr": 0.5}, {"neuron", "method", "lr"}),
-        ({"method": "none", "width": 3.0}, {"method", "width"}),
+        ({"method": "fixed", "width": 3.0}, {"method", "width"}),
         ({"dataset": "cifar10", "recipe": "maxformer", "norm": "tdbn"}, {"norm"}),
     ],
 )
@@ -200,12 +200,12 @@ EFFECTS = {
     "width_as": ("slope", {"method": "lsg"}, {"method": "asgl"}),
     "smooth": (0.5, {"method": "lsg"}, {"method": "asgl"}),
     "checkpoint_activations": ("layers", {"memory": 1}, {}),
-    "order": (3, {"neuron": "psn", "method": "none"}, {"neuron": "sliding-psn", "method": "none"}),
+    "order": (3, {"neuron": "psn", "method": "fixed"}, {"neuron": "sliding-psn", "method": "fixed"}),
     "input_correlation": ("measured", {"method": "lsg"}, {"method": "linear-sigma"}),
-    "decay_per": ("channel", {"method": "none"}, {"method": "mpd-agl"}),
+    "decay_per": ("channel", {"method": "fixed"}, {"method": "mpd-agl"}),
     "momentum": (0.5, {"optimizer": "adamw"}, {"optimizer": "sgd"}),
     "weight_decay_on": ("all", {"weight_decay": 0.0}, {"weight_decay": 1e-3}),
-    "decay_lr": (0.1, {"method": "none", "neuron": "ar-lif"}, {"method": "measured-sigma"}),
+    "decay_lr": (0.1, {"method": "fixed", "neuron": "ar-lif"}, {"method": "measured-sigma"}),
     "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
     "tet_target": ("one-hot", {"loss": "mse"}, {"loss": "tet"}),
     "stable_gradient": ("detached", {"loss": "tet"}, {"loss": "stable-spike"}),
@@ -238,7 +238,7 @@ def test_a_setting_that_is_given_has_an_effect(name):
 
 
 def test_rows_share_what_has_an_effect_in_one_of_them():
-    none, lsg = resolve_rows({"width": 2.5, "epochs": 3}, [{"method": "none"}, {"method": "lsg"}], environment={})
+    none, lsg = resolve_rows({"width": 2.5, "epochs": 3}, [{"method": "fixed"}, {"method": "lsg"}], environment={})
     assert (none.width, lsg.width) == (2.5, FIELDS["width"].default)
     assert (none.epochs, lsg.epochs) == (3, 3)
 
@@ -253,10 +253,10 @@ def test_times(text):
 
 
 def test_settings_of_a_run_may_have_no_effect(tmp_path):
-    saved = resolve({"width": 2.5, "method": "none"}, environment={}).to_dict()
+    saved = resolve({"width": 2.5, "method": "fixed"}, environment={}).to_dict()
     (tmp_path / "config.json").write_text(json.dumps({"settings": saved}))
     again = resolve({}, file=tmp_path / "config.json", environment={})
-    assert (again.method, again.width) == ("none", 2.5)
+    assert (again.method, again.width) == ("fixed", 2.5)
     assert resolve({"method": "lsg"}, file=tmp_path / "config.json", environment={}).width == FIELDS["width"].default
 
 

@@ -102,7 +102,7 @@ CLIF_DVS = {"loss": "tet", "tet_lambda": 0.05, "augment": "none", "dropout_at": 
 SEW = {"arch": "resnet19", "residual": "sew", "hidden_norm": True}
 AR_LIF = {"arch": "preact-resnet18", "neuron": "ar-lif", "surrogate": "rectangular", "width": 1.0, "weight_decay_on": "all"}
 MIXED = {"mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0}
-PSN = {"method": "none", "surrogate": "atan", "width": 1.0, "threshold": 1.0, "norm": "bn"}
+PSN = {"method": "fixed", "surrogate": "atan", "width": 1.0, "threshold": 1.0, "norm": "bn"}
 
 
 def published(epochs, batch_size, lr, weight_decay, *groups, **others):

@@ -78,7 +78,7 @@ def test_recordings_need_the_section_of_the_data(tmp_path):
 @pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "qkformer"])
 def test_a_network_of_sections_is_that_of_a_run_and_that_of_arguments(arch):
     chosen = {"width_multiplier": 0.125, "norm": "bn", "dropout": 0.2, "weight_bits": 8}
-    neuron, sizes = {"method": "none", "reset": "soft"}, {"T": 3, "num_classes": 4, "in_channels": 2, "input_size": 32}
+    neuron, sizes = {"method": "fixed", "reset": "soft"}, {"T": 3, "num_classes": 4, "in_channels": 2, "input_size": 32}
     spec = NetworkSpec.of(NetworkConfig(arch=arch, **chosen), NeuronConfig(**neuron), Sizes(**sizes))
     run = RunConfig(arch=arch, **chosen, **neuron, T=3, size=32, init_from="not-read.safetensors")
     networks = [new_model(run, 4, 2)]

@@ -83,12 +83,12 @@ def test_samples_do_not_mix(which):
 def test_neuron_arguments_reach_every_layer(which):
     """Decay, threshold, method, width, surrogate and backend of the call are those of all layers; tdBN knows the threshold."""
     torch.manual_seed(0)
-    neuron = {"decay": 0.6, "threshold": 0.8, "method": "none", "width": 1.7, "surrogate": "atan", "backend": "reference"}
+    neuron = {"decay": 0.6, "threshold": 0.8, "method": "fixed", "width": 1.7, "surrogate": "atan", "backend": "reference"}
     net = models.build(**SMALL[which], **neuron)
     lifs = [module for module in net.modules() if isinstance(module, LIF)]
     assert {id(layer.lif) for layer in net.spiking_layers()} == {id(lif) for lif in lifs}
     for lif in lifs:
-        assert (lif.threshold, lif.config.method, lif.config.surrogate, lif.backend) == (0.8, "none", "atan", "reference")
+        assert (lif.threshold, lif.config.method, lif.config.surrogate, lif.backend) == (0.8, "fixed", "atan", "reference")
         assert lif.beta.item() == pytest.approx(0.6)
         assert lif.alpha.item() == pytest.approx(1.7)
     assert {layer.norm.threshold for layer in net.spiking_layers() if layer.norm} == {0.8}

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lsgcli import models
 from tests.unit.neurons.helpers import close, normal
 
-PUBLISHED = {"method": "none", "norm": "bn", "decay": 0.5, "threshold": 1.0, "surrogate": "sigmoid", "width": 1.0}
+PUBLISHED = {"method": "fixed", "norm": "bn", "decay": 0.5, "threshold": 1.0, "surrogate": "sigmoid", "width": 1.0}
 PUBLISHED |= {"input_gain": "1-beta", "detach_reset": True}
 
 

@@ -52,7 +52,7 @@ PUBLISHED = [  # network, options, layers of neurons, parameters without those o
 @pytest.mark.parametrize(("arch", "options", "neurons", "published"), PUBLISHED)
 def test_published_number_of_parameters(arch, options, neurons, published):
     with torch.device("meta"):
-        fixed, learned = (models.build(arch, method=method, **options) for method in ("none", "lsg"))
+        fixed, learned = (models.build(arch, method=method, **options) for method in ("fixed", "lsg"))
     assert sum(p.numel() for p in fixed.parameters()) == published
     assert sum(p.numel() for p in learned.parameters()) == published + neurons
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons

@@ -22,7 +22,7 @@ SURROGATES = {
 # Width alpha by timestep, (T,), at a state: T, decay beta, threshold, the fixed width, mean weight gamma of the tdBN, and the
 # measured standard deviation sigma.
 WIDTHS = {
-    "none": lambda s: np.full(s.T, s.width),
+    "fixed": lambda s: np.full(s.T, s.width),
     "trainable-decay": lambda s: np.full(s.T, s.width),
     "matched-width": lambda s: np.full(s.T, s.width),
     "lsg": lambda s: np.full(s.T, 2 * s.threshold * np.sqrt(1 + s.beta**2)),

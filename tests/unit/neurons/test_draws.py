@@ -25,7 +25,7 @@ def split_mix(z):
 
 def test_uniforms_by_own_arithmetic():
     samples = torch.from_numpy(random.numbers(3, 5, random.ids(["a", "b", "c"])))
-    net = torch.nn.ModuleList([LIF(method="none"), LIF(method="asgl"), LIF(method="asgl")])  # the first draws nothing
+    net = torch.nn.ModuleList([LIF(method="fixed"), LIF(method="asgl"), LIF(method="asgl")])  # the first draws nothing
     x = torch.zeros(3, 2, 2, dtype=torch.float64)
     with drawing(net, samples):
         found = [layer.uniforms(x, t) for layer in net[1:] for t in (0, 4)]
@@ -97,7 +97,7 @@ def test_dropout_of_neurons(neuron):
 def test_dropout_depends_on_the_sample_alone(at):
     torch.manual_seed(0)
     size = {"input_size": 4, "input_height": 1, "width_multiplier": 0.1}
-    net = models.build("mlp", T=2, dropout=0.5, dropout_at=at, method="none", **size).double()
+    net = models.build("mlp", T=2, dropout=0.5, dropout_at=at, method="fixed", **size).double()
     x = torch.rand(2, 6, 1, 1, 4, dtype=torch.float64) * 10  # most neurons fire
     for module in net.modules():
         if hasattr(module, "running_mean"):  # statistics of the batch would depend on the other samples

@@ -22,7 +22,7 @@ def test_b_is_a_parameter_where_learned(method):
     """A parameter where the method learns the decay, else a buffer; stored under the same name either way."""
     layer = LIF(method=method, width=1.0, decay=0.6)
     assert layer.beta.item() == pytest.approx(0.6)
-    assert [name for name, _ in layer.named_parameters()] == ([] if method == "none" else ["b"])
+    assert [name for name, _ in layer.named_parameters()] == ([] if method == "fixed" else ["b"])
     assert list(layer.state_dict()) == ["b", *STORED.get(method, [])]
 
 
@@ -84,7 +84,7 @@ def test_sums_of_what_is_measured_stay_in_double_precision():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"decay": 0.5}, {"threshold": 1.0, "reset": "soft"}, {"method": "none", "width": 2.0}]
+    "settings", [{}, {"decay": 0.5}, {"threshold": 1.0, "reset": "soft"}, {"method": "fixed", "width": 2.0}]
 )
 def test_settings_by_name_are_those_of_a_config(settings):
     one, other = LIF(**settings), LIF(NeuronConfig(**settings))

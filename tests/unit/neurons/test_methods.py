@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lsgcli import models, registry
+from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
@@ -28,7 +29,7 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        ("none", 1.7),
+        ("fixed", 1.7),
         ("trainable-decay", 1.7),
         ("matched-width", 1.7),
         ("lsg", 1.25),  # 2 * 0.5 * sqrt(1 + 0.5625)
@@ -41,6 +42,12 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0
 def test_by_hand(method, expected):
     """v_th 0.5, beta 0.75, width 1.7, gamma 1.5, sigma 0.4."""
     assert registry.get("method", method).width.alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
+
+
+def test_an_earlier_name():
+    assert (
+        LIF(method="none", width=2.0).config == LIF(method="fixed", width=2.0).config == NeuronConfig(method="fixed", width=2.0)
+    )
 
 
 def test_mpd_agl_per_channel_and_step():

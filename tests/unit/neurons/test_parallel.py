@@ -48,7 +48,7 @@ def sigma(W, s=1.0):
 
 
 @pytest.mark.parametrize("surrogate", ["rectangular", "atan"])
-@pytest.mark.parametrize("method", ["none", "linear-sigma"])
+@pytest.mark.parametrize("method", ["fixed", "linear-sigma"])
 @pytest.mark.parametrize("T", STEPS)
 def test_psn(T, method, surrogate):
     layer = made("psn", T, method=method, surrogate=surrogate)
@@ -67,7 +67,7 @@ def test_psn(T, method, surrogate):
 @pytest.mark.parametrize("T", STEPS)
 def test_masked_psn(T, epoch):
     """lambda = min(8 e / (E - 1), 1) in epoch e of 33; M keeps t - 2 < i <= t."""
-    layer = made("masked-psn", T, method="none")
+    layer = made("masked-psn", T, method="fixed")
     layer.neuron.begin_epoch(layer, epoch, 33)
     share = {0: 0.0, 1: 0.25, 9: 1.0}[epoch]
     scale = np.array([[1.0 if t - 2 < i <= t else 1 - share for i in range(T)] for t in range(T)])
@@ -214,7 +214,7 @@ def test_lsg_at_the_second_step():
 
 def test_methods_that_do_not_suit():
     for settings, expected in (
-        ({"neuron": "psn", "method": "lsg"}, "linear-sigma or matched-width or measured-sigma or none"),
+        ({"neuron": "psn", "method": "lsg"}, "fixed or linear-sigma or matched-width or measured-sigma"),
         ({"neuron": "psn", "input_gain": "1-beta"}, "input_gain"),
     ):
         with pytest.raises(ConfigError) as error:
@@ -228,7 +228,7 @@ def test_methods_that_do_not_suit():
 def test_in_a_network(neuron):
     """A network computes the same at any memory format and under bf16; static images and recordings agree."""
     torch.manual_seed(0)
-    config = NeuronConfig(neuron=neuron, method="none")
+    config = NeuronConfig(neuron=neuron, method="fixed")
     net = models.build("vggsnn", config, T=3, num_classes=3, in_channels=2, input_size=16, width_multiplier=1 / 16).eval()
     x = torch.rand(2, 2, 16, 16)
     assert torch.equal(net(x), net(x.expand(3, *x.shape).contiguous()))

@@ -9,7 +9,7 @@ from tests.unit.sweeps.helpers import plan
 
 @pytest.fixture
 def cells():
-    return plan("abl", {"method": "none"}, {"method": "lsg"}, seeds=(0, 7)).cells()
+    return plan("abl", {"method": "fixed"}, {"method": "lsg"}, seeds=(0, 7)).cells()
 
 
 STATES = (
@@ -27,8 +27,8 @@ def test_lines_are_printed_when_a_state_changes(cells, capsys):
     display(states)
     display({**states, cells[1]: CellState("running", 2, 3, 0.75)})
     assert capsys.readouterr().err.splitlines() == [
-        "method=none-s0: done, accuracy 0.9500",
+        "method=fixed-s0: done, accuracy 0.9500",
         "method=lsg-s0: running: 1 of 3 epochs, accuracy 0.5000",
-        "method=none-s7: failed: x.png: bad",
+        "method=fixed-s7: failed: x.png: bad",
         "method=lsg-s0: running: 2 of 3 epochs, accuracy 0.7500",
     ]

@@ -14,12 +14,12 @@ from tests.unit.report.reading import HOSTILE, Reader
 
 CASES = {
     "one": [flow()],
-    "three": [flow(4, method=m, seed=i) for i, m in enumerate(("none", "trainable-decay", "lsg"))],
+    "three": [flow(4, method=m, seed=i) for i, m in enumerate(("fixed", "trainable-decay", "lsg"))],
     "four, alike": [flow(2, checkpoint=f"runs/{k}/best.safetensors") for k in range(4)],
     "17 layers": [flow(17, T=10)],
     "one layer, one step": [flow(1, T=1, epochs=1)],
-    "values missing": [hollow(flow(3)), flow(3, method="none")],
-    "other networks": [flow(2, T=4), flow(5, T=2, method="none", history=None)],
+    "values missing": [hollow(flow(3)), flow(3, method="fixed")],
+    "other networks": [flow(2, T=4), flow(5, T=2, method="fixed", history=None)],
     "nameless": [{k: v for k, v in flow(2).items() if k not in ("checkpoint", "method", "thresholds", "history", "batches")}],
     "hostile": [flow(2, method=HOSTILE, checkpoint=HOSTILE)],
 }
@@ -118,7 +118,7 @@ def test_every_number_of_a_layer_has_a_column():
 
 
 def test_verdicts_are_said():
-    sick = flow(2, method="none")
+    sick = flow(2, method="fixed")
     sick["layers"][0] |= {"verdict": "vanishing", "reason": "grad_ratio 0.01, usually 0.1 to 30"}
     sick["layers"][1] |= {"verdict": "network", "reason": "not-learning"}
     text = " ".join(Reader(page([sick, flow(2)])).text("body"))
@@ -131,8 +131,8 @@ def test_what_cannot_be_compared_is_said():
     def warning(flows):
         return re.findall(r"Not directly comparable: [^.]*", " ".join(Reader(page(flows)).text("header")))
 
-    assert warning([flow(), flow(method="none")]) == []
-    assert warning([flow(), flow(4, T=2, method="none")]) == [
+    assert warning([flow(), flow(method="fixed")]) == []
+    assert warning([flow(), flow(4, T=2, method="fixed")]) == [
         "Not directly comparable: these checkpoints differ in timesteps, layers"
     ]
 

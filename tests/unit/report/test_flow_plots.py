@@ -30,7 +30,7 @@ def write(flows, folder, most=None):
 
 @pytest.mark.parametrize("most", [2, slow_if(True, None)])
 def test_files(tmp_path, most):
-    paths = write([flow(2, T=2), flow(2, T=2, method="none", seed=1)], tmp_path / "new" / "plots", most)
+    paths = write([flow(2, T=2), flow(2, T=2, method="fixed", seed=1)], tmp_path / "new" / "plots", most)
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in NAMES[:most] for kind in ("svg", "png", "pdf")]
     assert sorted(path.name for path in (tmp_path / "new" / "plots").iterdir()) == sorted(path.name for path in paths)
     for svg, png, pdf in zip(paths[::3], paths[1::3], paths[2::3], strict=True):
@@ -93,7 +93,7 @@ def test_a_long_legend_takes_as_many_rows_as_it_needs():
 
 
 def test_legend_names_the_checkpoints():
-    for name, sheet in sheets([flow(2), flow(2, method="none")]).items():
+    for name, sheet in sheets([flow(2), flow(2, method="fixed")]).items():
         if name != "training":
             assert {"lsg", "none"} <= {words.rpartition(", ")[2] for words, *_ in reading.texts(sheet.svg())}, name
 

@@ -26,7 +26,7 @@ def rows(text, flows):
 
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_lines_fit_and_say_the_coverage_of_every_layer(width):
-    flows = [flow(layers=4, T=4, method=m, seed=k) for k, m in enumerate(("none", "lsg"))]
+    flows = [flow(layers=4, T=4, method=m, seed=k) for k, m in enumerate(("fixed", "lsg"))]
     text = printed(flows, width)
     layers = [layer for one in flows for layer in one["layers"]]
     assert max(map(len, text.splitlines())) <= width

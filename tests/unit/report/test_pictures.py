@@ -11,7 +11,7 @@ from lsgcli.store.flows import HISTORY
 from tests.flows import flow
 from tests.unit.report import reading
 
-THREE = [flow(4, 3, method, seed=i) for i, method in enumerate(("none", "trainable-decay", "lsg"))]
+THREE = [flow(4, 3, method, seed=i) for i, method in enumerate(("fixed", "trainable-decay", "lsg"))]
 NAMES = [record["method"] for record in THREE]
 
 
@@ -189,7 +189,7 @@ def test_training():
 
 
 def test_training_that_is_not_known():
-    known, unknown = flow(2, method="lsg"), flow(2, method="none", history=None)
+    known, unknown = flow(2, method="lsg"), flow(2, method="fixed", history=None)
     assert views("training", [unknown]) == []
     (view,) = views("training", [known, unknown])
     assert [panel.drawing is None for panel in view.panels] == [False, True] * len(HISTORY)
@@ -243,7 +243,7 @@ def test_raster(T):
 
 
 def test_raster_of_several_checkpoints_and_of_none():
-    known, unknown = flow(2, method="lsg"), flow(3, method="none", activity=None)
+    known, unknown = flow(2, method="lsg"), flow(3, method="fixed", activity=None)
     assert views("raster", [unknown]) == []
     (view,) = views("raster", [known, unknown])
     assert (view.columns, [panel.drawing is None for panel in view.panels]) == (2, [False, True, False, True])
@@ -264,7 +264,7 @@ def test_labels():
     def made(*pairs):
         return labels([{"method": method, "checkpoint": path} for method, path in pairs])
 
-    assert made(("none", "a/x"), ("lsg", "b/x")) == ["none", "lsg"]
+    assert made(("fixed", "a/x"), ("lsg", "b/x")) == ["fixed", "lsg"]
     assert made(("lsg", "runs/a/best.safetensors"), ("lsg", "runs/b/best.safetensors")) == ["lsg a", "lsg b"]
     assert made(("lsg", "best"), ("lsg", "best")) == ["lsg best (1)", "lsg best (2)"]
     assert labels([{}, {}]) == ["network (1)", "network (2)"]

@@ -18,7 +18,7 @@ from tests.unit.sweeps.helpers import plan, record, write_run
 
 @pytest.fixture
 def cells(tmp_path):
-    return plan(tmp_path / "abl", {"method": "none"}, {"method": "lsg"}).cells()
+    return plan(tmp_path / "abl", {"method": "fixed"}, {"method": "lsg"}).cells()
 
 
 @pytest.fixture

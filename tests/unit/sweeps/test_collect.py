@@ -11,7 +11,7 @@ from lsgcli.system import files
 from tests import tiny
 from tests.unit.sweeps.helpers import plan, record, write_run
 
-METHODS = ({"method": "trainable-decay"}, {"method": "lsg"}, {"method": "none"})  # an order that is not the paper's
+METHODS = ({"method": "trainable-decay"}, {"method": "lsg"}, {"method": "fixed"})  # an order that is not the paper's
 
 
 @pytest.fixture
@@ -58,19 +58,19 @@ def test_without_a_plan_the_order_is_the_papers(planned):
     finish(cells[:4])
     lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
     assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
-    assert (none["row"], none["run"]) == ("none", str(cells[5].path))
+    assert (none["row"], none["run"]) == ("fixed", str(cells[5].path))
     finish(cells[4:])
     summary = collect(planned.root).summary()
-    assert [row["method"] for row in summary["rows"]] == ["none", "trainable-decay", "lsg"]
+    assert [row["method"] for row in summary["rows"]] == ["fixed", "trainable-decay", "lsg"]
     assert [row["verdict"] == "baseline" for row in summary["rows"]] == [True, False, False]
     assert summary["missing"] == []
 
 
 def test_without_a_plan_width_1_is_the_baseline_and_numbers_rise(tmp_path):
-    cells = plan(tmp_path, *({"method": "none", "width": w} for w in (10.0, 0.5, 1.0, 2.5)), {"method": "lsg"}).cells()
+    cells = plan(tmp_path, *({"method": "fixed", "width": w} for w in (10.0, 0.5, 1.0, 2.5)), {"method": "lsg"}).cells()
     finish(cells)
     labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
-    assert labels == ["none, width 1", "none, width 0.5", "none, width 2.5", "none, width 10", "lsg"]
+    assert labels == ["fixed, width 1", "fixed, width 0.5", "fixed, width 2.5", "fixed, width 10", "lsg"]
 
 
 def test_what_is_missing(planned):
@@ -86,7 +86,7 @@ def test_what_is_missing(planned):
         ("lsg", 0): "stopped after 2 of 3 epochs",
         ("trainable-decay", 1): "running",
         ("lsg", 1): "not started",
-        ("none", 1): "not started",
+        ("fixed", 1): "not started",
     }
     assert [one["run"] for one in summary["missing"]] == [str(cells[i].path) for i in (3, 1, 4, 5)]
     assert [(row["n"], row["diverged"], row["missing"]) for row in summary["rows"]] == [
@@ -100,11 +100,11 @@ def test_other_seeds_and_rows_are_taken_along(planned, tmp_path):
     planned.save()
     finish(planned.cells())
     extra = Cell(0, tiny.config(method="lsg", seed=7), planned.root / "method=lsg" / "s7")
-    other = Cell(0, tiny.config(method="none", width=5.0, seed=0), planned.root / "by-hand")
+    other = Cell(0, tiny.config(method="fixed", width=5.0, seed=0), planned.root / "by-hand")
     write_run(extra, 0.9)
     write_run(other, 0.2)
     summary = collect(planned.root).summary()
-    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "none, width 1", "none, width 5"]
+    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "fixed, width 1", "fixed, width 5"]
     assert [row["seeds"] for row in summary["rows"]] == [[0, 1], [0, 1, 7], [0, 1], [0]]
     assert summary["missing"] == []
 
@@ -135,14 +135,14 @@ def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
 
 def test_other_data_under_the_same_settings_are_rows_of_their_own(tmp_path):
     """Each with a baseline on the same data; a run from before digests were recorded belongs to the data of its folder."""
-    accuracies = {("none", "A"): (0.5, 0.6), ("lsg", "A"): (0.7, 0.9), ("none", "B"): (0.1, 0.2), ("lsg", "B"): (0.1, 0.1)}
+    accuracies = {("fixed", "A"): (0.5, 0.6), ("lsg", "A"): (0.7, 0.9), ("fixed", "B"): (0.1, 0.2), ("lsg", "B"): (0.1, 0.1)}
     for (method, data), found in accuracies.items():
         for seed, accuracy in enumerate(found):
             config = tiny.config(method=method, seed=seed, data_dir=data)
-            digest = None if (method, data, seed) == ("none", "A", 1) else f"digest of {data}"
+            digest = None if (method, data, seed) == ("fixed", "A", 1) else f"digest of {data}"
             write_run(Cell(0, config, tmp_path / f"{method}{data}{seed}"), accuracy, data_digest=digest)
     summary = collect(tmp_path).summary()
-    assert [row["label"] for row in summary["rows"]] == ["none, data A", "lsg, data A", "none, data B", "lsg, data B"]
+    assert [row["label"] for row in summary["rows"]] == ["fixed, data A", "lsg, data A", "fixed, data B", "lsg, data B"]
     assert [row["accuracies"] for row in summary["rows"]] == [[0.5, 0.6], [0.7, 0.9], [0.1, 0.2], [0.1, 0.1]]
     assert [row["difference"] for row in summary["rows"]] == [None, pytest.approx(0.25), None, pytest.approx(-0.05)]
     assert "different data" in summary["notes"][-1]
@@ -169,7 +169,7 @@ def test_the_same_data_in_two_folders(planned):
     for cell in planned.cells():
         write_run(cell, 0.5, data_digest="one", data_dir=f"node{cell.config.seed}")
     summary = collect(planned.root).summary()
-    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "none"]
+    assert [row["label"] for row in summary["rows"]] == ["trainable-decay", "lsg", "fixed"]
     assert [row["n"] for row in summary["rows"]] == [2, 2, 2]
 
 
@@ -180,9 +180,9 @@ def test_a_planned_ablation_with_other_data_beside_it(planned):
     extra = planned.cells()[0]
     write_run(Cell(0, extra.config, planned.root / "extra"), 0.9, data_digest="two", data_dir="B")
     summary = collect(planned.root).summary()
-    labels = ["trainable-decay, data A", "lsg, data A", "none, data A", "trainable-decay, data B"]
+    labels = ["trainable-decay, data A", "lsg, data A", "fixed, data A", "trainable-decay, data B"]
     assert [row["label"] for row in summary["rows"]] == labels
-    assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("none, data A", 1)]
+    assert [(one["row"], one["seed"]) for one in summary["missing"]] == [("fixed, data A", 1)]
 
 
 def test_the_digest_of_data_follows_their_content():
@@ -196,13 +196,13 @@ def test_the_digest_of_data_follows_their_content():
 def test_runs_of_an_ablation_over_folds(tmp_path):
     """With and without its plan; runs of folds, whose data differ, are repetitions of one row."""
     settings = {"dataset": "n-caltech101", "fold": "1/2"}
-    rows = tuple(({"method": name}, tiny.config(method=name, **settings)) for name in ("none", "lsg"))
+    rows = tuple(({"method": name}, tiny.config(method=name, **settings)) for name in ("fixed", "lsg"))
     planned = Plan(tmp_path, rows, (0, 1), None, ("1/2", "2/2"))
     cells = planned.cells()
     assert [str(cell.path.relative_to(tmp_path)) for cell in cells[:3]] == [
-        "method=none/s0-f1of2",
+        "method=fixed/s0-f1of2",
         "method=lsg/s0-f1of2",
-        "method=none/s0-f2of2",
+        "method=fixed/s0-f2of2",
     ]
     for number, cell in enumerate(cells[:7]):
         write_run(cell, 0.1 * number, data_digest=cell.config.fold)
@@ -213,7 +213,7 @@ def test_runs_of_an_ablation_over_folds(tmp_path):
     ]
     summaries.append(collect(tmp_path).summary())
     for summary in summaries:
-        assert [row["label"] for row in summary["rows"]] == ["none", "lsg"]
+        assert [row["label"] for row in summary["rows"]] == ["fixed", "lsg"]
         assert summary["rows"][0]["accuracies"] == pytest.approx([0.0, 0.2, 0.4, 0.6])
         (missing,) = summary["missing"]
         assert (missing["seed"], missing["fold"], missing["run"]) == (1, "2/2", str(cells[7].path))

@@ -39,13 +39,13 @@ def understood(monkeypatch, tmp_path):
 FOLDER = {"data_dir": '/mnt/my data/it\'s "here"', "sensor": "64x48", "skip_bad": True}
 GIVEN = (
     {},
-    {"dataset": "event-folder", **FOLDER, "method": "none", "width": 2.5},
+    {"dataset": "event-folder", **FOLDER, "method": "fixed", "width": 2.5},
     {"lr": 1e-05, "T": 7, "augment": "rotate", "deterministic": True, "val_fraction": 0.0},
     {"decay": 0.1 + 0.2, "clip_grad": 1.0, "width_multiplier": 1 / 3, "workers": 0, "threads": 1, "backend": "reference"},
-    {"dataset": "cifar10", "cache_dir": "$HOME/~a*b", "method": "none"},
+    {"dataset": "cifar10", "cache_dir": "$HOME/~a*b", "method": "fixed"},
     {"recipe": "clif", "lr": 0.02, "mixup": 0.5, "split": "first"},
     # Values of the recipe that have no effect, given the others.
-    {"recipe": "asgl", "method": "none"},
+    {"recipe": "asgl", "method": "fixed"},
     {"recipe": "qkformer", "neuron": "clif"},
     {"recipe": "qkformer", "schedule": "step"},
     {"recipe": "clif", "loss": "ce"},
@@ -64,9 +64,9 @@ def test_commands_are_understood_as_the_cells(understood, given):
 
 
 def test_commands_say_only_what_the_preset_does_not():
-    config = resolve({"dataset": "digits-dvs", "method": "none", "epochs": 3, "seed": 4}, environment={})
+    config = resolve({"dataset": "digits-dvs", "method": "fixed", "epochs": 3, "seed": 4}, environment={})
     words = command(Cell(0, config, plan("abl", {}).root / "x"), environment={})
-    assert shlex.join(words) == "lsg train --dataset digits-dvs --method none --epochs 3 --seed 4 --out abl/x"
+    assert shlex.join(words) == "lsg train --dataset digits-dvs --method fixed --epochs 3 --seed 4 --out abl/x"
 
 
 def test_commands_outdo_the_environment():
@@ -93,7 +93,7 @@ def test_every_setting_can_be_said():
 
 
 def test_the_command_of_a_stopped_run_continues_it(understood, tmp_path):
-    (cell,) = plan(tmp_path / "abl", {"method": "none"}, seeds=(2,)).cells()
+    (cell,) = plan(tmp_path / "abl", {"method": "fixed"}, seeds=(2,)).cells()
     words = command(cell, ("-q",), environment={})
     write_run(cell)
     assert command(cell, ("-q",), environment={}) == words

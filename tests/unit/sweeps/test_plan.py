@@ -49,7 +49,7 @@ def test_the_papers_spread_is_that_of_table_3():
 
 
 def test_cells_are_found_again_and_settings_matter():
-    variants = grid({"method": ["lsg", "none"], "T": [2, 4, 2]})  # a value given twice is one row
+    variants = grid({"method": ["lsg", "fixed"], "T": [2, 4, 2]})  # a value given twice is one row
 
     def cells(seeds, **changes):
         configs = [tiny.config(**{**changes, **variant}) for variant in variants]
@@ -57,7 +57,7 @@ def test_cells_are_found_again_and_settings_matter():
 
     first = cells((0, 1))
     assert len({cell.path for cell in first}) == 8
-    assert [(cell.config.method, cell.config.T) for cell in first[:4]] == [("lsg", 2), ("lsg", 4), ("none", 2), ("none", 4)]
+    assert [(cell.config.method, cell.config.T) for cell in first[:4]] == [("lsg", 2), ("lsg", 4), ("fixed", 2), ("fixed", 4)]
     assert [cell.path for cell in cells((0, 1), workers=5, data_dir="elsewhere")] == [cell.path for cell in first]
     assert not {cell.path for cell in cells((0, 1), lr=0.2)} & {cell.path for cell in first}
     more_seeds = cells((1, 2))
@@ -65,14 +65,14 @@ def test_cells_are_found_again_and_settings_matter():
 
 
 def test_names_of_directories_need_no_quotes():
-    variants = [{"method": "none", "width": 0.5}, {"augment": "a b/c'd"}, {"lr": 1e-05}]
+    variants = [{"method": "fixed", "width": 0.5}, {"augment": "a b/c'd"}, {"lr": 1e-05}]
     names = [folder_name(variant) for variant in variants]
-    assert names == ["method=none-width=0.5", "augment=a_b_c_d", "lr=1e-05"]
+    assert names == ["method=fixed-width=0.5", "augment=a_b_c_d", "lr=1e-05"]
     assert all(shlex.quote(name) == name for name in names)
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path):
-    variants = {"method": "none", "width": 0.5}, {"method": "lsg", "width": 1.0}
+    variants = {"method": "fixed", "width": 0.5}, {"method": "lsg", "width": 1.0}
     written = plan(tmp_path / "abl", *variants, seeds=(3, 1), table="2", workers=2)
     written.save()
     assert load(tmp_path / "abl") == written

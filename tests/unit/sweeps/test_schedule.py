@@ -19,10 +19,10 @@ from tests.unit.sweeps.helpers import Cluster, fail, finish, plan, record, write
 
 @pytest.fixture
 def planned(tmp_path):
-    return plan(tmp_path / "abl", {"method": "none"}, {"method": "lsg"})
+    return plan(tmp_path / "abl", {"method": "fixed"}, {"method": "lsg"})
 
 
-NAMES = ["method=none-s0", "method=lsg-s0", "method=none-s1", "method=lsg-s1"]
+NAMES = ["method=fixed-s0", "method=lsg-s0", "method=fixed-s1", "method=lsg-s1"]
 
 
 def follow(planned, cluster, show=lambda states: None, stop=None):
@@ -106,7 +106,7 @@ def test_a_job_that_somebody_cancels_stays_cancelled(planned):
             cluster.living.clear()
             cluster.revoked = {NAMES[2]}
 
-    with pytest.raises(Stopped, match=r"method=none-s1: cluster says that job 4 was cancelled"):
+    with pytest.raises(Stopped, match=r"method=fixed-s1: cluster says that job 4 was cancelled"):
         follow(planned, cluster, show)
     assert cluster.submitted.count(NAMES[2]) == 1
     again = Cluster(finish)
@@ -118,7 +118,7 @@ def test_a_failure_has_the_message_and_status_of_its_log(planned):
     cluster = Cluster(lambda job: fail(job) if "none" in job.name else finish(job))
     with pytest.raises(DataError) as caught:
         follow(planned, cluster)
-    assert "2 of 4 runs failed:\n  method=none-s0: frames.npz: damaged (see " in caught.value.message
+    assert "2 of 4 runs failed:\n  method=fixed-s0: frames.npz: damaged (see " in caught.value.message
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[0], NAMES[2]]

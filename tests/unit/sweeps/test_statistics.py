@@ -13,19 +13,19 @@ from tests.unit.sweeps.helpers import record, table
 
 
 def test_mean_and_sample_standard_deviation():
-    (row,) = table(("none", [0.5, 0.6, 0.8]))
+    (row,) = table(("fixed", [0.5, 0.6, 0.8]))
     mean = (0.5 + 0.6 + 0.8) / 3
     assert row["mean"] == pytest.approx(mean)
     assert row["std"] == pytest.approx(math.sqrt(sum((v - mean) ** 2 for v in (0.5, 0.6, 0.8)) / 2))
     assert (row["n"], row["difference"], row["interval"], row["verdict"]) == (3, None, None, "baseline")
-    assert table(("none", [0.5]))[0]["std"] is None
+    assert table(("fixed", [0.5]))[0]["std"] is None
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
 def test_interval_is_that_of_a_paired_t_test(n):
     rng = np.random.default_rng(n)
     base, other = rng.normal(0.9, 0.01, n).tolist(), rng.normal(0.91, 0.01, n).tolist()
-    row = table(("none", base), ("lsg", other))[1]
+    row = table(("fixed", base), ("lsg", other))[1]
     expected = stats.ttest_rel(other, base).confidence_interval(0.95)
     assert row["difference"] == pytest.approx(np.mean(other) - np.mean(base))
     assert row["interval"] == pytest.approx([expected.low, expected.high])
@@ -57,30 +57,30 @@ def test_interval_is_that_of_a_paired_t_test(n):
     ],
 )
 def test_conclusions(base, other, verdict, words):
-    row = table(("none", base), ("lsg", other))[1]
+    row = table(("fixed", base), ("lsg", other))[1]
     assert row["verdict"] == verdict
     assert row["conclusion"].startswith("lsg: ")
     assert words in row["conclusion"]
 
 
 def test_differences_are_of_shared_seeds_only():
-    row = table(("none", {0: 0.5, 1: 0.6, 2: 0.9}), ("lsg", {1: 0.65, 2: 0.97, 3: 0.1}))[1]
+    row = table(("fixed", {0: 0.5, 1: 0.6, 2: 0.9}), ("lsg", {1: 0.65, 2: 0.97, 3: 0.1}))[1]
     assert row["difference"] == pytest.approx((0.05 + 0.07) / 2)
     assert row["mean"] == pytest.approx((0.65 + 0.97 + 0.1) / 3)
     assert (row["n"], row["shared"], row["seeds"]) == (3, 2, [1, 2, 3])
 
 
 def test_a_diverged_run_is_a_result():
-    row = table(("none", [0.5, 0.6, 0.7]), ("lsg", [0.6, None, 0.8]))[1]
+    row = table(("fixed", [0.5, 0.6, 0.7]), ("lsg", [0.6, None, 0.8]))[1]
     assert (row["n"], row["diverged"], row["seeds"], row["accuracies"]) == (2, [1], [0, 2], [0.6, 0.8])
     assert row["difference"] == pytest.approx(0.1)
     assert row["conclusion"].endswith("1 of 3 runs diverged and are excluded.")
 
 
 def test_a_missing_run_is_said_to_be_missing():
-    base, row = table(("none", [0.5, "missing", "missing"]), ("lsg", [0.6, "missing", 0.8]))
+    base, row = table(("fixed", [0.5, "missing", "missing"]), ("lsg", [0.6, "missing", 0.8]))
     assert (base["missing"], row["missing"], row["diverged"]) == ([1, 2], [1], [])
-    assert base["conclusion"] == "none: the baseline. 2 of 3 runs are missing."
+    assert base["conclusion"] == "fixed: the baseline. 2 of 3 runs are missing."
     assert row["conclusion"].endswith("1 of 3 runs is missing.")
 
 
@@ -88,9 +88,9 @@ def test_rows_are_named_by_what_tells_them_apart():
     def labels(*settings):
         return [row["label"] for row in table(*((one, [0.5]) for one in settings))]
 
-    assert labels({"method": "none"}, {"method": "lsg"}) == ["none", "lsg"]
-    by_width = [{"method": "none", "width": 1.0}, {"method": "none", "width": 0.5}, {"method": "lsg"}]
-    assert labels(*by_width) == ["none, width 1", "none, width 0.5", "lsg"]
+    assert labels({"method": "fixed"}, {"method": "lsg"}) == ["fixed", "lsg"]
+    by_width = [{"method": "fixed", "width": 1.0}, {"method": "fixed", "width": 0.5}, {"method": "lsg"}]
+    assert labels(*by_width) == ["fixed, width 1", "fixed, width 0.5", "lsg"]
     assert labels({"T": 2}, {"T": 4}) == ["lsg, T 2", "lsg, T 4"]
     assert labels({"lr": 0.1}, {"lr": 0.2}) == ["lsg, lr 0.1", "lsg, lr 0.2"]
     twice = [{"method": "lsg", "width": 0.5}, {"method": "lsg", "width": 1.0}]
@@ -103,7 +103,7 @@ def test_other_settings_are_told():
 
 
 def test_each_data_set_has_a_baseline_of_its_own():
-    sets = [{"dataset": name, "method": method} for name in ("digits", "digits-dvs") for method in ("none", "lsg")]
+    sets = [{"dataset": name, "method": method} for name in ("digits", "digits-dvs") for method in ("fixed", "lsg")]
     found = table(*zip(sets, ([0.5, 0.6], [0.6, 0.65], [0.1, 0.2], [0.3, 0.1]), strict=True))
     assert [row["verdict"] for row in found] == ["baseline", "within noise"] * 2
     assert [row["difference"] for row in found] == [None, pytest.approx(0.075), None, pytest.approx(0.05)]
@@ -121,7 +121,7 @@ def test_p_has_holms_correction():
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
     base, one, two = [0.5, 0.6, 0.7], [0.55, 0.62, 0.78], [0.52, 0.61, 0.69]
-    found = [row["p"] for row in table(("none", base), ("lsg", one), ("trainable-decay", two))]
+    found = [row["p"] for row in table(("fixed", base), ("lsg", one), ("trainable-decay", two))]
     plain = [stats.ttest_rel(other, base).pvalue for other in (one, two)]
     assert found[0] is None
     assert found[1:] == pytest.approx([min(1, 2 * plain[0]), max(plain[1], min(1, 2 * plain[0]))])
@@ -132,7 +132,7 @@ def test_what_only_the_interval_shows_is_said():
     base, one, two = [0.5, 0.6, 0.7], [0.55, 0.69, 0.75], [0.52, 0.61, 0.69]
     noise = {"method": "lsg", "lr": 0.2}
     alone, among = (
-        table(("none", base), ("lsg", one), *others)[1] for others in ((), (("trainable-decay", two), (noise, two)))
+        table(("fixed", base), ("lsg", one), *others)[1] for others in ((), (("trainable-decay", two), (noise, two)))
     )
     assert stats.ttest_rel(one, base).pvalue == pytest.approx(0.042, abs=5e-4)
     assert alone["conclusion"].endswith("better than the baseline by more than noise.")
@@ -149,7 +149,7 @@ def test_equivalence_is_two_one_sided_tests():
         below = stats.ttest_1samp(differences, margin, alternative="less").pvalue
         assert compared(differences, margin=margin)["equivalent"] == (max(above, below) < 0.05)
     assert compared([0.1], margin=1.0)["equivalent"] is None
-    sentence = table(("none", [0.5, 0.6, 0.7]), ("lsg", [0.501, 0.599, 0.7]), margin=0.05)[1]["conclusion"]
+    sentence = table(("fixed", [0.5, 0.6, 0.7]), ("lsg", [0.501, 0.599, 0.7]), margin=0.05)[1]["conclusion"]
     assert sentence.endswith("equivalent within 5 points.")
 
 
@@ -173,7 +173,7 @@ def test_folds_are_compared_with_the_corrected_variance():
     accuracies = rng.uniform(0.4, 0.8, (2, 3, 2))  # row, fold, seed
     cells, records = [], []
     for row, fold, seed in np.ndindex(2, 3, 2):
-        config = tiny.config(method=("none", "lsg")[row], seed=seed, fold=f"{fold + 1}/3")
+        config = tiny.config(method=("fixed", "lsg")[row], seed=seed, fold=f"{fold + 1}/3")
         cells.append(Cell(row, config, None))
         records.append(record(accuracies[row, fold, seed]))
     row = rows(cells, records, margin=0.9)[1]

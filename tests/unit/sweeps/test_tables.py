@@ -25,7 +25,7 @@ def summary(*rows, **settings):
     return Collection(cells, records, None).summary()
 
 
-TWO = (({"method": "none"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]))
+TWO = (({"method": "fixed"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]))
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
@@ -34,7 +34,7 @@ def test_formats_carry_every_seed_and_the_conclusion(form):
     numbers = ("0.5125", "0.625", "0.75", "0.875") if form in ("json", "csv") else ("51.25", "62.50", "75.00", "87.50")
     assert all(number in text for number in numbers)
     assert "within noise: the interval includes 0" in text or "by more than noise" in text
-    text = FORMATS[form](summary(({"method": "none"}, [0.5, "missing"]), ({"method": "lsg"}, [None, "missing"])))
+    text = FORMATS[form](summary(({"method": "fixed"}, [0.5, "missing"]), ({"method": "lsg"}, [None, "missing"])))
     assert "diverged" in text
     assert ("missing" if form == "csv" else "abl/row1/s1") in text
 
@@ -44,7 +44,7 @@ def test_table_in_a_narrow_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     table = FORMATS["table"](summary(*TWO)).split("\n\n")[0].splitlines()
     assert max(map(len, table)) <= 60
-    assert table[0] == "none"
+    assert table[0] == "fixed"
     assert "  accuracy %: 56.88 +- 7.95" in table
     assert "  verdict: baseline" in table
     monkeypatch.setenv("COLUMNS", "300")
@@ -65,7 +65,7 @@ def test_markdown_has_as_many_cells_in_every_line():
 
 def test_csv_is_read_back():
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](summary(*TWO, ({"method": "lsg", "lr": 0.3}, [0.5, None]))))))
-    assert [(row["method"], row["lr"]) for row in rows] == [("none", "0.05"), ("lsg", "0.05"), ("lsg", "0.3")]
+    assert [(row["method"], row["lr"]) for row in rows] == [("fixed", "0.05"), ("lsg", "0.05"), ("lsg", "0.3")]
     assert [float(x) for x in rows[1]["accuracies"].split()] == [0.75, 0.875]
     assert float(rows[1]["mean"]) == 0.8125
     assert rows[0]["difference"] == ""

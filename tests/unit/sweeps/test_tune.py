@@ -99,7 +99,7 @@ def states(worker):
         ("batch_size=16:64", (16, 64), "linear"),
         ("batch_size=log:16:64", (16, 64), "log"),
         ("lr=0.1,0.2", (0.1, 0.2), ""),
-        ("method=lsg,none", ("lsg", "none"), ""),
+        ("method=lsg,fixed", ("lsg", "fixed"), ""),
         ("deterministic=no,yes", (False, True), ""),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_setting_with_an_effect_within_a_range_is_kept():
 
 
 def test_only_axes_with_an_effect_are_searched(train, worker):
-    mine = worker(searched("width=0.5:2", "decay_per=layer,channel", "method=lsg,none"), 8)
+    mine = worker(searched("width=0.5:2", "decay_per=layer,channel", "method=lsg,fixed"), 8)
     mine.complete()
     found = {frozenset(trial.params) for trial in mine.study.trials}
     assert found == {frozenset({"method", "width"}), frozenset({"method", "decay_per"})}
@@ -172,7 +172,7 @@ def test_values_do_not_depend_on_interruptions(train, worker, tmp_path):
 
 
 def test_the_result(train, worker, tmp_path):
-    planned = searched("lr=log:1e-3:0.3", "method=lsg,none", "width=0.5:2", cache_dir='a "b" \\ é', seed=3)
+    planned = searched("lr=log:1e-3:0.3", "method=lsg,fixed", "width=0.5:2", cache_dir='a "b" \\ é', seed=3)
     mine = worker(planned, 6)
     mine.complete()
     found = mine.conclude()
@@ -365,11 +365,11 @@ def test_jobs_of_an_earlier_command_are_followed(worker, lasting):
 
 
 def test_a_study_of_other_settings_is_refused(train, worker, tmp_path):
-    worker(searched("lr=log:0.1:0.2", "method=lsg,none", width=0.5), 1)
+    worker(searched("lr=log:0.1:0.2", "method=lsg,fixed", width=0.5), 1)
     with pytest.raises(
         RunInUseError, match=r"--width \[1\.0, 0\.5\], expected 1\.0; --lr 'log:0\.1:0\.2', expected '0\.1:0\.2'"
     ):
-        worker(searched("lr=0.1:0.2", "method=lsg,none"), 1)
+        worker(searched("lr=0.1:0.2", "method=lsg,fixed"), 1)
 
 
 def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):

@@ -65,7 +65,7 @@ def test_decays_are_taken_whatever_the_method(source):
     """Where they are fixed they stay at what was learned; what a method measures starts new."""
     learned = checkpoint.read(source).weights["features.3.lif.b"]
     assert abs(learned.sigmoid() - 0.2) > 1e-3
-    for method, new in (("none", 0), ("trainable-decay", 0), ("measured-sigma", 8)):
+    for method, new in (("fixed", 0), ("trainable-decay", 0), ("measured-sigma", 8)):
         state, record, _ = begun(source, method=method)
         assert torch.equal(state["features.3.lif.b"], learned)
         assert len(record["new"]) == new

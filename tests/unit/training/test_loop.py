@@ -184,7 +184,7 @@ def test_weights_of_classes_come_from_the_training_part(tmp_path):
     bundle, losses = tiny.bundle(), {}
     part = bundle.train.part(np.flatnonzero((bundle.train.y > 0) | (np.arange(48) % 4 == 0)))
     bundle = dataclasses.replace(bundle, train=part)
-    config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="none")
+    config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="fixed")
     models = []
     for weights in ("none", "balanced"):
         run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append, compute=Compute(CPU.device))
@@ -246,7 +246,7 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
 
 def test_a_schedule_is_not_averaged(tmp_path):
     """The mask of masked-psn is complete after an eighth of the epochs in the evaluated network, too."""
-    config = tiny.config(epochs=2, ema=0.999, neuron="masked-psn", method="none")
+    config = tiny.config(epochs=2, ema=0.999, neuron="masked-psn", method="fixed")
     run(tmp_path / "run", config, tiny.bundle())
     weights = checkpoint.read(tmp_path / "run" / "last.safetensors").weights
     masks = [x.item() for name, x in weights.items() if name.endswith(".mask")]

@@ -30,7 +30,7 @@ def test_weight_decay_is_for_weights_alone(decay_per):
     assert [group["weight_decay"] for group in (decayed, plain, decays)] == [0.1, 0.0, 0.0]
     on_all = Optimizers(model, tiny.config(weight_decay=0.1, weight_decay_on="all", optimizer="adamw")).all
     assert [group["weight_decay"] for optimizer in on_all for group in optimizer.param_groups] == [0.1, 0.1, 0.0]
-    assert len(build(method="none")[1].all) == 1
+    assert len(build(method="fixed")[1].all) == 1
 
 
 def test_ar_lif_is_trained_with_the_weights():
@@ -40,7 +40,7 @@ def test_ar_lif_is_trained_with_the_weights():
     lifs = [layer.lif for layer in model.spiking_layers()]
     assert {id(p) for p in decays.param_groups[0]["params"]} == {id(lif.b) for lif in lifs}
     assert {id(p) for lif in lifs for p in (lif.a, lif.c)} < {id(p) for p in weights.param_groups[1]["params"]}
-    assert len(build(neuron="ar-lif", method="none")[1].all) == 1
+    assert len(build(neuron="ar-lif", method="fixed")[1].all) == 1
 
 
 def test_adam_moves_a_decay_by_its_learning_rate():
