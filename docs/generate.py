@@ -27,6 +27,7 @@ from lsgcli.analysis.advice import ranked  # noqa: E402
 from lsgcli.analysis.measures import ACTIVITY, LAYER, RECORD, Field  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
+from lsgcli.config import source  # noqa: E402
 from lsgcli.config.run import FIELDS, SECTIONS  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
@@ -148,7 +149,7 @@ def readers() -> str:
     rows = []
     for name in registry.names("reader"):
         suffixes = ", ".join(f"`{suffix}`" for suffix in registry.get("reader", name).suffixes)
-        rows.append((f"`{name}` ({suffixes})", registry.summary("reader", name)))
+        rows.append((f"`{name}` ({suffixes})", source.summary("reader", name)))
     return described(rows)
 
 
@@ -161,13 +162,13 @@ def formats() -> str:
         options += [f"`--{key}`" for key in thing.options if key not in ("mode", "fold_bn", "quantize")]
         options += ["`--no-fold-bn`"] if "fold_bn" in thing.options else []
         needs = f"`{thing.extra}`" if thing.extra else ""
-        rows.append(f"| [`{name}`](#{name}) | {registry.summary('format', name)} | {', '.join(options)} | {needs} |")
+        rows.append(f"| [`{name}`](#{name}) | {source.summary('format', name)} | {', '.join(options)} | {needs} |")
     return "\n".join(rows)
 
 
 def things(kind: str) -> str:
     """All registered names of a kind, with the first line of their docstrings."""
-    return described((f"`{name}`", registry.summary(kind, name)) for name in registry.names(kind))
+    return described((f"`{name}`", source.summary(kind, name)) for name in registry.names(kind))
 
 
 def fields(which: dict[str, Field]) -> str:

@@ -47,7 +47,7 @@ def takes(kind: str, name: str, argument: str) -> bool:
 def summary(kind: str, name: str) -> str:
     """The first line of the docstring of an entry, or the title of a data set. Imports only data sets, and entries of other packages."""
     node = None if kind == "dataset" else _entry(kind, name)
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
         text = ast.get_docstring(node)
     elif node is not None:
         text = traits(kind, name).__doc__

@@ -21,7 +21,7 @@ def test_every_kind_lists_its_names_with_a_line(lsg):
 
 
 def test_lines_are_those_of_the_docstrings():
-    for kind in ("arch", "surrogate", "augmentation", "loss", "format", "method"):
+    for kind in ("arch", "surrogate", "augmentation", "loss", "format", "method", "neuron", "backend", "launcher", "logger"):
         for name in registry.names(kind):
             read = source.summary(kind, name)  # from the source text, of those that are not imported
             entry = registry.get(kind, name)
