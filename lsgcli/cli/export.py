@@ -59,14 +59,14 @@ def export(
     common.messages(verbosity, common.AROUND if verify else ())
     if not verify:
         common.require("--verify N", {"--data-dir": folders.data_dir, "--cache-dir": folders.cache_dir})
+    from lsgcli.export import base as exporting
     from lsgcli.store import hub
     from lsgcli.system import files
 
+    name = exporting.format_for(output, form.form)
     path = hub.local(checkpoint)
-    from lsgcli.export import base as exporting
     from lsgcli.export import source
 
-    name = exporting.format_for(output, form.form)
     exporter = registry.get("format", name)()
     exporter.check()
     options = exporting.chosen(name, mode=form.mode, dt=form.dt, fold_bn=form.fold_bn, quantize=form.quantize)

@@ -85,8 +85,8 @@ def _constants(node: Any) -> SimpleNamespace:
 
 @cache
 def _of_class(name: str) -> dict[str, Any]:
-    """The constants of a class of networks or neurons, with those of its bases; its docstring is ``__doc__``."""
-    for file in sorted(file for room in ("neurons", "models") for file in (registry.ROOT / room).rglob("*.py")):
+    """The constants of a class of neurons, networks or formats, with those of its bases; its docstring is ``__doc__``."""
+    for file in sorted(file for room in ("neurons", "models", "export") for file in (registry.ROOT / room).rglob("*.py")):
         text = file.read_bytes()
         if not re.search(rf"^class {name}\b".encode(), text, re.MULTILINE):
             continue

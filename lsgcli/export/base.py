@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lsgcli import registry
+from lsgcli.config.source import traits
 from lsgcli.errors import CheckpointError, ConfigError, require
-from lsgcli.export.runners import Runner
-from lsgcli.models.base import SpikingNet
-from lsgcli.store import checkpoint, nir
-from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system.files import check_regular, json_text
 from lsgcli.system.memory import is_out_of_memory
+
+if TYPE_CHECKING:  # importing them takes torch
+    from lsgcli.export.runners import Runner
+    from lsgcli.models.base import SpikingNet
+    from lsgcli.store.checkpoint import Checkpoint
 
 VERSION = "1"  # of the metadata written by :func:`metadata`
 
@@ -82,7 +84,7 @@ class Format(ABC):
         return bool(cls.suffix) and path.suffix.lower() == cls.suffix
 
     @abstractmethod
-    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+    def write(self, network: "SpikingNet", content: "Checkpoint", path: Path, options: ExportOptions) -> None:
         """Write a network.
 
         Args:
@@ -100,14 +102,14 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def open(self, path: Path) -> Runner:
+    def open(self, path: Path) -> "Runner":
         """Load an export as a runner.
 
         Raises:
             CheckpointError: it is not an export of this format by lsg.
         """
 
-    def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
+    def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
         """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
         return None
 
@@ -139,7 +141,7 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     return options
 
 
-def metadata(content: Checkpoint) -> dict[str, str]:
+def metadata(content: "Checkpoint") -> dict[str, str]:
     """Metadata of an export, for formats that store a dictionary of strings."""
     return {"lsg.export_version": VERSION, "lsg.config": json_text(content.config)}
 
@@ -150,6 +152,8 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the metadata are missing or of another version.
     """
+    from lsgcli.store import checkpoint
+
     version = stored.get("lsg.export_version")
     if version != VERSION:
         raise CheckpointError(
@@ -190,7 +194,7 @@ def format_for(output: Path, name: str | None) -> str:
     Raises:
         ConfigError: the suffix belongs to no format, or to a format other than ``name``.
     """
-    suffixes = {key: form.suffix for key, form in formats().items()}
+    suffixes = {key: traits("format", key).suffix for key in registry.names("format")}
     meant = next((key for key, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
     if name is None and meant is None:
         suffix_text, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
@@ -211,13 +215,15 @@ def format_of(path: Path) -> type[Format] | None:
     return next((form for form in formats().values() if form.recognises(path)), None)
 
 
-def open_exported(path: Path) -> Runner | None:
+def open_exported(path: Path) -> "Runner | None":
     """An export as a runner; None for a checkpoint, a NIR graph of another program, or any other path whose format is not run.
 
     Raises:
         ConfigError: a package that the format requires is not installed.
         CheckpointError: it is not an export by lsg.
     """
+    from lsgcli.store import nir
+
     form = format_of(path)
     if form is None or not form.is_run or not path.exists() or nir.is_foreign(path):
         return None

@@ -115,7 +115,7 @@ def test_page(lsg, runs, tmp_path):
     assert "http" not in text.replace("http-equiv", "")
     assert "diverged after 4 of 4 epochs" in text
     assert text.count("<figure") > 6
-    assert "<td>none</td>" in text  # a setting that differs
+    assert "<td>fixed</td>" in text  # a setting that differs
     refused = lsg(*command)
     assert refused.stderr.startswith(f"error: --html {page}: the file exists")
     assert refused.exit_code == 2

@@ -53,7 +53,7 @@ def test_a_network_by_name(lsg, monkeypatch):
         ("linear", 128 * 20 + 20),
     ]
     for words, input_shape, classes in (
-        (["--arch", "mlp", "--classes", "7"], [4, 1, 1, 140], 7),
+        (["--arch", "mlp", "--classes", "7"], [100, 1, 1, 140], 7),
         (["--dataset", "digits-dvs"], [4, 2, 32, 32], 10),  # its preset, its classes
         (["--dataset", "cifar10", "--classes", "10", "--arch", "resnet19", "-T", "2"], [3, 32, 32], 10),  # without its data
     ):

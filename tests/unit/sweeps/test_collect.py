@@ -56,9 +56,9 @@ def test_without_a_plan_the_order_is_the_papers(planned):
     """And every row should have every seed."""
     cells = planned.cells()
     finish(cells[:4])
-    lsg, none = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
+    fixed, lsg = sorted(collect(planned.root).summary()["missing"], key=lambda one: one["row"])
     assert (lsg["row"], lsg["seed"], lsg["state"]) == ("lsg", 1, "not started")
-    assert (none["row"], none["run"]) == ("fixed", str(cells[5].path))
+    assert (fixed["row"], fixed["run"]) == ("fixed", str(cells[5].path))
     finish(cells[4:])
     summary = collect(planned.root).summary()
     assert [row["method"] for row in summary["rows"]] == ["fixed", "trainable-decay", "lsg"]
