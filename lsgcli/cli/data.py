@@ -104,8 +104,8 @@ def info(
 ) -> None:
     """Summarise a recording, a folder of recordings or a data set.
 
-    Prints counts per class, durations, event rates, sensor size, format, the release of CIFAR10-DVS, and a digest. Unreadable
-    recordings are counted and listed.
+    Prints counts per class, durations, sensor size, format, and the release of CIFAR10-DVS. Unreadable recordings are counted and
+    listed.
     """
     common.messages(verbosity, WHERE)
     _one_of(path, settings)

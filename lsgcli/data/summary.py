@@ -1,4 +1,4 @@
-"""Summary of recordings: counts, durations, event rates, sensor, formats, release."""
+"""Summary of recordings: counts, durations, sensor, formats, release."""
 
 import functools
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 
 from lsgcli.config.data import DataConfig
 from lsgcli.data import parallel
-from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample, digest
+from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
@@ -106,7 +106,6 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parall
 
 class _Fact(NamedTuple):
     form: str  # name of the reader, ``simulated``, or the data set that reads the recordings itself
-    size: int  # bytes
     events: int
     on: int  # number of ON events
     duration: int  # microseconds
@@ -118,15 +117,14 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
-    ``formats`` (name: count), ``duration_us``, ``events_per_recording`` and ``events_per_s`` ({min, median, max}), ``on_share``
-    (0..1), ``bytes``, ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``digest`` (of names, sizes and
-    event counts; the same on every machine), ``unreadable`` ([{"name", "problem"}]).
+    ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}), ``on_share`` (0..1), ``bytes``,
+    ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``unreadable`` ([{"name", "problem"}]).
 
     Raises:
         DataError: none of them can be read.
     """
     facts: list[_Fact] = []
-    kinds, formats, readable, lines = Counter[str](), Counter[str](), [], []
+    kinds, formats, readable = Counter[str](), Counter[str](), []
     bad: dict[str, str] = {}
     results = parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
@@ -137,7 +135,6 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         readable.append(sample)
         kinds[dataset.classes[sample.label]] += 1
         formats[fact.form] += 1
-        lines.append(f"{sample.key}\0{fact.size}\0{fact.events}")
     if not facts:
         first = next(iter(bad.values()))
         single = isinstance(dataset, Recordings) and not dataset.root.is_dir()
@@ -152,11 +149,9 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "formats": dict(sorted(formats.items())),
         "duration_us": _spread(fact.duration for fact in facts),
         "events_per_recording": _spread(fact.events for fact in facts),
-        "events_per_s": _spread(round(fact.events / max(fact.duration, 1) * 1e6) for fact in facts),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
         "bytes": sum(os.path.getsize(path) for path in dataset.files(readable)),
         **_release(sample.key for sample in readable),
-        "digest": digest(sorted(lines)),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
     }
 
@@ -164,9 +159,9 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
 def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
     """Facts about a recording, or why it cannot be read."""
     try:
-        form, size = ("simulated" if dataset.embedded else dataset.config.dataset), 0
+        form = "simulated" if dataset.embedded else dataset.config.dataset
         if isinstance(sample.source, str):
-            form, size = readers.identify(Path(sample.source)), os.path.getsize(sample.source)
+            form = readers.identify(Path(sample.source))
         events = dataset.events(sample)
     except DataError as error:
         return error.on_command_line
@@ -176,7 +171,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
         return error.of_one_file().message
     duration = int(events.t[-1]) - int(events.t[0])
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
-    return _Fact(form, size, len(events), on, duration, events.sensor or events.extent, stated)
+    return _Fact(form, len(events), on, duration, events.sensor or events.extent, stated)
 
 
 def _spread(values: Iterable[int]) -> dict[str, int]:

@@ -19,7 +19,6 @@ from lsgcli.system.text import clean
 
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
-BEST = {"epoch", "best_epoch", "best_accuracy", "best_chosen_on"}  # of the training state
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -88,13 +87,9 @@ def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
     """Results of these weights, in the order of measurement. Results of the training are omitted if it had other weights or another T."""
     model, export = content.config["model"], content.config["export"]
     same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])
-    state = content.state if same else {}
-    if state.get("test_accuracy") is not None:
-        yield f"Accuracy {state['test_accuracy']:.4f} on the whole test part (training)."
-    if state.keys() >= BEST and state["epoch"] == state["best_epoch"] + 1:
-        part = {"val": "validation", "test": "test"}[state["best_chosen_on"]]
-        training = f"training, in {content.config['settings'].get('precision')}"
-        yield f"Accuracy {state['best_accuracy']:.4f} on the {part} part, which selected this epoch ({training})."
+    accuracy = content.state.get("test_accuracy")
+    if same and accuracy is not None:
+        yield f"Accuracy {accuracy:.4f} on the whole test part (training)."
     if record["samples"]:
         yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples from the test part (export)."
         yield f"Compared with the network in torch before export, on the same samples: {described(record)}."
