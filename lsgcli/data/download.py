@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from lsgcli.data import web
-from lsgcli.data.guard import FULL, foreign
+from lsgcli.data.guard import FULL, foreign, readable
 from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system.files import (
@@ -74,12 +74,9 @@ class RemoteFile:
         Raises:
             DataError: it cannot be read.
         """
-        try:
-            with open_regular(path) as stream:
-                found = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-                return None if found == self.md5 else f"found {stream.tell()} bytes with md5 {found}, expected {self.md5}"
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+        with readable(path), open_regular(path) as stream:
+            found = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+            return None if found == self.md5 else f"found {stream.tell()} bytes with md5 {found}, expected {self.md5}"
 
     def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` contains the file, or a part of it."""

@@ -8,6 +8,7 @@ from stat import S_ISLNK
 from typing import NoReturn
 
 from lsgcli.data.datasets.base import Sample
+from lsgcli.data.guard import HINT, readable
 from lsgcli.data.splits import divide
 from lsgcli.errors import DataError, MissingPart, counted, some
 from lsgcli.system import files
@@ -98,15 +99,10 @@ def stamp(path: "str | os.PathLike[str]") -> str:
     Raises:
         DataError: the file does not exist, or is a pipe or device.
     """
-    try:
+    with readable(os.fspath(path), HINT):
         status = os.stat(path) if os.path.exists(path) else os.lstat(path)
         if not S_ISLNK(status.st_mode):
             files.check_regular(os.fspath(path), status)
-    except OSError as error:
-        raise DataError(
-            f"{os.fspath(path)}: cannot be read: {error.strerror}",
-            hint="Download or record it again, or remove it from the folder.",
-        ) from error
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lsgcli.errors import ConfigError, DataError, LsgError, install_hint
 from lsgcli.system.files import NotRegularError, storage_error
+from lsgcli.system.memory import is_out_of_memory
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -35,32 +36,48 @@ def damaged(where: str, found: str, expected: str) -> Damaged:
 
 
 @contextmanager
-def foreign(path: Path | str, expected: str, *, hint: str = HINT, extra: str = "") -> Iterator[None]:
-    """Convert any exception in the block to a DataError about ``path``, with ``expected`` as description of a valid file.
+def readable(path: Path | str, hint: str = "Check its permissions.") -> Iterator[None]:
+    """Convert an OSError in the block to a DataError about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
+
+
+@contextmanager
+def foreign(
+    path: Path | str, expected: str, *, hint: str = HINT, extra: str = "", kind: type[LsgError] = DataError
+) -> Iterator[None]:
+    """Convert any exception in the block to an error about ``path``, with ``expected`` as description of a valid file.
+
+    Errors due to insufficient memory are not converted.
 
     Args:
         extra: extra of lsg that installs the library required to read the file, if not a base dependency.
+        kind: class of the error.
 
     Raises:
-        DataError: the block failed.
+        kind: the block failed.
         StorageError: not enough disk space.
         MissingLibrary: a library cannot be imported.
     """
     try:
         yield
-    except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+    except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except ImportError as error:
         message = f"{path}: the library that reads it cannot be imported: {error}"
         raise MissingLibrary(message, hint=install_hint(extra)) from error
     except (Damaged, NotRegularError) as error:
-        raise DataError(f"{path}: {error}", hint=error.hint or hint) from error
+        raise kind(f"{path}: {error}", hint=error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions
+        if is_out_of_memory(error):
+            raise
         number = getattr(error, "errno", None)
         if isinstance(error, OSError) and number in FULL:
             raise storage_error(error, Path(path)) from error
         if isinstance(error, OSError) and number in PASSING:
             advice = "The file may be intact: check its permissions, the disk and system limits, and try again."
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}", hint=advice) from error
+            raise kind(f"{path}: cannot be read: {error.strerror or error}", hint=advice) from error
         found = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: expected {expected}, found: {found}", hint=hint) from error
+        raise kind(f"{path}: expected {expected}, found: {found}", hint=hint) from error

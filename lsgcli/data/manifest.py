@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lsgcli.data.folders import walk
+from lsgcli.data.guard import readable
 from lsgcli.data.progress import Progress
 from lsgcli.errors import DataError
 from lsgcli.system.files import open_regular, replacing
@@ -62,11 +63,8 @@ def read(folder: Path) -> dict[str, str]:
     source, found = folder / NAME, dict[str, str]()
     if not os.path.lexists(source):
         return found
-    try:
-        with open_regular(source) as stream:
-            lines = os.fsdecode(stream.read()).split("\n")
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+    with readable(source), open_regular(source) as stream:
+        lines = os.fsdecode(stream.read()).split("\n")
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
             continue
@@ -108,11 +106,8 @@ def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[s
     """SHA-256 of files; ``progress`` is called with (files hashed, number of files)."""
     found: dict[str, str] = {}
     for name in names:
-        try:
-            with open(folder / name, "rb") as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise DataError(f"{folder / name}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+        with readable(folder / name), open(folder / name, "rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
         if progress:
             progress(len(found), len(names))
     return found

@@ -6,8 +6,7 @@ A format is a subclass of :class:`Format`, registered by name. It writes a netwo
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,13 +15,13 @@ from lsgcli import registry
 from lsgcli.config.source import traits
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.system.files import check_regular, json_text
-from lsgcli.system.memory import is_out_of_memory
 
 if TYPE_CHECKING:  # importing them takes torch
     from lsgcli.export.runners import Runner
     from lsgcli.models.base import SpikingNet
     from lsgcli.store.checkpoint import Checkpoint
 
+AGAIN = "Export the checkpoint again."
 VERSION = "1"  # of the metadata written by :func:`metadata`
 
 
@@ -163,24 +162,9 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         )
     config = checkpoint.decode_config(stored.get("lsg.config", ""), path)
     if "export" not in config:
-        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint="Export the checkpoint again.")
+        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint=AGAIN)
     checkpoint.check_described(config, path)
     return config
-
-
-@contextmanager
-def reading(path: Path, problem: str) -> Iterator[None]:
-    """Context that converts any error of a parser, whose types are not documented, to a CheckpointError that states the ``problem``.
-
-    Errors due to insufficient memory are not converted.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, CheckpointError) or is_out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0] or repr(error)
-        raise CheckpointError(f"{path}: {problem}: {reason}", hint="Export the checkpoint again.") from error
 
 
 def formats() -> dict[str, type[Format]]:

@@ -23,8 +23,9 @@ import torch
 from torch import nn
 
 from lsgcli.data import hdf5
-from lsgcli.errors import ConfigError
-from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.data.guard import foreign
+from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.export.base import AGAIN, ExportOptions, Format, metadata, read_metadata
 from lsgcli.export.nir_graph import GraphBuilder, Signal
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
@@ -73,7 +74,7 @@ class NIR(Format):
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         """Write the graph of a folded network, see :func:`draw`."""
         assert options.dt is not None
-        graph = draw(network, options.dt, network.spec.bits if options.quantize else None)
+        graph = draw(network, options.dt)
         graph.metadata |= {**metadata(content), "classes": json.dumps(content.config["classes"])}
         file = io.BytesIO()
         nir.write(file, graph)
@@ -83,14 +84,14 @@ class NIR(Format):
         """The graph, run by a small interpreter in torch."""
         from lsgcli.export.nir_runner import Interpreter
 
-        with reading(path, "cannot be read as a NIR graph"):
+        with foreign(path, "a NIR graph", hint=AGAIN, kind=CheckpointError):
             with hdf5.opened(path):
                 graph = nir.read(path)
             return Interpreter(graph, read_metadata(graph.metadata, path), path)
 
 
 @torch.no_grad()
-def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph":
+def draw(model: SpikingNet, dt: float) -> "nir.NIRGraph":
     """The graph of a folded network, from frames (C, H, W) to logits (classes, 1, 1), with metadata.
 
     LIF nodes are named after the network's layers of neurons; the convolution that feeds a layer is ``LAYER.synapse``. A plug-in
@@ -99,13 +100,12 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
     Args:
         model: in evaluation mode, on the CPU.
         dt: duration of a timestep, in seconds.
-        bits: bits of the weights, if they are quantised; the metadata then include their scales.
 
     Raises:
         ConfigError: NIR cannot represent the network.
     """
     layers = model.spiking_layers()
-    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt, bits)
+    builder = GraphBuilder({layer.lif: layer.name for layer in layers}, dt)
     logits = convert(model, builder.input(model.spec.in_channels, model.spec.height, model.spec.input_size), builder)
     builder.add("output", nir.Output(np.array(logits.shape)), logits)
     # Shapes as in torch, where neurons of a linear layer have no height and width.
@@ -118,8 +118,6 @@ def draw(model: SpikingNet, dt: float, bits: int | None = None) -> "nir.NIRGraph
         "scaling": SCALING,
         "layers": json.dumps({name: shape[:1] if name in linear else shape for name, shape in shapes.items()}),
     }
-    if bits is not None:
-        about["quantization"] = json.dumps({"bits": bits, "scales": builder.scales})
     return nir.NIRGraph(builder.nodes, builder.edges, metadata=about)
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import other_than_lif
-from lsgcli.models.quantise import integers
 from lsgcli.neurons import LIF
 from lsgcli.neurons.step import over_channels
 
@@ -35,17 +34,14 @@ class GraphBuilder:
     Attributes:
         names: names of the layers of neurons.
         dt: duration of a timestep, in seconds.
-        bits: bits of the weights, if they are quantised.
         nodes: nodes by name.
         edges: (source, target), in topological order.
     """
 
     names: dict[LIF, str]
     dt: float
-    bits: int | None = None
     nodes: "dict[str, nir.NIRNode]" = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
-    scales: dict[str, list[float]] = field(default_factory=dict)  # of the weights of each node, per output channel
 
     def add(self, name: str, node: "nir.NIRNode", *inputs: Signal) -> None:
         """Add a node whose input is the sum of ``inputs``."""
@@ -60,8 +56,6 @@ class GraphBuilder:
     def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
         """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
         scaled = (weight.double() * x.scale).float()
-        if self.bits is not None:
-            self.scales[name] = integers(scaled, self.bits)[1].tolist()
         plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
         pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
         node = nir.Conv2d(

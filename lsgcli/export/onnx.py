@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsgcli.data.guard import foreign
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.export.base import ExportOptions, Format, metadata, read_metadata, reading
+from lsgcli.export.base import AGAIN, ExportOptions, Format, metadata, read_metadata
 from lsgcli.export.graphs import explained, trace
 from lsgcli.export.runners import AtOnce, Runner, Stepwise
 from lsgcli.models.base import SpikingNet
@@ -89,7 +90,7 @@ class ONNX(Format):
     def open(self, path: Path) -> Runner:
         import onnx
 
-        with reading(path, "found an invalid ONNX file, expected one written by lsg"):
+        with foreign(path, "an ONNX file written by lsg", hint=AGAIN, kind=CheckpointError):
             with open(path, "rb") as stream:
                 if stream.read(1) != FIRST or path.stat().st_size > LARGEST:
                     raise ValueError("not a protobuf message of a model")
@@ -120,7 +121,7 @@ class _Session:
         if found != ["logits", *others]:
             raise CheckpointError(
                 f"{path}: found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration",
-                hint="Export the checkpoint again.",
+                hint=AGAIN,
             )
         self.T, self.classes = config["model"]["T"], config["model"]["num_classes"]
         settings = onnxruntime.SessionOptions()
@@ -137,9 +138,7 @@ class _Session:
             CheckpointError: the graph cannot be run, or an output is of another type or shape than those of a network.
         """
         if len(values) != len(self.shapes):
-            raise CheckpointError(
-                f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", hint="Export the checkpoint again."
-            )
+            raise CheckpointError(f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", hint=AGAIN)
         inputs: dict[str, np.ndarray] = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
             if len(expected) != value.dim() or any(
@@ -147,7 +146,7 @@ class _Session:
             ):
                 raise ConfigError(f"{self.path}: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
             inputs[name] = value.numpy()
-        with reading(self.path, "found a graph that cannot be run"):
+        with foreign(self.path, "a graph that can be run", hint=AGAIN, kind=CheckpointError):
             outputs: list[Any] = self.session.run(None, inputs)
         _, *states = values
         batch = values[0].shape[-4]
@@ -167,9 +166,7 @@ def _check_output(name: str, output: Any, expected: Sequence[int], path: Path) -
     """
     if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape[: len(expected)] != tuple(expected):
         found = f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
-        raise CheckpointError(
-            f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", hint="Export the checkpoint again."
-        )
+        raise CheckpointError(f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", hint=AGAIN)
 
 
 def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
@@ -186,7 +183,7 @@ def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
         found = "NaN or infinity, expected finite numbers"
     else:
         return
-    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", hint="Export the checkpoint again.")
+    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", hint=AGAIN)
 
 
 def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
@@ -201,7 +198,7 @@ def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Pat
     if len(found) != len(expected) or any(n not in (None, channels) for n, channels in zip(found, expected, strict=True)):
         raise CheckpointError(
             f"{path}: configuration: export.layers: found {found} thresholds, expected {expected} or one (None) for each layer",
-            hint="Export the checkpoint again.",
+            hint=AGAIN,
         )
 
 

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.data import hdf5
+from lsgcli.data.guard import foreign
 from lsgcli.errors import CheckpointError, LsgError, require
 from lsgcli.models.base import NetworkSpec
 from lsgcli.models.nir import Convolution, Graph, GraphNet, Layer, Linear, Neurons, Pool
-from lsgcli.system.memory import is_out_of_memory
 
 SUFFIX = ".nir"
 OWN = "lsg.export_version"  # in the metadata of graphs that lsg wrote
@@ -55,17 +55,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     require(("nir",), "NIR", "nir")
     import nir
 
-    try:
+    with foreign(path, "a NIR graph", hint="Write the file again.", kind=CheckpointError):
         with hdf5.opened(path):
             graph = nir.read(path, type_check=False)
-        return _converted(graph)
-    except LsgError as error:
-        raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
-    except Exception as error:  # the parser's errors are not documented
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0] or repr(error)
-        raise CheckpointError(f"{path}: cannot be read as a NIR graph: {reason}", hint="Write the file again.") from error
+        try:
+            return _converted(graph)
+        except LsgError as error:
+            raise CheckpointError(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def _converted(graph: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

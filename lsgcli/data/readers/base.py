@@ -21,7 +21,7 @@ import numpy as np
 
 from lsgcli import registry
 from lsgcli.data.events import Events, in_order
-from lsgcli.data.guard import HINT, Damaged, damaged, foreign
+from lsgcli.data.guard import HINT, Damaged, damaged, foreign, readable
 from lsgcli.errors import DataError
 from lsgcli.system import memory
 from lsgcli.system.files import open_regular
@@ -87,11 +87,8 @@ def identify(path: Path) -> str:
         DataError: the file does not exist, is empty, or has an unknown format.
     """
     path = Path(path)
-    try:
-        with open_regular(path) as stream:
-            size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check the path and its permissions.") from error
+    with readable(path, "Check the path and its permissions."), open_regular(path) as stream:
+        size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
     if size > (most := memory.total_bytes()):
         raise DataError(f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
     if not head:

@@ -326,7 +326,7 @@ def other_layers(**changes):
     [
         (foreign, "no lsg metadata"),
         (unknown_node, "Scale"),
-        (wrong_shape, "cannot be read as a NIR graph: .*mismatch"),
+        (wrong_shape, "expected a NIR graph, found: .*mismatch"),
         (lost_edge, "inputs and outputs: found"),
         (other_layers(other=[6]), "layers with neurons: found .*other"),
         (other_layers(conv2=[1, 2, 3]), "neurons of conv2: found 6"),
