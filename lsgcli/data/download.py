@@ -101,11 +101,9 @@ def amount(files: Sequence[RemoteFile]) -> str:
 def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
     """Instructions for downloading ``files`` manually to ``folder``."""
     page = f" (page of the data set: {files[0].page})" if files[0].page else ""
-    listed = [f"{file.name} ({amount([file])}) from {file.urls[0]}" for file in files]
-    if len(files) == 1:
-        return f"Download {listed[0]} manually{page}, put it in {folder}, and repeat the command."
-    what = f"these {len(files)} files ({amount(files)}) manually{page}"
-    return "\n    ".join([f"Download {what}, put them in {folder}, and repeat the command:", *listed])
+    lines = [f"{file.name} ({amount([file])}) from {file.urls[0]}" for file in files]
+    what = f"Download manually{page} ({amount(files)}), put in {folder}, and repeat the command:"
+    return "\n    ".join([what, *lines])
 
 
 def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | None = None) -> list[Path]:

@@ -21,9 +21,9 @@ LARGEST_LOG = 1 << 26  # bytes of a JSONL file
 LAST = 1 << 16  # bytes of a JSONL file that are read for its last line, or more if that is longer
 DEEPEST = 32  # lists and objects inside each other
 LARGEST_TOML, DOTS = 1 << 17, 50  # characters of a TOML file; dots in a line of it
-DIGITS = 20  # of an integer of 64 bits
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
+BOUND_OF_INTEGERS = 10**20  # a little more than 64 bits
 HINT = "Restore the file, or remove it."
 
 
@@ -94,9 +94,8 @@ def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hi
     try:
         if len(text) > LARGEST:
             raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST:,}")
-        value = json.loads(text, parse_int=_integer, parse_float=_number, parse_constant=lambda name: None)
-        if _is_deeper(value, DEEPEST):
-            raise RecursionError
+        value = json.loads(text, parse_constant=lambda name: None)
+        _check_limits(value, DEEPEST)
     except _LimitError as problem:
         raise error(f"{where}: {problem}", hint=hint) from None
     except RecursionError:
@@ -173,21 +172,17 @@ class _LimitError(ValueError):
     """A number or text beyond the bounds."""
 
 
-def _integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > DIGITS:
-        raise _LimitError(f"found an integer of {len(digits):,} digits, expected at most {DIGITS}")
-    return int(digits)
-
-
-def _number(digits: str) -> float:
-    if not -BOUND < (value := float(digits)) < BOUND:
-        raise _LimitError(f"found the number {digits[:30]}, expected an absolute value below {BOUND:g}")
-    return value
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner if isinstance(item, dict | list))
+def _check_limits(value: Any, levels: int) -> None:
+    """Raise a _LimitError for a number beyond the bounds, and a RecursionError for more levels of lists and objects."""
+    if isinstance(value, dict | list):
+        if not levels:
+            raise RecursionError
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_limits(item, levels - 1)
+    elif isinstance(value, int | float):
+        bound = BOUND_OF_INTEGERS if isinstance(value, int) else BOUND
+        if not -bound < value < bound:
+            raise _LimitError(f"found the number {repr(value)[:30]}, expected an absolute value below {bound:g}")
 
 
 def _encodable(value: Any) -> Any:

@@ -35,7 +35,7 @@ def test_absent_data_without_a_network(typed, tmp_path, name):
         assert file.name in told
         assert file.urls[0] in told
     assert kind.remote()[0].page in told
-    assert f"in {folder}, and repeat the command" in told
+    assert f"put in {folder}, and repeat the command" in told
     assert list((tmp_path / "empty").iterdir()) == []
     assert not list((tmp_path / "cache").glob("lsg/*"))
 

@@ -131,7 +131,7 @@ def test_all_that_is_lacking_is_named(site, tmp_path):
         fetch(files, tmp_path)
     first, *lines = caught.value.hint.splitlines()
     assert lines == [f"    {i}.zip (about {i + 1} MB) from {files[i].urls[0]}" for i in range(3)]
-    for told in ("these 3 files (about 6 MB)", "https://example.org/data", f"put them in {tmp_path},"):
+    for told in ("about 6 MB", "https://example.org/data", f"put in {tmp_path},"):
         assert told in first
     assert len(site.requests) == 1
 
