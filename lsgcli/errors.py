@@ -130,7 +130,7 @@ class OutOfMemoryError(LsgError, status=8, meaning="out of memory"):
     """Not enough host or device memory."""
 
 
-class GateError(LsgError, status=9, meaning="a check (`--fail-on`, `--verify`) failed"):
+class GateError(LsgError, status=9, meaning="a check (`--fail-on`, `--verify`, `lsg reproduce`) failed"):
     """A requested check (``--verify``, ``--fail-on``) failed."""
 
 

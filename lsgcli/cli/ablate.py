@@ -173,6 +173,8 @@ def ablate(
         runs = finished(found, [row["label"] for row in summary["rows"]])
         written = [path for target in output.plot for path in draw(runs, target)]
         common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
+    if folder is None:
+        common.say_next("lsg", "compare", planned.root, "--html", "runs.html")
 
 
 def _print_commands(plan: Plan, quiet: bool) -> None:

@@ -31,7 +31,9 @@ COMMANDS = {
     "data": "data:app",
     "list": "names:names",
     "recipe": "recipe:recipe",
+    "reproduce": "reproduce:reproduce",
     "doctor": "doctor:doctor",
+    "skill": "skill:skill",
 }
 
 app = typer.Typer(

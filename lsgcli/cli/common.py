@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -157,6 +159,12 @@ def messages(verbosity: Verbosity, takes: Collection[str] = ()) -> None:
     log.propagate = False
     warn_of_others(os.environ, takes)
     check_address_space()
+
+
+def say_next(*words: object) -> None:
+    """Name the command that usually follows, on a terminal."""
+    if sys.stderr.isatty():
+        log.info("next: %s", shlex.join(map(str, words)))
 
 
 def exclude(option: str, others: Mapping[str, Any]) -> None:

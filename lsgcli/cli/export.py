@@ -93,3 +93,5 @@ def export(
             common.log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
     print_json(record) if as_json else print_exact(output)
+    if exporter.is_run:
+        common.say_next("lsg", "eval", output)

@@ -6,11 +6,13 @@ import typer
 
 from lsgcli import registry
 from lsgcli.cli import common
+from lsgcli.cli.options import schema_of_settings
 from lsgcli.config import recipes, source
+from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
-from lsgcli.report.output import print_result
+from lsgcli.report.output import print_json, print_result
 
-RECIPES = "recipes"
+RECIPES, SETTINGS = "recipes", "settings"
 KINDS = {  # name -> kind of the registry, description
     "archs": ("arch", "Networks: --arch."),
     "datasets": ("dataset", "Data sets: --dataset."),
@@ -20,6 +22,7 @@ KINDS = {  # name -> kind of the registry, description
     "norms": ("norm", "Normalisations: --norm."),
     "losses": ("loss", "Loss functions: --loss."),
     "augmentations": ("augmentation", "Augmentations of training data: --augment."),
+    SETTINGS: ("", "Settings: keys of files for --config, options of `lsg train` with dashes."),
     RECIPES: ("", "Published training recipes: --recipe, and `lsg recipe`."),
     "backends": ("backend", "Implementations of the neuron dynamics: --backend."),
     "formats": ("format", "Formats of `lsg export`: --format."),
@@ -36,19 +39,31 @@ def names(
         str | None,
         typer.Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}.", show_default=False),
     ] = None,
+    json_schema: Annotated[
+        bool,
+        typer.Option("--json-schema", help="Of settings: print a JSON schema, with which editors complete and check files."),
+    ] = False,
     verbosity: common.Verbosity,
 ) -> None:
     """List names with a line each, separated by a tab; without KIND, the kinds.
 
-    Names from installed plug-ins are included.
+    Names from installed plug-ins are included. `lsg list settings --json-schema > lsg.schema.json` writes what the first line of
+    `lsg train --print-config` refers to.
     """
     common.messages(verbosity)
+    if json_schema:
+        if kind != SETTINGS:
+            raise ConfigError(f"--json-schema: found {kind}, expected {SETTINGS}")
+        print_json(schema_of_settings())
+        return
     if kind is None:
         lines = {name: text for name, (_, text) in KINDS.items()}
     elif kind not in KINDS:
         raise ConfigError(registry.unknown("kind", kind, list(KINDS)), hint="`lsg list` lists the kinds.")
     elif kind == RECIPES:
         lines = {name: recipes.load(name)["source"] for name in recipes.names()}
+    elif kind == SETTINGS:
+        lines = {name: field.metadata["help"] for name, field in FIELDS.items()}
     else:
         of = KINDS[kind][0]
         lines = {name: source.summary(of, name).replace("``", "`") for name in registry.names(of)}

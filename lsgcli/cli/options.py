@@ -11,6 +11,10 @@ from lsgcli import registry
 from lsgcli.config.machine import INT8
 from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type, option_name
 
+# As a JSON schema says what bounds and types are.
+BOUNDS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
+TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
 
 class Chosen(NamedTuple):
     """Annotation of a parameter that is a dictionary of settings: each of ``names`` is an option, and those given are in it."""
@@ -95,3 +99,29 @@ def describe(name: str) -> str:
     if name in RULES:
         text += f" Only with {RULES[name].words}."
     return text
+
+
+def schema_of_settings() -> dict[str, Any]:
+    """A JSON schema of files for ``--config``: settings by name, or grouped in tables of any name."""
+    properties = {}
+    for name, field in FIELDS.items():
+        about = field.metadata
+        choices = choices_of(name)
+        stated: dict[str, Any] = {"type": TYPES[base_type(name)]}
+        if choices and not about["several"]:
+            others = [*about["earlier"], *map(int, filter(str.isdecimal, about["earlier"]))]
+            stated = {"anyOf": [{"enum": [*choices, *others]}]}
+            if about["kind"]:
+                stated["anyOf"].append({"type": "string", "pattern": ":"})  # such as torchvision:SVHN
+        bounds = {BOUNDS[key]: bound for key, bound in about["bounds"].items()}
+        properties[name] = {"description": describe(name), **stated, **bounds}
+    table = {name: {"$ref": f"#/properties/{name}"} for name in properties}
+    grouped = {"type": "object", "properties": table, "additionalProperties": False}
+    draft = "http://json-schema.org/draft-07/schema#"
+    return {
+        "$schema": draft,
+        "title": "Settings of lsg",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": grouped,
+    }

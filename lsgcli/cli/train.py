@@ -94,7 +94,8 @@ def train(
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
     if instead.print_config:
         common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
-        print_result(as_toml(run_config, sources(run_config, settings, start.resume or start.config)).rstrip())
+        text = as_toml(run_config, sources(run_config, settings, start.resume or start.config))
+        print_result(f"#:schema lsg.schema.json\n# which `lsg list settings --json-schema` prints\n{text.rstrip()}")
         return
     if chosen is not None and processes == 1:
         chosen.use()
@@ -142,6 +143,8 @@ def train(
         )
     if end is not None and not as_json:
         print_exact(end["checkpoint"])
+    if end is not None:
+        common.say_next("lsg", "inspect-gradients", end["run"], "--advise")
 
 
 def _show_settings(config: RunConfig, origins: Mapping[str, str]) -> None:

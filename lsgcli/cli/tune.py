@@ -80,3 +80,4 @@ def tune(
         show([table(heads, rows, left=len(heads))], sys.stderr)
     common.log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
     print_json(found) if as_json else print_exact(found["config"])
+    common.say_next("lsg", "train", "--config", found["config"])

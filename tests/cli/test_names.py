@@ -1,21 +1,32 @@
 """``lsg list``, ``lsg recipe`` and ``lsg train --print-config``."""
 
+import json
+import re
+import sys
 import tomllib
 
+import jsonschema
 import pytest
 
 from lsgcli import registry
-from lsgcli.cli.names import KINDS, RECIPES
+from lsgcli.cli import common
+from lsgcli.cli.app import COMMANDS
+from lsgcli.cli.names import KINDS, RECIPES, SETTINGS
+from lsgcli.cli.reproduce import FIGURES
+from lsgcli.cli.skill import SHAPES
 from lsgcli.config import recipes, source
 from lsgcli.config.resolve import resolve
+from lsgcli.config.run import FIELDS
+from lsgcli.errors import exit_statuses
 
 
 def test_every_kind_lists_its_names_with_a_line(lsg):
     assert [line.split("\t")[0] for line in lsg("list").stdout.splitlines()] == list(KINDS)
     for kind, (of, _) in KINDS.items():
         rows = [line.split("\t") for line in lsg("list", kind).stdout.splitlines()]
-        assert [name for name, _ in rows] == (recipes.names() if kind == RECIPES else registry.names(of))
-        assert all(len(text) > 10 for _, text in rows), kind
+        expected = {RECIPES: recipes.names(), SETTINGS: [*FIELDS]}.get(kind) or registry.names(of)
+        assert [name for name, _ in rows] == expected
+        assert all(len(text) > 8 for _, text in rows), kind
     wrong = lsg("list", "archx")
     assert (wrong.exit_code, "did you mean archs?" in wrong.stderr) == (2, True)
 
@@ -48,6 +59,65 @@ def test_recipe_names_and_errors(lsg):
     wrong = lsg("recipe", "tett")
     assert (wrong.exit_code, "did you mean tet?" in wrong.stderr) == (2, True)
     assert lsg("recipe", "tet", "--dataset", "cifar10").exit_code == 2
+
+
+def test_the_schema_of_settings(lsg):
+    """What --print-config prints is valid under it, tables and earlier values too; what lsg refuses is not."""
+    schema = json.loads(lsg("list", "settings", "--json-schema").stdout)
+    jsonschema.Draft7Validator.check_schema(schema)
+    valid = jsonschema.Draft7Validator(schema).is_valid
+    for words in ([], ["--neuron", "psn"], ["--dataset", "cifar10", "--recipe", "qkformer"], ["--dataset", "tonic:POKERDVS"]):
+        printed = lsg("train", "--print-config", *words).stdout
+        assert printed.startswith("#:schema lsg.schema.json\n")
+        assert valid(tomllib.loads(printed)), words
+    assert valid({"training": {"lr": 0.1, "epochs": 2}, "method": "none", "memory": 2, "augment": "flip,roll"})
+    for wrong in ({"lr": "much"}, {"epohcs": 2}, {"method": "lgs"}, {"T": 0}, {"neuron": {"decay": 1.0}}, {"deterministic": 1}):
+        assert not valid(wrong), wrong
+    assert lsg("list", "archs", "--json-schema").exit_code == 2
+
+
+def test_fields_that_the_skill_names_are_there(lsg, trained, images):
+    text = lsg("skill").stdout
+    checkpoint = trained / "best.safetensors"
+    for name, words in {
+        "eval": [checkpoint, "--data-dir", images],
+        "show": [checkpoint],
+        "runs": [trained],
+        "compare": [trained],
+        "inspect-gradients": [checkpoint, "--data-dir", images, "--batches", "1"],
+    }.items():
+        record = json.loads(lsg(name, *words, "--json").stdout)
+        for field in re.findall("`([a-z_]+)`", SHAPES[name]):
+            assert f'"{field}"' in json.dumps(record), (name, field)
+        assert f"`lsg {name} --json`" in text
+    assert all(f"- `lsg {name}`: " in text for name in COMMANDS)
+    assert all(f"- {status}: " in text for status in exit_statuses())
+
+
+def test_reproduce(lsg, tiny, images, monkeypatch):
+    """Met, and met again without training; not met by another value, or on other data, with status 9."""
+    settings = {"dataset": "image-folder", "data_dir": str(images), "arch": "vggsnn", "T": 2, "size": 16, "epochs": 1}
+    one = {"settings": settings | {"width_multiplier": 0.03125, "batch_size": 8}, "measure": "accuracy", "expected": 0.5}
+    figure = {"title": "a figure", "source": "a page", "runs": [one | {"tolerance": 1.0, "data": "unknown"}]}
+    monkeypatch.setitem(FIGURES, "figure", figure)
+    other = lsg("reproduce", "figure", "--json", status=9)
+    figure["runs"][0]["data"] = json.loads(other.stdout)["runs"][0]["data_found"]
+    met = lsg("reproduce", "figure", status=0)
+    assert (met.stdout.count(": met"), "epoch" in met.stderr) == (1, False)
+    figure["runs"][0]["tolerance"] = -1.0
+    assert ": not met\n" in lsg("reproduce", "figure", status=9).stdout
+    assert "figure\ta figure (a page)" in lsg("reproduce").stdout
+    assert lsg("reproduce", "figrue").exit_code == 2
+
+
+def test_the_next_command_is_named_on_a_terminal(lsg, monkeypatch, caplog):
+    monkeypatch.setattr(common.log, "propagate", True)
+    common.log.setLevel("INFO")
+    common.say_next("lsg", "eval", "a run")
+    assert caplog.text == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    common.say_next("lsg", "eval", "a run")
+    assert "next: lsg eval 'a run'" in caplog.text
 
 
 def test_print_config(lsg, tmp_path, monkeypatch):

@@ -1,0 +1,71 @@
+"""``lsg reproduce``: published figures, trained again. Each is a TOML file in ``figures``:
+
+title = "..."
+source = "README.md"          # where it is published
+[[runs]]
+settings = {epochs = 2}       # as in files for --config
+measure = "accuracy"          # a field of result.json
+expected = 0.98
+tolerance = 0.02              # the largest difference that meets it
+data = "..."                  # data_digest in config.json
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsgcli import registry
+from lsgcli.cli import common
+from lsgcli.errors import ConfigError, GateError
+from lsgcli.report.output import print_json, print_result
+
+FIGURES = {file.stem: tomllib.loads(file.read_text()) for file in sorted(Path(__file__).parent.glob("figures/*.toml"))}
+
+
+def reproduce(
+    *,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a figure.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Directory of the runs, in which finished ones are kept.")] = Path("runs/reproduce"),
+    as_json: common.Json = False,
+    verbosity: common.Verbosity,
+) -> None:
+    """Train the runs of a published figure, and say whether each expected value is met; without NAME, list the figures.
+
+    Settings, digest of the data, expected values and their tolerances are those of this version. If a value is not met, the exit
+    status is 9.
+    """
+    common.messages(verbosity)
+    if name is None:
+        print_result("\n".join(f"{each}\t{figure['title']} ({figure['source']})" for each, figure in FIGURES.items()))
+        return
+    if name not in FIGURES:
+        raise ConfigError(registry.unknown("figure", name, list(FIGURES)), hint="`lsg reproduce` lists them.")
+    from lsgcli.config.resolve import resolve
+    from lsgcli.loggers.outlets import OUTLETS
+    from lsgcli.report.display import TrainingDisplay
+    from lsgcli.runs.checks import check_same
+    from lsgcli.runs.run import train_together
+    from lsgcli.store.rundir import read_facts, read_result
+    from lsgcli.training.signals import stop_on_signals
+
+    rows = []
+    for number, planned in enumerate(FIGURES[name]["runs"], 1):
+        path, config = out / f"{name}-{number}", resolve(planned["settings"], environment={})
+        if result := read_result(path):
+            check_same(path, config)
+        else:
+            with stop_on_signals() as stop, TrainingDisplay(verbosity.quiet) as display:
+                result = train_together(config, display, stop, path=path, outlets=OUTLETS) or {}
+        found, data = result[planned["measure"]], read_facts(path).get("data_digest")
+        met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
+        rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})
+    lines = [
+        f"{row['run']}: {row['measure']} {row['found']:.4f}, expected {row['expected']} +- {row['tolerance']}: "
+        + ("met" if row["met"] else "not met" if row["data_found"] == row["data"] else "not met, on other data")
+        for row in rows
+    ]
+    print_json({"figure": name, "runs": rows}) if as_json else print_result("\n".join(lines))
+    if not all(row["met"] for row in rows):
+        raise GateError(f"{name}: not met", hint="A change of lsg, of torch or of the processor may explain it.")
