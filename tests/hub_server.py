@@ -16,7 +16,6 @@ class Repository(NamedTuple):
     private: bool
     branches: dict  # name -> commit
     commits: dict  # commit -> {path: content}
-    messages: list
 
 
 class Hub(ThreadingHTTPServer):
@@ -99,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             name = f"{wanted['organization']}/{wanted['name']}"
             status = 409 if name in server.repositories else 200
             private = wanted.get("private") or wanted.get("visibility") == "private"  # by the version of huggingface_hub
-            empty = Repository(private, {"main": "0" * 40}, {"0" * 40: {}}, [])
+            empty = Repository(private, {"main": "0" * 40}, {"0" * 40: {}})
             server.repositories.setdefault(name, empty)
             self.answer(status, {"url": f"{server.url}/{name}", "error": "exists"})
         elif path == "/api/validate-yaml":
@@ -112,10 +111,6 @@ class Handler(BaseHTTPRequestHandler):
             wanted = json.loads(content)["objects"]
             objects = [{**one, "actions": {"upload": {"href": f"{server.url}/lfs/{one['oid']}"}}} for one in wanted]
             self.answer(200, {"transfer": "basic", "objects": objects})
-        elif match := re.fullmatch("/api/models/(.+?)/branch/(.+)", path):
-            branches = server.repositories[match[1]].branches
-            self.answer(409 if match[2] in branches else 200, {})
-            branches.setdefault(match[2], branches["main"])
         elif match := re.fullmatch("/api/models/(.+?)/commit/(.+)", path):
             self.answer(200, self.commit(server.repositories[match[1]], match[2], content))
 
@@ -126,19 +121,16 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200)
 
     def commit(self, repository, branch, content):
-        files, head = {}, {}
+        files = {}
         for line in map(json.loads, content.splitlines()):
             value = line["value"]
-            if line["key"] == "header":
-                head = value
-            elif line["key"] == "file":
+            if line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
-            else:
+            elif line["key"] != "header":
                 files[value["path"]] = self.server.objects[value["oid"]]
         oid = hashlib.sha1(content).hexdigest()
         repository.commits[oid] = {**repository.commits[repository.branches[branch]], **files}
         repository.branches[branch] = oid
-        repository.messages.append(head["summary"])
         return {"commitUrl": f"{self.server.url}/ann/net/commit/{oid}", "commitOid": oid}
 
     def do_HEAD(self):

@@ -69,12 +69,11 @@ def check_repository(name: str) -> None:
         )
 
 
-def push(folder: Path, repository: str, *, private: bool, revision: str | None, message: str) -> str:
+def push(folder: Path, repository: str, *, private: bool) -> str:
     """Upload the files in a folder in one commit; returns the address of the repository, which is created if it does not exist.
 
     Args:
         private: create a private repository.
-        revision: branch, which is created if it does not exist.
 
     Raises:
         ConfigError: huggingface_hub is not installed, or ``private`` is given for an existing public repository.
@@ -95,13 +94,10 @@ def push(folder: Path, repository: str, *, private: bool, revision: str | None, 
                 f"--private: found the public repository {repository}, expected a new or private one",
                 hint="Change its visibility on the Hub, or choose another name.",
             )
-        if revision:
-            hub.create_branch(repository, branch=revision, exist_ok=True)
         hidden = [".*", "*/*"]  # files that are not uploaded: hidden ones, those in folders
-        hub.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=message, revision=revision, ignore_patterns=hidden
-        )
-        return f"{hub.endpoint}/{repository}" + (f"/tree/{revision}" if revision else "")
+        message = f"Upload by lsg {__version__}"
+        hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message, ignore_patterns=hidden)
+        return f"{hub.endpoint}/{repository}"
 
 
 def _from_hub(name: str) -> Path:

