@@ -143,8 +143,8 @@ def show(
     ON events are orange, OFF events blue. Samples are prepared as for training, without augmentation.
     """
     common.messages(verbosity, SHOWN)
-    # --sensor also applies to recordings.
-    _one_of(paths[0] if paths else None, {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
+    if paths:  # --sensor also applies to recordings
+        _one_of(paths[0], {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
     from lsgcli.report import sheet
 
     dataset = None if paths else _open(settings, SHOWN)

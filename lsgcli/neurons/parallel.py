@@ -92,6 +92,7 @@ class ParallelSpikingNeuron(Parallel):
             raise ConfigError(
                 f"{self.config.neuron}: found {len(current)} timesteps, expected {len(p.weight)}, those of its weights",
                 hint="Use the T of the training.",
+                in_python=f"Give steps={len(current)}: LIF(neuron={self.config.neuron!r}, steps={len(current)}).",
             )
         return super().potentials(current, p)
 

@@ -117,7 +117,7 @@ def test_show_paths(lsg, made, tmp_path):
 
 def test_show_a_data_set(lsg, images, tmp_path):
     events, still = tmp_path / "a.png", tmp_path / "b.png"
-    result = lsg("data", "show", "--dataset", "digits-dvs", "-o", events, "--samples", "3", "-T", "2", "--json")
+    result = lsg("data", "show", "-o", events, "--samples", "3", "-T", "2", "--json")  # the default data set
     assert json.loads(result.stdout) == {"path": str(events), "samples": 3}
     result = lsg("data", "show", "--dataset", "image-folder", "--data-dir", images, "-o", still, "--samples", "5", status=0)
     assert colours(events) >= {ON, OFF}
@@ -132,7 +132,6 @@ def colours(path):
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        ([], 2, "neither a PATH nor --dataset"),
         (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected a name with suffix .png"),
         (["nowhere", "-o", "a.png"], 3, "nowhere"),
         (["nowhere", "-o", "a.png", "--split", "last"], 2, "PATH together with --split"),
@@ -140,7 +139,7 @@ def colours(path):
     ],
 )
 def test_show_refuses(lsg, arguments, status, told):
-    result = lsg("data", "show", *(arguments or ["-o", "a.png"]), status=status)
+    result = lsg("data", "show", *arguments, status=status)
     assert told in result.stderr
     assert result.stdout == ""
 
