@@ -1,9 +1,10 @@
-"""Settings of the network, and of the checkpoints that it starts from."""
+"""Settings of the network, and of what it starts from."""
 
 from dataclasses import dataclass
 
-from lsgcli.config.fields import Applies, Settings, having, setting
+from lsgcli.config.fields import Applies, Settings, having, setting, when
 
+RATED = ("spikeinit", "fluctuation", "measured")  # initialisations that depend on a firing rate
 RESNET19 = having("arch", "has_residual", "--arch resnet19")
 
 
@@ -59,7 +60,7 @@ class NetworkConfig(Settings):
 
 @dataclass(frozen=True)
 class StartConfig(Settings):
-    """Checkpoints that a network starts from, in place of random values."""
+    """What a network starts from: random weights, or checkpoints."""
 
     init_from: str | None = setting(
         None,
@@ -67,6 +68,20 @@ class StartConfig(Settings):
         "a NIR file of another program, which sets --arch nir. "
         "The last layer is reinitialised if the classes differ, the first layer if the input channels differ.",
         kind="checkpoint",
+    )
+    init: str = setting(
+        "kaiming",
+        "Initial weights: Kaiming-normal, or of a scale that follows from the neurons (see docs/method.md); measured scales each layer on a "
+        "batch until it fires at --init-rate.",
+        choices=("kaiming", "spikeinit", "micheli", "ding", "fluctuation", "measured"),
+        applies=when("norm", "none"),
+    )
+    init_rate: float = setting(
+        0.1,
+        "Firing rate that --init starts from.",
+        at_least=1e-3,
+        at_most=0.4,
+        applies=Applies("--init spikeinit, fluctuation or measured", lambda config: config.init in RATED),
     )
     width_from: str | None = setting(
         None,

@@ -62,7 +62,9 @@ ACROSS = {
     "width_from": Applies(
         "--method matched-width", lambda config: traits("method", config.method).width.setting == "width_from"
     ),
-    "decay": Applies("random initialisation: no --init-from", lambda config: config.init_from is None),
+    **dict.fromkeys(
+        ("decay", "init"), Applies("random initialisation: no --init-from", lambda config: config.init_from is None)
+    ),
     "backend": Applies("a --norm other than mpbn", lambda config: config.norm != "mpbn"),
     "decay_lr": Applies(
         "parameters besides weights: --threshold-learned, --neuron glif or klif, or a --method that learns the decay of a neuron that has one",

@@ -289,6 +289,8 @@ class SpikingNet(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if self.spec.norm == "none" and module.bias is not None:
+                    nn.init.zeros_(module.bias)
         for layer in self.spiking_layers():
             if isinstance(layer.synapse, nn.Linear):
                 nn.init.kaiming_normal_(layer.synapse.weight, mode="fan_out", nonlinearity="relu")

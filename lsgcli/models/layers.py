@@ -63,7 +63,7 @@ class ConvNorm(nn.Module):
         kernel: size of the kernel, or its (height, width), odd; padding preserves the image size at stride 1.
         stride: of the convolution.
         eta: factor of the tdBN; 1/sqrt(2) if two branches are summed.
-        bias: whether the convolution has a bias, which the normalisation removes in training.
+        bias: whether the convolution has a bias also with a normalisation, which removes it in training.
         groups: of channels that are convolved separately; C for a depthwise convolution.
 
     Attributes:
@@ -90,6 +90,7 @@ class ConvNorm(nn.Module):
         self.packs = spec.dropout_of("neurons") == 0  # dropout scales the spikes
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (height // 2, width // 2)
+        bias |= spec.norm == "none"
         self.conv = Conv2d(in_channels, out_channels, (height, width), stride, padding=padding, groups=groups, bias=bias)
         self.norm: nn.Module = registry.get("norm", spec.norm)(out_channels, spec.neuron.threshold, eta, spec.T)
         self.recomputes = False

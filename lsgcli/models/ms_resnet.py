@@ -73,10 +73,11 @@ class MsResNet18(MsResNet):
     """Stem conv3x3 64; 2 MS blocks each of 64, 128, 256, 512; LIF; global average pool; linear.
 
     The published network is for ImageNet; this is its form for 32 x 32 pixels, with a stem of 3x3 and stride 1. The weight of the last tdBN
-    of each block is initialised to 0, so that the block is initially its shortcut.
+    of each block, or of its convolution with ``--norm none``, is initialised to 0, so that the block is initially its shortcut.
     """
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec, MsBlock, STAGES)
         for _, block in self.blocks():
-            nn.init.zeros_(block.second.norm.weight)
+            last = block.second
+            nn.init.zeros_((last.conv if isinstance(last.norm, nn.Identity) else last.norm).weight)

@@ -35,6 +35,7 @@ class NeuronLayer(Draws):
     Attributes:
         measures: whether the layer measures u in training, for running averages of the width rule or of the neuron.
         gather: collects measurements of a batch that is divided among processes.
+        momentum: of the running averages.
     """
 
     config: NeuronConfig
@@ -51,6 +52,7 @@ class NeuronLayer(Draws):
     _of_width: tuple[str, ...]
     _of_neuron: tuple[str, ...]
     recomputing = False
+    momentum = MOMENTUM
     gather: Gather | None = None
     measured: Tensor
     initial: Tensor
@@ -111,7 +113,7 @@ class NeuronLayer(Draws):
         beta = self.beta.detach()
         width = beta.new_full((), self.config.width)
         gamma = beta.new_ones(())
-        if self._norm and isinstance(weight := self._norm[0].weight, Tensor):
+        if self._norm and isinstance(weight := getattr(self._norm[0], "weight", None), Tensor):
             gamma = weight.detach().mean()
         own = {name: tensor.detach() for name, tensor in self.of_width().items()}
         layer = LayerState(T, detached(self.threshold), beta, width, gamma, own, self.surrogate)
@@ -196,4 +198,4 @@ class NeuronLayer(Draws):
     def _move(self, running: Tensor, measured: Tensor, n: Tensor, skip: Tensor | None) -> None:
         """Update a running average, unless the step is skipped or ``n`` is 0."""
         keep = n == 0 if skip is None else (n == 0) | skip
-        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), MOMENTUM)))
+        running.copy_(torch.where(keep, running, running.lerp(measured.to(running.dtype), self.momentum)))

@@ -235,6 +235,12 @@ def tdbn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
     return TdBatchNorm2d(channels, threshold=threshold, eta=eta)
 
 
+@register("norm", "none")
+def none(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
+    """No normalisation; convolutions have biases, and ``--init`` chooses the initial weights."""
+    return nn.Identity()
+
+
 @register("norm", "bn")
 def bn(channels: int, threshold: float, eta: float, steps: int) -> nn.Module:
     """Batch normalisation with statistics over T, B, H, W: standard deviation 1, whatever the threshold."""

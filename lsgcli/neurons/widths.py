@@ -17,6 +17,7 @@ from lsgcli.neurons.step import like
 from lsgcli.neurons.surrogates import Surrogate, mean_square, rectangular
 
 GAIN = 8.0  # predicted gain of a layer over v_th^2 E[h^2], see docs/gradient-flow.md
+RARE = 2.326  # standard deviations that 1 % of a normal distribution exceeds
 NARROWEST = 0.01  # lower bound of measured and learned widths, in units of v_th, to avoid division by 0 in silent layers
 
 
@@ -210,6 +211,26 @@ class MeasuredSigma(WidthRule):
         n, total, squares = moments
         variance = squares / n - (total / n).square()  # NaN if nothing was measured
         return {"sigma": variance.clamp_min(0).sqrt()}
+
+
+class Adaptive(MeasuredSigma):
+    """alpha = ratio x sigma, with sigma as in ``measured-sigma``, at least v_th / 2.33; the ratio of each layer is fixed.
+
+    ``--init spikeinit``, ``micheli``, ``ding`` or ``fluctuation`` computes the ratio, and ``measured`` measures it, at which the layer preserves
+    the mean square of the gradient at the start; otherwise it is 2. Unlike in the source, sigma is that of the layer, not of a sample and channel.
+
+    Source: Shi and Yu, "Training Deep Spiking Neural Networks without Normalization", ICML 2026.
+    """
+
+    formula = "ratio x measured std(u)"
+
+    def tensors(self, config: NeuronConfig, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """sigma, and ratio, ()."""
+        return {**super().tensors(config, shape), "ratio": torch.tensor(2.0)}
+
+    def alpha(self, layer: LayerState) -> Tensor:
+        """ratio x sigma."""
+        return layer.own["ratio"] * layer.own["sigma"].clamp(min=layer.threshold / RARE)
 
 
 class Isometric(WidthRule):

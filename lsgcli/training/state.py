@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from lsgcli.config.run import PATHS, RunConfig
+from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.base import SpikingNet
@@ -21,6 +22,7 @@ from lsgcli.training.distributed import Group
 from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.initialise import Sources, initialise, new_model
 from lsgcli.training.optim import Optimizers
+from lsgcli.training.scale import SAMPLES, draw_weights
 
 
 @dataclass
@@ -75,6 +77,9 @@ class Stored:
         if last is not None:
             self._restore()
         else:
+            if config.init != "kaiming":
+                batch = next(iter(batches(bundle, bundle.named("train"), SAMPLES, seed=config.seed, shuffle=True)))
+                draw_weights(self.model, config, compute.move(batch.x))
             self.sources = initialise(self.model, config, bundle.classes)
             self.state.crossings = group.agree("crossings", lambda: self.model.crossings(compute))
             self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None

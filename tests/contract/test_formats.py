@@ -87,17 +87,18 @@ def test_is_the_same_network(which, name, mode, checkpoints, target):
 
 
 @pytest.mark.parametrize(
-    ("which", "name", "mode"),
+    ("which", "name", "mode", "options"),
     [
-        slow_if(name == "onnx", which, name, mode)
+        slow_if(name == "onnx", which, name, mode, options)
         for which in ("mlp", "resnet19-add")
         for name, mode in WAYS
+        for options in ({"decay_per": "channel"}, {"norm": "none", "method": "adaptive"})
         if (which, mode) != ("resnet19-add", "unroll")
     ],
 )
-def test_a_decay_per_channel(which, name, mode, tmp_path, target):
+def test_a_decay_per_channel_and_no_normalisation(which, name, mode, options, tmp_path, target):
     """Of each of the layers' channels."""
-    checkpoint, path = saved(which, tmp_path / "checkpoint.safetensors", decay_per="channel", **shallow(which)), target(name)
+    checkpoint, path = saved(which, tmp_path / "checkpoint.safetensors", **options, **shallow(which)), target(name)
     found = exported(checkpoint, name, path, mode=mode)
     result = compare(found.written, registry.get("format", name)().open(path), samples(found.content.config, 4))
     assert result["spikes_compared"] > 0

@@ -17,7 +17,7 @@ from tests.unit.models.helpers import seasoned
 
 FOLDER = Path(__file__).with_name("checkpoints")
 METHODS = (
-    "asgl", "deeptage", "ds-atgo", "ds-atgo-paper", "isometric", "linear-sigma", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
+    "adaptive", "asgl", "deeptage", "ds-atgo", "ds-atgo-paper", "isometric", "linear-sigma", "lsg", "matched-width", "measured-sigma", "mpd-agl", "none", "trainable-decay", "trsg",
 )  # fmt: skip
 NEURONS = ("ar-lif", "clif", "glif", "klif", "masked-psn", "psn", "psu-lif", "sliding-psn")
 NETWORKS = (
@@ -48,7 +48,7 @@ OPTIONS = {
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
     **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in NEURONS},
-    **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "tebn")},
+    **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "none", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
         for name in ("a2sg", "atan", "exponential", "sigmoid", "tanh", "triangular")

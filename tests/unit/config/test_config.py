@@ -190,6 +190,8 @@ EFFECTS = {
     "mlp_ratio": (2, {"arch": "resnet19"}, {"arch": "qkformer-dvs"}),
     "dropout_at": ("neurons", {}, {"dropout": 0.5}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
+    "init": ("measured", {}, {"norm": "none"}),
+    "init_rate": (0.05, {"norm": "none", "init": "ding"}, {"norm": "none", "init": "fluctuation"}),
     "width_from": ("x", {"method": "lsg"}, {"method": "matched-width"}),
     "threshold_learned": (True, {"method": "trsg"}, {"neuron": "clif"}),
     "backend": ("reference", {"method": "asgl"}, {"neuron": "lif"}),

@@ -34,6 +34,13 @@ def test_network_equals_autograd(backend, which, static):
     assert sum(name.endswith(".b") for name in gradients) == len(net.spiking_layers())
 
 
+@pytest.mark.parametrize("which", SMALL)
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
+def test_without_normalisation(backend, which):
+    _, gradients = compare(which, backend, norm="none", method="adaptive")
+    assert gradients[next(iter(gradients))].grad.any()
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("which", [*SMALL, *FIELD])
 def test_static_image_is_the_repeated_sequence(which, training):

@@ -29,6 +29,7 @@ WIDTHS = {
     "linear-sigma": lambda s: 2 * s.threshold * np.sqrt(np.cumsum(s.beta ** (2 * np.arange(s.T)))),
     "mpd-agl": lambda s: 2 * s.gamma * s.threshold * np.sqrt([1 + s.beta**2 * (t > 0) for t in range(s.T)]),
     "measured-sigma": lambda s: np.full(s.T, 2 * s.sigma),
+    "adaptive": lambda s: np.full(s.T, 2 * max(s.sigma, s.threshold / 2.326)),
     "isometric": lambda s: np.full(s.T, s.width),  # of the layer; see isometric()
 }
 

@@ -22,7 +22,7 @@ from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, nor
 def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0.0, surrogate="rectangular"):
     """A layer's state in float64; beta a number, or a list of one a channel."""
     beta, width, gamma, sigma, mean = (torch.tensor(x, dtype=torch.float64) for x in (beta, width, gamma, sigma, mean))
-    own = {"sigma": sigma, "width": width, "u_mean": mean, "u_std": sigma}
+    own = {"sigma": sigma, "ratio": 0 * sigma + 3, "width": width, "u_mean": mean, "u_std": sigma}
     return LayerState(T, threshold, beta, width, gamma, own, registry.get("surrogate", surrogate))
 
 
@@ -34,6 +34,7 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0
         ("matched-width", 1.7),
         ("lsg", 1.25),  # 2 * 0.5 * sqrt(1 + 0.5625)
         ("measured-sigma", 0.8),
+        ("adaptive", 1.2),  # with the ratio 3
         ("isometric", 0.9869),  # where P(abs(u - 0.5) < alpha/2) = alpha^2 / 2 = 0.4869 for u ~ N(0, 0.4^2)
         ("linear-sigma", [2.0, 2.5, math.sqrt(4 * (1 + 0.5625 + 0.31640625))]),  # s = 1
         ("mpd-agl", [1.5, 1.875, 1.875]),  # 2 * 1.5 * 0.5, and 1.25 times that

@@ -23,6 +23,7 @@ CASES = [
     {"arch": "resnet19", "residual": "add", "dropout": 0.3, "dropout_at": "neurons"},
     {"arch": "resnet19", "residual": "sew", "method": "trsg", "init_potential": "measured"},
     {"arch": "ms-resnet18"},
+    {"norm": "none", "method": "adaptive"},
     {"arch": "qkformer", "weight_bits": 4},
     {"method": "asgl", "precision": "bf16"},
     {"neuron": "clif", "norm": "mpbn"},

@@ -35,6 +35,7 @@ EXACT = {"backend": "reference", "batch_size": 7}
 CASES = {
     "lsg": ({**EXACT}, 1e-10),
     "measured-sigma": ({**EXACT, "method": "measured-sigma"}, 1e-10),
+    "none": ({**EXACT, "norm": "none", "method": "adaptive"}, 1e-10),
     "accumulate": ({**EXACT, "accumulate": 2}, 1e-10),
     "clip": ({**EXACT, "clip_grad": 0.01, "optimizer": "adamw"}, 1e-10),
     "tet": ({**EXACT, "loss": "tet", "tet_lambda": 0.1}, 1e-10),

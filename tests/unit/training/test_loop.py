@@ -384,6 +384,8 @@ def test_fp16_skips_overflows():
     [
         ({}, 3),
         ({"ema": 0.9}, 1),
+        ({"norm": "none", "init": "measured", "method": "adaptive"}, 3),
+        ({"norm": "none", "init": "spikeinit", "init_rate": 0.2}, 3),
     ],
 )
 def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, evaluation):
