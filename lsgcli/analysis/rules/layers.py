@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, few, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
@@ -33,6 +33,36 @@ class InputScale(
         return Remedy(
             f"Divide the input by {found.value:.2g}, its standard deviation, or normalise the current of the first layer."
         )
+
+
+@register("rule", "initial-scale")
+class InitialScale(
+    Rule,
+    measure="firing_rate",
+    usual="0.02 to 0.3, and a gradient that reaches the first layer",
+    limit=0.01,
+    source="Shi and Yu 2026",
+):
+    """Nothing normalises the currents, and the weights that training started from let signal or gradient vanish or grow from layer to layer."""
+
+    gradients = 1e-2, 1e2
+
+    def found(self, e: Evidence, limit: float) -> Found | None:
+        if e.settings.get("norm") != "none" or e.settings["init"] == "measured":
+            return None
+
+        def lost(layer: Mapping[str, Any]) -> bool:
+            ratio = layer.get("grad_ratio") or 0
+            rate = layer["firing_rate"]
+            return bool(rate < limit or rate > SaturatedLayers.limit or not self.gradients[0] < ratio < self.gradients[1])
+
+        return e.where("firing_rate", lost, smallest=True)
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        factors = ((name, _factor(e, name)) for name in found.layers)
+        named = [f"{name} x {factor:.2g}" for name, factor in factors if 1e-3 < factor < 1e3]
+        text = "Scale the initial weights layer by layer until each fires, then the widths until the gradient's norm stays"
+        return Remedy(f"{text}{': now ' * bool(named)}{few(named)}.", {"init": "measured", "method": "adaptive"})
 
 
 @register("rule", "potential-scale")
@@ -93,7 +123,9 @@ class SilentLayers(
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         first = found.layers[0]
         normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        smaller = f"Lower the threshold ({_threshold(e, first)}), or double the weights before {first}."
+        factor = _factor(e, first)
+        more = factor if 1 < factor < 100 else 2
+        smaller = f"Lower the threshold ({_threshold(e, first)}), or multiply the weights before {first} by {more:.2g}."
         return Remedy(smaller if settings or not e.settings else normalised, settings)
 
 
@@ -330,11 +362,17 @@ def _silent(layer: Mapping[str, Any]) -> bool:
     return rate is not None and rate < SilentLayers.limit
 
 
+def _factor(e: Evidence, name: str) -> float:
+    """The factor on the potentials of a layer at which a tenth of them reach the threshold; infinite where they are 0 or below it."""
+    layer = next(layer for layer in e.layers if layer["name"] == name)
+    reached = (layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0)
+    return 1 / reached if reached > 0 else math.inf
+
+
 def _threshold(e: Evidence, name: str) -> str:
     """The threshold of a layer, and that which a tenth of its neurons would reach."""
-    layer = next(layer for layer in e.layers if layer["name"] == name)
     own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
-    reached = own * ((layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0))
+    reached = own / _factor(e, name)
     if not 1e-3 < reached / own < 100:
         return "the potentials are too far from it, so check its input first"
     line = None if e.seen is None else e.seen.line_of(name)
