@@ -125,6 +125,7 @@ def _register_loss() -> None:
 
 
 PLAIN = {"method": "fixed", "norm": "bn"}
+DEEP = {"arch": "resnet19", "residual": "none", "depth": 21, "width_multiplier": 0.125}
 FIXED = {"method": "fixed"}
 FAILURES = {
     "threshold 8": Failure(("potential-scale", "silent", "narrow-window"), {"threshold": 8.0}, PLAIN),
@@ -149,6 +150,12 @@ FAILURES = {
         {"residual": "none", "depth": 21},
         {"arch": "resnet19", "depth": 9, "width_multiplier": 0.125},
     ),
+    **{
+        f"plain, 20 layers, no norm, weights x {factor:g}": Failure(
+            ("initial-scale", "potential-scale", "silent", "saturated"), {"norm": "none"}, DEEP, weights(factor)
+        )
+        for factor in (0.1, 10)
+    },
     "norm in evaluation mode": Failure(
         ("potential-scale", "silent", "saturated", "narrow-window"), change=frozen, by_hand=True
     ),

@@ -22,7 +22,7 @@ EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
 
 def own(value):
     """Parameters and buffers of any method."""
-    return {"width": value + 1, "sigma": value, "ratio": value, "log_width": value, "u_mean": value, "u_std": value}
+    return {"width": value + 1, "sigma": value, "ratio": value + 1, "log_width": value, "u_mean": value, "u_std": value}
 
 
 def lif_runs(**arguments):
