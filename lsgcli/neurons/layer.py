@@ -58,6 +58,8 @@ class NeuronLayer(Draws):
     initial: Tensor
     remains: Tensor
     covariance: Tensor
+    sigma: Tensor
+    ratio: Tensor
     products: Tensor
 
     def _keep(self, **tensors: Tensor) -> None:

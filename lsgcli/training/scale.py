@@ -52,10 +52,15 @@ def draw_weights(model: SpikingNet, config: RunConfig, x: Tensor) -> None:
         constant = static and config.init != "fluctuation"
         std = initial.balanced_constant(neurons) / gain if constant else s * math.sqrt(p)
         _draw(layers[0].synapse, std / max(float(x.float().square().mean().sqrt()), 1e-6), bias)
-    ends = [block.second for block in model.modules() if hasattr(block, "shortcut") and hasattr(block, "second")]
+    ends: list[Any] = [block.second for block in model.modules() if hasattr(block, "shortcut") and hasattr(block, "second")]
     rare = config.threshold * (1 - config.decay) / (RARE * gain * math.sqrt(0.5))
+    adding_spikes: set[nn.Module] = set()
     for end in ends:
-        _draw(*((end.conv, 0.0) if isinstance(end, ConvNorm) else (end.current.conv, rare)), bias)
+        if isinstance(end, ConvNorm):
+            _draw(end.conv, 0.0, bias)
+        else:
+            _draw(end.current.conv, rare, bias)
+            adding_spikes.add(end.current.conv)
     if isinstance(layers[0].lif.method.width, Adaptive):
         ratio, sigma = initial.width_ratio(neurons, s)
         for layer in layers:
@@ -64,7 +69,7 @@ def draw_weights(model: SpikingNet, config: RunConfig, x: Tensor) -> None:
     if config.init == "measured":
         if static and not model.images_only:
             x = x.expand(T, *x.shape)
-        _fire(model, layers, x, p, {end.current.conv for end in ends if not isinstance(end, ConvNorm)})
+        _fire(model, layers, x, p, adding_spikes)
         if isinstance(layers[0].lif.method.width, Adaptive):
             _pass(model, layers, x, p)
     if ends:
