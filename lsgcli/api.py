@@ -213,17 +213,7 @@ def inspect(
         ConfigError: no layers of neurons were found, or an option is invalid.
         DataError: the training data are missing, damaged, or differ.
     """
-    if isinstance(network, nn.Module):
-        if isinstance(batches, int):
-            raise ConfigError(f"batches: found {batches}, expected mini-batches of training data for a network")
-        return gradflow.inspect(network, batches, **options)
-    if not isinstance(batches, int):
-        raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
-    opened = open_checkpoint(network, options, buffers_finite=False)
-    checkpoint.check_unfolded(Path(network), opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches)
-    advise(flow, opened.config, Path(network), len(opened.bundle.classes))
-    return flow
+    return _measured(network, batches, options)
 
 
 @undisturbed
@@ -249,16 +239,29 @@ def diagnose(
     Raises:
         LsgError: as :func:`inspect`.
     """
+    return _measured(network, batches, options, limits, detailed=True)
+
+
+def _measured(
+    network: nn.Module | Path | str,
+    batches: int | Iterable[Batch | tuple[Tensor, Tensor]],
+    options: Mapping[str, Any],
+    limits: Mapping[str, float] | None = None,
+    detailed: bool = False,
+) -> dict[str, Any]:
+    """The record of :func:`inspect`, or of :func:`diagnose` if it is ``detailed``."""
     if isinstance(network, nn.Module):
         if isinstance(batches, int):
             raise ConfigError(f"batches: found {batches}, expected mini-batches of training data for a network")
-        return gradflow.diagnose(network, batches, limits=limits, **options)
+        if detailed:
+            return gradflow.diagnose(network, batches, limits=limits, **options)
+        return gradflow.inspect(network, batches, **options)
     if not isinstance(batches, int):
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
     path = hub.local(network)
     opened = open_checkpoint(path, options, buffers_finite=False)
     checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=True)
+    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=detailed)
     advise(flow, opened.config, path, len(opened.bundle.classes), limits)
     return flow
 

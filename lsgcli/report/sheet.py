@@ -156,7 +156,7 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
     pen.text((GAP, GAP), f"{title}: timesteps from left to right; {COLOURS}" if events else title, INK, font)
     for number, row in enumerate(rows):
         y = top + number * high
-        for line, words in enumerate((row.label, row.key)):
+        for line, words in enumerate(dict.fromkeys((row.label, row.key))):  # equal in embedded data
             pen.text((GAP, y + line * LINE), shortened(words, LABEL - GAP, TEXT), INK, font)
         for k, tile in enumerate(row.tiles):
             shown = Image.fromarray(tile).resize((tile.shape[1] * scale, tile.shape[0] * scale), Image.Resampling.NEAREST)
