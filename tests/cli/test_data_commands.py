@@ -98,15 +98,6 @@ def test_verify(lsg, copied):
     assert lsg("data", "verify", copied, "-q", "--workers", "0").exit_code == 0
 
 
-def test_verify_without_a_manifest(lsg, copied):
-    (copied / "SHA256SUMS").unlink()
-    result = lsg("data", "verify", copied, "--workers", "0", status=0)
-    assert "manifest: " in result.stdout
-    (copied / "cat/cifar10_cat_0.aedat").write_bytes(b"#!AER-DAT2.0\r\n")
-    result = lsg("data", "verify", copied, "--workers", "0", status=3)
-    assert "unreadable" in result.stderr
-
-
 def test_show_paths(lsg, made, tmp_path):
     sheet = tmp_path / "sheet.png"
     result = lsg("data", "show", made / "cat/cifar10_cat_0.aedat", made / "pen", "-o", sheet, "-T", "3", status=0)

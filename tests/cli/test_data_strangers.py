@@ -12,7 +12,6 @@ from tests.unit.data.recordings_of import write_nmnist
 
 # tonic and torchvision stand here with a set each.
 SETS = [*(name for name in registry.names("dataset") if ":" not in name), "tonic:NMNIST", "torchvision:FashionMNIST"]
-EVENT = bytes([3, 4, 0x80, 0, 1])  # of N-MNIST: ON at x=3, y=4
 
 
 @pytest.fixture
@@ -123,14 +122,3 @@ def test_paths_are_whole(lsg, nmnist, monkeypatch, columns):
     for part in ("train", "test"):
         (path,) = (kept / "n-mnist").glob(f"{part}-*.npy")
         assert f"{part}: {path}\n" in told
-
-
-def test_verify_advises_what_can_be_done(lsg, nmnist):
-    (nmnist / "Test/1/00000.bin").write_bytes(b"abc")
-    unreadable = lsg("data", "verify", nmnist, status=3)
-    assert "--write" not in unreadable.stderr  # it would refuse
-    assert "--skip-bad" in unreadable.stderr
-    (nmnist / "Test/1/00000.bin").write_bytes(EVENT)
-    lsg("data", "verify", nmnist, "--write", "-q")
-    (nmnist / "Test/1/00000.bin").write_bytes(EVENT * 2)
-    assert "--write updates SHA256SUMS" in lsg("data", "verify", nmnist).stderr

@@ -39,15 +39,6 @@ def test_round_trip(tmp_path):
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["train-1.json", "train-1.npy"]
 
 
-def test_unfinished_never_looks_finished(tmp_path):
-    def stop(array):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        cache.load(tmp_path / "train-1.npy", SHAPE, KIND, stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_unusable_file_is_rebuilt(tmp_path):
     path = tmp_path / "train-1.npy"
     load(path, 1)

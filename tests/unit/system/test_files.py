@@ -15,7 +15,7 @@ import pytest
 from lsgcli.errors import ConfigError, RunInUseError, StorageError
 from lsgcli.report.output import check_output
 from lsgcli.store.rundir import RunDir, in_use
-from lsgcli.system.files import append_json_line, json_text, locked, make_folder, open_in_place, replacing, write_text
+from lsgcli.system.files import append_json_line, json_text, locked, replacing, write_text
 from tests.exports import saved
 
 
@@ -58,31 +58,6 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path):
     ):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["net", "mine"]
-
-
-WRITERS = {
-    "file": lambda path: write_text(path, "text"),
-    "line": lambda path: append_json_line(path, {}),
-    "in place": lambda path: open_in_place(path, "wb").close(),
-    "folder": lambda path: replacing(path, folder=True).__enter__(),
-    "lock": lambda path: locked(path, "unexpected").__enter__(),
-    "below a folder": lambda path: make_folder(path / "a" / "b", path.parent),
-}
-
-
-@pytest.mark.parametrize("dangling", [False, True])
-@pytest.mark.parametrize("writer", WRITERS)
-def test_nothing_is_written_through_a_link(tmp_path, writer, dangling):
-    (tmp_path / "away").mkdir()
-    target = tmp_path / "away" / "target"
-    if not dangling:
-        target.mkdir() if writer == "below a folder" else target.write_text("somebody's")
-    (tmp_path / "link").symlink_to(target)
-    before = digests(tmp_path / "away")
-    with pytest.raises(StorageError, match=r"link: found a symbolic link, expected .*of its own"):
-        WRITERS[writer](tmp_path / "link")
-    assert digests(tmp_path / "away") == before
-    assert sorted(os.listdir(tmp_path)) == ["away", "link"]
 
 
 def test_a_link_that_appears_after_the_check_is_not_followed(tmp_path, monkeypatch):
