@@ -53,23 +53,18 @@ class HF(Format):
 def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
     """The model card; ``record`` is the record of the verification, with 0 samples without one."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
-    size, export = model["input_size"], config["export"]
-    residual = f", residual {model['residual']}" if any(".shortcut." in name for name in content.weights) else ""
+    export = config["export"]
     weights = (
         f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel" if export["quantize"] else "floats"
     )
     return CARD_TEXT.format(
         arch=markdown(config["arch"]),
         dataset=markdown(settings["dataset"]),
-        network=markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}{residual}"),
+        network=markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}"),
         neurons=markdown(f"{model['neuron']['neuron']}, method {settings['method']}"),
         parameters=sum(tensor.numel() for tensor in content.weights.values()),
-        input=f"{model['in_channels']} x {model['input_height'] or size} x {size}",
-        kind="images, each presented at every timestep" if config["data"]["static"] else "frames of events",
         T=model["T"],
-        readout=export["readout"],
         weights=weights,
-        tdBN="folded into the convolutions" if config["folded"] else "as trained",
         classes=", ".join(map(markdown, config["classes"])),
         results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
         lsg=export["lsg"],
@@ -109,11 +104,8 @@ tags:
 | network | {network} |
 | neurons | {neurons}; decay and threshold of each layer are in `config.json` |
 | parameters | {parameters:,} |
-| input | {input}, {kind} |
 | timesteps | {T} |
-| readout | {readout} |
 | weights | {weights} |
-| tdBN | {tdBN} |
 | classes | {classes} |
 | data set | {dataset} |
 
@@ -126,7 +118,7 @@ tags:
 `lsg eval FOLDER`, or `lsg eval hf:USER/NAME` for a repository of the Hugging Face Hub, evaluates the network. `model.safetensors`
 contains the weights; lsg's documentation has a loader of 60 lines that needs only torch and safetensors
 (docs/examples/load.py). Normalise images by `data.mean` and `data.std` in `config.json`; its `settings`
-are those of the training and of the preparation of frames. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
+are those of the training and of the preparation of frames, and `export` names the readout. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 
 Written by lsg {lsg}.
 """

@@ -37,7 +37,7 @@ def test_push_and_use(lsg, server, trained, images, tmp_path):
     assert repository.private
     files = repository.commits[repository.branches["main"]]
     assert files.keys() == {"model.safetensors", "config.json", "README.md"}
-    assert b"as trained" in files["README.md"]
+    assert b"vggsnn" in files["README.md"]
     for content in files.values():
         assert str(trained.parent).encode() not in content
         assert os.uname().nodename.encode() not in content
