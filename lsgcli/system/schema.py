@@ -18,7 +18,6 @@ from lsgcli.system import files
 T = TypeVar("T")
 LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
-LAST = 1 << 16  # bytes of a JSONL file that are read for its last line, or more if that is longer
 DEEPEST = 32  # lists and objects inside each other
 LARGEST_TOML, DOTS = 1 << 17, 50  # characters of a TOML file; dots in a line of it
 LONG = 200  # characters of a value in a message
@@ -71,18 +70,11 @@ def _lines(path: Path, error: type[LsgError], hint: str) -> Iterator[tuple[int, 
 
 
 def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
-    """The record in the last complete line of a JSONL file, without reading the others; None if there is none. Arguments and errors as for :func:`read_lines`."""
-    if not os.path.lexists(path):
-        return None
-    with _reading(path, LARGEST_LOG, error, path, hint) as stream:
-        size, length = os.fstat(stream.fileno()).st_size, LAST
-        while True:
-            stream.seek(max(0, size - length))
-            _, begins, line = stream.read(length).rpartition(b"\n")[0].rpartition(b"\n")
-            if begins or length >= size:
-                break
-            length *= 16
-    return decode(line.decode(errors="replace"), kind, f"{path}: last line", error, hint=hint) if line else None
+    """The record in the last complete line of a JSONL file, without decoding the others; None if there is none. Arguments and errors as for :func:`read_lines`."""
+    last = b""
+    for _, line in _lines(path, error, hint):
+        last = line
+    return decode(last.decode(errors="replace"), kind, f"{path}: last line", error, hint=hint) if last else None
 
 
 def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
