@@ -1,1 +1,1 @@
-"""Storage: checkpoints, run directories, gradient-flow records, and checkpoints on hubs and web servers."""
+"""Storage: checkpoints, run directories, gradient-flow records, and checkpoints on the Hub."""

@@ -115,7 +115,7 @@ def test_a_job_that_somebody_cancels_stays_cancelled(planned):
 
 
 def test_a_failure_has_the_message_and_status_of_its_log(planned):
-    cluster = Cluster(lambda job: fail(job) if "none" in job.name else finish(job))
+    cluster = Cluster(lambda job: fail(job) if "fixed" in job.name else finish(job))
     with pytest.raises(DataError) as caught:
         follow(planned, cluster)
     assert "2 of 4 runs failed:\n  method=fixed-s0: frames.npz: damaged (see " in caught.value.message
