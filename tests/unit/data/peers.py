@@ -1,4 +1,4 @@
-"""AEDAT 2.0 as other libraries read it: oracles for what we write."""
+"""AEDAT 2.0 as other libraries read it: oracles for what is read."""
 
 import importlib
 import sys

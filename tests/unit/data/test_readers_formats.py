@@ -8,6 +8,7 @@ import pytest
 from lsgcli.data.readers.base import identify, read
 from lsgcli.errors import DataError
 from tests.stress import seeds
+from tests.unit.data import peers
 from tests.unit.data.conftest import listed, write
 
 # Reader, file name, writer, sensor that the events are on, sensor that the file states.
@@ -61,6 +62,21 @@ def test_readers_are_found_by_content_where_suffixes_collide(tmp_path):
     ):
         assert identify(write(tmp_path / "a.aedat", content)) == name
     assert identify(write(tmp_path / "a.bin", seeds.nmnist(events))) == "nmnist-bin"
+
+
+# ---- AEDAT 2.0 ----
+
+
+def test_aedat2_agrees_with_other_libraries(tmp_path):
+    path = write(tmp_path / "a.aedat", seeds.aedat2(seeds.rows(2, 3000, 128, 128)))
+    events = read(path)
+    expected = (events.x.astype(int), events.y.astype(int), events.t, events.on.astype(int))
+    low, high, t, on = peers.tonic(path)
+    for found, wanted in zip((127 - low, 127 - high, t, on), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    column, row, t, on = peers.spikingjelly(path)
+    for found, wanted in zip((row, column, t, on), expected, strict=True):  # for it, the recording lies on its side
+        np.testing.assert_array_equal(found, wanted)
 
 
 # ---- Prophesee ----
