@@ -172,7 +172,7 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     for key in HISTORY:
         log = key == "grad_norm"
         layers = [layer.get(key, ()) for history in histories for layer in history["layers"].values()]
-        if not any(len({v for v in values if drawable(v, log)}) > 1 for values in layers):  # flat: nothing to see
+        if not any(len({f"{v:.4g}" for v in values if drawable(v, log)}) > 1 for values in layers):  # flat: nothing to see
             continue
         y = Scale.over((v for values in layers for v in values), log)
         for history, label in zip(histories, labels, strict=True):
@@ -224,7 +224,7 @@ def by_layer(
     values = [[value(layer, key) for layer in flow["layers"]] for flow in flows]
     y = Scale.over((v for own in values for v in own), log=log, zero=not log)
     axes = Axes(WIDTH, HEIGHT, Scale(0.5, n + 0.5), y)
-    marks = axes.frame([i + 1 for i in whole_ticks(n, 20)], "layer, from the input", title)
+    marks = axes.frame([i + 1 for i in whole_ticks(n, 20)], "layer, from the input", "" if title == name else title)
     looks = styles(len(flows))
     asides = [ASIDE * (index - (len(flows) - 1) / 2) for index in range(len(flows))]
     for own, style, aside, of_verdicts in zip(values, looks, asides, limits or [()] * len(flows), strict=True):

@@ -11,7 +11,7 @@ from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
 WIDTH, LEFT, RIGHT = 276, 38, 6
-HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 160, 32, 100, 34  # heights
+HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 120, 32, 90, 34  # heights
 SIZE = 11  # pixels of text
 SEPARATE = 6  # pixels between timesteps above which potentials have dots at spikes
 LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
@@ -48,7 +48,7 @@ def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     if not panels:
         return []
     legend = list(zip(NAMES, styles(len(NAMES)), strict=True))
-    return [View("raster", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=WIDTH)]
+    return [View("raster", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=240)]
 
 
 def _note(layer: dict[str, Any], sample: int) -> str:

@@ -17,7 +17,7 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.report import confusion
 from lsgcli.report.figures import View, pictures
 from lsgcli.report.page import by_epoch, document, gradient_flow
-from lsgcli.report.sheet import image_tile, spread, summary_tile
+from lsgcli.report.sheet import event_tiles, image_tile, spread
 from lsgcli.report.tables import formatted
 from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 REFRESH = 10  # seconds after which the page of a run in progress is loaded again
 SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
+FRAME, LOOPS = 400, 5  # milliseconds of a frame, and how often frames are shown
 DRAWN = 300  # classes up to which the confusion matrix is drawn
 OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Mapping[str, Any]]
@@ -182,9 +183,9 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
 
     def of(row: int) -> dict[str, Any]:
         one = split.part(np.array([row]))
-        picture = image_tile(one.x[0]) if bundle.static else summary_tile(one.x[0])
+        pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
         return {
-            **{"picture": _address(picture), "key": one.keys[0], "label": classes[one.y[0]]},
+            **{"picture": _address(pictures), "key": one.keys[0], "label": classes[one.y[0]]},
             **{"prediction": classes[predictions[row]], "probability": probabilities[row]},
         }
 
@@ -193,9 +194,10 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
     return {"Wrong, with the highest probability": [of(row) for row in wrong], "Right": [of(row) for row in right]}
 
 
-def _address(picture: np.ndarray) -> str:
-    """A picture (H, W, 3) as a ``data:`` address of a PNG, of at most twice the size that it is shown in."""
-    image, content = Image.fromarray(picture), io.BytesIO()
-    image.thumbnail((2 * SIDE, 2 * SIDE))
-    image.save(content, "png", optimize=True)
+def _address(pictures: Sequence[np.ndarray]) -> str:
+    """Pictures (H, W, 3) as a ``data:`` address of a PNG, animated if there are several, of at most twice the size that it is shown in."""
+    images, content = [Image.fromarray(picture) for picture in pictures], io.BytesIO()
+    for image in images:
+        image.thumbnail((2 * SIDE, 2 * SIDE))
+    images[0].save(content, "png", save_all=True, append_images=images[1:], duration=FRAME, loop=LOOPS)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -82,9 +82,8 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
 
 
 def _row(label: str, key: str, made: np.ndarray) -> Row:
-    """A row of frames (T, C, H, W); of a sensor with one row, all timesteps are in one tile."""
-    tiles = [summary_tile(made)] if made.shape[2] == 1 else event_tiles(made)
-    return Row(label, key, tiles, (saturated(made), made.size))
+    """A row of frames (T, C, H, W)."""
+    return Row(label, key, event_tiles(made), (saturated(made), made.size))
 
 
 def warn_about(name: str, rows: Sequence[Row]) -> None:
@@ -106,10 +105,13 @@ def spread(labels: Sequence[int], count: int) -> list[int]:
 
 
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
-    """Frames (T, 2, H, W), ON and OFF (or (T, 1, H, W), drawn as ON), as T pictures (H, W, 3) uint8.
+    """Frames (T, 2, H, W), ON and OFF (or (T, 1, H, W), drawn as ON), as T pictures (H, W, 3) uint8; of a sensor with one row, all timesteps are
+    in one picture (W, T, 3).
 
     Brightness is the count relative to the 99th percentile of the sample's active pixels.
     """
+    if frames.shape[2] == 1:
+        frames = np.moveaxis(frames[:, :, 0], 0, 2)[None]
     values = frames.astype(np.float32)
     active = values[values > 0]
     top = max(float(np.quantile(active, 0.99)), 1e-6) if len(active) else 1.0
@@ -117,13 +119,6 @@ def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
     colours = np.array([ON, OFF], np.float32)[: frames.shape[1]]
     pictures = np.einsum("tchw,ck->thwk", light, colours)
     return list(np.clip(np.rint(pictures), 0, 255).astype(np.uint8))
-
-
-def summary_tile(frames: np.ndarray) -> np.ndarray:
-    """Frames (T, C, H, W) of a sample in one picture: their sum, (H, W, 3), or of a sensor with one row all timesteps, (W, T, 3)."""
-    if frames.shape[2] == 1:
-        return event_tiles(np.moveaxis(frames[:, :, 0], 0, 2)[None])[0]
-    return event_tiles(frames.sum(0, keepdims=True, dtype=np.float32))[0]
 
 
 def image_tile(image: np.ndarray) -> np.ndarray:

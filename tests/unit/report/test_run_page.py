@@ -12,7 +12,7 @@ from PIL import Image
 
 from lsgcli.report.confusion import drawing, pairs
 from lsgcli.report.run_page import run_page
-from lsgcli.report.sheet import summary_tile
+from lsgcli.report.sheet import event_tiles
 from lsgcli.runs import report
 from lsgcli.runs.report import Reporter, Status
 from lsgcli.store.rundir import RunDir, write_config
@@ -85,7 +85,11 @@ def test_a_finished_run(run):
         for key, name in zip((BUNDLE.test.keys[1], BUNDLE.test.keys[0]), ("right", HOSTILE), strict=True)
     ]
     picture = Image.open(io.BytesIO(base64.b64decode(reader.all("img")[0][1]["src"].partition(",")[2])))
-    assert np.array_equal(np.asarray(picture), summary_tile(BUNDLE.test.x[1]))
+    tiles = event_tiles(BUNDLE.test.x[1])
+    assert picture.n_frames == len(tiles) > 1  # all timesteps, the first of which is also what is printed
+    for number, tile in enumerate(tiles):
+        picture.seek(number)
+        assert np.array_equal(np.asarray(picture.convert("RGB")), tile)
 
 
 def test_losses_of_different_kinds_have_axes_of_their_own(run):
