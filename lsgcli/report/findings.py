@@ -10,9 +10,10 @@ from rich.text import Text
 from lsgcli.analysis.measures import MEASURES
 from lsgcli.errors import counted
 from lsgcli.report.tables import formatted, listing
-from lsgcli.report.terminal import Table
+from lsgcli.report.terminal import Table, table
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
+TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
@@ -53,16 +54,12 @@ def diagnosis(record: Mapping[str, Any]) -> list[Text | Table]:
     parts: list[Text | Table] = [Text(f"{steps}{of} watched{': ' if known else ''}{', '.join(known)}")]
     parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
     if record["layers"]:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         shown = [key for key in SHOWN if any(layer.get(key) is not None for layer in record["layers"])]
-        table.add_column("layer")
-        for key in shown:
-            table.add_column(MEASURES[key].title, justify="right")
-        table.add_column("verdict")
+        rows = []
         for layer in record["layers"]:
             cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
-            table.add_row(layer["name"], *cells, layer["verdict"])
-        parts += [Text(""), table]
+            rows.append([layer["name"], *cells, layer["verdict"]])
+        parts += [Text(""), table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)]
     said = lines(record["findings"]) if record["findings"] or record["layers"] else []
     return [*parts, Text(""), *said] if said else parts
 
@@ -74,17 +71,16 @@ def figure(value: Any) -> str:
 
 def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The table of ``--try``."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("remedy", "accuracy", "loss", "findings gone", "findings new", "run"):
-        table.add_column(title, justify="right" if title in ("accuracy", "loss") else "left")
+    cells = []
     for row in rows:
-        numbers = [formatted(row[key], ".4f") for key in ("accuracy", "loss")]
         remedy = row["remedy"] + (" (diverged)" if row["diverged"] else "")
         remedy += f" (failed: {row['failed']})" if row["failed"] else ""
-        table.add_row(remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"])
+        numbers = [formatted(row[key], ".4f") for key in ("accuracy", "loss")]
+        cells.append([remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"]])
+    made = table(TRIED, cells, left=len(TRIED))
     measured = [row for row in rows if row["accuracy"] is not None] or rows
     epochs = counted(rows[0]["epochs"], "epoch")
-    table.caption = (
+    made.caption = (
         f"{measured[0]['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
     )
-    return table
+    return made

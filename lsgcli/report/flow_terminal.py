@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from lsgcli.analysis.measures import MEASURES, present, text
+from lsgcli.analysis.measures import present, text
 from lsgcli.report.figures import Flow
 from lsgcli.report.tables import formatted, problems
-from lsgcli.report.terminal import Table
+from lsgcli.report.terminal import Table, fitted
 
 BAR = 6  # characters
 STEPS = 12  # characters; more timesteps are averaged in groups
-GAP = 2
 ROOM = 160  # maximum columns of a line
 FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
 
@@ -29,40 +28,28 @@ def lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
         path = f"{flow['checkpoint']}: " if flow.get("checkpoint") else ""
         method = f"method {flow['method']}, " if flow.get("method") else ""
         loss = formatted(flow.get("loss"), ".4f")
-        parts += [Text(f"{path}{method}T={flow['T']}, mini-batches {flow['batches']}, loss {loss}"), _table(flow, out)]
+        parts += [Text(f"{path}{method}T={flow['T']}, mini-batches {flow['batches']}, loss {loss}"), _table(flow, out.width)]
         parts += [Text(problem, style="red") for problem in problems(flow["layers"])]
     return parts
 
 
-def _table(flow: Flow, out: Console) -> Table:
+def _table(flow: Flow, width: int) -> Table:
     """A row for each layer, and a column for each measure that fits."""
     layers = flow["layers"]
     every = [v for layer in layers for v in layer["per_step"]["coverage"] if v is not None]
     span = min(every, default=0.0), max(every, default=0.0)
-    names = max(5, *(len(layer["name"]) for layer in layers))
-    room = min(out.width, ROOM) - names - 5 - 1 - BAR - max(len("by step"), min(STEPS, flow["T"])) - 9 - 4 * GAP
-    known = sorted((key for key in present(layers) if MEASURES[key].rank), key=lambda key: MEASURES[key].rank)
-    kept = set()
-    for key in known:
-        needed = max(map(len, [MEASURES[key].title, *(text(layer, key) for layer in layers)])) + GAP
-        if needed <= room:
-            kept.add(key)
-            room -= needed
-    shown = [key for key in MEASURES if key in kept]
-    caption = f"coverage: bars from 0 to 1; by step: from {span[0]:.2f} ({HEIGHTS[0]}) to {span[1]:.2f} ({HEIGHTS[-1]}). u in units of v_th"
-    if len(known) > len(kept):
-        wider = ", or a wider terminal" if out.width < ROOM else ""
-        caption += f". {len(known) - len(kept)} more measures: --json or --csv{wider}"
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), caption=caption)
-    for title in ("layer", "coverage", "by step"):
-        table.add_column(title)
-    for key in shown:
-        table.add_column(MEASURES[key].title, justify="right")
-    table.add_column("verdict")
+    ranked = {key: measure for key, measure in present(layers).items() if measure.rank}
+    rows = []
     for layer in layers:
         cells = [layer["name"], _bar(layer["coverage"]), _row(layer["per_step"]["coverage"], span)]
-        verdict = Text(layer["verdict"], style="green" if layer["verdict"] == "ok" else "red")
-        table.add_row(*cells, *(text(layer, key) for key in shown), verdict)
+        rows.append([*cells, *(text(layer, key) for key in ranked), layer["verdict"]])
+    heads = ["layer", "coverage", "by step", *(measure.title for measure in ranked.values()), "verdict"]
+    order = [measure.title for measure in sorted(ranked.values(), key=lambda measure: -measure.rank)]
+    table, left_out = fitted(heads, rows, min(width, ROOM), order, left=3)
+    table.caption = f"coverage: bars from 0 to 1; by step: from {span[0]:.2f} ({HEIGHTS[0]}) to {span[1]:.2f} ({HEIGHTS[-1]}). u in units of v_th"
+    if left_out:
+        wider = ", or a wider terminal" if width < ROOM else ""
+        table.caption += f". {len(left_out)} more measures: --json or --csv{wider}"
     return table
 
 

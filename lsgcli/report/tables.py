@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lsgcli.report.output import csv_text
-from lsgcli.report.terminal import console, table
+from lsgcli.report.terminal import console, fitted
 from lsgcli.system.files import json_text
 
 Row = Mapping[str, Any]
@@ -94,6 +94,8 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "verdict": lambda row: row["verdict"],
     "paper %": lambda row: _mean(row["paper"], row["paper_std"]),
 }
+# Columns that a narrow terminal does without, in this order.
+DISPENSABLE = ("each seed", "paper %", "last %", "best %", "95 % interval", "p", "T", "width", "n")
 
 
 def _lines(rows: Sequence[Row]) -> Lines:
@@ -111,12 +113,14 @@ def _said(summary: Mapping[str, Any]) -> list[str]:
 
 
 def as_table(summary: Mapping[str, Any]) -> str:
-    """Aligned columns; if the terminal is too narrow for them, each row is a block with one line per cell."""
+    """Aligned columns, as many as fit the terminal; if not even accuracy, difference and verdict do, each row is a block."""
     head, *rows = _lines(summary["rows"])
     out = console(sys.stdout)
+    made, left_out = fitted(head, rows, out.width, DISPENSABLE, left=len(head))
     with out.capture() as captured:
-        out.print(table(head, rows, left=len(head)))
+        out.print(made)
     lines = [line.rstrip() for line in captured.get().splitlines()]
+    lines += [f"more columns in a wider terminal, or with --format markdown: {', '.join(left_out)}"] if left_out else []
     return "\n".join([*lines, "", *_said(summary)])
 
 

@@ -18,6 +18,7 @@ from lsgcli.system.text import clean
 COUNTED = ("preparing data", "reading", "hashing")  # samples or files; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
 MIB = 1 << 20
+GAP = 2  # spaces between columns
 
 
 class Table(RichTable):
@@ -52,12 +53,28 @@ class Table(RichTable):
 
 def table(heads: Iterable[str], rows: Iterable[Sequence[Any]], title: str | None = None, left: int = 1) -> Table:
     """A table whose first ``left`` columns are aligned at the left, the others at the right; see :func:`shown` for its cells."""
-    made = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(title=title, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for number, head in enumerate(heads):
         made.add_column(head, justify="left" if number < left else "right")
     for row in rows:
         made.add_row(*map(shown, row))
     return made
+
+
+def fitted(
+    heads: Sequence[str], rows: Sequence[Sequence[Any]], width: int, order: Iterable[str], left: int = 1
+) -> tuple[Table, list[str]]:
+    """A table of the columns that fit into a width, and the heads of those that do not: the first of ``order`` are left out first."""
+    texts = [list(map(shown, row)) for row in rows]
+    needed = {head: GAP + max(map(len, column)) for head, column in zip(heads, zip(heads, *texts, strict=True), strict=True)}
+    left_out = []
+    for head in order:
+        if sum(needed.values()) - GAP <= width:
+            break
+        del needed[head]
+        left_out.append(head)
+    kept = [number for number, head in enumerate(heads) if head in needed]
+    return table(needed, [[row[number] for number in kept] for row in texts], left=left), left_out
 
 
 def facts(record: Mapping[str, Any]) -> str:

@@ -40,13 +40,15 @@ def test_formats_carry_every_seed_and_the_conclusion(form):
 
 
 def test_table_in_a_narrow_terminal(monkeypatch):
-    """Each row is a block, and no line is longer than the terminal, except for sentences, which wrap as any text."""
-    monkeypatch.setenv("COLUMNS", "60")
-    table = FORMATS["table"](summary(*TWO)).split("\n\n")[0].splitlines()
-    assert max(map(len, table)) <= 60
-    assert table[0] == "fixed"
-    assert "  accuracy %: 56.88 +- 7.95" in table
-    assert "  verdict: baseline" in table
+    """A table while accuracy, difference and verdict fit, then blocks; no line but sentences is longer than the terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    head, *_ = table = FORMATS["table"](summary(*TWO)).splitlines()[:3]
+    assert max(map(len, table)) <= 80
+    assert {"method", "accuracy %", "difference", "verdict"} <= set(re.split(r"  +", head))
+    monkeypatch.setenv("COLUMNS", "30")
+    block = FORMATS["table"](summary(*TWO)).splitlines()
+    assert block[0] == "fixed"
+    assert "  accuracy %: 56.88 +- 7.95" in block
     monkeypatch.setenv("COLUMNS", "300")
     head, *rows = FORMATS["table"](summary(*TWO)).splitlines()[:3]
     starts = [match.start() for match in re.finditer(r"(?<=  )\S", head)]
