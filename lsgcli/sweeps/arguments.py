@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
-from lsgcli.config.run import FIELDS, RunConfig, check, option_name
+from lsgcli.config.run import FIELDS, RunConfig, check, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
@@ -69,7 +69,8 @@ def plan(
     for resolved, variant in zip(
         resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"}), variants, strict=True
     ):
-        if rows.setdefault(resolved, variant) is not variant:
+        effective = {name: value for name, value in variant.items() if not without_effect({name: value}, [resolved])}
+        if rows.setdefault(resolved, effective) is not effective:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
     folders: dict[str, Variant] = {}
     for variant in rows.values():
