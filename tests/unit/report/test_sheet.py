@@ -15,7 +15,6 @@ from lsgcli.report.sheet import (
     Row,
     draw,
     event_tiles,
-    image_tile,
     of_dataset,
     of_paths,
     spread,
@@ -125,34 +124,11 @@ def test_colours_of_events():
     assert second[1:].sum() == 0
 
 
-def test_on_and_off_differ_for_the_colour_blind():
-    """Under simulated protanopia, deuteranopia and tritanopia (matrices of Machado et al. 2009, severity 1)."""
-    matrices = {
-        "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-        "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-        "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-    }
-
-    def linear(colour):
-        return (np.array(colour) / 255) ** 2.2
-
-    for name, matrix in matrices.items():
-        on, off = (np.clip(np.array(matrix) @ linear(colour), 0, 1) ** (1 / 2.2) * 255 for colour in (ON, OFF))
-        assert np.abs(on - off).max() > 100, name
-        assert min(on.max(), off.max()) > 120, name  # and neither drowns in the dark ground
-
-
 def test_no_events_and_one_channel():
     assert not np.stack(event_tiles(np.zeros((1, 2, 3, 3), np.uint8))).any()
     one = np.zeros((1, 1, 3, 3), np.float16)
     one[0, 0, 1, 1] = 0.5
     assert tuple(event_tiles(one)[0][1, 1]) == ON
-
-
-def test_images_of_one_channel_and_of_three():
-    pixels = np.arange(72, dtype=np.uint8).reshape(3, 4, 6)
-    for image in (pixels, pixels[:1]):
-        assert np.array_equal(image_tile(image), np.stack(np.broadcast_to(image, (3, 4, 6)), -1))
 
 
 def test_hot_pixels_do_not_darken_the_rest():

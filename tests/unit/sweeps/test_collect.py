@@ -66,13 +66,6 @@ def test_without_a_plan_the_order_is_the_papers(planned):
     assert summary["missing"] == []
 
 
-def test_without_a_plan_width_1_is_the_baseline_and_numbers_rise(tmp_path):
-    cells = plan(tmp_path, *({"method": "fixed", "width": w} for w in (10.0, 0.5, 1.0, 2.5)), {"method": "lsg"}).cells()
-    finish(cells)
-    labels = [row["label"] for row in collect(tmp_path).summary()["rows"]]
-    assert labels == ["fixed, width 1", "fixed, width 0.5", "fixed, width 2.5", "fixed, width 10", "lsg"]
-
-
 def test_what_is_missing(planned):
     planned.save()
     cells = planned.cells()

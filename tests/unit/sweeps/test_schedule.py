@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 import pytest
 
@@ -85,17 +84,6 @@ def test_restarts_by_the_scheduler_count(planned, restarts, submissions):
     again = Cluster(finish)
     assert len(follow(planned, again)) == 4
     assert again.submitted == [NAMES[1]]
-
-
-def test_an_attempt_after_an_epoch_counts_from_one(job):
-    def counted():
-        interrupted(job)
-        return read_record(job.file(".jsonl")).attempts
-
-    counts = [counted(), counted()]
-    Path(job.path).mkdir(parents=True)
-    files.append_json_line(Path(job.path) / METRICS, {"epoch": 0})
-    assert [*counts, counted(), counted()] == [1, 2, 1, 2]
 
 
 def test_a_job_that_somebody_cancels_stays_cancelled(planned):
@@ -192,15 +180,6 @@ def job(tmp_path):
     return Job(("lsg", "train", "--epochs", "none"), str(tmp_path / "abl/method=lsg/s0"), str(tmp_path))
 
 
-def test_an_attempt_writes_log_and_status(job, monkeypatch):
-    monkeypatch.setenv("LSG_T", "nonsense")  # of this machine, not of the ablation
-    assert Attempt(job).run() == 2
-    assert read_record(job.file(".jsonl")).status == 2
-    text = job.file(".log").read_text()
-    assert "lsg train --epochs none" in text
-    assert "LSG_T" not in text
-
-
 def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
     job.file(".lock").parent.mkdir(parents=True)
     with files.locked(job.file(".lock"), "busy"):
@@ -268,16 +247,6 @@ def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
     assert slurm.look(ids) == {"a": "", "b": "Resources", "c": CANCELLED}
     commands(squeue="")
     assert slurm.look(ids) == {"b": CANCELLED}
-
-
-def test_a_controller_that_is_away_is_no_wrong_option(commands, slurm, job, tmp_path):
-    away = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
-    commands(squeue=away, sbatch=away)
-    assert slurm.look({"a": "7_0"}) == {"a": ""}
-    assert slurm.submit([job]) == {}
-    with pytest.raises(LsgError, match="squeue failed: error: Unable to contact") as caught:
-        make("slurm", "", tmp_path)
-    assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lsgcli.config.resolve import resolve
-from lsgcli.errors import ConfigError, DataError, DivergedError, RunInUseError, Stopped, StorageError
+from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError
 from lsgcli.runs import run
 from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
 from lsgcli.sweeps import schedule, search
@@ -18,7 +18,7 @@ from lsgcli.sweeps.runners import InProcess, Submitted, job_of
 from lsgcli.sweeps.tune import Trials, conclude, open_study
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
-from tests.unit.sweeps.helpers import Cluster, fail
+from tests.unit.sweeps.helpers import Cluster
 
 WIDE = {"width_multiplier": 0.03125, "size": 16, "T": 2, "epochs": 3}
 
@@ -273,34 +273,6 @@ def follow(worker, cluster, show=lambda states: None, slots=1):
     schedule.run(worker.trials, Submitted(worker.trials, "cluster", cluster), worker.stop, named)
 
 
-@pytest.mark.parametrize("prune", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_one_job_at_a_time_makes_the_trials_of_a_process(train, worker, tmp_path, prune):
-    planned, cluster = searched("lr=log:1e-3:0.3", "batch_size=2:64"), Cluster(trained)
-    jobs = worker(planned, 12, prune)
-    follow(jobs, cluster)
-    assert cluster.submitted == [f"trials-{number}" for number in range(12)]
-    found = jobs.conclude()
-    (tmp_path / "tune").rename(tmp_path / "jobs")
-    one = worker(planned, 12, prune)
-    one.complete()
-    assert ("PRUNED" in states(one)) == prune
-    assert found == one.conclude()
-
-
-def test_as_many_jobs_at_a_time_as_the_launcher_has_slots(worker):
-    mine, cluster, alive = worker(searched("lr=0.1:0.2"), 7), Cluster(lambda job: None), []
-
-    def show(states):
-        alive.append(len(cluster.living))
-        for cell in mine.trials._running:
-            trained(job_of(cell))
-        cluster.living.clear()
-
-    follow(mine, cluster, show, slots=3)
-    assert states(mine) == ["COMPLETE"] * 7
-    assert max(alive) == 3
-
-
 def test_a_job_is_cancelled_when_its_trial_is_pruned(worker):
     def happens(job):
         first = int(Path(job.path).name) < 5
@@ -321,27 +293,6 @@ def test_a_job_is_cancelled_when_its_trial_is_pruned(worker):
     assert pruned
     assert cluster.cancelled == pruned
     assert states(mine)[:5] == ["COMPLETE"] * 5
-
-
-@pytest.mark.parametrize(("status", "message"), [(2, "size: found 17"), (8, "not enough memory: 9 GB")])
-def test_a_job_that_fails_by_its_values(worker, status, message):
-    def happens(job):
-        return fail(job, status, f"error: {message}\n") if Path(job.path).name == "1" else trained(job)
-
-    mine = worker(searched("lr=0.1:0.2"), 3)
-    follow(mine, Cluster(happens))
-    assert states(mine) == ["COMPLETE", "PRUNED", "COMPLETE"]
-    assert mine.conclude()["trials"][-1]["problem"] == message
-
-
-def test_another_failure_ends_the_command_and_the_trial_is_repeated(worker):
-    cluster = Cluster(lambda job: fail(job) if Path(job.path).name == "1" else trained(job))
-    with pytest.raises(DataError, match=r"1 of 2 runs failed:\n  trials-1: frames\.npz: damaged"):
-        follow(worker(searched("lr=0.1:0.2"), 4), cluster)
-    mine = worker(searched("lr=0.1:0.2"), 4)
-    follow(mine, Cluster(trained))
-    assert states(mine) == ["COMPLETE"] * 4
-    assert sorted(record["trial"] for record in mine.conclude()["trials"]) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("lasting", [True, False])
