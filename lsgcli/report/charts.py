@@ -101,7 +101,7 @@ class Axes:
     height: float
     x: Scale
     y: Scale
-    left: float = 50
+    left: float = 56
     right: float = 12
     top: float = 26
     bottom: float = 38

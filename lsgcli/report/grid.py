@@ -29,7 +29,7 @@ def grid(
         layers: whether the rows are layers, which a page highlights in all pictures.
     """
     names = [shortened(name, NAMES, SIZE) for name in names]
-    left = 10 + ADVANCE * SIZE * max(map(len, names))
+    left = 10 + ADVANCE * SIZE * max(map(len, ["label", *names]))
     marks = []
     for column, name in enumerate(columns):
         if name:
