@@ -8,8 +8,8 @@ from pathlib import Path
 
 SAMPLES = Path(__file__).parent / "samples"  # not in the repository
 COMMANDS = (
-    "train --method none --width 1 --epochs 3 --out width-1",
-    "train --method none --width 10 --epochs 3 --out width-10",
+    "train --method fixed --width 1 --epochs 3 --out width-1",
+    "train --method fixed --width 10 --epochs 3 --out width-10",
     "train --epochs 3 --out learned",
     "inspect-gradients width-1 width-10 learned --advise --html flow.html",
 )

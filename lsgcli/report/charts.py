@@ -124,7 +124,7 @@ class Axes:
         floor = self.height - self.bottom
         marks += [text((self.at(t, self.y.low)[0], floor + 16), f"{t + x_step:g}", anchor="middle") for t in x_ticks]
         marks.append(text(((self.left + self.width - self.right) / 2, self.height - 5), x_label, anchor="middle"))
-        return [*marks, text((2, 13), y_label, "ink")]
+        return [*marks, text((2, 13), y_label, "ink")] if y_label else marks
 
     def line(
         self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True, width: float = 2

@@ -23,7 +23,7 @@ def understood(monkeypatch, tmp_path):
 
     def train(config, path, emit, stop, *, existing, group, test, outlets):
         seen.append((config, path, existing == "resume"))
-        return {"checkpoint": "x"}
+        return {"checkpoint": "x", "run": "x"}
 
     monkeypatch.setattr(run, "train", train)
 
