@@ -79,47 +79,39 @@ def collect(folder: Path) -> Collection:
             unreadable.append(error.message)
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     tested = {path: runs[path] for path, record in results.items() if not _is_untested(record)}
-    if untested := len(results) - len(tested):
-        notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
-        if not tested:
-            raise ConfigError(
-                f"--collect {folder}: found only runs without a test accuracy, such as trials of `lsg tune`",
-                hint=f"`lsg compare {folder}` compares them.",
-            )
-    runs = tested
-    if not runs and plan is None:
+    untested = len(results) - len(tested)
+    if not tested and (untested or plan is None):
         raise ConfigError(
-            f"--collect {folder}: found no run, expected the folder of an ablation",
-            hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out.",
+            f"--collect {folder}: found no run with a test accuracy, expected the folder of an ablation",
+            hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out. `lsg compare` compares others.",
         )
-    data, cells = _data(runs), plan.cells() if plan else []
-    configs: dict[Row, RunConfig] = {}  # of any run of the row
-    planned: dict[Row, dict[Repetition, Cell]] = {}
+    if untested:
+        notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
+    data, cells = _data(tested), plan.cells() if plan else []
     planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
-    for cell in cells:
-        row = _key(cell.config), planned_data
-        configs.setdefault(row, cell.config)
-        planned.setdefault(row, {})[Repetition.of(cell.config)] = cell
+    configs: dict[Row, RunConfig] = {}  # of any run of the row; those of the plan come first
     existing: dict[Row, dict[Repetition, list[Path]]] = {}
-    unplanned: dict[Row, RunConfig] = {}
-    for path, config in runs.items():
-        row = _key(config), data[path]
-        if row not in planned:
-            unplanned.setdefault(row, config)
-        existing.setdefault(row, {}).setdefault(Repetition.of(config), []).append(path)
-    for row in _in_order(unplanned):
-        configs[row] = unplanned[row]
-    repetitions = set() if plan else {Repetition.of(config) for config in runs.values()}
+    planned: dict[tuple[Row, Repetition], Path] = {}
+    for cell in cells:
+        row, repetition = (_key(cell.config), planned_data), Repetition.of(cell.config)
+        configs.setdefault(row, cell.config)
+        existing.setdefault(row, {})[repetition] = []
+        planned[row, repetition] = cell.path
+    for path in _in_order(tested, data):
+        row, repetition = (_key(tested[path]), data[path]), Repetition.of(tested[path])
+        configs.setdefault(row, tested[path])
+        existing.setdefault(row, {}).setdefault(repetition, []).append(path)
+    repetitions = set() if plan else {Repetition.of(config) for config in tested.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
-    for number, (row, config) in enumerate(configs.items()):
-        own, there = planned.get(row, {}), existing.get(row, {})
+    for number, (row, own) in enumerate(existing.items()):
+        config = configs[row]
         expected = {one for one in repetitions if one.folds == Repetition.of(config).folds}
-        for one in sorted(expected | own.keys() | there.keys()):
-            paths = there.get(one, [])
+        for one in sorted(expected | own.keys()):
+            paths = own.get(one, [])
             if paths:
                 path = next((path for path in paths if results[path] is not None), paths[0])
             else:  # missing: where it is planned, or next to the row's other runs
-                path = own[one].path if one in own else next(iter(there.values()))[0].parent / one.folder
+                path = planned.get((row, one)) or next(iter(own.values()))[0].parent / one.folder
             if len(paths) > 1:
                 ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
                 collection.notes.append(
@@ -162,17 +154,17 @@ def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     return labels
 
 
-def _in_order(rows: Mapping[Row, RunConfig]) -> list[Row]:
-    """Rows without a plan, sorted: methods in the paper's order, then by value, width 1 first."""
-    names = varied(list(rows.values()))
+def _in_order(runs: Mapping[Path, RunConfig], data: Mapping[Path, str]) -> list[Path]:
+    """Runs sorted by their rows: methods in the paper's order, then by value, width 1 first."""
+    names = varied(list(runs.values()))
 
-    def sort_key(row: Row) -> tuple[Any, ...]:
-        config = rows[row]
+    def sort_key(path: Path) -> tuple[Any, ...]:
+        config = runs[path]
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
         values = [getattr(config, name) for name in names]
-        return config.dataset, row[1], method, config.width != 1.0, [(value is not None, value) for value in values]
+        return config.dataset, data[path], method, config.width != 1.0, [(value is not None, value) for value in values]
 
-    return sorted(rows, key=sort_key)
+    return sorted(runs, key=sort_key)
 
 
 def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -46,7 +46,7 @@ def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
     assert "Left out: 1 run without a test accuracy, such as trials of `lsg tune`." in summary["notes"]
     for cell in cells[1:]:
         files.write_json(cell.path / RESULT, untested)
-    with pytest.raises(ConfigError, match="found only runs without a test accuracy"):
+    with pytest.raises(ConfigError, match="found no run with a test accuracy"):
         collect(planned.root)
     files.write_json(cells[1].path / RESULT, record(None))
     assert [row["diverged"] for row in collect(planned.root).summary()["rows"]] == [[cells[1].config.seed]]
