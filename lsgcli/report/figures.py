@@ -171,13 +171,18 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     panels, legend = [], list[tuple[str, Style]]()
     for key in HISTORY:
         log = key == "grad_norm"
-        layers = [layer.get(key, ()) for history in histories for layer in history["layers"].values()]
-        if not any(len({f"{v:.4g}" for v in values if drawable(v, log)}) > 1 for values in layers):  # flat: nothing to see
+        values = [[layer.get(key, ()) for layer in history["layers"].values()] for history in histories]
+        if not any(_moves(layers, log) for layers in values):
             continue
-        y = Scale.over((v for values in layers for v in values), log)
-        for history, label in zip(histories, labels, strict=True):
-            if not history["epochs"]:
-                panels.append(Panel(None, label, "No gradient-flow.jsonl in the directory of this checkpoint."))
+        y = Scale.over((v for layers in values for own in layers for v in own), log)
+        for history, layers, label in zip(histories, values, labels, strict=True):
+            if not _moves(layers, log):
+                why = (
+                    f"{MEASURES[key].title}: constant over training."
+                    if layers
+                    else "No gradient-flow.jsonl in the directory of this checkpoint."
+                )
+                panels.append(Panel(None, label, why))
                 continue
             looks = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
             lines = [
@@ -189,6 +194,11 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
             if len(flows) == 1 and len(lines) <= NAMED:
                 legend = [(line.name, line.style) for line in lines]
     return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=LEAST)] if panels else []
+
+
+def _moves(layers: Sequence[Sequence[float | None]], log: bool) -> bool:
+    """Whether any layer has values that differ to the eye."""
+    return any(len({f"{v:.4g}" for v in values if drawable(v, log)}) > 1 for values in layers)
 
 
 def lines_view(name: str, lines: Sequence[Line], x_label: str, y_label: str, note: str = "") -> View:

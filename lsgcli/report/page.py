@@ -23,6 +23,7 @@ from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
+MANY = 16  # panels of a figure, above which they are folded
 LONG = 60  # characters of all names, above which letters replace them
 
 
@@ -58,7 +59,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.globals |= {"MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
+    environment.globals |= {"MANY": MANY, "MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
     environment.globals |= {"where": tables.listing, "figure_text": findings.figure, "source_line": findings.source_line}
     environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
     return environment

@@ -188,6 +188,15 @@ def test_training():
         assert {"1", "3", "5"} <= {text for text, _, y in reading.texts(svg) if y > 220}
 
 
+def test_what_is_constant_has_no_chart():
+    fixed, learned = flow(2, method="fixed"), flow(2, method="lsg")
+    for layer in fixed["history"]["layers"].values():
+        layer["beta"] = [0.2] * len(layer["beta"])
+    (view,) = views("training", [fixed, learned])
+    assert [panel.drawing is None for panel in view.panels[:2]] == [True, False]
+    assert len(views("training", [fixed])[0].panels) == len(HISTORY) - 1
+
+
 def test_training_that_is_not_known():
     known, unknown = flow(2, method="lsg"), flow(2, method="fixed", history=None)
     assert views("training", [unknown]) == []
