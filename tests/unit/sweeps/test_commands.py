@@ -81,7 +81,15 @@ def test_every_setting_can_be_said():
     """A setting without an option, or of a type that has none, would be lost on the way."""
     unsaid = resolve({"dataset": "digits-dvs"}, environment={})
     other = {int: 3, float: 0.625, str: "other"}
-    special = {"augment": "flip", "sensor": "9x9", "depth": 21, "weight_bits": 4, "fold": "2/5", "max_time": "20s"}
+    special = {
+        "augment": "flip",
+        "init_rate": 0.1,
+        "sensor": "9x9",
+        "depth": 21,
+        "weight_bits": 4,
+        "fold": "2/5",
+        "max_time": "20s",
+    }
     for name, field in FIELDS.items():
         kind = field.metadata["kind"]
         named = registry.names(kind) if kind else field.metadata["choices"]
