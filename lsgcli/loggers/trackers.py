@@ -1,14 +1,12 @@
-"""The loggers: CSV, and four programs that record runs."""
+"""The loggers: CSV, and three programs that record runs."""
 
 import csv
-import importlib
 import json
 import logging
 import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lsgcli.loggers.base import Epoch, LoggedRun, Logger
 from lsgcli.registry import register
@@ -72,25 +70,22 @@ class WandB(Logger):
 
     def __init__(self, source: LoggedRun):
         super().__init__(source)
-        self.library = importlib.import_module(self.packages[0])
-        self.run = self.open()
+        import wandb
 
-    def open(self) -> Any:
-        """The run in the program; sets ``logged``."""
+        self.library = wandb
         offline = os.environ.setdefault("WANDB_MODE", "offline") == "offline"
         if offline:  # such a run cannot be continued: it is written again, under the same identifier
-            self.source.new_folder("wandb")
-        run = self.library.init(
+            source.new_folder("wandb")
+        self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=self.source.name,
-            id=self.source.id,
+            name=source.name,
+            id=source.id,
             resume=None if offline else "allow",
-            dir=self.source.folder,
-            config=self.source.settings,
-            settings=self.library.Settings(console="off", silent=True),
+            dir=source.folder,
+            config=source.settings,
+            settings=wandb.Settings(console="off", silent=True),
         )
-        self.logged = run.step
-        return run
+        self.logged = self.run.step
 
     def epoch(self, epoch: Epoch) -> None:
         self.run.log(dict(epoch.values), step=epoch.number)
@@ -104,23 +99,6 @@ class WandB(Logger):
 
     def close(self, state: str) -> None:
         self.run.finish(exit_code=int(state == "failed"))
-
-
-@register("logger", "trackio")
-class Trackio(WandB):
-    """Trackio, in its default folder unless `TRACKIO_DIR`, `TRACKIO_SPACE_ID` or `TRACKIO_SERVER_URL` is set."""
-
-    extra, packages = "trackio", ("trackio",)
-
-    def open(self) -> Any:
-        name = f"{self.source.name}-{self.source.id}"
-        quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
-        run = self.library.init(PROJECT, name, config=self.source.settings, resume="allow", **quiet)
-        self.logged = run._next_step  # one after the last
-        return run
-
-    def close(self, state: str) -> None:
-        self.library.finish()
 
 
 @register("logger", "mlflow")

@@ -18,7 +18,6 @@ from lsgcli.store.flows import HISTORY
 
 Flow = dict[str, Any]  # a gradient-flow record
 WIDTH, HEIGHT = 420, 270  # of a chart by layer, pixels
-ASIDE = 0.14  # horizontal offset between checkpoints, as a fraction of a layer, so that equal values do not overlap
 MARGIN, GAP = 14, 16  # of a sheet, pixels
 TITLE, SMALL = 16, 11
 ACROSS = 880  # default width of a sheet
@@ -236,23 +235,21 @@ def by_layer(
     axes = Axes(WIDTH, HEIGHT, Scale(0.5, n + 0.5), y)
     marks = axes.frame([i + 1 for i in whole_ticks(n, 20)], "layer, from the input", "" if title == name else title)
     looks = styles(len(flows))
-    asides = [ASIDE * (index - (len(flows) - 1) / 2) for index in range(len(flows))]
-    for own, style, aside, of_verdicts in zip(values, looks, asides, limits or [()] * len(flows), strict=True):
+    for own, style, of_verdicts in zip(values, looks, limits or [()] * len(flows), strict=True):
         for limit in of_verdicts:
             if y.low <= limit <= y.high:
                 marks.append(line([axes.at(0.5, limit), axes.at(n + 0.5, limit)], style.colour, 1, (1, 4)))
-        marks += axes.line([(number + aside, v) for number, v in enumerate(own, 1)], style, lone=False)
+        marks += axes.line(list(enumerate(own, 1)), style, lone=False)
     for number in range(1, n + 1):
         (left, top), (right, floor) = axes.at(number - 0.5, y.high), axes.at(number + 0.5, y.low)
         column = [box((left, top), right - left, floor - top, "ink", 0)]  # enlarges the hover area
         tip = [f"layer {number}"]
-        for flow, label, style, aside in zip(flows, labels, looks, asides, strict=True):
+        for flow, label, style in zip(flows, labels, looks, strict=True):
             for layer in flow["layers"][number - 1 : number]:
-                column += _marker(axes, number + aside, value(layer, key), style, layer["verdict"] == "ok")
+                column += _marker(axes, number, value(layer, key), style, layer["verdict"] == "ok")
                 tip.append(f"{label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}")
         marks.append(group(column, "\n".join(tip), number))
-    spans = "; ".join(f"{label} {_span(own)}" for label, own in zip(labels, values, strict=True))
-    drawing = Drawing(WIDTH, HEIGHT, marks, f"{title} by layer: {spans}")
+    drawing = Drawing(WIDTH, HEIGHT, marks, f"{title} by layer: {', '.join(labels)}")
     return View(name, [Panel(drawing)], legend=list(zip(labels, looks, strict=True)))
 
 
@@ -283,11 +280,6 @@ def layer_panels(
         for number, row in enumerate(zip_longest(*networks), 1)
         for index, layer in enumerate(row)
     ]
-
-
-def _span(values: Sequence[float | None]) -> str:
-    known = [number for number in values if number is not None]
-    return f"{min(known):.3g} to {max(known):.3g}" if known else "without values"
 
 
 def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:

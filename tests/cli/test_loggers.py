@@ -94,18 +94,7 @@ def of_mlflow(run):
     }
 
 
-def of_trackio(run):
-    from trackio.sqlite_storage import SQLiteStorage
-
-    (name,) = SQLiteStorage.get_runs("lsg")
-    found = {}
-    for line in SQLiteStorage.get_logs("lsg", name):
-        for key in line.keys() & points(run).keys():
-            found.setdefault(key, []).append((line["step"], line[key]))
-    return found
-
-
-READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlflow": of_mlflow, "trackio": of_trackio}
+READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlflow": of_mlflow}
 
 
 def approximately(expected):
@@ -124,7 +113,7 @@ def test_csv_has_measures_that_the_first_epoch_lacks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the libraries that read the logs
 def test_killed_twice_and_resumed(process, tiny, tmp_path, monkeypatch):
-    for name, folder in {"TRACKIO_DIR": "trackio", "WANDB_DATA_DIR": "staging", "WANDB_CACHE_DIR": "wandb"}.items():
+    for name, folder in {"WANDB_DATA_DIR": "staging", "WANDB_CACHE_DIR": "wandb"}.items():
         monkeypatch.setenv(name, str(tmp_path / folder))
     run = tmp_path / "run"
     start = partial(process, "train", *tiny, "--epochs", "7", "--out", run, "--log", ",".join(INSTALLED))

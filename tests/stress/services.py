@@ -156,7 +156,6 @@ ABSENT = "http://127.0.0.1:9"  # a port without a service
 SERVICES = {
     "mlflow": {"MLFLOW_TRACKING_URI": ABSENT},
     "wandb": {"WANDB_MODE": "online", "WANDB_BASE_URL": ABSENT, "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "2"},
-    "trackio": {"TRACKIO_SERVER_URL": ABSENT},
 }
 
 
