@@ -9,7 +9,7 @@ data = lsg.prepare("digits-dvs", T=4, size=16)
 network = nn.Sequential(
     nn.Flatten(2),  # (T, B, 2, 16, 16) -> (T, B, 512)
     nn.Linear(512, 128),
-    lsg.LIF(method="none", threshold=20.0),
+    lsg.LIF(method="fixed", threshold=20.0),
     nn.Linear(128, 10),
 )
 optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -107,13 +107,10 @@ class Page:
         sections: dict[str, list[tuple[str, str]]] = {}
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
         panels = [getattr(one, "rich_help_panel", None) or f"{one.param_type_name}s".capitalize() for one in parameters]
-        hidden: set[str] = set()
-        if COMPLETE not in ctx.meta and not SECTIONS.keys().isdisjoint(panels):
-            settings = {one.name for one, panel in zip(parameters, panels, strict=True) if panel in SECTIONS}
-            hidden = settings - COMMON | RARE
+        brief = COMPLETE not in ctx.meta and not SECTIONS.keys().isdisjoint(panels)
         left_out = 0
         for parameter, panel in zip(parameters, panels, strict=True):
-            if parameter.name in hidden:
+            if brief and (parameter.name in RARE or (panel in SECTIONS and parameter.name not in COMMON)):
                 left_out += 1
             elif record := parameter.get_help_record(ctx):
                 sections.setdefault(panel, []).append(record)
