@@ -95,7 +95,7 @@ def train(
     if instead.print_config:
         common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
         text = as_toml(run_config, sources(run_config, settings, start.resume or start.config))
-        print_result(f"#:schema lsg.schema.json\n# which `lsg list settings --json-schema` prints\n{text.rstrip()}")
+        print_result(f"#:schema ./lsg.schema.json\n# which `lsg list settings --json-schema` prints\n{text.rstrip()}")
         return
     if chosen is not None and processes == 1:
         chosen.use()

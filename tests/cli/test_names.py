@@ -68,7 +68,7 @@ def test_the_schema_of_settings(lsg):
     valid = jsonschema.Draft7Validator(schema).is_valid
     for words in ([], ["--neuron", "psn"], ["--dataset", "cifar10", "--recipe", "qkformer"], ["--dataset", "tonic:POKERDVS"]):
         printed = lsg("train", "--print-config", *words).stdout
-        assert printed.startswith("#:schema lsg.schema.json\n")
+        assert printed.startswith("#:schema ./lsg.schema.json\n")
         assert valid(tomllib.loads(printed)), words
     assert valid({"training": {"lr": 0.1, "epochs": 2}, "method": "none", "memory": 2, "augment": "flip,roll"})
     for wrong in ({"lr": "much"}, {"epohcs": 2}, {"method": "lgs"}, {"T": 0}, {"neuron": {"decay": 1.0}}, {"deterministic": 1}):
