@@ -14,7 +14,7 @@ from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_exact, print_json, print_result
-from lsgcli.store import rundir
+from lsgcli.store import hub, rundir
 from lsgcli.system.ranks import here
 from lsgcli.training.launch import launch, parse
 
@@ -101,10 +101,9 @@ def train(
         chosen.use()
         if chosen.count > 1 and not instead.dry_run:
             raise SystemExit(launch(chosen))
-    if not instead.dry_run:
-        from lsgcli.runs import checks
-
-        checks.check_settings(run_config, fresh=start.resume is None)
+    for initial in (run_config.init_from, run_config.width_from) if start.resume is None else ():
+        if initial is not None:
+            hub.local(initial)  # before torch is imported, if it does not exist
     from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report import terminal
     from lsgcli.report.display import TrainingDisplay

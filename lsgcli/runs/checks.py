@@ -63,7 +63,6 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
 
     Raises:
         ConfigError: with one line for each problem.
-        CheckpointError: the file of ``--init-from`` or ``--width-from`` cannot be found.
     """
     dataset = dataset_of(config)
 
@@ -87,14 +86,7 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
             logger = registry.get("logger", name)
             require(logger.packages, f"--log {name}", logger.extra)
 
-    def check_start() -> None:
-        for path in (config.init_from, config.width_from):
-            if fresh and path is not None:
-                hub.local(path)
-
-    all_at_once(
-        dataset.check, check_schedule, lambda: chain(config.augment, dataset.static), check_parts, check_loggers, check_start
-    )
+    all_at_once(dataset.check, check_schedule, lambda: chain(config.augment, dataset.static), check_parts, check_loggers)
 
 
 def check_place(path: Path, config: RunConfig) -> None:

@@ -104,7 +104,6 @@ LINES = """
 2 train --epochs x
 2 train --method nonsense
 2 train --neuron clif --reset soft
-2 train --accumulate 64
 2 train --config nowhere.toml
 2 train --resume nowhere
 4 train --init-from nowhere.safetensors
