@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from lsgcli.analysis import measures
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale
@@ -71,15 +73,10 @@ def _span(layers: Sequence[Layer], threshold: float) -> Span:
     for layer in layers:
         if layer["alpha"] is not None:
             high = max(high, math.ceil(1 + layer["alpha"] / 2 / threshold))
-    for layer in layers:
-        if not layer.get("histogram"):
-            continue
-        first, last = math.floor(layer["histogram"]["edges"][0]), math.ceil(layer["histogram"]["edges"][-1])
-        least = (1 - SEEN) / 2 + _outside(layer, (first, last))
-        while low > first and _outside(layer, (low, last)) > least:
-            low -= 1
-        while high < last and _outside(layer, (first, high)) > least:
-            high += 1
+        if layer.get("histogram") and any(layer["histogram"]["counts"]):
+            edges, share = layer["histogram"]["edges"], np.cumsum(layer["histogram"]["counts"])
+            first, last = np.searchsorted(share, np.array([1 - SEEN, 1 + SEEN]) / 2 * share[-1]).tolist()
+            low, high = min(low, math.floor(edges[first])), max(high, math.ceil(edges[last + 1]))
     return low, high
 
 

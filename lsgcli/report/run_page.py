@@ -19,6 +19,7 @@ from lsgcli.report.figures import View, pictures
 from lsgcli.report.page import by_epoch, document, gradient_flow
 from lsgcli.report.sheet import event_tiles, image_tile, spread
 from lsgcli.report.tables import formatted
+from lsgcli.report.terminal import shown
 from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
 from lsgcli.store.flows import history
@@ -61,7 +62,7 @@ def run_page(path: Path, status: Status) -> str:
         path=path,
         status=status,
         results=_results(status, epochs, config, split),
-        facts=_facts(config, facts, epochs),
+        facts=_facts(config, facts),
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
         matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
@@ -112,23 +113,19 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"
 
 
-def _facts(config: RunConfig, facts: Facts, epochs: Epochs) -> dict[str, str]:
+def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
     """What was run, where, and how it can be repeated."""
     about: dict[str, Any] = dict(facts)
-    samples = ", ".join(f"{count:,} {part}" for part, count in about.get("samples", {}).items() if count)
-    device, versions = about.get("device", {}), about.get("versions", {})
-    threads = "" if device.get("type") == "cuda" else f", {device.get('threads')} of {device.get('cores')} cores"
-    started = datetime.datetime.fromisoformat(about["started"]).astimezone(datetime.UTC) if "started" in about else None
-    revision = f", revision {about['git_revision'][:12]}" if about.get("git_revision") else ""
+    samples = {part: count for part, count in about.get("samples", {}).items() if count}
     names = {"dataset", "method", "seed", *differing(config)}
     words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
     return {
-        "data set": f"{config.dataset}: {samples}; {len(about.get('classes', ()))} classes",
+        "data set": f"{config.dataset}: {shown(samples)} samples; {len(about.get('classes', ()))} classes",
         "network": f"{config.arch}, width x {config.width_multiplier:g}, {config.neuron} neurons, T = {config.T}",
         "method": f"{config.method}, surrogate {config.surrogate}",
-        "machine": f"{device.get('name')}{threads}, {about.get('precision', {}).get('used')}",
-        "version": f"lsg {about.get('lsg')}{revision}; torch {versions.get('torch')}, Python {about.get('python')}",
-        "started": f"{started:%d %B %Y, %H:%M} UTC" if started else "-",
+        "machine": f"{shown(about.get('device'))}; {about.get('precision', {}).get('used')}",
+        "versions": shown({"lsg": about.get("lsg"), "revision": about.get("git_revision"), **about.get("versions", {})}),
+        "started": about.get("started", "-"),
         "command": shlex.join(["lsg", "train", *words, *["--no-test"] * ("test" not in about.get("samples", {"test"}))]),
     }
 

@@ -76,9 +76,9 @@ def test_a_finished_run(run):
     assert refreshes(reader) == []
     assert len(reader.all("h1")) == 1
     values = dict(zip(reader.text("dt"), [None] * 99, strict=False)).keys()
-    assert {"test accuracy", "validation accuracy", "data set", "version", "started", "machine"} <= values
+    assert {"test accuracy", "validation accuracy", "data set", "versions", "started", "machine"} <= values
     shown = " ".join(reader.text("header"))
-    told = ("80.00 %", "75.00 %", "of epoch 2", "2 of 3", "2 min", "lsg 1.2.3", "04 March 2026, 05:06 UTC", "--seed 3", "0.125")
+    told = ("80.00 %", "75.00 %", "of epoch 2", "2 of 3", "2 min", "lsg 1.2.3", "2026-03-04T05:06", "--seed 3", "0.125")
     assert [words for words in told if words not in shown] == []
     assert [e[1]["alt"] for e in reader.all("img")][:2] == [
         f"Sample {key}, of class {name}"
