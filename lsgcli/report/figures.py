@@ -173,7 +173,7 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         values = [[layer.get(key, ()) for layer in history["layers"].values()] for history in histories]
         if not any(_moves(layers, log) for layers in values):
             continue
-        y = Scale.over((v for layers in values for own in layers for v in own), log)
+        y = Scale.over((v for layers in values if _moves(layers, log) for own in layers for v in own), log)
         for history, layers, label in zip(histories, values, labels, strict=True):
             if not _moves(layers, log):
                 why = (
