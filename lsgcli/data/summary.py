@@ -117,14 +117,14 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
-    ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}), ``on_share`` (0..1), ``bytes``,
+    ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}), ``on_share`` (0..1),
     ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``unreadable`` ([{"name", "problem"}]).
 
     Raises:
         DataError: none of them can be read.
     """
     facts: list[_Fact] = []
-    kinds, formats, readable = Counter[str](), Counter[str](), []
+    kinds, formats = Counter[str](), Counter[str]()
     bad: dict[str, str] = {}
     results = parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
@@ -132,7 +132,6 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
             bad[sample.key] = fact
             continue
         facts.append(fact)
-        readable.append(sample)
         kinds[dataset.classes[sample.label]] += 1
         formats[fact.form] += 1
     if not facts:
@@ -150,8 +149,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "duration_us": _spread(fact.duration for fact in facts),
         "events_per_recording": _spread(fact.events for fact in facts),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        "bytes": sum(os.path.getsize(path) for path in dataset.files(readable)),
-        **_release(sample.key for sample in readable),
+        **_release(sample.key for sample in dataset.samples if sample.key not in bad),
         "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
     }
 

@@ -206,15 +206,14 @@ def open_exported(path: Path) -> "Runner | None":
         ConfigError: a package that the format requires is not installed.
         CheckpointError: it is not an export by lsg.
     """
+    from lsgcli.data.guard import foreign
     from lsgcli.store import nir
 
     form = format_of(path)
     if form is None or not form.is_run or not path.exists() or nir.is_foreign(path):
         return None
     if not form.folder:
-        try:
+        with foreign(path, "an export", hint="Write the export to a file first.", kind=CheckpointError):
             check_regular(path)
-        except OSError as error:
-            raise CheckpointError(f"{path}: {error.strerror}", hint="Write the export to a file first.") from error
     form.check()
     return form().open(path)

@@ -15,6 +15,7 @@ import torch
 
 from lsgcli.data.datasets.base import EventDataset, Sample
 from lsgcli.data.frames import FULL, saturated
+from lsgcli.data.guard import readable
 from lsgcli.data.readers.base import read_stream
 from lsgcli.data.slicing import Slice, Slicer
 from lsgcli.errors import ConfigError, DataError
@@ -212,7 +213,8 @@ class Chunks:
             while not self.stop():
                 if not grows and not select.select([handle], [], [], LOOK)[0]:
                     continue
-                chunk = os.read(handle, READ)
+                with readable(path, "Check what writes the stream."):
+                    chunk = os.read(handle, READ)
                 self.ready = time.perf_counter()
                 if chunk:
                     grown = time.monotonic()
@@ -221,8 +223,6 @@ class Chunks:
                     return
                 else:
                     time.sleep(GROWN)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}", hint="Check what writes the stream.") from error
         finally:
             if path != "-":
                 os.close(handle)

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from lsgcli import registry
-from lsgcli.data import summary
 from lsgcli.data.datasets import shd
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
@@ -50,13 +48,6 @@ def test_names_of_the_classes(config, tmp_path, keys):
             prepare(made)
     else:
         assert prepare(made).classes == shd.CLASSES
-
-
-def test_bytes_are_those_of_the_files(config, folder):
-    sizes = sum(path.stat().st_size for path in (folder / "SHD").iterdir())
-    for name in ("shd", "tonic:SHD"):
-        dataset = registry.get("dataset", name)(config(name, data_dir=str(folder)), may_download=False).scan()
-        assert summary.of_dataset(dataset, workers=0)["bytes"] == sizes
 
 
 def test_a_network_for_it(config, folder):
