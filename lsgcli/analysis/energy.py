@@ -1,6 +1,6 @@
-"""Synaptic operations of a network at inference, counted per layer on real samples, and the energy of their arithmetic.
+"""Synaptic operations of a network at inference, arrived per layer on real samples, and the energy of their arithmetic.
 
-Networks of other libraries are counted as lsg's, see :func:`synops`. Each input of a convolution or linear layer reaches a number of
+Networks of other libraries are arrived as lsg's, see :func:`synops`. Each input of a convolution or linear layer reaches a number of
 outputs, its *fan-out*, which is smaller at borders. The cost of an input depends on its kind, which is detected from its values:
 
 ==========  ==================================================  ==========================================================
@@ -21,17 +21,33 @@ neurons with different thresholds are graded.
 
 A product of spikes without weights, as in an attention, takes the additions that its module counts in a method ``additions``.
 
-AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not counted:
-biases, the neurons themselves (per neuron and step a multiplication, an addition and a comparison), the addition of a shortcut's
-current, max pooling, and memory, which on most hardware costs more than arithmetic.
+AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not arrived:
+biases, the arithmetic of the neurons (per neuron and step a multiplication, an addition and a comparison), the addition of a shortcut's
+current, and max pooling.
 
-Energies: 45 nm, 32-bit floating point, M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014:
-0.9 pJ for an addition, 3.7 pJ for a multiplication.
+Memory, with weights of b bits in both networks:
+
+===========  =================================================  =====================================================
+term         spiking network                                    same-shape ANN
+===========  =================================================  =====================================================
+weights      b bits for each operation                          b bits for each operation
+potentials   32 bits, read and written, a neuron and step
+activations  address of each input that is not 0, written and   b bits of each input of a layer, written and read
+             read; with its b bits in layers with MACs
+===========  =================================================  =====================================================
+
+Energies: 45 nm, M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014. Floats of 32 bits: 0.9 pJ for an
+addition, 3.7 pJ for a multiplication. Integers: 0.1 pJ for an addition of 32 bits, 0.2 pJ for a multiplication of 8 bits; a quarter of this
+for 4 bits, because the area of a multiplier is quadratic in its bits. Memory: 20 pJ for 64 bits of 32 kB.
+
+The *break-even rate* is the firing rate at which both networks take the same energy, if the spikes of all layers change in proportion and the
+input does not. It is without routing of spikes between cores, with which Z. Yan et al., "Reconsidering the Energy Efficiency of Spiking
+Neural Networks", arXiv 2409.08290v4, find 5.7 % for T = 5, 4 bits and 4096 inputs per neuron.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
 
@@ -41,34 +57,39 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lsgcli.analysis.gradflow import copied, layers_of, parts
-from lsgcli.analysis.watchers import Adapter, Layer
+from lsgcli.analysis.rates import FiringRates
+from lsgcli.analysis.watchers import Adapter
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 
 AC_PJ, MAC_PJ = 0.9, 4.6
-LARGEST_AVERAGE = 4096  # maximum number of neurons in an average
-LARGEST_IN_UNITS = 256  # of averages of v_th; sums of two thresholds look like averages over a larger number
+PRICES = {32: (AC_PJ, MAC_PJ), 8: (0.1, 0.3), 4: (0.1, 0.15)}  # bits of a weight -> pJ of an AC and of a MAC
+BIT_PJ = 20 / 64  # of a memory access
+POTENTIAL_BITS = 32
+TERMS = ("arithmetic", "weights", "activations")
+LARGEST_AVERAGE = 256  # maximum number of neurons in an average; sums of two thresholds look like averages over a larger number
 EPS = torch.finfo(torch.float32).eps
 SAMPLE = 1 << 16  # number of values used to detect averages
-UNKNOWN = (_ConvTransposeNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # weights that are not counted
+UNKNOWN = (_ConvTransposeNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # weights that are not arrived
 NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
 
 
 @dataclass
 class Arrived:
-    """Statistics of the inputs of a convolution or linear layer, over all samples and steps; tensors are on the device.
+    """Statistics of the inputs of a convolution, a linear layer or a product of spikes, over all samples and steps.
 
     Attributes:
         fan_out: outputs per input: () for a linear layer, (H, W) for a convolution of images, or fewer or more axes.
         per_position: inputs per position in one pass; each feature of a linear layer is a position.
         first: whether this is the network's first layer.
+        dense: synapses of a pass; of a product, its additions if all elements were spikes.
         units: thresholds of the neurons, if their outputs are multiplied by them.
         passes: samples times steps.
-        nonzero: (like fan_out) inputs that were not 0.
-        total: (like fan_out) sum of the inputs; ``total``, ``low``, ``high`` and ``parts`` are in units of ``unit``.
-        low, high: minimum and maximum of all values.
+        nonzero, reached: inputs that were not 0, and the synapses that they reach.
+        total, carried: sum of the inputs, and of the inputs times the synapses that they reach.
+        low, high: minimum and maximum of all values; ``total``, ``carried``, ``low``, ``high`` and ``parts`` are in units of ``unit``.
         unit: the threshold of the neurons before the layer: that in whose units the inputs have the smallest denominator; None if not known yet.
-        parts: n if all values are multiples of 1/n, otherwise None; 1 for integers.
+        parts: n if all values are multiples of 1/n, otherwise 0; 1 for integers.
     """
 
     fan_out: Tensor
@@ -76,86 +97,66 @@ class Arrived:
     first: bool
     units: tuple[float, ...] = (1.0,)
     passes: int = 0
-    nonzero: Tensor = field(default_factory=lambda: torch.zeros(()))
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
+    nonzero: int = 0
+    reached: int = 0
+    total: float = 0.0
+    carried: float = 0.0
     low: float = 0.0
     high: float = 0.0
-    parts: int | None = 1
+    parts: int = 1
     unit: float | None = None
+
+    def __post_init__(self) -> None:
+        self.inputs = self.per_position * self.fan_out.numel()
+        self.dense = self.per_position * int(self.fan_out.sum())
 
     def add(self, x: Tensor) -> None:
         """Add a batch: (..., C, H, W) for a convolution, (..., features) for a linear layer."""
         axes, error = tuple(range(x.dim() - self.fan_out.dim())), _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
-        self.passes += x.numel() // (self.per_position * self.fan_out.numel())
-        self.nonzero = self.nonzero.to(x.device) + (x != 0).sum(axes)
-        self.total = self.total.to(x.device) + x.float().sum(axes).double()
+        self.passes += x.numel() // self.inputs
+        fan_out = self.fan_out.to(x.device)
+        present, sums = (x != 0).sum(axes), x.float().sum(axes).double()
+        self.nonzero += int(present.sum())
+        self.reached += int((present * fan_out).sum())
+        self.total += float(sums.sum())
+        self.carried += float((sums * fan_out).sum())
         low, high = x.aminmax()
-        self.low, self.high = min(self.low, low.item()), max(self.high, high.item())
-        if self.parts is not None and not _whole(x, self.parts, error).all():
-            parts = _parts(_values(x), error, self.largest)
-            self.parts = None if parts is None else math.lcm(self.parts, parts)
-            if self.parts is not None and not _whole(x, self.parts, error).all():
-                self.parts = None
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        if not _whole(x, self.parts, error).all():  # of multiples of 1/0, all are
+            self.parts = math.lcm(self.parts, _parts(_values(x), error))
+            self.parts *= int(_whole(x, self.parts, error).all())
 
     def _in_units(self, x: Tensor, error: float) -> Tensor:
         """x in units of a threshold, which the first batch with a nonzero input determines."""
         if self.unit is None and x.any():
-            parts = {unit: _parts(_rounded(_values(x) / unit, error), error, self.largest) for unit in self.units}
-            self.unit = min(self.units, key=lambda unit: parts[unit] or math.inf)
+            values = _values(x)
+            self.unit = min(self.units, key=lambda unit: _parts(_rounded(values / unit, error), error) or math.inf)
         return x if self.unit is None else _rounded(x.float() / self.unit, error)
 
-    @property
-    def largest(self) -> int:
-        """Maximum number of neurons in an average."""
-        return LARGEST_AVERAGE if self.units == (1.0,) else LARGEST_IN_UNITS
-
-    @property
-    def dense(self) -> int:
-        """Synapses of one pass."""
-        return round(float(self.fan_out.double().sum())) * self.per_position
-
-    def record(self, events: bool) -> dict[str, Any]:
-        """Kind of the input, ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
-        inputs = self.passes * self.per_position * self.fan_out.numel()
-        common: dict[str, Any] = {"averages_over": None, "density": float(self.nonzero.sum()) / max(1, inputs)}
-        fan_out = self.fan_out.to(self.total.device).double()
-        reached, carried = float((self.nonzero * fan_out).sum()), float((self.total * fan_out).sum())
-        counts = self.low >= 0 and self.parts == 1
-        if self.first and not (events and counts):
-            return {**common, "input": "real", "ac": 0.0, "mac": float(self.passes * self.dense)}
-        if counts:
-            kind = "events" if self.first else "spikes" if self.high <= 1 else "sums"
-            return {**common, "input": kind, "ac": carried, "mac": 0.0}
-        if self.parts is None or self.low < 0:
-            return {**common, "input": "graded", "ac": 0.0, "mac": reached}
-        ways = ((carried * self.parts, 0.0), (float(self.total.sum()) * self.parts, reached))
-        ac, mac = min(ways, key=lambda way: energy(*way))
-        return {**common, "input": "averages", "averages_over": self.parts, "ac": ac, "mac": mac}
-
-
-class Products:
-    """Statistics of a module that multiplies spikes with each other; attributes and methods as for :class:`Arrived`."""
-
-    def __init__(self, module: Any):
-        self.module = module
-        self.passes = self.dense = self.nonzero = self.inputs = 0
-        self.ac = 0.0
-
-    def add(self, *spikes: Tensor) -> None:
-        """Add a batch of the module's arguments, (T, B, ...) each. ``dense`` is the number of additions if every element is a spike."""
-        spikes = tuple((x != 0).float() for x in spikes)  # v_th in some networks
-        self.dense, passes = synapses(self.module, *spikes)
+    def add_product(self, module: Any, spikes: Sequence[Tensor]) -> None:
+        """Add a batch of the arguments, (T, B, ...) each, of a module with a method ``additions``."""
+        self.dense, passes = synapses(module, *spikes)
         self.passes += passes
         self.nonzero += sum(int(torch.count_nonzero(x)) for x in spikes)
-        self.inputs += sum(x.numel() for x in spikes)
-        self.ac += float(self.module.additions(*spikes))
+        self.carried += float(module.additions(*((x != 0).float() for x in spikes)))  # v_th in some networks
 
     def record(self, events: bool) -> dict[str, Any]:
-        """As :meth:`Arrived.record`."""
-        density = self.nonzero / max(1, self.inputs)
-        return {"input": "spikes", "averages_over": None, "density": density, "ac": self.ac, "mac": 0.0}
+        """Kind of the input, and ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
+        whole = self.low >= 0 and self.parts == 1
+        kind, ac, mac = "graded", 0.0, float(self.reached)
+        if self.first and not (events and whole):
+            kind, mac = "real", float(self.passes * self.dense)
+        elif whole:
+            kind = "events" if self.first else "spikes" if self.high <= 1 else "sums"
+            ac, mac = self.carried, 0.0
+        elif self.low >= 0 and self.parts:
+            kind = "averages"
+            ac, mac = min((self.carried * self.parts, 0.0), (self.total * self.parts, mac), key=lambda way: energy(*way))
+        density = self.nonzero / max(1, self.passes * self.inputs)
+        averaged = self.parts if kind == "averages" else None
+        return {"input": kind, "averages_over": averaged, "density": density, "ac": ac, "mac": mac}
 
 
 class SynapticOperations:
@@ -166,13 +167,16 @@ class SynapticOperations:
         events: whether integer inputs of the network are event counts; integers in images are real values.
         adapter: returns the network's layers of neurons; not required for lsg's own.
 
+    Attributes:
+        rates: of the same passes.
+
     Raises:
         ConfigError: a module has weights whose operations are not known.
     """
 
     def __init__(self, model: nn.Module, events: bool, adapter: Adapter | None = None):
-        self.events = events
-        self.layers: dict[str, Arrived | Products] = {}
+        self.events, self.rates = events, FiringRates(model, adapter)
+        self.layers: dict[str, Arrived] = {}
         neurons = layers_of(model, adapter)
         self.units = tuple(sorted({getattr(layer.module, "unit", 1.0) for layer in neurons}))
         # If several layers of neurons follow the same weights, the first one names them.
@@ -182,43 +186,45 @@ class SynapticOperations:
             if isinstance(module, UNKNOWN):
                 raise ConfigError(
                     f"synops: found {type(module).__name__} {name}, expected convolutions and linear layers",
-                    hint="Operations of other modules with weights are not counted.",
+                    hint="Operations of other modules with weights are not arrived.",
                 )
-            if isinstance(module, (_ConvNd, nn.Linear)) or hasattr(module, "additions"):
-                own = names.get(id(getattr(module, "weight", None)), name)
-                self.handles.append(module.register_forward_pre_hook(self._counter(own)))
+            if isinstance(module, (_ConvNd, nn.Linear)):
+                count = partial(self._weights, names.get(id(module.weight), name))
+                self.handles.append(module.register_forward_pre_hook(count))
+            elif hasattr(module, "additions"):
+                self.handles.append(module.register_forward_pre_hook(partial(self._product, name)))
 
-    def _counter(self, name: str) -> Any:
-        @torch.no_grad()
-        def count(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            if name not in self.layers:
-                self.layers[name] = self._new(module, arguments[0])
-            self.layers[name].add(*arguments)
+    @torch.no_grad()
+    def _weights(self, name: str, module: _ConvNd | nn.Linear, arguments: tuple[Tensor]) -> None:
+        """A hook on a convolution or linear layer."""
+        (x,) = arguments
+        if name not in self.layers:
+            reached = fan_out(module, x)
+            self.layers[name] = Arrived(reached, x.shape[-1 - reached.dim()], not self.layers, self.units)
+        self.layers[name].add(x)
 
-        return count
+    @torch.no_grad()
+    def _product(self, name: str, module: Any, arguments: tuple[Tensor, ...]) -> None:
+        """A hook on a module with a method ``additions``."""
+        inputs = sum(x[0, 0].numel() for x in arguments)
+        self.layers.setdefault(name, Arrived(torch.ones(()), inputs, first=False)).add_product(module, arguments)
 
-    def _new(self, module: nn.Module, x: Tensor) -> Arrived | Products:
-        if not isinstance(module, (_ConvNd, nn.Linear)):
-            return Products(module)
-        return Arrived(fan_out(module, x), features(module), first=not self.layers, units=self.units)
-
-    def close(self, samples: int, firing_rate: Mapping[str, float]) -> dict[str, Any]:
+    def close(self, samples: int) -> dict[str, Any]:
         """Remove the hooks.
 
         Args:
             samples: number of samples processed.
-            firing_rate: firing rate of each layer of neurons, by name.
 
         Returns:
             Everything per sample, as JSON types: ``{"layers": [{"name", "input", "averages_over", "density", "passes",
-            "firing_rate", "ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj"}, ...], "total": {"ac", "mac", "energy_pj",
-            "ann_mac", "ann_energy_pj"}, "ac_pj", "mac_pj", "note"}``, in the order of execution. ``firing_rate`` is None
-            if the layer is not directly followed by neurons.
+            "firing_rate", "ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj", "inputs", "nonzero"}, ...], "total": {"ac", "mac",
+            "energy_pj", "ann_mac", "ann_energy_pj"}, "ac_pj", "mac_pj", "note", "firing_rate", "memory"}``, in the order of execution.
+            ``energy_pj`` is that of arithmetic; ``firing_rate`` of a layer is None if it is not directly followed by neurons;
+            ``inputs``: of a pass; ``nonzero``: of all passes; ``memory``: of each number of bits, see :func:`with_memory`.
         """
         for handle in self.handles:
             handle.remove()
-        n = max(1, samples)
-        layers = []
+        n, rates, layers = max(1, samples), self.rates.close(), []
         for name, arrived in self.layers.items():
             record = arrived.record(self.events)
             ac, mac = record.pop("ac") / n, record.pop("mac") / n
@@ -227,16 +233,55 @@ class SynapticOperations:
                     "name": name,
                     **record,
                     "passes": arrived.passes / n,
-                    "firing_rate": firing_rate.get(name),
+                    "firing_rate": rates.get(name),
                     "ac": ac,
                     "mac": mac,
                     "energy_pj": energy(ac, mac),
                     "ann_mac": arrived.dense,
                     "ann_energy_pj": energy(0, arrived.dense),
+                    "inputs": arrived.inputs,
+                    "nonzero": arrived.nonzero / n,
                 }
             )
         total = {key: sum(layer[key] for layer in layers) for key in ("ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj")}
-        return {"layers": layers, "total": total, "ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
+        spikes, steps = map(sum, zip(*self.rates.totals.values(), strict=True))
+        rate = spikes / max(1.0, steps)
+        memory = [with_memory(layers, bits, steps / n, rate) for bits in PRICES] if layers else []
+        prices = {"ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
+        return {"layers": layers, "total": total, **prices, "firing_rate": rate, "memory": memory}
+
+
+def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate: float) -> dict[str, Any]:
+    """Energy of arithmetic and memory with weights of so many bits, as in the table above.
+
+    Args:
+        layers: records of :meth:`SynapticOperations.close`.
+        bits: a key of :data:`PRICES`.
+        steps: neurons times timesteps of a sample.
+        rate: mean firing rate of all neurons.
+
+    Returns:
+        ``bits``; ``spiking`` and ``ann``: energy in pJ by term, and in ``total``; ``break_even_rate``, None if no rate is low enough.
+    """
+    ac_pj, mac_pj = PRICES[bits]
+    rows = []
+    for layer in layers:
+        ac, mac = layer["ac"], layer["mac"]
+        address = (layer["inputs"] - 1).bit_length() + (bits if mac else 0)
+        rows.append((ac * ac_pj + mac * mac_pj, (ac + mac) * bits * BIT_PJ, 2 * layer["nonzero"] * address * BIT_PJ))
+    spiking = dict(zip(TERMS, map(sum, zip(*rows, strict=True)), strict=True))
+    spiking["potentials"] = 2 * steps * POTENTIAL_BITS * BIT_PJ
+    macs, inputs = (sum(layer[key] for layer in layers) for key in ("ann_mac", "inputs"))
+    ann = dict(zip(TERMS, (macs * mac_pj, macs * bits * BIT_PJ, 2 * inputs * bits * BIT_PJ), strict=True))
+    fixed = sum(rows[0]) + spiking["potentials"]  # whatever the neurons fire
+    spiking["total"], ann["total"] = sum(spiking.values()), sum(ann.values())
+    left, spent = ann["total"] - fixed, spiking["total"] - fixed
+    return {
+        "bits": bits,
+        "spiking": spiking,
+        "ann": ann,
+        "break_even_rate": rate * left / spent if min(left, spent) > 0 else None,
+    }
 
 
 def synops(
@@ -247,7 +292,7 @@ def synops(
     adapter: Adapter | None = None,
     reset: Callable[[Any], object] | None = None,
 ) -> dict[str, Any]:
-    """Synaptic operations and energy of any spiking network at inference, counted on a copy in evaluation mode.
+    """Synaptic operations and energy of any spiking network at inference, arrived on a copy in evaluation mode.
 
     Args:
         model: not modified.
@@ -265,7 +310,7 @@ def synops(
             are no batches.
     """
     net, device, samples = copied(model, reset).eval(), next(model.parameters()).device, 0
-    operations, rates = SynapticOperations(net, events, adapter), OutputRates(layers_of(net, adapter))
+    operations = SynapticOperations(net, events, adapter)
     with torch.no_grad():
         for batch in batches:
             x, y, _ = parts(batch)
@@ -275,26 +320,7 @@ def synops(
             samples += len(y)
     if samples == 0:
         raise ConfigError("synops: found no mini-batches, expected at least one")
-    return operations.close(samples, rates.close())
-
-
-class OutputRates:
-    """Firing rates of layers of neurons: the fraction of outputs that are not 0, by name, from construction until :meth:`close`."""
-
-    def __init__(self, layers: Sequence[Layer]):
-        self.totals = {layer.name: [0, 0] for layer in layers}
-        self.handles = [layer.module.register_forward_hook(partial(self._add, layer.name)) for layer in layers]
-
-    def _add(self, name: str, module: nn.Module, arguments: Any, output: Any) -> None:
-        spikes = output[0] if isinstance(output, tuple | list) else output
-        self.totals[name][0] += int(torch.count_nonzero(spikes))
-        self.totals[name][1] += spikes.numel()
-
-    def close(self) -> dict[str, float]:
-        """Remove the hooks and return the rates."""
-        for handle in self.handles:
-            handle.remove()
-        return {name: fired / max(1, n) for name, (fired, n) in self.totals.items()}
+    return operations.close(samples)
 
 
 def energy(ac: float, mac: float) -> float:
@@ -320,11 +346,6 @@ def synapses(module: Any, *arguments: Tensor) -> tuple[int, int]:
     reached = [int(_reached(size, module, axis).sum()) for axis, size in enumerate(sizes)]
     channels = module.in_channels * (module.out_channels // module.groups)
     return channels * math.prod(reached), x.numel() // (module.in_channels * math.prod(sizes))
-
-
-def features(module: _ConvNd | nn.Linear) -> int:
-    """Channels or features of the input."""
-    return module.in_features if isinstance(module, nn.Linear) else module.in_channels
 
 
 def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:
@@ -367,8 +388,8 @@ def _whole(x: Tensor, parts: int | Tensor, error: float) -> Tensor:
     return (scaled - scaled.round()).abs() <= scaled.abs() * (error * (torch.as_tensor(parts) > 1))
 
 
-def _parts(values: Tensor, error: float, largest: int) -> int | None:
-    """The smallest n up to ``largest`` such that all values are multiples of 1/n."""
-    n = torch.arange(1, largest + 1, device=values.device)
+def _parts(values: Tensor, error: float) -> int:
+    """The smallest n up to :data:`LARGEST_AVERAGE` such that all values are multiples of 1/n; 0 if there is none."""
+    n = torch.arange(1, LARGEST_AVERAGE + 1, device=values.device)
     few = _whole(values[:: max(1, len(values) // 16), None], n, error).all(0)
-    return next((parts for parts in n[few].tolist() if _whole(values, parts, error).all()), None)
+    return next((parts for parts in n[few].tolist() if _whole(values, parts, error).all()), 0)

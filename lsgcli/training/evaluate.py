@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.analysis.energy import SynapticOperations
+from lsgcli.analysis.rates import FiringRates
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
-from lsgcli.models.layers import SpikingConv
 from lsgcli.system.device import Compute, full_precision
 
 MANY = 20  # classes, from which on the top-5 accuracy is stated
@@ -129,17 +129,16 @@ def evaluate(
     if "synops" in also and compute.precision == "int8":
         raise ConfigError("precision: found int8 with synaptic operations, expected another: in int8, layers receive bytes")
     model = deployed(model, compute.precision)
-    hooks = FiringRates(model) if also else None
     operations = SynapticOperations(model, events=not bundle.static) if "synops" in also else None
+    hooks = FiringRates(model) if "firing_rate" in also else None
 
     def logits(x: Tensor) -> Tensor:
         with compute.context():
             return full_precision(model(compute.move(x)))
 
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
-    rates = hooks.close() if hooks else {}
-    synops = operations.close(len(split), rates) if operations else None
-    return replace(result, firing_rate=rates, synops=synops)
+    synops = operations.close(len(split)) if operations else None
+    return replace(result, firing_rate=hooks.close() if hooks else {}, synops=synops)
 
 
 def measure(
@@ -174,34 +173,3 @@ def _answers(logits: Tensor, labels: Tensor) -> Tensor:
     predicted = logits.argmax(1)
     probability = logits.double().softmax(1).gather(1, predicted[:, None])[:, 0]
     return torch.stack([predicted.double(), probability, before.sum(1).double()], 1)
-
-
-class FiringRates:
-    """Firing rate of every layer, in spikes per neuron and timestep, over all forward passes."""
-
-    def __init__(self, model: SpikingNet):
-        self.totals: dict[str, list[float]] = {}
-        self.handles = [
-            (layer.block or layer.lif).register_forward_hook(self._counter(layer.name, float(layer.lif.unit)))
-            for layer in model.spiking_layers()
-        ]
-
-    def _counter(self, name: str, height: float) -> Callable[[nn.Module, Any, Tensor], None]:
-        """A hook on outputs, which are ``height`` where a neuron fires."""
-        total = self.totals.setdefault(name, [0.0, 0.0])
-
-        def count(module: nn.Module, arguments: Any, spikes: Tensor) -> None:
-            # float32 sums per step are exact, and much faster than float64 sums over the whole tensor.
-            fired = float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
-            if not spikes.is_floating_point() and isinstance(module, SpikingConv) and module.pool is not None:
-                fired /= module.pool.kernel_size**2  # type: ignore[operator]  # sums, see Bytes
-            total[0] += fired / height
-            total[1] += spikes.numel()
-
-        return count
-
-    def close(self) -> dict[str, float]:
-        """Remove the hooks and return the rates by layer."""
-        for handle in self.handles:
-            handle.remove()
-        return {name: spikes / max(1.0, n) for name, (spikes, n) in self.totals.items()}

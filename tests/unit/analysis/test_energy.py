@@ -10,6 +10,7 @@ from torch import nn
 from lsgcli.analysis.energy import Arrived, SynapticOperations, energy, synops
 from lsgcli.data.batches import batches
 from lsgcli.models.fold import fold
+from lsgcli.neurons import LIF
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.initialise import new_model
@@ -53,7 +54,7 @@ def counted(net, x, samples, events):
     operations = SynapticOperations(net, events)
     with torch.no_grad():
         net(x)
-    return operations.close(samples, {})
+    return operations.close(samples)
 
 
 def brute(kind, values, synapses, parts=1):
@@ -218,6 +219,38 @@ def test_averages_are_known_by_their_values(n):
     averages = nn.functional.avg_pool2d((torch.rand(100, 1, 8, 8) < 0.3).float(), {4: 2, 9: 3, 49: 7, 64: 8}[n])
     record = arrived(averages.flatten(1).tolist()).record(events=True)
     assert (record["input"], record["averages_over"]) == ("averages", n)
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_energy_with_memory_by_hand(bits):
+    """Every term of 6 to 8 to 3 neurons, from what enters them; at the break-even rate, both networks take the same energy."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), LIF(decay=0.5), nn.Linear(8, 3))
+    x = torch.randint(0, 3, (5, 4, 6)).float()
+    found = synops(net, [(x, torch.zeros(4))])
+    (memory,) = (one for one in found["memory"] if one["bits"] == bits)
+    spikes = one_by_one(net.eval(), x)["2"][0].sum() / 4
+    rate = spikes / (5 * 8)
+    assert found["firing_rate"] == pytest.approx(rate)
+    addition, product = {32: (0.9, 3.7), 8: (0.1, 0.2), 4: (0.1, 0.05)}[bits]
+    access = 20 / 64
+
+    def terms(spikes):
+        """Arithmetic, weights, potentials, activations."""
+        events, nonzero = float(x.sum()) / 4, int((x != 0).sum()) / 4
+        additions = events * 8 + spikes * 3
+        return additions * addition, additions * bits * access, 5 * 8 * 2 * 32 * access, 2 * (nonzero + spikes) * 3 * access
+
+    names = ("arithmetic", "weights", "potentials", "activations")
+    assert [memory["spiking"][name] for name in names] == pytest.approx(terms(spikes))
+    ann = [72 * (addition + product), 72 * bits * access, 2 * (6 + 8) * bits * access]
+    assert [memory["ann"][name] for name in ("arithmetic", "weights", "activations")] == pytest.approx(ann)
+    assert memory["ann"]["total"] == pytest.approx(sum(ann))
+    fixed = sum(terms(0))
+    if fixed >= sum(ann):
+        assert memory["break_even_rate"] is None
+    else:
+        assert sum(terms(spikes * memory["break_even_rate"] / rate)) == pytest.approx(sum(ann))
 
 
 @pytest.mark.parametrize("arch", ["vggsnn", "resnet19"])

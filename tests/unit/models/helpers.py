@@ -3,9 +3,9 @@
 import torch
 
 from lsgcli import models
+from lsgcli.analysis.rates import FiringRates
 from lsgcli.models.qkformer import TokenAttention
 from lsgcli.neurons import TdBatchNorm2d
-from lsgcli.training.evaluate import FiringRates
 from tests.unit.neurons.helpers import normal
 
 # name -> arguments of a network of a few channels.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lsgcli import models
+from lsgcli.analysis.rates import FiringRates
 from lsgcli.errors import ConfigError
 from lsgcli.export.runners import stepwise
 from lsgcli.models.fold import fold
@@ -17,7 +18,6 @@ from lsgcli.neurons.kernels.base import Bytes
 from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.system import device as compute
-from lsgcli.training.evaluate import FiringRates
 from tests.unit.models.helpers import FIELD, SMALL, seasoned, sequence
 
 CPU = torch.device("cpu")
