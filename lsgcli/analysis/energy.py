@@ -269,10 +269,10 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
         ac, mac = layer["ac"], layer["mac"]
         address = (layer["inputs"] - 1).bit_length() + (bits if mac else 0)
         rows.append((ac * ac_pj + mac * mac_pj, (ac + mac) * bits * BIT_PJ, 2 * layer["nonzero"] * address * BIT_PJ))
-    spiking = dict(zip(TERMS, map(sum, zip(*rows, strict=True)), strict=True))
+    spiking: dict[str, float] = dict(zip(TERMS, map(sum, zip(*rows, strict=True)), strict=True))
     spiking["potentials"] = 2 * steps * POTENTIAL_BITS * BIT_PJ
     macs, inputs = (sum(layer[key] for layer in layers) for key in ("ann_mac", "inputs"))
-    ann = dict(zip(TERMS, (macs * mac_pj, macs * bits * BIT_PJ, 2 * inputs * bits * BIT_PJ), strict=True))
+    ann: dict[str, float] = dict(zip(TERMS, (macs * mac_pj, macs * bits * BIT_PJ, 2 * inputs * bits * BIT_PJ), strict=True))
     fixed = sum(rows[0]) + spiking["potentials"]  # whatever the neurons fire
     spiking["total"], ann["total"] = sum(spiking.values()), sum(ann.values())
     left, spent = ann["total"] - fixed, spiking["total"] - fixed

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,12 +12,17 @@ from lsgcli.report.output import check_output, check_plot, print_json, print_res
 from lsgcli.report.predictions import HEAD, samples_csv
 from lsgcli.system import files
 
+if TYPE_CHECKING:
+    from lsgcli.data.bundle import Split
+    from lsgcli.training.evaluate import Evaluation
+
 STDOUT = Path("-")
 CONFUSION = 12  # classes up to which the confusion matrix is printed
 SYNOPS = {  # field -> heading
     **{"density": "not 0", "firing_rate": "firing rate", "ac": "AC", "mac": "MAC", "energy_pj": "energy, pJ"},
     **{"ann_mac": "ANN: MAC", "ann_energy_pj": "ANN: energy, pJ"},
 }
+TERMS = ("arithmetic", "weights", "potentials", "activations", "total")
 
 
 class Refresh(NamedTuple):
@@ -71,6 +76,14 @@ def evaluate(
     data: common.Data,
     compute: common.Compute,
     synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
+    time_test: Annotated[
+        bool,
+        typer.Option(
+            "--time-test",
+            help="Also evaluate with the frames of each sample in random order (5 draws), reversed, and replaced by their mean, which "
+            "also has other statistics, to see whether the network needs their order.",
+        ),
+    ] = False,
     refresh: Refresh,
     output: Output,
     verbosity: common.Verbosity,
@@ -140,32 +153,44 @@ def evaluate(
             )
         run = functools.partial(of_export, runner)
     from lsgcli.report import confusion, drawing
+    from lsgcli.sweeps import order
 
+    split = bundle.parts["test"]
+    others = order.altered(bundle, split) if time_test else {}
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
-        result = run(
-            split=bundle.parts["test"],
-            bundle=bundle,
-            batch_size=config.batch_size,
-            workers=config.workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        ).checked()
+
+        def evaluated(split: "Split") -> "Evaluation":
+            return run(  # type: ignore[no-any-return]
+                split=split,
+                bundle=bundle,
+                batch_size=config.batch_size,
+                workers=config.workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+
+        result = evaluated(split).checked()
+        tested = {name: list(map(evaluated, splits)) for name, splits in others.items()}
     if runner is None:
         running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
     if refresh.out is not None:
         save(refresh.out, content)
         common.log.info("%s", refresh.out)
     record = result.record(bundle.classes)
+    if time_test:
+        record["time_test"] = order.time_test(split, result, tested)
     if output.plot:
         drawing.save_as(confusion.drawing(record["confusion"], bundle.classes), output.plot)
     if output.csv:
-        lines = samples_csv(bundle.parts["test"], result.answers, bundle.classes)
+        lines = samples_csv(split, result.answers, bundle.classes)
         print_result(lines.rstrip("\n")) if output.csv == STDOUT else files.write_text(output.csv, lines)
     if output.as_json:
         print_json(record)
     if output.as_json or output.csv == STDOUT:
         return
     _show(record)
+    if time_test:
+        _show_time_test(record["time_test"])
     if synops:
         _show_synops(record["synops"])
 
@@ -190,6 +215,26 @@ def _show(record: dict[str, Any]) -> None:
     show([*parts, table(("layer", "spikes per neuron and timestep"), rates)])
 
 
+def _show_time_test(record: dict[str, Any]) -> None:
+    """Print a record of :func:`lsgcli.sweeps.order.time_test`."""
+    from lsgcli.report.terminal import show, table
+
+    rows = [["in order", record["accuracy"], "", "", ""]]
+    rows += [
+        [name, found["accuracy"], found["difference"], *(found["interval"] or (None, None))]
+        for name, found in record["frames"].items()
+    ]
+    show(
+        [
+            table(
+                ("frames", "accuracy", "difference", "95 % from", "to"),
+                rows,
+                "accuracy by order of frames, intervals over samples",
+            )
+        ]
+    )
+
+
 def _show_synops(record: dict[str, Any]) -> None:
     """Print a record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
     from lsgcli.report.terminal import show, table
@@ -198,12 +243,16 @@ def _show_synops(record: dict[str, Any]) -> None:
     for layer in (*record["layers"], {**record["total"], "name": "total", "input": ""}):
         kind = layer["input"] if layer.get("averages_over") is None else f"{layer['input']} of {layer['averages_over']}"
         rows.append([layer["name"], kind, *(layer.get(name) for name in SYNOPS)])
-    total = record["total"]
+    energies = [
+        [one["bits"], *(one["spiking"][term] / 1e3 for term in TERMS), one["ann"]["total"] / 1e3, one["break_even_rate"]]
+        for one in record["memory"]
+    ]
     show(
         [
             table(("layer", "input", *SYNOPS.values()), rows, "synaptic operations per sample, all timesteps", left=2),
-            f"AC: an addition, {record['ac_pj']} pJ; MAC: a multiplication and an addition, {record['mac_pj']} pJ. The same-shape ANN, run "
-            f"once, requires {total['ann_energy_pj'] / max(total['energy_pj'], 1e-12):.2f} times the energy.",
-            f"Energy is {record['note']}.",
+            f"AC: an addition, {record['ac_pj']} pJ; MAC: with a multiplication, {record['mac_pj']} pJ. Energy is {record['note']}.",
+            table(("bits", *TERMS, "ANN: total", "break-even rate"), energies, "energy per sample with memory, nJ"),
+            f"Break-even: the firing rate, {record['firing_rate']:.4f} here, at which both need the same energy; a training with "
+            "--rate-target lowers it.",
         ]
     )

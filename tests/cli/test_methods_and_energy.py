@@ -59,6 +59,11 @@ def test_eval_synops(lsg, trained, images):
     assert record["synops"]["total"]["mac"] == layers[0]["mac"]
     assert {layer["name"]: layer["firing_rate"] for layer in layers[:-1]} == pytest.approx(record["firing_rate"])
     text = lsg(*command).stdout
-    for word in ("averages of 4", "ANN: MAC", "an estimate of arithmetic alone", "total"):
+    for word in ("averages of 4", "ANN: MAC", "an estimate of arithmetic alone", "total", "break-even rate", "--rate-target"):
         assert word in text
     assert "synops" not in json.loads(lsg(*command[:-2], "--json", "-q").stdout)
+
+
+def test_images_have_no_order(lsg, trained, images):
+    result = lsg("eval", trained / "best.safetensors", "--data-dir", images, "--time-test", status=2)
+    assert "--time-test" in result.stderr

@@ -40,8 +40,10 @@ def recording(tmp_path):
 
 def test_eval_and_inspect(lsg, graph):
     """Accuracy, rates and energy per layer of the file, and its gradient flow; names are those of its nodes."""
-    record = json.loads(lsg("eval", graph, *DATA, "--synops", "--json").stdout)
+    record = json.loads(lsg("eval", graph, *DATA, "--synops", "--time-test", "--json").stdout)
     assert list(record["firing_rate"]) == ["lif", "out"]
+    assert record["time_test"]["accuracy"] == record["accuracy"]
+    assert list(record["time_test"]["frames"]) == ["random", "reversed", "mean"]
     assert 0.01 < record["firing_rate"]["lif"] < 0.99
     assert [layer["input"] for layer in record["synops"]["layers"]] == ["events", "averages"]
     flow = json.loads(lsg("inspect-gradients", graph, *DATA, "--json").stdout)
