@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 REFRESH = 10  # seconds after which the page of a run in progress is loaded again
 SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
-FRAME, LOOPS = 400, 5  # milliseconds of a frame, and how often frames are shown
 DRAWN = 300  # classes up to which the confusion matrix is drawn
 OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Mapping[str, Any]]
@@ -182,7 +181,7 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
         one = split.part(np.array([row]))
         pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
         return {
-            **{"picture": _address(pictures), "key": one.keys[0], "label": classes[one.y[0]]},
+            **{"picture": _address(pictures), "frames": len(pictures), "key": one.keys[0], "label": classes[one.y[0]]},
             **{"prediction": classes[predictions[row]], "probability": probabilities[row]},
         }
 
@@ -192,9 +191,8 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
 
 
 def _address(pictures: Sequence[np.ndarray]) -> str:
-    """Pictures (H, W, 3) as a ``data:`` address of a PNG, animated if there are several, of at most twice the size that it is shown in."""
-    images, content = [Image.fromarray(picture) for picture in pictures], io.BytesIO()
-    for image in images:
-        image.thumbnail((2 * SIDE, 2 * SIDE))
-    images[0].save(content, "png", save_all=True, append_images=images[1:], duration=FRAME, loop=LOOPS)
+    """Pictures (H, W, 3), one below the other, as a ``data:`` address of a PNG of at most twice the size that it is shown in."""
+    image, content = Image.fromarray(np.concatenate(pictures)), io.BytesIO()
+    image.thumbnail((2 * SIDE, 2 * SIDE * len(pictures)))
+    image.save(content, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

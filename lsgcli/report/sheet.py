@@ -94,14 +94,12 @@ def warn_about(name: str, rows: Sequence[Row]) -> None:
 
 
 def spread(labels: Sequence[int], count: int) -> list[int]:
-    """Indices of up to ``count`` samples, spread over the labels and, within a label, over its samples; in label order."""
-    members = {label: [i for i, other in enumerate(labels) if other == label] for label in sorted(set(labels))}
-    order = list(members)
-    if count < len(order):
-        order = [order[k * len(order) // count] for k in range(count)]
-    turns = sorted((turn, label) for label in order for turn in range(len(members[label])))[:count]
-    wanted = Counter(label for _, label in turns)
-    return [members[label][k * len(members[label]) // n] for label, n in sorted(wanted.items()) for k in range(n)]
+    """Indices of up to ``count`` samples in label order: the first sample of each label, then the second ones, and so on."""
+    seen, turns = Counter[int](), []
+    for index, label in enumerate(labels):
+        turns.append((seen[label], label, index))
+        seen[label] += 1
+    return [index for label, index in sorted((label, index) for _, label, index in sorted(turns)[:count])]
 
 
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:

@@ -92,7 +92,7 @@ def test_nothing_to_show(tmp_path):
 def test_samples_are_spread():
     labels = [0] * 10 + [1] * 10 + [2] * 2
     assert spread(labels, 3) == [0, 10, 20]
-    assert spread(labels, 8) == [0, 3, 6, 10, 13, 16, 20, 21]
+    assert spread(labels, 8) == [0, 1, 2, 10, 11, 12, 20, 21]
     assert spread(labels, 2) == [0, 10]
     assert spread(labels, 100) == list(range(22))
     assert spread([5, 5, 3], 1) == [2]
