@@ -1,5 +1,6 @@
 """Gradient-flow figures: their registry kind ``picture``, lines by layer and over training, and sheets of panels as files."""
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -289,8 +290,8 @@ def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
     for name, one in pictures().items():
         for view in one.views(flows, names):
             main = view.name == name
-            file = "".join(c if c.isalnum() and c.isascii() else " " for c in view.name.lower()).split()
-            found[name if main else "-".join([name, *file])] = sheet(one.title if main else f"{one.title}: {view.name}", view)
+            file = name if main else f"{name}-{re.sub('[^a-z0-9]+', '-', view.name.lower()).strip('-')}"
+            found[file] = sheet(one.title if main else f"{one.title}: {view.name}", view)
     return found
 
 

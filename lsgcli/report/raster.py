@@ -10,7 +10,7 @@ from lsgcli.report.drawing import Drawing, Mark, area, box, dot, dots, group, li
 from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
-WIDTH, LEFT, RIGHT = 276, 38, 6
+WIDTH, LEFT, RIGHT = 284, 50, 6
 HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 120, 32, 90, 34  # heights
 SIZE = 11  # pixels of text
 SEPARATE = 6  # pixels between timesteps above which potentials have dots at spikes
@@ -71,7 +71,7 @@ def _draw(layer: dict[str, Any], label: str) -> Drawing:
     marks.append(dots(spikes, min(max(pitch, LEAST), step), "ink"))
     marks.append(text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"))
     if len(rows) > 1:
-        marks.append(text((LEFT - 6, floor), _short(layer["neurons"]), size=SIZE, anchor="end"))
+        marks.append(text((LEFT - 6, floor), f"{layer['neurons']:,}", size=SIZE, anchor="end"))
     top = floor + GAP
     axes = Axes(WIDTH, top + POTENTIALS + FOOT, Scale(0.5, T + 0.5), _scale(layer["traces"]), LEFT, RIGHT, top, FOOT)
     marks += _potentials(axes, layer["traces"])
@@ -116,10 +116,3 @@ def _scale(traces: Sequence[Trace]) -> Scale:
     low = min([0.0, max(BELOW, 1 - max(halves, default=0.0)), *known])
     high = max([1.0, min(ABOVE, 1 + max(halves, default=0.0)), *known])
     return Scale(low - 0.05 * (high - low), high + 0.05 * (high - low))
-
-
-def _short(n: int) -> str:
-    """A number of at most four characters."""
-    power = sum(n >= limit for limit in (999.5, 999.5e3, 999.5e6))
-    number = n / 1000**power
-    return (f"{number:.1f}" if power and number < 9.95 else f"{number:.0f}") + ("", "k", "M", "G")[power]

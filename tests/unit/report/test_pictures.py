@@ -259,16 +259,6 @@ def test_raster_of_several_checkpoints_and_of_none():
     assert view.panels[2].title == "2 conv2, lsg"
 
 
-@pytest.mark.parametrize(
-    ("n", "shown"),
-    [(7, "7"), (999, "999"), (1000, "1.0k"), (9949, "9.9k"), (9951, "10k"), (147_456, "147k"), (2_400_000, "2.4M")],
-)
-def test_numbers_of_neurons_fit_beside_the_raster(n, shown):
-    record = flow(1)
-    record["activity"]["layers"][0]["neurons"] = n
-    assert shown in [text for text, _, _ in reading.texts(only("raster", [record])[0])]
-
-
 def test_labels():
     def made(*pairs):
         return labels([{"method": method, "checkpoint": path} for method, path in pairs])
