@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+LEARNED = 0.85  # accuracy above which what rules find is a note
+
 
 @dataclass(frozen=True)
 class Means:

@@ -97,7 +97,7 @@ def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Se
 def _unseen(seen: Seen) -> list[str]:
     """What could not be seen, in sentences."""
     said = []
-    if not seen.networks:
+    if not seen.networks and not seen.layers:
         said.append("no network was trained: no module with parameters ran before a step of an optimiser")
     elif not seen.layers:
         said.append(f"no spiking neurons found in {', '.join(seen.networks)}: no module or function put out spikes")

@@ -9,17 +9,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from lsgcli.analysis.measures import value
+from lsgcli.analysis.measures import LEARNED, value
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.lines import Line
     from lsgcli.analysis.watch.seen import Seen
 
 SEVERITIES = ("error", "warning", "note")
-LEARNED = 0.85  # accuracy above which what rules find is a note
 OURS = "ours"
 MOST = 4  # names in a text
-RESET = "Reset the neurons before each batch (snntorch: init_leaky() or utils.reset(net); spikingjelly: functional.reset_net(net); norse: state None)"
+RESETS = {  # of the state, by package of the neurons
+    "snntorch": "Begin each batch with the states of init_leaky() (init_synaptic(), ...), or with snntorch.utils.reset(net)",
+    "spikingjelly": "Call spikingjelly.activation_based.functional.reset_net(net) after each step of the optimiser and each batch of evaluation",
+    "norse": "Begin each batch with the state None",
+    "sinabs": "Call sinabs.reset_states(net) before each batch",
+}
 FORMER = {  # names of rules that --fail-on and --limit accept, too
     "silent-layers": "silent",
     "saturated-layers": "saturated",
@@ -33,7 +37,6 @@ CAUSES = (
     "no-surrogate",
     "no-graph",
     "graph-twice",
-    "script-failed",
     "no-step",
     "no-backward",
     "gradients-lost",
@@ -42,40 +45,44 @@ CAUSES = (
     "not-optimised",
     "frozen",
     "unchanged",
+    "softmax-before-loss",
+    "broadcast",
+    "target-scale",
     "wrong-sign",
     "not-finite",
     "batch-dependent",
     "state-kept",
     "batch-as-time",
+    "script-failed",
     "equal-weights",
     "shared-weights",
-    "softmax-before-loss",
     "evaluation-mode",
     "dropout",
     "learning-rate",
-    "input-scale",
-    "initial-scale",
-    "potential-scale",
-    "steps-too-large",
-    "clipped",
     "steps-too-small",
     "weight-decay",
+    "clipped",
+    "no-reset",
+    "input-scale",
+    "initial-scale",
+    "narrow-window",
+    "potential-scale",
+    "steps-too-large",
     "classes",
+    "same-batch",
     "unusual-settings",
     "small-batch",
-    "no-reset",
-    "narrow-window",
+    "silent",
+    "saturated",
+    "labels",
     "wide-window",
     "equal-outputs",
     "zero-outputs",
-    "silent",
-    "saturated",
     "saturated-outputs",
     "last-step",
     "evaluation-input",
     "running-statistics",
     "training-mode",
-    "labels",
     "exploding",
     "blocked",
     "vanishing",
@@ -93,34 +100,39 @@ CAUSES = (
 # Rules that say nothing new where one of the rules on the left applies: they are notes then.
 _SIGNALS = {"silent", "saturated", "zero-outputs", "equal-outputs", "saturated-outputs", "drift", "coarse-outputs"}
 _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
-SYMPTOMS = {
-    "input-constant": {
-        "not-finite",
-        "labels",
-        "evaluation-input",
-        "potential-scale",
-        "steps-too-small",
-        *_SIGNALS,
-        *_GRADIENTS,
-    },
-    "no-surrogate": {"no-graph", "script-failed", "narrow-window", *_GRADIENTS},
-    "no-graph": {"unchanged", "steps-too-small", *_GRADIENTS},
-    "frozen": {"without-gradient", "steps-too-small", "unchanged"},
-    "steps-too-large": {"narrow-window", *_SIGNALS, *_GRADIENTS},
+_MEASURED = {
+    *("potential-scale", "narrow-window", "wide-window", "no-reset", "steps-too-large", "steps-too-small", "weight-decay"),
+    *("last-step", "running-statistics", "overfitting", "too-deep", "not-finite"),
+    *_SIGNALS,
+    *_GRADIENTS,
+}
+_ERRORS = (  # of code: what is measured in their presence says little
+    *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "no-backward", "gradients-lost", "rebuilt"),
+    *("gradients-accumulate", "not-optimised", "frozen", "unchanged", "wrong-sign", "softmax-before-loss", "broadcast"),
+    *("state-kept", "batch-as-time", "equal-weights", "evaluation-mode", "dropout", "target-scale"),
+)
+SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
+    "input-constant": {"evaluation-input", *_MEASURED},
+    "no-surrogate": {"no-graph", "script-failed", *_MEASURED},
+    "no-graph": {"unchanged", *_MEASURED},
+    "frozen": {"unchanged", *_MEASURED},
+    "softmax-before-loss": {"wrong-sign", *_MEASURED},
+    "state-kept": {"script-failed", *_MEASURED},
+    "steps-too-large": {*_SIGNALS, *_GRADIENTS},
     "input-scale": {"potential-scale", "steps-too-large", "narrow-window", *_SIGNALS, *_GRADIENTS},
     "initial-scale": {"potential-scale", "narrow-window", "wide-window", *_SIGNALS, *_GRADIENTS},
-    "potential-scale": {*_SIGNALS, *_GRADIENTS},
-    "batch-as-time": {"drift", *_GRADIENTS},
-    "no-reset": {"drift", *_SIGNALS, *_GRADIENTS},
-    "narrow-window": _GRADIENTS,
-    "silent": {"coarse-outputs", "equal-outputs", "labels", *_GRADIENTS},
-    "running-statistics": {"labels", "overfitting"},
-    "evaluation-input": {"labels", "overfitting", "running-statistics"},
-    "weight-decay": {*_SIGNALS, *_GRADIENTS},
-    "equal-weights": {"equal-outputs"},
+    "potential-scale": {"narrow-window", *_SIGNALS, *_GRADIENTS},
+    "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
+    "narrow-window": {"steps-too-large", *_GRADIENTS},
+    "silent": {"coarse-outputs", "equal-outputs", "zero-outputs", *_GRADIENTS},
+    "saturated": {"drift", *_GRADIENTS},
+    "unusual-settings": _GRADIENTS,
+    "running-statistics": {"overfitting"},
+    "evaluation-input": {"overfitting", "running-statistics"},
+    "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
     "zero-outputs": {"equal-outputs"},
-    "equal-outputs": {"labels", *_GRADIENTS},
-    "labels": {"overfitting"},
+    "equal-outputs": _GRADIENTS,
+    "labels": {"overfitting", "wide-window", "drift", "last-step"},
 }
 
 
@@ -139,12 +151,14 @@ class Found(NamedTuple):
         layers: names of the layers, in order; none if the finding concerns the whole network.
         measure: the measure, if it is not that of the rule.
         where: line of the user's code; by default that of the rule, or of the first layer.
+        advice: the remedy in words, if it depends on what was found.
     """
 
     value: Any
     layers: tuple[str, ...] = ()
     measure: str = ""
     where: "Line | None" = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,9 +209,14 @@ class Evidence:
         }
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
+    def start(self, name: str) -> Mapping[str, Any]:
+        """The record of a layer; of a watched script before its first step, to which remedies are applied."""
+        first = {} if self.seen is None else self.seen.first
+        return first.get(name) or next(layer for layer in self.layers if layer["name"] == name)
+
     def mean(self, key: str, names: Sequence[str] = ()) -> float:
         """Mean of a measure over layers, by default all; NaN if none has it."""
-        numbers = [value(layer, key) for layer in self.layers if not names or layer["name"] in names]
+        numbers = [value(self.start(layer["name"]), key) for layer in self.layers if not names or layer["name"] in names]
         numbers = [number for number in numbers if number is not None]
         return sum(numbers) / len(numbers) if numbers else math.nan
 
@@ -215,7 +234,7 @@ class Evidence:
     def learned(self) -> bool:
         """Whether the network classifies most samples correctly, in training and in evaluation."""
         if self.seen is not None:
-            return self.seen.recent(self.seen.accuracy) > LEARNED and not self.seen.gap > 0.3
+            return self.seen.learned
         return min(self.last("train_accuracy"), self.last("val_accuracy")) > LEARNED
 
     @property
@@ -280,6 +299,12 @@ def off_by_a_factor(own: float, usual: float, limit: float) -> bool:
     return not usual or not 1 / limit <= own / usual <= limit
 
 
+def reset_of(seen: "Seen") -> str:
+    """How the states of the neurons that were seen are reset."""
+    ways = (RESETS[layer.library] for layer in seen.layers.values() if layer.library in RESETS)
+    return next(ways, "Set the potentials of all neurons to 0 before each batch") + ", in training and in evaluation."
+
+
 class Rule(ABC):
     """A rule. The class's documentation is the cause, in one sentence; attributes are given as arguments of the class.
 
@@ -315,7 +340,7 @@ class Rule(ABC):
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         """What to change."""
-        return Remedy(self.advice)
+        return Remedy(found.advice or self.advice)
 
 
 class ScriptRule(Rule):

@@ -3,7 +3,7 @@
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import RESET, Evidence, Found, Remedy, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Found, ScriptRule, few, reset_of, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -18,21 +18,28 @@ class InputConstant(
     limit=1e-4,
     least="error",
     at="network",
-    advice="Look at a batch of the data loader: its scale, its transforms, its type, and missing values.",
 ):
-    """The network's input does not tell samples apart: it is constant, or the same for all samples, or not finite."""
+    """The network's input does not vary: it is constant, or the same for all samples, or the same spikes at each timestep, or not finite."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         known = seen.input
         if not known:
             return None
-        what = {
-            "not finite": not known["finite"],
-            "constant": known["std"] == 0,
-            "equal samples": known["differences"] < limit * known["std"],
-        }
-        found = next((name for name, holds in what.items() if holds), None)
-        return Found(found) if found else None
+        if not known["finite"]:
+            return Found(
+                "not finite", advice="Replace the values that are not finite before the network, as with torch.nan_to_num(x)."
+            )
+        if known["std"] == 0:
+            return Found(
+                "constant", advice="Remove the scale, or the conversion to integers, that makes all values of the input equal."
+            )
+        if known["differences"] < limit * known["std"]:
+            return Found(
+                "equal samples",
+                advice="Give each sample of the batch its own data: one is repeated, as of an index that does not change.",
+            )
+        again = "Encode the input inside the loop over timesteps, anew for each, from values between 0 and 1."
+        return Found("equal timesteps", advice=again) if known["repeated"] and not seen.learned else None
 
 
 @register("rule", "state-kept")
@@ -42,15 +49,15 @@ class StateKept(
     usual="at rest",
     limit=0.0,
     source="spikingjelly, issues 318 and 594",
-    advice=f"{RESET}, in training and in evaluation.",
 ):
     """Neurons start a batch with the state that the batch before left, so that outputs depend on the order of the batches."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
         if seen.kept and not kept:
-            return Found("not at rest in evaluation", tuple(seen.kept), where=next(iter(seen.kept.values())))
-        return Found("not at rest", kept) if kept else None
+            where = next(iter(seen.kept.values()))
+            return Found("not at rest in evaluation", tuple(seen.kept), where=where, advice=reset_of(seen))
+        return Found("not at rest", kept, advice=reset_of(seen)) if kept else None
 
 
 @register("rule", "batch-as-time")
@@ -63,15 +70,20 @@ class BatchAsTime(
     source="spikingjelly, issue 594",
     advice="Exchange the axes (x.transpose(0, 1)): lsg, spikingjelly and norse expect (T, B, ...), sinabs (B, T, ...). Or loop over the axis of time.",
 ):
-    """The network runs along the axis of the samples as if it were time: the axes of batch and time of its input are exchanged."""
+    """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        mixed = tuple(
-            layer.name
-            for layer in seen.layers.values()
-            if seen.batch > 1 and layer.calls == seen.batch and layer.shape and layer.shape[0] != seen.batch
-        )
-        return Found(seen.batch, mixed) if mixed else None
+        mixed, stepless = [], []
+        for layer in seen.layers.values():
+            other = seen.batch > 1 and layer.shape and layer.shape[0] != seen.batch
+            if other and layer.calls == seen.batch:
+                mixed.append(layer.name)
+            elif other and layer.calls == 1 and layer.shape[1:2] == (seen.batch,) and layer.library:
+                stepless.append(layer.name)
+        if mixed:
+            return Found(seen.batch, tuple(mixed))
+        step = "Step the neurons along (T, B, ...): call functional.set_step_mode(net, 'm') of spikingjelly, or net(x[t]) in a loop over timesteps."
+        return Found(1, tuple(stepless), "steps of neurons", advice=step) if stepless else None
 
 
 @register("rule", "softmax-before-loss")
@@ -82,6 +94,7 @@ class SoftmaxBeforeLoss(
     limit=1e-3,
     least="warning",
     source="DeepFD; torch.nn.CrossEntropyLoss",
+    advice="Remove the softmax or sigmoid: give the loss logits, such as membrane potentials or the outputs of a linear layer.",
 ):
     """The loss applies a (log) softmax or sigmoid itself, but is given outputs that already are probabilities, which flattens its gradient."""
 
@@ -92,7 +105,9 @@ class SoftmaxBeforeLoss(
         low, high = float(values.min()), float(values.max())
         if outputs.loss == "nll_loss":
             logarithms = high <= limit and (outputs.calls > 1 or float(values.logsumexp(1).abs().max()) < 0.01)
-            return None if logarithms else Found("not log-probabilities", where=outputs.where)
+            logarithms |= low >= 0 and float((-values).logsumexp(1).abs().max()) < 0.01  # the sign is wrong, not the scale
+            instead = "Use cross_entropy (nn.CrossEntropyLoss) instead of nll_loss: it applies log_softmax itself."
+            return None if logarithms else Found("not log-probabilities", where=outputs.where, advice=instead)
         if outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits") or low < 0:
             return None
         sums = values.sum(1)
@@ -103,12 +118,59 @@ class SoftmaxBeforeLoss(
         between = ((values > 0) & (values < 1)).float().mean()  # of spikes and their rates, many are 0
         return Found("between 0 and 1", where=outputs.where) if 0 < high <= 1 and float(between) > 0.99 else None
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.value == "not log-probabilities":
-            return Remedy("Use cross_entropy, or apply log_softmax before nll_loss.")
-        return Remedy(
-            "Remove the softmax or sigmoid: give the loss logits, such as membrane potentials or the outputs of a linear layer."
+
+@register("rule", "broadcast")
+class Broadcast(
+    ScriptRule,
+    measure="shapes of outputs and targets",
+    usual="equal",
+    limit=0.0,
+    least="warning",
+    at="loss",
+    source="DeepFD; torch.nn.MSELoss",
+    advice="Give the loss equal shapes: loss(outputs, targets.view_as(outputs)).",
+):
+    """The loss repeats outputs or targets, whose shapes differ: each output is compared with the targets of other samples."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return None if seen.shapes is None else Found(" and ".join(str(tuple(shape)) for shape in seen.shapes))
+
+
+@register("rule", "target-scale")
+class TargetScale(
+    ScriptRule,
+    measure="largest target over largest output",
+    usual="about 1",
+    limit=20.0,
+    at="loss",
+):
+    """The targets are far larger than the network's outputs can be, and the network does not reach them."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        outputs = seen.outputs
+        if outputs is None or outputs.targets is None or seen.progresses:
+            return None
+        ratio = float(outputs.targets.abs().max()) / max(1.0, float(outputs.values.abs().max()) / outputs.calls)
+        return (
+            Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
+            if ratio > limit
+            else None
         )
+
+
+@register("rule", "same-batch")
+class SameBatch(
+    ScriptRule,
+    measure="measured steps with the labels of the step before",
+    usual="0",
+    limit=3.0,
+    at="loss",
+    advice="Take the next batch of the data loader at each step: it is read once, outside of the loop, or its index does not change.",
+):
+    """The network is trained with one batch again and again, and does not do as well on other samples."""
+
+    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+        return Found(seen.repeated) if seen.repeated >= limit and seen.gap > 0.15 else None
 
 
 @register("rule", "equal-outputs")
@@ -135,7 +197,7 @@ class ZeroOutputs(
     measure="share of samples whose outputs are all 0",
     usual="0",
     limit=0.5,
-    advice="Read out the membrane potential or a linear layer instead, or lower the threshold of the last layer.",
+    advice="Give the loss what the last ReLU or neurons receive, the outputs of the layer before them, averaged over timesteps.",
 ):
     """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
 
@@ -153,7 +215,7 @@ class SaturatedOutputs(
     usual="below 20",
     limit=60.0,
 ):
-    """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh, so that samples that are wrong hardly correct it."""
+    """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         outputs = seen.outputs
@@ -162,11 +224,17 @@ class SaturatedOutputs(
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.amin(1)).median())
         bounded = float(((values.abs() > 0.98) & (values.abs() <= 1)).float().mean())
-        return Found(spread, where=outputs.where) if spread > limit or (bounded > 0.5 and spread > 1.9) else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        text = f"divide the outputs by {found.value / 5:.2g}" if found.value > self.limit else "read them before the tanh"
-        return Remedy(f"Average over timesteps instead of summing, or {text}.")
+        if spread > limit:
+            return Found(
+                spread,
+                where=outputs.where,
+                advice=f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing.",
+            )
+        return (
+            Found(spread, where=outputs.where, advice="Read the outputs before the tanh.")
+            if bounded > 0.5 and spread > 1.9
+            else None
+        )
 
 
 @register("rule", "last-step")
@@ -179,7 +247,7 @@ class LastStep(
     at="loss",
     advice="Sum or average the outputs over all timesteps before the loss, and detach() states only between batches.",
 ):
-    """The loss reads the spikes of the last timestep alone, so that the gradient arrives there only."""
+    """The loss reads the spikes of the last timestep alone."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         reached = [[layer.arriving.get(call, 0) > 0 for call in range(layer.calls)] for layer in seen.layers.values()]
@@ -237,7 +305,7 @@ class TrainingMode(
     source="TrainCheck (OSDI 2025)",
     advice="Call net.eval() before evaluation, and net.train() after it; give F.dropout training=self.training.",
 ):
-    """Normalisation or dropout is in training mode while the network is evaluated: accuracies are those of another network, and running statistics learn from test data."""
+    """Normalisation or dropout is in training mode while the network is evaluated."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         names = list(seen.training)
@@ -256,10 +324,8 @@ class Dropout(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
-        return Found(p, where=where) if p >= limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"Drop less, {rewritten(found.where, 'p', found.value, 0.2)}: it is the share that is dropped.")
+        less = f"Drop less, {rewritten(where, 'p', p, 0.2)}: it is the share that is dropped."
+        return Found(p, where=where, advice=less) if p >= limit else None
 
 
 @register("rule", "evaluation-input")
@@ -271,10 +337,10 @@ class EvaluationInput(
     at="evaluation",
     advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
 ):
-    """The inputs in evaluation have another scale than those in training: they are prepared differently."""
+    """The inputs in evaluation have another scale than those in training."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        train, other = seen.input, seen.evaluated_input
+        train, other = seen.trained_input, seen.evaluated_input
         if not (train and other and train["std"] > 0):
             return None
         ratio = other["std"] / train["std"]
@@ -293,11 +359,11 @@ class NoReset(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         free = {layer.name: layer.unreset for layer in seen.layers.values() if layer.unreset > limit and layer.arriving}
-        return Found(max(free.values()), tuple(free)) if free else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        line = e.seen.line_of(found.layers[0])
-        return Remedy(
-            f"Reset by subtraction (reset_mechanism='subtract'), or decrease the decay: {rewritten(line, 'beta', found.value, 0.9)}."
+        if not free:
+            return None
+        decay = rewritten(seen.line_of(next(iter(free))), "beta", max(free.values()), 0.9)
+        return Found(
+            max(free.values()),
+            tuple(free),
+            advice=f"Reset by subtraction (reset_mechanism='subtract'), or decrease the decay: {decay}.",
         )

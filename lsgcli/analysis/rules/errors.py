@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import RESET, Found, ScriptRule
+from lsgcli.analysis.rules.base import Found, ScriptRule, reset_of
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -15,6 +15,12 @@ TWICE = "backward through the graph a second time", "modified by an inplace oper
 
 def _failed(seen: "Seen", *texts: str) -> bool:
     return any(text in str(seen.error) for text in texts)
+
+
+def _unreached(seen: "Seen") -> bool:
+    """Whether ``backward`` reached no parameter at all."""
+    gradients = [gradient for parameter in seen.parameters.values() for gradient in parameter.gradients]
+    return bool(seen.leaves) or (seen.backwards > 0 and not seen.clipped and bool(gradients) and set(gradients) == {None})
 
 
 @register("rule", "empty-optimiser")
@@ -44,17 +50,25 @@ class NoSurrogate(
     at="comparison",
     source="Neftci et al. 2019",
     advice=(
-        "Use neurons with a surrogate gradient (lsg.LIF(), snn.Leaky(spike_grad=...), neuron.LIFNode(surrogate_function=...)), or an "
-        "autograd.Function whose backward pass is the surrogate."
+        "Add the gradient of a sigmoid: with h = torch.sigmoid(4 * (u - v_th)), the spikes are (u > v_th).float() + h - h.detach(). Or use "
+        "neurons with a surrogate (lsg.LIF(), snntorch.Leaky(), spikingjelly's LIFNode())."
     ),
 ):
     """The spikes have no gradient: a comparison such as u > v_th is not differentiable, and no surrogate replaces its gradient."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        layers = [layer for layer in seen.layers.values() if layer.detached]
+        cut = not _unreached(seen) and (seen.error is None or _failed(seen, NO_GRAPH))
+        passed = {layer.where for layer in seen.layers.values() if layer.du}  # by a gradient, in another layer
+        layers = [
+            layer
+            for layer in seen.layers.values()
+            if layer.detached or (cut and layer.compares and not layer.du and layer.where not in passed)
+        ]
         if layers:
             return Found(False, tuple(layer.name for layer in layers), where=layers[0].where)
-        lacking = any(p.gradients and not any(p.gradients) and not p.frozen for p in seen.parameters.values())
+        if any(layer.compares for layer in seen.layers.values()) or _unreached(seen):
+            return None
+        lacking = any(p.gradients and set(p.gradients) == {None} and not p.frozen for p in seen.parameters.values())
         compared = "comparison" in seen.lines and (lacking or _failed(seen, NO_GRAPH))
         return Found(False) if compared or _failed(seen, NO_DERIVATIVE) else None
 
@@ -76,7 +90,8 @@ class NoGraph(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         failed = _failed(seen, NO_GRAPH)
-        return Found(False, where=seen.lines.get("error" if failed else "backward")) if failed or seen.leaves else None
+        found = failed or _unreached(seen)
+        return Found(False, where=seen.lines.get("error" if failed else "backward")) if found else None
 
 
 @register("rule", "graph-twice")
@@ -88,13 +103,13 @@ class GraphTwice(
     least="error",
     at="backward",
     source="snntorch, issue 8; spikingjelly, functional.reset_net",
-    advice=f"{RESET}, or detach() the state if it is to be kept. Sum the losses of timesteps, and call backward() once.",
 ):
     """The backward pass reaches the graph of an earlier step: a state of neurons, or a loss, is carried from batch to batch."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
-        return Found(seen.steps, kept) if _failed(seen, *TWICE) else None
+        once = f"{reset_of(seen)} Sum the losses of timesteps, and call backward() once a batch."
+        return Found(seen.steps, kept, advice=once) if _failed(seen, *TWICE) else None
 
 
 @register("rule", "script-failed")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, few, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
+
+THRESHOLDS = "threshold|v_threshold|v_th|spike_threshold"  # names of arguments
 
 
 @register("rule", "input-scale")
@@ -19,20 +22,22 @@ class InputScale(
     limit=10.0,
     source="spyx; snntorch, issue 219",
 ):
-    """The input is not scaled, and no normalisation follows the first weights."""
+    """The input is not scaled, or has hardly any spikes, and no normalisation follows the first weights."""
+
+    rarest = 0.01  # share of the entries of an input of spikes
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
+        spikes = math.nan if e.seen is None or not e.layers else e.seen.trained_input.get("spikes", math.nan)
+        weak = spikes < self.rarest and (e.layers[0]["firing_rate"] < 0.02 or (1.0 if potential is None else potential) < 1 / 3)
+        if weak and not e.progresses:
+            more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
+            return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
         if not std or potential is None or 1 / limit <= std <= limit:
             return None
-        if std < limit**-2 and e.seen is not None:  # a bias hides it
-            return Found(std, (e.layers[0]["name"],))
-        return Found(std, (e.layers[0]["name"],)) if not 1 / limit <= potential <= limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(
-            f"Divide the input by {found.value:.2g}, its standard deviation, or normalise the current of the first layer."
-        )
+        hidden = std < limit**-2 and e.seen is not None  # by a bias
+        scaled = f"Divide the input by {std:.2g}, its standard deviation, or normalise the current of the first layer."
+        return Found(std, (e.layers[0]["name"],), advice=scaled) if hidden or not 1 / limit <= potential <= limit else None
 
 
 @register("rule", "initial-scale")
@@ -87,23 +92,25 @@ class PotentialScale(
         return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest), from_start=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        spread = e.mean("u_std", found.layers[:1])
+        spread = value(e.start(found.layers[0]), "u_std") or 0.0
         settings = e.back("threshold", 2)
         if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
             settings = {"norm": "tdbn"}
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         text = (
-            f"Multiply the initial weights of {found.layers[0]} by {1 / spread:.2g}"
+            f"Multiply the initial weights before {found.layers[0]} by {1 / spread:.2g}, or normalise its current (tdBN)"
             if 1e-4 < spread < 1e4
             else "Scale the weights"
         )
+        first, threshold = found.layers[0], _threshold(e, found.layers[0])
+        line = None if e.seen is None else e.seen.line_of(first)
+        if threshold and line and re.search(THRESHOLDS, line.source):
+            return Remedy(f"Change the threshold: {threshold}.")
+        if e.seen is not None and len(e.seen.momenta) >= len(e.layers):
+            text = f"Set the weight of the normalisation before {first} to {e.seen.thresholds.get(first, 1.0):.2g}, and its bias to 0"
         if e.settings and not settings:
-            text = (
-                f"Check that the normalisation before {found.layers[0]} uses the statistics of each batch in training. {text}"
-            )
-        return Remedy(
-            f"{text}, normalise its current (tdBN), or change the threshold: {_threshold(e, found.layers[0])}.", settings
-        )
+            text = f"Check that the normalisation before {first} uses the statistics of each batch in training. {text}"
+        return Remedy(f"{text}, or change the threshold: {threshold}." if threshold else f"{text}.", settings)
 
 
 @register("rule", "silent")
@@ -114,18 +121,27 @@ class SilentLayers(
     limit=0.01,
     source="stork; spyx: 5 to 15 %",
 ):
-    """Neurons hardly ever reach the threshold, so that later layers receive nothing, and no gradient tells them to."""
+    """Neurons hardly ever reach the threshold, so that later layers receive nothing."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        return e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
+        now = e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
+        if now or e.seen is None or e.progresses or e.seen.outputs is None or not e.layers:
+            return now
+        *_, last = e.seen.layers.values()
+        begins, ends = (value(layer, "firing_rate") for layer in (e.seen.first.get(last.name, {}), e.layers[-1]))
+        read = last.shape[-1:] == e.seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
+        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
+        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None  # which later steps hardly change
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         first = found.layers[0]
         normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        factor = _factor(e, first)
-        more = factor if 1 < factor < 100 else 2
-        smaller = f"Lower the threshold ({_threshold(e, first)}), or multiply the weights before {first} by {more:.2g}."
+        threshold, factor = _threshold(e, first), _factor(e, first)
+        more = factor if 1 < factor < 100 else 10
+        smaller = (
+            f"Lower the threshold: {threshold}." if threshold else f"Multiply the initial weights before {first} by {more:.2g}."
+        )
         return Remedy(smaller if settings or not e.settings else normalised, settings)
 
 
@@ -148,7 +164,8 @@ class SaturatedLayers(
             settings = {"decay": e.usual["decay"]} | ({"input_gain": "1-beta"} if e.mean("beta") > 0.5 else {})
         if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
             settings = {"input_gain": "1-beta"}
-        text = f"Decrease the decay, scale the current by 1 - beta, or raise the threshold: {_threshold(e, found.layers[0])}."
+        threshold = _threshold(e, found.layers[0])
+        text = f"Raise the threshold: {threshold}." if threshold else "Decrease the decay, or scale the current by 1 - beta."
         return Remedy(text, settings or e.threshold(2, found.layers))
 
 
@@ -166,13 +183,15 @@ class NarrowWindow(
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         def narrow(layer: Mapping[str, Any]) -> bool:
-            share, zero, std = layer["coverage"], layer.get("grad_zero") or 0, layer.get("u_std") or 0
-            relative = layer["alpha"] / (std * e.flow["threshold"]) if std else math.inf
+            share, zero, std = layer.get("coverage", 1.0), layer.get("grad_zero") or 0, layer.get("u_std") or 0
+            relative = (
+                layer.get("alpha", math.inf) / (std * e.flow["threshold"]) if 0 < std < PotentialScale.largest else math.inf
+            )
             few = share < limit / 100 or (share < limit and zero > 1 - 2 * limit)
             # Where neurons are silent, it is the mean or the scale of potentials that is wrong.
             return bool((relative < self.thinnest or (few and relative < 1)) and not _silent(layer))
 
-        return e.where("coverage", narrow, smallest=True)
+        return e.where("coverage", narrow, smallest=True, from_start=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return _two_sigma(e, found.layers)
@@ -205,17 +224,12 @@ class Blocked(
     measure="grad_zero",
     usual="below 0.9",
     limit=0.999,
+    advice="Look behind the last of these layers: no gradient passes silent neurons, potentials outside the surrogate, detach() and no_grad().",
 ):
     """The gradient of the potentials is exactly zero at almost all neurons, so that the weights before them hardly change."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return e.where("grad_zero", lambda layer: layer["grad_zero"] > limit)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(
-            f"Look at the layers from {found.layers[-1]} on: no gradient passes where neurons are silent, where potentials are outside the "
-            "surrogate, or behind detach() and no_grad()."
-        )
 
 
 @register("rule", "exploding")
@@ -364,21 +378,19 @@ def _silent(layer: Mapping[str, Any]) -> bool:
 
 def _factor(e: Evidence, name: str) -> float:
     """The factor on the potentials of a layer at which a tenth of them reach the threshold; infinite where they are 0 or below it."""
-    layer = next(layer for layer in e.layers if layer["name"] == name)
+    layer = e.start(name)
     reached = (layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0)
     return 1 / reached if reached > 0 else math.inf
 
 
 def _threshold(e: Evidence, name: str) -> str:
-    """The threshold of a layer, and that which a tenth of its neurons would reach."""
+    """The threshold of a layer, and that which a tenth of its neurons would reach; empty where potentials are too far from it."""
     own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
     reached = own / _factor(e, name)
     if not 1e-3 < reached / own < 100:
-        return "the potentials are too far from it, so check its input first"
+        return ""
     line = None if e.seen is None else e.seen.line_of(name)
-    return (
-        f"{rewritten(line, 'threshold|v_threshold|v_th|spike_threshold', own, reached)}, which a tenth of the potentials reach"
-    )
+    return f"{rewritten(line, THRESHOLDS, own, reached)}, which a tenth of the potentials reach"
 
 
 def _width(e: Evidence, names: Sequence[str] = ()) -> float:
@@ -390,7 +402,7 @@ def _two_sigma(e: Evidence, names: Sequence[str] = ()) -> Remedy:
     width, own = _width(e, names), e.mean("alpha", names)
     method = e.settings.get("method")
     settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
-    if not (own > 0 and 1e-3 < width / own < 1e3):  # or a state of which no size follows
+    if not (own > 0 and 1e-3 < width < 1e3):  # or a state of which no size follows
         return Remedy("Use a surrogate as wide as the distribution of u.", settings)
     if method in TAKE_WIDTH:
         settings = {"width": float(f"{width:.2g}")}

@@ -4,11 +4,14 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Found, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Parameters, Seen
+
+
+SMALLEST = 1e-6  # norm of a gradient that changes a parameter
 
 
 def _weights(seen: "Seen") -> "list[Parameters]":
@@ -25,29 +28,19 @@ def _share(part: "list[Parameters]", whole: "list[Parameters]") -> float:
     return sum(parameter.size for parameter in part) / max(1, sum(parameter.size for parameter in whole))
 
 
-def _update(seen: "Seen") -> float:
-    """Median relative size of the last measured update of the weights; NaN if it is unknown."""
-    updates = sorted(
-        p.update
-        for p in _weights(seen)
-        if p.optimised and p.size > 64 and (p.gradients[-1] or 0) > 1e-5 and not math.isnan(p.update)
-    )
-    return updates[len(updates) // 2] if updates else math.nan
+def _largest(parameter: "Parameters") -> float:
+    """The largest norm of its gradient."""
+    return max((gradient or 0.0 for gradient in parameter.gradients), default=0.0)
 
 
-def _rate(e: Evidence) -> float:
+def _rate(seen: "Seen") -> float:
     """The largest learning rate; NaN if it is unknown."""
-    assert e.seen is not None
-    return max(e.seen.rates, default=math.nan)
+    return max(seen.rates, default=math.nan)
 
 
-def _changed_rate(e: Evidence, factor: float) -> str:
+def _changed_rate(seen: "Seen", factor: float) -> str:
     """The learning rate times a factor."""
-    assert e.seen is not None
-    return rewritten(e.seen.lines.get("optimiser"), "lr", _rate(e), _rate(e) * factor)
-
-
-FALLEN = 1e-6  # learning rate that a schedule has probably lowered
+    return f"{rewritten(seen.lines.get('optimiser'), 'lr', _rate(seen), _rate(seen) * factor)}."
 
 
 @register("rule", "no-step")
@@ -60,7 +53,7 @@ class NoStep(
     at="backward",
     advice="Call optimizer.step() after loss.backward(); a scheduler's step() changes the learning rate only.",
 ):
-    """Gradients are computed, but no optimiser steps, so that parameters stay as they are."""
+    """Gradients are computed, but no optimiser steps."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         return Found(seen.backwards) if seen.backwards > limit and not seen.steps and not seen.moved else None
@@ -93,7 +86,7 @@ class GradientsLost(
     at="step",
     advice="Keep the order zero_grad(), backward(), step().",
 ):
-    """Gradients are set to zero between backward() and step(), so that steps do nothing."""
+    """Gradients are set to zero between backward() and step()."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         lost = seen.clipped.count(0.0)
@@ -126,7 +119,7 @@ class Rebuilt(
     at="optimiser",
     advice="Build the network and its optimiser once, before the loop.",
 ):
-    """Optimisers are built again and again: their moments, and a network built with them, start from nothing each time."""
+    """Optimisers are built again and again, and start from nothing each time."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         again = max(seen.optimisers.values(), default=0)
@@ -146,7 +139,7 @@ class NotOptimised(
         "nn.ModuleList."
     ),
 ):
-    """Parameters have gradients, but no optimiser has them, so that they stay as they are."""
+    """Parameters have gradients, but no optimiser has them."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         lacking = _named([p for p in _weights(seen) if any(p.gradients) and not p.optimised])
@@ -159,9 +152,8 @@ class Frozen(
     measure="share of weights that are frozen",
     usual="0",
     limit=0.5,
-    least="warning",
     source="TrainCheck (OSDI 2025)",
-    advice="Set requires_grad of the weights, and give them to the optimiser.",
+    advice="Call net.requires_grad_(True) before the optimiser is built, and give it net.parameters().",
 ):
     """Most weights are frozen (requires_grad is off)."""
 
@@ -186,14 +178,14 @@ class Unchanged(
         stuck = [
             parameter
             for parameter in _weights(seen)
-            if parameter.optimised and any(parameter.gradients) and len(parameter.changed) > 1 and not any(parameter.changed)
+            if parameter.optimised
+            and _largest(parameter) > SMALLEST
+            and len(parameter.changed) > 1
+            and not any(parameter.changed)
         ]
         found = _named(stuck) if _share(stuck, _weights(seen)) > limit else None
-        return found._replace(where=None) if found else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        return Remedy(f"Check the learning rate (now {max(e.seen.rates):g}), its schedule, and the optimiser's parameters.")
+        check = f"Check the learning rate (now {_rate(seen):g}), its schedule, and the optimiser's parameters."
+        return found._replace(where=None, advice=check) if found else None
 
 
 @register("rule", "wrong-sign")
@@ -203,16 +195,24 @@ class WrongSign(
     usual="above 0",
     limit=0.0,
     at="backward",
-    advice="Call backward() on the loss itself, build the optimiser without maximize=True, and give surrogates positive gradients.",
 ):
-    """The loss is maximised: backward() is called on its negative, the optimiser maximises, or the gradient of a surrogate is negative."""
+    """The loss is maximised: backward() is called on its negative, the optimiser maximises, its targets are lowest for the correct class, or the gradient of a surrogate is negative."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         losses = seen.numbers()
         if negative := tuple(layer.name for layer in seen.layers.values() if layer.h < 0):
-            return Found(-1.0, negative, "sign of the surrogate", seen.line_of(negative[0]))
+            turn = f"Change the sign of what the backward pass of the surrogate of {negative[0]} returns."
+            return Found(-1.0, negative, "sign of the surrogate", seen.line_of(negative[0]), turn)
+        if seen.reversed and not seen.learned:
+            highest = "Give the correct class the highest target, and all others the lowest (a correct_rate above the incorrect_rate)."
+            return Found("lowest", (), "target of one class", seen.lines.get("loss"), highest)
         falls = seen.outputs is not None and len(losses) > 5 and losses[-1] < losses[0] < 0
-        return Found(losses[-1]) if not seen.progresses and (falls or seen.maximises) else None
+        ascends = (
+            "Build the optimiser without maximize=True."
+            if seen.maximises
+            else "Call backward() on the loss, not on its negative."
+        )
+        return Found(losses[-1], advice=ascends) if not seen.progresses and (falls or seen.maximises) else None
 
 
 @register("rule", "equal-weights")
@@ -224,7 +224,7 @@ class EqualWeights(
     source="DeepCrime: weights initialisation",
     advice="Initialise them at random, for example as torch does by default.",
 ):
-    """All weights of a layer start with the same value, so that its neurons compute the same and get the same gradient."""
+    """All weights of a layer start with the same value, so that its neurons compute the same."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         matrices = [parameter for parameter in _weights(seen) if parameter.equal is not None]
@@ -240,7 +240,7 @@ class SharedWeights(
     severity="warning",
     advice="Build a module for each layer, unless it is to be shared: [layer] * n repeats one module.",
 ):
-    """Two layers are the same module or have the same parameter, so that they learn together, or use one state of neurons for both."""
+    """Two layers are the same module or have the same parameter."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         return Found(few([f"{first} is {second}" for first, second in seen.shared])) if seen.shared else None
@@ -254,12 +254,12 @@ class WithoutGradient(
     limit=0.0,
     least="warning",
     alone=True,
-    advice="Look between these parameters and the loss for detach(), .data, no_grad(), a loss of other outputs, and layers that never fire.",
 ):
     """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() or a silent layer lies between."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        return _named([p for p in _weights(seen) if p.optimised and not p.frozen and not any(p.gradients)])
+        found = _named([p for p in _weights(seen) if p.optimised and not p.frozen and not any(p.gradients)])
+        return found and found._replace(advice=f"Remove the detach(), .data or no_grad() between {found.value} and the loss.")
 
 
 @register("rule", "steps-too-large")
@@ -275,16 +275,13 @@ class StepsTooLarge(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         losses = seen.numbers()
-        update = max(
-            0.0 if seen.progresses and not seen.skill < 0.5 else seen.largest_update, _update(seen)
-        )  # of NaN the first
+        once = 0.0 if seen.progresses and not seen.skill < 0.5 else seen.largest_update / 5  # of one weight at one step
+        update = max(once, seen.update)  # of NaN the first
         jumps = [b > 1.5 * a for a, b in itertools.pairwise(losses) if a > 0]
         overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps)
-        return Found(update) if update > limit or (overshoots and not seen.progresses) else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        factor = 10.0 ** min(-1, round(math.log10(1e-2 / found.value))) if found.value > 0 else 0.1
-        return Remedy(f"Decrease the learning rate: {_changed_rate(e, factor)}.")
+        factor = 10.0 ** min(-1, round(math.log10(1e-2 / update))) if 0 < update < math.inf else 0.1
+        found = update > limit or (overshoots and not seen.progresses)
+        return Found(update, advice=f"Decrease the learning rate: {_changed_rate(seen, factor)}") if found else None
 
 
 @register("rule", "clipped")
@@ -294,7 +291,7 @@ class Clipped(
     usual="above 0.1",
     limit=0.01,
     at="step",
-    advice="Clip to a larger norm, such as 1, or not at all.",
+    advice="Clip gradients to a norm of 1, as with clip_grad_norm_(net.parameters(), 1.0).",
 ):
     """Gradients are clipped to a small part of themselves before each step."""
 
@@ -314,16 +311,19 @@ class StepsTooSmall(
     """Each step hardly changes the weights, and the loss hardly falls: the learning rate is too low."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        update = _update(seen)
-        return Found(update) if update < limit and not seen.progress > 0.1 and not seen.progresses else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if (rate := _rate(e)) < FALLEN:
-            return Remedy(
-                f"Raise the learning rate, which is {rate:.0e}: a scheduler may lower it at each step, instead of each epoch."
-            )
-        factor = 10.0 ** min(4, round(math.log10(2e-3 / found.value))) if found.value > 0 else 10.0
-        return Remedy(f"Increase the learning rate: {_changed_rate(e, factor)}; check its schedule, or use Adam.")
+        update = seen.update
+        silent = not seen.adaptive and any((layer.get("firing_rate") or 0) < limit for layer in seen.records)
+        stays = not silent and not seen.progress > 0.1 and not seen.progresses
+        fell = seen.fallen > 0.5 * seen.steps and not seen.learned
+        if seen.steps > 50:  # so small that all of them together change little
+            limit = max(limit, 0.1 / seen.steps)
+        if not fell and not (update < limit and stays):
+            return None
+        if _rate(seen) < 0.1 * seen.highest_rate:
+            fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"
+            return Found(update, advice=f"Call the scheduler's step() once an epoch instead of at each step: {fall}.")
+        factor = 10.0 ** min(6, round(math.log10(2e-3 / update))) if update > 0 else 10.0
+        return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")
 
 
 @register("rule", "weight-decay")
@@ -337,8 +337,5 @@ class WeightDecay(
     """Weight decay shrinks the weights faster than the loss can hold against."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        return Found(seen.weight_decay) if seen.weight_decay > limit and not seen.progresses else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        assert e.seen is not None
-        return Remedy(f"Decrease it: {rewritten(e.seen.lines.get('optimiser'), 'weight_decay', found.value, 5e-4)}.")
+        less = f"Decrease it: {rewritten(seen.lines.get('optimiser'), 'weight_decay', seen.weight_decay, 5e-4)}."
+        return Found(seen.weight_decay, advice=less) if seen.weight_decay > limit and not seen.progresses else None

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import LEARNED, Evidence, Found, Remedy, Rule, off_by_a_factor, rewritten
+from lsgcli.analysis.measures import LEARNED, value
+from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, off_by_a_factor, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class BatchDependent(
     limit=0.0,
     source="spikingjelly, issues 318 and 594",
 ):
-    """The output for a sample depends on the other samples of its batch, or on earlier calls: a state is not reset, or time and batch axes are mixed up."""
+    """The output for a sample depends on its batch, or on earlier calls: a state is not reset, or axes are mixed up."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         return Found(False) if e.flow.get("batch_invariant") is False else None
@@ -86,7 +86,7 @@ class Labels(
     measure="accuracy",
     usual="similar in training and evaluation",
     limit=0.2,
-    advice="Look at a few samples of training and evaluation with their labels, from 0 to classes - 1, and at what shuffles or sorts them.",
+    advice="Order inputs and labels by one permutation, in training and evaluation, and give the loss the labels of the same samples, from 0 to classes - 1.",
 ):
     """Labels do not fit: many are wrong, they belong to other inputs, or those of training and evaluation differ."""
 
@@ -111,11 +111,9 @@ class Labels(
         accuracy = seen.recent(seen.accuracy)
         if seen.gap > 2 * limit and accuracy - seen.gap < 2 * seen.chance:
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
-        updates = [p.update for p in seen.parameters.values() if p.equal is not None and p.update > 0]
-        moves = bool(updates) and 3e-4 < sorted(updates)[len(updates) // 2] < 0.1
         alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.records)
         stays = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
-        if stays and moves and alive and seen.classes > 1 and seen.records:
+        if stays and 0.1 < seen.update * seen.steps < 0.1 * seen.steps and alive and seen.classes > 1 and seen.records:
             return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
         return None
 
@@ -182,6 +180,10 @@ class UnusualSettings(
     def found(self, e: Evidence, limit: float) -> Found | None:
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
             return None
+        if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in self._far(
+            e, limit
+        ):
+            return None  # after so few updates, nothing learns
         names = [*self._far(e, limit), *(["freeze"] if e.settings.get("freeze") else [])]
         return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in names)) if names else None
 
@@ -283,11 +285,32 @@ class CoarseOutputs(
     """The network's outputs are spike counts with few values, of which the loss sees only steps."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
+        if e.seen is not None:
+            return self._in_script(e.seen, limit)
         count = e.flow.get("output_values")
         return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
 
+    def _in_script(self, seen: "Seen", limit: float) -> Found | None:
+        outputs, last = seen.outputs, list(seen.layers.values())[-1:]
+        if outputs is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest:
+            return None
+        targets = outputs.values if outputs.targets is None else outputs.targets
+        read = [layer for layer in last if layer.du and not layer.arriving and not layer.unreset and not layer.compares]
+        if (
+            read
+            and read[0].spikes > 0.02 * read[0].n
+            and float(targets.max()) > read[0].threshold
+            and outputs.targets is not None
+        ):
+            free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
+            return Found(read[0].threshold, (read[0].name,), "threshold of the neurons that are read", advice=free)
+        count = len(outputs.values.unique())
+        coarse = 1 < count <= limit * (seen.timesteps + 1) and outputs.values.numel() > 2 * count
+        return Found(count, where=outputs.where) if coarse and len(targets.unique()) >= count else None
+
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Read a membrane potential or a linear layer instead of spike counts, or add timesteps.")
+        instead = "Give the loss what the last neurons receive, the outputs of the layer before them, averaged over timesteps."
+        return Remedy(found.advice or instead)
 
 
 @register("rule", "too-deep")
@@ -344,6 +367,8 @@ class NotLearning(
         return Found(loss) if loss > limit * start and not e.skill > 0.2 else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if e.seen is not None:
+            return Remedy("Train for 10 times as many steps.")
         settings = e.rate(2) or e.back("epochs", 2)
         usual = "epochs" if "epochs" in settings else "learning rate"
         text = (

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.lsg import OwnLayers
-from lsgcli.analysis.watch.neurons import holds_a_state, is_library_neuron, is_own, states, threshold_of, unreset_decay
-from lsgcli.analysis.watch.seen import Neurons, Parameters, Seen, first_tensor, is_binary, moments, norm_of, sampled
+from lsgcli.analysis.watch.neurons import (
+    holds_a_state,
+    is_library_neuron,
+    is_own,
+    library_of,
+    states,
+    threshold_of,
+    unreset_decay,
+)
+from lsgcli.analysis.watch.seen import Neurons, Seen, first_tensor, is_binary, is_count, moments, norm_of, sampled
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)
@@ -30,8 +38,11 @@ class Forward:
         built: the user's line that built a module or optimiser.
         layers: layers of neurons of this step, by module, or by module and line.
         roots: networks of this step, which no other module calls.
+        loose: parameters of an optimiser, where there is no module.
         calls: number of their calls.
-        input: of the first network.
+        input: sum of the inputs of the first network.
+        first_input: of its first call.
+        repeats: number of further calls with the same input.
         own: watchers of layers of lsg.
     """
 
@@ -44,6 +55,7 @@ class Forward:
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # layers, in this batch of an evaluation
         self.per_batch, self.evaluated = 1, 0  # calls of the network
         self.roots: list[nn.Module] = []
+        self.loose: list[nn.Parameter] = []
         self.start()
 
     def start(self) -> None:
@@ -56,6 +68,7 @@ class Forward:
         self.before, self.roots = self.roots, []
         self.calls = 0
         self.input: Tensor | None = None
+        self.repeats = 0
         self.own: OwnLayers | None = None
         self.synapse: nn.Parameter | None = None
         self.inside = False
@@ -67,7 +80,8 @@ class Forward:
 
     def parameters(self) -> list[nn.Parameter]:
         """The parameters of the networks of this step, or before these run, of the step before."""
-        return [parameter for root in self.roots or self.before for parameter in root.parameters()]
+        roots = self.roots or self.before
+        return [parameter for root in roots for parameter in root.parameters()] if roots else self.loose
 
     def gradients(self) -> list[Tensor]:
         """Their gradients."""
@@ -100,27 +114,30 @@ class Forward:
 
     def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """A call of a module that no other module calls."""
+        seen = self.seen
         x = first_tensor(arguments)
         x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
         if not torch.is_grad_enabled():
             if self.evaluated % self.per_batch == 0:
                 self.called.clear()
             self.evaluated += 1
-            if x is not None and not self.seen.evaluated_input:
-                self.seen.note("evaluation", lines.here(2))
-                self.seen.evaluated_input = moments(x, self.seen.batch)
+            if x is not None and not seen.evaluated_input:
+                seen.note("evaluation", lines.here(2))
+                seen.evaluated_input = moments(x, seen.batch)
             return
-        self.seen.note("network", lines.here(2))
+        seen.note("network", lines.here(2))
         self.calls += 1
         if x is not None and self.calls == 1:
-            self.input = x
+            self.input = self.first_input = x.clone()  # a script may fill the same tensor again
+            seen.trained_input = moments(x, seen.batch)
         elif x is not None and self.input is not None and self.input.shape == x.shape:
             self.input = self.input + x
+            self.repeats += torch.equal(x, self.first_input)
         if module in self.roots:
             return
         self.roots.append(module)
-        if type(module).__name__ not in self.seen.networks:
-            self.seen.networks.append(type(module).__name__)
+        if type(module).__name__ not in seen.networks:
+            seen.networks.append(type(module).__name__)
         self.parts(module)
         if any(is_own(part) for part in module.modules()):
             self.own = OwnLayers(module)
@@ -140,11 +157,7 @@ class Forward:
                 if id(parameter) in owners and owners[id(parameter)] != full:
                     self._share(owners[id(parameter)], full)
                 owners.setdefault(id(parameter), full)
-                if id(parameter) not in self.seen.parameters:
-                    equal = bool((parameter == parameter.reshape(-1)[0]).all()) if parameter.dim() > 1 else None
-                    self.seen.parameters[id(parameter)] = Parameters(
-                        full, self.built.get(part), parameter.numel(), not parameter.requires_grad, equal=equal
-                    )
+                self.seen.add(full, parameter, self.built.get(part))
 
     def _share(self, first: str, second: str) -> None:
         if (first, second) not in self.seen.shared:
@@ -157,12 +170,13 @@ class Forward:
         _, applied, inner = self.stack.pop()
         if not torch.is_grad_enabled():
             return
+        applied = [call for call in applied if callable(call[2][0])] or applied  # rather than comparisons beside them
         spikes, current = first_tensor(output), first_tensor(arguments)
         if self.own is not None and is_own(module):
             found = 1
             if spikes is not None:
                 self.shapes[module] = spikes.shape
-        elif spikes is None or (is_library_neuron(module) and not is_binary(spikes)):  # such as an integrator without spikes
+        elif spikes is None or (is_library_neuron(module) and not is_count(spikes)):  # such as an integrator without spikes
             found = 0
         elif applied and (is_library_neuron(module) or not inner):
             found = self._fires(module, spikes, applied)
@@ -189,7 +203,12 @@ class Forward:
 
     def _fires(self, module: nn.Module, spikes: Tensor, applied: list[tuple[Tensor, Tensor, Any]]) -> int:
         """Surrogates that a module has called; returns the number of layers that they are."""
-        if is_library_neuron(module) or (is_binary(spikes) and spikes.shape[-1:] == applied[-1][1].shape[-1:]):
+        one = (
+            len({how[1:] for _, _, how in applied}) == 1
+            and is_binary(spikes)
+            and spikes.shape[-1:] == applied[-1][1].shape[-1:]
+        )
+        if is_library_neuron(module) or one:
             single = spikes.shape == applied[-1][1].shape
             steps = spikes.shape[1:], spikes.shape[:1] + spikes.shape[2:]  # of (T, B, ...) and (B, T, ...)
             chosen = applied[-1:] if single else [call for call in applied if call[1].shape in steps] or applied[-1:]
@@ -200,22 +219,27 @@ class Forward:
         keys = set()
         for x, out, how in applied:
             _, line, synapse = how
-            key = (module, line)
+            key = (module, line, synapse)
             keys.add(key)
             self._observe(self._layer(key, module, line, synapse), x, out, how, threshold_of(module))
         return len(keys)
 
-    def _layer(self, key: Any, module: nn.Module, where: Line | None = None, synapse: nn.Parameter | None = None) -> Neurons:
+    def _layer(
+        self, key: Any, module: nn.Module | None, where: Line | None = None, synapse: nn.Parameter | None = None
+    ) -> Neurons:
         """The layer of a key in this step."""
         if key not in self.layers:
-            name = self.name(module)
+            name = self.name(module) if module is not None else "spikes"
             if key is not module:
+                weight = self.seen.parameters.get(id(synapse))
+                name = name if weight is None else weight.name.removesuffix(".weight")
                 name = f"{name}, line {where.line}" if where else name
             self.layers[key] = Neurons(
                 name,
-                where or self.built.get(module),
+                where or (self.built.get(module) if module is not None else None),
                 self.synapse if synapse is None else synapse,
                 unreset=unreset_decay(module),
+                library=library_of(module),
             )
         return self.layers[key]
 
@@ -225,40 +249,56 @@ class Forward:
 
     def applied(self, function: Any, arguments: tuple[Any, ...], out: Any) -> None:
         """A call of a function with a gradient of its own, inside the innermost module; spikes are kept until the module returns."""
-        if self.foreign or not self.stack or not torch.is_grad_enabled():
+        if self.foreign or not torch.is_grad_enabled():
             return
         x = arguments[0] if arguments else None
-        if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape and is_binary(out)):
+        if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape):
+            return
+        module = self.stack[-1][0] if self.stack else None
+        if not is_binary(out) and not (is_library_neuron(module) and is_count(out)):
             return
         if self.own is not None and function.__module__.startswith("lsgcli."):  # seen by its own watchers
             return
         if is_binary(x):  # for example a straight-through rounding of spikes
             return
         rest = arguments[1:]
-        self.stack[-1][1].append((x, out, (lambda v: function.apply(v, *rest), lines.here(3), self.synapse)))
+        how = (lambda v: function.apply(v, *rest)), lines.here(3), self.synapse
+        if module is not None:
+            self.stack[-1][1].append((x, out, how))
+        elif how[1] is not None:
+            self._observe(self._layer((None, *how[1:]), None, *how[1:]), x, out, how, 1.0)
+
+    def compared(self, x: Tensor, threshold: Any, out: Tensor, line: Line) -> None:
+        """A comparison of potentials with a threshold, in the user's own neurons: where no surrogate is called, its gradient is added otherwise."""
+        if self.stack and x.dim() > 1 and (not isinstance(threshold, Tensor) or threshold.numel() == 1):
+            self.stack[-1][1].append((x, out.to(x.dtype), (float(threshold), line, self.synapse)))
 
     def _observe(self, layer: Neurons, x: Tensor, out: Tensor, how: Any, threshold: float) -> None:
         """Add a call of the neurons, and observe its gradients."""
         fire, *_ = how
-        call, layer.calls, layer.threshold = layer.calls, layer.calls + 1, threshold
+        layer.compares |= not callable(fire)
+        layer.detached |= x.requires_grad and not out.requires_grad and not layer.compares
+        call, layer.calls = layer.calls, layer.calls + 1
         layer.fired(out)
-        layer.detached |= x.requires_grad and not out.requires_grad
-        values = sampled(x)
-        fired = sampled(out) > 0
-        if fired.any() and float(values[fired].min()) > 0.05 * threshold:  # given u rather than u - v_th
-            values = values - values[fired].min()
+        layer.threshold = threshold if math.isnan(layer.boundary) else layer.threshold
+        values, heights = sampled(x), None
         self.inside = True
         try:
-            height = height_of(fire)
-            heights = height(values, values.new_ones(())).detach()
-            if math.isnan(layer.width) and float(heights.sum()) >= 0:
-                layer.width = float(equivalent_width(height))
-                layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
-            layer.potentials(values, heights)
-        except Exception:  # a surrogate that takes tensors of one shape only
-            layer.potentials(values, None)
+            with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
+                if math.isnan(layer.boundary):
+                    layer.boundary = boundary_of(fire, values) if callable(fire) else fire
+                    layer.threshold = layer.boundary or threshold
+                values = values - layer.boundary
+                height = height_of(lambda v: fire(v + layer.boundary))
+                heights = height(values, values.new_ones(())).detach()
+                if math.isnan(layer.width) and float(heights.sum()) >= 0:
+                    layer.width = float(equivalent_width(height))
+                    layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
+        except Exception:  # no surrogate, or one that takes tensors of one shape only
+            heights = None
         finally:
             self.inside = False
+        layer.potentials(values, heights)
         if x.requires_grad:
             x.register_hook(functools.partial(_gradient, layer, call))
         if out.requires_grad:
@@ -267,7 +307,8 @@ class Forward:
     def records(self) -> list[dict[str, Any]]:
         """Records of the layers, in the order of their first calls."""
         layers = list(self.layers.values())
-        if len(layers) > 1 and not layers[-1].arriving and any(layer.arriving for layer in layers):
+        last = layers[-1]
+        if not last.arriving and not last.compares and (last.du or any(layer.arriving for layer in layers)):
             layers.pop()  # it is read from its potentials, not from its spikes
         norms = [
             math.nan if layer.weight is None or layer.weight.grad is None else norm_of([layer.weight.grad]) for layer in layers
@@ -279,6 +320,19 @@ def _frozen(module: nn.Module) -> bool:
     """Whether a module has parameters of which none is trained."""
     own = list(module.parameters())
     return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def boundary_of(fire: Any, values: Tensor) -> float:
+    """The value above which a function fires: v_th where it is given u, and 0 where it is given u - v_th, or that is not found."""
+    sizes = torch.logspace(-3, 4, 400, dtype=values.dtype, device=values.device)
+    grid = torch.cat([-sizes.flip(0), sizes])
+    for _ in range(2):  # coarse, then fine
+        silent = int((fire(grid).detach() == 0).sum())
+        if not 0 < silent < len(grid):
+            return 0.0
+        low, high = float(grid[silent - 1]), float(grid[silent])
+        grid = torch.linspace(low, high, 100, dtype=values.dtype, device=values.device)
+    return 0.0 if low < 0 < high else high
 
 
 def _arrives(layer: Neurons, call: int, grad: Tensor) -> None:

@@ -16,9 +16,15 @@ KINDS = {  # base classes of neurons, by the package that defines them
 }
 
 
-def is_library_neuron(module: nn.Module) -> bool:
+def library_of(module: nn.Module | None) -> str:
+    """The package of a layer of neurons of a known library; empty for other modules."""
+    packages = [(kind, kind.__module__.partition(".")[0]) for kind in type(module).__mro__]
+    return next((package for kind, package in packages if kind.__name__ in KINDS.get(package, ())), "")
+
+
+def is_library_neuron(module: nn.Module | None) -> bool:
     """Whether a module is a layer of neurons of a known library."""
-    return any(kind.__name__ in KINDS.get(kind.__module__.partition(".")[0], ()) for kind in type(module).__mro__)
+    return bool(library_of(module))
 
 
 def is_own(module: nn.Module) -> bool:
@@ -38,7 +44,7 @@ def threshold_of(module: nn.Module) -> float:
     return 1.0
 
 
-def unreset_decay(module: nn.Module) -> float:
+def unreset_decay(module: nn.Module | None) -> float:
     """The decay of neurons of snntorch that are not reset when they fire; 0 of others."""
     if getattr(module, "reset_mechanism", None) != "none":
         return 0.0

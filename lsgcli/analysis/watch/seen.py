@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.watch.lines import Line
 
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
@@ -47,6 +48,12 @@ def is_binary(x: Tensor) -> bool:
     )
 
 
+def is_count(x: Tensor) -> bool:
+    """Whether all values of a sample are counts of spikes, or spikes of one height."""
+    values = sampled(x)
+    return is_binary(x) or bool(((values >= 0) & (values == values.round())).all())
+
+
 @dataclass
 class Neurons:
     """Signals and gradients of a layer of neurons in one step of training.
@@ -56,6 +63,7 @@ class Neurons:
         where: line that builds the module, or calls the neurons.
         weight: weight of the linear layer or convolution before it.
         calls: number of calls, one per timestep or one for all.
+        boundary: the value above which its function fires: v_th, or 0 if it is given u - v_th.
         threshold: v_th, in whose units u is recorded.
         spikes, n: sum and number of outputs.
         rates: firing rate of each call.
@@ -67,7 +75,9 @@ class Neurons:
         unreset: decay of neurons that are not reset; 0 of others.
         means: of u at each call.
         not_finite: whether dL/du is not finite while dL/do is.
+        compares: whether its spikes are a comparison in the user's code, whose gradient, if any, is added otherwise.
         detached: whether the spikes have no gradient, although the current has one.
+        library: package of its module, if it is one of known libraries.
         kept: whether it starts the step with a state that is not at rest.
         shape: of the spikes of a call.
         extra: measures that are known otherwise.
@@ -77,6 +87,7 @@ class Neurons:
     where: Line | None = None
     weight: nn.Parameter | None = None
     calls: int = 0
+    boundary: float = math.nan
     threshold: float = 1.0
     spikes: float = 0.0
     n: int = 0
@@ -93,7 +104,9 @@ class Neurons:
     zeros: int = 0
     entries: int = 0
     not_finite: bool = False
+    compares: bool = False
     detached: bool = False
+    library: str = ""
     kept: bool = False
     unreset: float = 0.0
     means: list[float] = field(default_factory=list)
@@ -176,13 +189,14 @@ class Parameters:
 
 @dataclass
 class Outputs:
-    """What a loss function was given in a measured step: ``values`` (B, classes), after a sum over its calls, and ``labels``."""
+    """What a loss function was given in a measured step: ``values`` (B, classes), after a sum over its calls, and ``labels``; ``targets`` of losses that compare values."""
 
     loss: str
     where: Line | None
     values: Tensor
     labels: Tensor
     calls: int = 1
+    targets: Tensor | None = None
 
 
 @dataclass
@@ -203,6 +217,8 @@ class Seen:
         momenta: of normalisations with running statistics.
         broken: ids of the parameters that were not finite when the loss was not for the first time; empty if all were.
         error: the exception that ended the script.
+        shapes: of outputs and targets of which a loss repeats one along an axis of the other.
+        repeated: measured steps with the labels of the step before.
     """
 
     steps: int = 0
@@ -221,6 +237,7 @@ class Seen:
     dropouts: set[tuple[float, Line | None]] = field(default_factory=set)
     momenta: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
     input: dict[str, float] = field(default_factory=dict)
+    trained_input: dict[str, float] = field(default_factory=dict)  # of the first call of a step
     evaluated_input: dict[str, float] = field(default_factory=dict)
     batch: int = 0
     timesteps: int = 0
@@ -239,9 +256,23 @@ class Seen:
     first: dict[str, dict[str, Any]] = field(default_factory=dict)
     accumulated: int = 0  # steps with gradients that an earlier step has used
     without_backward: int = 0  # steps of optimisers without a backward pass before
+    shapes: tuple[torch.Size, torch.Size] | None = None
+    repeated: int = 0
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
+    highest_rate: float = 0.0  # learning rate so far
+    reversed: bool = False  # whether targets are lower for one class than for all others
+    fallen: int = 0  # steps with a small part of it
+    adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
+
+    def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
+        """Keep a parameter, if it is not known."""
+        if id(parameter) not in self.parameters:
+            equal = bool((parameter == parameter.reshape(-1)[0]).all()) if parameter.dim() > 1 else None
+            self.parameters[id(parameter)] = Parameters(
+                name, where, parameter.numel(), not parameter.requires_grad, equal=equal
+            )
 
     def note(self, what: str, line: Line | None) -> None:
         """Keep the line of the user's code that did something first."""
@@ -262,6 +293,16 @@ class Seen:
         return [float(loss) for loss in self.losses]
 
     @property
+    def update(self) -> float:
+        """Median relative size of the last measured update of the weights; NaN if it is unknown."""
+        updates = sorted(
+            p.update
+            for p in self.parameters.values()
+            if p.optimised and p.size > 64 and p.gradients and (p.gradients[-1] or 0) > 1e-5 and not math.isnan(p.update)
+        )
+        return updates[len(updates) // 2] if updates else math.nan
+
+    @property
     def progress(self) -> float:
         """Share by which the loss fell from its start, the mean of the first steps, to the mean of the last; NaN with fewer than 5 steps."""
         losses = self.numbers()
@@ -275,6 +316,11 @@ class Seen:
     def progresses(self) -> bool:
         """Whether the network learns: its accuracy is clearly above that of guessing, or unknown and the loss fell by 20 %."""
         return self.progress > 0.2 if math.isnan(self.skill) else self.skill > 0.2
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network classifies most samples correctly, in training and in evaluation."""
+        return self.recent(self.accuracy) > LEARNED and not self.gap > 0.3
 
     @property
     def skill(self) -> float:
@@ -310,9 +356,13 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
 def moments(x: Tensor, batch: int) -> dict[str, float]:
     """Statistics of a network's input, whose axis of ``batch`` entries is that of the samples."""
     values = sampled(x)
+    spikes = is_binary(x)
     axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch]  # none is one of features
     by_sample = x.movedim(axes[0], 0).flatten(1)[:8].float() if len(axes) == 1 and batch > 1 else values[:0]
+    time = x.movedim(1 - axes[0], 0) if len(axes) == 1 and batch > 1 and x.dim() > 2 else x[:1]
     return {
+        "spikes": float((values != 0).float().mean()) if spikes else math.nan,  # share of entries
+        "repeated": float(spikes and len(time) > 1 and bool((time == time[:1]).all())),
         "mean": float(values.mean()),
         "std": float(values.std()) if values.numel() > 1 else 0.0,
         "min": float(values.min()),

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
-from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, moments, norm_of
+from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, is_binary, moments, norm_of
 from lsgcli.system.files import finite
 
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
@@ -26,12 +26,10 @@ LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
-
-
+ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
-# Methods of tensors only: torch.jit looks functions of torch up by themselves.
-COMPARISONS: dict[Any, tuple[str, ...]] = {Tensor: ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")}
-EQUALITIES: dict[Any, tuple[str, ...]] = {Tensor: ("__eq__", "eq")}
+COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
+EQUALITIES = ("__eq__", "eq")
 
 
 class Enough(BaseException):
@@ -95,22 +93,20 @@ class Watch:
     def __enter__(self) -> Self:
         if Watch.active is not None:
             raise RuntimeError("watch: found another watch that is active, expected one at a time")
-        self._patch(torch.autograd, "backward", self._backward)
-        for name in LOSSES:
-            self._patch(F, name, functools.partial(self._loss, name))
-        for name in DROPOUTS:
-            self._patch(F, name, self._dropped)
-        for owner, names in COMPARISONS.items():
-            for name in names:
-                self._patch(owner, name, self._without_gradient)
-        for owner, names in EQUALITIES.items():
-            for name in names:
-                self._patch(owner, name, self._equal)
-        self._patch(nn.Module, "__init__", self._built)
-        self._patch(torch.optim.Optimizer, "__init__", self._optimiser_built)
+        patches: list[tuple[Any, tuple[str, ...], Callable[..., Any]]] = [
+            (torch.autograd, ("backward",), self._backward),
+            (F, LOSSES, self._loss),
+            (F, DROPOUTS, self._dropped),
+            (Tensor, COMPARISONS, self._without_gradient),  # methods only: torch.jit looks functions of torch up by themselves
+            (Tensor, EQUALITIES, self._equal),
+            (nn.Module, ("__init__",), self._built),
+            (torch.optim.Optimizer, ("__init__",), self._optimiser_built),
+        ]
         for context in (torch.no_grad, torch.inference_mode):
-            self._patch(context, "__enter__", self._evaluation_begins)
-            self._patch(context, "__exit__", self._evaluation_ends)
+            patches += [(context, ("__enter__",), self._evaluation_begins), (context, ("__exit__",), self._evaluation_ends)]
+        for owner, names, around in patches:
+            for name in names:
+                self._patch(owner, name, around)
         apply = torch.autograd.Function.__dict__["apply"]
         torch.autograd.Function.apply = classmethod(functools.partial(_applied, apply))  # type: ignore[assignment]
         self._undo.append(lambda: setattr(torch.autograd.Function, "apply", apply))
@@ -202,42 +198,54 @@ class Watch:
 
     # Losses
 
-    def _loss(self, name: str, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _loss(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         value = original(*arguments, **options)
         if not self.forward.foreign and len(arguments) > 1 and all(isinstance(part, Tensor) for part in arguments[:2]):
-            self._compared(name, arguments[0].detach(), arguments[1].detach())
+            self._compared(original.__name__, arguments[0].detach(), arguments[1].detach())
         return value
 
     def _compared(self, name: str, outputs: Tensor, labels: Tensor) -> None:
         """Outputs and labels that a loss function compares; those of a step are added up, such as those of timesteps."""
         self._here("loss")
+        shapes = outputs.shape, labels.shape
+        if name in ELEMENTWISE and torch.broadcast_shapes(*shapes) not in shapes:
+            self.seen.shapes = shapes
+        if outputs.dim() == 1 and outputs.shape == labels.shape:
+            outputs, labels = outputs[:, None], labels[:, None]
         if outputs.dim() < 2:
             return
+        targets = labels if name in ELEMENTWISE and labels.shape == outputs.shape else None
         if labels.shape == outputs.shape and (name == "cross_entropy" or _is_one_hot(labels)):
             labels = labels.argmax(1)
+        elif labels.shape == outputs.shape and labels.shape[1] > 2 and _is_one_hot(-labels):
+            self.seen.reversed = True
         grads = torch.is_grad_enabled()
         before = self.logits if grads else None
         if before is not None and before.values.shape == outputs.shape:
             self.logits = Outputs(name, before.where, before.values + outputs, labels, before.calls + 1)
         else:
-            now = Outputs(name, self.seen.lines.get("loss"), outputs, labels)
+            now = Outputs(name, self.seen.lines.get("loss"), outputs, labels, targets=targets)
             if grads:
+                before_it = self.labels if self.measuring and self.logits is None else None
+                if before_it is not None and before_it.dtype == labels.dtype:
+                    self.seen.repeated += torch.equal(labels, before_it)
                 self.logits, self.labels = now, labels
             else:
                 self._score(now, self.seen.evaluated)
 
     def _score(self, found: Outputs, scores: list[tuple[int, float, int]]) -> None:
         """Add the accuracy of outputs (B, classes), if labels are classes."""
+        seen = self.seen
         values, labels = found.values, found.labels
-        self.seen.batch = max(self.seen.batch, len(values))
+        seen.batch = max(seen.batch, len(values))
         if values.dim() != 2 or values.shape[1] < 2 or labels.shape != values.shape[:1] or labels.is_floating_point():
             return
-        self.seen.classes = max(self.seen.classes, values.shape[1])
-        if scores is self.seen.accuracy:
+        seen.classes = max(seen.classes, values.shape[1])
+        if scores is seen.accuracy:
             counts = Counter(labels.tolist())
-            self.seen.labels.update(counts)
-            self.seen.largest_class.append(max(counts.values()) / len(labels))
-        scores.append((self.seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
+            seen.labels.update(counts)
+            seen.largest_class.append(max(counts.values()) / len(labels))
+        scores.append((seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
 
     def _equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Labels that the user compares with predictions, outside training."""
@@ -261,7 +269,11 @@ class Watch:
         if self.measuring and torch.is_grad_enabled() and not self.forward.foreign and arguments:
             caller = sys._getframe(2)
             if getattr(arguments[0], "requires_grad", False) and lines.of_user(caller.f_code.co_filename):
-                self.seen.note("comparison", lines.Line(caller.f_code.co_filename, caller.f_lineno))
+                line, spikes = lines.Line(caller.f_code.co_filename, caller.f_lineno), original(*arguments, **options)
+                self.seen.note("comparison", line)
+                if original.__name__.strip("_") in ("gt", "ge") and len(arguments) > 1:
+                    self.forward.compared(arguments[0], arguments[1], spikes, line)
+                return spikes
         return original(*arguments, **options)
 
     def _dropped(self, original: Callable[..., Any], x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
@@ -278,6 +290,7 @@ class Watch:
     # Backward and steps
 
     def _backward(self, original: Callable[..., None], tensors: Any, *arguments: Any, **options: Any) -> None:
+        seen = self.seen
         if self.forward.foreign:
             original(tensors, *arguments, **options)
             return
@@ -288,21 +301,23 @@ class Watch:
         original(tensors, *arguments, **options)
         self.backwards += 1
         self.steppers.clear()
-        self.seen.backwards += 1
-        self.seen.leaves += loss is not None and loss.grad_fn is None
-        if not self.seen.steps:
+        seen.backwards += 1
+        seen.leaves += loss is not None and loss.grad_fn is None
+        if not seen.steps:
             self._without_steps()
         if loss is not None and loss.numel() == 1:
             if self.backwards == 1:
-                self.seen.losses.append(loss.detach())
+                seen.losses.append(loss.detach())
             if self.logits is not None:
-                self._score(self.logits, self.seen.accuracy)
+                self._score(self.logits, seen.accuracy)
         if self.measuring:
             self.after_backward = norm_of(self.forward.gradients())
-            self.seen.outputs = self.logits or self.seen.outputs
+            seen.outputs = self.logits or seen.outputs
             x, self.forward.input = self.forward.input, None
             if x is not None:
-                self.seen.input = moments(x / self.forward.calls, self.seen.batch)
+                seen.input = moments(x / self.forward.calls, seen.batch)
+                same = self.forward.repeats == self.forward.calls - 1 > 0 and is_binary(x)
+                seen.input["repeated"] = max(seen.input["repeated"], float(same))
 
     def _without_steps(self) -> None:
         """After a backward pass before the first step: parameters that move all the same are updated by hand."""
@@ -316,27 +331,33 @@ class Watch:
             raise Enough
 
     def _before_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
+        seen = self.seen
         if self.forward.foreign:
             return
         self._here("step")
         self._add_optimiser(optimiser)
         groups = optimiser.param_groups
-        self.seen.rates = [float(group["lr"]) for group in groups if "lr" in group]
+        seen.rates = [float(group["lr"]) for group in groups if "lr" in group]
+        seen.highest_rate = max([seen.highest_rate, *seen.rates])
+        seen.fallen += bool(seen.rates) and max(seen.rates) < 0.01 * seen.highest_rate
+        seen.adaptive = any("betas" in group or "eps" in group for group in groups)
         decoupled = 20 if "AdamW" in type(optimiser).__name__ else 1  # times the learning rate
-        self.seen.weight_decay = max(float(group.get("weight_decay") or 0) / decoupled for group in groups)
-        self.seen.maximises |= any(group.get("maximize") is True for group in groups)
+        seen.weight_decay = max(float(group.get("weight_decay") or 0) / decoupled for group in groups)
+        seen.maximises |= any(group.get("maximize") is True for group in groups)
         own = [parameter for group in groups for parameter in group["params"]]
+        if not seen.networks and not self.forward.loose:
+            self.forward.loose = own
+            for number, parameter in enumerate(own):
+                seen.add(f"parameter {number}", parameter, self.forward.built.get(optimiser))
         if self.measuring and self.backwards:
             used = self.stale.intersection(map(id, own))
-            self.seen.accumulated += any(
-                id(p) in used and p.grad is not None and p.grad.any() for p in self.forward.parameters()
-            )
+            seen.accumulated += any(id(p) in used and p.grad is not None and p.grad.any() for p in self.forward.parameters())
         self.stale.update(map(id, own))
-        if self.seen.losses and self.seen.broken is None and _not_finite(self.seen.losses[-1]):
+        if seen.losses and seen.broken is None and _not_finite(seen.losses[-1]):
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
-            self.seen.broken = broken if len(broken) < len(own) else set()
+            seen.broken = broken if len(broken) < len(own) else set()
         if not self.backwards and (not self.steppers or id(optimiser) in self.steppers):
-            self.seen.without_backward += 1
+            seen.without_backward += 1
         if self.measuring and self.backwards and not self.weights:
             self._end_measurement()
 
@@ -368,6 +389,7 @@ class Watch:
         seen.first = seen.first or {record["name"]: record for record in seen.records}
 
     def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
+        seen = self.seen
         if self.forward.foreign:
             return
         another = bool(self.steppers) and id(optimiser) not in self.steppers and not self.backwards
@@ -378,17 +400,17 @@ class Watch:
         for parameter in self.forward.parameters() if self.weights else ():
             before = self.weights.get(id(parameter))
             if before is not None and (size := norm_of([before])) > 0:
-                self.seen.parameters[id(parameter)].update = norm_of([parameter.detach() - before]) / size
-                updates += [self.seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
-        self.seen.largest_update = max([self.seen.largest_update, *updates]) if self.seen.steps else 0.0
+                seen.parameters[id(parameter)].update = norm_of([parameter.detach() - before]) / size
+                updates += [seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
+        seen.largest_update = max([seen.largest_update, *updates]) if seen.steps else 0.0
         self.weights = {}
-        self.seen.steps += 1
+        seen.steps += 1
         self._measure(False)
         self._start()
-        if self.limit is not None and self.seen.steps >= self.limit:
+        if self.limit is not None and seen.steps >= self.limit:
             raise Enough
-        diverges = bool(self.seen.losses) and _not_finite(self.seen.losses[-1])
-        if is_due(self.seen.steps, self.every) or (diverges and len(self.seen.records) == 0):
+        diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
+        if is_due(seen.steps, self.every) or (diverges and len(seen.records) == 0):
             self._measure(True)
 
 

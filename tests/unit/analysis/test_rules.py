@@ -148,6 +148,7 @@ MORE = {  # further evidence, and whether a rule finds it
     "frozen layers": ("unusual-settings", {"settings": {"freeze": "conv*"}, "epoch": POOR}, True),
     "penalty on rates": ("unusual-settings", {"settings": {"rate_target": 0.001}, "epoch": POOR}, True),
     "clipped": ("unusual-settings", {"settings": {"clip_grad": 1e-4}, "epoch": POOR}, True),
+    "after 20 updates": ("unusual-settings", {"settings": {"weight_decay": 1.0}, "samples": 200, "epoch": POOR}, False),
     "two updates an epoch": ("unusual-settings", {"settings": {"batch_size": 512}, "samples": 1000, "epoch": POOR}, True),
     "large batches of many samples": (
         "unusual-settings",

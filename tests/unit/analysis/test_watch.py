@@ -21,11 +21,32 @@ class Spike(torch.autograd.Function):
         return grad * (x.abs() < 0.25).float() / 0.5
 
 
+class Late(Spike):
+    @staticmethod
+    def forward(ctx, u):
+        return Spike.forward(ctx, u - 2.0)
+
+
 class Neurons(nn.Module):
     threshold = 1.0
 
     def forward(self, u):
         return Spike.apply(u - self.threshold)
+
+
+class AtRandom(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u):
+        return (u > 1 + 0.1 * torch.rand_like(u)).float()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class RandomNeurons(nn.Module):
+    def forward(self, u):
+        return AtRandom.apply(u)
 
 
 def train(net, optimizer, steps, x, y):
@@ -36,9 +57,9 @@ def train(net, optimizer, steps, x, y):
         optimizer.step()
 
 
-def made(seed=0):
-    torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(5, 40), Neurons(), nn.Linear(40, 3))
+def made(neurons=Neurons):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 40), neurons(), nn.Linear(40, 3))
     return net, torch.optim.SGD(net.parameters(), 0.1), torch.randn(16, 5), torch.arange(16) % 3
 
 
@@ -69,12 +90,13 @@ def test_measures_of_a_step():
     assert outer.gradients == [pytest.approx(norms[1], rel=1e-4)]
 
 
-def test_bits_are_the_same_and_hooks_are_gone():
+@pytest.mark.parametrize("neurons", [Neurons, RandomNeurons])
+def test_bits_are_the_same_and_hooks_are_gone(neurons):
     originals = nn.Module.__init__, torch.autograd.Function.__dict__["apply"], F.cross_entropy, torch.autograd.backward
-    plain, *rest = made()
+    plain, *rest = made(neurons)
     train(plain, *rest[:1], 20, *rest[1:])
     expected = torch.rand(1)
-    watched, *rest = made()
+    watched, *rest = made(neurons)
     with lsg.watch(watched, rest[0], quiet=True) as record:
         train(watched, *rest[:1], 20, *rest[1:])
     assert torch.equal(expected, torch.rand(1))
@@ -88,6 +110,52 @@ def test_bits_are_the_same_and_hooks_are_gone():
     assert not torch.nn.modules.module._global_forward_hooks
     assert record["schema"] == "lsg.diagnosis/1"
     assert record["steps"] == 20
+
+
+def _sigmoid(u, threshold):
+    h = torch.sigmoid(4 * (u - threshold))
+    return (u > threshold).float() + h - h.detach()
+
+
+@pytest.mark.parametrize(
+    ("fire", "threshold"),
+    [(lambda u: Spike.apply(u - 2.0), 1), (lambda u: Late.apply(u), 2), (lambda u: _sigmoid(u, 2.0), 2)],
+)
+def test_neurons_that_are_functions(fire, threshold):
+    """Of u - v_th, whose v_th is unknown and taken as 1; of u; and a comparison whose gradient is added."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.outer = nn.Linear(5, 40), nn.Linear(40, 3)
+
+        def forward(self, x):
+            return self.outer(fire(9 * self.inner(x)))
+
+    torch.manual_seed(0)
+    net = Net()
+    x, y = torch.randn(16, 5), torch.arange(16) % 3
+    u = 9 * net.inner(x).detach()
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(net, torch.optim.SGD(net.parameters(), 0.1), 1, x, y)
+    (layer,) = watch.seen.records
+    assert layer["name"].startswith("inner, line")
+    assert layer["firing_rate"] == pytest.approx((u > 2).float().mean().item())
+    (seen,) = watch.seen.layers.values()
+    assert seen.threshold == pytest.approx(threshold, rel=1e-3)
+    assert layer["u_mean"] == pytest.approx(((u - 2) / threshold + 1).mean().item(), abs=1e-2)
+    assert seen.du
+
+
+def test_a_network_without_modules():
+    torch.manual_seed(0)
+    inner, outer = (0.5 * torch.randn(5, 40)).requires_grad_(), torch.randn(40, 3, requires_grad=True)
+    x, y = torch.randn(16, 5), torch.arange(16) % 3
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(lambda x: Spike.apply(x @ inner - 9) @ outer, torch.optim.SGD([inner, outer], 0.1), 1, x, y)
+    (layer,) = watch.seen.records
+    assert layer["firing_rate"] == 0
+    assert [parameter.optimised for parameter in watch.seen.parameters.values()] == [True, True]
 
 
 def test_an_error_in_the_loop_is_explained_and_raised(capsys):
