@@ -78,9 +78,8 @@ def _body(module: str) -> list[ast.stmt]:
 
 def _constants(node: Any) -> SimpleNamespace:
     """The constants of a class, given as itself, by name, or by a call."""
-    if isinstance(node, ast.ClassDef):
-        return SimpleNamespace(**_of_class(node.name))
-    return SimpleNamespace(**_of_class(ast.unparse(getattr(node, "func", node)).rpartition(".")[2]))
+    name = getattr(node, "name", "") or ast.unparse(getattr(node, "func", node)).rpartition(".")[2]
+    return SimpleNamespace(**_of_class(name))
 
 
 @cache
