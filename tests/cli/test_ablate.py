@@ -53,7 +53,7 @@ def test_ablate(lsg, tiny, tmp_path):
         (["--format", "word"], "--format"),
         (["--grid", "workers=0,2"], "does not affect results"),
         (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
-        (["--collect", "."], "found no run, expected"),
+        (["--collect", "."], "--collect .: found no run"),
         (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
         (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
         (["--jobs", "2"], "--jobs: found without --launcher local"),

@@ -83,7 +83,7 @@ def test_every_setting_can_be_said():
     other = {int: 3, float: 0.625, str: "other"}
     special = {
         "augment": "flip",
-        "init_rate": 0.1,
+        "init_rate": 0.2,
         "sensor": "9x9",
         "depth": 21,
         "weight_bits": 4,
@@ -97,7 +97,7 @@ def test_every_setting_can_be_said():
         different = not default if base_type(name) is bool else other[base_type(name)]
         value = special.get(name) or next((one for one in named if one != default), different)
         words = command(Cell(0, unsaid.replace(**{name: value}), plan("abl", {}).cells()[0].path), environment={})
-        assert any(word.removeprefix("--no-").lstrip("-").replace("-", "_") == name for word in words)
+        assert any(word.removeprefix("--no-").lstrip("-").replace("-", "_") == name for word in words), name
 
 
 def test_the_command_of_a_stopped_run_continues_it(understood, tmp_path):
