@@ -85,6 +85,7 @@ def prepare(
         rows = [[name, *(terminal.shown(part[key], key) for key in columns)] for name, part in record["parts"].items()]
         paths = [f"{name}: {part['path'] or 'in memory, no file'}" for name, part in record["parts"].items()]
         terminal.show([terminal.table(("part", *columns), rows, f"{config.dataset}, {record['seconds']:.1f} s"), *paths])
+    common.say_next("lsg", "train", "--dataset", config.dataset)
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
             f"{kept}: prepared data could not be written",

@@ -169,6 +169,8 @@ def inspect_gradients(
         files.write_text(target, page.flow_page(flows))
     for target in output.plot or ():
         drawing.save(figures.sheets(flows), target)
+    if not advice.advise:
+        common.say_next("lsg", "inspect-gradients", *checkpoints, "--advise")
     failed = [
         f"{flow['checkpoint']}: {found['rule']}{tables.listing(found['layers'])}. {found['cause']}"
         for flow in flows
