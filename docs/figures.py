@@ -129,6 +129,30 @@ def threshold(figure: Any) -> None:
     bare(axis)
 
 
+def mismatch(figure: Any) -> None:
+    """Gradient of the first layer, agreement with finite differences in the last one, and accuracy, by width and depth."""
+    panels = figure.subplots(1, 3)
+    cells = read("mismatch")["cells"]
+    measures = {
+        "start: gradient norm,\nfirst layer over last": lambda cell: cell["start"]["grad_ratio"][0],
+        "trained: cosine with finite\ndifferences, last layer": lambda cell: cell["end"]["mismatch"][-1],
+        "test accuracy, %": lambda cell: 100 * cell["accuracy"],
+    }
+    widths = sorted({cell["width"] for cell in cells})
+    for axis, (title, value) in zip(panels, measures.items(), strict=True):
+        for colour, layers in zip(COLOURS, sorted({cell["layers"] for cell in cells}), strict=False):
+            values = [[value(c) for c in cells if (c["layers"], c["width"]) == (layers, width)] for width in widths]
+            axis.plot(widths, [sum(own) / len(own) for own in values], color=colour, label=f"{layers} layers")
+            axis.plot(widths, values, ".", color=colour, ms=4)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(widths, [f"{width:g}" for width in widths])
+        axis.set_title(title, loc="left", fontsize=9)
+        axis.set_xlabel("width, in v_th")
+        bare(axis)
+    panels[0].set_yscale("log")
+    panels[2].legend(frameon=False)
+
+
 def bars(axis: Any, values: dict[str, float], written: str) -> None:
     """Horizontal bars with their values; those of lsg in its colour."""
     colours = [COLOURS[0] if name.startswith("lsg") else COLOURS[6] for name in values]
@@ -167,6 +191,7 @@ FIGURES: dict[Callable[[Any], None], tuple[float, float]] = {  # with their size
     surrogates: (7.5, 3),
     schedules: (7.5, 2.6),
     threshold: (7.5, 2.8),
+    mismatch: (7.5, 2.8),
     precisions: (7.5, 2.2),
     stream: (7.5, 2.2),
 }
