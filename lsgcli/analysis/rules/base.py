@@ -124,7 +124,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "potential-scale": {"narrow-window", *_SIGNALS, *_GRADIENTS},
     "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
     "narrow-window": {"steps-too-large", *_GRADIENTS},
-    "silent": {"coarse-outputs", "equal-outputs", "zero-outputs", *_GRADIENTS},
+    "silent": {"coarse-outputs", "equal-outputs", *_GRADIENTS},
     "saturated": {"drift", *_GRADIENTS},
     "unusual-settings": _GRADIENTS,
     "running-statistics": {"overfitting"},

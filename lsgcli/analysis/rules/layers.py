@@ -29,8 +29,7 @@ class InputScale(
     def found(self, e: Evidence, limit: float) -> Found | None:
         std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
         spikes = math.nan if e.seen is None or not e.layers else e.seen.trained_input.get("spikes", math.nan)
-        weak = spikes < self.rarest and (e.layers[0]["firing_rate"] < 0.02 or (1.0 if potential is None else potential) < 1 / 3)
-        if weak and not e.progresses:
+        if spikes < self.rarest and not e.progresses and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02:
             more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
             return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
         if not std or potential is None or 1 / limit <= std <= limit:
@@ -124,7 +123,7 @@ class SilentLayers(
     """Neurons hardly ever reach the threshold, so that later layers receive nothing."""
 
     def found(self, e: Evidence, limit: float) -> Found | None:
-        now = e.where("firing_rate", lambda layer: layer["firing_rate"] < limit, smallest=True)
+        now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
         if now or e.seen is None or e.progresses or e.seen.outputs is None or not e.layers:
             return now
         *_, last = e.seen.layers.values()
@@ -203,6 +202,7 @@ class WideWindow(
     measure="alpha",
     usual="1 to 4 standard deviations of u",
     limit=4.0,
+    alone=True,
     source="Lian et al. 2023, Table 2: widths 5 and 10 give 61.5 and 30.8 instead of 92.7 %",
 ):
     """The surrogate is much wider than the distribution of potentials, so that its gradient says little about spikes."""

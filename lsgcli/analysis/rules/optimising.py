@@ -315,14 +315,14 @@ class StepsTooSmall(
         silent = not seen.adaptive and any((layer.get("firing_rate") or 0) < limit for layer in seen.records)
         stays = not silent and not seen.progress > 0.1 and not seen.progresses
         fell = seen.fallen > 0.5 * seen.steps and not seen.learned
-        if seen.steps > 50:  # so small that all of them together change little
-            limit = max(limit, 0.1 / seen.steps)
+        if seen.steps > 50:
+            limit = max(limit, seen.least_update)
         if not fell and not (update < limit and stays):
             return None
         if _rate(seen) < 0.1 * seen.highest_rate:
             fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"
             return Found(update, advice=f"Call the scheduler's step() once an epoch instead of at each step: {fall}.")
-        factor = 10.0 ** min(6, round(math.log10(2e-3 / update))) if update > 0 else 10.0
+        factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update)))) if update > 0 else 10.0
         return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")
 
 

@@ -111,9 +111,9 @@ class Labels(
         accuracy = seen.recent(seen.accuracy)
         if seen.gap > 2 * limit and accuracy - seen.gap < 2 * seen.chance:
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
-        alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.records)
+        alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
         stays = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
-        if stays and 0.1 < seen.update * seen.steps < 0.1 * seen.steps and alive and seen.classes > 1 and seen.records:
+        if stays and seen.least_update < seen.update < 0.1 and alive and seen.classes > 1 and seen.records:
             return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
         return None
 

@@ -303,6 +303,11 @@ class Seen:
         return updates[len(updates) // 2] if updates else math.nan
 
     @property
+    def least_update(self) -> float:
+        """The size of updates that together change little; without an adaptive optimiser, which adds up noise, it is larger."""
+        return (0.1 if self.adaptive else 0.3) / max(1, self.steps)
+
+    @property
     def progress(self) -> float:
         """Share by which the loss fell from its start, the mean of the first steps, to the mean of the last; NaN with fewer than 5 steps."""
         losses = self.numbers()
