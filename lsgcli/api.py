@@ -101,7 +101,7 @@ def train(
 
     Returns:
         The record of ``result.json``: ``checkpoint``, ``accuracy``, ``accuracy_fp32`` if another ``precision`` was given, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from
-        0), ... In distributed training, an empty dictionary in processes other than rank 0.
+        0), ``inflation`` if the test part was evaluated after every epoch (by how much its best epoch would flatter the run), ... In distributed training, an empty dictionary in processes other than rank 0.
 
     Raises:
         ConfigError: a setting is unknown or invalid.

@@ -94,7 +94,7 @@ class Arrived:
 
     fan_out: Tensor
     per_position: int
-    first: bool
+    first: bool = False
     units: tuple[float, ...] = (1.0,)
     passes: int = 0
     nonzero: int = 0
@@ -207,7 +207,7 @@ class SynapticOperations:
     def _product(self, name: str, module: Any, arguments: tuple[Tensor, ...]) -> None:
         """A hook on a module with a method ``additions``."""
         inputs = sum(x[0, 0].numel() for x in arguments)
-        self.layers.setdefault(name, Arrived(torch.ones(()), inputs, first=False)).add_product(module, arguments)
+        self.layers.setdefault(name, Arrived(torch.ones(()), inputs)).add_product(module, arguments)
 
     def close(self, samples: int) -> dict[str, Any]:
         """Remove the hooks.
@@ -247,8 +247,8 @@ class SynapticOperations:
         spikes, steps = map(sum, zip(*self.rates.totals.values(), strict=True))
         rate = spikes / max(1.0, steps)
         memory = [with_memory(layers, bits, steps / n, rate) for bits in PRICES] if layers else []
-        prices = {"ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
-        return {"layers": layers, "total": total, **prices, "firing_rate": rate, "memory": memory}
+        found = {"layers": layers, "total": total, "firing_rate": rate, "memory": memory}
+        return {**found, "ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
 
 
 def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate: float) -> dict[str, Any]:
@@ -273,9 +273,9 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
     spiking["potentials"] = 2 * steps * POTENTIAL_BITS * BIT_PJ
     macs, inputs = (sum(layer[key] for layer in layers) for key in ("ann_mac", "inputs"))
     ann: dict[str, float] = dict(zip(TERMS, (macs * mac_pj, macs * bits * BIT_PJ, 2 * inputs * bits * BIT_PJ), strict=True))
-    fixed = sum(rows[0]) + spiking["potentials"]  # whatever the neurons fire
     spiking["total"], ann["total"] = sum(spiking.values()), sum(ann.values())
-    left, spent = ann["total"] - fixed, spiking["total"] - fixed
+    spent = sum(map(sum, rows[1:]))  # in proportion to the spikes
+    left = ann["total"] - spiking["total"] + spent
     return {
         "bits": bits,
         "spiking": spiking,
