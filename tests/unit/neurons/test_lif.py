@@ -14,7 +14,12 @@ from lsgcli.neurons.methods import Method
 from lsgcli.neurons.widths import WidthRule
 from tests.unit.neurons.helpers import METHODS
 
-STORED = {"measured-sigma": ["sigma"], "matched-width": ["width"], "isometric": ["u_mean", "u_std"]}  # besides b
+STORED = {
+    "measured-sigma": ["sigma"],
+    "adaptive": ["sigma", "ratio"],
+    "matched-width": ["width"],
+    "isometric": ["u_mean", "u_std"],
+}  # besides b
 
 
 @pytest.mark.parametrize("method", METHODS)
