@@ -125,7 +125,6 @@ def _register_loss() -> None:
 
 
 PLAIN = {"method": "fixed", "norm": "bn"}
-DEEP = {"arch": "resnet19", "residual": "none", "depth": 21, "width_multiplier": 0.125}
 FIXED = {"method": "fixed"}
 FAILURES = {
     "threshold 8": Failure(("potential-scale", "silent", "narrow-window"), {"threshold": 8.0}, PLAIN),
@@ -151,9 +150,13 @@ FAILURES = {
         {"arch": "resnet19", "depth": 9, "width_multiplier": 0.125},
     ),
     **{
-        f"plain, 20 layers, no norm, weights x {factor:g}": Failure(
-            ("initial-scale", "potential-scale", "silent", "saturated"), {"norm": "none"}, DEEP, weights(factor)
+        f"plain, {layers} layers, no norm, weights x {factor:g}": Failure(
+            ("initial-scale", "potential-scale", "silent", "saturated"),
+            {"norm": "none"},
+            {"arch": "resnet19", "residual": "none", "depth": layers + 1, "width_multiplier": 0.125},
+            weights(factor),
         )
+        for layers in (8, 20)
         for factor in (0.1, 10)
     },
     "norm in evaluation mode": Failure(

@@ -260,12 +260,13 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--batch-size", type=int, default=BATCH)
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS)
     options = parser.parse_args()
     if options.what == "start":
         print(write("initialisation", start()))
         return
     records = Records("initialisation")
-    pieces = itertools.product(options.networks, SEEDS, options.rows) if options.what == "train" else ()
+    pieces = itertools.product(options.networks, options.seeds, options.rows) if options.what == "train" else ()
     for network, seed, row in pieces:
         experiment(records, options.data, network, row, options.batch_size, seed, options.data_dir)
     show(tables(records.runs))

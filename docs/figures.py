@@ -185,6 +185,30 @@ def stream(figure: Any) -> None:
     axis.set_title("a timestep of one sample, VGGSNN x 0.25, 48 px, one thread: median", loc="left")
 
 
+def initialisation(figure: Any) -> None:
+    """Firing rates and gains of plain networks at the start, by layer."""
+    networks: dict[tuple[str, int], dict[str, list[float | None]]] = {}
+    for name, one in read("initialisation")["networks"].items():
+        row, _, layers = name.partition("; ")
+        networks[row, int(layers)] = one
+    depths = list(dict.fromkeys(layers for _, layers in networks))
+    axes = figure.subplots(2, len(depths), sharey="row")
+    for (row, layers), one in networks.items():
+        column, colour = depths.index(layers), COLOURS[list(dict.fromkeys(row for row, _ in networks)).index(row)]
+        for axis, key in zip(axes[:, column], ("rates", "gains"), strict=True):
+            values = [value or float("nan") for value in one[key]]  # a silent layer has no place on a logarithmic axis
+            axis.plot(range(1, layers + 1), values, color=colour, lw=1.2, label=row)
+    for axis, layers in zip(axes[0], depths, strict=True):
+        axis.set_title(f"{layers} layers")
+    for axis in axes.flat:
+        axis.set_yscale("log")
+        bare(axis)
+    axes[0, 0].set(ylabel="firing rate", ylim=(1e-3, 1))
+    axes[1, 0].set(ylabel="gain of the\ngradient's square", ylim=(0.1, 10))
+    axes[1, 0].set_xlabel("layer")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+
+
 FIGURES: dict[Callable[[Any], None], tuple[float, float]] = {  # with their sizes in inches
     neuron: (7.5, 3),
     resets: (7.5, 4),
@@ -194,6 +218,7 @@ FIGURES: dict[Callable[[Any], None], tuple[float, float]] = {  # with their size
     mismatch: (7.5, 2.8),
     precisions: (7.5, 2.2),
     stream: (7.5, 2.2),
+    initialisation: (9, 4.6),
 }
 
 

@@ -65,8 +65,8 @@ class InitialScale(
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         factors = ((name, _factor(e, name)) for name in found.layers)
         named = [f"{name} x {factor:.2g}" for name, factor in factors if 1e-3 < factor < 1e3]
-        text = "Scale the initial weights layer by layer until each fires, then the widths until the gradient's norm stays"
-        return Remedy(f"{text}{': now ' * bool(named)}{few(named)}.", {"init": "measured", "method": "adaptive"})
+        text = "Scale the initial weights layer by layer until each fires at a rate of 0.1"
+        return Remedy(f"{text}{': now ' * bool(named)}{few(named)}.", {"init": "measured"})
 
 
 @register("rule", "potential-scale")

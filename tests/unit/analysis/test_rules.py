@@ -87,7 +87,7 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
     "initial-scale": (
         {"layer": {"firing_rate": 0.0, "u_mean": 0.0, "u_std": 0.1}, "settings": {"norm": "none"}},
         {"layer": {"firing_rate": 0.0}, "settings": {"norm": "none", "init": "measured"}},
-        {"init": "measured", "method": "adaptive"},
+        {"init": "measured"},
     ),
     "vanishing": (
         {"layer": {"grad_ratio": 1e-4}, "settings": {"arch": "resnet19", "residual": "none"}},
