@@ -164,13 +164,15 @@ class SameBatch(
     measure="measured steps with the labels of the step before",
     usual="0",
     limit=3.0,
+    least="warning",
     at="loss",
     advice="Take the next batch of the data loader at each step: it is read once, outside of the loop, or its index does not change.",
 ):
     """The network is trained with one batch again and again, and does not do as well on other samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        return Found(seen.repeated) if seen.repeated >= limit and seen.gap > 0.15 else None
+        few = not seen.evaluated and 8 <= seen.batch <= 64 and seen.classes > 1  # one batch as the whole data set is larger
+        return Found(seen.repeated) if seen.repeated >= limit and (few or seen.gap > 0.15) else None
 
 
 @register("rule", "equal-outputs")

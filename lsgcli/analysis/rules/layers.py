@@ -124,7 +124,7 @@ class SilentLayers(
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
-        if now or e.seen is None or e.progresses or e.seen.outputs is None or not e.layers:
+        if now or e.seen is None or e.learned or e.seen.outputs is None or not e.layers:
             return now
         *_, last = e.seen.layers.values()
         begins, ends = (value(layer, "firing_rate") for layer in (e.seen.first.get(last.name, {}), e.layers[-1]))

@@ -280,6 +280,10 @@ class StepsTooLarge(
         jumps = [b > 1.5 * a for a, b in itertools.pairwise(losses) if a > 0]
         overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps)
         factor = 10.0 ** min(-1, round(math.log10(1e-2 / update))) if 0 < update < math.inf else 0.1
+        quiet = [
+            min(seen.first.get(one["name"], one).get("firing_rate") or 0, one.get("firing_rate") or 0) for one in seen.records
+        ]
+        limit *= 5 if quiet and min(quiet) < 0.01 else 1  # weights that are too small from the start change by much, too
         found = update > limit or (overshoots and not seen.progresses)
         return Found(update, advice=f"Decrease the learning rate: {_changed_rate(seen, factor)}") if found else None
 

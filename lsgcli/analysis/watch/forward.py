@@ -146,14 +146,15 @@ class Forward:
         """The names of a network's modules, and its parameters."""
         owners: dict[int, str] = {}
         for name, part in module.named_modules(remove_duplicate=False):
-            known = self.names.setdefault(part, name.removeprefix("module.") or type(part).__name__)
-            if known != name and is_library_neuron(part) and any(True for _ in states(part, ())):
+            name = name.removeprefix("module.")  # of DataParallel
+            known = self.names.setdefault(part, name or type(part).__name__)
+            if name and known != name and is_library_neuron(part) and any(True for _ in states(part, ())):
                 self._share(known, name)
             if isinstance(part, NORMS) and part.track_running_stats:
                 momentum = 1.0 if part.momentum is None else part.momentum
                 self.seen.momenta[known] = momentum, self.built.get(part)
             for own, parameter in part.named_parameters(recurse=False):
-                full = f"{name}.{own}".removeprefix("module.").lstrip(".")
+                full = f"{name}.{own}".lstrip(".")
                 if id(parameter) in owners and owners[id(parameter)] != full:
                     self._share(owners[id(parameter)], full)
                 owners.setdefault(id(parameter), full)

@@ -158,6 +158,15 @@ def test_a_network_without_modules():
     assert [parameter.optimised for parameter in watch.seen.parameters.values()] == [True, True]
 
 
+def test_a_layer_of_a_wrapped_network_is_not_shared():
+    snntorch = pytest.importorskip("snntorch")
+    net = nn.DataParallel(nn.Sequential(nn.Linear(5, 40), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(40, 3)))
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(net, torch.optim.SGD(net.parameters(), 0.1), 1, torch.randn(16, 5), torch.arange(16) % 3)
+    assert watch.seen.shared == []
+    assert [layer["name"] for layer in watch.seen.records] == ["1"]
+
+
 def test_an_error_in_the_loop_is_explained_and_raised(capsys):
     net, optimizer, x, y = made()
     with pytest.raises(RuntimeError, match="does not require grad"), lsg.watch(net, optimizer) as record:
