@@ -271,7 +271,8 @@ class Forward:
 
     def compared(self, x: Tensor, threshold: Any, out: Tensor, line: Line) -> None:
         """A comparison of potentials with a threshold, in the user's own neurons: where no surrogate is called, its gradient is added otherwise."""
-        if self.stack and x.dim() > 1 and (not isinstance(threshold, Tensor) or threshold.numel() == 1):
+        single = threshold.numel() == 1 if isinstance(threshold, Tensor) else isinstance(threshold, int | float)
+        if self.stack and x.dim() > 1 and single:
             self.stack[-1][1].append((x, out.to(x.dtype), (float(threshold), line, self.synapse)))
 
     def _observe(self, layer: Neurons, x: Tensor, out: Tensor, how: Any, threshold: float) -> None:

@@ -305,7 +305,7 @@ class Seen:
     @property
     def least_update(self) -> float:
         """The size of updates that together change little; without an adaptive optimiser, which adds up noise, it is larger."""
-        return (0.1 if self.adaptive else 0.3) / max(1, self.steps)
+        return min(2e-3, (0.1 if self.adaptive else 0.3) / max(1, self.steps))
 
     @property
     def progress(self) -> float:
