@@ -147,6 +147,31 @@ def test_neurons_that_are_functions(fire, threshold):
     assert seen.du
 
 
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_comparison_without_surrogate_in_a_network_whose_last_potentials_are_read(detached):
+    """Its line also compares the last potentials, which have a gradient; where only a detach() is wrong, its line passes one elsewhere."""
+
+    def fire(u):
+        return _sigmoid(u, 1.0) if detached else (u > 1.0).float()
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.middle, self.outer = nn.Linear(5, 40), nn.Linear(40, 40), nn.Linear(40, 3)
+
+        def forward(self, x):
+            spikes = fire(9 * self.inner(x))
+            u = self.outer(fire(9 * self.middle(spikes.detach() if detached else spikes)))
+            return u + 0 * fire(u).detach()
+
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 3, torch.randn(16, 5), torch.arange(16) % 3)
+    assert ("no-surrogate" in {one["rule"] for one in record["findings"]}) != detached
+
+
 def test_a_network_without_modules():
     torch.manual_seed(0)
     inner, outer = (0.5 * torch.randn(5, 40)).requires_grad_(), torch.randn(40, 3, requires_grad=True)
