@@ -311,7 +311,7 @@ def test_additions_of_an_attention():
     operations = SynapticOperations(net, events=False)
     with torch.no_grad():
         net(x)
-    layers = {layer["name"]: layer for layer in operations.close(2, {})["layers"]}
+    layers = {layer["name"]: layer for layer in operations.close(2)["layers"]}
     heads = 2
     first = layers["stages.0.1.attention.count"]
     q = spikes["stages.0.1.attention.inputs.q"]

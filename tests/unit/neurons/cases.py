@@ -201,7 +201,7 @@ def random_case(seed: int) -> Case:
     per_step = (shape[0], *[1] * (len(shape) - 1))
     beta = draw(*r.choice([(), (), (1,), per_channel] if len(shape) > 1 else [()])).sigmoid().float().double()
     rule, width = registry.get("method", r.choice(METHODS)).width, torch.tensor(r.choice([0.5, 1.0, 2.0])).double()
-    own = {"sigma": 0.6 * width, "width": width, "u_mean": 0.1 * width, "u_std": 0.6 * width}
+    own = {"sigma": 0.6 * width, "ratio": width, "width": width, "u_mean": 0.1 * width, "u_std": 0.6 * width}
     by_rule = rule.alpha(LayerState(shape[0], threshold, beta, width, gamma=1.5 * width, own=own))
     if by_rule.dim() > beta.dim():
         by_rule = by_rule.view(shape[0], *[1] * (len(shape) - by_rule.dim()), *beta.shape)

@@ -29,7 +29,8 @@ TWO = (({"method": "fixed"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
-def test_formats_carry_every_seed_and_the_conclusion(form):
+def test_formats_carry_every_seed_and_the_conclusion(form, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal leaves out columns
     text = FORMATS[form](summary(*TWO))
     numbers = ("0.5125", "0.625", "0.75", "0.875") if form in ("json", "csv") else ("51.25", "62.50", "75.00", "87.50")
     assert all(number in text for number in numbers)
