@@ -1,7 +1,5 @@
 """The failures of experiment E10 are complete: texts, sources, parts."""
 
-from pathlib import Path
-
 import pytest
 
 from benchmarks.faults import judging
@@ -45,11 +43,12 @@ def test_an_edit_that_does_not_apply_is_an_error():
 
 def test_the_part_depends_on_the_name_alone():
     assert Case("snntorch-01", "a/b.py").part == Case("snntorch-01", "c/d.py", "a fault").part == "test"
-    assert {case.part for case in FAILURES} == {"tuning", "test"}
+    assert Case("snntorch-01", "a/second/b.py").part == "second"
+    assert {case.part for case in FAILURES} == {"tuning", "test", "second"}
 
 
 def test_scripts_are_in_folders_of_their_library():
-    assert {Path(case.script).parent.name for case in healthy()} == {"snntorch", "spikingjelly", "norse", "torch", "lsg"}
+    assert {case.library for case in healthy()} == {"snntorch", "spikingjelly", "norse", "sinabs", "torch", "lsg"}
 
 
 def test_every_cause_has_rules_and_every_failure_that_does_harm_is_judged():

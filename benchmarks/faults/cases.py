@@ -31,7 +31,9 @@ class Case:
 
     @property
     def part(self) -> str:
-        """Of the benchmark: tuning or test, by the name alone."""
+        """Of the benchmark: second, by its folder, or tuning or test, by the name alone."""
+        if "/second/" in self.script:
+            return "second"
         digest = hashlib.sha256(self.name.encode()).hexdigest()
         return "tuning" if int(digest[:8], 16) % 10 < 4 else "test"
 
@@ -90,5 +92,5 @@ def failures() -> list[Case]:
 
 def healthy() -> list[Case]:
     """All healthy scripts."""
-    paths = sorted(path.relative_to(SCRIPTS).as_posix() for path in SCRIPTS.glob("*/*.*"))
+    paths = sorted(path.relative_to(SCRIPTS).as_posix() for path in SCRIPTS.glob("**/*.*"))
     return [Case(path, path) for path in paths]
