@@ -21,6 +21,13 @@ FAULTS = {
     "no backward": ("own", "    loss.backward()\n", "", "no-backward", "optimizer.step()"),
     "other network": ("own", "Adam(net.parameters()", "Adam(Net().parameters()", "not-optimised", "Adam("),
     "part of the network": ("own", "Adam(net.parameters()", "Adam(net.out.parameters()", "not-optimised", "Adam("),
+    "layers in a plain list": (
+        "own",
+        "self.second = nn.Linear(64, 64)",
+        "self.__dict__['second'] = nn.Linear(64, 64)",
+        "not-optimised",
+        "Adam(",
+    ),
     "learning rate 0": ("own", "lr=0.01", "lr=0.0", "unchanged", "Adam("),
     "learning rate 1e-7": ("own", "lr=0.01", "lr=1e-7", "steps-too-small", "Adam("),
     "learning rate 10": ("own", "lr=0.01", "lr=10", "steps-too-large saturated-outputs", "Adam("),

@@ -206,13 +206,15 @@ class WrongSign(
         if seen.reversed and not seen.learned:
             highest = "Give the correct class the highest target, and all others the lowest (a correct_rate above the incorrect_rate)."
             return Found("lowest", (), "target of one class", seen.lines.get("loss"), highest)
-        falls = seen.outputs is not None and len(losses) > 5 and losses[-1] < losses[0] < 0
+        falls = len(losses) > 5 and losses[-1] < losses[0] < 0 and seen.outputs is not None and not seen.progresses
+        # A loss without a bound below, of the script's own, falls whether or not its network learns.
+        falls |= len(losses) > 20 and losses[-1] < 10 * losses[0] < 0 and seen.recent(seen.evaluated) < 0.5
         ascends = (
             "Build the optimiser without maximize=True."
             if seen.maximises
             else "Call backward() on the loss, not on its negative."
         )
-        return Found(losses[-1], advice=ascends) if not seen.progresses and (falls or seen.maximises) else None
+        return Found(losses[-1], advice=ascends) if falls or (seen.maximises and not seen.progresses) else None
 
 
 @register("rule", "equal-weights")

@@ -109,11 +109,16 @@ class Labels(
         if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
             return Found(seen.gap, measure="training accuracy minus that of evaluation", where=seen.lines.get("loss"))
         accuracy = seen.recent(seen.accuracy)
-        if seen.gap > 2 * limit and accuracy - seen.gap < 2 * seen.chance:
+        held_out = accuracy - seen.gap
+        by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
+        if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
         alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
-        stays = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
-        if stays and seen.least_update < seen.update < 0.1 and alive and seen.classes > 1 and seen.records:
+        guesses = (
+            seen.steps > 2 * NotLearning.fewest and accuracy < 1.2 * seen.chance
+        )  # also if the loss falls to that of guessing
+        flat = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
+        if (flat or guesses) and seen.least_update < seen.update < 0.1 and alive and seen.classes > 1 and seen.records:
             return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
         return None
 
@@ -355,7 +360,9 @@ class NotLearning(
 
     def found(self, e: Evidence, limit: float) -> Found | None:
         if e.seen is not None:
-            stays = e.seen.steps >= self.fewest and not e.seen.progresses and not e.seen.progress > 1 - limit
+            seen = e.seen
+            guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
+            stays = seen.steps >= self.fewest and not seen.progresses and (guesses or not seen.progress > 1 - limit)
             return (
                 Found(e.seen.progress, measure="share by which the loss fell", where=e.seen.lines.get("loss"))
                 if stays

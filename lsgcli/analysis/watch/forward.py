@@ -37,7 +37,8 @@ class Forward:
     Attributes:
         built: the user's line that built a module or optimiser.
         layers: layers of neurons of this step, by module, or by module and line.
-        roots: networks of this step, which no other module calls.
+        roots: networks of this step, which no other module calls, and modules apart that run.
+        apart: modules that run inside of networks that do not have them.
         loose: parameters of an optimiser, where there is no module.
         calls: number of their calls.
         input: sum of the inputs of the first network.
@@ -55,6 +56,7 @@ class Forward:
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # layers, in this batch of an evaluation
         self.per_batch, self.evaluated = 1, 0  # calls of the network
         self.roots: list[nn.Module] = []
+        self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.loose: list[nn.Parameter] = []
         self.start()
 
@@ -93,6 +95,8 @@ class Forward:
             return
         if not self.stack and any(True for _ in module.parameters()) and not isinstance(module, nn.modules.loss._Loss):
             self._network(module, arguments)
+        elif self._is_apart(module):
+            self.roots.append(module)
         self.stack.append((module, [], 0))
         grads = torch.is_grad_enabled()
         if isinstance(module, NORMS + DROPOUTS) and grads != module.training and not (grads and _frozen(module)):
@@ -111,6 +115,16 @@ class Forward:
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
+
+    def _is_apart(self, module: nn.Module) -> bool:
+        """Whether a module with parameters runs inside a network that does not have it, as those of a plain list."""
+        if module not in self.names and torch.is_grad_enabled() and any(True for _ in module.parameters()):
+            for root in self.roots:
+                self.parts(root)  # which may have made it in its first call
+            if module not in self.names:
+                self.parts(module)
+                self.apart.add(module)
+        return module in self.apart and module not in self.roots
 
     def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """A call of a module that no other module calls."""

@@ -320,10 +320,10 @@ class Watch:
                 seen.input["repeated"] = max(seen.input["repeated"], float(same))
 
     def _without_steps(self) -> None:
-        """After a backward pass before the first step: parameters that move all the same are updated by hand."""
+        """After a backward pass before the first step: parameters that move all the same are updated by hand, as those outside of modules may be."""
         if self.seen.backwards in (1, MANY):
             sums = [float(parameter.detach().double().sum()) for parameter in self.forward.parameters()]
-            self.seen.moved |= self.seen.backwards > 1 and sums != self.sums
+            self.seen.moved |= self.seen.backwards > 1 and (not sums or sums != self.sums)
             self.sums = sums
         elif self.seen.backwards > 4 * MANY:
             self._measure(False)

@@ -6,7 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import lsgcli as lsg
+from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
+from lsgcli.runs.script import record_of
 
 
 class Spike(torch.autograd.Function):
@@ -223,3 +225,57 @@ def test_a_state_of_snntorch_that_is_reset_is_at_rest():
     assert holds_a_state(neurons, (x,), x.shape)
     utils.reset(torch.nn.Sequential(neurons))
     assert not holds_a_state(neurons, (x,), x.shape)
+
+
+class Listed(nn.Module):
+    """Its second layer is in a plain list."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.others = nn.Linear(5, 40), [nn.Linear(40, 40)]
+        self.neurons, self.out = Neurons(), nn.Linear(40, 3)
+
+    def forward(self, x):
+        return self.out(self.neurons(self.others[0](self.first(x))))
+
+
+def test_layers_in_a_plain_list_have_no_optimiser():
+    torch.manual_seed(0)
+    net = Listed()
+    x, y = torch.randn(16, 5), torch.arange(16) % 3
+    with lsg.watch(net, quiet=True) as record:
+        train(net, torch.optim.SGD(net.parameters(), 0.1), 12, x, y)
+    found = {one["rule"]: one for one in record["findings"]}
+    assert found["not-optimised"]["value"] == "weight, bias"
+
+
+def test_parameters_outside_of_modules_may_be_updated_by_hand():
+    torch.manual_seed(0)
+    weight = torch.randn(5, 3, requires_grad=True)
+    with lsg.watch(quiet=True) as record:
+        for _ in range(20):
+            F.cross_entropy(Spike.apply(torch.randn(16, 5)) @ weight, torch.arange(16) % 3).backward()
+            weight.data -= 0.1 * weight.grad
+            weight.grad = None
+    assert "no-step" not in {one["rule"] for one in record["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "train", "held_out", "losses"),
+    [
+        ("labels", 0.3, 0.09, [2.3, 2.1]),  # it learns its samples by heart
+        (None, 0.5, 0.45, [2.3, 1.2]),
+        ("not-learning", 0.1, None, [6.0, 2.3]),  # the loss falls to that of guessing
+        (None, None, 0.9, [-1.0, -30.0]),
+        ("wrong-sign", None, 0.2, [-1.0, -30.0]),  # without a bound below
+    ],
+)
+def test_losses_and_accuracies(rule, train, held_out, losses):
+    seen = Seen(steps=150)
+    seen.losses = torch.linspace(*losses, 150).tolist()
+    if train is not None:
+        seen.classes, seen.accuracy = 10, [(step, train, 50) for step in range(150)]
+    if held_out is not None:
+        seen.evaluated = [(150, held_out, 300)]
+    found = {one["rule"] for one in record_of(seen, None)["findings"] if one["severity"] != "note"}
+    assert found == ({rule} if rule else set())
