@@ -39,7 +39,7 @@ class Stream:
             os.close(self.writer)
             prediction.Network.open = lambda *args, **named: network  # type: ignore[method-assign]
 
-        words = ["predict", "net.safetensors", "-", "--stream"]
+        words = ["predict", str(at.parent / "net.safetensors"), "-", "--stream"]
         self.command = Command(words, at, before=use_network, stdin=reader).start()
         os.close(reader)
 
@@ -184,7 +184,7 @@ def many_files(count: int, chance: random.Random, folder: Path) -> Iterator[Case
         Path(path).write_bytes(content)
     wanted = [path for number, path in enumerate(paths) if number not in damaged]
     broken = sorted(paths[number] for number in damaged)
-    words = ["predict", "net.safetensors"]
+    words = ["predict", str(folder / "net.safetensors")]
 
     once = Command([*words, str(data)], folder / "once", before=use_network).run(3600)
     answers = dict(line.split("\t", 1) for line in once.out.splitlines())

@@ -78,11 +78,11 @@ def loops(folder: Path, stack: contextlib.ExitStack) -> dict[str, Loop]:
     (folder / "gap.aedat").write_bytes(aedat2_bytes([(1, 1, 0, 1), (1, 1, 50_000_000, 1)]))
     (folder / "few.aedat").write_bytes(aedat2_bytes(blob(0, count=40)))
     os.mkfifo(folder / "fifo")
-    recordings = folder / "recordings"
+    recordings, contents = folder / "recordings", [aedat2_bytes(blob(seed, count=400)) for seed in range(7)]
     for name in "ab":
         (recordings / name).mkdir(parents=True)
-        for number in range(2000):
-            (recordings / name / f"{number}.aedat").write_bytes(aedat2_bytes(blob(number % 7, count=400)))
+        for number in range(8000):
+            (recordings / name / f"{number}.aedat").write_bytes(contents[number % 7])
     sealed = folder / "sealed"
     sealed.mkdir()
     with open(sealed / "large.aedat", "wb") as sparse:

@@ -113,7 +113,7 @@ class Labels(
         by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
         if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
-        alive = all(0.02 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
+        alive = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
         guesses = (
             seen.steps > 2 * NotLearning.fewest and accuracy < 1.2 * seen.chance
         )  # also if the loss falls to that of guessing
