@@ -12,7 +12,7 @@ images convolved once. The floor has lsg's settings. All use the same optimiser 
 (``benchmarks.bench.library``) run without snntorch and floor.
 
 Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
-``library-<case>-<precision>.json`` for those models, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``,
+``library-<case>-<precision>.json`` for those models, ``compiled-...`` with a contender of ``torch.compile``, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``,
 ``limit-<case>-<precision>.json`` with ``--contenders lsg,floor``. The *limit* of a step is the floor, and the bytes that normalisation and
 neurons must move over the bandwidth of a triad (``benchmarks.limit``).
 """
@@ -233,7 +233,18 @@ def main() -> None:
             parser.error("int8 is for --inference")
         shared = which.network in OF_LIBRARY
         present = [name for name in names if not shared or CONTENDERS[name].kit in ("lsg", "SpikingJelly")]
-        kind = "library" if shared else "zeros" if "lsg-auto" in present else "limit" if present == ["lsg", "floor"] else "step"
+        compiled = any(CONTENDERS[name].compiled for name in present)
+        kind = (
+            "library"
+            if shared
+            else "compiled"
+            if compiled
+            else "zeros"
+            if "lsg-auto" in present
+            else "limit"
+            if present == ["lsg", "floor"]
+            else "step"
+        )
         name = f"{kind}-{which}-{precision}{'-quick' if options.quick else ''}"
         measure(which, present, precision, rounds or usual, warm, options.threads, name, tables)
 
