@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import sys
 from unittest.mock import ANY
 
@@ -330,6 +331,7 @@ def test_a_terminal_that_closes(tiny, tmp_path):
     options = [*tiny, "--epochs", "400", "--out", str(tmp_path / "run")]
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.execv(sys.executable, [sys.executable, "-m", "lsgcli", "train", *options])
     said = b""
     while b"epoch   2/" not in said:
