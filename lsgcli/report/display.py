@@ -125,9 +125,10 @@ class TrainingDisplay:
                 f"validation accuracy: best epoch {record['best_accuracy']:.4f}{in_fp32} (epoch {record['best_epoch'] + 1})"
             )
             return
+        chosen_on = "validation" if record["best_chosen_on"] == "val" else "test"
         self.say(
             f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
-            f"(epoch {record['best_epoch'] + 1}, chosen on the {record['best_chosen_on']} set)"
+            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen_on} set)"
         )
         if "inflation" in record:
             self.say(f"the best of all epochs on the test part would flatter the run by {100 * record['inflation']:.2f} points")
