@@ -110,7 +110,12 @@ def test_openvino_runs_it(which, quantize, made):
     runner = registry.get("format", "onnx")().open(target)
     batch = frames(runner.config)
     compiled = openvino.Core().compile_model(str(target), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = compiled([batch.x.numpy()])["logits"]
+    try:
+        found = compiled([batch.x.numpy()])["logits"]
+    except RuntimeError as error:  # it compiles the product when it first runs
+        if quantize and "could not create a primitive descriptor" in str(error):
+            pytest.skip("openvino has no product with integer weights for this processor, such as one without AVX")
+        raise
     expected = runner.run(batch.x).logits.numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert expected.std() > 0.01
