@@ -1,6 +1,6 @@
-"""Synaptic operations of a network at inference, arrived per layer on real samples, and the energy of their arithmetic.
+"""Synaptic operations of a network at inference, counted per layer on real samples, and the energy of their arithmetic.
 
-Networks of other libraries are arrived as lsg's, see :func:`synops`. Each input of a convolution or linear layer reaches a number of
+Networks of other libraries are counted as lsg's, see :func:`synops`. Each input of a convolution or linear layer reaches a number of
 outputs, its *fan-out*, which is smaller at borders. The cost of an input depends on its kind, which is detected from its values:
 
 ==========  ==================================================  ==========================================================
@@ -21,7 +21,7 @@ neurons with different thresholds are graded.
 
 A product of spikes without weights, as in an attention, takes the additions that its module counts in a method ``additions``.
 
-AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not arrived:
+AC: accumulate, an addition. MAC: multiply and accumulate. The *same-shape ANN* takes a MAC for every synapse, once. Not counted:
 biases, the arithmetic of the neurons (per neuron and step a multiplication, an addition and a comparison), the addition of a shortcut's
 current, and max pooling.
 
@@ -70,7 +70,7 @@ TERMS = ("arithmetic", "weights", "activations")
 LARGEST_AVERAGE = 256  # maximum number of neurons in an average; sums of two thresholds look like averages over a larger number
 EPS = torch.finfo(torch.float32).eps
 SAMPLE = 1 << 16  # number of values used to detect averages
-UNKNOWN = (_ConvTransposeNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # weights that are not arrived
+UNKNOWN = (_ConvTransposeNd, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # weights that are not counted
 NOTE = "an estimate of arithmetic alone: 45 nm, 32-bit floating point (Horowitz, ISSCC 2014); no memory, no neurons"
 
 
@@ -186,7 +186,7 @@ class SynapticOperations:
             if isinstance(module, UNKNOWN):
                 raise ConfigError(
                     f"synops: found {type(module).__name__} {name}, expected convolutions and linear layers",
-                    hint="Operations of other modules with weights are not arrived.",
+                    hint="Operations of other modules with weights are not counted.",
                 )
             if isinstance(module, (_ConvNd, nn.Linear)):
                 count = partial(self._weights, names.get(id(module.weight), name))
@@ -292,7 +292,7 @@ def synops(
     adapter: Adapter | None = None,
     reset: Callable[[Any], object] | None = None,
 ) -> dict[str, Any]:
-    """Synaptic operations and energy of any spiking network at inference, arrived on a copy in evaluation mode.
+    """Synaptic operations and energy of any spiking network at inference, counted on a copy in evaluation mode.
 
     Args:
         model: not modified.

@@ -38,7 +38,7 @@ class InputConstant(
                 "equal samples",
                 advice="Give each sample of the batch its own data: one is repeated, as of an index that does not change.",
             )
-        again = "Encode the input inside the loop over timesteps, anew for each, from values between 0 and 1."
+        again = "Encode the input again at each timestep, inside the loop, from values between 0 and 1."
         return Found("equal timesteps", advice=again) if known["repeated"] and not seen.learned else None
 
 

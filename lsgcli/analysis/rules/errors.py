@@ -58,9 +58,8 @@ class NoSurrogate(
 
     def in_script(self, seen: "Seen", limit: float) -> Found | None:
         cut = not _unreached(seen) and (seen.error is None or _failed(seen, NO_GRAPH))
-        last = [key for key, parameter in seen.parameters.items() if parameter.equal is not None][
-            -1:
-        ]  # whose potentials may be read
+        weights = [key for key, parameter in seen.parameters.items() if parameter.equal is not None]
+        last = weights[-1:]  # whose potentials may be read
         passed = {layer.where for layer in seen.layers.values() if layer.du and id(layer.weight) not in last}
         layers = [
             layer

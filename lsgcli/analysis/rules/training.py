@@ -114,9 +114,8 @@ class Labels(
         if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
         alive = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
-        guesses = (
-            seen.steps > 2 * NotLearning.fewest and accuracy < 1.2 * seen.chance
-        )  # also if the loss falls to that of guessing
+        # Also if the loss falls to that of guessing.
+        guesses = seen.steps > 2 * NotLearning.fewest and accuracy < 1.2 * seen.chance
         flat = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
         if (flat or guesses) and seen.least_update < seen.update < 0.1 and alive and seen.classes > 1 and seen.records:
             return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
@@ -363,11 +362,8 @@ class NotLearning(
             seen = e.seen
             guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
             stays = seen.steps >= self.fewest and not seen.progresses and (guesses or not seen.progress > 1 - limit)
-            return (
-                Found(e.seen.progress, measure="share by which the loss fell", where=e.seen.lines.get("loss"))
-                if stays
-                else None
-            )
+            fell = Found(seen.progress, measure="share by which the loss fell", where=seen.lines.get("loss"))
+            return fell if stays else None
         if len(e.epochs) < 3:
             return None
         start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")

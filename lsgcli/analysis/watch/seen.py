@@ -261,8 +261,8 @@ class Seen:
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     highest_rate: float = 0.0  # learning rate so far
+    fallen: int = 0  # steps with a small part of that rate
     reversed: bool = False  # whether targets are lower for one class than for all others
-    fallen: int = 0  # steps with a small part of it
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
 

@@ -226,9 +226,9 @@ class Watch:
         else:
             now = Outputs(name, self.seen.lines.get("loss"), outputs, labels, targets=targets)
             if grads:
-                before_it = self.labels if self.measuring and self.logits is None else None
-                if before_it is not None and before_it.dtype == labels.dtype:
-                    self.seen.repeated += torch.equal(labels, before_it)
+                previous = self.labels if self.measuring and self.logits is None else None
+                if previous is not None and previous.dtype == labels.dtype:
+                    self.seen.repeated += torch.equal(labels, previous)
                 self.logits, self.labels = now, labels
             else:
                 self._score(now, self.seen.evaluated)
