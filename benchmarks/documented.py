@@ -4,12 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    gpu,
-    reproduction,
-    zeros,
-    zoo,
-)
+from benchmarks import gpu, reproduction, zeros, zoo
 from benchmarks.measuring import RESULTS, read
 from benchmarks.plot import load
 from benchmarks.tables import Table
@@ -22,16 +17,16 @@ LEFT_OUT |= {"time / lsg bf16", "time / lsg int8"}
 
 
 def where(records: list[dict[str, Any]]) -> str:
-    """Processor, versions that matter, date and command of records, without duplicates."""
+    """Processors, dates and versions that matter of records."""
     machines = [record["machine"] for record in records]
-    lines = dict.fromkeys(
-        f"{m['processor'].strip()}, {m['cores']} cores, "
-        + ", ".join(f"{name} {found}" for name, found in m["versions"].items() if name in VERSIONS)
-        + f"; {m['date']}."
-        for m in machines
-    )
-    commands = dict.fromkeys(m["command"] for m in machines)
-    return "\n".join([*lines, "", *(f"    {command}" for command in commands)])
+    versions: dict[str, dict[str, str]] = {}
+    for m in machines:
+        versions.setdefault(f"{m['processor'].strip()}, {m['cores']} cores, {m['date']}", {}).update(m["versions"])
+    lines = [
+        f"{machine}: " + ", ".join(f"{name} {found}" for name, found in of.items() if name in VERSIONS) + "."
+        for machine, of in versions.items()
+    ]
+    return "\n".join(lines)
 
 
 def shown(table: Table) -> str:
@@ -67,7 +62,7 @@ def learned_widths(folder: Path) -> str:
 
 def steps_by_spikes(records: list[dict[str, Any]]) -> str:
     """Steps with convolutions by spikes, in one table; their commands are in the records."""
-    return f"{where(records).partition('    ')[0]}{shown(zeros.of_steps(records))}" if records else NOTHING
+    return f"{where(records)}\n\n{shown(zeros.of_steps(records))}" if records else NOTHING
 
 
 def gpu_run(folder: Path) -> str:

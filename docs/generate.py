@@ -201,10 +201,10 @@ def machines() -> str:
     """The default tests as `.ci/machines` last ran them on each machine."""
     rows = []
     for name, run in json.loads((DOCS.parent / "benchmarks" / "results" / "machines.json").read_text(encoding="utf-8")).items():
-        versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-        counts = (run["passed"], len(run["failed"]), run["skipped"], run["seconds"])
-        rows.append((name, *counts, versions, f"{run['processor']}: {run['instructions']}", run["date"]))
-    return table(("machine", "passed", "failed", "skipped", "seconds", "versions", "processor", "date"), rows)
+        versions = run["versions"]
+        counts = (run["passed"], len(run["failed"]), run["skipped"])
+        rows.append((name, *counts, versions["Python"], versions["torch"], run["instructions"], run["date"]))
+    return table(("machine", "passed", "failed", "skipped", "Python", "torch", "instructions", "date"), rows)
 
 
 def _cases(row: Any, found: dict[str, Any]) -> str:

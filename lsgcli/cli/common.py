@@ -18,7 +18,7 @@ from lsgcli.system.text import clean
 log = logging.getLogger("lsg")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
-CHECKPOINT = "Checkpoint written by lsg, or run directory: a path or hf:USER/NAME[@REVISION]; or a NIR file of another program"
+CHECKPOINT = "Checkpoint or run directory: a path or hf:USER/NAME[@REVISION]; or a NIR file of another program"
 CheckpointPath = Annotated[  # for lsgcli.store.hub.local
     str, typer.Argument(metavar="CKPT", help=CHECKPOINT)
 ]
