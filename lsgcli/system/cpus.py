@@ -8,8 +8,6 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsgcli.system.cgroups import control_groups
-
 log = logging.getLogger("lsg")
 # Environment variables that limit the numbers of processes and of threads, in order of precedence.
 PROCESSES = ("SLURM_CPUS_PER_TASK",)
@@ -108,9 +106,25 @@ def _affinity() -> tuple[int, str]:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """CPU quota of each control group of the process and of its parent groups."""
-    for group in control_groups("cpu", root):
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if group.first else ("cpu.max",)
-        quota, _, period = " ".join(map(group.read, files)).partition(" ")
-        if quota.isdecimal() and period.isdecimal():  # otherwise "max", -1, or no such file
-            yield int(quota) / int(period)
+    """CPU quota of each control group of the process and of its parent groups, of versions 1 and 2."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        # In a container, its own group may appear as the root; groups that do not exist set no limit.
+        names = [name for name in path.split("/") if name not in ("", "..")]
+        for depth in range(len(names) + 1):
+            group = folder.joinpath(*names[:depth])
+            quota, _, period = " ".join(_text(group / file) for file in files).partition(" ")
+            if quota.isdecimal() and period.isdecimal():  # otherwise "max", -1, or no such file
+                yield int(quota) / int(period)
+
+
+def _text(file: Path) -> str:
+    """The text of a file of the system; empty if there is none."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""

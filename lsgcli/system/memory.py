@@ -5,11 +5,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 from lsgcli.errors import OutOfMemoryError
-from lsgcli.system.cgroups import control_groups
 
 try:
     import resource
@@ -54,27 +52,6 @@ def total_bytes() -> int:
         physical = sys.maxsize
     limit = resource.getrlimit(resource.RLIMIT_AS)[0] if resource else -1
     return physical if limit < 0 else min(physical, limit)
-
-
-def available_bytes(root: Path = Path("/")) -> int:
-    """Memory that the process may use without swapping: what is available on the machine, in each of its control groups, and below the limit
-    of ``ulimit -v``, in bytes.
-
-    Args:
-        root: folder that contains ``proc`` and ``sys``.
-    """
-    limits = [total_bytes()]
-    with contextlib.suppress(OSError):  # not Linux
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        limits += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
-    for group in control_groups("memory", root):
-        files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if group.first else ("memory.max", "memory.current")
-        limit, used = map(group.read, files)
-        if limit.isdecimal() and used.isdecimal():  # otherwise "max", or no such file
-            facts = dict(line.split() for line in group.read("memory.stat").splitlines())
-            reclaimable = int(facts.get("total_inactive_file" if group.first else "inactive_file", 0))
-            limits.append(max(0, int(limit) - int(used) + reclaimable))
-    return min(limits)
 
 
 def peak_bytes() -> int:
