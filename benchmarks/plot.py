@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.bench.cases import Case
 from benchmarks.measuring import RESULTS
-from lsgcli.report.colours import COLOURS
+from lsgcli.report.drawing import COLOURS
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "speed.svg"
 INK = "#333333"  # stands for the text's colour until the SVG is written

@@ -26,7 +26,7 @@ from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
 from benchmarks.tables import Table, show
 from lsgcli.data.batches import batches
-from lsgcli.report.colours import COLOURS
+from lsgcli.report.drawing import COLOURS
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.store.rundir import FULL_FLOW
 from lsgcli.sweeps.collect import collect

@@ -27,7 +27,7 @@ from benchmarks.roofline import Convolution, channels_last
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, by_spikes, convolutions
-from lsgcli.report.colours import COLOURS
+from lsgcli.report.drawing import COLOURS
 from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 

@@ -15,7 +15,7 @@ from benchmarks.measuring import read
 from benchmarks.plot import INK, SETTINGS, svg
 from lsgcli import registry
 from lsgcli.config.training import TrainingConfig
-from lsgcli.report.colours import COLOURS
+from lsgcli.report.drawing import COLOURS
 from lsgcli.training.optim import schedule
 
 IMAGES = Path(__file__).parent / "images"

@@ -20,7 +20,7 @@ from rich.text import Text
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for benchmarks, which is not installed
 
 from benchmarks.plot import SETTINGS, svg
-from lsgcli.report.colours import COLOURS
+from lsgcli.report.drawing import COLOURS
 
 IMAGES = Path(__file__).parent / "images"
 WIDTH = 112

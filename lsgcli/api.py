@@ -21,15 +21,14 @@ from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
-from lsgcli.data.progress import NamedProgress
+from lsgcli.data.parallel import NamedProgress
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
 from lsgcli.report.display import TrainingDisplay
-from lsgcli.runs.advise import advise
-from lsgcli.runs.flow import full_flow
+from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
 from lsgcli.runs.script import record_of

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.runs.packages import version_of
 from lsgcli.system import cpus, memory
+from lsgcli.system.version import version_of
 
 PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
 Timing = dict[str, float]

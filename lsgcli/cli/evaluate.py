@@ -109,8 +109,8 @@ def evaluate(
     output.check(refresh, path)
     from lsgcli.export.base import open_exported
     from lsgcli.report import terminal
+    from lsgcli.runs.flow import refreshed
     from lsgcli.runs.open import open_checkpoint, open_data
-    from lsgcli.runs.refresh import refreshed
     from lsgcli.store.checkpoint import save
     from lsgcli.store.nir import is_foreign
 

@@ -132,9 +132,8 @@ def inspect_gradients(
     from rich.text import Text
 
     from lsgcli.analysis import Sample, measures
-    from lsgcli.report import drawing, figures, findings, flow_terminal, page, tables, terminal
-    from lsgcli.runs.advise import advise
-    from lsgcli.runs.flow import full_flow
+    from lsgcli.report import drawing, figures, findings, page, tables, terminal
+    from lsgcli.runs.flow import advise, full_flow
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.store.checkpoint import check_unfolded
     from lsgcli.store.flows import history
@@ -159,10 +158,14 @@ def inspect_gradients(
     elif output.as_csv:
         print_result(csv_text(measures.rows(flows)).rstrip("\n"))
     else:
-        terminal.show(flow_terminal.lines(flows, terminal.console(sys.stdout)))
+        terminal.show(findings.flow_lines(flows, terminal.console(sys.stdout)))
         for flow in flows if advice.advise else ():
             terminal.show(
-                [Text(""), *([Text(f"{flow['checkpoint']}:")] if len(flows) > 1 else []), *findings.lines(flow["findings"])]
+                [
+                    Text(""),
+                    *([Text(f"{flow['checkpoint']}:")] if len(flows) > 1 else []),
+                    *findings.lines(flow["findings"]),
+                ]
             )
             terminal.show([Text(""), findings.tried(flow["tried"])] if flow["tried"] else [])
     for target in output.html or ():

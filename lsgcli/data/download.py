@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign, readable
-from lsgcli.data.progress import NamedProgress
+from lsgcli.data.parallel import NamedProgress
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system.files import (
     check_no_link,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lsgcli.data.guard import Damaged
-from lsgcli.data.readers.parsing import check_memory
+from lsgcli.data.readers.base import check_memory
 from lsgcli.system.files import check_regular
 
 if TYPE_CHECKING:

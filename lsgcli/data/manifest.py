@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import readable
-from lsgcli.data.progress import Progress
+from lsgcli.data.parallel import Progress
 from lsgcli.errors import DataError
 from lsgcli.system.files import open_regular, replacing
 

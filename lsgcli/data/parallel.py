@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from lsgcli.data.progress import Progress as Progress
 from lsgcli.system import cpus
 from lsgcli.system.interpreter import filter_warnings
 from lsgcli.system.memory import keep_large_buffers
+
+Progress = Callable[[int, int], None]  # amount done, total
+NamedProgress = Callable[[str, int, int], None]  # description, amount done, total (0 if unknown)
+
 
 log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated

@@ -16,7 +16,7 @@ from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, dataset_of, digests, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
-from lsgcli.data.progress import NamedProgress, Progress
+from lsgcli.data.parallel import NamedProgress, Progress
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError, counted
 from lsgcli.system import schema

@@ -8,8 +8,7 @@ from typing import Any
 
 from lsgcli.errors import ConfigError
 from lsgcli.report.charts import over_runs
-from lsgcli.report.colours import styles
-from lsgcli.report.drawing import SUFFIXES, save, save_as
+from lsgcli.report.drawing import SUFFIXES, save, save_as, styles
 from lsgcli.report.figures import View, lines_view, sheet
 from lsgcli.store import flows
 from lsgcli.store.rundir import read_metrics

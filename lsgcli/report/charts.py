@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeGuard
 
-from lsgcli.report.colours import Style
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, area, dot, group, line, shortened, text
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, Style, area, dot, group, line, shortened, text
 
 WIDTH, HEIGHT = 420, 250
 ROW = 18  # of a legend, pixels

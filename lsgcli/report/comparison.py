@@ -152,7 +152,7 @@ def page(record: Record) -> str:
 def _chart(measure: str, record: Record, epochs: Sequence[Sequence[Record]]) -> "View":
     """Accuracy or loss over the epochs: a line per group, the mean over its runs, with their standard deviation as a band."""
     from lsgcli.report.charts import over_runs
-    from lsgcli.report.colours import Style, styles
+    from lsgcli.report.drawing import Style, styles
     from lsgcli.report.figures import lines_view
 
     columns, lines = _columns(record), []

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from lsgcli.report.colours import BLUES, ramp
-from lsgcli.report.drawing import ADVANCE, Drawing, bars, box, shortened, text
-from lsgcli.report.grid import HEAD, ROW, SIZE, Cell, grid
+from lsgcli.report.drawing import ADVANCE, BLUES, HEAD, ROW, SIZE, Cell, Drawing, bars, box, grid, ramp, shortened, text
 
 Counts = Sequence[Sequence[int]]  # rows are labels, columns predictions
 NAMED = 30  # classes up to which cells have names and counts

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import TaskID
 
-from lsgcli.report.flow_terminal import lines
+from lsgcli.report.findings import flow_lines
 from lsgcli.report.terminal import Preparation, console, progress_bar
 from lsgcli.store.rundir import REPORT
 from lsgcli.sweeps.jobs import name_of
@@ -141,7 +141,7 @@ class TrainingDisplay:
     def _on_diverged(self, record: dict[str, Any]) -> None:
         self.say(f"diverged in {record['message']}")
         self.say(record["cause"])
-        for line in lines([record["table"]], self.out) if record["table"]["layers"] else ():
+        for line in flow_lines([record["table"]], self.out) if record["table"]["layers"] else ():
             self._print(line)
 
 

@@ -13,8 +13,7 @@ from lsgcli.analysis.measures import MEASURES, value
 from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, whole_ticks
-from lsgcli.report.colours import Style, ordered, styles
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, box, dot, group, line, shortened, text
+from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Style, box, dot, group, line, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
 
 Flow = dict[str, Any]  # a gradient-flow record

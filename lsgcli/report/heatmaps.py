@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from lsgcli.analysis.measures import MEASURES
 from lsgcli.registry import register
-from lsgcli.report.colours import DIVERGING, SEQUENTIAL, ramp
-from lsgcli.report.drawing import Drawing, Mark, box, text
+from lsgcli.report.drawing import DIVERGING, HEAD, ROW, SEQUENTIAL, SIZE, Cell, Drawing, Mark, box, grid, ramp, text
 from lsgcli.report.figures import Flow, Panel, View, picture
-from lsgcli.report.grid import HEAD, ROW, SIZE, Cell, grid
 
 WIDE, MANY = 26, 16  # pixels of a cell with a number, and maximum number of columns for cells with numbers
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report import findings, tables
 from lsgcli.report.charts import Line, swatch
-from lsgcli.report.colours import COLOURS, DARK, LIGHT, Style, ordered, styles
+from lsgcli.report.drawing import COLOURS, DARK, LIGHT, Style, ordered, styles
 from lsgcli.report.figures import Flow, View, labels, lines_view, pictures
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files

@@ -10,8 +10,7 @@ import numpy as np
 from lsgcli.analysis import measures
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale
-from lsgcli.report.colours import COLOURS, Style
-from lsgcli.report.drawing import Drawing, Mark, area, box, line, text
+from lsgcli.report.drawing import COLOURS, Drawing, Mark, Style, area, box, line, text
 from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 

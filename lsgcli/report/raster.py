@@ -5,8 +5,7 @@ from typing import Any
 
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale, numbers, whole_ticks
-from lsgcli.report.colours import styles
-from lsgcli.report.drawing import Drawing, Mark, area, box, dot, dots, group, line, text
+from lsgcli.report.drawing import Drawing, Mark, area, box, dot, dots, group, line, styles, text
 from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from lsgcli import registry
 from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
-from lsgcli.runs import packages
-from lsgcli.system import cpus
+from lsgcli.system import cpus, version
 from lsgcli.system.files import user_cache
 from lsgcli.system.version import __version__
 
@@ -56,7 +55,7 @@ def examine() -> dict[str, Any]:
         "ok": all(check.ok for check in checks),
         "checks": [check._asdict() for check in checks],
         "backends": backends,
-        "versions": versions | packages.installed(),
+        "versions": versions | version.installed(),
     }
     text = json.dumps(record, ensure_ascii=False)
     for folder in (os.getcwd(), str(Path.home())):

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
+from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
-from lsgcli.data.progress import NamedProgress
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.checks import check
 from lsgcli.system import memory

@@ -1,14 +1,26 @@
-"""The full gradient flow of a run's network: on batches of its training data, as it is trained."""
+"""Gradient flow of a run's network on batches of its training data, advice on the run, and running statistics estimated again."""
 
 import itertools
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lsgcli.analysis import gradflow, raster, running
+from lsgcli.analysis.advice import judge
+from lsgcli.analysis.rules.base import Evidence
+from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.errors import ConfigError
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.models.base import SpikingNet
+from lsgcli.runs.open import Opened
+from lsgcli.store import checkpoint
+from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.flows import history
+from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
 from lsgcli.training.freeze import freeze
 from lsgcli.training.losses import observed_backbone, of_run
@@ -69,3 +81,70 @@ def _is_batch_invariant(model: SpikingNet, stream: Batches, compute: Compute) ->
             return running.batch_invariant(model.eval(), x, axis=0 if x.dim() == 4 else 1)
     finally:
         model.train(was_training)
+
+
+log = logging.getLogger("lsg")
+
+
+def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:
+    """Re-estimate the running statistics of an opened checkpoint in place, on ``n`` batches of training data without augmentation.
+
+    Batches have the size of the parts that training normalises, and one epoch is the most.
+
+    Returns:
+        The checkpoint with the new statistics; without training state of the optimiser, and with the source in ``refreshed``.
+
+    Raises:
+        CheckpointError: an export.
+        ConfigError: the network has no normalisation.
+    """
+    stored = opened.stored
+    if stored["folded"] or "export" in stored:
+        raise CheckpointError(
+            f"{path}: found an export, expected a checkpoint written by training",
+            hint="Refresh the run's own checkpoint, and export the result.",
+        )
+    bundle, config = opened.bundle, opened.config
+    size = -(-config.batch_size // config.accumulate)
+    stream = batches(bundle, "train", size, seed=config.seed, shuffle=True, drop_last=True, workers=config.workers)
+    done = running.refresh(opened.model, itertools.islice(stream, n), opened.compute)
+    log.info("re-estimated running statistics on %d batches of %d training samples", done, size)
+    content = checkpoint.read(path)
+    about = {**stored, "refreshed": {"batches": done, "batch_size": size, "sha256": content.sha256}}
+    return Checkpoint(opened.model.state_dict(), about, content.state)
+
+
+def advise(
+    flow: dict[str, Any],
+    config: RunConfig,
+    run: Path,
+    classes: int,
+    limits: Mapping[str, float] | None = None,
+    name: str = "",
+) -> list[dict[str, Any]]:
+    """Findings on a network, and verdicts on its layers, as :func:`lsgcli.analysis.advice.judge`.
+
+    Args:
+        flow: its gradient-flow record, to which they are added.
+        config: settings of its run.
+        run: its run directory, whose records are read if there are any, or its checkpoint.
+        classes: number of classes.
+        limits: thresholds of rules, by name.
+        name: what commands call the run; default: its path.
+    """
+    folder = run if run.is_dir() else run.parent
+    of_run = is_run(folder)
+    result = (read_result(folder) if of_run else None) or {}
+    facts: dict[str, Any] = {**read_facts(folder)} if of_run else {}
+    evidence = Evidence(
+        flow,
+        settings=config.to_dict(),
+        usual=usual(config.dataset),
+        epochs=read_metrics(folder) if of_run else (),
+        history=history(folder / LAST) if of_run else None,
+        classes=classes,
+        samples=(facts.get("samples") or {}).get("train", 0),
+        tested=math.nan if (tested := result.get("accuracy")) is None else tested,
+        diverged=bool(result.get("diverged")),
+    )
+    return judge(evidence, limits, run=name or str(folder if of_run else run))

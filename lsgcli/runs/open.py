@@ -11,8 +11,8 @@ from lsgcli.config.resolve import resolve
 from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, option_name, without_effect
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
-from lsgcli.data.progress import NamedProgress
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint, hub, rundir

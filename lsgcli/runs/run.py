@@ -16,10 +16,9 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DivergedError, LsgError
-from lsgcli.runs.advise import advise
 from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
 from lsgcli.runs.facts import facts
-from lsgcli.runs.flow import full_flow
+from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.report import Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
 from lsgcli.store.rundir import (

@@ -32,9 +32,9 @@ from lsgcli.models.layers import ConvNorm
 from lsgcli.neurons import LIF
 from lsgcli.registry import get
 from lsgcli.runs.dry_run import stepping
-from lsgcli.runs.packages import version_of
 from lsgcli.system import cpus, memory
 from lsgcli.system.device import Compute, Convolutions, check_gradients, pick_device, pick_precision
+from lsgcli.system.version import version_of
 
 MODES = ("train", "inference", "stream")
 CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --convolution

@@ -12,7 +12,7 @@ from typing import Any
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
-from lsgcli.runs.advise import advise
+from lsgcli.runs.flow import advise
 from lsgcli.store.flows import read_full
 from lsgcli.store.rundir import read_config, read_data_folder, read_facts, read_last_epoch, read_result
 from lsgcli.sweeps.jobs import CellState

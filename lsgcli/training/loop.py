@@ -22,9 +22,8 @@ from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watchers import watching
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, option_words
-from lsgcli.data.batches import Batch, Batches, batches
+from lsgcli.data.batches import Batch, Batches, Mixing, batches
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.data.mixing import Mixing
 from lsgcli.errors import ConfigError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint

@@ -5,6 +5,7 @@ changes in whole epochs. Adam moves b by about its learning rate per step, so ``
 b.
 """
 
+import copy
 import inspect
 import itertools
 import math
@@ -16,6 +17,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from lsgcli.config.training import TrainingConfig
+from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
 
 
@@ -136,3 +138,27 @@ def schedule(step: int, steps: int, config: TrainingConfig) -> float:
     if step >= planned:
         return config.lr_floor
     return config.lr_floor + (1 - config.lr_floor) * 0.5 * (1 + math.cos(math.pi * step / planned))
+
+
+class ExponentialMovingAverage:
+    """A network whose weights and running statistics e follow those of a trained network, w: e <- d e + (1 - d) w after each step.
+
+    What neurons set at the beginning of an epoch must be equal in both: call ``begin_epoch`` of both.
+
+    Args:
+        model: the trained network, from which the average starts.
+        decay: d.
+
+    Attributes:
+        model: the averaged network.
+    """
+
+    def __init__(self, model: SpikingNet, decay: float):
+        self.model, self.decay = copy.deepcopy(model), decay
+
+    @torch.no_grad()
+    def update(self, model: SpikingNet, skip: Tensor) -> None:
+        """Include the state after a step of ``model``; if ``skip``, () on the device, is true, nothing changes."""
+        for mean, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            following = mean.lerp(new, 1 - self.decay) if mean.is_floating_point() else new
+            mean.copy_(torch.where(skip, mean, following))

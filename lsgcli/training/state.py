@@ -19,9 +19,8 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.training.distributed import Group
-from lsgcli.training.ema import ExponentialMovingAverage
 from lsgcli.training.initialise import Sources, initialise, new_model
-from lsgcli.training.optim import Optimizers
+from lsgcli.training.optim import ExponentialMovingAverage, Optimizers
 from lsgcli.training.scale import SAMPLES, draw_weights
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lsgcli.data.readers import arrays
 from lsgcli.data.readers import base as readers
-from lsgcli.data.readers.parsing import TIMES
+from lsgcli.data.readers.base import TIMES
 from lsgcli.runs.describe import of_checkpoint as describe
 from lsgcli.store import checkpoint
 from tests import exports, networks

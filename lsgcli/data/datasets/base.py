@@ -20,7 +20,7 @@ from lsgcli.data.events import Events, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
 from lsgcli.data.images import read_image
-from lsgcli.data.progress import NamedProgress
+from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import damaged
-from lsgcli.data.readers.base import reader
-from lsgcli.data.readers.parsing import records, unwrap, whole
+from lsgcli.data.readers.base import reader, records, unwrap, whole
 from lsgcli.registry import register
 
 SIDE = 128

@@ -19,8 +19,7 @@ from xml.etree import ElementTree
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers.base import reader
-from lsgcli.data.readers.parsing import check_memory, whole
+from lsgcli.data.readers.base import check_memory, reader, whole
 from lsgcli.registry import register
 
 MAGIC = b"#!AER-DAT4.0\r\n"

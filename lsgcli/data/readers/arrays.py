@@ -14,8 +14,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers.base import SIDE, reader
-from lsgcli.data.readers.parsing import check_memory
+from lsgcli.data.readers.base import SIDE, check_memory, reader
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]

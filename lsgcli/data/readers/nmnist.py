@@ -11,8 +11,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers.base import reader
-from lsgcli.data.readers.parsing import records, whole
+from lsgcli.data.readers.base import reader, records, whole
 from lsgcli.registry import register
 
 OVERFLOW_ROW, OVERFLOW = 240, 1 << 13  # microseconds

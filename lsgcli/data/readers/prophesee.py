@@ -27,8 +27,7 @@ import numpy as np
 
 from lsgcli.data.events import Events
 from lsgcli.data.guard import damaged
-from lsgcli.data.readers.base import reader
-from lsgcli.data.readers.parsing import check_memory, table, unwrap
+from lsgcli.data.readers.base import check_memory, reader, table, unwrap
 from lsgcli.registry import register
 
 LARGEST = 1 << 14  # coordinates of a .dat have 14 bits, those of EVT 11

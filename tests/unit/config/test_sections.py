@@ -14,8 +14,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import RunConfig
 from lsgcli.config.training import TrainingConfig
-from lsgcli.data.batches import batches
-from lsgcli.data.mixing import Mixing
+from lsgcli.data.batches import Mixing, batches
 from lsgcli.data.prepare import prepare
 from lsgcli.models.base import NetworkSpec, Sizes
 from lsgcli.neurons import LIF

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from lsgcli.config.data import DataConfig
-from lsgcli.data.batches import Batches
-from lsgcli.data.mixing import Mixing
+from lsgcli.data.batches import Batches, Mixing
 from tests import tiny
 from tests.unit.data.test_batches import made
 

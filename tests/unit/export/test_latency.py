@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lsgcli.export.graphs import Stepping
-from lsgcli.export.latency import QuickLIF, quick
+from lsgcli.export.runners import QuickLIF, quick
 from lsgcli.models.convolution import PrepackedConv2d, prepack
 from lsgcli.models.integer import deployed
 from lsgcli.neurons import LIF

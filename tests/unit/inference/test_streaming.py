@@ -13,12 +13,11 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events
 from lsgcli.data.frames import edges_of
 from lsgcli.data.readers import base as readers
-from lsgcli.data.slicing import Slicer
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import Runner, Stepwise, stepwise
 from lsgcli.inference import stream as streaming
 from lsgcli.inference.predict import Network, predict
-from lsgcli.inference.stream import stream
+from lsgcli.inference.stream import Slicer, stream
 from lsgcli.models.integer import deployed
 from lsgcli.neurons import NeuronConfig
 from tests.exports import exported, slow_if
@@ -150,7 +149,7 @@ def test_a_clock_that_was_set_neither_stops_nor_floods():
 
 
 def test_time_that_stands_still_ends(monkeypatch):
-    monkeypatch.setattr("lsgcli.data.slicing.MOST", 50)
+    monkeypatch.setattr("lsgcli.inference.stream.MOST", 50)
     slicer = Slicer(False, 1, 100, "-")
     with pytest.raises(DataError, match="over 50 events in one slice"):
         cut(slicer, events_of([5] * 60), 10)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lsgcli.report.ablation_charts import charts, draw
 from lsgcli.report.charts import over_runs
-from lsgcli.report.colours import styles
+from lsgcli.report.drawing import styles
 from lsgcli.report.figures import sheet
 from lsgcli.system import files
 from tests.unit.report import reading

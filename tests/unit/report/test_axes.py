@@ -7,8 +7,7 @@ from itertools import pairwise
 import pytest
 
 from lsgcli.report.charts import Line, Scale, line_drawing, numbers
-from lsgcli.report.colours import COLOURS, DARK, LIGHT, SEQUENTIAL, ink_on, ordered, ramp, styles
-from lsgcli.report.drawing import shortened
+from lsgcli.report.drawing import COLOURS, DARK, LIGHT, SEQUENTIAL, ink_on, ordered, ramp, shortened, styles
 
 
 @pytest.mark.parametrize("values", [[], [None], [0.0], [3.0, 3.0], [-1e-9, 1e9], [math.inf]])

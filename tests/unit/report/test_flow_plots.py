@@ -10,8 +10,7 @@ from PIL import Image
 
 from lsgcli.report import drawing
 from lsgcli.report.charts import drawn_legend
-from lsgcli.report.colours import styles
-from lsgcli.report.drawing import Drawing, box, dot, group, line, text
+from lsgcli.report.drawing import Drawing, box, dot, group, line, styles, text
 from lsgcli.report.figures import sheets
 from tests.exports import slow_if
 from tests.flows import flow, hollow

@@ -6,14 +6,14 @@ import re
 import pytest
 from rich.console import Console
 
-from lsgcli.report import flow_terminal
+from lsgcli.report import findings
 from tests.flows import flow, hollow
 
 
 def printed(flows, width=80):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     out = Console(file=stream, width=width, highlight=False, emoji=False)
-    for part in flow_terminal.lines(flows, out):
+    for part in findings.flow_lines(flows, out):
         out.print(part)
     stream.flush()
     return stream.buffer.getvalue().decode()

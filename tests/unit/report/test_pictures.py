@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from lsgcli.report.colours import LIGHT
+from lsgcli.report.drawing import LIGHT
 from lsgcli.report.figures import labels, pictures
 from lsgcli.store.flows import HISTORY
 from tests.flows import flow
