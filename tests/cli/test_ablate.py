@@ -104,15 +104,6 @@ def test_paths_are_quoted(lsg, small):
     assert "lsg ablate --collect 'a b'" in result.stderr
 
 
-def test_a_failed_job_ends_with_its_status_and_message(lsg, small, images, tmp_path):
-    broken = tmp_path / "broken"
-    shutil.copytree(images, broken)
-    (broken / "train" / "red" / "00.png").write_bytes(b"no image")
-    one_cell = ["--grid", "method=lsg", "--seeds", "0", "--data-dir", broken]
-    result = lsg(*small, *one_cell, "--launcher", "local", status=3)
-    assert re.search(r"error: 1 of 1 runs failed:\n  method=lsg-s0: .*00\.png", result.stderr)
-
-
 def test_a_run_that_goes_on_has_no_result_until_its_end(trained, images, monkeypatch, tmp_path, lsg):
     shutil.copytree(trained, tmp_path / "run")
     assert (tmp_path / "run" / "result.json").exists()

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from lsgcli.cli.app import app
 from lsgcli.store.rundir import read_config, read_last_epoch
 from lsgcli.sweeps import remedies
 from lsgcli.sweeps.jobs import CellState
@@ -12,10 +15,17 @@ from tests.exports import slow_if
 from tests.flows import problems
 
 
+@pytest.fixture(scope="module")
+def never_fires(tiny, tmp_path_factory):
+    run = tmp_path_factory.mktemp("broken") / "run"
+    words = ["train", *tiny, "--method", "fixed", "--norm", "bn", "--threshold", "40", "--out", str(run), "-q"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    return run
+
+
 @pytest.fixture
-def broken(train, tmp_path):
-    train("--method", "fixed", "--norm", "bn", "--threshold", "40", "--out", "a run", "-q", status=0)
-    return tmp_path / "a run"
+def broken(never_fires, tmp_path):
+    return shutil.copytree(never_fires, tmp_path / "a run")
 
 
 def digests(run):

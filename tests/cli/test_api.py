@@ -54,10 +54,10 @@ def test_a_network_and_prepared_data(trained, images):
     assert len(lsgcli.inspect(network, [next(iter(stream))])["layers"]) == 8
 
 
-def test_a_network_with_other_outputs_than_classes():
-    data = lsgcli.prepare("digits-dvs", T=1, size=16)
-    network = lsgcli.build("vggsnn", T=1, width_multiplier=0.03125, input_size=16, in_channels=2, num_classes=12)
-    with pytest.raises(DataError, match="found 10 classes, expected 12"):
+def test_a_network_with_other_outputs_than_classes(images):
+    data = lsgcli.prepare("image-folder", data_dir=str(images), size=16, val_fraction=0.25)
+    network = lsgcli.build("vggsnn", T=1, width_multiplier=0.03125, input_size=16, in_channels=3, num_classes=12)
+    with pytest.raises(DataError, match="found 3 classes, expected 12"):
         lsgcli.evaluate(network, data, "val")
 
 

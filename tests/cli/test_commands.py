@@ -224,8 +224,9 @@ def test_eval_with_other_timesteps(trained, images, lsg):
     assert "-T: found 4, expected 5" in result.stderr
 
 
-def test_activity_of_a_chosen_sample(lsg, trained, images):
+def test_activity_of_a_chosen_sample(lsg, trained, images, monkeypatch):
     """In the record, on the page, and as a file; a sample that the training part lacks is one error."""
+    monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))  # the others take longer
     command = ("inspect-gradients", trained / "best.safetensors", "--data-dir", images, "-q", "--batches", "1")
     result = lsg(*command, "--sample", "40", "--json", "--html", "flow.html", "--plot", "figures", status=0)
     flow = json.loads(result.stdout)
@@ -234,7 +235,7 @@ def test_activity_of_a_chosen_sample(lsg, trained, images):
     assert [layer["name"] for layer in flow["activity"]["layers"]] == [layer["name"] for layer in flow["layers"]]
     assert all(len(json.dumps(layer)) < 5000 for layer in flow["activity"]["layers"])
     assert "Sample 40: " in Path("flow.html").read_text()
-    assert Path("figures/raster.png").exists()
+    assert Path("figures/raster.svg").exists()
     first = json.loads(lsg(*command, "--json").stdout)["activity"]
     assert first["sample"] == 0
     assert first["layers"] != flow["activity"]["layers"]

@@ -59,34 +59,3 @@ def test_usage(lsg, net, tmp_path):
         assert (result.exit_code, result.stdout) == (status, ""), result.stderr
         assert told in result.stderr
     assert lsg("predict", tmp_path / "a.aedat", "a.aedat").exit_code == 4
-
-
-@pytest.fixture
-def streaming(net):
-    """A stream in a process: its Popen, ready for bytes."""
-    command = [sys.executable, "-m", "lsgcli", "predict", str(net), "-", "--stream", "--json", "--logits", "-v"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as running:
-        yield running
-        running.kill()
-
-
-EVENTS = blob(0, count=45)
-
-
-def test_a_stream_in_pieces_is_the_whole(streaming, net, tmp_path, lsg):
-    """Each line comes before the next piece is written; the logits are those of the file."""
-    content = aedat2_bytes(EVENTS)
-    lines = []
-    for first, last in ((0, len(HEADER) + 13 * 8), (len(HEADER) + 13 * 8, len(HEADER) + 20 * 8), (len(HEADER) + 20 * 8, None)):
-        streaming.stdin.write(content[first:last])
-        lines += [json.loads(streaming.stdout.readline()) for _ in range(1 if last else 2)]
-    streaming.stdin.close()
-    assert streaming.stdout.read() == b""
-    assert streaming.wait(60) == 0
-    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(EVENTS[:40]))
-    whole = json.loads(lsg("predict", net, tmp_path / "a.aedat", "--json", "--logits", "-q").stdout)
-    for line, logits in zip(lines, whole["logits"], strict=True):
-        assert line["logits"] == pytest.approx(logits, abs=1e-5)
-    assert lines[-1]["probabilities"] == pytest.approx(whole["probabilities"], abs=1e-5)
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]

@@ -161,7 +161,7 @@ def test_without_folding(which, name, checkpoints, target):
 
 @pytest.mark.parametrize(
     ("which", "name"),
-    [slow_if(traced(name, which), which, name) for which in ("mlp", "resnet19-add") for name in registry.names("format")],
+    [slow_if(name == "onnx", which, name) for which in ("mlp", "resnet19-add") for name in registry.names("format")],
 )
 def test_other_timesteps(which, name, checkpoints, target):
     """T of the export, not of the training."""

@@ -13,7 +13,7 @@ from lsgcli.models.integer import deployed
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.fused import Fused
 from tests.exports import slow_if
-from tests.unit.models.helpers import FIELD, seasoned, sequence, stepped
+from tests.unit.models.helpers import ALIKE, FIELD, seasoned, sequence, stepped
 
 OPTIONS = [
     {},
@@ -73,7 +73,7 @@ def test_currents_without_an_image(options):
 
 @pytest.mark.parametrize(
     ("which", "precision"),
-    [(which, "fp32") for which in ("vggsnn", "resnet19-add", "mlp", *FIELD)]
+    [slow_if(which in ALIKE, which, "fp32") for which in ("vggsnn", "resnet19-add", "mlp", *FIELD)]
     + [slow_if(which != "vggsnn", which, "bf16") for which in ("vggsnn", "resnet19-add", "mlp", *FIELD)],
 )
 def test_every_layer_runs_in_the_kernel(which, precision):

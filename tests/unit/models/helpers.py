@@ -1,5 +1,6 @@
 """Small networks and what passes through them, for the tests of networks."""
 
+import pytest
 import torch
 
 from lsgcli import models
@@ -36,6 +37,9 @@ FIELD = {
         )
     },
 }
+# Networks whose blocks others have too.
+ALIKE = ("resnet19-normed", "sew-dvs-wide", "qkformer", "maxformer")
+EVERY = [*SMALL, *(pytest.param(which, marks=[pytest.mark.slow] if which in ALIKE else []) for which in FIELD)]
 # Of docs/plugins; tests of it have the fixture ``plugins``.
 PLUGINS = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
 

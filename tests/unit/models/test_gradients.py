@@ -1,4 +1,4 @@
-"""The gradient of whole networks: every backend against plain autograd, and a static image against its repetition."""
+"""The gradient of whole networks: the reference against plain autograd, and a static image against its repetition."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.neurons import LIF
-from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, sequence, small
+from tests.unit.models.helpers import EVERY, SMALL, backward, firing_rates, image, sequence, small
 from tests.unit.neurons.helpers import BACKENDS, close
 
 
-def compare(which, backend, static=False, **arguments):
-    """Logits and all gradients of a network under ``backend`` against those under ``autograd``."""
-    found, expected = (small(which, backend=name, **arguments) for name in (backend, "autograd"))
+def compare(which, static=False, **arguments):
+    """Logits and all gradients of a network under ``reference`` against those under ``autograd``."""
+    expected, found = (small(which, backend=name, **arguments) for name in BACKENDS)
     make = image if static else sequence
     batch = 6 if which == "mlp" else 2  # over one pixel, a norm of two values has no gradient
     assert close(backward(found, make(found, batch)), backward(expected, make(expected, batch)))
@@ -25,24 +25,22 @@ def compare(which, backend, static=False, **arguments):
 
 @pytest.mark.parametrize("static", [False, True], ids=["sequence", "static"])
 @pytest.mark.parametrize("which", SMALL)
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
-def test_network_equals_autograd(backend, which, static):
+def test_network_equals_autograd(which, static):
     """Method lsg: every weight's, norm's and decay's gradient, to 1e-9; and each of them is there."""
-    net, gradients = compare(which, backend, static)
+    net, gradients = compare(which, static)
     assert all(0.02 < rate < 0.98 for rate in firing_rates(net, sequence(net)).values())
     assert all(p.grad.abs().max() > 0 for p in gradients.values())
     assert sum(name.endswith(".b") for name in gradients) == len(net.spiking_layers())
 
 
 @pytest.mark.parametrize("which", SMALL)
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
-def test_without_normalisation(backend, which):
-    _, gradients = compare(which, backend, norm="none", method="adaptive")
+def test_without_normalisation(which):
+    _, gradients = compare(which, norm="none", method="adaptive")
     assert gradients[next(iter(gradients))].grad.any()
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
+@pytest.mark.parametrize("which", EVERY)
 def test_static_image_is_the_repeated_sequence(which, training):
     """(B, C, H, W) gives what T copies of it give: outputs, gradients, running statistics."""
     once, repeated = (small(which).train(training) for _ in range(2))

@@ -18,7 +18,7 @@ from lsgcli.neurons.kernels.base import Bytes
 from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.kernels.reference import reference
 from lsgcli.system import device as compute
-from tests.unit.models.helpers import FIELD, SMALL, seasoned, sequence
+from tests.unit.models.helpers import EVERY, seasoned, sequence
 
 CPU = torch.device("cpu")
 
@@ -128,7 +128,7 @@ def test_a_convolution_of_the_largest_counts_and_weights_rounds_once():
 # ------------------------------------------------------------------------------------------ floats
 
 
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
+@pytest.mark.parametrize("which", EVERY)
 def test_the_logits_are_those_of_floats_with_the_same_weights(which):
     net = seasoned(which, dtype=torch.float32)
     x = counts(net, batch=2)

@@ -21,9 +21,9 @@ from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttenti
 from lsgcli.models.resnet19 import PlainBlock
 from lsgcli.models.sew import SewStage
 from lsgcli.neurons import TdBatchNorm2d
-from tests.exports import exported, samples, saved
+from tests.exports import exported, samples, saved, slow_if
 from tests.unit.export.test_nir import met_too_early
-from tests.unit.models.helpers import FIELD, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
+from tests.unit.models.helpers import ALIKE, EVERY, FIELD, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 
 PUBLISHED = [  # network, options, layers of neurons, parameters without those of the neurons
@@ -217,7 +217,7 @@ def test_a_batch_equals_its_samples(which):
     assert (folded - batch).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("which", FIELD)
+@pytest.mark.parametrize("which", EVERY[len(SMALL) :])
 def test_height_and_width(which):
     """A transposed network computes the same of transposed images."""
     net = small(which)
@@ -230,7 +230,7 @@ def test_height_and_width(which):
     assert all(0.01 < rate < 0.99 for rate in firing_rates(net, x).values())
 
 
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
+@pytest.mark.parametrize("which", EVERY)
 def test_folded_is_the_same_function(which):
     """Biases of convolutions included; and one step at a time too."""
     net = seasoned(which)
@@ -257,7 +257,7 @@ def test_folded_is_the_same_function(which):
         assert all(torch.equal(one.spikes[name], spikes) for name, spikes in other.spikes.items())
 
 
-RECOMPUTED = [(which, {"method": "measured-sigma"}) for which in FIELD]
+RECOMPUTED = [slow_if(which in ALIKE, which, {"method": "measured-sigma"}) for which in FIELD]
 RECOMPUTED += [("vggsnn", options) for options in ({"neuron": "clif"}, {"method": "asgl"}, {"method": "trsg"})]
 RECOMPUTED += [(which, {"method": "trsg", "init_potential": "measured"}) for which in SMALL]
 RECOMPUTED += [(which, {"dropout": 0.3, "dropout_at": "neurons"}) for which in SMALL]

@@ -5,7 +5,7 @@ import torch
 
 from lsgcli import models
 from lsgcli.models.layers import ConvNorm
-from tests.unit.models.helpers import FIELD, SMALL, sequence, small
+from tests.unit.models.helpers import EVERY, sequence, small
 
 
 def wrong_levels(net):
@@ -27,7 +27,7 @@ def wrong_levels(net):
     return wrong
 
 
-@pytest.mark.parametrize("which", [*SMALL, *FIELD])
+@pytest.mark.parametrize("which", EVERY)
 def test_every_layer_states_what_it_passes_on(which):
     assert wrong_levels(small(which)) == []
 

@@ -5,9 +5,7 @@ import torch
 
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, initial_state, step
-from tests.unit.neurons.helpers import BACKENDS, SURROGATES, Run, close, normal, parameters, run_backend, same
-
-OTHERS = [name for name in BACKENDS if name != "autograd"]
+from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, SURROGATES, Run, close, normal, parameters, run_backend, same
 
 # name -> (shape of a leaf, how the current is made of it); each is a differentiable view, or the leaf itself.
 LAYOUTS = {
@@ -40,8 +38,7 @@ def test_memory_layouts(backend, layout):
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("backend", OTHERS)
-def test_decay_and_width_that_broadcast(backend, surrogate):
+def test_decay_and_width_that_broadcast(surrogate):
     """beta per channel and per neuron, alpha per timestep, per channel and per neuron and timestep."""
     current, grad = normal(4, 2, 3, 2, 2, seed=1, mean=0.2), normal(4, 2, 3, 2, 2, seed=2)
     betas = [(), (1,), (3, 1, 1), (3, 2, 2), (2, 1, 1, 1)]
@@ -50,7 +47,7 @@ def test_decay_and_width_that_broadcast(backend, surrogate):
         for alpha_shape in alphas:
             beta, alpha = normal(*beta_shape, seed=3).sigmoid(), normal(*alpha_shape, seed=4).exp()
             p = parameters(beta, alpha, surrogate=surrogate)
-            found, expected = (run_backend(name, current, grad, p) for name in (backend, "autograd"))
+            expected, found = (run_backend(name, current, grad, p) for name in BACKENDS)
             assert found.d_beta.shape == beta_shape
             assert same(found, expected), (beta_shape, alpha_shape)
 
@@ -74,7 +71,7 @@ def test_sequence_is_the_repeated_step(backend, surrogate):
     assert same(run_backend(backend, leaf, grad, p), expected)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", AVAILABLE)
 def test_bf16_current_keeps_a_float32_membrane(backend):
     """bf16 currents give bf16 spikes and gradients, with the arithmetic of float32 in between."""
     current = normal(10, 4, 50, seed=1, mean=0.08, std=0.1).to(torch.bfloat16)
@@ -109,7 +106,7 @@ def test_no_gradient_where_none_is_asked_for(backend):
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 2, 3, 4, 4)])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", AVAILABLE)
 def test_no_timestep_is_an_error(backend, shape):
     """A current without a time axis, or of no timestep, is refused with its shape."""
     with pytest.raises(ConfigError, match="at least one timestep"):

@@ -16,7 +16,7 @@ from lsgcli.neurons.widths import LayerState
 from tests.exports import slow_if
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
-from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal
+from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, METHODS, SURROGATES, close, normal
 
 
 def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0.0, surrogate="rectangular"):
@@ -124,7 +124,7 @@ def moments(u):
 
 @pytest.mark.parametrize("pool", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", AVAILABLE)
 def test_what_is_measured(backend, dtype, pool):
     """Number, sum and sum of squares of u, before the reset, over steps, samples and neurons: alone, and behind tdBN and pool."""
     lif = LIF(decay=0.6, method="measured-sigma", backend=backend).to(torch.promote_types(dtype, torch.float32))
@@ -207,14 +207,13 @@ def test_sigma_stays(how):
     assert lif.sigma.item() == pytest.approx(0.9 * before.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
 @pytest.mark.parametrize(
     ("which", "method"),
     [slow_if(which != "vggsnn" and method != "lsg", which, method) for which in SMALL for method in METHODS],
 )
-def test_decay_per_channel_equals_autograd(which, method, backend):
+def test_decay_per_channel_equals_autograd(which, method):
     """Logits and every gradient of a network; b has one entry a channel, each with a gradient of its own."""
-    nets = [small(which, backend=name, method=method, width=1.0, decay_per="channel") for name in (backend, "autograd")]
+    nets = [small(which, backend=name, method=method, width=1.0, decay_per="channel") for name in BACKENDS]
     for net in nets:
         with torch.no_grad():
             for layer in net.spiking_layers():

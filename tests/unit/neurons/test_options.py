@@ -16,7 +16,7 @@ from lsgcli.neurons.step import Reset
 from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, case_with_options
-from tests.unit.neurons.helpers import BACKENDS, SURROGATES, close, normal, parameters
+from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, SURROGATES, close, normal, parameters
 
 RESETS = ["hard", "soft", "none"]
 QUICK = (3,)  # random cases, whose kernels take seconds to compile
@@ -70,14 +70,13 @@ def test_reset_and_threshold(backend, surrogate, reset, detach):
 
 
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
-def test_a_further_reset(monkeypatch, backend, detach):
+def test_a_further_reset(monkeypatch, detach):
     """A row of the table is all that a reset needs: here, a spike removes u / 2 + v_th / 4."""
     row = Reset(lambda u, o, v_th: u - o * (u / 2 + v_th / 4), lambda u, v_th: u / 2 + v_th / 4, 0.5, 0.25)
     monkeypatch.setitem(TABLE, "half", row)
     current, grad = drawn(6, seed=1)
     gradients = []
-    for name in (backend, "autograd"):
+    for name in BACKENDS:
         leaves = [current.clone(), torch.tensor(0.6).double(), torch.tensor(0.5).double()]
         leaf, beta, v_th = (x.requires_grad_() for x in leaves)
         p = parameters(surrogate="triangular")._replace(beta=beta, threshold=v_th, reset="half", detach=detach)
@@ -146,12 +145,11 @@ def test_initial_potential(backend, normed, reset):
     assert torch.equal(layer.initial, before)
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "autograd"])
 @pytest.mark.parametrize("which", SMALL)
-def test_in_a_network(which, backend):
+def test_in_a_network(which):
     """All options at once: logits and every gradient equal those of autograd."""
     options = {"reset": "soft", "input_gain": "1-beta", "threshold_learned": True, "init_potential": "measured"}
-    nets = [small(which, backend=name, method="lsg", **options) for name in (backend, "autograd")]
+    nets = [small(which, backend=name, method="lsg", **options) for name in BACKENDS]
     for _ in range(2):  # in the second step, the initial potential is not 0
         found, expected = (backward(net, sequence(net, batch=6)) for net in nets)
         assert close(found, expected)
@@ -164,7 +162,7 @@ def test_in_a_network(which, backend):
 
 
 @pytest.mark.parametrize("seeds", [QUICK, pytest.param(range(1000), marks=pytest.mark.slow)], ids=["some", "many"])
-@pytest.mark.skipif("fused" not in BACKENDS, reason="needs numba")
+@pytest.mark.skipif("fused" not in AVAILABLE, reason="needs numba")
 def test_random_cases(seeds):
     """Against the reference in float64; a case where rounding decides is omitted."""
     omitted = 0

@@ -7,7 +7,7 @@ import torch
 
 from lsgcli.neurons.kernels.base import NormParameters
 from tests.unit.neurons.cases import Case
-from tests.unit.neurons.helpers import BACKENDS, close, normal
+from tests.unit.neurons.helpers import close, normal
 
 SHARES = (slice(0, 2), slice(2, 3))  # of a batch of 3
 
@@ -21,7 +21,7 @@ def whole(pool, residual, training):
     return Case(z, beta, alpha, 0.5, "triangular", torch.float64, pool, normal(*z.shape, seed=2) if residual else None, norm)
 
 
-def shares(case, backend, grad):
+def shares(case, grad):
     """Results of both shares.
 
     No processes are needed: what a share gives to its n-th gathering depends only on the results of earlier ones. So shares run one after
@@ -30,12 +30,12 @@ def shares(case, backend, grad):
     given = [[], []]
     while True:
         before, given = given, [[], []]
-        results = [share(case, backend, rank, before, given, grad) for rank in range(2)]
+        results = [share(case, rank, before, given, grad) for rank in range(2)]
         if all(len(a) == len(b) and all(map(torch.equal, a, b)) for a, b in zip(given, before, strict=True)):
             return results, len(given[0])
 
 
-def share(case, backend, rank, before, given, grad):
+def share(case, rank, before, given, grad):
     def gather(own):
         others, n = before[1 - rank], len(given[rank])
         given[rank].append(own.clone())
@@ -45,16 +45,15 @@ def share(case, backend, rank, before, given, grad):
     part = SHARES[rank]
     residual = None if case.residual is None else case.residual[:, part]
     own = dataclasses.replace(case, z=case.z[:, part], residual=residual, norm=case.norm._replace(gather=gather))
-    return own.run(backend, torch.float64, grad=grad[:, part])
+    return own.run("reference", torch.float64, grad=grad[:, part])
 
 
 @pytest.mark.parametrize(("pool", "residual"), [(1, True), (2, False), (3, True)])
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ("auto", "autograd")])
-def test_two_shares_are_the_batch(backend, pool, residual):
+def test_two_shares_are_the_batch(pool, residual):
     case = whole(pool, residual, training=True)
     grad = normal(3, 3, 5, 6 // pool, 6 // pool, seed=7)
     expected = case.run("reference", torch.float64, grad=grad)
-    found, gatherings = shares(case, backend, grad)
+    found, gatherings = shares(case, grad)
     assert gatherings == 2  # forward and backward
     assert torch.equal(torch.cat([one.out for one in found], 1), expected.out)
     assert 0.05 < expected.out.mean() < 0.95
@@ -68,11 +67,10 @@ def test_two_shares_are_the_batch(backend, pool, residual):
             assert close(sum(parts), value, 1e-12), name
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name not in ("auto", "autograd")])
-def test_running_statistics_need_no_gathering(backend):
+def test_running_statistics_need_no_gathering():
     case, grad = whole(1, False, training=False), normal(3, 3, 5, 6, 6, seed=7)
     expected = case.run("reference", torch.float64, grad=grad)
-    found, gatherings = shares(case, backend, grad)
+    found, gatherings = shares(case, grad)
     assert gatherings == 0
     assert torch.equal(torch.cat([one.out for one in found], 1), expected.out)
     assert close(torch.cat([one.others["z"] for one in found], 1), expected.others["z"], 1e-12)

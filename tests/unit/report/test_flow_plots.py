@@ -55,7 +55,7 @@ def test_pdf_is_left_out_without_its_extra(tmp_path, monkeypatch):
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):
-    first, second = (write([flow(2, T=2)], tmp_path / name, 3) for name in ("a", "b"))
+    first, second = (write([flow(2, T=2)], tmp_path / name, 1) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
 
@@ -117,7 +117,6 @@ def test_png_has_text_whatever_fonts_the_machine_has():
     assert dark[:, 1].mean() == pytest.approx(20, abs=1.5)
 
 
-def test_names_that_xml_cannot_hold(tmp_path):
-    for path in write([flow(1, checkpoint="a\x1b[31m\ud800/x.safetensors", method="\x00")], tmp_path):
-        if path.suffix == ".svg":
-            ET.parse(path)
+def test_names_that_xml_cannot_hold():
+    for sheet in sheets([flow(1, checkpoint="a\x1b[31m\ud800/x.safetensors", method="\x00")]).values():
+        ET.fromstring(sheet.svg())
