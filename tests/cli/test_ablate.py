@@ -1,7 +1,6 @@
 """ablate: tables from runs, whoever ran them and however often they were stopped."""
 
 import json
-import re
 import shlex
 import shutil
 
@@ -30,41 +29,6 @@ def test_ablate(lsg, tiny, tmp_path):
     for form, sign in (("markdown", "| lsg |"), ("csv", "lsg,"), ("latex", "lsg & ")):
         assert sign in lsg("ablate", "--collect", "abl", "--format", form).stdout
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--seeds", "a"], "--seeds"),
-        (["--table", "9"], "--table"),
-        (["--grid", "methods=fixed"], "error: --grid: unknown setting 'methods': did you mean method"),
-        (["--margin", "0"], "--margin: found 0, expected a number of percentage points above 0"),
-        (["--grid", "T=two"], "an integer"),
-        (["--grid", "seed=0,1"], "--seeds"),
-        (["--grid", "init_from=a/b.safetensors,a_b.safetensors"], "expected rows with different directories"),
-        (["--print-commands", "--margin", "1"], "--margin: cannot be combined with --print-commands"),
-        (["--launcher", "local", "--cancel", "--json"], "--json: cannot be combined with --cancel"),
-        (["--force"], "--force: found without --plot"),
-        (["--grid", "T=2", "T=4"], "T twice"),
-        (["--grid", "deterministic=maybe"], "true or false"),
-        (["--grid", "size=16,20", "arch=vggsnn"], "multiple of 16"),
-        (["--table", "1", "--method", "fixed"], "--method"),
-        (["--table", "1", "--grid", "T=1"], "expected one of them"),
-        (["--format", "word"], "--format"),
-        (["--grid", "workers=0,2"], "does not affect results"),
-        (["--collect", ".", "--table", "1", "--lr", "0.1"], "--table, --lr: cannot be combined with --collect"),
-        (["--collect", "."], "--collect .: found no run"),
-        (["--collect", ".", "--print-commands"], "--print-commands: cannot be combined"),
-        (["--print-commands", "--plot", "p"], "--plot: cannot be combined"),
-        (["--jobs", "2"], "--jobs: found without --launcher local"),
-        (["--launcher", "local", "--slurm", "time=1"], "--slurm: found without --launcher slurm"),
-        (["--cancel"], "--cancel: found without --launcher"),
-        (["--launcher", "slrum"], "unknown launcher 'slrum': did you mean slurm"),
-    ],
-)
-def test_ablate_usage(lsg, options, message):
-    result = lsg("ablate", *options, status=2)
-    assert message in result.stderr
 
 
 @pytest.fixture

@@ -95,21 +95,6 @@ def test_remedies_keep_the_warm_up(train, tmp_path):
     assert [cell.config.warmup_epochs for cell in tried.cells] == [3, 3]
 
 
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        (["--try", "1"], "--advise"),
-        (["--advise", "--jobs", "2"], "--try"),
-        (["--advise", "--fail-on", "sleepy"], "potential-scale"),
-        (["--advise", "--limit", "potential-scale=x"], "NAME=NUMBER"),
-        (["--limit", "tired=1"], "NAME=NUMBER"),
-    ],
-)
-def test_options_without_effect(lsg, trained, images, options, text):
-    result = lsg("inspect-gradients", trained / "best.safetensors", "--data-dir", images, *options, status=2)
-    assert text in result.stderr
-
-
 def test_try_needs_a_run(lsg, trained, images, tmp_path):
     (tmp_path / "alone.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
     result = lsg("inspect-gradients", "alone.safetensors", "--data-dir", images, "--advise", "--try", "1", status=2)

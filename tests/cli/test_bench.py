@@ -48,20 +48,6 @@ def test_tables_on_a_terminal(capsys, monkeypatch):
     assert "lsg fp32 2000 1.25 - - - a case floor fp32 2000 1.25 0.500 0.400 0.600" in words
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--mode run", "--mode: found 'run', expected a comma-separated list of train, inference, stream"),
-        ("--arch nir", "found nir, whose layers are in a file"),
-        ("--precision fp16 --device cpu", "found precision fp16 on the device cpu"),
-    ],
-)
-def test_errors(lsg, options, message):
-    done = lsg("bench", *options.split())
-    assert done.exit_code == 2
-    assert message in done.stderr
-
-
 @pytest.mark.slow
 def test_a_measurement(lsg):
     """All contenders."""

@@ -5,8 +5,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 
 def process(*arguments, **streams):
     """Run a command to its end in a process of its own: exit status, stderr."""
@@ -45,34 +43,6 @@ def test_rows_that_compute_the_same(program):
     assert [options.split(" --seed")[0] for _, _, options in lines] == [
         f"--dataset digits-dvs --method {method}" for method in ("lsg", "fixed --width 0.5", "fixed --width 2.0")
     ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (["ablate", "--seeds", "", "--print-commands"], ["--seeds: found an empty string"]),
-        (["train", "--out="], ["--out: found an empty string"]),
-        (["ablate", "--grid", "residual=add,sew"], ["--grid: --residual: found 'sew', which has no effect here"]),
-        (["eval", ""], ["argument: found an empty string"]),
-        (["ablate", "--seeds", "0-100000000"], ["--seeds: found '0-100000000', expected at most 10,000 seeds"]),
-        (["train", "--width-multiplier", "1e9"], ["--width-multiplier: found 1000000000.0, expected above 0 and at most 64"]),
-        (["train", "--seed", "9" * 23], ["--seed: found 99999999999999999999999, expected at least 0 and at most"]),
-        (
-            ["train", "--threshold", "1e300", "--width", "1e300"],
-            ["--threshold: found 1e+300, expected a", "--width: found 1e+300"],
-        ),
-        (["export", "net.safetensors", "-o", "net"], ["-o net: found no suffix, expected a name with suffix .nir or .onnx"]),
-        (["export", "net.safetensors", "-o", "x.onnx", "--format", "nir"], ["x.onnx: found a name of the format onnx"]),
-        (["export", "net.safetensors", "-o", "x.onnx", "--cache-dir", "c"], ["--cache-dir: found without --verify N"]),
-        (
-            ["inspect-gradients", "net.safetensors", "--mismatch-step", "0.1"],
-            ["expected --mismatch N, because it has no effect"],
-        ),
-    ],
-)
-def test_refused_before_anything_is_loaded(program, arguments, parts, tmp_path):
-    refused(program(*arguments), *parts)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_variables_that_a_command_does_not_take(program, trained):

@@ -79,15 +79,7 @@ def test_eval_of_each_sample(lsg, trained, images, tmp_path):
     numbers = [str(n) for row in record["confusion"] for n in row if n]
     assert [t for t, _, _ in reading.texts((tmp_path / "confusion.svg").read_text()) if t.isdigit()] == numbers
     assert lsg(*command, "--csv", "-").stdout == text
-    for more, message in (
-        (files, "the file exists"),
-        (("--csv", "-", "--json"), "found both --json and --csv -"),
-        (("--csv", trained / "best.safetensors", "--force"), "expected a name with suffix .csv"),
-        (("--force",), "--force: found without"),
-    ):
-        refused = lsg(*command, *more)
-        assert (refused.exit_code, refused.stdout) == (2, "")
-        assert message in refused.stderr
+    assert "samples.csv" in lsg(*command, *files, status=2).stderr  # which is there
 
 
 def test_inspect_gradients(lsg, trained, images):
@@ -120,8 +112,6 @@ def test_fail_on(lsg, trained, images, tmp_path):
     )
     assert "silent: conv1" in result.stderr
     assert len(json.loads(result.stdout)["layers"]) == 8
-    for gate in ("", "sleepy", "ok"):
-        lsg("inspect-gradients", trained / "best.safetensors", "--fail-on", gate, status=2)
 
 
 def test_a_trained_network_is_well(lsg, trained, images):
@@ -153,8 +143,6 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     assert Path("again.html").read_text() == Path("flow.html").read_text()
     names = [sorted(path.name for path in Path(folder).iterdir()) for folder in ("plots", "more")]
     assert names[0] == names[1] != []
-    assert lsg("inspect-gradients", *arguments, "--csv", "--json").exit_code == 2
-    assert lsg("inspect-gradients", *arguments, "--mismatch-step", "0").exit_code == 2
 
 
 @pytest.mark.slow

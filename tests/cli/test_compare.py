@@ -122,19 +122,6 @@ def test_page(lsg, runs, tmp_path):
     assert lsg("compare", runs / "one", "--html", runs / "one" / "report.html", "--force").exit_code == 2
 
 
-def test_what_is_no_run_is_refused(lsg, runs, tmp_path):
-    (tmp_path / "config.json").write_text('{"settings": {}}')
-    (tmp_path / "file").touch()
-    for more, message in (
-        ("absent", "error: absent: found no such file or folder"),
-        ("--force", "--force: found without --html"),
-    ):
-        assert message in lsg("compare", runs / "one", more, status=2).stderr
-    for path in (tmp_path, tmp_path / "file"):
-        result = lsg("compare", path, "--html", "page.html", status=2)
-        assert f"error: {path}: found no run" in result.stderr
-
-
 def test_files_of_an_ablation_among_the_runs_are_skipped(lsg, runs, tmp_path):
     """``lsg compare runs/*/* --html runs.html`` of README.md, once `lsg ablate` and `lsg tune` have written below runs/."""
     shutil.copytree(runs / "one", tmp_path / "runs" / "digits" / "one")

@@ -70,16 +70,6 @@ def test_info_lists_what_cannot_be_read(lsg, copied):
     assert "byte 14" in alone.stderr
 
 
-@pytest.mark.parametrize("command", ["info", "verify"])
-def test_a_path_or_a_data_set(lsg, made, command):
-    assert lsg("data", command).exit_code == 2
-    both = lsg("data", command, made, "--dataset", "cifar-dvs", status=2)
-    assert "PATH together with --dataset" in both.stderr
-    assert lsg("data", command, "nowhere").exit_code == 3
-    absent = lsg("data", command, "--dataset", "n-mnist", "--data-dir", "nowhere", status=3)
-    assert "nowhere: found no such folder" in absent.stderr
-
-
 def test_verify(lsg, copied):
     record = json.loads(lsg("data", "verify", copied, "--json", "--workers", "0").stdout)
     assert record["ok"]
@@ -118,21 +108,6 @@ def test_show_a_data_set(lsg, images, tmp_path):
 def colours(path):
     with Image.open(path) as image:
         return {colour for _, colour in image.getcolors(1 << 24)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "told"),
-    [
-        (["--dataset", "digits-dvs", "-o", "a.gif"], 2, "expected a name with suffix .png"),
-        (["nowhere", "-o", "a.png"], 3, "nowhere"),
-        (["nowhere", "-o", "a.png", "--split", "last"], 2, "PATH together with --split"),
-        (["--dataset", "digits-dvs", "-o", "a.png", "-T", "0"], 2, "-T: found 0"),
-    ],
-)
-def test_show_refuses(lsg, arguments, status, told):
-    result = lsg("data", "show", *arguments, status=status)
-    assert told in result.stderr
-    assert result.stdout == ""
 
 
 def test_a_sheet_warns_of_counts_that_saturate(lsg, tmp_path):

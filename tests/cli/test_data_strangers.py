@@ -82,11 +82,6 @@ def test_a_data_dir_that_is_a_file(lsg, tmp_path):
             assert (result.exit_code, told in result.stderr) == (status, True), (name, command)
 
 
-def test_a_data_set_without_a_folder_by_default(lsg):
-    result = lsg("data", "info", "--dataset", "event-folder", status=2)
-    assert "train/<class>/" in result.stderr
-
-
 def test_prepared_data_that_cannot_be_kept(lsg, nmnist, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     early = lsg("data", "prepare", *at(nmnist), "-T", "1", "--cache-dir", tmp_path / "file", "--workers", "0", status=7)

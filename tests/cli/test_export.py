@@ -141,30 +141,6 @@ def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
     assert not (tmp_path / "out2.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("form", "options", "message"),
-    [
-        (
-            "safetensors",
-            ["--mode", "step"],
-            "--mode: found with --format safetensors, expected --format onnx",
-        ),
-        ("onnx", ["--dt", "0.001"], "--dt: found with --format onnx, expected --format nir"),
-        ("nir", ["--no-fold-bn"], "--no-fold-bn: found with --format nir"),
-        ("onnx", ["--mode", "scan"], "expected unroll or step"),
-        ("nir", ["--dt", "0"], "--dt: found 0.0, expected seconds > 0"),
-        ("nir", ["--dt", "nan"], "--dt: found nan"),
-        ("nir", ["--verify", "0"], "--verify"),
-        ("onxx", [], "did you mean onnx?"),
-        ("onnx", ["-T", "0"], "--timesteps"),
-    ],
-)
-def test_options_that_do_not_fit(export, form, options, message, tmp_path):
-    result = export(form, "out", *options, status=2)
-    assert message in result.stderr
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("form", WRITTEN)
 def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
     """None there: status 7, before work is done; and one that takes no files, whoever asks."""

@@ -50,17 +50,3 @@ def test_files_are_predicted_as_the_test_part_is(lsg, tmp_path):
     result = lsg("predict", checkpoint, tmp_path / "elsewhere" / "DVSLip" / "DVS-Lip" / "test", "--json", status=0)
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert sum(answer["class"] in answer["path"] for answer in answers) / len(answers) == pytest.approx(accuracy)
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("tonic:nmist", "unknown classification set of tonic 'nmist': did you mean NMNIST"),
-        ("torchvision:FashonMNIST", "unknown classification set of torchvision 'FashonMNIST': did you mean FashionMNIST"),
-        ("tonic:DSEC", "unknown classification set of tonic 'DSEC'"),
-        ("tonic:", "unknown dataset 'tonic:': did you mean tonic:NAME"),
-    ],
-)
-def test_a_misspelt_name_is_answered_with_the_nearest(lsg, name, told):
-    result = lsg("train", "--dataset", name, status=2)
-    assert told in result.stderr

@@ -22,13 +22,12 @@ from lsgcli.errors import exit_statuses
 
 def test_every_kind_lists_its_names_with_a_line(lsg):
     assert [line.split("\t")[0] for line in lsg("list").stdout.splitlines()] == list(KINDS)
+    assert lsg("recipe").stdout.split() == recipes.names()
     for kind, (of, _) in KINDS.items():
         rows = [line.split("\t") for line in lsg("list", kind).stdout.splitlines()]
         expected = {RECIPES: recipes.names(), SETTINGS: [*FIELDS]}.get(kind) or registry.names(of)
         assert [name for name, _ in rows] == expected
         assert all(len(text) > 8 for _, text in rows), kind
-    wrong = lsg("list", "archx")
-    assert (wrong.exit_code, "did you mean archs?" in wrong.stderr) == (2, True)
 
 
 def test_lines_are_those_of_the_docstrings():
@@ -54,13 +53,6 @@ def test_a_printed_recipe_trains_as_the_recipe(lsg, tmp_path, name):
     assert lsg("train", "--config", file, "--print-config").exit_code == 0
 
 
-def test_recipe_names_and_errors(lsg):
-    assert lsg("recipe").stdout.split() == recipes.names()
-    wrong = lsg("recipe", "tett")
-    assert (wrong.exit_code, "did you mean tet?" in wrong.stderr) == (2, True)
-    assert lsg("recipe", "tet", "--dataset", "cifar10").exit_code == 2
-
-
 def test_the_schema_of_settings(lsg):
     """What --print-config prints is valid under it, tables and earlier values too; what lsg refuses is not."""
     schema = json.loads(lsg("list", "settings", "--json-schema").stdout)
@@ -73,7 +65,6 @@ def test_the_schema_of_settings(lsg):
     assert valid({"training": {"lr": 0.1, "epochs": 2}, "method": "none", "memory": 2, "augment": "flip,roll"})
     for wrong in ({"lr": "much"}, {"epohcs": 2}, {"method": "lgs"}, {"T": 0}, {"neuron": {"decay": 1.0}}, {"deterministic": 1}):
         assert not valid(wrong), wrong
-    assert lsg("list", "archs", "--json-schema").exit_code == 2
 
 
 def test_fields_that_the_skill_names_are_there(lsg, trained, images):
@@ -107,7 +98,6 @@ def test_reproduce(lsg, tiny, images, monkeypatch):
     figure["runs"][0]["tolerance"] = -1.0
     assert ": not met\n" in lsg("reproduce", "figure", status=9).stdout
     assert "figure\ta figure (a page)" in lsg("reproduce").stdout
-    assert lsg("reproduce", "figrue").exit_code == 2
 
 
 def test_the_next_command_is_named_on_a_terminal(lsg, monkeypatch, caplog):

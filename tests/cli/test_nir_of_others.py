@@ -134,12 +134,6 @@ def test_sizes_and_settings(lsg, graph, data, tmp_path):
     assert "li.nir: li: found a node LI" in result.stderr
 
 
-def test_options_of_graphs_only(lsg, trained, recording):
-    """`lsg predict` of a checkpoint has its data."""
-    result = lsg("predict", trained / "best.safetensors", recording, "-T", 3, status=2)
-    assert "-T: found with a checkpoint of lsg, expected a NIR graph of another program" in result.stderr
-
-
 def test_in_python(graph, data):
     import lsgcli
 

@@ -2,13 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.networks import saved
-from tests.unit.data.conftest import HEADER, aedat2_bytes, blob
+from tests.unit.data.conftest import aedat2_bytes, blob
 
 
 @pytest.fixture
@@ -41,21 +39,3 @@ def test_an_improbable_class_is_unsure(net, tmp_path, lsg):
         line = lsg("predict", net, "a.aedat", option, 1, status=0).stdout
         assert line.split("\t")[1] == "?"
     assert "--threshold" not in lsg("predict", "--help").stdout
-
-
-def test_usage(lsg, net, tmp_path):
-    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
-    for arguments, status, told in (
-        ((), 2, "Missing argument"),
-        (("-",), 3, "found no paths on stdin"),
-        (("absent.aedat",), 3, "No such file"),
-        (("a.aedat", "--logits"), 2, "--logits: found without --json"),
-        (("a.aedat", "--idle", 1), 2, "--idle: found without --stream"),
-        (("a.aedat", "b.aedat", "--stream"), 2, "found 2 paths"),
-        (("a.aedat", "--stream", "--by-step"), 2, "--by-step: cannot be combined with --stream"),
-        (("-", "--stream", "--idle", 1), 2, "--idle: found with -"),
-    ):
-        result = lsg("predict", net, *arguments)
-        assert (result.exit_code, result.stdout) == (status, ""), result.stderr
-        assert told in result.stderr
-    assert lsg("predict", tmp_path / "a.aedat", "a.aedat").exit_code == 4

@@ -32,10 +32,3 @@ def test_train_with_few_bits_from_floats_then_evaluate_and_export(exact_integers
     assert floats["loss"] == pytest.approx(whole[0]["loss"], abs=1e-5)
     predicted = lsg("predict", best, images / "test", "--precision", "int8", "--json", "-q", status=0)
     assert len(lines(predicted.stdout)) == 18
-
-
-@pytest.mark.parametrize("command", [("train", "--dry-run"), ("eval", "--synops"), ("inspect-gradients",)])
-def test_int8_computes_no_gradients_and_no_energy(lsg, tiny, trained, images, command):
-    options = tiny if command[0] == "train" else [trained / "best.safetensors", "--data-dir", images]
-    result = lsg(*command, *options, "--precision", "int8", status=2)
-    assert "--precision" in result.stderr

@@ -48,20 +48,3 @@ def test_tune(lsg, train, command, images, unreadable, tmp_path):
     compared = lsg("compare", "tuned", "--json")
     assert [run["accuracy"] for run in json.loads(compared.stdout)["runs"]] == [None] * 2
     assert lsg("compare", "tuned").exit_code == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "status", "message"),
-    [
-        (["--val-fraction", "0"], 2, "--val-fraction: found 0"),
-        (["--search", "lr=0.1:0.2"], 2, "found lr twice"),
-        (["--trials", "0"], 2, "--trials"),
-        (["--method", "fixed"], 2, "--method: cannot be given"),
-        (["--jobs", "2"], 2, "--jobs: found without --launcher local"),
-        (["--cancel"], 2, "--cancel: found without --launcher"),
-        (["--launcher", "slrum"], 2, "unknown launcher 'slrum': did you mean slurm"),
-    ],
-)
-def test_usage(lsg, command, options, status, message):
-    result = lsg(*command, *options, status=status)
-    assert message in result.stderr
