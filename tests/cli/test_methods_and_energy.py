@@ -10,9 +10,7 @@ from tests.cli.conftest import TINY
 
 
 def test_matched_width(train, trained, tmp_path):
-    result = train(
-        "--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q", status=0
-    )
+    train("--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q", status=0)
     found, given = (
         [layer.lif.alpha.item() for layer in checkpoint.load(path)[0].spiking_layers()]
         for path in (tmp_path / "matched" / "last.safetensors", trained / "best.safetensors")

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 import lsgcli as library
 from lsgcli.config.run import FIELDS
-from lsgcli.data.datasets.cifar_dvs import CLASSES
 from lsgcli.store import checkpoint
 from lsgcli.system import schema
 from tests.tiny import PRECISION
@@ -197,22 +196,6 @@ def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, mon
     told = lsg("eval", "run/last.safetensors", "--data-dir", images)
     assert told.exit_code == 0
     assert "found images version 3, expected 2 as in training: results will differ" in told.stderr
-
-
-def test_resume_refuses_the_other_release(lsg, tmp_path):
-    """The names and labels are the same, the recordings are not."""
-    for release in ("aedat", "aedat4"):  # the content decides how they are read
-        for name in CLASSES:
-            folder = tmp_path / release / name
-            folder.mkdir(parents=True)
-            for number in (0, 1, 900):
-                (folder / f"cifar10_{name}_{number}.{release}").write_bytes(b"#!AER-DAT2.0\r\n" + bytes(16))
-    options = ["-T", "1", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "1", "--val-fraction", "0", "-q"]
-    started = lsg("train", "--dataset", "cifar-dvs", "--data-dir", tmp_path / "aedat", "--out", "run", *options)
-    assert started.exit_code == 0, started.stderr
-    result = lsg("train", "--resume", "run", "--data-dir", tmp_path / "aedat4")
-    assert result.exit_code == 3
-    assert "found release tonic, AEDAT 4, expected original, AEDAT 2.0 as in training" in result.stderr
 
 
 def test_flow_of_the_final_network_is_that_of_the_result(train, lsg, images, tmp_path):

@@ -78,14 +78,6 @@ def test_where_the_plain_link_fails_the_next_one_works(site, remote, tmp_path, a
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_progress_the_tries_end_and_the_part_stays(site, remote, tmp_path):
-    site.pages["/a"] = cut(CONTENT, 5000)
-    with pytest.raises(DataError, match=r"cut off after 5000 of 102400 bytes \(4 tries\)"):
-        fetch([remote()], tmp_path)
-    assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:5000]
-    assert not (tmp_path / "a.bin").exists()
-
-
 WHOLE, HTML = whole(CONTENT), whole(b"<html>robot?</html>", Content_Type="text/html")
 CUT, REST = cut(CONTENT, 5000), f"bytes 700-{len(CONTENT) - 1}/{len(CONTENT)}"
 # What has arrived before, the answers of /a or of /plain and /api, and the ranges that the last of them is asked for.

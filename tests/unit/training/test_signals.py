@@ -21,20 +21,6 @@ def in_a_terminal():
     signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_sets_the_flag(number):
-    """A second SIGINT does not wait."""
-    before = signal.getsignal(number)
-    with stop_on_signals() as stop:
-        assert not stop
-        os.kill(os.getpid(), number)
-        assert stop.signal_name == number.name
-        if number == signal.SIGINT:
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
-
-
 def test_nohup_is_respected():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -66,11 +52,6 @@ def test_a_signal_before_or_after():
         with pytest.raises(Stopped), stop.at_once():
             reached = True
         assert not reached
-
-
-def test_an_interrupt_without_a_handler_stays_one():
-    with pytest.raises(KeyboardInterrupt), StopRequest().at_once():
-        raise KeyboardInterrupt
 
 
 def test_the_time_of_a_run_and_of_its_job(monkeypatch):
