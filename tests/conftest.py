@@ -46,5 +46,10 @@ def plugins():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``slow(first=True)``, of minutes, start first, so that no process waits for one of them at the end."""
+    """Tests marked ``slow(first=True)``, of minutes, start first, so that no process waits for one of them at the end.
+
+    Networks and neurons are last: of two processes, which begin with a half each, only one then compiles kernels at first.
+    """
+    last = ("tests/unit/models/", "tests/unit/neurons/")
+    items.sort(key=lambda item: item.nodeid.startswith(last))
     items.sort(key=lambda item: not any(mark.kwargs.get("first") for mark in item.iter_markers("slow")))
