@@ -9,7 +9,7 @@ from lsgcli.training.loop import Trainer
 
 def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch):
     names = ("metrics.jsonl", "gradient-flow.jsonl")
-    assert train("--out", "whole", "--epochs", "3").exit_code == 0
+    assert train("--out", "whole").exit_code == 0
     assert train("--out", "run", "--epochs", "1").exit_code == 0
     original, seen = Trainer._end_epoch, []
 
@@ -20,7 +20,7 @@ def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch)
             for name in names:
                 (trainer.run.path / name).unlink()
 
-    for command in (lambda: train("--out", "again", "--epochs", "3"), lambda: lsg("train", "--resume", "run", "--epochs", "3")):
+    for command in (lambda: train("--out", "again"), lambda: lsg("train", "--resume", "run", "--epochs", "3")):
         seen.clear()
         with monkeypatch.context() as patched:
             patched.setattr(Trainer, "_end_epoch", deleted)

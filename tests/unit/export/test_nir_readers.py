@@ -21,7 +21,7 @@ CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 FORKED = [slow_if(which != "resnet19-add", which) for which in NETWORKS if which.startswith("resnet19")]
 
 
-@pytest.fixture(scope="module", params=[*NETWORKS, "ms-resnet18"])
+@pytest.fixture(scope="module", params=[*NETWORKS, slow_if(True, "ms-resnet18")])
 def written(request, tmp_path_factory):
     """(what was exported, path of its graph)."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -21,9 +21,9 @@ from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttenti
 from lsgcli.models.resnet19 import PlainBlock
 from lsgcli.models.sew import SewStage
 from lsgcli.neurons import TdBatchNorm2d
-from tests.exports import exported, samples, saved, slow_if
+from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
-from tests.unit.models.helpers import ALIKE, EVERY, FIELD, SMALL, backward, firing_rates, image, lif, seasoned, sequence, small
+from tests.unit.models.helpers import EVERY, SMALL, firing_rates, image, lif, seasoned, sequence, small
 from tests.unit.neurons.helpers import close, normal
 
 PUBLISHED = [  # network, options, layers of neurons, parameters without those of the neurons
@@ -255,26 +255,6 @@ def test_folded_is_the_same_function(which):
         one, other = stepwise(folded, config).run(x), NetworkRunner(folded, config).run(x)
         assert (one.logits - expected).abs().max() < 1e-6
         assert all(torch.equal(one.spikes[name], spikes) for name, spikes in other.spikes.items())
-
-
-RECOMPUTED = [slow_if(which in ALIKE, which, {"method": "measured-sigma"}) for which in FIELD]
-RECOMPUTED += [("vggsnn", options) for options in ({"neuron": "clif"}, {"method": "asgl"}, {"method": "trsg"})]
-RECOMPUTED += [(which, {"method": "trsg", "init_potential": "measured"}) for which in SMALL]
-RECOMPUTED += [(which, {"dropout": 0.3, "dropout_at": "neurons"}) for which in SMALL]
-
-
-@pytest.mark.parametrize(("which", "options"), RECOMPUTED)
-def test_checkpointed_activations_change_no_bit(which, options):
-    """Random numbers, what is measured, and outputs other than 0 and 1 included."""
-    results = []
-    for checkpointed in (False, True):
-        net = small(which, dtype=torch.float32, **options)
-        net.save_memory(checkpointed)
-        torch.manual_seed(7)
-        logits = backward(net, sequence(net, batch=6 if which in SMALL else 2))
-        net.end_step()
-        results.append([logits, *(p.grad for p in net.parameters()), *net.buffers()])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("which", ["resnet19-none", "resnet19-normed", "sew-resnet18", "ms-resnet18"])
