@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 
 def process(*arguments, **streams):
     """Run a command to its end in a process of its own: exit status, stderr."""
@@ -43,6 +45,11 @@ def test_rows_that_compute_the_same(program):
     assert [options.split(" --seed")[0] for _, _, options in lines] == [
         f"--dataset digits-dvs --method {method}" for method in ("lsg", "fixed --width 0.5", "fixed --width 2.0")
     ]
+
+
+@pytest.mark.parametrize("words", [("ablate", "--seeds", "", "--print-commands"), ("train", "--out="), ("eval", "")])
+def test_an_empty_string_is_refused(program, words):
+    refused(program(*words), "found an empty string")
 
 
 def test_variables_that_a_command_does_not_take(program, trained):
