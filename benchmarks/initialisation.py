@@ -131,10 +131,10 @@ def best(record: Mapping[str, Any]) -> float:
     return max(record["val"], default=0.0) if record["accuracy"] is not None else 0.0
 
 
-def chosen(runs: Mapping[str, Any], data: str, network: str, row: str, batch: int) -> float | None:
-    """The learning rate with the best validation accuracy of the network of 8 layers with the first seed; None before all were tried."""
+def chosen(runs: Mapping[str, Any], data: str, network: str, row: str) -> float | None:
+    """The learning rate with the best validation accuracy of the network of 8 layers, a batch size of 32 and the first seed; None before all were tried."""
     shallow = f"{network.partition('-')[0]}-8"
-    tried = {lr: runs.get(key_of(data, shallow, row, batch, lr, SEEDS[0])) for lr in RATES}
+    tried = {lr: runs.get(key_of(data, shallow, row, BATCH, lr, SEEDS[0])) for lr in RATES}
     if None in tried.values():
         return None
     return max(tried, key=lambda lr: best(tried[lr]))  # type: ignore[arg-type]
@@ -142,18 +142,18 @@ def chosen(runs: Mapping[str, Any], data: str, network: str, row: str, batch: in
 
 def experiment(records: Records, data: str, network: str, row: str, batch: int, seed: int, data_dir: str | None) -> None:
     """The training of a row with a seed, with the chosen learning rate, unless it is recorded; before it, those that choose."""
-    of_data = {**DATA[data], **({"data_dir": data_dir} if data_dir else {}), "batch_size": batch}
+    of_data = {**DATA[data], **({"data_dir": data_dir} if data_dir else {})}
 
-    def once(network: str, lr: float, seed: int) -> None:
+    def once(network: str, batch: int, lr: float, seed: int) -> None:
         if (key := key_of(data, network, row, batch, lr, seed)) not in records:
-            settings = {**of_data, **NETWORKS[network], **ROWS[row], "lr": lr * batch / BATCH, "seed": seed}
-            records.add(key, train(settings))
+            settings = {**of_data, "batch_size": batch, "lr": lr * batch / BATCH, "seed": seed}
+            records.add(key, train({**settings, **NETWORKS[network], **ROWS[row]}))
 
     for lr in RATES:
-        once(f"{network.partition('-')[0]}-8", lr, SEEDS[0])
-    lr = chosen(records.runs, data, network, row, batch)
+        once(f"{network.partition('-')[0]}-8", BATCH, lr, SEEDS[0])
+    lr = chosen(records.runs, data, network, row)
     assert lr is not None
-    once(network, lr, seed)
+    once(network, batch, lr, seed)
 
 
 def start() -> dict[str, Any]:
@@ -215,7 +215,7 @@ def tables(runs: Mapping[str, Any]) -> list[Table]:
         table = Table(f"{data}, {network}, batch {batch}", head)
         baseline: dict[int, float] = {}
         for row in ROWS:
-            lr = chosen(runs, data, network, row, batch)
+            lr = chosen(runs, data, network, row)
             own = {} if lr is None else {s: runs.get(key_of(data, network, row, batch, lr, s)) for s in SEEDS}
             own = {seed: run for seed, run in own.items() if run is not None}
             tested = {seed: run["accuracy"] or 0.0 for seed, run in own.items()}
