@@ -70,14 +70,23 @@ def frozen(net: SpikingNet) -> None:
         norm.train = lambda mode=True, norm=norm: norm  # type: ignore[method-assign]
 
 
+def scaled(factor: float) -> Change:
+    """Initial weights times a factor."""
+
+    def change(net: SpikingNet) -> None:
+        with torch.no_grad():
+            for layer in net.spiking_layers():
+                layer.synapse.weight *= factor
+
+    return change
+
+
 def weights(factor: float) -> Change:
     """Initial weights times a factor, without normalisation."""
 
     def change(net: SpikingNet) -> None:
         frozen(net)
-        with torch.no_grad():
-            for layer in net.spiking_layers():
-                layer.synapse.weight *= factor
+        scaled(factor)(net)
 
     return change
 
@@ -154,7 +163,7 @@ FAILURES = {
             ("initial-scale", "potential-scale", "silent", "saturated"),
             {"norm": "none"},
             {"arch": "resnet19", "residual": "none", "depth": layers + 1, "width_multiplier": 0.125},
-            weights(factor),
+            scaled(factor),
         )
         for layers in (8, 20)
         for factor in (0.1, 10)

@@ -233,7 +233,7 @@ def diagnose(
 
     Returns:
         The record of :func:`inspect` with ``findings``, the most serious first: ``[{"rule", "severity", "layers", "measure", "value",
-        "usual", "cause", "remedy": {"text", "settings"}, "command", "source"}]``. For a network without a run, ``settings`` are empty.
+        "usual", "cause", "remedy": {"text", "settings", "alternative"}, "command", "source"}]``. For a network without a run, ``settings`` are empty.
 
     Raises:
         LsgError: as :func:`inspect`.

@@ -26,9 +26,9 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         run: path of the run or checkpoint that commands continue from; empty for a network without one.
 
     Returns:
-        ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings"}, "command", "source", "follows"}]``
-        of JSON types. ``command`` is None if no setting is the remedy; ``follows`` is the rule of the finding of which this one is a symptom, and
-        therefore a note.
+        ``[{"rule", "severity", "layers", "measure", "value", "usual", "cause", "remedy": {"text", "settings", "alternative"}, "command", "source",
+        "follows"}]`` of JSON types. ``command`` is None if no setting is the remedy; ``alternative`` has other settings that may help; ``follows`` is
+        the rule of the finding of which this one is a symptom, and therefore a note.
     """
     records: list[Finding] = []
     for name, rule in ranked().items():
@@ -37,8 +37,8 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         found = rule.found(evidence, (limits or {}).get(name, rule.limit))
         if found is None:
             continue
-        text, settings = rule.remedy(evidence, found)
-        settings = _resolved(evidence.settings, settings)
+        remedy = rule.remedy(evidence, found)
+        settings, alternative = (_resolved(evidence.settings, given) for given in remedy[1:])
         words = [word for setting, value in settings.items() for word in option_words(setting, value)]
         records.append(
             {
@@ -50,7 +50,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
                 "value": finite(found.value),
                 "usual": rule.usual,
                 "cause": " ".join((rule.__doc__ or "").split()),
-                "remedy": {"text": text, "settings": dict(settings) if evidence.settings else {}},
+                "remedy": {"text": remedy.text, "settings": dict(settings), "alternative": dict(alternative)},
                 "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
                 "source": rule.source,
             }
@@ -67,9 +67,9 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
 
 
 def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of a remedy, without those that would have no effect in the run; empty if they do not fit the others."""
+    """Settings of a remedy, without those that would have no effect in the run; empty without one, or if they do not fit the others."""
     if not own or not settings:
-        return settings
+        return {}
     from lsgcli.neurons import LIF
 
     try:

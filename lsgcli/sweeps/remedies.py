@@ -56,9 +56,10 @@ def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Tri
     """
     different: list[dict[str, Any]] = []
     for finding in findings:
-        settings = dict(finding["remedy"]["settings"])
-        if settings and settings not in different:
-            different.append(settings)
+        for way in ("settings", "alternative"):
+            settings = dict(finding["remedy"].get(way, {}))
+            if settings and settings not in different:
+                different.append(settings)
     if not different:
         found = "no remedy that settings express" if findings else "nothing wrong with the run"
         raise ConfigError(f"--try: found {found}, expected a remedy to try", hint="Omit --try to see the findings.")

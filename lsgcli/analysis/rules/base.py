@@ -101,7 +101,8 @@ CAUSES = (
 _SIGNALS = {"silent", "saturated", "zero-outputs", "equal-outputs", "saturated-outputs", "drift", "coarse-outputs"}
 _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
 _MEASURED = {
-    *("potential-scale", "narrow-window", "wide-window", "no-reset", "steps-too-large", "steps-too-small", "weight-decay"),
+    *("initial-scale", "potential-scale", "narrow-window", "wide-window", "no-reset"),
+    *("steps-too-large", "steps-too-small", "weight-decay"),
     *("last-step", "running-statistics", "overfitting", "too-deep", "not-finite"),
     *_SIGNALS,
     *_GRADIENTS,
@@ -141,6 +142,7 @@ class Remedy(NamedTuple):
 
     text: str
     settings: Mapping[str, Any] = {}
+    alternative: Mapping[str, Any] = {}  # settings that ``--try`` trains, too
 
 
 class Found(NamedTuple):

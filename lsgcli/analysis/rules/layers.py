@@ -4,12 +4,15 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, few, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from lsgcli.analysis.watch.seen import Seen
 
 THRESHOLDS = "threshold|v_threshold|v_th|spike_threshold"  # names of arguments
 
@@ -52,6 +55,8 @@ class InitialScale(
     gradients = 1e-2, 1e2
 
     def found(self, e: Evidence, limit: float) -> Found | None:
+        if e.seen is not None:
+            return _recovering(e, e.seen, limit)
         if e.settings.get("norm") != "none" or e.settings["init"] == "measured":
             return None
 
@@ -63,10 +68,7 @@ class InitialScale(
         return e.where("firing_rate", lost, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        factors = ((name, _factor(e, name)) for name in found.layers)
-        named = [f"{name} x {factor:.2g}" for name, factor in factors if 1e-3 < factor < 1e3]
-        text = "Scale the initial weights layer by layer until each fires at a rate of 0.1"
-        return Remedy(f"{text}{': now ' * bool(named)}{few(named)}.", {"init": "measured"})
+        return Remedy(f"{_rescaled(e, found.layers)}.", {"init": "measured"}, {"norm": "tdbn"})
 
 
 @register("rule", "potential-scale")
@@ -96,11 +98,7 @@ class PotentialScale(
         if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
             settings = {"norm": "tdbn"}
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
-        text = (
-            f"Multiply the initial weights before {found.layers[0]} by {1 / spread:.2g}, or normalise its current (tdBN)"
-            if 1e-4 < spread < 1e4
-            else "Scale the weights"
-        )
+        text = _rescaled(e, found.layers)
         first, threshold = found.layers[0], _threshold(e, found.layers[0])
         line = None if e.seen is None else e.seen.line_of(first)
         if threshold and line and re.search(THRESHOLDS, line.source):
@@ -136,11 +134,8 @@ class SilentLayers(
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         first = found.layers[0]
         normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        threshold, factor = _threshold(e, first), _factor(e, first)
-        more = factor if 1 < factor < 100 else 10
-        smaller = (
-            f"Lower the threshold: {threshold}." if threshold else f"Multiply the initial weights before {first} by {more:.2g}."
-        )
+        threshold = _threshold(e, first)
+        smaller = f"Lower the threshold: {threshold}." if threshold else f"{_rescaled(e, found.layers)}."
         return Remedy(smaller if settings or not e.settings else normalised, settings)
 
 
@@ -369,6 +364,34 @@ class DecayUnmoved(
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return Remedy("In runs of fewer than 5,000 steps, train decays with a learning rate of 0.005.", {"decay_lr": 5e-3})
+
+
+def _recovering(e: Evidence, seen: "Seen", limit: float) -> Found | None:
+    """Layers of a script without normalisation that were silent before its first step, and fire now, where little is learned."""
+    rates = {name: value(layer, "firing_rate") or 0.0 for name, layer in seen.first.items()}
+    silent = [name for name, rate in rates.items() if rate < limit]
+    if not seen.skill < 0.65 or seen.momenta or len(silent) < 2:
+        return None
+    if SilentLayers().found(e, limit) or PotentialScale().found(e, PotentialScale.limit):
+        return None
+    return Found(rates[silent[-1]], tuple(silent), "firing_rate in the first step")
+
+
+def _rescaled(e: Evidence, names: Sequence[str]) -> str:
+    """A remedy: factors on the initial weights of layers, with which their inputs and they fire at a rate of about 0.1."""
+    moments, named, before = e.flow.get("input") or {}, [], None
+    size = math.hypot(moments.get("mean") or 0, moments.get("std") or 0)
+    for layer in e.layers if e.seen is None else e.seen.first.values():
+        name, rate = layer["name"], value(layer, "firing_rate") or 0.0
+        if e.seen is None or rate:
+            factor = _factor(e, name) * (1 if before is None else math.sqrt(before / 0.1))
+        else:  # potentials may be those of a bias: from the weights
+            factor = 1.26 / (size * e.seen.spreads.get(name, 0) or math.inf)
+        if name in names and 1e-3 < factor < 1e3:
+            named.append(f"{name} x {factor:.2g}")
+        before, size = rate, math.sqrt(0.1)
+    factors = ", ".join(named) or "until each fires at a rate of 0.1"
+    return f"Scale the initial weights before these neurons, {factors}, or normalise their currents (tdBN)"
 
 
 def _silent(layer: Mapping[str, Any]) -> bool:

@@ -133,6 +133,12 @@ class Neurons:
             self.h += float(heights.double().sum())
             self.h_squared += float(heights.double().square().sum())
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of its weights times the root of their number for each neuron, in units of the threshold; NaN if unknown."""
+        weight = None if self.weight is None else self.weight.detach()
+        return math.nan if weight is None else float(weight.std()) * math.sqrt(weight[0].numel()) / self.threshold
+
     def record(self, grad_norm: float, reference: float) -> dict[str, Any]:
         """The layer as in a gradient-flow record, as far as it is known."""
         measured = self.m > 0
@@ -213,6 +219,7 @@ class Seen:
         lines: of what was called: "backward", "step", "loss", "network", "evaluation", "optimiser"; of a comparison of values with a
             gradient, "comparison"; and of the error.
         first: records of the first measured step, by layer.
+        spreads: of the layers' weights then.
         kept: layers that begin an evaluation with a state, and the lines that build them.
         momenta: of normalisations with running statistics.
         broken: ids of the parameters that were not finite when the loss was not for the first time; empty if all were.
@@ -254,6 +261,7 @@ class Seen:
     largest_update: float = 0.0  # relative, of a weight
     broken: set[int] | None = None
     first: dict[str, dict[str, Any]] = field(default_factory=dict)
+    spreads: dict[str, float] = field(default_factory=dict)
     accumulated: int = 0  # steps with gradients that an earlier step has used
     without_backward: int = 0  # steps of optimisers without a backward pass before
     shapes: tuple[torch.Size, torch.Size] | None = None

@@ -386,7 +386,9 @@ class Watch:
         forward.per_batch = forward.calls
         seen.timesteps = max(max(layer.calls for layer in forward.layers.values()), forward.calls)
         seen.records = [finite(record) for record in forward.records()]
-        seen.first = seen.first or {record["name"]: record for record in seen.records}
+        if not seen.first:
+            seen.first = {record["name"]: record for record in seen.records}
+            seen.spreads = {layer.name: layer.spread for layer in seen.layers.values()}
 
     def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
         seen = self.seen

@@ -1,12 +1,14 @@
 """Each rule: evidence on which it must fire, and evidence beside it on which it must not."""
 
 import math
+import re
 
 import pytest
 
 from lsgcli import registry
 from lsgcli.analysis.advice import findings, gated, judge, parse_gates, ranked
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, ScriptRule
+from lsgcli.analysis.watch.seen import Seen
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
@@ -183,6 +185,38 @@ def test_a_healthy_network_has_no_findings():
 def test_what_is_found_in_a_network_that_has_learned_is_a_note():
     learned = made({"layer": {"u_std": 0.05}, "epoch": {"train_accuracy": 0.95, "val_accuracy": 0.9}})
     assert {found["severity"] for found in findings(learned)} == {"note"}
+
+
+def of_script(first, now, skill=0.3):
+    """A script's network in which layers fire at some rates in the first step, and now."""
+    seen = Seen(steps=50, classes=10, accuracy=[(49, skill, 100)])
+    spread = {"u_mean": 0.0, "u_std": 0.25}
+    seen.first = {f"n{k}": {"name": f"n{k}", "firing_rate": rate, **spread} for k, rate in enumerate(first)}
+    seen.spreads = dict.fromkeys(seen.first, 0.8)
+    record = flow(len(now))
+    for k, rate in enumerate(now):
+        record["layers"][k].update(HEALTHY | {"name": f"n{k}", "firing_rate": rate})
+    return Evidence(record, classes=10, seen=seen)
+
+
+def test_layers_that_were_silent_before_the_first_step_get_a_factor_each():
+    """By its potentials at a rate of 0.04 before it; without spikes, by its weights."""
+    (found, *_) = findings(of_script([0.04, 0.005, 0.0], [0.2, 0.2, 0.2]))
+    assert (found["rule"], found["layers"]) == ("initial-scale", ["n1", "n2"])
+    factors = dict(re.findall(r"(n\d) x ([\d.]+)", found["remedy"]["text"]))
+    assert {name: float(factor) for name, factor in factors.items()} == pytest.approx(
+        {"n1": 0.4**0.5 / (1.3 * 0.25), "n2": 4 / 0.8}, rel=0.05
+    )
+
+
+@pytest.mark.parametrize(("first", "skill"), [([0.04, 0.0, 0.0], 0.9), ([0.1, 0.1, 0.0], 0.3)])
+def test_silent_layers_at_the_start_that_do_no_harm(first, skill):
+    assert "initial-scale" not in {one["rule"] for one in findings(of_script(first, [0.2, 0.2, 0.2], skill))}
+
+
+def test_normalisation_is_the_other_remedy_of_initial_weights():
+    (found, *_) = findings(made(CASES["initial-scale"][0]), run="r")
+    assert found["remedy"]["alternative"] == {"norm": "tdbn"}
 
 
 def test_every_rule_has_a_case():

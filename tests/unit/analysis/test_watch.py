@@ -87,6 +87,7 @@ def test_measures_of_a_step():
     assert layer["coverage"] == pytest.approx(((u - 1).abs() < 0.25).double().mean().item(), abs=2e-3)
     assert layer["grad_norm"] == pytest.approx(norms[0], rel=1e-4)
     assert layer["grad_zero"] == pytest.approx((du == 0).double().mean().item())
+    assert watch.seen.spreads == {"1": pytest.approx(weight.std().item() * 5**0.5)}
     assert watch.seen.accuracy == [(0, pytest.approx((logits.argmax(1) == y).double().mean().item()), 16)]
     outer = next(p for p in watch.seen.parameters.values() if p.name == "2.weight")
     assert outer.gradients == [pytest.approx(norms[1], rel=1e-4)]
