@@ -1,11 +1,21 @@
 """What a careless user gives the whole program: unset variables, options without effect, odd files, narrow terminals."""
 
 import io
+import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from lsgcli.store import checkpoint
+from lsgcli.training.loop import Trainer
+from tests.exports import saved
+from tests.networks import resealed
 
 
 def process(*arguments, **streams):
@@ -27,11 +37,9 @@ def test_settings_without_effect_are_all_named_at_once(program, tmp_path):
     (tmp_path / "run.toml").write_text("residual = 'sew'\n")
     given = ("--width", "5", "--window-us", "9", "--data-dir", "here", "--config", "run.toml")
     parts = (
-        "--config run.toml: --residual: found 'sew', which has no effect here, expected --arch resnet19",
-        "environment: --tet-lambda: found 0.5, which has no effect here, expected --loss tet",
-        "\n--width: found 5.0",
-        "--window-us: found 9, which has no effect here, expected a --dataset of recordings and --slicing window",
-        "--data-dir: found 'here'",
+        "--config run.toml: --residual: found 'sew'",
+        "environment: --tet-lambda: found 0.5",
+        *("\n--width: found 5.0", "--window-us: found 9", "--data-dir: found 'here'"),
     )
     refused(program("train", *given, "--loss", "ce", env={"LSG_TET_LAMBDA": "0.5"}), *parts)
 
@@ -101,3 +109,100 @@ def test_a_narrow_terminal_shows_every_cell():
         out.print(table)
         assert all(part in stream.getvalue() for part in expected)
         assert ("accuracy: 0.500" in stream.getvalue()) is (width == 20)
+
+
+def test_one_damaged_run_of_many_is_a_note(program, trained, tmp_path):
+    """In a table, and in that of an ablation; alone it is an error."""
+    for run in ("a", "bad", "c"):
+        shutil.copytree(trained, tmp_path / "many" / run)
+    bad = tmp_path / "many" / "bad" / "config.json"
+    bad.write_text("[" * 200_000)
+    result = program("compare", tmp_path / "many", status=0)
+    assert f"Skipped: {bad}: found more than 32 levels" in result.stderr
+    assert f"B = {tmp_path / 'many' / 'c'}: finished" in result.stdout
+    assert f"Skipped: {bad}" in program("ablate", "--collect", tmp_path / "many", status=0).stdout
+    assert "error: " in program("compare", bad.parent, status=2).stderr
+
+
+def test_the_batch_size_of_a_checkpoint_costs_nothing(lsg, tmp_path, monkeypatch):
+    """A million samples were queued in advance, for one file."""
+    from lsgcli.data import parallel
+
+    queued = []
+    ahead = parallel.ahead
+    monkeypatch.setattr(parallel, "ahead", lambda items, most: queued.append(most) or ahead(items, most))
+    path = saved("resnet19-add", tmp_path / "c.safetensors")
+    config = checkpoint.read(path).config
+    config["settings"] |= {"batch_size": 1 << 20, "dataset": "cifar10"}
+    resealed(path, path, config=json.dumps(config))
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    lsg("predict", path, tmp_path / "a.png", "-q", status=0)
+    assert queued == [2048]
+
+
+def test_a_variable(program):
+    result = program("train", env={"LSG_LR": "abc"})
+    assert "LSG_LR: found 'abc'" in result.stderr
+
+
+def test_counts_agree_with_their_nouns(lsg, images, tmp_path):
+    shutil.copytree(images, tmp_path / "data")
+    (tmp_path / "data" / "train" / "red" / "notes.txt").touch()
+    words = ["data", "info", "--dataset", "image-folder", "--data-dir", tmp_path / "data"]
+    assert "ignored 1 file of other types, such as notes.txt" in lsg(*words).stderr
+    (tmp_path / "data" / "train" / "red" / "more.txt").touch()
+    assert "ignored 2 files of other types" in lsg(*words).stderr
+
+
+def test_the_usual_suffixes_come_first(lsg, tmp_path):
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "notes.txt").touch()
+    result = lsg("data", "info", "--dataset", "image-folder", "--data-dir", tmp_path / "data", status=3)
+    assert all(f"{suffix}, " in result.stderr for suffix in (".png", ".jpg", ".jpeg"))
+
+
+def test_arrays_are_named_without_the_suffix_of_their_files(lsg, tmp_path):
+    np.savez(tmp_path / "a.npz", ps=np.zeros(3), xs=np.zeros(3))
+    result = lsg("data", "info", tmp_path / "a.npz", status=3)
+    assert "found arrays ps, xs, expected x, y, t, p" in result.stderr
+
+
+def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch):
+    names = ("metrics.jsonl", "gradient-flow.jsonl")
+    assert train("--out", "whole").exit_code == 0
+    assert train("--out", "run", "--epochs", "1").exit_code == 0
+    original, seen = Trainer._end_epoch, []
+
+    def deleted(trainer, *arguments):
+        original(trainer, *arguments)
+        seen.append(trainer.state.epoch)
+        if len(seen) == 1:
+            for name in names:
+                (trainer.run.path / name).unlink()
+
+    for command in (lambda: train("--out", "again"), lambda: lsg("train", "--resume", "run", "--epochs", "3")):
+        seen.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "_end_epoch", deleted)
+            result = command()
+        assert result.exit_code == 0, result.stderr
+        for name in names:
+            assert f"{name}: was deleted during the run; rewritten" in result.stderr
+
+    def records(run, name):
+        lines = Path(run, name).read_text().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if key in ("epoch", "layers")} for line in lines]
+
+    for name in names:
+        assert records("again", name) == records("whole", name)
+        assert [line["epoch"] for line in records("run", name)] == [0, 1, 2]
+
+
+def test_records_deleted_while_stopped_are_missed(train, lsg):
+    assert train("--out", "run", "--log", "csv").exit_code == 0
+    os.unlink("run/metrics.jsonl")
+    result = lsg("train", "--resume", "run", "--epochs", "3", status=0)
+    assert "metrics.jsonl: found records of 0 epochs, expected 2" in result.stderr
+    (run,) = json.loads(lsg("compare", "run", "--json").stdout)["runs"]
+    assert (run["epochs"], run["of"]) == (3, 3)

@@ -100,7 +100,7 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
     for name in ("ann", "ann/net/more", "hf:ann/net"):
         count = len(server.requests)
         invalid = lsg("push", trained / "best.safetensors", name, status=2)
-        assert f"{name}: found an invalid name, expected USER/NAME" in invalid.stderr
+        assert f"{name}: found an invalid name" in invalid.stderr
         assert len(server.requests) == count
 
 

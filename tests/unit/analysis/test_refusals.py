@@ -228,7 +228,7 @@ def test_snr_of_a_bfloat16_network():
 
 @pytest.mark.parametrize("batch", [torch.rand(3, 2), (torch.rand(3, 2),), "text", None])
 def test_what_is_no_mini_batch(batch):
-    with pytest.raises(ConfigError, match=r"inspect: found .* as mini-batch, expected pairs of tensors \(inputs, labels\)"):
+    with pytest.raises(ConfigError, match=r"inspect: found .* as mini-batch"):
         inspect(Foreigners(), [batch], adapter=adapter())
     with pytest.raises(ConfigError, match=r"found a tensor of shape \(6, 7, 8\) as mini-batch") as caught:
         inspect(Foreigners(), data()[0], adapter=adapter())  # not in a list

@@ -163,7 +163,7 @@ def test_what_is_not_counted_is_refused():
             super().__init__()
             self.first, self.lif, self.up = nn.Linear(4, 4), LIF(), nn.ConvTranspose1d(4, 4, 2)
 
-    with pytest.raises(ConfigError, match=r"found ConvTranspose1d up, expected convolutions and linear layers"):
+    with pytest.raises(ConfigError, match=r"found ConvTranspose1d up"):
         synops(Net(), [])
     net = nn.Sequential(nn.Linear(6, 8), LIF())
     with pytest.raises(ConfigError, match="no mini-batches"):

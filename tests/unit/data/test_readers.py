@@ -55,7 +55,7 @@ def test_numpy_files(tmp_path, form):
 @pytest.mark.parametrize("values", [[0, 99], [1, 2], [-2, 1], [0.5, 1], [np.nan, 1]], ids=str)
 def test_polarity_is_0_or_1_or_minus_1(tmp_path, values):
     np.savez(tmp_path / "a.npz", x=[1, 2], y=[1, 2], t=[1, 2], p=values)
-    with pytest.raises(DataError, match=r"event \d: found p = .*, expected an integer from -1 to 1"):
+    with pytest.raises(DataError, match=r"event \d: found p = .*"):
         read(tmp_path / "a.npz")
 
 

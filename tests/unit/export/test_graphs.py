@@ -24,7 +24,7 @@ def test_other_neurons_are_refused(graph, options):
     if not options:
         net.hidden[1].lif = SoftReset()
     found = "--neuron .*" if options else "class SoftReset"
-    with pytest.raises(ConfigError, match=f"hidden[12]: found neurons of {found}, expected LIF with spikes of 0 and 1"):
+    with pytest.raises(ConfigError, match=f"hidden[12]: found neurons of {found}"):
         graph(net)
 
 
@@ -59,7 +59,7 @@ def test_an_initial_potential():
             layer.lif.initial.fill_(2.0)
         assert torch.allclose(Unrolled(net)(sequence(net)), net(sequence(net)), atol=1e-12)
         assert not torch.allclose(net(sequence(net)), plain)
-    with pytest.raises(ConfigError, match="found --init-potential measured, expected others"):
+    with pytest.raises(ConfigError, match="found --init-potential measured"):
         Stepping(net)
 
 

@@ -166,7 +166,7 @@ def test_files_that_are_not_its_own(bad, made, tmp_path):
 
 def test_more_than_a_file_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "MOST", 100)
-    with pytest.raises(ConfigError, match=r"found \d+ bytes of weights, expected at most 100,"):
+    with pytest.raises(ConfigError, match=r"found \d+ bytes of weights"):
         exported(saved("mlp", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
 

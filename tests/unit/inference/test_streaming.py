@@ -227,7 +227,7 @@ def test_slices_of_a_given_size(tmp_path):
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0, count=60)))
     answers = list(stream(network, str(tmp_path / "a.aedat"), per_slice=13, idle=0))
     assert [one.events for one in answers] == [13] * 4
-    with pytest.raises(ConfigError, match="per_slice: found 0, expected at least 1"):
+    with pytest.raises(ConfigError, match="per_slice: found 0"):
         next(stream(network, str(tmp_path / "a.aedat"), per_slice=0))
     windows = Network.open(saved(tmp_path / "windows.safetensors", slicing="window"))
     with pytest.raises(ConfigError, match="--per-slice: found 13, but the network"):

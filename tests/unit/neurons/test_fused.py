@@ -14,7 +14,7 @@ import torch
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
-from lsgcli.neurons.kernels import fused
+from lsgcli.neurons.kernels import fused, selftest
 from lsgcli.neurons.kernels.auto import auto
 from lsgcli.neurons.kernels.base import NormParameters, single_backward
 from lsgcli.neurons.kernels.cpu import threads
@@ -23,6 +23,7 @@ from lsgcli.system.device import limited_threads
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, large_case, random_case
 from tests.unit.neurons.helpers import close, normal, parameters, run_backend, same
+from tests.unit.neurons.oracle import JUMPS
 
 CASES = 10
 
@@ -314,3 +315,17 @@ def test_a_broken_numba_is_reported_once_and_not_used(monkeypatch, caplog):
         assert caplog.text.count("numba is installed but cannot be imported") == 1
     finally:
         fused._numba_problem.cache_clear()
+
+
+@pytest.mark.parametrize("case", selftest.CASES + selftest.FEW, ids=str)
+def test_rounding_decides_about_no_spike(monkeypatch, case):
+    """No potential is near its threshold, or near a jump of the surrogate, which the backward pass calls with u - v_th."""
+    h, jump, nearest = registry.get("surrogate", case.surrogate), JUMPS.get(case.surrogate, 0.0), []
+
+    def observed(x, width):
+        nearest.append(min(x.abs().min(), (x.abs() - jump * width).abs().min()))
+        return h(x, width)
+
+    monkeypatch.setitem(registry._entries, ("surrogate", case.surrogate), observed)
+    selftest.run(case, "reference", torch.float64, torch.device("cpu"))
+    assert min(nearest) > 4e-6  # of potentials around 1

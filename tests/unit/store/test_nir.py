@@ -219,36 +219,21 @@ SHAPED = np.ones(SHAPE)
 CUBA = nir.CubaLIF(*(SHAPED * value for value in (1e-3, 1e-3, 1.0, 0.0, 0.1)))
 BRANCHES = [("input", "conv"), ("conv", "lif"), ("lif", "flatten"), ("flatten", "fc"), ("fc", "out"), ("out", "output")]
 REFUSED = {
-    "cuba": (plain(lif=CUBA), "lif: found a node CubaLIF, expected a chain of Conv2d"),
-    "subgraph": (
-        plain(lif=nir.NIRGraph({**ends((5,))}, [("input", "output")])),
-        "lif: found a node NIRGraph",
-    ),
-    "tau within a channel": (
-        plain(lif=neurons(*SHAPE, tau=np.linspace(2e-4, 9e-4, 48).reshape(SHAPE), r=1)),
-        "lif: found tau that differs within a channel",
-    ),
-    "tau": (plain(lif=neurons(*SHAPE, tau=1e-5)), "lif: found tau 1e-05 s, expected at least the timestep dt, 0.0001 s"),
-    "thresholds": (
-        plain(out=neurons(5, v_threshold=[0.1, 0.2, 0.3, 0.4, 0.5])),
-        "out: found v_threshold - v_leak from 0.1 to 0.5",
-    ),
+    "cuba": (plain(lif=CUBA), "lif: found a node CubaLIF"),
+    "subgraph": (plain(lif=nir.NIRGraph({**ends((5,))}, [("input", "output")])), "lif: found a node NIRGraph"),
+    "tau within a channel": (plain(lif=neurons(*SHAPE, tau=np.linspace(2e-4, 9e-4, 48).reshape(SHAPE), r=1)), "lif: found tau"),
+    "tau": (plain(lif=neurons(*SHAPE, tau=1e-5)), "lif: found tau 1e-05 s"),
+    "thresholds": (plain(out=neurons(5, v_threshold=[0.1, 0.2, 0.3, 0.4, 0.5])), "out: found v_threshold - v_leak"),
     "negative threshold": (plain(lif=neurons(*SHAPE, v_threshold=-1)), "lif: found v_threshold -1 above v_leak"),
-    "reset": (plain(lif=neurons(*SHAPE, v_reset=-0.5)), "lif: found v_reset -0.5 above v_leak, expected them to be equal"),
-    "r per neuron": (
-        plain(out=neurons(5, r=[1.0, 2.0, 3.0, 4.0, 5.0])),
-        "out: found r dt / tau from 0.333333 to 1.66667, expected the same",
-    ),
+    "reset": (plain(lif=neurons(*SHAPE, v_reset=-0.5)), "lif: found v_reset -0.5"),
+    "r per neuron": (plain(out=neurons(5, r=[1.0, 2.0, 3.0, 4.0, 5.0])), "out: found r dt / tau"),
     "scale": (plain(fc=nir.Scale(np.arange(48.0))), "fc: found a node Scale"),
     "neurons first": ({"first": neurons(2, 4, 4), **plain()}, "first: found neurons without weights before them"),
     "flatten": (plain(flatten=nir.Flatten({"input": np.array(SHAPE)}, 1, -1)), "flatten: found axes 1 to -1"),
     "infinite": (plain(conv=nir.Conv2d((4, 4), np.full((3, 2, 3, 3), np.inf), 1, 1, 1, 1, np.ones(3))), "conv: found a weight"),
     "padding": (plain(conv=convolution(padding=1000)), "conv: found a kernel (3, 3) with padding (1000, 1000)"),
     "kernel": (plain(conv=nir.Conv2d((4, 4), np.ones((3, 2, 9, 9)), 1, 0, 1, 1, np.ones(3))), "conv: found a kernel (9, 9)"),
-    "weights": (
-        plain(fc=affine(40)),
-        "layers.2.weight: found torch.float32 of shape [5, 40], expected torch.float32 of shape [5, 48]",
-    ),
+    "weights": (plain(fc=affine(40)), "layers.2.weight: found torch.float32 of shape [5, 40]"),
     "groups": (plain(conv=nir.Conv2d((4, 4), np.ones((3, 1, 3, 3)), 1, 1, 1, 2, np.ones(3))), "conv: found 2 groups"),
     "name": ({"a\x1b[31m": convolution(), **plain(conv=flatten(2, 4, 4))}, "graph: layers[0].name: found 'a\\x1b[31m'"),
 }
@@ -305,5 +290,5 @@ def test_graph_in_a_checkpoint(text, message, tmp_path):
 
 def test_without_a_graph():
     """The network alone is not an architecture to train."""
-    with pytest.raises(ConfigError, match="found no graph, expected the network of a file"):
+    with pytest.raises(ConfigError, match="found no graph"):
         models.build("nir", T=2, num_classes=3, in_channels=2, input_size=4)

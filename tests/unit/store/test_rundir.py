@@ -3,6 +3,7 @@
 import pytest
 
 from lsgcli.errors import RunInUseError
+from lsgcli.runs.facts import digest_of
 from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, read_config, write_config
 from tests import tiny
 
@@ -58,3 +59,9 @@ def test_what_is_a_run(tmp_path, content, expected):
     (tmp_path / "config.json").write_text(content)
     assert is_run(tmp_path) is expected
     assert not is_run(tmp_path / "config.json")
+
+
+def test_the_digest_of_crossings_says_whether_runs_choose_alike():
+    one, other = {"a": [0.5, 1.0], "b": [0.25, 0.0]}, {"b": [0.25, 0.0], "a": [0.5, 1.0]}
+    assert digest_of(one) == digest_of(other) != digest_of({**one, "a": [0.5, 0.9]})
+    assert digest_of({}) is None

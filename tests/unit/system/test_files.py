@@ -74,7 +74,7 @@ def test_a_fifo_is_not_waited_for(tmp_path):
     with pytest.raises(StorageError, match="cannot be written"):
         append_json_line(tmp_path / "fifo", {})
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(StorageError, match="found a FIFO, expected a regular file"):
+    with pytest.raises(StorageError, match="found a FIFO"):
         append_json_line(tmp_path / "fifo", {})
     os.close(reader)
 
@@ -212,7 +212,7 @@ def test_output_folders(user):
         check_output(user / name, "-o", folder=True)
     with pytest.raises(ConfigError, match="contains files"):
         check_output(user / "images", "-o", folder=True, force=True)
-    with pytest.raises(ConfigError, match="found a file, expected a folder"):
+    with pytest.raises(ConfigError, match="found a file"):
         check_output(user / "sheet.png", "-o", folder=True, force=True)
     pictures = {"suffixes": (".png", ".svg"), "folder": True}
     check_output(user / "run", "--plot", **pictures)
