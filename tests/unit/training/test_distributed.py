@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import multiprocessing
 import socket
+import sys
 import time
+import warnings
 from pathlib import Path
 from unittest import mock
 
@@ -106,11 +108,11 @@ def start(target, size, *arguments, wait=120):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")  # which imports torch once
-    context.set_forkserver_preload([__name__, "torch.nn.parallel", "torch._dynamo"])
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")  # which imports torch again
     processes = [context.Process(target=target, args=(rank, size, port, *arguments)) for rank in range(size)]
-    for process in processes:
-        process.start()
+    with warnings.catch_warnings(action="ignore"):  # of DDP, about its speed
+        for process in processes:
+            process.start()
     for process in processes:
         process.join(wait)
     statuses = [process.exitcode for process in processes]
