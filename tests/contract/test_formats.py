@@ -125,7 +125,7 @@ def one_decay(network, content):
 @pytest.mark.parametrize(
     ("name", "mode", "fault"),
     [
-        slow_if(mode and (mode, fault) != ("step", one_decay), name, mode, fault)
+        slow_if(name == "onnx", name, mode, fault)
         for name, mode in WAYS
         for fault in (one_weight, one_threshold, one_decay)
         if mode != "unroll" or fault is one_weight
