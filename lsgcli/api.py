@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsgcli import registry
 from lsgcli.analysis import gradflow
 from lsgcli.analysis.watch.watch import Watch
 from lsgcli.config.fields import fields_of
@@ -20,14 +19,14 @@ from lsgcli.config.run import from_checkpoint
 from lsgcli.data import prepare as preparation
 from lsgcli.data.batches import Batch
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import SPLITS
+from lsgcli.data.datasets.base import SPLITS, datasets
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.errors import ConfigError, DataError
-from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
 from lsgcli.report.display import TrainingDisplay
+from lsgcli.report.run_page import run_page
 from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
@@ -41,14 +40,6 @@ from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
 
 __all__ = ["build", "datasets", "diagnose", "evaluate", "inspect", "load", "prepare", "train", "watch"]
-
-
-def datasets() -> list[str]:
-    """Names of the data sets, for :func:`prepare` and :func:`train`.
-
-    ``tonic:NAME`` and ``torchvision:NAME`` stand for the data sets of these libraries.
-    """
-    return registry.names("dataset")
 
 
 @undisturbed
@@ -118,7 +109,7 @@ def train(
             if on_record is not None:
                 on_record(record)
 
-        return train_together(config, emit, StopRequest(), path=path, force=force, outlets=OUTLETS) or {}
+        return train_together(config, emit, StopRequest(), path=path, force=force, page=run_page) or {}
 
 
 def load(path: Path | str) -> SpikingNet:

@@ -2,18 +2,20 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError
+from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
     from lsgcli.sweeps.runners import Submitted
-    from lsgcli.sweeps.schedule import Strategy
+    from lsgcli.sweeps.schedule import States, Strategy
 
 
 class LauncherOptions(NamedTuple):
@@ -82,20 +84,20 @@ class LauncherOptions(NamedTuple):
 
     def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
-        from lsgcli.loggers.outlets import OUTLETS
-        from lsgcli.report.display import TrainingDisplay, cells
+        from lsgcli.report.display import TrainingDisplay
+        from lsgcli.report.run_page import run_page
         from lsgcli.sweeps.runners import InProcess
         from lsgcli.sweeps.schedule import run
         from lsgcli.training.signals import stop_on_signals
 
         if not self.launcher:
             with stop_on_signals() as stop:
-                run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), OUTLETS), stop)
+                run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), run_page), stop)
             return
         with self._submitted(strategy) as jobs:
             strategy.started()
             with stop_on_signals() as stop:
-                run(strategy, jobs, stop, cells(quiet))
+                run(strategy, jobs, stop, changes_shown(quiet))
 
     @contextlib.contextmanager
     def _submitted(self, strategy: "Strategy") -> Iterator["Submitted"]:
@@ -106,3 +108,20 @@ class LauncherOptions(NamedTuple):
         name, options = self.check()
         with contextlib.closing(make(name, options, strategy.root / FOLDER)) as launcher:
             yield Submitted(strategy, name, launcher)
+
+
+def changes_shown(quiet: bool) -> Callable[["States"], None]:
+    """A function that prints a line for each cell whose state has changed; nothing if ``quiet``."""
+    from lsgcli.report.terminal import console
+    from lsgcli.sweeps.jobs import name_of
+
+    out, shown = console(sys.stderr), dict[Any, str]()
+    out.quiet = quiet
+
+    def print_changes(states: "States") -> None:
+        for cell, state in states.items():
+            if state.text != shown.get(cell, "not started"):
+                out.print(clean(f"{name_of(cell.path)}: {state.text}"), soft_wrap=True, markup=False)
+            shown[cell] = state.text
+
+    return print_changes

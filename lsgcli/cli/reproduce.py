@@ -43,8 +43,8 @@ def reproduce(
     if name not in FIGURES:
         raise ConfigError(registry.unknown("figure", name, list(FIGURES)), hint="`lsg reproduce` lists them.")
     from lsgcli.config.resolve import resolve
-    from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report.display import TrainingDisplay
+    from lsgcli.report.run_page import run_page
     from lsgcli.runs.checks import check_same
     from lsgcli.runs.run import train_together
     from lsgcli.store.rundir import read_facts, read_result
@@ -57,7 +57,7 @@ def reproduce(
             check_same(path, config)
         else:
             with stop_on_signals() as stop, TrainingDisplay(verbosity.quiet) as display:
-                result = train_together(config, display, stop, path=path, outlets=OUTLETS) or {}
+                result = train_together(config, display, stop, path=path, page=run_page) or {}
         found, data = result[planned["measure"]], read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})

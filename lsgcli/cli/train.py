@@ -104,9 +104,9 @@ def train(
     for initial in (run_config.init_from, run_config.width_from) if start.resume is None else ():
         if initial is not None:
             hub.local(initial)  # before torch is imported, if it does not exist
-    from lsgcli.loggers.outlets import OUTLETS
     from lsgcli.report import terminal
     from lsgcli.report.display import TrainingDisplay
+    from lsgcli.report.run_page import run_page
     from lsgcli.runs.run import train_together
     from lsgcli.training.signals import stop_on_signals
 
@@ -138,7 +138,7 @@ def train(
             force=start.force,
             resume=start.resume is not None,
             test=not no_test,
-            outlets=OUTLETS,
+            page=run_page,
         )
     if end is not None and not as_json:
         print_exact(end["checkpoint"])

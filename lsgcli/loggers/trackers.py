@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from lsgcli.loggers.base import Epoch, LoggedRun, Logger
+from lsgcli.loggers.base import Logger
 from lsgcli.registry import register
+from lsgcli.runs.report import Epoch, LoggedRun
 from lsgcli.system import files
 
 PROJECT = "lsg"  # unless the program's environment variable names another

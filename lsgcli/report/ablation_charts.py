@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsgcli.errors import ConfigError
 from lsgcli.report.charts import over_runs
@@ -12,14 +12,16 @@ from lsgcli.report.drawing import SUFFIXES, save, save_as, styles
 from lsgcli.report.figures import View, lines_view, sheet
 from lsgcli.store import flows
 from lsgcli.store.rundir import read_metrics
-from lsgcli.sweeps.collect import Collection
+
+if TYPE_CHECKING:
+    from lsgcli.sweeps.collect import Collection
 
 log = logging.getLogger("lsg")
 Rows = Mapping[str, Sequence[Path]]  # label of a row -> directories of its finished runs
 Values = list[float | None]
 
 
-def finished(found: Collection, labels: Sequence[str]) -> Rows:
+def finished(found: "Collection", labels: Sequence[str]) -> Rows:
     """Directories of the finished runs that did not diverge, by the label of their row."""
     rows: dict[str, list[Path]] = {label: [] for label in labels}
     for cell, record in zip(found.cells, found.records, strict=True):

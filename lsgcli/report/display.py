@@ -1,9 +1,9 @@
-"""Displays on stderr: of a run, one line per epoch and progress bars; of the cells that launchers run, a line for each change."""
+"""Display of a run on stderr: one line per epoch, and progress bars."""
 
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,8 @@ from typing import Any
 from rich.progress import TaskID
 
 from lsgcli.report.findings import flow_lines
-from lsgcli.report.terminal import Preparation, console, progress_bar
+from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
-from lsgcli.sweeps.jobs import name_of
-from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.schedule import States
 from lsgcli.system.text import clean
 
 
@@ -143,17 +140,3 @@ class TrainingDisplay:
         self.say(record["cause"])
         for line in flow_lines([record["table"]], self.out) if record["table"]["layers"] else ():
             self._print(line)
-
-
-def cells(quiet: bool) -> Callable[[States], None]:
-    """A function that prints a line for each cell whose state has changed; nothing if ``quiet``."""
-    out, shown = console(sys.stderr), dict[Cell, str]()
-    out.quiet = quiet
-
-    def print_changes(states: States) -> None:
-        for cell, state in states.items():
-            if state.text != shown.get(cell, "not started"):
-                out.print(clean(f"{name_of(cell.path)}: {state.text}"), soft_wrap=True, markup=False)
-            shown[cell] = state.text
-
-    return print_changes

@@ -3,9 +3,7 @@
 import dataclasses
 import logging
 import shlex
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +17,7 @@ from lsgcli.errors import DivergedError, LsgError
 from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
 from lsgcli.runs.facts import facts
 from lsgcli.runs.flow import advise, full_flow
-from lsgcli.runs.report import Page, Reporter, Status
+from lsgcli.runs.report import Loggers, Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
 from lsgcli.store.rundir import (
     FULL_FLOW,
@@ -43,20 +41,6 @@ from lsgcli.training.signals import StopRequest
 log = logging.getLogger("lsg")
 PLACEHOLDER = "RUN"  # for the directory of a run, in its own files, so that it can be moved
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
-
-
-@dataclass(frozen=True)
-class Outlets:
-    """Where a run reports, besides its records.
-
-    Attributes:
-        page: the text of ``report.html``, from the run directory and the status of the run.
-        loggers: a context that copies records to the loggers of ``--log`` before it passes them on, from their names, the run and
-            the receiver of the records.
-    """
-
-    page: Page
-    loggers: Callable[[list[str], RunDir, Emit], AbstractContextManager[Emit]]
 
 
 def parts_read(config: RunConfig, test: bool) -> tuple[str, ...]:
@@ -105,7 +89,7 @@ def train(
     emit: Emit,
     stop: StopRequest,
     *,
-    outlets: Outlets,
+    page: Page,
     existing: Existing = "refuse",
     group: Group = ALONE,
     test: bool = True,
@@ -115,7 +99,7 @@ def train(
     Args:
         emit: called with each record (preparing, start, step, epoch, end, ...).
         stop: checked between steps, with the time of ``config.max_time`` and of the job; while the data are prepared, a signal interrupts.
-        outlets: where the run reports.
+        page: the text of ``report.html``, from the run directory and the status of the run.
         existing: what happens to a run in ``path``; only ``resume`` needs one.
         group: the processes that train together; rank 0 writes the run directory.
         test: whether the test part is read and evaluated.
@@ -150,10 +134,10 @@ def train(
         return None
     with (
         RunDir(path, force=existing == "replace", resume=resume) as run,
-        outlets.loggers(listed(config.log), run, emit) as emit,
+        Loggers(listed(config.log), run, emit) as emit,
     ):
         group.agree("opened", lambda: None)
-        reporter = Reporter(run, outlets.page)
+        reporter = Reporter(run, page)
 
         def report(record: dict[str, Any]) -> None:
             reporter.follow(record)
@@ -213,7 +197,7 @@ def train_together(
     emit: Emit,
     stop: StopRequest,
     *,
-    outlets: Outlets,
+    page: Page,
     path: Path | None = None,
     force: bool = False,
     resume: bool = False,
@@ -222,7 +206,7 @@ def train_together(
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
 
     Args:
-        outlets: where the run reports.
+        page: the text of ``report.html``, from the run directory and the status of the run.
         path: default: a new directory below ``runs/``. An unfinished run with the same settings is continued.
         force: replace a run in ``path``, but not in a restart by torchrun, which continues it.
         resume: ``path`` contains a run that ``config`` continues.
@@ -243,9 +227,7 @@ def train_together(
             rundir.check_free(path, force=force, resume=stopped)
             return "resume" if stopped else "replace" if force else "refuse"
 
-        return train(
-            config, path, emit, stop, existing=group.agree("existing", existing), group=group, test=test, outlets=outlets
-        )
+        return train(config, path, emit, stop, existing=group.agree("existing", existing), group=group, test=test, page=page)
 
 
 def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:

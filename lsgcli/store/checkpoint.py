@@ -27,10 +27,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lsgcli import models, registry
+from lsgcli import models
 from lsgcli.config.fields import check, current, fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS, GONE, RunConfig
+from lsgcli.config.source import traits
 from lsgcli.data.bundle import Description
 from lsgcli.data.kinds import other_kind, unreadable
 from lsgcli.errors import CheckpointError, LsgError
@@ -345,7 +346,7 @@ def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = Tr
             model = models.build(content.config["arch"], **spec, **neuron)
             return fold_structure(model) if content.config["folded"] else model
 
-        layers = spec.get("depth", 0) if registry.get("arch", content.config["arch"]).has_residual else 0
+        layers = spec.get("depth", 0) if traits("arch", content.config["arch"]).has_residual else 0
         if layers > len(content.weights):
             raise CheckpointError(
                 f"model.depth: found {layers}, expected at most the {len(content.weights)} tensors of the file"

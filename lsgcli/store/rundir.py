@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
 
-from lsgcli import registry
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
+from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
@@ -293,8 +293,7 @@ def check_links(path: Path, inside: Path | None = None) -> None:
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about program, machine and data."""
-    embedded = registry.get("dataset", config.dataset).embedded
-    folder = None if embedded else os.path.abspath(config.data_folder)
+    folder = None if dataset_of(config).embedded else os.path.abspath(config.data_folder)
     files.write_json(run.config_file, {**facts, "schema": SCHEMA, "data_folder": folder, "settings": config.to_dict()})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lsgcli.errors import DivergedError, OutOfMemoryError, RunInUseError, Stopped
 from lsgcli.runs import run
+from lsgcli.runs.report import Page
 from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.cells import command
 from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
@@ -34,7 +35,7 @@ class InProcess(Runner):
         strategy: chooses the cells.
         stop: checked between steps.
         display: returns a context, for the title of a run, whose value is called with the run's records.
-        outlets: where runs report.
+        page: the text of a run's ``report.html``.
     """
 
     slots, pause = 1, 1.0
@@ -44,9 +45,9 @@ class InProcess(Runner):
         strategy: Strategy,
         stop: StopRequest,
         display: Callable[[str], AbstractContextManager[Emit]],
-        outlets: run.Outlets,
+        page: Page,
     ):
-        self.strategy, self.stop, self.display, self.outlets = strategy, stop, display, outlets
+        self.strategy, self.stop, self.display, self.page = strategy, stop, display, page
 
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
         for cell in cells:
@@ -93,7 +94,7 @@ class InProcess(Runner):
         with self.display(title) as show:
             if read_result(cell.path) is None:
                 existing: run.Existing = "resume" if is_run(cell.path) else "refuse"
-                run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, outlets=self.outlets)
+                run.train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, page=self.page)
 
 
 def job_of(cell: Cell) -> Job:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from lsgcli import registry
-from lsgcli.loggers.base import Epoch
 from lsgcli.loggers.trackers import CSV
+from lsgcli.runs.report import Epoch
 from lsgcli.system import schema
 
 INSTALLED = [

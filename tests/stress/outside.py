@@ -30,9 +30,9 @@ from lsgcli.export.base import chosen, open_exported
 from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
-from lsgcli.loggers.outlets import OUTLETS
 from lsgcli.report import ablation_charts, terminal
 from lsgcli.report import comparison as compared
+from lsgcli.report.run_page import run_page
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
 from lsgcli.store import checkpoint, flows, rundir
@@ -135,7 +135,7 @@ class Seeds:
         }
         (folder / "abl").mkdir()
         self.config = resolve({**given, "precision": "fp32", "cache_dir": str(folder / "cache")}, environment={})
-        train(self.config, self.run, lambda record: None, StopRequest(), outlets=OUTLETS)
+        train(self.config, self.run, lambda record: None, StopRequest(), page=run_page)
         self.best = self.run / rundir.BEST
         with safe_open(self.best, "pt") as stream:
             self.metadata = dict(stream.metadata())

@@ -14,7 +14,7 @@ from unittest import mock
 
 from lsgcli import registry
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.loggers import base as loggers
+from lsgcli.runs import report
 from lsgcli.store import checkpoint, hub
 from tests import exports, hub_server
 from tests.stress.program import Command, tensors, warm
@@ -206,7 +206,7 @@ def failing_loggers(count: int, chance: random.Random, folder: Path) -> Iterator
                     with contextlib.suppress(OSError), open(disk / "rest", "wb", 0) as rest:
                         while True:
                             rest.write(bytes(512))
-                    on_disk = functools.partial(setattr, loggers, "LOGS", str(disk))
+                    on_disk = functools.partial(setattr, report, "LOGS", str(disk))
                     yield case(f"{name} on a full disk", folder / f"{name}-full", on_disk, own)
 
 

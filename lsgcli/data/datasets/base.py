@@ -381,3 +381,11 @@ def dataset_of(config: DataConfig, machine: MachineConfig | None = None, **optio
     """The data set that the settings name; arguments as for :class:`Dataset`."""
     dataset: Dataset = registry.get("dataset", config.dataset)(config, machine, **options)
     return dataset
+
+
+def datasets() -> list[str]:
+    """Names of the data sets, for :func:`lsgcli.api.prepare` and :func:`lsgcli.api.train`.
+
+    ``tonic:NAME`` and ``torchvision:NAME`` stand for the data sets of these libraries.
+    """
+    return registry.names("dataset")

@@ -25,7 +25,7 @@ def cells(tmp_path):
 def trained(monkeypatch):
     """Replace the training by a result; ``trained.calls`` are (path, whether resumed), ``trained.before`` runs first."""
 
-    def train(config, path, emit, stop, *, existing, test, outlets):
+    def train(config, path, emit, stop, *, existing, test, page):
         train.calls.append((path, existing == "resume"))
         train.before(path)
         files.make_folder(path)

@@ -21,7 +21,7 @@ def understood(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = []
 
-    def train(config, path, emit, stop, *, existing, group, test, outlets):
+    def train(config, path, emit, stop, *, existing, group, test, page):
         seen.append((config, path, existing == "resume"))
         return {"checkpoint": "x", "run": "x"}
 

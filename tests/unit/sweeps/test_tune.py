@@ -36,7 +36,7 @@ def accuracies(config):
 def train(monkeypatch):
     """Replace the training by a formula; ``train.calls`` are (path, settings, whether resumed), ``train.before`` runs first."""
 
-    def fake(config, path, emit, stop, *, existing, test, outlets=None):
+    def fake(config, path, emit, stop, *, existing, test, page=None):
         assert not test
         fake.calls.append((path, config, existing == "resume"))
         files.make_folder(path)

@@ -212,7 +212,7 @@ def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path,
     monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append(named["existing"]))
     for attempt in (0, 1):
         monkeypatch.setattr(lsgcli.runs.run, "here", lambda attempt=attempt: Place(attempt=attempt))
-        lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), outlets=None, path=path, force=True)
+        lsgcli.runs.run.train_together(config, lambda record: None, StopRequest(), page=None, path=path, force=True)
     assert given == ["replace", "resume"]
 
 

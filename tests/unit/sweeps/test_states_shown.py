@@ -2,7 +2,7 @@
 
 import pytest
 
-from lsgcli.report import display as module
+from lsgcli.cli import launcher
 from lsgcli.sweeps.jobs import CellState
 from tests.unit.sweeps.helpers import plan
 
@@ -22,7 +22,7 @@ STATES = (
 
 def test_lines_are_printed_when_a_state_changes(cells, capsys):
     states = dict(zip(cells, STATES, strict=True))
-    display = module.cells(quiet=False)
+    display = launcher.changes_shown(quiet=False)
     display(states)
     display(states)
     display({**states, cells[1]: CellState("running", 2, 3, 0.75)})
