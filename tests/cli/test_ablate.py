@@ -11,15 +11,14 @@ from lsgcli.training.loop import Trainer
 
 
 def test_ablate(lsg, tiny, tmp_path):
-    command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "--seeds", "0-1", "-q"]
+    command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "--seeds", "0", "-q"]
     result = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json", status=0)
     rows = json.loads(result.stdout)["rows"]
     assert [(row["method"], row["width"]) for row in rows] == [("fixed", 0.5), ("fixed", 1.0), ("lsg", None)]
     for row in rows:
-        assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 2
-        assert row["mean"] == pytest.approx(sum(row["accuracies"]) / 2)
+        assert row["n"] == len(row["accuracies"]) == len(row["last"]) == 1
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
-    assert len(times) == 6  # under lsg, a width has no effect
+    assert len(times) == 3  # under lsg, a width has no effect
     assert all((path.parent / "report.html").exists() for path in times)
     again = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json")
     assert json.loads(again.stdout)["rows"] == rows

@@ -144,7 +144,9 @@ def test_run_directory_holds_a_run(train, finished, tmp_path):
 def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
     monkeypatch.setattr("lsgcli.system.device.cpu_flags", lambda: {"amx_bf16"})
-    first = train("--precision", "auto", "--backend", "reference", "--out", "run")  # without kernels of bf16 to compile
+    first = train(
+        "--precision", "auto", "--backend", "reference", "--epochs", "1", "--out", "run"
+    )  # without kernels of bf16 to compile
     assert "in bf16 (the processor has amx_bf16)" in first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
     monkeypatch.setattr("lsgcli.system.device.cpu_flags", set)
@@ -200,7 +202,7 @@ def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, mon
 
 def test_flow_of_the_final_network_is_that_of_the_result(train, lsg, images, tmp_path):
     """Without a validation split, that of the last epoch."""
-    result = train("--val-fraction", "0", "--out", "run", "--epochs", "3")
+    result = train("--val-fraction", "0", "--out", "run")
     assert result.stdout == "run/last.safetensors\n"
     assert "chosen on the test set" in result.stderr
     written = json.loads((tmp_path / "run" / "gradient-flow.json").read_text())

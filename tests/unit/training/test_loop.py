@@ -1,4 +1,4 @@
-"""The training loop: it learns, it resumes to the bit, it stops before a step that would ruin the weights."""
+"""The training loop: it resumes to the bit, it stops before a step that would ruin the weights."""
 
 import dataclasses
 import itertools
@@ -94,14 +94,6 @@ def assert_same(whole, parts):
     assert metrics(whole) == metrics(parts)
     flows = [(path / "gradient-flow.jsonl").read_text() for path in (whole, parts)]
     assert flows[0] == flows[1]
-
-
-def test_learns(tmp_path):
-    """Over seeds 0 to 19, in fp32 and bf16, the accuracy was always 1, and the loss at the end .44 to .72 of that at first."""
-    end = run(tmp_path / "run", tiny.config(epochs=12), tiny.bundle())
-    assert end["test_accuracy_last"] > 0.8
-    losses = [line["train_loss"] for line in metrics(tmp_path / "run")]
-    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("with_val", [False, True])
