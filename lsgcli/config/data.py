@@ -89,7 +89,7 @@ class DataConfig(Settings):
     )
     sensor: str | None = setting(
         None,
-        "Sensor size of an event-folder, as WIDTHxHEIGHT. Default: read from the recordings.",
+        "Sensor size of an event-folder, as WIDTHxHEIGHT. Default: as the recordings state it.",
         check=_sensor,
         applies=having("dataset", "takes_sensor", "a --dataset of unknown sensor size: event-folder"),
     )

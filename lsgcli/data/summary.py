@@ -6,6 +6,7 @@ import os
 import statistics
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ class Recordings(EventDataset):
     A recording is a file with a suffix supported by a reader; its class is the name of its folder.
     """
 
-    def __init__(self, path: Path):
-        super().__init__(DataConfig(dataset="event-folder", data_dir=str(path)))
+    def __init__(self, path: Path, config: DataConfig | None = None):
+        super().__init__(replace(config or DataConfig(dataset="event-folder"), data_dir=str(path)))
 
     def find(self, splits: tuple[str, ...]) -> Listing:
         """All recordings, independent of splits, without those in hidden folders; may be empty."""
@@ -54,13 +55,13 @@ class Recordings(EventDataset):
         return np.empty(0)
 
 
-def found(path: Path) -> Recordings:
+def found(path: Path, config: DataConfig | None = None) -> Recordings:
     """A recording, or those of a folder and the folders in it.
 
     Raises:
         DataError: the path does not exist, or contains no recording.
     """
-    dataset = Recordings(path).scan()
+    dataset = Recordings(path, config).scan()
     if not dataset.samples:
         raise DataError(
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",

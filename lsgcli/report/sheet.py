@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsgcli.config.data import DataConfig
-from lsgcli.data import random, summary
+from lsgcli.data import summary
 from lsgcli.data.datasets.base import Dataset, EventDataset
-from lsgcli.data.events import sensor_of, turned, turned_sensor
-from lsgcli.data.frames import frames, saturated, warn_saturated
+from lsgcli.data.events import sensor_of
+from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.errors import ConfigError
 from lsgcli.report.drawing import shortened
 from lsgcli.system.files import replacing
@@ -69,15 +69,12 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
     """
     rows = []
     for path in paths:
-        dataset = summary.found(path)
+        dataset = summary.found(path, config)
         for i in spread([sample.label for sample in dataset.samples], count):
             sample = dataset.samples[i]
             events = dataset.events(sample)
-            sensor = sensor_of(config.sensor) if config.sensor else events.sensor or events.extent
-            upright = turned(events, sensor, config.orientation)
-            shape, draw = turned_sensor(sensor, config.orientation), random.window(sample.key)
-            made = frames(upright, shape, config, name=str(sample.source), draw=draw)
-            rows.append(_row(dataset.classes[sample.label], sample.key, made))
+            dataset.info = {"sensor": sensor_of(config.sensor) if config.sensor else events.sensor or events.extent}
+            rows.append(_row(dataset.classes[sample.label], sample.key, dataset.frames(events, sample)))
     return rows
 
 

@@ -61,6 +61,22 @@ class Collection:
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
+class _Group:
+    """The runs of a row: settings of any of them, and by repetition where each is planned, and which exist."""
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.planned: dict[Repetition, Path] = {}
+        self.found: dict[Repetition, list[Path]] = {}
+
+    def place(self, missing: Repetition) -> Path:
+        """The directory of a run that does not exist: where it is planned, or next to the other runs of the row."""
+        if missing in self.planned:
+            return self.planned[missing]
+        others = next(iter(self.found.values()))
+        return others[0].parent / missing.folder
+
+
 def collect(folder: Path) -> Collection:
     """The runs below ``folder``, grouped into rows by their settings.
 
@@ -70,59 +86,68 @@ def collect(folder: Path) -> Collection:
     Raises:
         ConfigError: the folder contains no runs with a test accuracy.
     """
-    plan, (runs, unreadable) = load(folder), find_runs(folder)
+    plan = load(folder)
+    configs, results, notes = _read(folder, planned=plan is not None)
+    data, planned = _data(configs), plan.cells() if plan else []
+    label = next((data[cell.path] for cell in planned if cell.path in data), "")
+    groups: dict[Row, _Group] = {}  # those of the plan come first
+    for cell in planned:
+        group = groups.setdefault((_key(cell.config), label), _Group(cell.config))
+        group.planned[Repetition.of(cell.config)] = cell.path
+    for path in _in_order(configs, data):
+        group = groups.setdefault((_key(configs[path]), data[path]), _Group(configs[path]))
+        group.found.setdefault(Repetition.of(configs[path]), []).append(path)
+    everywhere = set() if plan else {Repetition.of(config) for config in configs.values()}
+    collection = Collection([], [], plan.table if plan else None, notes)
+    for number, ((_, label), group) in enumerate(groups.items()):
+        folds = Repetition.of(group.config).folds
+        expected = {one for one in everywhere if one.folds == folds}
+        for one in sorted(expected | group.planned.keys() | group.found.keys()):
+            paths = group.found.get(one, [])
+            finished = [path for path in paths if results[path] is not None]
+            path = [*finished, *paths, *([] if paths else [group.place(one)])][0]
+            if len(paths) > 1:
+                ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
+                which = one.text.replace(", ", " and ")
+                notes.append(f"{len(paths)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
+            collection.cells.append(Cell(number, group.config.replace(**one.settings), path, label))
+            collection.records.append(results.get(path) if paths else None)
+    if any(data.values()):
+        notes.append(
+            "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
+        )
+    return collection
+
+
+def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path, dict[str, Any] | None], list[str]]:
+    """Settings and final records of the runs below a folder, without those that left the test part out, and notes on the others.
+
+    Raises:
+        ConfigError: there are none, and no run is ``planned`` either, or those that exist have no test accuracy.
+    """
+    runs, unreadable = find_runs(folder)
+    configs: dict[Path, RunConfig] = {}
     results: dict[Path, dict[str, Any] | None] = {}
-    for path in runs:
+    untested = 0
+    for path, config in runs.items():
         try:
-            results[path] = read_result(path)
+            record = read_result(path)
         except ConfigError as error:
             unreadable.append(error.message)
-    notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
-    tested = {path: runs[path] for path, record in results.items() if not _is_untested(record)}
-    untested = len(results) - len(tested)
-    if not tested and (untested or plan is None):
+            continue
+        if _is_untested(record):
+            untested += 1
+        else:
+            configs[path], results[path] = config, record
+    if not configs and (untested or not planned):
         raise ConfigError(
             f"--collect {folder}: found no run with a test accuracy, expected the folder of an ablation",
             hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out. `lsg compare` compares others.",
         )
+    notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     if untested:
         notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
-    data, cells = _data(tested), plan.cells() if plan else []
-    planned_data = next((data[cell.path] for cell in cells if cell.path in data), "")
-    configs: dict[Row, RunConfig] = {}  # of any run of the row; those of the plan come first
-    existing: dict[Row, dict[Repetition, list[Path]]] = {}
-    planned: dict[tuple[Row, Repetition], Path] = {}
-    for cell in cells:
-        row, repetition = (_key(cell.config), planned_data), Repetition.of(cell.config)
-        configs.setdefault(row, cell.config)
-        existing.setdefault(row, {})[repetition] = []
-        planned[row, repetition] = cell.path
-    for path in _in_order(tested, data):
-        row, repetition = (_key(tested[path]), data[path]), Repetition.of(tested[path])
-        configs.setdefault(row, tested[path])
-        existing.setdefault(row, {}).setdefault(repetition, []).append(path)
-    repetitions = set() if plan else {Repetition.of(config) for config in tested.values()}
-    collection = Collection([], [], plan.table if plan else None, notes)
-    for number, (row, own) in enumerate(existing.items()):
-        config = configs[row]
-        expected = {one for one in repetitions if one.folds == Repetition.of(config).folds}
-        for one in sorted(expected | own.keys()):
-            paths = own.get(one, [])
-            if paths:
-                path = next((path for path in paths if results[path] is not None), paths[0])
-            else:  # missing: where it is planned, or next to the row's other runs
-                path = planned.get((row, one)) or next(iter(own.values()))[0].parent / one.folder
-            if len(paths) > 1:
-                ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
-                collection.notes.append(
-                    f"{len(paths)} runs have the same settings and {one.text.replace(', ', ' and ')}: {path} is used, {ignored} ignored."
-                )
-            collection.cells.append(Cell(number, config.replace(**one.settings), path, row[1]))
-            collection.records.append(results[path] if paths else None)
-    if any(data.values()):
-        note = "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
-        collection.notes.append(note)
-    return collection
+    return configs, results, notes
 
 
 def _is_untested(record: Mapping[str, Any] | None) -> bool:

@@ -202,10 +202,6 @@ class Dataset(ABC):
             if found.get(part, number) != number
         ]
 
-    def files(self, samples: Iterable[Sample]) -> set[str]:
-        """Paths of the files that contain these samples, where they are files."""
-        return {str(sample.source) for sample in samples if isinstance(sample.source, str | Path)}
-
     @property
     def class_folders(self) -> tuple[Path, ...]:
         """The folders whose subfolders are the classes; empty for data sets in another layout."""

@@ -1,14 +1,12 @@
 """Data of the user, with one folder per class: recordings and images."""
 
 import contextlib
-import functools
 from pathlib import Path
 
 import numpy as np
 
 from lsgcli import registry
 from lsgcli.config.data import DataConfig
-from lsgcli.data import cache, parallel
 from lsgcli.data.datasets.base import (
     SPLITS,
     Dataset,
@@ -16,17 +14,14 @@ from lsgcli.data.datasets.base import (
     ImageDataset,
     Listing,
     Sample,
-    fingerprint,
 )
 from lsgcli.data.events import Events, sensor_of
 from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
 from lsgcli.data.splits import RULES
-from lsgcli.errors import ConfigError, DataError, StorageError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import register
-from lsgcli.system import schema
-from lsgcli.system.files import make_folder, write_json
 
 
 def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
@@ -71,14 +66,24 @@ class EventFolder(ClassFolders, EventDataset):
         return Listing(classes, samples, {"sensor": [*self._sensor(samples)]})
 
     def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """--sensor, or the sensor stated by the first recording, or that of a checkpoint, or the extent of all recordings."""
+        """--sensor, or the sensor that the first recording states, or that of a checkpoint.
+
+        Raises:
+            ConfigError: there is none of them.
+        """
         if self.config.sensor is not None:
             return sensor_of(self.config.sensor)
-        stated = self._first(samples).sensor
-        if stated is None and "sensor" in self.expected:  # the extent of some recordings may be smaller
+        first = self._first(samples)
+        if first.sensor is not None:
+            return first.sensor
+        if "sensor" in self.expected:
             width, height = self.expected["sensor"]
             return width, height
-        return stated or self._extent(samples)
+        width, height = first.extent
+        raise ConfigError(
+            f"sensor: found none, and recordings in {self.root} that do not state it, expected its width and height in pixels",
+            hint=f"Give --sensor WIDTHxHEIGHT; the events of one recording need {width}x{height}, and `lsg data info` looks at all.",
+        )
 
     def _first(self, samples: tuple[Sample, ...]) -> Events:
         """The first recording, or with --skip-bad the first readable one."""
@@ -86,37 +91,6 @@ class EventFolder(ClassFolders, EventDataset):
             with contextlib.suppress(DataError):
                 return read(Path(sample.source))
         return read(Path(samples[-1 if self.config.skip_bad else 0].source))
-
-    def _extent(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
-        """The extent of the events of all recordings, cached with the prepared data until a recording changes."""
-        depends = {"fingerprint": fingerprint(samples), "versions": self.versions(samples), "skip_bad": self.config.skip_bad}
-        note = cache.folder(self.machine) / self.config.dataset / f"extent-{cache.digest(depends)}.json"
-        with contextlib.suppress(DataError):  # none yet
-            width, height = schema.read(note, tuple[int, int], DataError)
-            return width, height
-        work = functools.partial(_reach, skip_bad=self.config.skip_bad)
-        reached = list(parallel.each(work, [str(sample.source) for sample in samples], self.machine.workers))
-        width, height = (max(axis) for axis in zip(*reached, strict=True))
-        with contextlib.suppress(StorageError):  # then it is recomputed next time
-            make_folder(note.parent)
-            write_json(note, [width, height])
-        return width, height
-
-
-def _reach(path: str, *, skip_bad: bool) -> tuple[int, int]:
-    """The extent of the events of a recording; (1, 1) if it is skipped."""
-    try:
-        events = read(Path(path))
-    except DataError:
-        if skip_bad:
-            return 1, 1
-        raise
-    if events.sensor is not None:
-        raise DataError(
-            f"{path}: found a recording that states its sensor among others that do not",
-            hint="Give --sensor WIDTHxHEIGHT.",
-        )
-    return events.extent
 
 
 @register("dataset", "image-folder")

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -196,13 +196,6 @@ class LibraryDataset(Dataset):
             for i, ((name, changed), label) in enumerate(zip(files, self.labels(data), strict=True))
         ]
         return sorted(samples, key=lambda sample: sample.key)
-
-    def files(self, samples: Iterable[Sample]) -> set[str]:
-        """The files of the samples, or all in the folder if samples are not in a file each."""
-        paths = {part: paths_of(self.library_object(part)) for part in {sample.source[0] for sample in samples}}
-        if all(paths.values()):
-            return {paths[part][index] for part, index in (sample.source for sample in samples)}
-        return {str(path) for path in self._all_files() if path.is_file()}
 
     def labels(self, data: Any) -> Any:
         """(N,) labels, without loading the samples if the class has a list of them."""

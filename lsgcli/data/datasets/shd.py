@@ -1,6 +1,5 @@
 """SHD, the Spiking Heidelberg Digits: spoken digits as spikes of an artificial cochlea (Cramer et al., IEEE TNNLS 2020)."""
 
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,9 +53,6 @@ class Shd(Downloaded, EventDataset):
             for i, label in enumerate(_arrays(path).labels.tolist()):
                 samples.append(Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}"))
         return Listing(CLASSES, tuple(samples), {"sensor": [UNITS, 1]})
-
-    def files(self, samples: Iterable[Sample]) -> set[str]:
-        return {sample.source[0] for sample in samples}
 
     def events(self, sample: Sample) -> Events:
         """The spikes of one recording: x is the channel, y is 0, all are ON."""

@@ -5,10 +5,10 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.config.resolve import resolve
-from lsgcli.data.datasets import class_folders, digits
+from lsgcli.data.datasets import digits
 from lsgcli.data.datasets.base import dataset_of
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import DataError
+from lsgcli.errors import ConfigError, DataError
 
 NAMES = registry.names("dataset")
 
@@ -102,34 +102,13 @@ def unstated(root):
 
 def test_sensor_of_recordings_that_do_not_state_it(config, tmp_path):
     unstated(tmp_path)
-    assert prepare(config("event-folder", data_dir=str(tmp_path))).info["sensor"] == [30, 8]
+    with pytest.raises(ConfigError, match="sensor: found none"):
+        prepare(config("event-folder", data_dir=str(tmp_path)))
     assert prepare(config("event-folder", data_dir=str(tmp_path), sensor="34x34")).info["sensor"] == [34, 34]
     with pytest.raises(DataError, match=r"0\.bin: event 0: found x=29"):
         prepare(config("event-folder", data_dir=str(tmp_path), sensor="20x20"))
-
-
-def test_how_far_recordings_reach_is_remembered(config, tmp_path, monkeypatch, reader_version):
-    root, scanned = tmp_path / "data", []
-    unstated(root)
-    whole = class_folders.read
-    monkeypatch.setattr(class_folders, "read", lambda path: scanned.append(path.name) or whole(path))
-
-    def sensor(**settings):
-        scanned.clear()
-        return dataset_of(config("event-folder", data_dir=str(root), **settings)).scan().info["sensor"]
-
-    assert sensor() == [30, 8]
-    assert len(scanned) == 5  # the first, for what it states, and then all
-    assert sensor() == [30, 8]
-    assert len(scanned) == 1
-    with monkeypatch.context() as other:
-        reader_version("nmnist-bin", 2, other)
-        sensor()
-    assert len(scanned) == 5
-    (root / "test" / "b" / "0.bin").write_bytes(bytes([49, 7, 0x80, 0, 1]) * 2)
-    assert sensor() == [50, 8]
-    (tmp_path / "file").write_text("no folder")
-    assert sensor(cache_dir=str(tmp_path / "file")) == [50, 8]
+    of_checkpoint = dataset_of(config("event-folder", data_dir=str(tmp_path)), expected={"sensor": [40, 30]})
+    assert of_checkpoint.scan().info["sensor"] == [40, 30]
 
 
 def test_the_embedded_digits_are_those_of_uci():
