@@ -3,7 +3,7 @@
     python -m benchmarks.epoch --data FOLDER     # with Train/<digit>/*.bin and Test/<digit>/*.bin; about 8 minutes for 850 recordings
     python -m benchmarks.epoch --data FOLDER --quick                                           # a look
 
-Both train VGGSNN at a quarter of the width, T=10, 32 px, in batches of 16 by SGD with momentum and weight decay, a cosine schedule and
+Both train VGGSNN at a quarter of the channels, T=10, 32 px, in batches of 16 by SGD with momentum and weight decay, a cosine schedule and
 cross-entropy of the mean logits, without augmentation, on frames with equal numbers of events; both evaluate on the test part and
 write a checkpoint after each epoch. A run is a new process whose frames are on disk; making them is timed apart.
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="default: %(default)s")
     parser.add_argument(
-        "--quick", action="store_true", help="1 round of 1 epoch at 1/16 of the width: a look, kept under another name"
+        "--quick", action="store_true", help="1 round of 1 epoch at 1/16 of the channels: a look, kept under another name"
     )
     options = parser.parse_args()
     names = options.contenders.split(",")

@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, in order of value: tests, correctness, speed, memory, and the paper's Table 1 at full width.
+"""Everything that needs a GPU, in order of value: tests, correctness, speed, memory, and the paper's Table 1 with all channels.
 
     pip install -e '.[dev,bench]'
     python -m benchmarks.gpu --minutes 40 --out results/

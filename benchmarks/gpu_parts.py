@@ -104,7 +104,7 @@ def random_layers(run: Run) -> Iterator[Record]:
 
 
 def networks(run: Run) -> Iterator[Record]:
-    """Spikes and gradients of the networks at full width, of ``compiled`` in three types against ``reference`` in float64; a rehearsal runs ``fused``."""
+    """Spikes and gradients of the networks with all channels, of ``compiled`` in three types against ``reference`` in float64; a rehearsal runs ``fused``."""
     rows: list[Record] = []
     for network in NETWORKS:
         which = run.case(network, batch=2 if run.rehearse else 8)
@@ -231,7 +231,7 @@ def seconds(run: Run, work: Any, count: int = 20) -> float:
 
 
 def table1(run: Run, before: Mapping[str, Any]) -> Iterator[Record]:
-    """The paper's Table 1 on CIFAR-10 at full width, one seed, for as many epochs as fit; the same number when continued."""
+    """The paper's Table 1 on CIFAR-10 with all channels, one seed, for as many epochs as fit; the same number when continued."""
     options = ["--dataset", "cifar10", "--arch", "resnet19", "-T", "2", "--width-multiplier", "1", "--device", "cuda"]
     if run.rehearse:
         options = ["--dataset", "digits-dvs", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--device", "cpu"]

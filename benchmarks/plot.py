@@ -46,12 +46,12 @@ def picture(records: Sequence[Mapping[str, Any]]) -> str:
         return svg(figure)
 
 
-def svg(figure: Any) -> str:
-    """A figure drawn with ``SETTINGS`` as an SVG whose text adapts to light and dark backgrounds."""
+def svg(figure: Any, style: str = STYLE) -> str:
+    """A figure drawn with ``SETTINGS`` as an SVG whose text, by default, adapts to light and dark backgrounds."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue().replace(INK, "currentColor")
-    return text.replace("<defs>", f"{STYLE}<defs>", 1)
+    return text.replace("<defs>", f"{style}<defs>", 1)
 
 
 def _bars(record: Mapping[str, Any], speed: Any, memory: Any) -> None:

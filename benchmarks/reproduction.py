@@ -51,20 +51,20 @@ class Experiment:
 
 EXPERIMENTS = {
     "cifar": Experiment(
-        "10,000 images of CIFAR-10, ResNet-19 of an eighth of the width, T=2",
+        "10,000 images of CIFAR-10, ResNet-19 with an eighth of the channels, T=2",
         {"1": "0-2", "2": "0-1"},
         "cifar10",
         "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 5 --decay-lr 5e-3 --val-fraction 0.1",
     ),
     "digits-dvs": Experiment(
-        "digits-dvs, VGGSNN of an eighth of the width, T=10",
+        "digits-dvs, VGGSNN with an eighth of the channels, T=10",
         {"1": "0-4"},
         "cifar-dvs",
         "--dataset digits-dvs -T 10",
         folder=False,
     ),
     "n-mnist": Experiment(
-        "700 recordings of N-MNIST, VGGSNN of an eighth of the width, T=10",
+        "700 recordings of N-MNIST, VGGSNN with an eighth of the channels, T=10",
         {"1": "0-4"},
         "cifar-dvs",
         "--dataset n-mnist -T 10 --width-multiplier 0.125 --epochs 20",

@@ -1,6 +1,6 @@
 """Scaling of time and memory of a training step with timesteps, batch size, width and resolution, and memory per timestep.
 
-    python -m benchmarks.scaling                 # VGGSNN at a quarter of the width, fp32; --quick for a look
+    python -m benchmarks.scaling                 # VGGSNN at a quarter of the channels, fp32; --quick for a look
     python -m benchmarks.scaling --sweep T --precision bf16
 
 Each point is a race of new processes (see ``benchmarks.bench.race``) with few rounds, which are sufficient for a curve. No other programs

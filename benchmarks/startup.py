@@ -4,7 +4,7 @@
     python -m benchmarks.startup --commands
 
 Of commands, CPU time is measured, user and system, which other programs affect less; ``--commands`` measures only these, on a machine in
-use, and writes ``startup-commands.json``. "First step" is a VGGSNN at a quarter of the width, T=8, with a warm kernel cache, as in all runs except the first, and with an empty
+use, and writes ``startup-commands.json``. "First step" is a VGGSNN at a quarter of the channels, T=8, with a warm kernel cache, as in all runs except the first, and with an empty
 one, in seconds of a machine that runs nothing else. For comparison, an interpreter that does nothing, and one that imports torch. The record
 is written to ``benchmarks/results/startup.json``.
 """

@@ -1,7 +1,7 @@
 """Latency of one timestep of one sample, with the state kept, as in ``lsg predict --stream``.
 
     pip install -e '.[bench,onnx]'
-    python -m benchmarks.streaming               # VGGSNN at a quarter of the width: about a minute and a half
+    python -m benchmarks.streaming               # VGGSNN at a quarter of the channels: about a minute and a half
     python -m benchmarks.streaming --threads 1
 
 Contenders are lsg in each precision, the floor, the peers at their best in single-step mode, and lsg's export with ``--mode step`` in

@@ -1,4 +1,4 @@
-"""Time that training waits for data: VGGSNN at a quarter of the width on simulated CIFAR10-DVS, with cached frames.
+"""Time that training waits for data: VGGSNN at a quarter of the channels on simulated CIFAR10-DVS, with cached frames.
 
     python -m benchmarks.wait --images FOLDER     # of CIFAR-10's training images, a class per folder; recordings are simulated from them
 

@@ -1,10 +1,12 @@
 """Generate documentation from the program and the benchmark results: `python docs/generate.py`, or `--check` to compare only.
 
 `docs/llms.txt` and `docs/reliability-rows.html` are generated completely; in pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
+With the variable `LSG_REPOSITORY`, the address of the repository on GitHub, notebooks get a badge that opens them in Colab, and a cell that installs lsg there.
 """
 
 import html
 import json
+import os
 import re
 import sys
 from collections import Counter
@@ -96,8 +98,8 @@ def _default(option: Any) -> str:
 
 def _help(text: str) -> str:
     """Help text in Markdown, with options as code."""
-    marked = re.sub(r"`[^`]*`|--[a-z][\w-]*", lambda found: f"`{found[0].strip('`')}`", text)
-    return html.escape(marked, quote=False).replace("|", "\\|")
+    marked = re.sub(r"`[^`]*`|--[a-z][\w-]*", lambda found: f"`{found[0].strip('`')}`", text.replace("|", "\\|"))
+    return "`".join(part if code % 2 else html.escape(part, quote=False) for code, part in enumerate(marked.split("`")))
 
 
 def api() -> str:
@@ -303,9 +305,33 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def in_colab(path: Path, repository: str) -> str:
+    """The text of a notebook with a badge, and with a cell for Colab as its second, which clones the repository: a notebook uses its files."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    address = f"{COLAB}/github/{repository.removeprefix('https://github.com/')}/blob/main/docs/notebooks/{path.name}"
+    title, *cells = (cell for cell in notebook["cells"] if cell["id"] != "colab")
+    title["source"] = [line for line in title["source"] if COLAB not in line]
+    title["source"][1:1] = [f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})\n"]
+    code = INSTALL.replace("REPOSITORY", repository).splitlines(keepends=True)
+    cell = {"cell_type": "code", "execution_count": None, "id": "colab", "metadata": {}, "outputs": [], "source": code}
+    notebook["cells"] = [title, cell, *cells]
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+COLAB = "https://colab.research.google.com"
+INSTALL = """import sys
+
+if "google.colab" in sys.modules:  # elsewhere, install lsg first
+    !git clone --quiet --depth 1 REPOSITORY lsg
+    %pip install --quiet ./lsg spikingjelly
+    %cd lsg/docs/notebooks"""
+
+
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
     found = {DOCS / "reliability-rows.html": reliability_rows()}
+    if repository := os.environ.get("LSG_REPOSITORY"):
+        found |= {path: in_colab(path, repository) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
         if page not in found:
             text = page.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """Draw the pictures of the documentation that show runs: `python docs/picture.py` trains and draws, in about three minutes.
 
-``train.svg`` and ``export.svg`` show a terminal; ``rescue.svg`` a network that does not learn, and what the first remedy makes of it.
+``train.svg``, ``export.svg`` and ``diagnose.svg`` show a terminal; ``rescue.svg``, and ``rescue-dark.svg`` for dark pages, a network
+that does not learn, and what the first remedy makes of it. `python docs/picture.py diagnose` draws one of them.
 """
 
 import io
@@ -31,17 +32,39 @@ TERMINALS = {
         "lsg export first/best.safetensors -o digits.nir --verify 64",
     ),
 }
+EXAMPLE = Path(__file__).parent / "examples" / "snn.py"
+INKS = {"rescue": "#333333", "rescue-dark": "#dddddd"}
 BROKEN = "lsg train --method fixed --norm bn --threshold 4 --epochs 2 --out broken"
 ADVISE = "lsg inspect-gradients broken --advise --try 2 --json"
 
 
 def main() -> None:
-    """Train on the embedded data, and draw what a terminal shows; break a network, and draw its rescue."""
+    """Draw the pictures that are named, or all."""
+    wanted = sys.argv[1:] or [*TERMINALS, "diagnose", "rescue"]
     with tempfile.TemporaryDirectory() as folder:
-        for name, commands in TERMINALS.items():
-            terminal(IMAGES / f"{name}.svg", commands, [run(command, folder, subprocess.STDOUT) for command in commands])
-        run(BROKEN, folder)
-        rescue(json.loads(run(ADVISE, folder)), folder)
+        for name in wanted:
+            if name in TERMINALS:
+                commands = TERMINALS[name]
+                terminal(IMAGES / f"{name}.svg", commands, [run(command, folder, subprocess.STDOUT) for command in commands])
+        if "diagnose" in wanted:
+            diagnose(folder)
+        if "rescue" in wanted:
+            run(BROKEN, folder)
+            rescue(json.loads(run(ADVISE, folder)), folder)
+
+
+def diagnose(folder: str) -> None:
+    """A script of snntorch, what is wrong with it, and the same script with the threshold that lsg suggests."""
+    script = EXAMPLE.read_text(encoding="utf-8").partition('"""\n\n')[2]
+    (Path(folder) / "snn.py").write_text(script, encoding="utf-8")
+    found = run("lsg diagnose snn.py", folder).partition("\n2. ")[0]
+    threshold = re.search(r"threshold=50 -> ([\d.]+)", found)
+    assert threshold, found
+    cure = f"sed -i 's/threshold=50/threshold={threshold[1]}/' snn.py"
+    subprocess.run(cure, shell=True, cwd=folder, check=True)
+    cured = run("lsg diagnose snn.py", folder)
+    commands = ("cat snn.py", "lsg diagnose snn.py", f"{cure} && lsg diagnose snn.py")
+    terminal(IMAGES / "diagnose.svg", commands, (script, found, cured))
 
 
 def run(command: str, folder: str, stderr: int = subprocess.DEVNULL) -> str:
@@ -101,7 +124,8 @@ def rescue(record: dict[str, Any], folder: str) -> None:
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_ylabel("share")
         axes[0].legend(frameon=False)
-        (IMAGES / "rescue.svg").write_text(svg(figure), encoding="utf-8")
+        for name, ink in INKS.items():
+            (IMAGES / f"{name}.svg").write_text(svg(figure, f"<style>svg{{color:{ink}}}</style>"), encoding="utf-8")
 
 
 if __name__ == "__main__":

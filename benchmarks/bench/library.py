@@ -1,4 +1,4 @@
-"""Models of spikingjelly that lsg has too, in lsg's sizes: SEW-ResNet-18 and 34, MS-ResNet-18, QKFormer, at full width.
+"""Models of spikingjelly that lsg has too, in lsg's sizes: SEW-ResNet-18 and 34, MS-ResNet-18, QKFormer, with all channels.
 
 They are the classes of ``spikingjelly.activation_based.model`` with lsg's default neurons and tdBN. What differs from their defaults:
 

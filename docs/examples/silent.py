@@ -6,6 +6,7 @@ from torch import nn
 import lsgcli as lsg
 
 data = lsg.prepare("digits-dvs", T=4, size=16)
+torch.manual_seed(0)
 network = nn.Sequential(
     nn.Flatten(2),  # (T, B, 2, 16, 16) -> (T, B, 512)
     nn.Linear(512, 128),

@@ -20,9 +20,7 @@ SEEDS = "0-2"
 class Rows(NamedTuple):
     """Which runs belong to the table, and where they are."""
 
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=V,V...]", help="Additional axes of --grid.", show_default=False)
-    ] = None
+    more: Annotated[list[str] | None, typer.Argument(metavar="KEY=V,V", help="Additional axes of --grid.")] = None
     table: Annotated[
         str | None,
         typer.Option(
@@ -35,15 +33,12 @@ class Rows(NamedTuple):
             metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,fixed T=2,4, instead of a --table."
         ),
     ] = None
-    seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.", show_default=False)] = (
-        None
-    )
+    seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.")] = None
     folds: Annotated[
         int | None,
         typer.Option(
             min=2,
             help="Run each row and seed on this many stratified folds of a data set without a published test part; see --fold.",
-            show_default=False,
         ),
     ] = None
     config: common.ConfigFile = None
@@ -70,7 +65,7 @@ class Output(NamedTuple):
         list[Path] | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Can be repeated. Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
+            help="Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
             "and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None

@@ -67,7 +67,7 @@ def top(
     ] = False,
     help_all: HelpAll = False,
 ) -> None:
-    """Train spiking neural networks with a learnable surrogate gradient, and measure their gradient flow."""
+    """Find out why a spiking neural network does not learn, and train networks with a learnable surrogate gradient."""
     os.getcwd()  # fails in a deleted folder, where Intel's library would abort the process
     if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:
         raise ConfigError(

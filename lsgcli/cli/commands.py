@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Annotated, Any
 
 import typer
@@ -76,8 +77,7 @@ class Page:
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         words = [*args]  # which click consumes
         try:
-            parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
-            return parsed
+            return super().parse_args(ctx, args)  # type: ignore[misc]
         except typer.BadParameter as error:
             if problems := getattr(error.__cause__, "errors", None):  # of pydantic, whose message lacks the value
                 found = problems()[0]["input"]
@@ -103,6 +103,12 @@ class Page:
         answer = (elsewhere.for_option if option else elsewhere.for_argument)(word, own, others)
         return f"{'No such option:' if option else 'Unexpected argument'} {word}; lsg has {answer}." if answer else ""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # Names such as ms-resnet18 are not broken at their hyphens.
+        hyphens, TextWrapper.wordsep_re = TextWrapper.wordsep_re, TextWrapper.wordsep_simple_re
+        super().format_help(ctx, formatter)  # type: ignore[misc]
+        TextWrapper.wordsep_re = hyphens
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
@@ -113,7 +119,8 @@ class Page:
             if brief and (parameter.name in RARE or (panel in SECTIONS and parameter.name not in COMMON)):
                 left_out += 1
             elif record := parameter.get_help_record(ctx):
-                sections.setdefault(panel, []).append(record)
+                flag = re.sub(r"<list\[(\w+)\]>|<(\w+) range>", r"<\1\2>", record[0])
+                sections.setdefault(panel, []).append((flag, record[1]))
         for title, rows in sections.items():
             write_section(formatter, title, rows)
         if left_out:
@@ -125,7 +132,7 @@ def flags(command: Any, ctx: Any) -> set[str]:
     """The options of a command, and CKPT if it takes a checkpoint."""
     parameters = command.get_params(ctx)
     names = {name for option in parameters for name in (*option.opts, *option.secondary_opts) if name.startswith("-")}
-    return names | {"CKPT" for parameter in parameters if str(parameter.metavar or "").startswith("CKPT")}
+    return names | {"CKPT" for parameter in parameters if parameter.metavar == "CKPT"}
 
 
 def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:

@@ -34,7 +34,7 @@ Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
 Html = Annotated[
-    list[Path] | None, typer.Option(help="Can be repeated. Also write a self-contained HTML page with curves and figures.")
+    list[Path] | None, typer.Option(metavar="FILE", help="Also write a self-contained HTML page with curves and figures.")
 ]
 
 

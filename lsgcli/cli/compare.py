@@ -15,7 +15,7 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Run directories, checkpoints in run directories, or folders that contain runs.",
         ),
     ],

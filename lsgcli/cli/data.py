@@ -26,7 +26,7 @@ COMMANDS = {name: f"data:{name}" for name in ("prepare", "info", "show", "verify
 app = typer.Typer(
     name="data",
     cls=group(COMMANDS),
-    help="Inspect, verify and prepare data sets.",
+    help="Data sets: prepare, info, show, verify.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings=CONTEXT,
@@ -95,9 +95,7 @@ def prepare(
 
 def info(
     *,
-    path: Annotated[
-        Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="A recording, or a folder of recordings.")] = None,
     workers: Workers = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -128,7 +126,7 @@ def show(
     *,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH", help="Recordings, or folders of recordings.", show_default=False),
+        typer.Argument(metavar="PATH", help="Recordings, or folders of recordings."),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
     force: common.Force = False,
@@ -165,9 +163,7 @@ def show(
 
 def verify(
     *,
-    path: Annotated[
-        Path | None, typer.Argument(metavar="PATH", help="A folder of recordings, instead of a data set.", show_default=False)
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="A folder of recordings, instead of a data set.")] = None,
     write: Annotated[
         bool,
         typer.Option(

@@ -13,7 +13,6 @@ from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
 
 log = logging.getLogger("lsg")
-ALL = "all"
 OF_LSG = {"--html", "--json", "--fail-on"}  # options that few scripts have
 
 
@@ -36,9 +35,7 @@ class Output(NamedTuple):
 def diagnose(
     *,
     script: Annotated[str, typer.Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Arguments of the script.", show_default=False)
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="Arguments of the script.")] = None,
     watching: Watching,
     gate: common.Gate,
     output: Output,
@@ -50,7 +47,7 @@ def diagnose(
     """
     common.messages(verbosity)
     steps = watching.steps
-    if steps != ALL and not (steps.isdecimal() and int(steps)):
+    if steps != "all" and not (steps.isdecimal() and int(steps)):
         raise ConfigError(f"--steps: found {steps!r}, expected a number above 0, or all")
     if misplaced := OF_LSG.intersection(arguments or ()):
         log.info("%s: after SCRIPT, so the script's; options of lsg stand before it", ", ".join(sorted(misplaced)))
@@ -62,7 +59,7 @@ def diagnose(
     from lsgcli.report import findings, page, terminal
     from lsgcli.runs import script as scripts
 
-    count = None if steps == ALL else int(steps)
+    count = None if steps == "all" else int(steps)
     found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
     for target in output.html or ():
         files.write_text(target, page.diagnosis_page(found.record))

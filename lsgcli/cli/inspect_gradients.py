@@ -74,9 +74,7 @@ class Output(NamedTuple):
     html: common.Html = None
     plot: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR", help="Can be repeated. Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."
-        ),
+        typer.Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None
     sample: Annotated[int, typer.Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False
@@ -87,7 +85,7 @@ def inspect_gradients(
     checkpoints: Annotated[
         list[str],
         typer.Argument(
-            metavar="CKPT...",
+            metavar="CKPT",
             help="Checkpoints written by lsg, or run directories: paths or hf:USER/NAME[@REVISION]",
         ),
     ],
@@ -101,7 +99,7 @@ def inspect_gradients(
 ) -> None:
     """Measure gradient flow per layer on mini-batches of training data, with the loss and batch statistics of training.
 
-    Per layer and timestep: decay beta, surrogate width alpha, coverage (fraction of neurons with u inside the surrogate's interval),
+    Per layer and timestep: decay beta, surrogate width alpha, coverage (share of potentials inside the surrogate),
     mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
     gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient
     signal-to-noise ratio, and a verdict. Several checkpoints have a table each, and stand side by side on the page of --html.

@@ -12,7 +12,6 @@ from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
 
-RECIPES, SETTINGS = "recipes", "settings"
 KINDS = {  # name -> kind of the registry, description
     "archs": ("arch", "Networks: --arch."),
     "datasets": ("dataset", "Data sets: --dataset."),
@@ -22,8 +21,8 @@ KINDS = {  # name -> kind of the registry, description
     "norms": ("norm", "Normalisations: --norm."),
     "losses": ("loss", "Loss functions: --loss."),
     "augmentations": ("augmentation", "Augmentations of training data: --augment."),
-    SETTINGS: ("", "Settings: keys of files for --config, options of `lsg train` with dashes."),
-    RECIPES: ("", "Published training recipes: --recipe, and `lsg recipe`."),
+    "settings": ("", "Settings: keys of files for --config, options of `lsg train` with dashes."),
+    "recipes": ("", "Published training recipes: --recipe, and `lsg recipe`."),
     "backends": ("backend", "Implementations of the neuron dynamics: --backend."),
     "formats": ("format", "Formats of `lsg export`: --format."),
     "readers": ("reader", "Formats of recordings."),
@@ -37,7 +36,7 @@ def names(
     *,
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}.", show_default=False),
+        typer.Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}."),
     ] = None,
     json_schema: Annotated[
         bool,
@@ -45,24 +44,24 @@ def names(
     ] = False,
     verbosity: common.Verbosity,
 ) -> None:
-    """List names with a line each, separated by a tab; without KIND, the kinds.
+    """List the names of a kind, each with a description; without KIND, the kinds.
 
     Names from installed plug-ins are included. `lsg list settings --json-schema > lsg.schema.json` writes what the first line of
     `lsg train --print-config` refers to.
     """
     common.messages(verbosity)
     if json_schema:
-        if kind != SETTINGS:
-            raise ConfigError(f"--json-schema: found {kind}, expected {SETTINGS}")
+        if kind != "settings":
+            raise ConfigError(f"--json-schema: found {kind}, expected settings")
         print_json(schema_of_settings())
         return
     if kind is None:
         lines = {name: text for name, (_, text) in KINDS.items()}
     elif kind not in KINDS:
         raise ConfigError(registry.unknown("kind", kind, list(KINDS)), hint="`lsg list` lists the kinds.")
-    elif kind == RECIPES:
+    elif kind == "recipes":
         lines = {name: recipes.load(name)["source"] for name in recipes.names()}
-    elif kind == SETTINGS:
+    elif kind == "settings":
         lines = {name: field.metadata["help"] for name, field in FIELDS.items()}
     else:
         of = KINDS[kind][0]

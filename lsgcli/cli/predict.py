@@ -61,7 +61,7 @@ def predict(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Recordings, images, or folders; - reads a list of paths from stdin.",
         ),
     ],

@@ -16,7 +16,7 @@ def recipe(
     *,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Name of a recipe.", show_default=False),
+        typer.Argument(metavar="NAME", help="Name of a recipe."),
     ] = None,
     dataset: Annotated[
         str | None,

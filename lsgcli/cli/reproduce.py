@@ -26,7 +26,7 @@ FIGURES = {file.stem: tomllib.loads(file.read_text()) for file in sorted(Path(__
 
 def reproduce(
     *,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a figure.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a figure.")] = None,
     out: Annotated[Path, typer.Option(help="Directory of the runs, in which finished ones are kept.")] = Path("runs/reproduce"),
     as_json: common.Json = False,
     verbosity: common.Verbosity,

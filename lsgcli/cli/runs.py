@@ -14,12 +14,12 @@ from lsgcli.system.text import clean
 
 def runs(
     *,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder that contains runs.")] = RUNS,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that contains runs.")] = RUNS,
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Can be repeated. Only runs with this value of a column or setting, or a larger or smaller one: 'val_accuracy > 0.4'.",
+            help="Only runs with this value of a column or setting, or a larger or smaller one: 'val_accuracy > 0.4'; repeatable.",
         ),
     ] = None,
     sort: Annotated[

@@ -19,7 +19,7 @@ def show(
     *,
     checkpoint: Annotated[
         str | None,
-        typer.Argument(metavar="CKPT", help=common.CHECKPOINT, show_default=False),
+        typer.Argument(metavar="CKPT", help=common.CHECKPOINT),
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. Default: that of --dataset.")] = None,
     as_json: common.Json = False,

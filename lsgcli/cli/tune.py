@@ -40,9 +40,7 @@ def tune(
             "(method=lsg,fixed).",
         ),
     ],
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUES...]", help="Additional settings of --search.", show_default=False)
-    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUES", help="Additional settings of --search.")] = None,
     study: Study,
     config: common.ConfigFile = None,
     where: LauncherOptions,

@@ -159,7 +159,7 @@ def _chart(measure: str, record: Record, epochs: Sequence[Sequence[Record]]) -> 
     for (letter, members), style in zip(columns.items(), styles(len(columns)), strict=True):
         curves = [[line.get(f"val_{measure}", line.get(f"test_{measure}")) for line in epochs[k]] for k in members]
         lines.append(over_runs(letter, Style(style.colour), curves))
-    where = "On the validation split, or the test set if there is none"
+    where = "On the validation split, or the test part if there is none"
     several = any(line.has_band for line in lines)
     caption = f"{where}; mean and standard deviation of the seeds." if several else f"{where}."
     return lines_view(measure.capitalize(), lines, "epoch", measure, caption)

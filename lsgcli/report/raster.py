@@ -14,7 +14,7 @@ HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 120, 32, 90, 34  # heights
 SIZE = 11  # pixels of text
 SEPARATE = 6  # pixels between timesteps above which potentials have dots at spikes
 LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
-BELOW, ABOVE = -1.0, 3.0  # u / v_th up to which the surrogate's window is always shown
+BELOW, ABOVE = -1.0, 3.0  # u / v_th up to which the surrogate's interval is always shown
 ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
     "most active": 0,
     "highest potential": 0,

@@ -67,6 +67,7 @@ class Facts(TypedDict, total=False):
     settings: dict[str, Any]
     data_folder: Text
     classes: list[str]
+    samples: dict[str, int]
     started: str
     precision: dict[str, Text]
     sources: dict[str, InitialCheckpoint]

@@ -196,7 +196,7 @@ def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
     """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
     meanings = {
         "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",
-        "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test set itself, which is optimistic.",
+        "test": "accuracy: test accuracy of the last epoch. best: of the best epoch on the test part itself, which is optimistic.",
         "test and val": "accuracy: of the best epoch on the validation split for some runs, of the last epoch for others.",
     }
     chosen = {row["best_chosen_on"] for row in table_rows} - {None}

@@ -65,7 +65,8 @@ def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Tri
         raise ConfigError(f"--try: found {found}, expected a remedy to try", hint="Omit --try to see the findings.")
     root = run / FOLDER / f"{epochs}-epochs"
     done = read_config(run).epochs == epochs and read_result(run) is not None
-    made = [Cell(0, _config(run, {}, epochs), run if done else root / UNCHANGED, test=False, label=UNCHANGED)]
+    tested = done and "test" in read_facts(run).get("samples", {})  # its data are then compared with the test part
+    made = [Cell(0, _config(run, {}, epochs), run if done else root / UNCHANGED, test=tested, label=UNCHANGED)]
     failed = {}
     for settings in different[:MOST]:
         try:

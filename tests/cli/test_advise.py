@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from lsgcli.cli.app import app
 from lsgcli.store.rundir import read_config, read_last_epoch
 from lsgcli.sweeps import remedies
+from lsgcli.sweeps.cells import check_data
 from lsgcli.sweeps.jobs import CellState
 from tests.exports import slow_if
 from tests.flows import problems
@@ -78,6 +79,7 @@ def test_a_remedy_that_fails_is_a_row(broken):
     tried = remedies.trials(broken, [{"remedy": {"settings": {"threshold": one}}} for one in (0.5, -1.0)], epochs)
     unchanged, remedy = tried.cells
     assert unchanged.path == broken
+    check_data(tried.cells)
     tried.ended(remedy, CellState("failed", message="out of memory"))
     rows = remedies.table(tried)
     assert rows[0]["accuracy"] == read_last_epoch(broken)["val_accuracy"]

@@ -7,6 +7,7 @@ import sys
 import pytest
 import typer.main
 
+from lsgcli import registry
 from lsgcli.cli.app import COMMANDS, app
 from lsgcli.cli.data import COMMANDS as OF_DATA
 from lsgcli.cli.names import KINDS
@@ -48,6 +49,8 @@ def test_no_name_is_cut_off(lsg, monkeypatch, columns):
         )
         for wanted in names:
             assert wanted in page, (name, wanted)
+        if name == "train":
+            assert all(choice in page for choice in registry.names("arch"))  # not broken at their hyphens
     for name in OF_DATA:
         assert f" data {name} " in lsg("data", name, "--help").stdout
 

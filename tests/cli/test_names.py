@@ -11,7 +11,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.cli import common
 from lsgcli.cli.app import COMMANDS
-from lsgcli.cli.names import KINDS, RECIPES, SETTINGS
+from lsgcli.cli.names import KINDS
 from lsgcli.cli.reproduce import FIGURES
 from lsgcli.cli.skill import SHAPES
 from lsgcli.config import recipes, source
@@ -25,7 +25,7 @@ def test_every_kind_lists_its_names_with_a_line(lsg):
     assert lsg("recipe").stdout.split() == recipes.names()
     for kind, (of, _) in KINDS.items():
         rows = [line.split("\t") for line in lsg("list", kind).stdout.splitlines()]
-        expected = {RECIPES: recipes.names(), SETTINGS: [*FIELDS]}.get(kind) or registry.names(of)
+        expected = {"recipes": recipes.names(), "settings": [*FIELDS]}.get(kind) or registry.names(of)
         assert [name for name, _ in rows] == expected
         assert all(len(text) > 8 for _, text in rows), kind
 

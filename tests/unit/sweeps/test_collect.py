@@ -151,7 +151,7 @@ def test_what_runs_with_the_same_settings_do_not_share(planned, tmp_path):
     summary = collect(tmp_path / "runs").summary()
     assert [row["label"] for row in summary["rows"]] == ["lsg, data D (11111111)", "lsg, data D (22222222)"]
     notes = " ".join(summary["notes"])
-    for words in ("best epoch on the validation split", "on the test set itself, which is optimistic", "1 in bf16, 1 in fp32"):
+    for words in ("best epoch on the validation split", "on the test part itself, which is optimistic", "1 in bf16, 1 in fp32"):
         assert words in notes
     assert "`lsg eval` computes in fp32" in notes
 
