@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
 
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
-from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
 
@@ -294,6 +293,8 @@ def check_links(path: Path, inside: Path | None = None) -> None:
 
 def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
     """Write config.json: the settings, and facts about program, machine and data."""
+    from lsgcli.data.datasets.base import dataset_of  # with numpy, which commands that only read runs do without
+
     folder = None if dataset_of(config).embedded else os.path.abspath(config.data_folder)
     files.write_json(run.config_file, {**facts, "schema": SCHEMA, "data_folder": folder, "settings": config.to_dict()})
 
