@@ -1,6 +1,7 @@
 """``lsg eval``: evaluate a checkpoint on test data."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -8,15 +9,17 @@ import typer
 
 from lsgcli.cli import common
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.report.output import check_output, check_plot, print_json, print_result
-from lsgcli.report.predictions import HEAD, samples_csv
+from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lsgcli.data.bundle import Split
     from lsgcli.training.evaluate import Evaluation
 
 STDOUT = Path("-")
+HEAD = "path,label,prediction,probability"
 CONFUSION = 12  # classes up to which the confusion matrix is printed
 SYNOPS = {  # field -> heading
     **{"density": "not 0", "firing_rate": "firing rate", "ac": "AC", "mac": "MAC", "energy_pj": "energy, pJ"},
@@ -256,3 +259,14 @@ def _show_synops(record: dict[str, Any]) -> None:
             "--rate-target lowers it.",
         ]
     )
+
+
+def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> str:
+    """A line per sample of an evaluation, in the order of the split.
+
+    Args:
+        answers: (N, 3), as in :class:`lsgcli.training.evaluate.Evaluation`.
+    """
+    rows = zip(split.keys, split.y, answers.tolist(), strict=True)
+    named = ([key, classes[label], classes[int(answer)], f"{probability:.6g}"] for key, label, (answer, probability, _) in rows)
+    return csv_text([HEAD.split(","), *named])

@@ -1,9 +1,8 @@
 """Cells as jobs: options that ``lsg ablate`` and ``lsg tune`` share."""
 
-import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -76,11 +75,11 @@ class LauncherOptions(NamedTuple):
         """Cancel the jobs in a folder."""
         from lsgcli.sweeps.schedule import Strategy
 
-        with self._submitted(Strategy(root, ())) as jobs:
-            if not jobs.launcher.lasting:
-                found = f"--cancel: found --launcher {jobs.name}, expected one whose jobs outlive the command"
-                raise ConfigError(found, hint="Stop the command with Ctrl-C, which ends its jobs.")
-            common.log.info("cancelled jobs: %d", jobs.cancel())
+        jobs = self._submitted(Strategy(root, ()))
+        if not jobs.launcher.lasting:
+            found = f"--cancel: found --launcher {jobs.name}, expected one whose jobs outlive the command"
+            raise ConfigError(found, hint="Stop the command with Ctrl-C, which ends its jobs.")
+        common.log.info("cancelled jobs: %d", jobs.cancel())
 
     def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
@@ -94,20 +93,18 @@ class LauncherOptions(NamedTuple):
             with stop_on_signals() as stop:
                 run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), run_page), stop)
             return
-        with self._submitted(strategy) as jobs:
-            strategy.started()
-            with stop_on_signals() as stop:
-                run(strategy, jobs, stop, changes_shown(quiet))
+        jobs = self._submitted(strategy)
+        strategy.started()
+        with stop_on_signals() as stop:
+            run(strategy, jobs, stop, changes_shown(quiet))
 
-    @contextlib.contextmanager
-    def _submitted(self, strategy: "Strategy") -> Iterator["Submitted"]:
+    def _submitted(self, strategy: "Strategy") -> "Submitted":
         from lsgcli.sweeps.jobs import FOLDER
         from lsgcli.sweeps.launchers.base import make
         from lsgcli.sweeps.runners import Submitted
 
         name, options = self.check()
-        with contextlib.closing(make(name, options, strategy.root / FOLDER)) as launcher:
-            yield Submitted(strategy, name, launcher)
+        return Submitted(strategy, name, make(name, options, strategy.root / FOLDER))
 
 
 def changes_shown(quiet: bool) -> Callable[["States"], None]:

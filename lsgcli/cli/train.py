@@ -1,7 +1,6 @@
 """``lsg train``: train a network and print the path of its checkpoint."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -41,8 +40,7 @@ class Instead(NamedTuple):
         bool,
         typer.Option(
             "--dry-run",
-            help="Print all settings and their sources, build the model, measure time and memory of a few steps, and exit. Downloads no "
-            "data.",
+            help="Build the model, measure time and memory of a few steps, and exit. Downloads no data.",
         ),
     ] = False
     print_config: Annotated[
@@ -113,13 +111,10 @@ def train(
     if instead.dry_run:
         from lsgcli.runs.dry_run import dry_run as measure
 
-        origins = sources(run_config, settings, start.resume or start.config)
-        if not as_json:  # before data are prepared, which may fail
-            _show_settings(run_config, origins)
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
         if as_json:
-            print_json({**cost, "sources": origins})
+            print_json({**cost, "sources": sources(run_config, settings, start.resume or start.config)})
         else:
             print_result(terminal.facts({name: value for name, value in cost.items() if name != "settings"}))
         return
@@ -144,17 +139,6 @@ def train(
         print_exact(end["checkpoint"])
     if end is not None:
         common.say_next("lsg", "inspect-gradients", end["run"], "--advise")
-
-
-def _show_settings(config: RunConfig, origins: Mapping[str, str]) -> None:
-    """Print all settings and their sources."""
-    from lsgcli.report import terminal
-
-    rows = []
-    for name, value in config.to_dict().items():
-        idle = ", no effect here" if without_effect({name: value}, [config]) else ""
-        rows.append([option_name(name), "-" if value is None else str(value), origins[name] + idle])
-    terminal.show([terminal.table(("setting", "value", "source"), rows, left=3)])
 
 
 def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:

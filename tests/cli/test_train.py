@@ -103,25 +103,6 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert in_parts["output"] == cost["output"]
 
 
-def test_dry_run_prints_every_setting_and_its_source(train, lsg, tmp_path):
-    options = ("--recipe", "qkformer", "--cooldown-epochs", "0", "--warmup-epochs", "1", "--dry-run")
-    result = train(*options)
-    assert result.exit_code == 0, result.stderr
-    rows = [line.replace("│", " ").split() for line in result.stdout.splitlines()]
-    for name, value, *source in (
-        ("--mixup", "0.5", "recipe", "qkformer"),
-        ("--lr", "0.001", "recipe", "qkformer"),
-        ("--epochs", "2", "option"),
-        ("--momentum", "0.9", "default,", "no", "effect", "here"),
-        ("--decay-lr", "0.001", "preset", "of", "image-folder,", "no", "effect", "here"),
-    ):
-        assert [row for row in rows if row[:1] == [name]] == [[name, value, *source]]
-    assert len([row for row in rows if row and row[0].startswith("-")]) == len(FIELDS)
-    missing = lsg("train", "--recipe", "tet", "--dataset", "event-folder", "--data-dir", "absent", "--dry-run")
-    assert missing.exit_code == 3
-    assert "recipe tet" in missing.stdout
-
-
 def test_dry_run_downloads_nothing(lsg, tmp_path):
     result = lsg("train", "--dataset", "cifar10", "--dry-run")
     assert result.exit_code == 3

@@ -20,7 +20,6 @@ import lsgcli.cli.predict
 import lsgcli.cli.train
 import lsgcli.inference.predict
 import lsgcli.inference.stream
-import lsgcli.report.predictions
 import lsgcli.report.terminal
 import lsgcli.runs.run
 import lsgcli.store.checkpoint

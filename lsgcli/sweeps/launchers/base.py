@@ -67,10 +67,6 @@ class Launcher(ABC):
     def cancel(self, ids: Ids) -> None:
         """Cancel jobs that are alive; those that are running save their state."""
 
-    def close(self) -> None:
-        """Disconnect from the scheduler. Jobs that do not outlive the command have ended."""
-        return None
-
 
 def make(name: str, text: str, folder: Path) -> Launcher:
     """The launcher ``name`` with options such as ``partition=gpu,time=4:00:00``.

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from lsgcli.cli.predict import Lines
 from lsgcli.data import summary, verify
 from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.inference.predict import Answer, Network, predict, running_probabilities
 from lsgcli.models.fold import fold
-from lsgcli.report.predictions import Lines
 from lsgcli.store import checkpoint
 from lsgcli.system.text import clean
 from tests.networks import CLASSES, saved
