@@ -170,12 +170,15 @@ class LibraryDataset(Dataset):
         return f"{by_hand}, and run the same command again." if self.may_download else f"{by_hand}, or {command}."
 
     def find(self, splits: tuple[str, ...]) -> Listing:
-        parts = splits if self.arguments else ("",)
-        samples, first = [sample for part in parts for sample in self._listed(part)], self.library_object(parts[0])
-        classes, info = _classes(first, max(sample.label for sample in samples)), self.describe(first)
+        samples = []
+        for part in splits if self.arguments else ("",):
+            samples += self._listed(part)
+        first = self.library_object(samples[0].split)
+        classes = _classes(first, max(sample.label for sample in samples))
         for sample in samples:
             if not 0 <= sample.label < len(classes):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
+        info = self.describe(first)
         if not self.arguments:
             info["split"] = self.config.split_rule or "stratified"
             samples = [sample for sample in assign(samples, info["split"], self.config.split_seed) if sample.split in splits]
@@ -183,18 +186,20 @@ class LibraryDataset(Dataset):
 
     def _listed(self, part: str) -> list[Sample]:
         """The samples of a part, sorted by key: a path below ``--data-dir``, or a number if samples are not in a file each."""
-        data, edition = self.library_object(part), f"{self.library} {version(self.library)}"
+        data = self.library_object(part)
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", hint=self.advice)
-        if paths := paths_of(data):
-            files = [(Path(os.path.relpath(path, self.root)).as_posix(), stamp(path)) for path in paths]
-        else:
-            digest = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
-            files = [(f"{i:06d}", digest) for i in range(len(data))]
-        samples = [
-            Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}")
-            for i, ((name, changed), label) in enumerate(zip(files, self.labels(data), strict=True))
-        ]
+        paths = paths_of(data)
+        if not paths:
+            changed = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
+        edition = f"{self.library} {version(self.library)}"
+        samples = []
+        for i, label in zip(range(len(data)), self.labels(data), strict=True):
+            name = f"{i:06d}"
+            if paths:
+                name = Path(os.path.relpath(paths[i], self.root)).as_posix()
+                changed = stamp(paths[i])
+            samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}"))
         return sorted(samples, key=lambda sample: sample.key)
 
     def labels(self, data: Any) -> Any:
@@ -210,8 +215,9 @@ class LibraryDataset(Dataset):
 
     def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
         """The library's sample, converted; any failure is a DataError."""
-        (part, index), where = sample.source, f"{self.config.dataset}: {sample.key}"
-        with foreign(where, f"a sample that {self.library} can read", hint=DAMAGED, extra="aedat4"):
+        part, index = sample.source
+        expected = f"a sample that {self.library} can read"
+        with foreign(f"{self.config.dataset}: {sample.key}", expected, hint=DAMAGED, extra="aedat4"):
             return convert(self.library_object(part)[index][0])
 
 
@@ -245,6 +251,18 @@ def paths_of(data: Any) -> list[str]:
     return []
 
 
+def _asking_first(kind: Any, is_unpacked: Callable[[Any], bool], download: bool) -> Any:
+    """tonic's class, which downloads only if told to: its objects call ``_check_exists`` before they download."""
+
+    def check_exists(found: Any) -> bool:
+        there: bool = kind._check_exists(found) or is_unpacked(found)
+        if not there and not download:
+            raise Absent
+        return there
+
+    return type(kind.__name__, (kind,), {"_check_exists": check_exists})  # tonic looks for a folder of this name
+
+
 @register("dataset", "tonic:NAME")
 class Tonic(LibraryDataset, EventDataset):
     """The files of tonic's class NAME, in data/NAME, where tonic has them."""
@@ -272,29 +290,18 @@ class Tonic(LibraryDataset, EventDataset):
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
-        unpacked, archive = self._is_unpacked, "files"  # some classes know the archive only of their parts
-
-        class Checked(self.kind):  # type: ignore[misc, name-defined]
-            def _check_exists(self) -> bool:  # which tonic calls before it downloads
-                nonlocal archive
-                archive = getattr(self, "filename", archive)
-                there = bool(super()._check_exists()) or unpacked(self)
-                if not there and not download:
-                    raise Absent
-                return there
-
-        Checked.__name__ = self.kind.__name__  # tonic looks for a folder of this name
         try:
-            found = Checked(save_to=str(self.root), **arguments)
+            found = _asking_first(self.kind, self._is_unpacked, download)(save_to=str(self.root), **arguments)
         except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
             if not download:
                 raise
             problem = "tonic cannot download it" if isinstance(error, SystemExit) else error
             address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
-            raise RuntimeError(f"{problem}: {archive} from {address}") from error
+            raise RuntimeError(f"{problem}: from {address}") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
-            order = sorted(range(len(found)), key=lambda i: str(found.data[i]))
-            found.data, found.targets = [found.data[i] for i in order], [found.targets[i] for i in order]
+            pairs = sorted(zip(found.data, found.targets, strict=True), key=lambda pair: str(pair[0]))
+            found.data = [path for path, _ in pairs]
+            found.targets = [label for _, label in pairs]
         return found
 
     def _is_unpacked(self, found: Any) -> bool:
@@ -368,7 +375,8 @@ class Torchvision(LibraryDataset, ImageDataset):
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """The image; files are opened here, as torchvision would open those of any format."""
-        mode, (part, index) = "L" if self.channels == 1 else "RGB", sample.source
+        mode = "L" if self.channels == 1 else "RGB"
+        part, index = sample.source
         if paths := paths_of(self.library_object(part)):
             return read_image(Path(paths[index]), mode)
         return self.item(sample, lambda image: np.asarray(image.convert(mode)))
