@@ -52,6 +52,8 @@ CAUSES = (
     "not-finite",
     "batch-dependent",
     "state-kept",
+    "state-lost",
+    "without-gradient",
     "batch-as-time",
     "script-failed",
     "equal-weights",
@@ -68,34 +70,33 @@ CAUSES = (
     "narrow-window",
     "potential-scale",
     "steps-too-large",
+    "few-steps",
     "classes",
     "same-batch",
     "unusual-settings",
     "small-batch",
+    "evaluation-input",
+    "averaging",
+    "running-statistics",
+    "training-mode",
+    "wide-window",
+    "labels",
     "silent",
     "saturated",
-    "labels",
-    "wide-window",
     "equal-outputs",
     "zero-outputs",
     "saturated-outputs",
     "last-step",
-    "evaluation-input",
-    "running-statistics",
-    "training-mode",
     "exploding",
     "blocked",
     "vanishing",
-    "without-gradient",
     "decay-at-bound",
     "decay-fast",
-    "averaging",
     "drift",
     "coarse-outputs",
     "too-deep",
     "not-learning",
     "overfitting",
-    "decay-unmoved",
 )
 # Rules that say nothing new where one of the rules on the left applies: they are notes then.
 _SIGNALS = {"silent", "saturated", "zero-outputs", "equal-outputs", "saturated-outputs", "drift", "coarse-outputs"}
@@ -110,7 +111,16 @@ _MEASURED = {
 _ERRORS = (  # of code: what is measured in their presence says little
     *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "no-backward", "gradients-lost", "rebuilt"),
     *("gradients-accumulate", "not-optimised", "frozen", "unchanged", "wrong-sign", "softmax-before-loss", "broadcast"),
-    *("state-kept", "batch-as-time", "equal-weights", "evaluation-mode", "dropout", "target-scale"),
+    *(
+        "state-kept",
+        "state-lost",
+        "without-gradient",
+        "batch-as-time",
+        "equal-weights",
+        "evaluation-mode",
+        "dropout",
+        "target-scale",
+    ),
 )
 SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "input-constant": {"evaluation-input", *_MEASURED},
@@ -125,7 +135,9 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "potential-scale": {"narrow-window", *_SIGNALS, *_GRADIENTS},
     "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
     "narrow-window": {"steps-too-large", *_GRADIENTS},
-    "silent": {"coarse-outputs", "equal-outputs", *_GRADIENTS},
+    "silent": {"narrow-window", "potential-scale", "steps-too-large", *_SIGNALS, *_GRADIENTS},
+    "averaging": {"overfitting", "running-statistics", "labels"},
+    "classes": {"overfitting", "labels"},
     "saturated": {"drift", *_GRADIENTS},
     "unusual-settings": _GRADIENTS,
     "running-statistics": {"overfitting"},
@@ -133,7 +145,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
     "zero-outputs": {"equal-outputs"},
     "equal-outputs": _GRADIENTS,
-    "labels": {"overfitting", "wide-window", "drift", "last-step"},
+    "labels": {"silent", "overfitting", "drift", "last-step", "not-learning"},
 }
 
 
@@ -161,6 +173,9 @@ class Found(NamedTuple):
     measure: str = ""
     where: "Line | None" = None
     advice: str = ""
+
+
+MaybeFound = Found | None
 
 
 @dataclass(frozen=True)
@@ -199,7 +214,7 @@ class Evidence:
 
     def where(
         self, key: str, outside: Callable[[Mapping[str, Any]], bool], *, smallest: bool = False, from_start: bool = False
-    ) -> Found | None:
+    ) -> MaybeFound:
         """The layers with a measure ``key`` whose records are outside; the value is the smallest or largest of theirs.
 
         With ``from_start``, those of a watched script must have been outside before its first step, too.
@@ -324,7 +339,7 @@ class Rule(ABC):
 
     measure: ClassVar[str]
     usual: ClassVar[str]
-    limit: ClassVar[float]
+    limit: ClassVar[float] = 0.0
     severity: ClassVar[str] = "error"
     source: ClassVar[str] = OURS
     alone: ClassVar[bool] = False
@@ -337,7 +352,7 @@ class Rule(ABC):
             setattr(cls, name, given)
 
     @abstractmethod
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         """Where the measure is outside its usual range; None if it is not."""
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -348,9 +363,9 @@ class Rule(ABC):
 class ScriptRule(Rule):
     """A rule that applies where lsg watched a training."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return None if e.seen is None else self.in_script(e.seen, limit)
 
     @abstractmethod
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         """What was seen that is outside its usual range; None if nothing is."""

@@ -3,11 +3,14 @@
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, ScriptRule, few, reset_of, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
+
+CLEAR, UNCLEAR = 5.0, 2.5  # standard deviations by which neighbours share labels, or do not
+TIME_FIRST = {"spikingjelly", "norse", "lsgcli"}  # libraries whose layers expect (T, B, ...)
 
 
 @register("rule", "input-constant")
@@ -21,8 +24,11 @@ class InputConstant(
 ):
     """The network's input does not vary: it is constant, or the same for all samples, or the same spikes at each timestep, or not finite."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         known = seen.input
+        if seen.same_input > 1:
+            new = "Reset the encoder before each batch, or take the next batch: the same input comes with other labels."
+            return Found("equal steps", advice=new)
         if not known:
             return None
         if not known["finite"]:
@@ -47,12 +53,11 @@ class StateKept(
     ScriptRule,
     measure="state at the start of a batch",
     usual="at rest",
-    limit=0.0,
     source="spikingjelly, issues 318 and 594",
 ):
     """Neurons start a batch with the state that the batch before left, so that outputs depend on the order of the batches."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
         if seen.kept and not kept:
             where = next(iter(seen.kept.values()))
@@ -60,20 +65,41 @@ class StateKept(
         return Found("not at rest", kept, advice=reset_of(seen)) if kept else None
 
 
+@register("rule", "state-lost")
+class StateLost(
+    ScriptRule,
+    measure="timesteps that begin at rest",
+    usual="the first",
+    limit=2.0,
+    advice="Reset or initialise the state once, before the loop over timesteps, and give each step the state that the step before returned.",
+):
+    """Neurons begin each timestep at rest: they are reset within the loop, or their new state is dropped, so that nothing is integrated."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        lost = [layer for layer in seen.layers.values() if layer.rested >= limit and layer.rested == layer.calls - 1]
+        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
+        return Found(lost[0].rested + 1, tuple(layer.name for layer in lost)) if lost else None
+
+
 @register("rule", "batch-as-time")
 class BatchAsTime(
     ScriptRule,
     measure="timesteps",
     usual="other than the batch size",
-    limit=0.0,
     at="network",
     source="spikingjelly, issue 594",
     advice="Exchange the axes (x.transpose(0, 1)): lsg, spikingjelly and norse expect (T, B, ...), sinabs (B, T, ...). Or loop over the axis of time.",
 ):
     """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         mixed, stepless = [], []
+        first = {} if seen.progresses else seen.tells("first")  # how clearly labels are told by samples along an axis
+        clear = {layout for layout, z in first.items() if z > CLEAR}
+        time_first = any(layer.library in TIME_FIRST for layer in seen.layers.values())
+        taken = "rows" if "calls" in first else "second" if time_first else "none"
+        if clear - {taken} and first.get(taken, CLEAR) < UNCLEAR:
+            return Found(", ".join(sorted(clear)), measure="axis of the samples")
         for layer in seen.layers.values():
             other = seen.batch > 1 and layer.shape and layer.shape[0] != seen.batch
             if other and layer.calls == seen.batch:
@@ -98,7 +124,10 @@ class SoftmaxBeforeLoss(
 ):
     """The loss applies a (log) softmax or sigmoid itself, but is given outputs that already are probabilities, which flattens its gradient."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if seen.softmax:
+            classes = "Give the softmax the axis of the classes (dim=-1), or remove it: the loss has its own."
+            return Found(seen.softmax, where=seen.lines.get("loss"), advice="" if seen.softmax == "classes" else classes)
         if (outputs := seen.outputs) is None:
             return None
         values = outputs.values.float() / outputs.calls
@@ -110,11 +139,8 @@ class SoftmaxBeforeLoss(
             return None if logarithms else Found("not log-probabilities", where=outputs.where, advice=instead)
         if outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits") or low < 0:
             return None
-        sums = values.sum(1)
         if float((values - values[:1]).abs().max()) < limit:  # all samples have the same outputs
             return None
-        if outputs.loss == "cross_entropy" and float(sums.min()) > 0 and float(sums.max() / sums.min()) - 1 < limit:
-            return Found("probabilities", where=outputs.where)
         between = ((values > 0) & (values < 1)).float().mean()  # of spikes and their rates, many are 0
         return Found("between 0 and 1", where=outputs.where) if 0 < high <= 1 and float(between) > 0.99 else None
 
@@ -124,7 +150,6 @@ class Broadcast(
     ScriptRule,
     measure="shapes of outputs and targets",
     usual="equal",
-    limit=0.0,
     least="warning",
     at="loss",
     source="DeepFD; torch.nn.MSELoss",
@@ -132,30 +157,33 @@ class Broadcast(
 ):
     """The loss repeats outputs or targets, whose shapes differ: each output is compared with the targets of other samples."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return None if seen.shapes is None else Found(" and ".join(str(tuple(shape)) for shape in seen.shapes))
 
 
 @register("rule", "target-scale")
 class TargetScale(
     ScriptRule,
-    measure="largest target over largest output",
+    measure="largest target",
     usual="about 1",
     limit=20.0,
     at="loss",
 ):
-    """The targets are far larger than the network's outputs can be, and the network does not reach them."""
+    """The targets are far larger than the network's outputs can be, or negative where these cannot be, and the network does not reach them."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs = seen.outputs
         if outputs is None or outputs.targets is None or seen.progresses:
             return None
-        ratio = float(outputs.targets.abs().max()) / max(1.0, float(outputs.values.abs().max()) / outputs.calls)
-        return (
-            Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
-            if ratio > limit
-            else None
-        )
+        values, targets = outputs.values / outputs.calls, outputs.targets
+        ratio, largest = float(targets.abs().max()), float(values.abs().max())
+        if ratio > max(limit, 3 * largest):
+            return Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
+        bounded = float(values.min()) >= 0 and largest <= 1
+        outside = (targets < 0) | (targets > 1) if bounded else targets * values.sum().sign() < 0
+        share = float(outside.float().mean()) if bounded or float((values * values.sum().sign()).min()) >= 0 else 0.0
+        free = "Give the loss the potentials of the last neurons, or the outputs of the layer before them: spikes, a ReLU or a softmax are bounded."
+        return Found(share, measure="share of targets that no output reaches", advice=free) if share > 0.1 else None
 
 
 @register("rule", "same-batch")
@@ -170,7 +198,7 @@ class SameBatch(
 ):
     """The network is trained with one batch again and again, and does not do as well on other samples."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         few = not seen.evaluated and 8 <= seen.batch <= 64 and seen.classes > 1  # one batch as the whole data set is larger
         return Found(seen.repeated) if seen.repeated >= limit and (few or seen.gap > 0.15) else None
 
@@ -185,7 +213,7 @@ class EqualOutputs(
 ):
     """The outputs are the same for all samples, whatever their input: the batch axis is averaged or indexed, or the input does not reach them."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if (outputs := seen.outputs) is None or len(outputs.values) < 2:
             return None
         values = outputs.values.flatten(1)
@@ -203,7 +231,7 @@ class ZeroOutputs(
 ):
     """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if (outputs := seen.outputs) is None:
             return None
         share = float((outputs.values == 0).all(1).float().mean())
@@ -219,7 +247,7 @@ class SaturatedOutputs(
 ):
     """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs = seen.outputs
         if outputs is None or outputs.loss != "cross_entropy":
             return None
@@ -251,7 +279,7 @@ class LastStep(
 ):
     """The loss reads the spikes of the last timestep alone."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         reached = [[layer.arriving.get(call, 0) > 0 for call in range(layer.calls)] for layer in seen.layers.values()]
         reached = [calls for calls in reached if len(calls) > 2 and any(calls)]
         alone = reached and reached[-1][-1] and sum(reached[-1]) == limit
@@ -265,14 +293,18 @@ class Classes(
     usual="1 / classes",
     limit=0.5,
     severity="warning",
+    least="warning",
     at="loss",
     advice="Shuffle the training data (shuffle=True), check how labels are read, and weight the classes in the loss.",
 ):
-    """The labels of a batch, or of all of them, are nearly all of one class."""
+    """The labels of a batch, or of all of them, are nearly all of one class, or classes are missing in the training data."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if seen.classes < 2 or seen.labels.total() < 4 * seen.classes:
             return None
+        missing = sorted(set(range(seen.classes)) - set(seen.labels))
+        if missing and seen.labels.total() > 20 * seen.classes:
+            return Found(few([str(label) for label in missing]), measure="classes without a sample")
         share = max(seen.labels.values()) / seen.labels.total()
         if seen.batch >= 8:
             share = max(share, statistics.mean(seen.largest_class))
@@ -284,7 +316,6 @@ class EvaluationMode(
     ScriptRule,
     measure="modules in evaluation mode in training",
     usual="none",
-    limit=0.0,
     least="warning",
     at="network",
     source="TrainCheck (OSDI 2025)",
@@ -292,7 +323,7 @@ class EvaluationMode(
 ):
     """Normalisation or dropout is in evaluation mode while the network trains: train() was not called again after eval()."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(few(list(seen.evaluating))) if seen.evaluating else None
 
 
@@ -301,7 +332,6 @@ class TrainingMode(
     ScriptRule,
     measure="modules in training mode in evaluation",
     usual="none",
-    limit=0.0,
     severity="warning",
     least="warning",
     source="TrainCheck (OSDI 2025)",
@@ -309,7 +339,7 @@ class TrainingMode(
 ):
     """Normalisation or dropout is in training mode while the network is evaluated."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         names = list(seen.training)
         return Found(few(names), where=seen.training[names[0]]) if names else None
 
@@ -324,7 +354,7 @@ class Dropout(
 ):
     """Dropout drops nearly everything."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
         less = f"Drop less, {rewritten(where, 'p', p, 0.2)}: it is the share that is dropped."
         return Found(p, where=where, advice=less) if p >= limit else None
@@ -341,7 +371,7 @@ class EvaluationInput(
 ):
     """The inputs in evaluation have another scale than those in training."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
         if not (train and other and train["std"] > 0):
             return None
@@ -359,7 +389,7 @@ class NoReset(
 ):
     """Neurons with a decay near 1 are not reset when they fire, so that potentials grow with every timestep."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         free = {layer.name: layer.unreset for layer in seen.layers.values() if layer.unreset > limit and layer.arriving}
         if not free:
             return None

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, ScriptRule, reset_of
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, reset_of
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ class EmptyOptimiser(
     ScriptRule,
     measure="parameters",
     usual="those of the network",
-    limit=0.0,
     least="error",
     at="error",
     source="torch.optim",
@@ -36,7 +35,7 @@ class EmptyOptimiser(
 ):
     """The optimiser was given no parameters: the network has none registered, or its generator of parameters was already used up."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(0) if _failed(seen, EMPTY) else None
 
 
@@ -45,7 +44,6 @@ class NoSurrogate(
     ScriptRule,
     measure="spikes.requires_grad",
     usual="true",
-    limit=0.0,
     least="error",
     at="comparison",
     source="Neftci et al. 2019",
@@ -56,7 +54,7 @@ class NoSurrogate(
 ):
     """The spikes have no gradient: a comparison such as u > v_th is not differentiable, and no surrogate replaces its gradient."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         cut = not _unreached(seen) and (seen.error is None or _failed(seen, NO_GRAPH))
         weights = [key for key, parameter in seen.parameters.items() if parameter.equal is not None]
         last = weights[-1:]  # whose potentials may be read
@@ -80,7 +78,6 @@ class NoGraph(
     ScriptRule,
     measure="loss.requires_grad",
     usual="true",
-    limit=0.0,
     least="error",
     source="torch.autograd",
     advice=(
@@ -90,7 +87,7 @@ class NoGraph(
 ):
     """The loss depends on no parameter through differentiable operations, so that backward() fails or reaches nothing."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         failed = _failed(seen, NO_GRAPH)
         found = failed or _unreached(seen)
         return Found(False, where=seen.lines.get("error" if failed else "backward")) if found else None
@@ -101,14 +98,13 @@ class GraphTwice(
     ScriptRule,
     measure="graph",
     usual="one backward pass each",
-    limit=0.0,
     least="error",
     at="backward",
     source="snntorch, issue 8; spikingjelly, functional.reset_net",
 ):
     """The backward pass reaches the graph of an earlier step: a state of neurons, or a loss, is carried from batch to batch."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
         once = f"{reset_of(seen)} Sum the losses of timesteps, and call backward() once a batch."
         return Found(seen.steps, kept, advice=once) if _failed(seen, *TWICE) else None
@@ -119,14 +115,13 @@ class ScriptFailed(
     ScriptRule,
     measure="error",
     usual="none",
-    limit=0.0,
     least="error",
     at="error",
     advice="Mend the error; what follows is what was seen before it.",
 ):
     """The script ended with an error of its own."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         error = seen.error
         if error is None or isinstance(error, KeyboardInterrupt) or _failed(seen, EMPTY, NO_GRAPH, NO_DERIVATIVE, *TWICE):
             return None

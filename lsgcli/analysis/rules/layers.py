@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
@@ -29,9 +29,11 @@ class InputScale(
 
     rarest = 0.01  # share of the entries of an input of spikes
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
-        spikes = math.nan if e.seen is None or not e.layers else e.seen.trained_input.get("spikes", math.nan)
+        if std is not None and e.seen is not None:  # the mean over timesteps of spikes in time may be constant
+            std = max(std, e.seen.trained_input.get("std", 0.0))
+        spikes = math.nan if e.seen is None or not e.layers else e.seen.arriving
         if spikes < self.rarest and not e.progresses and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02:
             more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
             return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
@@ -54,7 +56,7 @@ class InitialScale(
 
     gradients = 1e-2, 1e2
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return _recovering(e, e.seen, limit)
         if e.settings.get("norm") != "none" or e.settings["init"] == "measured":
@@ -84,12 +86,12 @@ class PotentialScale(
     reach = 3.5  # standard deviations from the mean of u to the threshold
     largest = 10.0  # trained normalisation widens potentials up to here without harm
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         def far(layer: Mapping[str, Any]) -> bool:
             reach = (1 - (layer.get("u_mean") or 0)) / layer["u_std"] if layer["u_std"] else math.inf
             return bool(layer["u_std"] < 1 / limit and reach > self.reach)
 
-        low = e.where("u_std", far, smallest=True, from_start=True)
+        low = None if e.seen is not None else e.where("u_std", far, smallest=True, from_start=True)  # which is silent
         return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest), from_start=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -120,15 +122,20 @@ class SilentLayers(
 ):
     """Neurons hardly ever reach the threshold, so that later layers receive nothing."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
-        if now or e.seen is None or e.learned or e.seen.outputs is None or not e.layers:
+        if not now and e.seen is not None and not e.progresses:  # they died in training
+            now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit / 5, smallest=True)
+        if now or e.seen is None or e.learned or not e.layers:
             return now
+        rates = {name: layer.get("firing_rate") or 0 for name, layer in e.seen.first.items()}
+        dead = [name for name, rate in rates.items() if rate < limit]
+        # Later steps hardly change half of the layers, or the outputs.
         *_, last = e.seen.layers.values()
-        begins, ends = (value(layer, "firing_rate") for layer in (e.seen.first.get(last.name, {}), e.layers[-1]))
-        read = last.shape[-1:] == e.seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
-        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
-        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None  # which later steps hardly change
+        read = e.seen.outputs is not None and last.shape[-1:] == e.seen.outputs.values.shape[1:]
+        lasting = read and last.name in dead and last.spikes < 5 * limit * last.n
+        stays = lasting or (2 * len(dead) > len(rates) and not e.progresses)
+        return Found(min(rates.values()), tuple(dead), "firing_rate in the first step") if stays else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
@@ -149,7 +156,7 @@ class SaturatedLayers(
 ):
     """Neurons fire at almost every timestep, so that spikes carry no information."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -169,13 +176,14 @@ class NarrowWindow(
     measure="coverage",
     usual="0.2 to 0.8",
     limit=0.1,
+    least="warning",
     source="Lian et al. 2023, Table 2; 2 sigma: Theorem 1",
 ):
     """The surrogate is zero at almost all potentials, so that almost no gradient passes."""
 
     thinnest = 0.01  # standard deviations of u
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         def narrow(layer: Mapping[str, Any]) -> bool:
             share, zero, std = layer.get("coverage", 1.0), layer.get("grad_zero") or 0, layer.get("u_std") or 0
             relative = (
@@ -202,10 +210,12 @@ class WideWindow(
 ):
     """The surrogate is much wider than the distribution of potentials, so that its gradient says little about spikes."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        quiet = any(_silent(layer) for layer in e.layers)
+
         def wide(layer: Mapping[str, Any]) -> bool:
-            std = layer.get("u_std")
-            return bool(std and not _silent(layer) and layer["alpha"] > 2 * limit * std * e.flow["threshold"])
+            std, factor = layer.get("u_std"), 100 if quiet else 2 * limit
+            return bool(std and not _silent(layer) and layer["alpha"] > factor * std * e.flow["threshold"])
 
         return e.where("alpha", wide)
 
@@ -223,7 +233,7 @@ class Blocked(
 ):
     """The gradient of the potentials is exactly zero at almost all neurons, so that the weights before them hardly change."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return e.where("grad_zero", lambda layer: layer["grad_zero"] > limit)
 
 
@@ -237,7 +247,7 @@ class ExplodingGradients(
 ):
     """The gradient grows from layer to layer, or through time, on its way to the input."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -258,7 +268,7 @@ class VanishingGradients(
 ):
     """The gradient shrinks from layer to layer on its way to the input."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -282,7 +292,7 @@ class DecayAtBound(
 ):
     """The decay is 0 or 1: neurons forget everything, or nothing."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
         return low or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
 
@@ -302,7 +312,7 @@ class DecayFast(
 ):
     """Decays change by much in each epoch, faster than the weights can follow."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         changes = {}
         for name, lists in (e.history or {}).get("layers", {}).items():
             betas = [beta for beta in lists["beta"] if beta is not None]
@@ -327,7 +337,7 @@ class Drift(
 ):
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         def shifts(layer: Mapping[str, Any]) -> bool:  # inhibited neurons without bounds drift down, without harm
             return bool((layer["drift"]["mean"] if e.seen else abs(layer["drift"]["mean"])) > limit)
 
@@ -343,30 +353,7 @@ class Drift(
         return Remedy(f"Normalise each timestep by its own statistics{options}.", settings)
 
 
-@register("rule", "decay-unmoved")
-class DecayUnmoved(
-    Rule,
-    measure="beta",
-    usual="changes by more than 0.001",
-    limit=5e-4,
-    severity="note",
-    source="docs/method.md",
-):
-    """Decays are learned, but did not change."""
-
-    def found(self, e: Evidence, limit: float) -> Found | None:
-        lists = (e.history or {}).get("layers", {})
-        if not lists or not e.settings or e.settings["method"] == "fixed" or e.settings.get("init_from"):
-            return None
-        ends = [layer["beta"][-1] for layer in lists.values() if layer["beta"][-1] is not None]
-        moved = max((abs(beta - e.settings["decay"]) for beta in ends), default=math.nan)
-        return Found(moved) if moved < limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("In runs of fewer than 5,000 steps, train decays with a learning rate of 0.005.", {"decay_lr": 5e-3})
-
-
-def _recovering(e: Evidence, seen: "Seen", limit: float) -> Found | None:
+def _recovering(e: Evidence, seen: "Seen", limit: float) -> MaybeFound:
     """Layers of a script without normalisation that were silent before its first step, and fire now, where little is learned."""
     rates = {name: value(layer, "firing_rate") or 0.0 for name, layer in seen.first.items()}
     silent = [name for name, rate in rates.items() if rate < limit]

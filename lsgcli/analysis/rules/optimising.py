@@ -2,9 +2,10 @@
 
 import itertools
 import math
+import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def _weights(seen: "Seen") -> "list[Parameters]":
     return [parameter for parameter in seen.parameters.values() if parameter.gradients]
 
 
-def _named(parameters: "list[Parameters]") -> Found | None:
+def _named(parameters: "list[Parameters]") -> MaybeFound:
     """A finding on some parameters; None if there are none with more than one value."""
     large = [parameter for parameter in parameters if parameter.size > 1]
     return Found(few([parameter.name for parameter in large]), where=large[0].where) if large else None
@@ -55,8 +56,9 @@ class NoStep(
 ):
     """Gradients are computed, but no optimiser steps."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        return Found(seen.backwards) if seen.backwards > limit and not seen.steps and not seen.moved else None
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        idle = seen.backwards > limit and not seen.steps and not seen.moved and seen.optimisers
+        return Found(seen.backwards) if idle else None
 
 
 @register("rule", "no-backward")
@@ -72,7 +74,7 @@ class NoBackward(
 ):
     """The optimiser steps without a backward pass before, so that parameters have no gradients."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(seen.without_backward) if seen.without_backward > limit else None
 
 
@@ -88,7 +90,7 @@ class GradientsLost(
 ):
     """Gradients are set to zero between backward() and step()."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lost = seen.clipped.count(0.0)
         return Found(lost) if lost > limit * len(seen.clipped) else None
 
@@ -106,7 +108,7 @@ class GradientsAccumulate(
 ):
     """Gradients are never set to zero: each step uses the sum of the gradients of all steps before."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(seen.accumulated) if seen.accumulated > limit else None
 
 
@@ -121,7 +123,7 @@ class Rebuilt(
 ):
     """Optimisers are built again and again, and start from nothing each time."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         again = max(seen.optimisers.values(), default=0)
         return Found(seen.steps / again) if again > 2 and seen.steps < limit * again else None
 
@@ -131,7 +133,6 @@ class NotOptimised(
     ScriptRule,
     measure="parameters without optimiser",
     usual="none",
-    limit=0.0,
     at="optimiser",
     source="DeepCrime: mutation operators",
     advice=(
@@ -141,7 +142,7 @@ class NotOptimised(
 ):
     """Parameters have gradients, but no optimiser has them."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lacking = _named([p for p in _weights(seen) if any(p.gradients) and not p.optimised])
         return lacking._replace(where=None) if lacking else None
 
@@ -157,7 +158,7 @@ class Frozen(
 ):
     """Most weights are frozen (requires_grad is off)."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         frozen = [parameter for parameter in _weights(seen) if parameter.frozen]
         share = _share(frozen, _weights(seen))
         return Found(share, where=frozen[0].where) if share > limit else None
@@ -174,7 +175,10 @@ class Unchanged(
 ):
     """An optimiser has the parameters and they have gradients, but their values do not change: the learning rate is 0, or they are overwritten."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if seen.backwards > 5 and not (seen.optimisers or seen.steps or seen.moved):
+            place = "Update parameters in place, inside torch.no_grad(): w -= lr * w.grad; w = w - lr * w.grad makes a new tensor. Or use an optimiser."
+            return Found("all", where=seen.lines.get("backward"), advice=place)
         stuck = [
             parameter
             for parameter in _weights(seen)
@@ -193,22 +197,24 @@ class WrongSign(
     ScriptRule,
     measure="loss of backward()",
     usual="above 0",
-    limit=0.0,
     at="backward",
 ):
     """The loss is maximised: backward() is called on its negative, the optimiser maximises, its targets are lowest for the correct class, or the gradient of a surrogate is negative."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         losses = seen.numbers()
-        if negative := tuple(layer.name for layer in seen.layers.values() if layer.h < 0):
+        if negative := tuple(seen.negative):
             turn = f"Change the sign of what the backward pass of the surrogate of {negative[0]} returns."
             return Found(-1.0, negative, "sign of the surrogate", seen.line_of(negative[0]), turn)
-        if seen.reversed and not seen.learned:
-            highest = "Give the correct class the highest target, and all others the lowest (a correct_rate above the incorrect_rate)."
-            return Found("lowest", (), "target of one class", seen.lines.get("loss"), highest)
-        falls = len(losses) > 5 and losses[-1] < losses[0] < 0 and seen.outputs is not None and not seen.progresses
+        uphill = statistics.median(seen.pull) if len(seen.pull) > 2 else -1.0
+        if uphill > 0.1 and seen.smoothing < 0.9:
+            return Found(
+                uphill,
+                measure="gradient at the outputs of the labels' classes",
+                advice="Minimise the loss: check its sign, and that the correct class has the highest target.",
+            )
         # A loss without a bound below, of the script's own, falls whether or not its network learns.
-        falls |= len(losses) > 20 and losses[-1] < 10 * losses[0] < 0 and seen.recent(seen.evaluated) < 0.5
+        falls = len(losses) > 20 and losses[-1] < 10 * losses[0] < 0 and seen.recent(seen.evaluated) < 0.5
         ascends = (
             "Build the optimiser without maximize=True."
             if seen.maximises
@@ -222,13 +228,12 @@ class EqualWeights(
     ScriptRule,
     measure="weights",
     usual="different",
-    limit=0.0,
     source="DeepCrime: weights initialisation",
     advice="Initialise them at random, for example as torch does by default.",
 ):
     """All weights of a layer start with the same value, so that its neurons compute the same."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         matrices = [parameter for parameter in _weights(seen) if parameter.equal is not None]
         return _named([parameter for parameter in matrices[:-1] if parameter.equal])  # the last may start at 0
 
@@ -238,13 +243,12 @@ class SharedWeights(
     ScriptRule,
     measure="modules and parameters in two layers",
     usual="none",
-    limit=0.0,
     severity="warning",
     advice="Build a module for each layer, unless it is to be shared: [layer] * n repeats one module.",
 ):
     """Two layers are the same module or have the same parameter."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(few([f"{first} is {second}" for first, second in seen.shared])) if seen.shared else None
 
 
@@ -253,14 +257,12 @@ class WithoutGradient(
     ScriptRule,
     measure="parameters without gradient",
     usual="none",
-    limit=0.0,
     least="warning",
-    alone=True,
 ):
-    """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() or a silent layer lies between."""
+    """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() lies between."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
-        found = _named([p for p in _weights(seen) if p.optimised and not p.frozen and not any(p.gradients)])
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        found = _named([p for p in _weights(seen) if p.optimised and not p.frozen and set(p.gradients) == {None}])
         return found and found._replace(advice=f"Remove the detach(), .data or no_grad() between {found.value} and the loss.")
 
 
@@ -275,7 +277,7 @@ class StepsTooLarge(
 ):
     """Each step changes the weights by a large part of themselves, and the loss does not fall: the learning rate is too high."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         losses = seen.numbers()
         once = 0.0 if seen.progresses and not seen.skill < 0.5 else seen.largest_update / 5  # of one weight at one step
         update = max(once, seen.update)  # of NaN the first
@@ -301,9 +303,12 @@ class Clipped(
 ):
     """Gradients are clipped to a small part of themselves before each step."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         ratio = sorted(seen.clipped)[len(seen.clipped) // 2] if seen.clipped else math.nan
-        return Found(ratio) if 0 < ratio < limit and not seen.progresses else None
+        left = math.hypot(
+            *(parameter.gradients[-1] or 0.0 for parameter in _weights(seen))
+        )  # of gradients that explode, 1 is enough
+        return Found(ratio) if 0 < ratio < limit and left < 0.1 and not seen.progresses else None
 
 
 @register("rule", "steps-too-small")
@@ -316,14 +321,14 @@ class StepsTooSmall(
 ):
     """Each step hardly changes the weights, and the loss hardly falls: the learning rate is too low."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         update = seen.update
         silent = not seen.adaptive and any((layer.get("firing_rate") or 0) < limit for layer in seen.records)
         stays = not silent and not seen.progress > 0.1 and not seen.progresses
         fell = seen.fallen > 0.5 * seen.steps and not seen.learned
-        if seen.steps > 50:
+        if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
-        if not fell and not (update < limit and stays):
+        if (not fell and not (update < limit and stays)) or seen.smoothing > 0.9:
             return None
         if _rate(seen) < 0.1 * seen.highest_rate:
             fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"
@@ -342,6 +347,6 @@ class WeightDecay(
 ):
     """Weight decay shrinks the weights faster than the loss can hold against."""
 
-    def in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         less = f"Decrease it: {rewritten(seen.lines.get('optimiser'), 'weight_decay', seen.weight_decay, 5e-4)}."
         return Found(seen.weight_decay, advice=less) if seen.weight_decay > limit and not seen.progresses else None

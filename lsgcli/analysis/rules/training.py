@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import LEARNED, value
-from lsgcli.analysis.rules.base import Evidence, Found, Remedy, Rule, off_by_a_factor, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, off_by_a_factor, rewritten
+from lsgcli.analysis.rules.data_flow import CLEAR, UNCLEAR
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ class NotFinite(
 ):
     """Weights, potentials or gradients grew until they were not finite."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return self._in_script(e)
         measured = [key for key in ("u_mean", "grad_norm") if any(key in layer for layer in e.layers)]
         broken = tuple(layer["name"] for layer in e.layers if any(value(layer, key) is None for key in measured))
         return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
 
-    def _in_script(self, e: Evidence) -> Found | None:
+    def _in_script(self, e: Evidence) -> MaybeFound:
         assert e.seen is not None
         step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
         layers = list(e.seen.layers.values())
@@ -66,15 +67,30 @@ class BatchDependent(
     Rule,
     measure="batch_invariant",
     usual="true",
-    limit=0.0,
     source="spikingjelly, issues 318 and 594",
 ):
     """The output for a sample depends on its batch, or on earlier calls: a state is not reset, or axes are mixed up."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None and not e.progresses and not e.seen.arriving < 0.01:
+            entered, first, left = (e.seen.told_by(stage) for stage in ("input", "first", "outputs"))
+            if entered > CLEAR and first < UNCLEAR:
+                return Found("input of the first layer", measure="no label is told by", where=e.seen.lines.get("network"))
+            outputs = e.seen.outputs
+            dropped = (
+                any(p > 0.5 for p, _ in e.seen.dropouts)
+                or outputs is None
+                or not bool((outputs.values != outputs.values[0]).any())
+            )
+            if e.seen.told_by("input", "first") > CLEAR and left < UNCLEAR and _alive(e.seen) and not dropped:
+                return Found("outputs", measure="no label is told by", where=e.seen.lines.get("network"))
         return Found(False) if e.flow.get("batch_invariant") is False else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if found.measure:
+            return Remedy(
+                "Keep samples apart: exchange axes with transpose() or permute() before view() or reshape(), and average outputs over timesteps only."
+            )
         return Remedy(
             "Reset all neurons before each batch, in training and evaluation, and check the order of axes: (T, B, ...)."
         )
@@ -90,7 +106,7 @@ class Labels(
 ):
     """Labels do not fit: many are wrong, they belong to other inputs, or those of training and evaluation differ."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return self._in_script(e.seen, limit)
         train, held_out = e.last("train_accuracy"), e.last("val_accuracy")
@@ -104,7 +120,13 @@ class Labels(
         guesses = e.tested < 2 / e.classes and held_out - e.tested > limit
         return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
 
-    def _in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if seen.smoothing > 0.9:
+            less = f"Smooth less: {rewritten(seen.lines.get('loss'), 'label_smoothing', seen.smoothing, 0.1)}."
+            return Found(seen.smoothing, measure="label_smoothing", where=seen.lines.get("loss"), advice=less)
+        entered = seen.told_by("input", "first")
+        if entered < UNCLEAR > seen.told_by("outputs") and not seen.progresses and seen.steps >= NotLearning.fewest:
+            return Found(entered, measure="standard deviations by which neighbours share labels", where=seen.lines.get("loss"))
         line = seen.lines.get("evaluation")
         if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
             return Found(seen.gap, measure="training accuracy minus that of evaluation", where=seen.lines.get("loss"))
@@ -113,13 +135,12 @@ class Labels(
         by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
         if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
-        alive = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
-        # Also if the loss falls to that of guessing.
-        guesses = seen.steps > 2 * NotLearning.fewest and accuracy < 1.2 * seen.chance
-        flat = seen.steps >= NotLearning.fewest and accuracy < 1.5 * seen.chance + 0.05 and abs(seen.progress) < limit
-        if (flat or guesses) and seen.least_update < seen.update < 0.1 and alive and seen.classes > 1 and seen.records:
-            return Found(accuracy, measure="training accuracy after usual steps", where=seen.lines.get("loss"))
         return None
+
+
+def _alive(seen: "Seen") -> bool:
+    """Whether all layers fire from the start, but not always."""
+    return all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
 
 
 @register("rule", "learning-rate")
@@ -132,7 +153,7 @@ class LearningRate(
 ):
     """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -181,7 +202,7 @@ class UnusualSettings(
             back["rate_target"] = 0.99  # which no layer exceeds
         return back
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
             return None
         if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in self._far(
@@ -212,7 +233,7 @@ class SmallBatch(
 ):
     """Normalisation computes its statistics from too few samples."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
         if e.seen is not None and e.seen.momenta and e.seen.batch:
             size = e.seen.batch
@@ -238,7 +259,7 @@ class RunningStatistics(
 
     slowest = 1e-3  # momentum
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         gap = e.flow.get("eval_gap")
         if e.seen is not None and e.seen.momenta:
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
@@ -267,14 +288,26 @@ class Averaging(
     usual="within 0.05 of val_accuracy",
     limit=0.1,
 ):
-    """The average of the weights (--ema) contains many of their first values: it is too slow for this number of steps."""
+    """The average of the weights (--ema) that is evaluated, or another copy, has few of their last values: it is too slow for this number of steps."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            return (
+                Found(
+                    e.seen.gap,
+                    measure="accuracy of the trained network above that of the evaluated one",
+                    where=e.seen.lines.get("evaluation"),
+                )
+                if e.seen.elsewhere and e.seen.gap > 2 * limit
+                else None
+            )
         raw = e.last("raw_val_accuracy")
         return Found(raw) if raw - e.last("val_accuracy") > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Train without the average, or with a smaller decay of it.", {"ema": 0.0})
+        return Remedy(
+            "Evaluate the network that was trained, or an average with a smaller decay (0.9 for 100 steps).", {"ema": 0.0}
+        )
 
 
 @register("rule", "coarse-outputs")
@@ -288,13 +321,13 @@ class CoarseOutputs(
 ):
     """The network's outputs are spike counts with few values, of which the loss sees only steps."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return self._in_script(e.seen, limit)
         count = e.flow.get("output_values")
         return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
 
-    def _in_script(self, seen: "Seen", limit: float) -> Found | None:
+    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs, last = seen.outputs, list(seen.layers.values())[-1:]
         if outputs is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest:
             return None
@@ -331,7 +364,7 @@ class TooDeep(
 
     plain = 4  # in a script that learns poorly
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         watched = e.seen is not None and e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5
         deep = len(e.layers) > (self.plain if watched else limit) and (watched or (e.learns_poorly and e.epochs))
         return Found(len(e.layers)) if deep else None
@@ -342,6 +375,21 @@ class TooDeep(
             settings = {"depth": max(9, e.settings["depth"] // 4 * 2 + 1)}
             settings |= {"residual": "add"} if e.settings["residual"] == "none" else {}
         return Remedy("Use half of the layers, residual connections, or more epochs.", settings)
+
+
+@register("rule", "few-steps")
+class FewSteps(
+    ScriptRule,
+    measure="steps of the optimiser",
+    usual="hundreds",
+    limit=50.0,
+    source="DeepCrime: batch size, epochs",
+    advice="Train for more epochs, or with smaller batches, for some hundred steps.",
+):
+    """The script ends after a few steps, in which the weights cannot change by much."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        return Found(seen.steps) if seen.ended and 0 < seen.steps < limit and not seen.skill > 0.65 and seen.evaluated else None
 
 
 @register("rule", "not-learning")
@@ -357,7 +405,7 @@ class NotLearning(
 
     fewest = 50  # steps
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             seen = e.seen
             guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
@@ -388,11 +436,14 @@ class Overfitting(
     measure="train_accuracy",
     usual="within 0.15 of validation",
     limit=0.2,
-    severity="note",
+    severity="warning",
 ):
     """Training accuracy is high, but validation accuracy does not follow."""
 
-    def found(self, e: Evidence, limit: float) -> Found | None:
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            train = e.seen.recent(e.seen.accuracy)
+            return Found(train) if e.seen.gap > limit and train > 0.9 else None
         train = e.last("train_accuracy")
         held_out = e.last("val_accuracy")
         if e.last("raw_val_accuracy") > held_out:  # without the average of the weights

@@ -22,9 +22,11 @@ from lsgcli.analysis.watch.neurons import (
     unreset_decay,
 )
 from lsgcli.analysis.watch.seen import Neurons, Seen, first_tensor, is_binary, is_count, moments, norm_of, sampled
+from lsgcli.analysis.watch.telling import kept
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)
+CALLS = 64  # of which inputs are kept
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
 
 
@@ -41,9 +43,7 @@ class Forward:
         apart: modules that run inside of networks that do not have them.
         loose: parameters of an optimiser, where there is no module.
         calls: number of their calls.
-        input: sum of the inputs of the first network.
-        first_input: of its first call.
-        repeats: number of further calls with the same input.
+        entries: inputs of the calls of the first network ("input"), and of its first module with weights ("first").
         own: watchers of layers of lsg.
     """
 
@@ -69,8 +69,7 @@ class Forward:
         self.layers: dict[Any, Neurons] = {}
         self.before, self.roots = self.roots, []
         self.calls = 0
-        self.input: Tensor | None = None
-        self.repeats = 0
+        self.entries: dict[str, tuple[nn.Module, list[Tensor]]] = {}
         self.own: OwnLayers | None = None
         self.synapse: nn.Parameter | None = None
         self.inside = False
@@ -112,9 +111,17 @@ class Forward:
                 self.seen.kept[self.name(module)] = self.built.get(module)
         if not grads:
             return
+        if shape is not None and not begins and is_library_neuron(module):
+            self._layer(module, module).rested += not holds_a_state(module, arguments, shape)
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
+            self._enters("first", module, first_tensor(arguments))
+
+    def _enters(self, stage: str, module: nn.Module, x: Tensor | None) -> None:
+        first, calls = self.entries.setdefault(stage, (module, []))
+        if first is module and x is not None and len(calls) < CALLS:
+            calls.append(kept(x))
 
     def _is_apart(self, module: nn.Module) -> bool:
         """Whether a module with parameters runs inside a network that does not have it, as those of a plain list."""
@@ -135,18 +142,18 @@ class Forward:
             if self.evaluated % self.per_batch == 0:
                 self.called.clear()
             self.evaluated += 1
+            seen.elsewhere |= bool(seen.steps) and not any(
+                id(parameter) in seen.parameters for parameter in module.parameters()
+            )
             if x is not None and not seen.evaluated_input:
                 seen.note("evaluation", lines.here(2))
                 seen.evaluated_input = moments(x, seen.batch)
             return
         seen.note("network", lines.here(2))
         self.calls += 1
+        self._enters("input", module, x)
         if x is not None and self.calls == 1:
-            self.input = self.first_input = x.clone()  # a script may fill the same tensor again
             seen.trained_input = moments(x, seen.batch)
-        elif x is not None and self.input is not None and self.input.shape == x.shape:
-            self.input = self.input + x
-            self.repeats += torch.equal(x, self.first_input)
         if module in self.roots:
             return
         self.roots.append(module)
@@ -184,6 +191,9 @@ class Forward:
             return
         _, applied, inner = self.stack.pop()
         if not torch.is_grad_enabled():
+            return
+        if applied and self.stack and is_library_neuron(self.stack[-1][0]):  # a surrogate that is a module
+            self.stack[-1][1].extend(applied)
             return
         applied = [call for call in applied if callable(call[2][0])] or applied  # rather than comparisons beside them
         spikes, current = first_tensor(output), first_tensor(arguments)
@@ -305,10 +315,11 @@ class Forward:
                     layer.boundary = boundary_of(fire, values) if callable(fire) else fire
                     layer.threshold = layer.boundary or threshold
                 values = values - layer.boundary
-                height = height_of(lambda v: fire(v + layer.boundary))
+                height = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary))
                 heights = height(values, values.new_ones(())).detach()
                 if math.isnan(layer.width) and float(heights.sum()) >= 0:
-                    layer.width = float(equivalent_width(height))
+                    width = float(equivalent_width(height))
+                    layer.width = width if width > 0 else math.nan  # of a surrogate that is negative on one side
                     layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
         except Exception:  # no surrogate, or one that takes tensors of one shape only
             heights = None

@@ -75,6 +75,7 @@ class Neurons:
         unreset: decay of neurons that are not reset; 0 of others.
         means: of u at each call.
         not_finite: whether dL/du is not finite while dL/do is.
+        rested: calls after the first that began at rest.
         compares: whether its spikes are a comparison in the user's code, whose gradient, if any, is added otherwise.
         detached: whether the spikes have no gradient, although the current has one.
         library: package of its module, if it is one of known libraries.
@@ -104,6 +105,7 @@ class Neurons:
     zeros: int = 0
     entries: int = 0
     not_finite: bool = False
+    rested: int = 0
     compares: bool = False
     detached: bool = False
     library: str = ""
@@ -226,6 +228,16 @@ class Seen:
         error: the exception that ended the script.
         shapes: of outputs and targets of which a loss repeats one along an axis of the other.
         repeated: measured steps with the labels of the step before.
+        told: by stage ("input" of the network, "first" layer with weights, "outputs") and layout, sums over the measured steps of :func:`told`.
+        same_input: measured steps with the input of the measured step before and other labels.
+        explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
+        pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.
+        softmax: what is passed through a softmax before a loss that has its own: its "classes" or "another axis".
+        smoothing: largest label smoothing.
+        negative: layers whose surrogate was negative in a measured step.
+        elsewhere: whether another network is evaluated than the one that trains.
+        ended: whether the script came to its end.
+        arriving: share of spikes in the input of the first module with weights, if it has spikes.
     """
 
     steps: int = 0
@@ -266,11 +278,20 @@ class Seen:
     without_backward: int = 0  # steps of optimisers without a backward pass before
     shapes: tuple[torch.Size, torch.Size] | None = None
     repeated: int = 0
+    told: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    same_input: int = 0
+    explained: list[tuple[int, float, int]] = field(default_factory=list)
+    pull: list[float] = field(default_factory=list)
+    softmax: str = ""
+    smoothing: float = 0.0
+    negative: list[str] = field(default_factory=list)
+    elsewhere: bool = False
+    ended: bool = False
+    arriving: float = math.nan
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     highest_rate: float = 0.0  # learning rate so far
     fallen: int = 0  # steps with a small part of that rate
-    reversed: bool = False  # whether targets are lower for one class than for all others
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
 
@@ -333,12 +354,23 @@ class Seen:
     @property
     def learned(self) -> bool:
         """Whether the network classifies most samples correctly, in training and in evaluation."""
-        return self.recent(self.accuracy) > LEARNED and not self.gap > 0.3
+        return self.recent(self.accuracy or self.explained) > LEARNED and not self.gap > 0.3
 
     @property
     def skill(self) -> float:
-        """Accuracy in training on a scale from 0, guessing, to 1; NaN if it is unknown."""
-        return (self.recent(self.accuracy) - self.chance) / (1 - self.chance + 1e-9) if self.classes else math.nan
+        """Accuracy in training on a scale from 0, guessing, to 1, or R^2; NaN if it is unknown."""
+        if not self.classes:
+            return self.recent(self.explained)
+        return (self.recent(self.accuracy) - self.chance) / (1 - self.chance + 1e-9)
+
+    def tells(self, stage: str) -> dict[str, float]:
+        """For each layout of a stage, how clearly neighbours share their labels: standard deviations above random ones."""
+        known = [(layout, sums) for (name, layout), sums in self.told.items() if name == stage and sums[2] > 5]
+        return {layout: (right - chance) / math.sqrt(variance) for layout, (right, chance, variance) in known}
+
+    def told_by(self, *stages: str) -> float:
+        """The clearest layout of some stages; NaN if none is known."""
+        return max((z for stage in stages for z in self.tells(stage).values()), default=math.nan)
 
     @property
     def chance(self) -> float:

@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
 from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, is_binary, moments, norm_of
+from lsgcli.analysis.watch.telling import layouts, told
 from lsgcli.system.files import finite
 
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
@@ -26,6 +27,8 @@ LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
+WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # nodes of the graph that have weights
+NODES = 30  # of the graph before a loss
 ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
@@ -69,6 +72,7 @@ class Watch:
         self.forward = Forward(self.seen)
         self.optimised: set[int] = set()
         self.labels: Tensor | None = None  # of the last loss in training
+        self.before: tuple[list[Tensor], Tensor] | None = None  # inputs and labels of the measured step before
         self.sums: list[float] = []  # of parameters, before the first step
         self.stale: set[int] = set()  # parameters whose gradients a step has used
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
@@ -124,6 +128,7 @@ class Watch:
         for undo in reversed(self._undo):
             undo()
         Watch.active = None
+        self.seen.ended = error is None
         if error is not None and not isinstance(error, Enough | SystemExit):
             self.seen.layers = self.forward.layers or self.seen.layers
             self.seen.error = error
@@ -161,6 +166,8 @@ class Watch:
     def _evaluation_ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
         if self.evaluations and self.evaluations[-1] is context:
             self.evaluations[-1] = None
+            if not self.forward.called:  # such as an update of averaged weights
+                self.evaluations.pop()
             self._measure(False)
         return original(context, *error)
 
@@ -201,8 +208,25 @@ class Watch:
     def _loss(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         value = original(*arguments, **options)
         if not self.forward.foreign and len(arguments) > 1 and all(isinstance(part, Tensor) for part in arguments[:2]):
-            self._compared(original.__name__, arguments[0].detach(), arguments[1].detach())
+            outputs = arguments[0]
+            if self.measuring and outputs.dim() > 1 and outputs.grad_fn is not None:
+                self.seen.softmax = self.seen.softmax or _softmax_before(outputs, original.__name__)
+                self.seen.smoothing = max(self.seen.smoothing, float(options.get("label_smoothing", 0)))
+            self._compared(original.__name__, outputs.detach(), arguments[1].detach())
+            if self.measuring and outputs.requires_grad and outputs.dim() == 2 and self.logits is not None:
+                outputs.register_hook(functools.partial(self._pulls, self.logits.labels))
         return value
+
+    def _pulls(self, labels: Tensor, grad: Tensor) -> None:
+        """The gradient at the outputs (B, classes) of labels (B)."""
+        if (
+            labels.shape == grad.shape[:1]
+            and not labels.is_floating_point()
+            and 0 <= int(labels.min()) <= int(labels.max()) < grad.shape[1]
+        ):
+            own = grad.gather(1, labels.long()[:, None])
+            size = float(grad.abs().mean())
+            self.seen.pull += [float((own - grad.mean(1, keepdim=True)).mean()) / size] if 0 < size < math.inf else []
 
     def _compared(self, name: str, outputs: Tensor, labels: Tensor) -> None:
         """Outputs and labels that a loss function compares; those of a step are added up, such as those of timesteps."""
@@ -218,7 +242,7 @@ class Watch:
         if labels.shape == outputs.shape and (name == "cross_entropy" or _is_one_hot(labels)):
             labels = labels.argmax(1)
         elif labels.shape == outputs.shape and labels.shape[1] > 2 and _is_one_hot(-labels):
-            self.seen.reversed = True
+            labels = labels.argmin(1)  # of targets with the wrong sign
         grads = torch.is_grad_enabled()
         before = self.logits if grads else None
         if before is not None and before.values.shape == outputs.shape:
@@ -238,6 +262,12 @@ class Watch:
         seen = self.seen
         values, labels = found.values, found.labels
         seen.batch = max(seen.batch, len(values))
+        if found.targets is not None and scores is seen.accuracy and labels.is_floating_point():
+            means = found.values / found.calls
+            variance = float((found.targets - found.targets.mean(0)).square().mean())
+            rest = float((means - found.targets).square().mean()) / variance if variance > 0 else math.nan
+            if rest >= 0:
+                seen.explained.append((seen.steps, max(-1.0, 1 - rest), len(values)))
         if values.dim() != 2 or values.shape[1] < 2 or labels.shape != values.shape[:1] or labels.is_floating_point():
             return
         seen.classes = max(seen.classes, values.shape[1])
@@ -296,6 +326,12 @@ class Watch:
             return
         self._here("backward")
         loss = first_tensor(tensors)
+        by_hand = not (seen.steps or seen.optimisers)  # parameters are updated by the script, or not at all
+        if by_hand and not seen.backwards and not self.forward.parameters() and loss is not None:
+            self.forward.loose = _leaves(loss)
+        seen.accumulated += (
+            by_hand and seen.moved and any(p.grad is not None and bool(p.grad.any()) for p in self.forward.parameters())
+        )
         if self.measuring:
             self.stale -= {id(p) for p in self.forward.parameters() if p.grad is None or not bool(p.grad.any())}
         original(tensors, *arguments, **options)
@@ -313,15 +349,37 @@ class Watch:
         if self.measuring:
             self.after_backward = norm_of(self.forward.gradients())
             seen.outputs = self.logits or seen.outputs
-            x, self.forward.input = self.forward.input, None
-            if x is not None:
-                seen.input = moments(x / self.forward.calls, seen.batch)
-                same = self.forward.repeats == self.forward.calls - 1 > 0 and is_binary(x)
-                seen.input["repeated"] = max(seen.input["repeated"], float(same))
+            self._tell()
+
+    def _tell(self) -> None:
+        """What has entered the network, and how its samples' neighbours, and those of the outputs, share their labels."""
+        stages = {stage: calls for stage, (_, calls) in self.forward.entries.items()}
+        self.forward.entries = {}
+        entered = [call for call in stages.get("input", []) if call.shape == stages["input"][0].shape]
+        if entered:
+            self.seen.input = moments(torch.stack(entered).mean(0), self.seen.batch)
+            same = len(entered) > 1 and is_binary(entered[0]) and all(torch.equal(call, entered[0]) for call in entered)
+            self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
+        first = stages.get("first", [])
+        if first and all(is_binary(call) for call in first):
+            self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
+        labels = None if self.logits is None else self.logits.labels
+        if self.logits is None or labels is None or labels.dim() not in (1, 2) or len(labels) < 2:
+            return
+        labels = labels if labels.dim() == 1 else labels[:, 0]
+        stages["outputs"] = [self.logits.values]
+        for stage, calls in stages.items():
+            for layout, features in layouts(calls, len(labels)) if calls else ():
+                sums = self.seen.told.setdefault((stage, layout), [0.0, 0.0, 0.0])
+                self.seen.told[stage, layout] = [a + b for a, b in zip(sums, told(features, labels), strict=True)]
+        if self.before is not None and labels.shape == self.before[1].shape and not torch.equal(labels, self.before[1]):
+            pairs = list(zip(entered, self.before[0], strict=False))
+            self.seen.same_input += bool(pairs) and all(torch.equal(a, b) for a, b in pairs)
+        self.before = entered, labels
 
     def _without_steps(self) -> None:
         """After a backward pass before the first step: parameters that move all the same are updated by hand, as those outside of modules may be."""
-        if self.seen.backwards in (1, MANY):
+        if self.seen.backwards <= MANY:
             sums = [float(parameter.detach().double().sum()) for parameter in self.forward.parameters()]
             self.seen.moved |= self.seen.backwards > 1 and (not sums or sums != self.sums)
             self.sums = sums
@@ -386,6 +444,7 @@ class Watch:
         forward.per_batch = forward.calls
         seen.timesteps = max(max(layer.calls for layer in forward.layers.values()), forward.calls)
         seen.records = [finite(record) for record in forward.records()]
+        seen.negative += [layer.name for layer in forward.layers.values() if layer.h < 0 and layer.name not in seen.negative]
         if not seen.first:
             seen.first = {record["name"]: record for record in seen.records}
             seen.spreads = {layer.name: layer.spread for layer in seen.layers.values()}
@@ -416,8 +475,39 @@ class Watch:
             self._measure(True)
 
 
+def _leaves(loss: Tensor) -> list[Any]:
+    """The tensors without a history that a loss depends on."""
+    nodes, found, known = [loss.grad_fn], [], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        nodes += [one for one, _ in node.next_functions]
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+    return found
+
+
+def _softmax_before(outputs: Tensor, loss: str) -> str:
+    """Whether outputs pass a softmax between the last weights and a loss that has its own: over their "classes", or "another axis"; else empty."""
+    node = outputs.grad_fn
+    for _ in range(NODES if loss in ("cross_entropy", "nll_loss") else 0):
+        if type(node).__name__ == "SoftmaxBackward0":
+            shape = node._input_metadata[0].shape  # type: ignore[union-attr]
+            size = shape[node._saved_dim if node._saved_dim < len(shape) else -1]  # type: ignore[union-attr]
+            return "classes" if size == outputs.shape[1] else "another axis"
+        before = [one for one, _ in node.next_functions if one is not None] if node is not None else []
+        if not before or type(node).__name__.startswith(WEIGHTED):
+            break
+        node = before[0]
+    return ""
+
+
 def _is_one_hot(labels: Tensor) -> bool:
     """Whether targets (B, classes) have one value for the class and another for the others."""
+    if labels.shape[1] < 2:
+        return False
     top, low = labels.amax(1, keepdim=True), labels.amin(1, keepdim=True)
     return bool((((labels == top).sum(1) == 1) & ((labels == top) | (labels == low)).all(1)).all())
 

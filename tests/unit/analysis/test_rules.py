@@ -129,7 +129,6 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"epoch": {"train_accuracy": 1.0, "val_accuracy": 0.95}},
         {},
     ),
-    "decay-unmoved": ({"betas": [0.2, 0.2001]}, {"betas": [0.2, 0.25]}, {"decay_lr": 5e-3}),
 }
 
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import lsgcli as lsg
 from lsgcli.analysis.watch.seen import Seen
+from lsgcli.analysis.watch.telling import layouts, told
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -259,6 +260,39 @@ def test_parameters_outside_of_modules_may_be_updated_by_hand():
             weight.data -= 0.1 * weight.grad
             weight.grad = None
     assert "no-step" not in {one["rule"] for one in record["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("line", "rule"), [("w -= 0.1 * w.grad", "gradients-accumulate"), ("w = w - 0.1 * w.grad", "unchanged")]
+)
+def test_updates_by_hand(line, rule):
+    """Gradients that are never set to zero, and an update that no tensor of the network keeps."""
+    torch.manual_seed(0)
+    tensors = {"w": torch.randn(5, 3, requires_grad=True)}
+    with lsg.watch(quiet=True) as record:
+        for _ in range(20):
+            F.cross_entropy(Spike.apply(torch.randn(16, 5)) @ tensors["w"], torch.arange(16) % 3).backward()
+            with torch.no_grad():
+                exec(line, {}, dict(tensors))
+    assert [one["rule"] for one in record["findings"] if one["severity"] == "error"] == [rule]
+
+
+def test_neighbours_that_share_labels():
+    """Of 4 samples at 0, 1, 10 and 12, the nearest neighbours are 1, 0, 12 and 10."""
+    x = torch.tensor([[0.0], [1.0], [10.0], [12.0]])
+    for labels, right in [([0, 0, 1, 1], 4), ([0, 1, 0, 1], 0), ([0, 0, 1, 0], 2)]:
+        chance = sum((labels.count(label) - 1) / 3 for label in labels)
+        variance = sum((labels.count(label) - 1) / 3 * (4 - labels.count(label)) / 3 for label in labels)
+        assert told(x, torch.tensor(labels)) == (right, pytest.approx(chance), pytest.approx(variance))
+
+
+def test_readings_of_a_tensor_as_samples():
+    """Of (T, B, features) in one call, and of (B, features) or (T, features) in each."""
+    x = torch.arange(24.0).reshape(4, 3, 2)
+    by_sample = x.transpose(0, 1).flatten(1)
+    assert torch.equal(dict(layouts([x], 3))["second"], by_sample)
+    assert torch.equal(dict(layouts(list(x), 3))["rows"], by_sample)
+    assert torch.equal(dict(layouts(list(x.transpose(0, 1)), 3))["calls"], by_sample)
 
 
 @pytest.mark.parametrize(
