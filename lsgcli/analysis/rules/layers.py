@@ -126,16 +126,13 @@ class SilentLayers(
         now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
         if not now and e.seen is not None and not e.progresses:  # they died in training
             now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit / 5, smallest=True)
-        if now or e.seen is None or e.learned or not e.layers:
+        if now or e.seen is None or e.learned or e.seen.outputs is None or not e.layers:
             return now
-        rates = {name: layer.get("firing_rate") or 0 for name, layer in e.seen.first.items()}
-        dead = [name for name, rate in rates.items() if rate < limit]
-        # Later steps hardly change half of the layers, or the outputs.
         *_, last = e.seen.layers.values()
-        read = e.seen.outputs is not None and last.shape[-1:] == e.seen.outputs.values.shape[1:]
-        lasting = read and last.name in dead and last.spikes < 5 * limit * last.n
-        stays = lasting or (2 * len(dead) > len(rates) and not e.progresses)
-        return Found(min(rates.values()), tuple(dead), "firing_rate in the first step") if stays else None
+        begins, ends = (value(layer, "firing_rate") for layer in (e.seen.first.get(last.name, {}), e.layers[-1]))
+        read = last.shape[-1:] == e.seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
+        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
+        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None  # which later steps hardly change
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
