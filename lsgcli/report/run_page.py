@@ -80,31 +80,32 @@ def run_page(path: Path, status: Status) -> str:
 def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:
     """Name, value and explanation of each number of the first screen."""
     end, found = status.end, []
-    if (accuracy := end.get("accuracy")) is not None:
-        kind = {"val": "best", "test": "last"}[end["best_chosen_on"]]
-        found.append(
-            (
-                "test accuracy",
-                f"{100 * accuracy:.2f} %",
-                f"of the {kind} epoch, {status.tested and status.tested.samples} samples",
-            )
-        )
+    if end.get("accuracy") is not None:
+        kind = "best" if end["best_chosen_on"] == "val" else "last"
+        samples = status.tested and status.tested.samples
+        found.append(("test accuracy", _percent(end["accuracy"]), f"of the {kind} epoch, {samples} samples"))
         if "inflation" in end:
-            found.append(
-                ("inflation", f"{100 * end['inflation']:.2f} points", "if the best epoch on the test part were reported")
-            )
+            points = f"{100 * end['inflation']:.2f} points"
+            found.append(("inflation", points, "if the best epoch on the test part were reported"))
         if "accuracy_fp32" in end:
-            found.append(("test accuracy in fp32", f"{100 * end['accuracy_fp32']:.2f} %", "as in lsg eval; others as trained"))
+            found.append(("test accuracy in fp32", _percent(end["accuracy_fp32"]), "as in lsg eval; others as trained"))
         if "top5_accuracy" in end:
-            found.append(("top-5 accuracy", f"{100 * end['top5_accuracy']:.2f} %", "on the test part"))
+            found.append(("top-5 accuracy", _percent(end["top5_accuracy"]), "on the test part"))
+    done = 0
     if epochs:
-        best = max(epochs, key=lambda epoch: (epoch.get(f"{split}_accuracy") or 0.0, epoch["epoch"]))
-        name = {"val": "validation accuracy", "test": "best test accuracy"}[split]
-        found.append((name, f"{100 * (best.get(f'{split}_accuracy') or 0.0):.2f} %", f"of epoch {best['epoch'] + 1}, the best"))
-        if (rate := epochs[-1].get("firing_rate")) is not None:
-            found.append(("firing rate", f"{rate:.3f}", "spikes per neuron and timestep"))
-    done = epochs[-1]["epoch"] + 1 if epochs else 0
-    return [*found, ("epochs", f"{done} of {config.epochs}", _duration(sum(epoch.get("seconds", 0.0) for epoch in epochs)))]
+        last, key = epochs[-1], f"{split}_accuracy"
+        best = max(epochs, key=lambda epoch: (epoch.get(key) or 0.0, epoch["epoch"]))
+        name = "validation accuracy" if split == "val" else "best test accuracy"
+        found.append((name, _percent(best.get(key) or 0.0), f"of epoch {best['epoch'] + 1}, the best"))
+        if last.get("firing_rate") is not None:
+            found.append(("firing rate", f"{last['firing_rate']:.3f}", "spikes per neuron and timestep"))
+        done = last["epoch"] + 1
+    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
+    return [*found, ("epochs", f"{done} of {config.epochs}", _duration(seconds))]
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f} %"
 
 
 def _duration(seconds: float) -> str:
@@ -131,41 +132,32 @@ def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
 
 def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
     """Accuracy, loss and firing rate over the epochs. A loss has an axis with another one only if both are the same quantity."""
-    part = {"val": "validation", "test": "test"}[split]
+    part = "validation" if split == "val" else "test"
 
-    def of(measure: str, **parts: str) -> dict[str, list[float | None]]:
-        return {label: [epoch.get(f"{name}_{measure}") for epoch in epochs] for name, label in parts.items()}
+    def curve(name: str) -> list[float | None]:
+        return [epoch.get(name) for epoch in epochs]
 
-    alike = config.loss == "ce" and not (config.label_smoothing or config.mixup or config.cutmix or config.rate_target)
+    loss, tested = {"training": curve("train_loss")}, {part: curve(f"{split}_loss")}
     entropy = "cross-entropy of mean logits"
-    losses = (
-        [by_epoch("Loss", of("loss", train="training", **{split: part}), "loss", f"Both: {entropy}.")]
-        if alike
-        else [
-            by_epoch("Training loss", of("loss", train="training"), "loss", f"The loss {config.loss}, with augmentation."),
-            by_epoch(f"{part.capitalize()} loss", of("loss", **{split: part}), "loss", f"{entropy.capitalize()}."),
+    if config.loss == "ce" and not (config.label_smoothing or config.mixup or config.cutmix or config.rate_target):
+        losses = [by_epoch("Loss", {**loss, **tested}, "loss", f"Both: {entropy}.")]
+    else:
+        losses = [
+            by_epoch("Training loss", loss, "loss", f"The loss {config.loss}, with augmentation."),
+            by_epoch(f"{part.capitalize()} loss", tested, "loss", f"{entropy.capitalize()}."),
         ]
-    )
-    return [
-        by_epoch("Accuracy", of("accuracy", train="training", **{split: part}), "accuracy"),
-        *losses,
-        by_epoch(
-            "Firing rate",
-            {"mean over layers": [epoch.get("firing_rate") for epoch in epochs]},
-            "firing rate",
-            "Spikes per neuron and timestep in the last step of each epoch.",
-        ),
-    ]
+    accuracy = {"training": curve("train_accuracy"), part: curve(f"{split}_accuracy")}
+    rate = {"mean over layers": curve("firing_rate")}
+    when = "Spikes per neuron and timestep in the last step of each epoch."
+    return [by_epoch("Accuracy", accuracy, "accuracy"), *losses, by_epoch("Firing rate", rate, "firing rate", when)]
 
 
 def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Number of samples, precision, recall and F1 of each class, and their averages."""
-    scores, averages, counts = tested.scores(), tested.averages(), tested.confusion.sum(1).tolist()
-    own = list(zip(*scores.values(), strict=True))
-    rows = [
-        (name, [f"{n}", *(formatted(value, ".3f") for value in values)])
-        for name, n, values in zip(classes, counts, own, strict=True)
-    ]
+    scores, averages = tested.scores(), tested.averages()
+    rows = []
+    for k, (name, n) in enumerate(zip(classes, tested.confusion.sum(1).tolist(), strict=True)):
+        rows.append((name, [f"{n}", *(formatted(values[k], ".3f") for values in scores.values())]))
     return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
@@ -181,8 +173,12 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
         one = split.part(np.array([row]))
         pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
         return {
-            **{"picture": _address(pictures), "frames": len(pictures), "key": one.keys[0], "label": classes[one.y[0]]},
-            **{"prediction": classes[predictions[row]], "probability": probabilities[row]},
+            "picture": _address(pictures),
+            "frames": len(pictures),
+            "key": one.keys[0],
+            "label": classes[one.y[0]],
+            "prediction": classes[predictions[row]],
+            "probability": probabilities[row],
         }
 
     wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
