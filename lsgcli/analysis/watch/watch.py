@@ -498,7 +498,8 @@ def _softmax_before(outputs: Tensor, loss: str) -> str:
             size = shape[node._saved_dim if node._saved_dim < len(shape) else -1]  # type: ignore[union-attr]
             return "classes" if size == outputs.shape[1] else "another axis"
         before = [one for one, _ in node.next_functions if one is not None] if node is not None else []
-        if not before or type(node).__name__.startswith(WEIGHTED):
+        weighted = len(before) > 1 and type(node).__name__ == "MulBackward0"  # by attention
+        if not before or weighted or type(node).__name__.startswith(WEIGHTED):
             break
         node = before[0]
     return ""
