@@ -44,7 +44,7 @@ class InputConstant(
                 "equal samples",
                 advice="Give each sample of the batch its own data: one is repeated, as of an index that does not change.",
             )
-        again = "Encode the input again at each timestep, inside the loop, from values between 0 and 1."
+        again = "Give each timestep its own input, x[t], or encode it again inside the loop, from values between 0 and 1."
         return Found("equal timesteps", advice=again) if known["repeated"] and not seen.learned else None
 
 

@@ -356,11 +356,12 @@ class Watch:
         stages = {stage: calls for stage, (_, calls) in self.forward.entries.items()}
         self.forward.entries = {}
         entered = [call for call in stages.get("input", []) if call.shape == stages["input"][0].shape]
+        first = stages.get("first", [])
         if entered:
             self.seen.input = moments(torch.stack(entered).mean(0), self.seen.batch)
-            same = len(entered) > 1 and is_binary(entered[0]) and all(torch.equal(call, entered[0]) for call in entered)
+            same = _all_equal(entered) and is_binary(entered[0])
+            same |= _all_equal(first) and entered[0].numel() == len(first) * first[0].numel()  # one timestep of many
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
-        first = stages.get("first", [])
         if first and all(is_binary(call) for call in first):
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
         labels = None if self.logits is None else self.logits.labels
@@ -473,6 +474,10 @@ class Watch:
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and len(seen.records) == 0):
             self._measure(True)
+
+
+def _all_equal(calls: Sequence[Tensor]) -> bool:
+    return len(calls) > 1 and all(torch.equal(call, calls[0]) for call in calls)
 
 
 def _leaves(loss: Tensor) -> list[Any]:

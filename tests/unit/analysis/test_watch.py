@@ -241,6 +241,15 @@ class Listed(nn.Module):
         return self.out(self.neurons(self.others[0](self.first(x))))
 
 
+class Steps(nn.Module):
+    def __init__(self, net, step):
+        super().__init__()
+        self.net, self.step = net, step
+
+    def forward(self, x):
+        return sum(self.net(x[:, t if self.step is None else self.step]) for t in range(x.shape[1]))
+
+
 def test_layers_in_a_plain_list_have_no_optimiser():
     torch.manual_seed(0)
     net = Listed()
@@ -275,6 +284,17 @@ def test_updates_by_hand(line, rule):
             with torch.no_grad():
                 exec(line, {}, dict(tensors))
     assert [one["rule"] for one in record["findings"] if one["severity"] == "error"] == [rule]
+
+
+@pytest.mark.parametrize("step", [0, None])
+def test_one_timestep_of_many(step):
+    """(B, T, features), of which each step reads the first."""
+    net, optimizer, *_, y = made()
+    x = torch.randn(16, 4, 5)
+    net = Steps(net, step)
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 12, x, y)
+    assert ("input-constant" in {one["rule"] for one in record["findings"]}) == (step is not None)
 
 
 def test_neighbours_that_share_labels():
