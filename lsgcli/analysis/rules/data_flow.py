@@ -200,7 +200,8 @@ class SameBatch(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         few = not seen.evaluated and 8 <= seen.batch <= 64 and seen.classes > 1  # one batch as the whole data set is larger
-        return Found(seen.repeated) if seen.repeated >= limit and (few or seen.gap > 0.15) else None
+        always = seen.repeated >= max(limit, len(seen.clipped) - 1)  # not only in the steps of one batch
+        return Found(seen.repeated) if always and (few or seen.gap > 0.15) else None
 
 
 @register("rule", "equal-outputs")

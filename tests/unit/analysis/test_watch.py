@@ -297,6 +297,18 @@ def test_one_timestep_of_many(step):
     assert ("input-constant" in {one["rule"] for one in record["findings"]}) == (step is not None)
 
 
+@pytest.mark.parametrize("losses", [1, 6])
+def test_steps_of_one_batch_are_not_one_batch(losses):
+    """As of layers with losses of their own, which step at each timestep."""
+    net, optimizer, *_ = made()
+    y = torch.arange(16) % 3
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        for step in range(120):
+            labels = y if losses == 1 else y.roll(step // losses % 3)
+            train(net, optimizer, 1, torch.randn(16, 5), labels)
+    assert ("same-batch" in {one["rule"] for one in record["findings"]}) == (losses == 1)
+
+
 def test_neighbours_that_share_labels():
     """Of 4 samples at 0, 1, 10 and 12, the nearest neighbours are 1, 0, 12 and 10."""
     x = torch.tensor([[0.0], [1.0], [10.0], [12.0]])
