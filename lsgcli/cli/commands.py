@@ -96,12 +96,15 @@ class Page:
             return ""
         from lsgcli.cli import elsewhere
 
-        own, others = flags(self, ctx), {name: flags(one, ctx) for name, one in commands_of(ctx.find_root().command)}
-        word = option or (argument[1] if argument else "")
-        if option and not option.startswith("--"):  # click has read -num_gpus as -n -u ...
-            word = next((given.partition("=")[0] for given in words if given.startswith(option)), option)
-        answer = (elsewhere.for_option if option else elsewhere.for_argument)(word, own, others)
-        return f"{'No such option:' if option else 'Unexpected argument'} {word}; lsg has {answer}." if answer else ""
+        others = {name: flags(command, ctx) for name, command in commands_of(ctx.find_root().command)}
+        if argument:
+            word, problem, look_up = argument[1], "Unexpected argument", elsewhere.for_argument
+        else:
+            word, problem, look_up = option, "No such option:", elsewhere.for_option
+            if not option.startswith("--"):  # click has read -num_gpus as -n -u ...
+                word = next((given.partition("=")[0] for given in words if given.startswith(option)), option)
+        answer = look_up(word, flags(self, ctx), others)
+        return f"{problem} {word}; lsg has {answer}." if answer else ""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         # Names such as ms-resnet18 are not broken at their hyphens.

@@ -152,14 +152,14 @@ def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[
     return f"it in {', '.join(having)}" if having else ""
 
 
-def for_argument(word: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
+def for_argument(name: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
     """What lsg has instead of an unexpected argument, such as ``epochs=100`` or a directory; other arguments as :func:`for_option`."""
-    key, _, value = word.partition("=")
+    key, _, value = name.partition("=")
     if value:
         answer = for_option(f"--{key}", own, others)
         return f"{answer} {value}" if OPTION.fullmatch(answer) else answer
-    if "/" in word and "--data-dir" in own:
-        return f"--data-dir {word}"
+    if "/" in name and "--data-dir" in own:
+        return f"--data-dir {name}"
     return "options: --dataset NAME, --data-dir DIR" if {"--dataset", "--epochs"} <= {*own} else ""
 
 

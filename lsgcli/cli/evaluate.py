@@ -22,8 +22,13 @@ STDOUT = Path("-")
 HEAD = "path,label,prediction,probability"
 CONFUSION = 12  # classes up to which the confusion matrix is printed
 SYNOPS = {  # field -> heading
-    **{"density": "not 0", "firing_rate": "firing rate", "ac": "AC", "mac": "MAC", "energy_pj": "energy, pJ"},
-    **{"ann_mac": "ANN: MAC", "ann_energy_pj": "ANN: energy, pJ"},
+    "density": "not 0",
+    "firing_rate": "firing rate",
+    "ac": "AC",
+    "mac": "MAC",
+    "energy_pj": "energy, pJ",
+    "ann_mac": "ANN: MAC",
+    "ann_energy_pj": "ANN: energy, pJ",
 }
 TERMS = ("arithmetic", "weights", "potentials", "activations", "total")
 

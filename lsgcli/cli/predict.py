@@ -62,7 +62,10 @@ class Lines:
         (name, probability), *_ = found
         every = found if self.top else zip(answer.classes, answer.probabilities.tolist(), strict=True)
         record = {
-            **{"path": answer.path, "class": name, "probability": probability, "probabilities": dict(every)},
+            "path": answer.path,
+            "class": name,
+            "probability": probability,
+            "probabilities": dict(every),
             **({"unsure": probability < self.threshold} if self.threshold else {}),
             **({"logits": answer.logits.tolist()} if self.logits else {}),
         }

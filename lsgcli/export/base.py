@@ -110,7 +110,7 @@ class Format(ABC):
 
     def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
         """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
-        return None
+        return
 
 
 def chosen(name: str, **given: Any) -> ExportOptions:

@@ -19,13 +19,12 @@ from lsgcli.neurons.parallel import at_once
 from lsgcli.neurons.step import RESETS, integrate, number, over_channels
 
 
-def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = False) -> ExportedProgram:
+def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
     """The program of a network with a dynamic batch size, as :class:`Unrolled` or as :class:`Stepping`.
 
     Args:
         mode: ``unroll`` or ``step``.
         static: whether the input is images rather than frames of recordings.
-        with_spikes: with ``unroll``, whether the spikes of each layer are outputs after the logits.
 
     Raises:
         ConfigError: the network has neurons other than LIF.
@@ -42,7 +41,7 @@ def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = F
         rest = graph.rest(frame)
         example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
     else:
-        graph = Unrolled(network, with_spikes)
+        graph = Unrolled(network)
         example = (frame if static else frame.expand(network.T, *frame.shape).clone(),)
         shapes = {"x": {0 if static else 1: batch}}
     # Contiguous weights: torch.export does not store channels-last weights completely.
@@ -51,7 +50,7 @@ def trace(network: SpikingNet, mode: str, static: bool, *, with_spikes: bool = F
 
 
 @contextmanager
-def explained(form: str, network: SpikingNet) -> Iterator[None]:
+def explained(network: SpikingNet) -> Iterator[None]:
     """Context that converts a RuntimeError of torch's exporters to a ConfigError with the root cause."""
     try:
         yield
@@ -61,25 +60,23 @@ def explained(form: str, network: SpikingNet) -> Iterator[None]:
             cause = cause.__cause__
         reason = str(cause).partition("\n")[0]
         raise ConfigError(
-            f"{form}: cannot trace {type(network).__name__}: {reason}",
+            f"ONNX: cannot trace {type(network).__name__}: {reason}",
             hint="Use --format safetensors, which supports any network.",
         ) from error
 
 
 class Unrolled(nn.Module):
-    """All T steps: frames (T, B, C, H, W), or images (B, C, H, W), -> logits (T, B, classes)."""
+    """All T steps: frames (T, B, C, H, W), or images (B, C, H, W), -> logits (T, B, classes), then each layer's spikes (T, B, ...)."""
 
-    def __init__(self, network: SpikingNet, with_spikes: bool = False):
+    def __init__(self, network: SpikingNet):
         super().__init__()
         self.network, self.layers = _traceable(network, TraceableLIF, whole=True)
-        self.with_spikes = with_spikes
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits, or with spikes (logits, spikes of the first layer (T, B, ...), ...)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         for lif in self.layers:
             lif.state.u = None
-        logits: Tensor = self.network(x)
-        return (logits, *(lif.state.spikes for lif in self.layers)) if self.with_spikes else logits
+        logits = self.network(x)
+        return logits, *(lif.state.spikes for lif in self.layers)
 
 
 class Stepping(nn.Module):

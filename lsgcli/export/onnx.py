@@ -64,11 +64,11 @@ class ONNX(Format):
         if options.mode == "step":
             names = ([frame, *(BEFORE + name for name in layers)], ["logits", *(AFTER + name for name in layers)])
         assert options.mode is not None
-        with explained("ONNX", network), warnings.catch_warnings():
+        with explained(network), warnings.catch_warnings():
             # torch 2.13 warns about its own use of a deprecated class.
             warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
             exported = torch.onnx.export(
-                trace(network, options.mode, static, with_spikes=True),
+                trace(network, options.mode, static),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=names[0],

@@ -30,8 +30,8 @@ class Logger(ABC):
 
     def end(self, results: Epoch, files: Sequence[Path]) -> None:
         """Add the accuracies of a finished run, at its last epoch, its report and its checkpoint. The same may be added again."""
-        return None
+        return
 
     def close(self, state: str) -> None:
         """Close the log; ``state`` of the run is ``finished``, ``stopped`` or ``failed``."""
-        return None
+        return

@@ -89,7 +89,8 @@ CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (
 def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
     """A line through points, solid or dashed."""
     style = {
-        **{"stroke": _colour(colour), "stroke_width": _number(width)},
+        "stroke": _colour(colour),
+        "stroke_width": _number(width),
         **({"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}),
     }
     return _element("polyline", points=_points(points), fill="none", **style, stroke_linejoin="round")

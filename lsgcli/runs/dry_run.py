@@ -27,7 +27,7 @@ STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, b
 log = logging.getLogger("lsg")
 
 
-def dry_run(config: RunConfig, progress: NamedProgress | None = None) -> dict[str, Any]:
+def dry_run(config: RunConfig, progress: NamedProgress) -> dict[str, Any]:
     """Prepare the data, without downloading any, build the network, and measure the cost of a few training steps.
 
     No run directory is created.

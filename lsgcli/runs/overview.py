@@ -14,8 +14,18 @@ from lsgcli.errors import ConfigError, LsgError
 from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
 
 COLUMNS = (
-    *("state", "dataset", "arch", "method", "seed", "fold", "epoch", "epochs"),
-    *("val_accuracy", "test_accuracy", "started", "path"),
+    "state",
+    "dataset",
+    "arch",
+    "method",
+    "seed",
+    "fold",
+    "epoch",
+    "epochs",
+    "val_accuracy",
+    "test_accuracy",
+    "started",
+    "path",
 )
 CONDITION = re.compile(r"\s*([\w-]+)\s*([<>]=?|=)\s*(.+)")
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}

@@ -20,9 +20,29 @@ Number = float | None
 Numbers = list[Number]
 LIGHT = ("beta", "alpha", "coverage", "firing_rate", "grad_norm")  # numbers of every layer, at every epoch
 MEASURED = (  # the other numbers of lsgcli.analysis.measures, of a full record
-    *("gamma", "sg_mean", "sg_sq_mean", "silent", "saturated", "u_mean", "u_std", "u_skew", "rho"),
-    *("grad_ratio", "grad_relative", "grad_zero", "grad_zero_weight", "gain", "gain_between", "temporal_share", "snr"),
-    *("mismatch", "xi", "presynaptic_silent", "sgv", "sgv_relative", "tgc"),
+    "gamma",
+    "sg_mean",
+    "sg_sq_mean",
+    "silent",
+    "saturated",
+    "u_mean",
+    "u_std",
+    "u_skew",
+    "rho",
+    "grad_ratio",
+    "grad_relative",
+    "grad_zero",
+    "grad_zero_weight",
+    "gain",
+    "gain_between",
+    "temporal_share",
+    "snr",
+    "mismatch",
+    "xi",
+    "presynaptic_silent",
+    "sgv",
+    "sgv_relative",
+    "tgc",
 )
 HISTORY = LIGHT  # shown over training
 log = logging.getLogger("lsg")
@@ -123,7 +143,7 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
         ConfigError: they are damaged.
     """
     file = run / rundir.GRADIENT_FLOW
-    lines: list[Any] = schema.read_lines(file, Line, ConfigError)
+    lines: list[Any] = schema.read_lines(file, Line)
     names = [[layer["name"] for layer in line["layers"]] for line in lines if "event" not in line]
     for number, found in enumerate(names, 1):
         if found != names[0] or not found:
@@ -133,7 +153,7 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
 
 def read_last(run: Path) -> dict[str, Any]:
     """The last of :func:`read_lines`, without reading the others; empty if there is none."""
-    return dict(schema.read_last_line(run / rundir.GRADIENT_FLOW, Line, ConfigError) or {})
+    return dict(schema.read_last_line(run / rundir.GRADIENT_FLOW, Line) or {})
 
 
 def read_full(run: Path) -> dict[str, Any] | None:

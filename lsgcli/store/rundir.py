@@ -190,7 +190,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
     def trim(self, epochs: int) -> None:
         """Remove records of epochs from ``epochs`` on, written by a killed process after its last checkpoint."""
         for file in (self.metrics_file, self.gradient_flow_file):
-            lines = schema.read_lines(file, Line, ConfigError)
+            lines = schema.read_lines(file, Line)
             kept = [line for line in lines if line["epoch"] < epochs and line.get("event") != "diverged"]
             if len(kept) < epochs:
                 log.warning(
@@ -353,7 +353,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
-    return [dict(line) for line in schema.read_lines(path / METRICS, Epoch, ConfigError)]
+    return [dict(line) for line in schema.read_lines(path / METRICS, Epoch)]
 
 
 def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
@@ -368,7 +368,7 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
     """
     last: Mapping[str, Any] = {}
     best, seconds = None, 0.0
-    for last in schema.stream(path / METRICS, Epoch, ConfigError):
+    for last in schema.stream(path / METRICS, Epoch):
         accuracy = last.get("val_accuracy")
         if accuracy is not None and (best is None or accuracy > best):
             best = accuracy
@@ -378,7 +378,7 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
 
 def read_last_epoch(path: Path) -> dict[str, Any]:
     """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
-    return dict(schema.read_last_line(path / METRICS, Epoch, ConfigError) or {})
+    return dict(schema.read_last_line(path / METRICS, Epoch) or {})
 
 
 def checkpoint_of(path: Path) -> Path:

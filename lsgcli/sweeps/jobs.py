@@ -76,7 +76,7 @@ def read_record(file: Path) -> Record:
     """The record in a file; empty if there is none, or it is damaged."""
     values: dict[str, Any] = {}
     try:
-        for line in schema.read_lines(file, Record, ConfigError):
+        for line in schema.read_lines(file, Record):
             values |= line
     except ConfigError:
         return Record()

@@ -258,7 +258,10 @@ def tell_faster(compute: Compute, seconds: float) -> None:
     if faster and compute.precision == "fp32":
         log.info(
             "convolutions are up to %d times as fast in %s here (%s): --precision %s",
-            *(faster.times, faster.precision, faster.because, faster.precision),
+            faster.times,
+            faster.precision,
+            faster.because,
+            faster.precision,
         )
     if compute.device.type == "cpu" and (slower := crowding(compute.precision)) > CROWDED:
         log.info("convolutions take %.1f times as long as on one thread, beside other programs: --threads 1", slower)

@@ -39,42 +39,44 @@ def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) 
     return decode(text(path, LARGEST, error, path, hint=hint), kind, path, error, hint=hint)
 
 
-def read_lines(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> list[Any]:
-    """The records in the complete lines of a JSONL file; none if it does not exist. Arguments and errors as for :func:`read`.
+def read_lines(path: Path, kind: Any = dict) -> list[Any]:
+    """The records in the complete lines of a JSONL file; none if it does not exist. ``kind`` as for :func:`read`.
 
     An incomplete last line, written by a killed process, is skipped.
+
+    Raises:
+        ConfigError: as :func:`read`.
     """
-    lines = _lines(path, error, hint)
-    return [decode(line.decode(), kind, f"{path}: line {number}", error, hint=hint) for number, line in lines]
+    return [decode(line.decode(), kind, f"{path}: line {number}", ConfigError) for number, line in _lines(path)]
 
 
-def stream(path: Path, kind: type[T], error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Iterator[T]:
+def stream(path: Path, kind: type[T]) -> Iterator[T]:
     """As :func:`read_lines`, one record at a time, without the fields that ``kind`` does not contain: fast, and with little memory."""
     import msgspec
 
     decoder = msgspec.json.Decoder(kind)
-    for number, line in _lines(path, error, hint):
+    for number, line in _lines(path):
         try:
             yield decoder.decode(line)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):  # NaN, or a problem to describe
-            yield decode(line.decode(errors="replace"), kind, f"{path}: line {number}", error, hint=hint)
+            yield decode(line.decode(errors="replace"), kind, f"{path}: line {number}", ConfigError)
 
 
-def _lines(path: Path, error: type[LsgError], hint: str) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each complete line of a file; none if it does not exist."""
     if os.path.lexists(path):
-        with _reading(path, LARGEST_LOG, error, path, hint) as lines:
+        with _reading(path, LARGEST_LOG, ConfigError, path, HINT) as lines:
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
                     yield number, line
 
 
-def read_last_line(path: Path, kind: Any = dict, error: type[LsgError] = ConfigError, *, hint: str = HINT) -> Any | None:
-    """The record in the last complete line of a JSONL file, without decoding the others; None if there is none. Arguments and errors as for :func:`read_lines`."""
+def read_last_line(path: Path, kind: Any) -> Any | None:
+    """The record in the last complete line of a JSONL file, without decoding the others; None if there is none. ``kind`` and errors as for :func:`read_lines`."""
     last = b""
-    for _, line in _lines(path, error, hint):
+    for _, line in _lines(path):
         last = line
-    return decode(last.decode(errors="replace"), kind, f"{path}: last line", error, hint=hint) if last else None
+    return decode(last.decode(errors="replace"), kind, f"{path}: last line", ConfigError) if last else None
 
 
 def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:

@@ -263,8 +263,16 @@ class EventDataset(Dataset):
     """
 
     preset = {
-        **{"arch": "vggsnn", "T": 10, "size": 48, "width_multiplier": 0.25, "epochs": 30, "batch_size": 16},
-        **{"lr": 0.05, "decay_lr": 5e-3, "loss": "tet", "augment": "roll"},
+        "arch": "vggsnn",
+        "T": 10,
+        "size": 48,
+        "width_multiplier": 0.25,
+        "epochs": 30,
+        "batch_size": 16,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "loss": "tet",
+        "augment": "roll",
     }
 
     @property
@@ -335,8 +343,14 @@ class ImageDataset(Dataset):
     static = True
     channels = 3
     preset = {
-        **{"arch": "resnet19", "T": 2, "size": 32, "epochs": 100, "batch_size": 32},
-        **{"lr": 0.05, "decay_lr": 1e-3, "augment": "crop,flip"},
+        "arch": "resnet19",
+        "T": 2,
+        "size": 32,
+        "epochs": 100,
+        "batch_size": 32,
+        "lr": 0.05,
+        "decay_lr": 1e-3,
+        "augment": "crop,flip",
     }
 
     @abstractmethod

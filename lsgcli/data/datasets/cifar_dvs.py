@@ -53,8 +53,14 @@ class CifarDvs(Downloaded, EventDataset):
     published = {"all": 10_000}
     preset = {
         **EventDataset.preset,
-        **{"width_multiplier": 1.0, "epochs": 100, "batch_size": 32, "augment": "flip,roll"},
-        **{"lr": 0.1, "weight_decay": 1e-3, "decay_lr": 1e-3, "split": "last"},
+        "width_multiplier": 1.0,
+        "epochs": 100,
+        "batch_size": 32,
+        "augment": "flip,roll",
+        "lr": 0.1,
+        "weight_decay": 1e-3,
+        "decay_lr": 1e-3,
+        "split": "last",
     }
 
     def find(self, splits: tuple[str, ...]) -> Listing:

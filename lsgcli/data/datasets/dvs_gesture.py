@@ -20,8 +20,17 @@ from lsgcli.system.files import check_regular
 
 SIDE = 128
 CLASSES = (
-    *("Hand clapping", "Right hand wave", "Left hand wave", "Right arm cw", "Right arm ccw", "Left arm cw", "Left arm ccw"),
-    *("Arm roll", "Air drums", "Air guitar", "Other gestures"),
+    "Hand clapping",
+    "Right hand wave",
+    "Left hand wave",
+    "Right arm cw",
+    "Right arm ccw",
+    "Left arm cw",
+    "Left arm ccw",
+    "Arm roll",
+    "Air drums",
+    "Air guitar",
+    "Other gestures",
 )
 LABELS = {f"{label}.npy": label for label in range(len(CLASSES))}
 PAGE = "https://research.ibm.com/interactive/dvsgesture/"

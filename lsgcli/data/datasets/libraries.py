@@ -270,8 +270,18 @@ class Tonic(LibraryDataset, EventDataset):
     title = "Any classification set of tonic, such as tonic:DVSLip or tonic:SSC; downloaded by tonic if absent."
     library = "tonic"
     sets = (
-        *("ASLDVS", "CIFAR10DVS", "DVSGesture", "DVSLip", "NCARS", "NMNIST", "NTIDIGITS18", "POKERDVS", "SHD", "SMNIST"),
-        *("SSC", "STMNIST"),
+        "ASLDVS",
+        "CIFAR10DVS",
+        "DVSGesture",
+        "DVSLip",
+        "NCARS",
+        "NMNIST",
+        "NTIDIGITS18",
+        "POKERDVS",
+        "SHD",
+        "SMNIST",
+        "SSC",
+        "STMNIST",
     )
 
     @classmethod
@@ -340,9 +350,30 @@ class Torchvision(LibraryDataset, ImageDataset):
     title = "Any classification set of torchvision, such as torchvision:SVHN; downloaded by torchvision if absent."
     library = "torchvision"
     sets = (
-        *("CIFAR10", "CIFAR100", "Country211", "DTD", "EuroSAT", "FashionMNIST", "FER2013"),
-        *("FGVCAircraft", "Flowers102", "Food101", "GTSRB", "ImageFolder", "ImageNet", "Imagenette", "KMNIST", "MNIST"),
-        *("OxfordIIITPet", "RenderedSST2", "SEMEION", "StanfordCars", "STL10", "SUN397", "SVHN", "USPS"),
+        "CIFAR10",
+        "CIFAR100",
+        "Country211",
+        "DTD",
+        "EuroSAT",
+        "FashionMNIST",
+        "FER2013",
+        "FGVCAircraft",
+        "Flowers102",
+        "Food101",
+        "GTSRB",
+        "ImageFolder",
+        "ImageNet",
+        "Imagenette",
+        "KMNIST",
+        "MNIST",
+        "OxfordIIITPet",
+        "RenderedSST2",
+        "SEMEION",
+        "StanfordCars",
+        "STL10",
+        "SUN397",
+        "SVHN",
+        "USPS",
     )
     preset = ImageDataset.preset | {"augment": "crop"}
 

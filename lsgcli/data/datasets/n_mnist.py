@@ -26,7 +26,12 @@ class NMnist(Downloaded, EventDataset):
     published = {"train": 60_000, "test": 10_000}
     preset = {
         **EventDataset.preset,
-        **{"size": 32, "resize": "centre", "epochs": 40, "weight_decay": 5e-4, "val_fraction": 0.0, "augment": "crop,rotate"},
+        "size": 32,
+        "resize": "centre",
+        "epochs": 40,
+        "weight_decay": 5e-4,
+        "val_fraction": 0.0,
+        "augment": "crop,rotate",
     }
 
     def find(self, splits: tuple[str, ...]) -> Listing:

@@ -41,8 +41,16 @@ class Shd(Downloaded, EventDataset):
     channels = 1
     published = {"train": 8156, "test": 2264}
     preset = {
-        **{"arch": "mlp", "epochs": 30, "batch_size": 64, "lr": 0.05, "decay_lr": 5e-3},
-        **{"T": 100, "size": 140, "slicing": "window", "window_us": 10_000, "resize": "bin"},
+        "arch": "mlp",
+        "epochs": 30,
+        "batch_size": 64,
+        "lr": 0.05,
+        "decay_lr": 5e-3,
+        "T": 100,
+        "size": 140,
+        "slicing": "window",
+        "window_us": 10_000,
+        "resize": "bin",
     }
 
     def find(self, splits: tuple[str, ...]) -> Listing:

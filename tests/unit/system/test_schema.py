@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 import pytest
 
 from lsgcli.analysis.measures import LAYER
-from lsgcli.errors import DataError
+from lsgcli.errors import ConfigError, DataError
 from lsgcli.store import flows
 from lsgcli.system import schema
 
@@ -63,10 +63,10 @@ def test_lines_are_numbered_and_an_incomplete_last_one_is_passed_over(tmp_path):
     file = tmp_path / "x.jsonl"
     assert schema.read_lines(file) == []
     file.write_text(f'{GOOD}\n{GOOD}\n{{"na')
-    assert len(schema.read_lines(file, Record, DataError)) == 2
+    assert len(schema.read_lines(file, Record)) == 2
     file.write_text(f'{GOOD}\n{{"name": 1}}\n')
-    with pytest.raises(DataError, match=r"x\.jsonl: line 2: "):
-        schema.read_lines(file, Record, DataError)
+    with pytest.raises(ConfigError, match=r"x\.jsonl: line 2: "):
+        schema.read_lines(file, Record)
 
 
 def test_all_numbers_of_a_layer_are_typed():
