@@ -116,7 +116,8 @@ class Forward:
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
-            self._enters("first", module, first_tensor(arguments))
+            if "first" in self.entries or not self.layers:  # before any neurons
+                self._enters("first", module, first_tensor(arguments))
 
     def _enters(self, stage: str, module: nn.Module, x: Tensor | None) -> None:
         first, calls = self.entries.setdefault(stage, (module, []))
