@@ -62,7 +62,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
                 f"{type(self).__name__}: found an input of shape {tuple(input.shape)}, expected {self.shape} with C = {self.num_features}"
             )
-        if self.training and self.gather is None and input[:, :, 0].numel() == 1:
+        if self.training and self.gather is None and input.numel() == self.num_features:
             raise ConfigError(
                 f"{type(self).__name__}: found one value per channel in shape {tuple(input.shape)}, expected at least two in training",
                 hint="Batch statistics need at least two values: use a larger --batch-size, fewer parts (--accumulate), or more timesteps (-T).",

@@ -71,7 +71,7 @@ class Fused(Backend):
         self.check(z.device)
         layout = image_layout(z, p.beta, p.alpha) if z.dim() == 5 and self.supports(z, p.surrogate, p.reset) else None
         # The reference raises the error for one value per channel.
-        if layout is None or (norm is not None and norm.training and z[:, :, 0].numel() == 1):
+        if layout is None or (norm is not None and norm.training and z.numel() == z.shape[2]):
             return self.otherwise.normalise_and_fire(z, norm, p, residual=residual, pool=pool)
         from lsgcli.neurons.kernels.cpu.function import Setting, fused_neurons
 

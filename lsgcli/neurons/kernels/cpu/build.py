@@ -9,6 +9,7 @@ compiles the kernels.
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from numba.core import compiler, config
 from numba.core.errors import NumbaError
 
 from lsgcli.errors import StorageError
-from lsgcli.neurons.kernels.cpu.workers import SIGNATURE, Worker
+from lsgcli.neurons.kernels.cpu.workers import Worker
 from lsgcli.system import files
 
 log = logging.getLogger("lsg")
@@ -42,16 +43,15 @@ def folder() -> Path | None:
 
 
 @cache
-def address(make: Callable[..., Worker], dtype: type, *options: Any, signature: Any = SIGNATURE) -> int:
+def address(make: Callable[..., Worker], dtype: type, *options: Any) -> int:
     """Address of the machine code of the worker ``make(dtype, *options)``, cached for the next process.
 
     Args:
-        make: a function of ``workers``, ``rows`` or ``packing``.
+        make: a function of ``workers``, ``rows`` or ``packing``, which have the ``SIGNATURE`` of their workers.
         dtype: numpy type of the tensors; uint16 is bfloat16.
         options: further arguments.
-        signature: of the worker.
     """
-    worker = make(dtype, *options)
+    worker, signature = make(dtype, *options), sys.modules[make.__module__].SIGNATURE
     path, before = folder(), config.CACHE_DIR
     function = None
     if path is not None:

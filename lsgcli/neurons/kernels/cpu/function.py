@@ -85,7 +85,8 @@ class FusedNeurons(torch.autograd.Function):
         more = None if residual is None else layout.lay(residual)
         out = layout.like(z.shape, z, torch.uint8 if setting.as_bytes else z.dtype, setting.pool)
         affine = _affine(laid, len(z), setting)
-        job = _job(laid, len(z), setting, affine.scale, affine.shift, more)
+        job = _job(laid, len(z), setting, more)
+        job.vectors(scale=affine.scale, shift=affine.shift, beta=_vector(beta))
         job.point(out=out)
         measured = setting.p.measured
         of_u = None if measured is None else job.zeros("moments", 2, layout.channels)
@@ -112,10 +113,10 @@ class FusedNeurons(torch.autograd.Function):
         affine: Affine = ctx.affine
         wants_z, wants_gamma, wants_mu, wants_residual, wants_beta, wants_threshold, _ = ctx.needs_input_grad
         worker = build.address(workers.backward, STORAGE[laid.dtype], scalar(p.surrogate), p.reset, p.detach)
-        job = _job(laid, ctx.shape[0], ctx.setting, affine.scale, affine.shift, more)
+        job = _job(laid, ctx.shape[0], ctx.setting, more)
         job.point(grad=layout.lay(grad.to(laid.dtype)))
-        job.vectors(mean=affine.mean)
-        job.widths(_table(over_time(alpha, grad.dim())))
+        vectors = {"scale": affine.scale, "shift": affine.shift, "beta": _vector(beta), "mean": affine.mean}
+        job.widths(_table(over_time(alpha, grad.dim())), **vectors)
 
         through_statistics = norm is not None and norm.training and wants_z
         moments = job.zeros("moments", 2, layout.channels) if wants_gamma or wants_mu or through_statistics else None
@@ -169,8 +170,9 @@ def observe(
     """
     layout, p = setting.layout, setting.p
     more = None if residual is None else layout.lay(residual.to(x.dtype))
-    job = _job(_laid(x, layout), len(x), setting, _vector(scale), _vector(shift), more)
-    job.widths(_table(over_time(p.alpha, x.dim())))
+    job = _job(_laid(x, layout), len(x), setting, more)
+    vectors = {"scale": _vector(scale), "shift": _vector(shift), "beta": _vector(p.beta)}
+    job.widths(_table(over_time(p.alpha, x.dim())), **vectors)
     sums, histogram = job.zeros("sums", len(x), len(SUMS)), job.zeros("histogram", PLACES, dtype=np.int64)
     marks = np.zeros([x.shape[axis] for axis in layout.order[1:]], np.uint8)
     job.point(grad=None if grad is None else layout.lay(grad.to(x.dtype)), marks=marks)
@@ -185,11 +187,10 @@ def _laid(z: Tensor, layout: Layout) -> Tensor:
     return layout.lay(z[:1] if z.stride(0) == 0 else z)
 
 
-def _job(laid: Tensor, T: int, setting: Setting, scale: Vector, shift: Vector, residual: Tensor | None) -> Job:
-    """A job with the input of the neurons."""
+def _job(laid: Tensor, T: int, setting: Setting, residual: Tensor | None) -> Job:
+    """A job with the inputs of the neurons."""
     job = Job(laid, T, setting.layout, number(setting.p.threshold), setting.pool, setting.as_bytes)
     job.point(residual=residual)
-    job.vectors(scale=scale, shift=shift, beta=_vector(setting.p.beta))
     return job
 
 
@@ -202,7 +203,7 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
     if norm.training:
         job = Job(laid, T, setting.layout, number(setting.p.threshold)).over_all()
         # Deviations from one value per channel: squares of the values would cancel if the mean is large.
-        origin = laid.view(-1, channels)[0].double().numpy()
+        origin = laid.as_strided((channels,), (1,)).double().numpy()
         job.vectors(mean=origin)
         sums = job.zeros("moments", 2, channels)
         job.run(build.address(workers.statistics, STORAGE[laid.dtype]))
@@ -223,16 +224,16 @@ def _affine(laid: Tensor, T: int, setting: Setting) -> Affine:
 
 def _vector(parameter: Tensor) -> Vector:
     """A parameter per channel or a scalar, as (C,) or (1,)."""
-    return parameter.detach().double().reshape(-1).numpy()
+    return parameter.detach().double().numpy().reshape(-1)
 
 
 def _table(alpha: Tensor) -> Vector:
     """Widths (T or 1, ...) as (T or 1, C or 1)."""
-    return alpha.detach().double().reshape(len(alpha), -1).numpy()
+    return alpha.detach().double().numpy().reshape(len(alpha), -1)
 
 
 def _parameter(per_channel: Vector, parameter: Tensor) -> Tensor:
     """A per-channel gradient in the parameter's shape and type."""
     if parameter.numel() == 1:
         per_channel = per_channel.sum(keepdims=True)
-    return torch.from_numpy(np.ascontiguousarray(per_channel)).to(parameter.dtype).view(parameter.shape)
+    return torch.from_numpy(per_channel.reshape(parameter.shape)).to(parameter.dtype)

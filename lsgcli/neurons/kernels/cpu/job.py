@@ -4,6 +4,8 @@ Layout and partition depend on shapes only, not on the number of threads, becaus
 """
 
 import math
+from array import array
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,6 +48,7 @@ SIZES = (
     *("blocks", "chunks", "per_chunk"),
 )
 JOB = np.dtype([(name, np.int64) for name in (*ADDRESSES, *SIZES)] + [("v_th", np.float32), ("area", np.float32)], align=True)
+NUMBERS = {name: number for number, name in enumerate((*ADDRESSES, *SIZES))}  # of fields of int64
 
 
 class Layout(NamedTuple):
@@ -110,37 +113,44 @@ class Job:
         v_th: threshold.
         pool: size of the pooling window.
         as_bytes: whether spikes are bytes; pooling then returns sums.
+
+    Attributes:
+        fields: the record as int64, which is set faster than the fields of a numpy record, and the counter.
     """
 
     def __init__(self, laid: Tensor, T: int, layout: Layout, v_th: float, pool: int = 1, as_bytes: bool = False):
-        self.channels, self.record, self.kept = layout.channels, np.zeros(1, JOB), dict[str, Any]()
-        step = laid[0].numel()
-        row = laid.shape[3] * layout.channels if pool > 1 else step
-        self._size(**partition(T, step, row, layout.channels, pool), T=T, channels=layout.channels, side=pool, row=row)
-        self._size(size=laid.numel(), step=step, z_step=step if len(laid) > 1 else 0, out_step=step // pool**2)
-        self._size(v_th=v_th, area=1 if as_bytes else pool**2)
+        self.channels, self.kept = layout.channels, dict[str, Any]()
+        self.fields = array("q", _record(laid.shape, T, layout.channels, v_th, pool, as_bytes))
         self.point(z=laid)
 
     def over_all(self) -> "Job":
         """This job, with all steps as one run of memory, for sums over all steps."""
-        per_chunk = max(1, CHUNK // self["period"])
-        self._size(per_chunk=per_chunk, chunks=math.ceil(self["size"] / (per_chunk * self["period"])))
+        self["per_chunk"] = max(1, CHUNK // self["period"])
+        self["chunks"] = math.ceil(self["size"] / (self["per_chunk"] * self["period"]))
         return self
 
     def point(self, **memory: Tensor | NDArray[Any] | None) -> None:
         """Set addresses; None becomes 0, which disables the operand."""
         for name, x in memory.items():
             self.kept[name] = x
-            self.record[name] = 0 if x is None else x.data_ptr() if isinstance(x, Tensor) else x.ctypes.data
+            self[name] = 0 if x is None else x.data_ptr() if isinstance(x, Tensor) else x.ctypes.data
 
-    def vectors(self, **vectors: NDArray[Any]) -> None:
-        """Set vectors per channel: float32, repeated to the length of a period."""
-        self.point(**{name: self._repeated(x[None]) for name, x in vectors.items()})
+    def vectors(self, **tables: NDArray[Any]) -> None:
+        """Set vectors per channel, or tables of them, (n, C or 1): float32, each repeated to the length of a period."""
+        rows = {name: table.reshape(-1, 1, table.shape[-1]) for name, table in tables.items()}
+        period, first = self["period"], 0
+        room = np.empty((sum(map(len, rows.values())), period // self.channels, self.channels), np.float32)
+        address = room.ctypes.data
+        for name, table in rows.items():
+            room[first : first + len(table)] = table
+            self[name] = address + 4 * period * first
+            first += len(table)
+        self.kept |= dict.fromkeys(tables, room)
 
-    def widths(self, table: NDArray[Any]) -> None:
-        """Set the surrogate's width, (T or 1, C or 1)."""
-        self.point(half=self._repeated(table / 2), inverse=self._repeated(1 / table))
-        self._size(width_step=self["period"] if len(table) > 1 else 0)
+    def widths(self, table: NDArray[Any], **others: NDArray[Any]) -> None:
+        """Set the surrogate's width, (T or 1, C or 1), and other vectors."""
+        self.vectors(half=table / 2, inverse=1 / table, **others)
+        self["width_step"] = self["period"] if len(table) > 1 else 0
 
     def zeros(self, name: str, *shape: int, dtype: type = np.float64) -> NDArray[Any]:
         """Set the address of zeroed memory, (chunks, *shape), for results of each chunk."""
@@ -150,27 +160,23 @@ class Job:
 
     def run(self, worker: int) -> None:
         """Run the worker at an address."""
-        self.point(counter=np.zeros(1, np.int64))
-        threads.run(worker, self.record.ctypes.data, self["chunks"])
+        threads.run(worker, self.fields, self["chunks"])
 
     def __getitem__(self, name: str) -> int:
-        return int(self.record[name][0])
+        return self.fields[NUMBERS[name]]
 
-    def _repeated(self, table: NDArray[Any]) -> NDArray[np.float32]:
-        """Each row of (n, C or 1) repeated to the length of a period, concatenated."""
-        n, size = table.shape
-        repeated = np.empty((n, self["period"] // size, size), np.float32)
-        repeated[:] = table[:, None]
-        return repeated
-
-    def _size(self, **sizes: float) -> None:
-        for name, value in sizes.items():
-            self.record[name] = value
+    def __setitem__(self, name: str, value: int) -> None:
+        self.fields[NUMBERS[name]] = value
 
 
-def partition(T: int, step: int, row: int, channels: int, side: int) -> dict[str, int]:
-    """Partition ``step`` elements, in rows of ``row``, into blocks: pieces of ``side`` rows, or multiples of ``side`` whole rows."""
-    unit = side * channels
+@lru_cache(1024)
+def _record(shape: torch.Size, T: int, channels: int, v_th: float, side: int, as_bytes: bool) -> bytes:
+    """The record without addresses, and a counter; arguments as for :class:`Job`, with the shape of z in memory order.
+
+    The elements of a step, in rows, are divided into blocks: pieces of ``side`` rows, or multiples of ``side`` whole rows.
+    """
+    step, unit = shape[1:].numel(), side * channels
+    row = shape[3] * channels if side > 1 else step
     period = max(1, min(PERIOD, row) // unit) * unit
     target = max(period, min(BLOCK, SCRATCH // T, step // SHARES) // period * period)
     run = min(row, max(period, target // side // period * period))
@@ -178,6 +184,8 @@ def partition(T: int, step: int, row: int, channels: int, side: int) -> dict[str
     rows = min(step // row, max(1, target // (row * side)) * side) if pieces == 1 else side
     blocks = math.ceil(step // row / rows) * pieces
     per_chunk = max(1, CHUNK // (T * run * rows))
-    chunks = math.ceil(blocks / per_chunk)
-    sizes = {"period": period, "run": run, "pieces": pieces, "rows": rows}
-    return {**sizes, "blocks": blocks, "chunks": chunks, "per_chunk": per_chunk}
+    z_step, out_step, width_step = step if shape[0] > 1 else 0, step // side**2, 0
+    sizes = (T, channels, side, period, run, row, rows, pieces, shape.numel(), step, z_step, out_step, width_step)
+    parts = (blocks, math.ceil(blocks / per_chunk), per_chunk)
+    fields = (*[0] * len(ADDRESSES), *sizes, *parts, v_th, 1 if as_bytes else side**2)
+    return np.array([fields], JOB).tobytes() + bytes(8)

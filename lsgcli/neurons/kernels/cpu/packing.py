@@ -92,8 +92,9 @@ def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels:
     results = array("q", bytes(16 * chunks))  # unions and sums of the chunks
     unions, n = results.buffer_info()[0], memory.numel()
     addresses = (memory.data_ptr(), planes.data_ptr(), unions, unions + 8 * chunks)
-    worker = build.address(make, STORAGE[memory.dtype], signature=SIGNATURE)
-    threads.start(worker, (*addresses, n, planes.shape[0], planes.stride(0), levels, chunks), chunks)
+    worker = build.address(make, STORAGE[memory.dtype])
+    job = array("q", (0, *addresses, n, planes.shape[0], planes.stride(0), levels, chunks, 0))
+    threads.run(worker, job, chunks)
     return reduce(or_, results[:chunks]), sum(results[chunks:])
 
 

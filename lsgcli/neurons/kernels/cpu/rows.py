@@ -13,6 +13,7 @@ shapes only: results are bit-identical for any number of threads.
 """
 
 import math
+from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from lsgcli.neurons.kernels.cpu.intrinsics import (
     lowest_bit,
     pointer,
     put,
+    uncounted,
     word_at,
 )
 from lsgcli.neurons.kernels.cpu.job import STORAGE
@@ -100,9 +102,10 @@ class Geometry(NamedTuple):
 def rows_of(weight: Tensor) -> Tensor:
     """The weight (channels, C, side, side) as rows of float32, (blocks, groups, side^2, 64, BLOCK)."""
     channels, C, side, _ = weight.shape
-    blocks, groups = math.ceil(channels / BLOCK), math.ceil(C / WORD)
-    padded = F.pad(weight.detach().float(), (0, 0, 0, 0, 0, groups * WORD - C, 0, blocks * BLOCK - channels))
-    return padded.view(blocks, BLOCK, groups, WORD, side**2).permute(0, 2, 4, 3, 1).contiguous()
+    padded, left = weight.detach().float(), (-C % WORD, -channels % BLOCK)
+    if any(left):  # otherwise, this would be a copy
+        padded = F.pad(padded, (0, 0, 0, 0, 0, left[0], 0, left[1]))
+    return padded.reshape(-1, BLOCK, len(padded[0]) // WORD, WORD, side**2).permute(0, 2, 4, 3, 1).contiguous()
 
 
 def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype, bias: Tensor | None = None) -> Tensor:
@@ -120,8 +123,8 @@ def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype,
     lines = shape.N * shape.height
     per_chunk = max(1, min(PIXELS // shape.width, math.ceil(lines / torch.get_num_threads())))
     chunks = math.ceil(lines / per_chunk)
-    worker = build.address(forward, STORAGE[dtype], signature=SIGNATURE)
-    threads.start(worker, _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
+    worker = build.address(forward, STORAGE[dtype])
+    threads.run(worker, _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
     return out.permute(0, 3, 1, 2)
 
 
@@ -138,24 +141,26 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
         out = torch.zeros(shape.C, shape.channels)
         channels = math.ceil(shape.channels / torch.get_num_threads() / SPAN) * SPAN  # of a chunk
         chunks = math.ceil(shape.channels / channels)
-        worker = build.address(outer, STORAGE[grad.dtype], signature=SIGNATURE)
-        threads.start(worker, _fields(spikes, shape, (rows, out, out), 1, channels, chunks), chunks)
+        worker = build.address(outer, STORAGE[grad.dtype])
+        threads.run(worker, _fields(spikes, shape, (rows, out, out), 1, channels, chunks), chunks)
         return out.t()[..., None, None]
     out = torch.empty(shape.blocks, shape.groups, shape.side**2, WORD, BLOCK)
     parts = 1 if shape.blocks * shape.groups >= 2 * torch.get_num_threads() else shape.side
     units = shape.blocks * shape.groups * parts
-    worker = build.address(backward, STORAGE[grad.dtype], signature=SIGNATURE)
-    threads.start(worker, _fields(spikes, shape, (rows, out, out), parts, 1, units), units)
-    whole = out.permute(0, 4, 1, 3, 2).reshape(shape.blocks * BLOCK, shape.groups * WORD, shape.side, shape.side)
-    return whole[: shape.channels, : shape.C]
+    worker = build.address(backward, STORAGE[grad.dtype])
+    threads.run(worker, _fields(spikes, shape, (rows, out, out), parts, 1, units), units)
+    # In the order of the weight, so that autograd need not copy whole words and blocks.
+    whole = out.permute(0, 4, 2, 1, 3).reshape(shape.blocks * BLOCK, shape.side, shape.side, shape.groups * WORD)
+    return whole[: shape.channels, ..., : shape.C].permute(0, 3, 1, 2)
 
 
 def _fields(
     spikes: Packed, shape: Geometry, tensors: Iterable[Tensor], parts: int, per_chunk: int, chunks: int
-) -> tuple[int, ...]:
-    """``FIELDS`` after the counter; the tensors are rows, bias and output."""
+) -> "array[int]":
+    """``FIELDS`` and the counter; the tensors are rows, bias and output."""
     planes, sizes = spikes.planes, (*shape, shape.groups, shape.blocks, parts, spikes.levels, per_chunk, chunks)
-    return planes.data_ptr(), planes.shape[0], planes.stride(0), *(tensor.data_ptr() for tensor in tensors), *sizes
+    addresses = (tensor.data_ptr() for tensor in tensors)
+    return array("q", (0, planes.data_ptr(), planes.shape[0], planes.stride(0), *addresses, *sizes, 0))
 
 
 @loop
@@ -233,7 +238,8 @@ def outer(dtype: type) -> Worker:
         job = carray(at, (1,))[0]
         grad = carray(pointer(job.rows), (job.N * job.channels,), dtype)
         out = floats(job.out, job.C * job.channels)
-        sums, levels = np.empty(job.C * job.per_chunk, np.float32), np.float32(job.levels)
+        room, levels = np.empty(job.C * job.per_chunk, np.float32), np.float32(job.levels)
+        sums = uncounted(room)
         while True:
             chunk = fetch_and_add(job.counter)
             if chunk >= job.chunks:
@@ -241,7 +247,7 @@ def outer(dtype: type) -> Worker:
             first = chunk * job.per_chunk
             channels = min(job.channels - first, job.per_chunk)
             for begin in range(0, job.N, SAMPLES):
-                sums[:] = 0
+                room[:] = 0
                 for n in range(begin, min(begin + SAMPLES, job.N)):
                     row = grad[n * job.channels + first : n * job.channels + first + channels]
                     add_outer(job, sums, row, n)

@@ -36,24 +36,21 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="lsg-kernel")
 
 
-def run(worker: int, job: int, chunks: int) -> None:
-    """Call the worker with the job, both given by address, on up to ``chunks`` threads, and wait for all of them."""
-    threads = min(torch.get_num_threads(), chunks)
+def run(worker: int, job: "array[int]", chunks: int) -> None:
+    """Call the worker at an address with the job on up to ``chunks`` threads, and wait for all of them.
+
+    Args:
+        job: of int64; the first is set to the address of the last, which counts chunks.
+    """
+    address, threads = job.buffer_info()[0], min(torch.get_num_threads(), chunks)
+    job[0], job[-1] = address + 8 * (len(job) - 1), 0
     function, openmp = Function(worker), _openmp()
     if threads == 1:
-        function(job)
+        function(address)
     elif openmp is not None:
-        openmp(worker, job, threads, 0)
+        openmp(worker, address, threads, 0)
     else:
-        futures = [_pool(threads - 1).submit(function, job) for _ in range(threads - 1)]
-        function(job)
+        futures = [_pool(threads - 1).submit(function, address) for _ in range(threads - 1)]
+        function(address)
         for future in futures:
             future.result()
-
-
-def start(worker: int, fields: tuple[int, ...], chunks: int) -> None:
-    """As :func:`run`, with a job that consists of int64: the address of a counter, which starts at 0, and then ``fields``."""
-    job = array("q", (0, *fields, 0))
-    address = job.buffer_info()[0]
-    job[0] = address + 8 * (len(job) - 1)
-    run(worker, address, chunks)

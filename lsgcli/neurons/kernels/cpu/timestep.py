@@ -1,15 +1,11 @@
 """The forward kernel for single timesteps of a layer: everything that is equal in all calls is prepared once."""
 
-import ctypes
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.neurons.kernels.cpu import build, threads, workers
-from lsgcli.neurons.kernels.cpu.job import ADDRESSES, SPIKES, STORAGE, Job, Layout
-
-COUNTER, Z, RESIDUAL, OUT, BEFORE, AFTER = map(ADDRESSES.index, ("counter", "z", "residual", "out", "before", "after"))
+from lsgcli.neurons.kernels.cpu import build, workers
+from lsgcli.neurons.kernels.cpu.job import SPIKES, STORAGE, Job, Layout
 
 
 class Timestep:
@@ -42,13 +38,8 @@ class Timestep:
         out = layout.back(layout.like(z.shape, z, pool=pool))
         self.layout, self.strides = layout, layout.back(laid).stride()
         self.u, self.out = (z.shape[1:], self.strides[1:]), (out.shape, out.stride())
-        self.job, self.counter = Job(laid, 1, layout, v_th, pool, as_bytes), np.zeros(1, np.int64)
+        self.job = Job(laid, 1, layout, v_th, pool, as_bytes)
         self.job.vectors(scale=np.ones(1), shift=np.zeros(1), beta=beta.double().reshape(-1).numpy())
-        self.job.point(counter=self.counter)
-        self.chunks, self.address = self.job["chunks"], self.job.record.ctypes.data
-        self.addresses = (ctypes.c_int64 * len(ADDRESSES)).from_buffer(
-            self.job.record.data
-        )  # set faster than fields of a record
         types = STORAGE[z.dtype], SPIKES[z.dtype if residual is None else residual.dtype], SPIKES[self.dtype]
         self.worker = build.address(workers.forward, *types, reset)
 
@@ -56,12 +47,9 @@ class Timestep:
         """Spikes, average-pooled if set, and u[t] (B, C, ...), for z and residual (1, B, C, ...) and u[t-1] (B, C, ...); None is 0."""
         out = torch.empty_strided(*self.out, dtype=self.dtype)
         after = torch.empty_strided(*self.u, dtype=torch.float32)
-        laid = [None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None])]
-        at = self.addresses
-        at[Z], at[RESIDUAL], at[BEFORE] = (0 if x is None else x.data_ptr() for x in laid)
-        at[OUT], at[AFTER] = out.data_ptr(), after.data_ptr()
-        self.counter[0] = 0
-        threads.run(self.worker, self.address, self.chunks)
+        current, second, before = (None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None]))
+        self.job.point(z=current, residual=second, before=before, out=out, after=after)
+        self.job.run(self.worker)
         return out, after
 
     def _laid(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray, from_dtype, types
 
 from lsgcli.neurons.kernels.cpu import watching
-from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, floats, loop, pointer
+from lsgcli.neurons.kernels.cpu.intrinsics import fetch, fetch_and_add, floats, loop, pointer, uncounted
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     RESETS,
@@ -70,6 +70,7 @@ def extent(job, block):
 def advance(remains, job, x, u, before, t, here, m):
     """u at step t, from the potential ``before`` at step t - 1."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
+    fetch(x.z, at_z + m, m)
     if job.residual:
         residual = x.residual[at_a : at_a + m]
         integrate_two(remains, u, before, x.z[at_z : at_z + m], residual, x, job.v_th, m)
@@ -94,6 +95,7 @@ def arrive(job, g, grad, t, row, at, m):
     """g = dL/do of m elements of an image row, or of each row of the pooling window that begins there, from element ``at``."""
     at_g = t * job.out_step + row // job.side * (job.row // job.side) + at // job.side
     source = grad[at_g : at_g + m // job.side]
+    fetch(grad, at_g + len(source), len(source))
     if job.side > 1:
         spread(g, source, job.area, job.side, job.channels, m // job.side // job.channels)
     else:
@@ -122,6 +124,7 @@ def statistics(dtype: type) -> Worker:
                 break
             for at_n in range(chunk * job.per_chunk * run, min((chunk + 1) * job.per_chunk * run, job.size), run):
                 n = min(run, job.size - at_n)
+                fetch(z, at_n + n, n)
                 add_deviations(total, squares, z[at_n : at_n + n], origin, n)
             fold_moments(job, chunk, total, squares, run)
 
@@ -144,7 +147,8 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
         run, row, side, period = job.run, job.row, job.side, job.period
         x = inputs_of(job, dtype, residual)
         out = carray(pointer(job.out), (job.T * job.out_step,), spikes)
-        membranes, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
+        room, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
+        membranes = uncounted(room)
         of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
         first_u, last_u = floats(job.before, job.step), floats(job.after, job.step)
         while True:
@@ -153,7 +157,7 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
                 break
             for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
                 first, left, rows, n = extent(job, block)
-                membranes[1] = ZERO
+                room[1] = ZERO
                 for t in range(job.T):
                     now, before = membranes[t % 2], membranes[(t + 1) % 2]
                     for group in range(0, rows, side):
@@ -175,6 +179,7 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
                                 if side > 1:
                                     count(total, u, job.v_th, m)
                                 else:
+                                    fetch(out, at + m, m)
                                     fire(out[at : at + m], u, job.v_th, m)
                             if side > 1:
                                 into = out[at_o + at_n // side : at_o + (at_n + m) // side]
@@ -230,8 +235,9 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
         mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
         widths = job.width_step * (T - 1) + period
         width = Width(floats(job.half, widths), floats(job.inverse, widths))
-        membrane, rest = np.empty((T, job.rows * run), np.float32), np.zeros(period, np.float32)
-        carried, g, through = np.empty(job.rows * run, np.float32), np.empty(period, np.float32), np.empty(period, np.float32)
+        room, rest = np.empty((T + 1, job.rows * run), np.float32), np.zeros(period, np.float32)
+        membrane = uncounted(room)
+        carried, g, through = membrane[T], np.empty(period, np.float32), np.empty(period, np.float32)
         total, weighted = np.zeros(period, np.float32), np.zeros(period, np.float32)
         for_beta, for_threshold = np.zeros(period, np.float32), np.zeros(period, np.float32)
         while True:
@@ -245,7 +251,7 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
                     observe_block(job, x, shape, membrane, width, chunk, block)
                     if not job.grad:
                         continue
-                carried[:] = ZERO
+                room[T] = ZERO
                 for t in range(T - 1, -1, -1):
                     width_t = width_at(width, t * job.width_step, period)
                     for group in range(0, rows, side):
