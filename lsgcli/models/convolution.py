@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
 SMALL = 1 << 24  # multiplications, which take a thread 0.1 to 0.4 ms
-WAITS = 16  # inputs in inference, of one of which spikes are counted while dense convolutions are faster
+WAITS = 64  # inputs in inference, of one of which spikes are counted while dense convolutions are faster
 SAFE = 8  # input channels from which oneDNN is correct
 
 

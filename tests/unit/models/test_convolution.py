@@ -231,10 +231,10 @@ def test_auto_counts_the_spikes_of_few_inputs_while_dense_is_faster(counted, mon
     conv, dense = Conv2d(8, 8, 3, padding=1), torch.ones(1, 4, 8, 6, 6)
     with chosen("auto"):
         with torch.no_grad():
-            for _ in range(33):
+            for _ in range(129):
                 at_each_step(conv, dense, 1)
             assert (len(calls), counted["convolved"]) == (3, 0)
-            for _ in range(16):
+            for _ in range(64):
                 at_each_step(conv, dense.new_zeros(dense.shape), 1)
             assert counted["convolved"] == 1
         at_each_step(conv, dense, 1)
