@@ -4,21 +4,25 @@
     python -m benchmarks.initialisation train --networks plain-8 ms-8              # a piece of E11
     python -m benchmarks.initialisation train --batch-size 4 --rows "tdBN, lsg"
     python -m benchmarks.initialisation train --data images --data-dir FOLDER      # CIFAR-10's images, train/<class>/ and test/<class>/
+    python -m benchmarks.initialisation steps                                      # processor time of a training step, dense and auto
     python -m benchmarks.initialisation show
 
 Each training is added to ``benchmarks/results/evidence-initialisation.json`` when it ends; a repeated command continues. ``start`` writes
-``benchmarks/results/initialisation.json``, of which ``docs/figures.py`` draws a figure.
+``benchmarks/results/initialisation.json``, of which ``docs/figures.py`` draws a figure, and ``steps`` writes ``initialisation-steps.json``.
 """
 
 import argparse
+import dataclasses
+import functools
 import itertools
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.measuring import machine, write
+from benchmarks.measuring import interleaved, machine, write
 from benchmarks.remedies import Records
 from benchmarks.tables import Table, show
 from lsgcli.models.base import NetworkSpec, SpikingNet
@@ -26,6 +30,11 @@ from lsgcli.models.ms_resnet import MsBlock, MsResNet
 from lsgcli.models.resnet19 import STAGES
 from lsgcli.registry import register
 from lsgcli.sweeps.statistics import compared
+
+if TYPE_CHECKING:
+    from lsgcli.config.run import RunConfig
+    from lsgcli.data.bundle import DataBundle
+    from lsgcli.system.device import Compute
 
 ADAPTIVE = {"norm": "none", "method": "adaptive"}
 BASELINE = "tdBN, lsg"
@@ -73,11 +82,10 @@ class DeepMsResNet(MsResNet):
             (last.conv if spec.norm == "none" else last.norm).weight.data.zero_()
 
 
-def begun(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Gradient flow of a network before its first step, with the weights of its run."""
+def fresh(settings: Mapping[str, Any]) -> "tuple[SpikingNet, DataBundle, RunConfig, Compute]":
+    """A network with the weights that its run starts from, and its run's data, settings and device."""
     from lsgcli.config.resolve import resolve
     from lsgcli.data.batches import batches
-    from lsgcli.runs.flow import full_flow
     from lsgcli.runs.run import data_of
     from lsgcli.system.device import set_up
     from lsgcli.training.initialise import new_model
@@ -88,7 +96,32 @@ def begun(settings: Mapping[str, Any]) -> dict[str, Any]:
     model: SpikingNet = new_model(config, len(bundle.classes), bundle.channels, bundle.height)
     if config.init != "kaiming":
         draw_weights(model, config, next(iter(batches(bundle, "train", SAMPLES, seed=config.seed, shuffle=True))).x)
+    return model, bundle, config, compute
+
+
+def begun(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Gradient flow of a network before its first step."""
+    from lsgcli.runs.flow import full_flow
+
+    model, bundle, config, compute = fresh(settings)
     return full_flow(model, bundle, config, compute)
+
+
+def steps(rounds: int = 10) -> dict[str, Any]:
+    """Processor time of the gradients of a batch, with and without normalisation, with dense convolutions and ``auto``, on one thread."""
+    from lsgcli.data.batches import batches
+    from lsgcli.system.device import Convolutions
+    from lsgcli.training.step import gradients
+
+    work = {}
+    for network, row in itertools.product(("plain-8", "plain-20"), (BASELINE, "measured, lsg")):
+        of_row = {**NETWORKS[network], **ROWS[row], "width_multiplier": 0.25}
+        model, bundle, config, compute = fresh({**DATA["digits-dvs"], **of_row, "threads": 1})
+        batch = next(iter(batches(bundle, "train", BATCH, seed=0, shuffle=True)))
+        for choice in ("dense", "auto"):
+            ways = dataclasses.replace(compute, convolutions=Convolutions(choice))
+            work[f"{network}; {row}; {choice}"] = functools.partial(gradients, model.train(), batch, config, ways)
+    return {"machine": machine(), "seconds": interleaved(work, rounds, clock=time.process_time)}
 
 
 def state(flow: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,7 +287,7 @@ def _percent(accuracies: Sequence[float]) -> str:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("start", "train", "show"))
+    parser.add_argument("what", choices=("start", "steps", "train", "show"))
     parser.add_argument("--data", choices=DATA, default="digits-dvs")
     parser.add_argument("--data-dir", help="folder of the data set")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -264,6 +297,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "start":
         print(write("initialisation", start()))
+        return
+    if options.what == "steps":
+        print(write("initialisation-steps", steps()))
         return
     records = Records("initialisation")
     pieces = itertools.product(options.networks, options.seeds, options.rows) if options.what == "train" else ()
