@@ -119,6 +119,7 @@ def train(
     with stop.at_once() if group.size == 1 else nullcontext():  # several processes stop together, before the same step
         if resume:
             check_unchanged(path, config)
+            test = test and "test" in read_facts(path).get("samples", {"test"})  # as it began: the files of both are compared
         check_place(path, config)
         last = path / LAST if resume and (path / LAST).exists() else None
         check(config, fresh=last is None, last=last)

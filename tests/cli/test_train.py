@@ -169,6 +169,13 @@ def test_diverged(train, tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_a_run_without_the_test_part_is_resumed_without_it(train, lsg, tmp_path):
+    train("--epochs", "1", "--no-test", "--out", "run", "-q", status=0)
+    lsg("train", "--resume", "run", "--epochs", "2", "-q", status=0)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["epochs_done"], result["accuracy"]) == (2, None)
+
+
 def test_resume_refuses_data_that_are_prepared_otherwise(train, lsg, images, monkeypatch):
     train("--out", "run", "-q", "--epochs", "1")
     assert lsg("train", "--resume", "run", "-q").exit_code == 0
