@@ -71,7 +71,7 @@ class StartConfig(Settings):
     )
     init: str = setting(
         "kaiming",
-        "Initial weights: Kaiming-normal, or of a scale that follows from the neurons (see docs/method.md); measured scales each layer on a "
+        "Initial weights: Kaiming-normal, or of a scale that follows from the neurons (see docs/without-norm.md); measured scales each layer on a "
         "batch until it fires at --init-rate.",
         choices=("kaiming", "spikeinit", "micheli", "ding", "fluctuation", "measured"),
         applies=when("norm", "none"),
