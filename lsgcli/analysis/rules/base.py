@@ -277,7 +277,9 @@ class Evidence:
         return self.diverged or any(b > 1.02 * a for a, b in itertools.pairwise(losses)) or losses[-1:] > [0.9 * losses[0]]
 
     def rate(self, factor: float) -> dict[str, Any]:
-        """:meth:`back` of the learning rate, if it is too low, or steps are seen to overshoot."""
+        """:meth:`back` of the learning rate of the usual optimiser, if it is too low, or steps are seen to overshoot."""
+        if self.settings.get("optimizer") != self.usual.get("optimizer"):
+            return {}
         settings = self.back("lr", factor)
         return {} if settings and settings["lr"] < self.settings["lr"] and not self.overshoots else settings
 

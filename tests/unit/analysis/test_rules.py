@@ -161,6 +161,11 @@ MORE = {  # further evidence, and whether a rule finds it
         {"settings": {"lr": 30 * USUAL["lr"]}, "losses": (2.2, 2.0, 1.5), "epoch": POOR},
         False,
     ),
+    "a low rate of another optimiser": (
+        "learning-rate",
+        {"settings": {"lr": USUAL["lr"] / 30, "optimizer": "adamw"}, "losses": (2.2, 2.0, 1.9), "epoch": POOR},
+        False,
+    ),
     "a low rate": ("learning-rate", {"settings": {"lr": USUAL["lr"] / 30}, "losses": (2.2, 2.0, 1.9), "epoch": POOR}, True),
     "59 %": ("not-learning", {"epoch": {"train_accuracy": 0.59, "val_accuracy": 0.59}}, False),
     "a summed loss": ("not-learning", {"epoch": {"train_loss": 23.0, "train_accuracy": 0.5}}, False),
