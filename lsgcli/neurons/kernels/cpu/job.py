@@ -36,10 +36,10 @@ PLACES = BINS + 2
 FIRED, SILENT = np.uint8(1), np.uint8(2)  # marks of a neuron: fired at any step; silent at any step
 
 ADDRESSES = (
-    *("counter", "z", "residual", "out", "scale", "shift", "beta", "half", "inverse", "mean", "slope", "offset"),
-    *("grad", "d_z", "d_residual", "moments", "d_beta", "d_threshold"),
-    *("sums", "histogram", "marks", "before", "after"),
+    *("counter", "z", "residual", "before", "out", "after", "scale", "shift", "beta", "half", "inverse", "mean", "slope"),
+    *("offset", "grad", "d_z", "d_residual", "moments", "d_beta", "d_threshold", "sums", "histogram", "marks"),
 )
+OPERANDS = slice(1, 6)  # of the forward pass: z to after
 # In elements, except the counts of rows, pieces, blocks and chunks; z_step is 0 if z is the same at all steps. A loop processes a
 # ``period``: whole pixels, and whole pooling windows of a row. A block is a ``run`` of elements in each of ``rows`` rows (fewer in
 # the last block); a row of ``row`` elements has ``pieces`` runs. A chunk is ``per_chunk`` blocks.
@@ -47,8 +47,9 @@ SIZES = (
     *("T", "channels", "side", "period", "run", "row", "rows", "pieces", "size", "step", "z_step", "out_step", "width_step"),
     *("blocks", "chunks", "per_chunk"),
 )
-JOB = np.dtype([(name, np.int64) for name in (*ADDRESSES, *SIZES)] + [("v_th", np.float32), ("area", np.float32)], align=True)
-NUMBERS = {name: number for number, name in enumerate((*ADDRESSES, *SIZES))}  # of fields of int64
+FIELDS = (*ADDRESSES, *SIZES)
+JOB = np.dtype([(name, np.int64) for name in FIELDS] + [("v_th", np.float32), ("area", np.float32)], align=True)
+NUMBERS = {name: number for number, name in enumerate(FIELDS)}
 
 
 class Layout(NamedTuple):

@@ -1,11 +1,13 @@
 """The forward kernel for single timesteps of a layer: everything that is equal in all calls is prepared once."""
 
+from array import array
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from lsgcli.neurons.kernels.cpu import build, workers
-from lsgcli.neurons.kernels.cpu.job import SPIKES, STORAGE, Job, Layout
+from lsgcli.neurons.kernels.cpu.job import OPERANDS, SPIKES, STORAGE, Job, Layout
 
 
 class Timestep:
@@ -47,8 +49,8 @@ class Timestep:
         """Spikes, average-pooled if set, and u[t] (B, C, ...), for z and residual (1, B, C, ...) and u[t-1] (B, C, ...); None is 0."""
         out = torch.empty_strided(*self.out, dtype=self.dtype)
         after = torch.empty_strided(*self.u, dtype=torch.float32)
-        current, second, before = (None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None]))
-        self.job.point(z=current, residual=second, before=before, out=out, after=after)
+        operands = *(None if x is None else self._laid(x) for x in (z, residual, None if u is None else u[None])), out, after
+        self.job.fields[OPERANDS] = array("q", [0 if x is None else x.data_ptr() for x in operands])
         self.job.run(self.worker)
         return out, after
 

@@ -179,7 +179,6 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
                                 if side > 1:
                                     count(total, u, job.v_th, m)
                                 else:
-                                    fetch(out, at + m, m)
                                     fire(out[at : at + m], u, job.v_th, m)
                             if side > 1:
                                 into = out[at_o + at_n // side : at_o + (at_n + m) // side]
