@@ -1,7 +1,7 @@
 """Draw the pictures of the documentation that show runs: `python docs/picture.py` trains and draws, in about three minutes.
 
 ``train.svg``, ``export.svg`` and ``diagnose.svg`` show a terminal; ``rescue.svg``, and ``rescue-dark.svg`` for dark pages, a network
-that does not learn, and what the first remedy makes of it. `python docs/picture.py diagnose` draws one of them.
+that does not learn, and what the best of its remedies makes of it. `python docs/picture.py diagnose` draws one of them.
 """
 
 import io
@@ -89,11 +89,12 @@ def terminal(image: Path, commands: Sequence[str], shown: Sequence[str]) -> None
 
 
 def rescue(record: dict[str, Any], folder: str) -> None:
-    """Firing rate and coverage of each layer, before and after the first remedy."""
+    """Firing rate and coverage of each layer, before and after the best remedy that was tried."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    unchanged, cured, *_ = record["tried"]
+    unchanged, *remedies = record["tried"]
+    cured = max(remedies, key=lambda row: row["accuracy"])
     suggested = cured["remedy"].replace("=", " ")
     titles = (
         f"threshold 4: {100 * unchanged['accuracy']:.0f} %",
