@@ -29,8 +29,8 @@ class MachineConfig(Settings):
     )
     convolution: str = setting(
         "dense",
-        "On CPUs, how convolutions of spikes are computed: dense; spikes, adding a row of weights for each spike; or auto, the faster of "
-        "both for each layer and its density of spikes, measured once. Same result up to rounding.",
+        "On CPUs, how convolutions of spikes, and the linear layers of mlp, are computed: dense; spikes, adding a row of weights for each "
+        "spike; or auto, the faster of both for each layer and its density of spikes, measured once. Same result up to rounding.",
         choices=("auto", "dense", "spikes"),
     )
     memory: str | int = setting(  # a number in earlier settings
