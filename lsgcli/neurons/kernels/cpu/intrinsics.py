@@ -13,7 +13,6 @@ from numba.extending import intrinsic, overload, register_jitable
 
 # Division with Python's error model raises on 0, which prevents vectorisation.
 loop = register_jitable(error_model="numpy")
-LINE = 64  # bytes that are loaded at once
 I32, I64, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
@@ -39,16 +38,6 @@ def pointer(builder: Any, address: Any) -> Any:
 def fetch_and_add(builder: Any, address: Any) -> Any:
     """Atomically increment the int64 at an address; returns its previous value."""
     return builder.atomic_rmw("add", builder.inttoptr(address, I64.as_pointer()), ir.Constant(I64, 1), "monotonic")
-
-
-@emits(types.void, types.int64)
-def prefetch(builder: Any, address: Any) -> Any:
-    """Begin to load the cache line at an address, which need not be that of an array."""
-    byte = ir.IntType(8).as_pointer()
-    load = builder.module.declare_intrinsic("llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]))
-    to_read_soon = [ir.Constant(I32, number) for number in (0, 3, 1)]  # of data
-    builder.call(load, [builder.inttoptr(address, byte), *to_read_soon])
-    return ir.Constant(byte, None)
 
 
 @emits(types.float32, types.int32)
@@ -126,14 +115,6 @@ def uncounted(array):  # type: ignore[no-untyped-def]
     The memory is freed after the last use of the array itself.
     """
     return carray(pointer(array.ctypes.data), array.shape, np.float32)
-
-
-@loop
-def fetch(array, first, n):  # type: ignore[no-untyped-def]
-    """Begin to load n elements of an array, which a later loop reads: by itself, a processor begins anew in each page of memory."""
-    address = array.ctypes.data + first * array.itemsize
-    for at in range(0, n * array.itemsize, LINE):
-        prefetch(address + at)
 
 
 @loop

@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray, from_dtype, types
 
 from lsgcli.neurons.kernels.cpu import watching
-from lsgcli.neurons.kernels.cpu.intrinsics import fetch, fetch_and_add, floats, loop, pointer, uncounted
+from lsgcli.neurons.kernels.cpu.intrinsics import fetch_and_add, floats, loop, pointer, uncounted
 from lsgcli.neurons.kernels.cpu.job import JOB
 from lsgcli.neurons.kernels.cpu.stages import (
     RESETS,
@@ -70,7 +70,6 @@ def extent(job, block):
 def advance(remains, job, x, u, before, t, here, m):
     """u at step t, from the potential ``before`` at step t - 1."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
-    fetch(x.z, at_z + m, m)
     if job.residual:
         residual = x.residual[at_a : at_a + m]
         integrate_two(remains, u, before, x.z[at_z : at_z + m], residual, x, job.v_th, m)
@@ -95,7 +94,6 @@ def arrive(job, g, grad, t, row, at, m):
     """g = dL/do of m elements of an image row, or of each row of the pooling window that begins there, from element ``at``."""
     at_g = t * job.out_step + row // job.side * (job.row // job.side) + at // job.side
     source = grad[at_g : at_g + m // job.side]
-    fetch(grad, at_g + len(source), len(source))
     if job.side > 1:
         spread(g, source, job.area, job.side, job.channels, m // job.side // job.channels)
     else:
@@ -124,7 +122,6 @@ def statistics(dtype: type) -> Worker:
                 break
             for at_n in range(chunk * job.per_chunk * run, min((chunk + 1) * job.per_chunk * run, job.size), run):
                 n = min(run, job.size - at_n)
-                fetch(z, at_n + n, n)
                 add_deviations(total, squares, z[at_n : at_n + n], origin, n)
             fold_moments(job, chunk, total, squares, run)
 
