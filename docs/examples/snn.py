@@ -1,4 +1,4 @@
-"""Ten lines of snntorch that do not learn: `lsg diagnose docs/examples/snn.py` says why."""
+"""A script of snntorch that does not learn: `lsg diagnose docs/examples/snn.py` says why."""
 
 import snntorch as snn
 import torch
