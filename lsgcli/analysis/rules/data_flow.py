@@ -22,19 +22,15 @@ class InputConstant(
     least="error",
     at="network",
 ):
-    """The network's input does not vary: it is constant, or the same for all samples, or the same spikes at each timestep, or not finite."""
+    """The network's input does not vary: it is constant, or the same for all samples, or the same spikes at each timestep."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         known = seen.input
         if seen.same_input > 1:
             new = "Reset the encoder before each batch, or take the next batch: the same input comes with other labels."
             return Found("equal steps", advice=new)
-        if not known:
+        if not known or not known["finite"]:
             return None
-        if not known["finite"]:
-            return Found(
-                "not finite", advice="Replace the values that are not finite before the network, as with torch.nan_to_num(x)."
-            )
         if known["std"] == 0:
             return Found(
                 "constant", advice="Remove the scale, or the conversion to integers, that makes all values of the input equal."
@@ -179,10 +175,9 @@ class TargetScale(
         ratio, largest = float(targets.abs().max()), float(values.abs().max())
         if ratio > max(limit, 3 * largest):
             return Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
-        bounded = float(values.min()) >= 0 and largest <= 1
-        outside = (targets < 0) | (targets > 1) if bounded else targets * values.sum().sign() < 0
-        share = float(outside.float().mean()) if bounded or float((values * values.sum().sign()).min()) >= 0 else 0.0
-        free = "Give the loss the potentials of the last neurons, or the outputs of the layer before them: spikes, a ReLU or a softmax are bounded."
+        outside = (targets < 0) | ((targets > 1) & (largest <= 1))
+        share = float(outside.float().mean()) if float(values.min()) == 0 else 0.0  # as of spikes and a ReLU
+        free = "Give the loss the potentials of the last neurons, or the outputs of the layer before them: spikes and a ReLU are never negative."
         return Found(share, measure="share of targets that no output reaches", advice=free) if share > 0.1 else None
 
 

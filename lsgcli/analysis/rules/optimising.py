@@ -328,7 +328,7 @@ class StepsTooSmall(
         fell = seen.fallen > 0.5 * seen.steps and not seen.learned
         if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
-        if (not fell and not (update < limit and stays)) or seen.smoothing > 0.9:
+        if (not fell and not (0 < update < limit and stays)) or seen.smoothing > 0.9:
             return None
         if _rate(seen) < 0.1 * seen.highest_rate:
             fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"

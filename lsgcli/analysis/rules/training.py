@@ -35,6 +35,9 @@ class NotFinite(
     def _in_script(self, e: Evidence) -> MaybeFound:
         assert e.seen is not None
         step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
+        if not e.seen.input.get("finite", 1.0):
+            known = "Replace the values that are not finite before the network, as with torch.nan_to_num(x)."
+            return Found(None, (), "input", e.seen.lines.get("network"), known)
         layers = list(e.seen.layers.values())
         names = tuple(layer.name for layer in layers if layer.not_finite)
         if step is None and not names:
@@ -45,6 +48,8 @@ class NotFinite(
         return Found(step, names, measure, None if names else e.seen.lines.get("loss"))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if found.advice:
+            return Remedy(found.advice)
         if e.seen is not None and found.layers:
             return Remedy(
                 f"The backward pass of the surrogate of {found.layers[0]} returns NaN or Inf: check it at 0 and at large potentials."
@@ -298,7 +303,7 @@ class Averaging(
                     measure="accuracy of the trained network above that of the evaluated one",
                     where=e.seen.lines.get("evaluation"),
                 )
-                if e.seen.elsewhere and e.seen.gap > 2 * limit
+                if e.seen.elsewhere and e.seen.skill > 0.5 and e.seen.gap > 2 * limit
                 else None
             )
         raw = e.last("raw_val_accuracy")

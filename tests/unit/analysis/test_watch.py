@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lsgcli as lsg
-from lsgcli.analysis.watch.seen import Seen
+from lsgcli.analysis.watch.seen import Outputs, Seen
 from lsgcli.analysis.watch.telling import layouts, told
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
@@ -307,6 +307,29 @@ def test_steps_of_one_batch_are_not_one_batch(losses):
             labels = y if losses == 1 else y.roll(step // losses % 3)
             train(net, optimizer, 1, torch.randn(16, 5), labels)
     assert ("same-batch" in {one["rule"] for one in record["findings"]}) == (losses == 1)
+
+
+def test_inputs_that_are_not_finite():
+    net, optimizer, x, y = made()
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 3, x / 0, y)
+    assert (record["findings"][0]["rule"], record["findings"][0]["measure"]) == ("not-finite", "input")
+
+
+@pytest.mark.parametrize(("lowest", "found"), [(0.0, True), (-0.5, False)])
+def test_targets_that_outputs_cannot_reach(lowest, found):
+    """Spikes and a ReLU are never negative; of other outputs, the last ones may have one sign."""
+    values = torch.linspace(lowest, lowest + 0.4, 16)[:, None]
+    seen = Seen(steps=100, outputs=Outputs("mse_loss", None, values, values, targets=torch.linspace(-1, 1, 16)[:, None]))
+    assert ("target-scale" in {one["rule"] for one in record_of(seen)["findings"]}) == found
+
+
+@pytest.mark.parametrize(("accuracy", "rule"), [(0.95, "averaging"), (0.3, None)])
+def test_a_copy_in_evaluation(accuracy, rule):
+    """It is no cause where the trained network does not learn, either."""
+    seen = Seen(steps=100, classes=10, elsewhere=True, evaluated=[(100, 0.05, 300)])
+    seen.accuracy = [(step, accuracy, 50) for step in range(100)]
+    assert ("averaging" in {one["rule"] for one in record_of(seen)["findings"]}) == (rule is not None)
 
 
 def test_neighbours_that_share_labels():
