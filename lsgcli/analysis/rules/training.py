@@ -144,8 +144,9 @@ class Labels(
 
 
 def _alive(seen: "Seen") -> bool:
-    """Whether all layers fire from the start, but not always."""
-    return all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
+    """Whether all layers fire from the start, but not always, with potentials near the threshold."""
+    firing = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
+    return firing and all((layer.get("u_std") or 0) < 10 for layer in seen.first.values())
 
 
 @register("rule", "learning-rate")
