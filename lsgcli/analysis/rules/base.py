@@ -54,7 +54,6 @@ CAUSES = (
     "state-lost",
     "without-gradient",
     "batch-as-time",
-    "batch-dependent",
     "script-failed",
     "equal-weights",
     "shared-weights",
@@ -71,6 +70,7 @@ CAUSES = (
     "potential-scale",
     "steps-too-large",
     "few-steps",
+    "batch-dependent",
     "classes",
     "same-batch",
     "unusual-settings",
@@ -304,7 +304,7 @@ class Evidence:
 
 def rewritten(line: "Line | None", names: str, value: float, new: float) -> str:
     """A value and what replaces it: ``threshold=20.0 -> 0.3 at train.py:14`` where one of ``names``, separated by ``|``, is given in the line."""
-    given = line and re.search(rf"\b(?:{names})\s*=\s*[^,)\s]+", line.source)
+    given = line and re.search(rf"\b(?:{names})\s*=\s*-?[\d.][^,)\s]*", line.source)
     place = f" at {Path(line.file).name}:{line.line}" if line else ""
     before = given[0] if given else f"{names.partition('|')[0]} {value:.3g}"
     return f"{before} -> {new:.2g}{place}"

@@ -1,5 +1,6 @@
 """Rules on what goes into and comes out of a watched network: inputs, labels, outputs, modes and states."""
 
+import math
 import statistics
 from typing import TYPE_CHECKING
 
@@ -248,7 +249,7 @@ class SaturatedOutputs(
         if outputs is None or outputs.loss != "cross_entropy":
             return None
         values = outputs.values / outputs.calls
-        spread = float((values.amax(1) - values.amin(1)).median())
+        spread = float((values.amax(1) - values.where(values > -math.inf, math.inf).amin(1)).median())  # without masked classes
         bounded = float(((values.abs() > 0.98) & (values.abs() <= 1)).float().mean())
         if spread > limit:
             return Found(
@@ -301,6 +302,14 @@ class Classes(
         missing = sorted(set(range(seen.classes)) - set(seen.labels))
         if missing and seen.labels.total() > 20 * seen.classes:
             return Found(few([str(label) for label in missing]), measure="classes without a sample")
+        if seen.class_weights is not None and len(seen.class_weights) == seen.classes:
+            by_count = sorted(range(seen.classes), key=lambda label: seen.labels[label])
+            rare, frequent = float(seen.class_weights[by_count[0]]), float(seen.class_weights[by_count[-1]])
+            if frequent > 2 * rare and seen.labels[by_count[-1]] > 2 * seen.labels[by_count[0]]:
+                inverse = "Weight each class by the inverse of its number of samples, so that rare classes weigh more."
+                return Found(
+                    frequent / rare, measure="weight of the most frequent class over that of the rarest", advice=inverse
+                )
         share = max(seen.labels.values()) / seen.labels.total()
         if seen.batch >= 8:
             share = max(share, statistics.mean(seen.largest_class))

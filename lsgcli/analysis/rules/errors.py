@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 
 EMPTY = "empty parameter list"
 NO_GRAPH, NO_DERIVATIVE = "does not require grad", "derivative for"
+ADVICE = {  # by a part of the error
+    "out of bounds": "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0.",
+    "to match target batch_size": "Outputs and labels have other numbers of samples: with time first, (T, B, classes), average over T before the loss.",
+    "attempted relative import": "Run the script as a module: lsg diagnose -m PACKAGE.MODULE.",
+}
 TWICE = "backward through the graph a second time", "modified by an inplace operation"
 
 
@@ -126,4 +131,5 @@ class ScriptFailed(
         if error is None or isinstance(error, KeyboardInterrupt) or _failed(seen, EMPTY, NO_GRAPH, NO_DERIVATIVE, *TWICE):
             return None
         text, _, _ = str(error).partition("\n")
-        return Found(f"{type(error).__name__}: {text}")
+        advice = next((advice for part, advice in ADVICE.items() if part in text), "")
+        return Found(f"{type(error).__name__}: {text}", advice=advice)

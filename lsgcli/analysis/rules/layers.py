@@ -124,8 +124,9 @@ class SilentLayers(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
-        if not now and e.seen is not None and not e.progresses:  # they died in training
-            now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit / 5, smallest=True)
+        if not now and e.seen is not None:  # they died in training
+            least = 1e-6 if e.progresses else limit / 5
+            now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < least, smallest=True)
         if now or e.seen is None or e.learned or e.seen.outputs is None or not e.layers:
             return now
         *_, last = e.seen.layers.values()
@@ -394,7 +395,7 @@ def _threshold(e: Evidence, name: str) -> str:
     """The threshold of a layer, and that which a tenth of its neurons would reach; empty where potentials are too far from it."""
     own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
     reached = own / _factor(e, name)
-    if not 1e-3 < reached / own < 100:
+    if not 1e-3 < reached / own < 100 or 0.9 < reached / own < 1.1:
         return ""
     line = None if e.seen is None else e.seen.line_of(name)
     return f"{rewritten(line, THRESHOLDS, own, reached)}, which a tenth of the potentials reach"

@@ -52,7 +52,7 @@ class NoStep(
     limit=5.0,
     least="error",
     at="backward",
-    advice="Call optimizer.step() after loss.backward(); a scheduler's step() changes the learning rate only.",
+    advice="In every iteration, call optimizer.zero_grad(), loss.backward() and optimizer.step(); a scheduler's step() changes the learning rate only.",
 ):
     """Gradients are computed, but no optimiser steps."""
 
@@ -262,8 +262,13 @@ class WithoutGradient(
     """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() lies between."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        found = _named([p for p in _weights(seen) if p.optimised and not p.frozen and set(p.gradients) == {None}])
-        return found and found._replace(advice=f"Remove the detach(), .data or no_grad() between {found.value} and the loss.")
+        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
+        cut = {None, 0.0} if fire and max(map(_largest, _weights(seen)), default=0.0) > 0 else {None}
+        found = _named(
+            [p for p in _weights(seen) if p.optimised and not p.frozen and set(p.gradients) <= cut and len(p.gradients) > 2]
+        )
+        advice = "Remove the detach(), .data, no_grad() or rounding between {} and the loss, or let the loss depend on them."
+        return found and found._replace(advice=advice.format(found.value))
 
 
 @register("rule", "steps-too-large")
@@ -328,7 +333,8 @@ class StepsTooSmall(
         fell = seen.fallen > 0.5 * seen.steps and not seen.learned
         if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
-        if (not fell and not (0 < update < limit and stays)) or seen.smoothing > 0.9:
+        too_large = seen.largest_update > 0.5  # in a step before
+        if (not fell and not (0 < update < limit and stays and not too_large)) or seen.smoothing > 0.9:
             return None
         if _rate(seen) < 0.1 * seen.highest_rate:
             fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
+STEPS = 20  # after which a network that tells no label has had its chance
 
 
 @register("rule", "not-finite")
@@ -85,6 +86,7 @@ class BatchDependent(
             dropped = (
                 any(p > 0.5 for p, _ in e.seen.dropouts)
                 or outputs is None
+                or e.seen.steps < STEPS
                 or not bool((outputs.values != outputs.values[0]).any())
             )
             if e.seen.told_by("input", "first") > CLEAR and left < UNCLEAR and _alive(e.seen) and not dropped:

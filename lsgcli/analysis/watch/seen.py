@@ -284,6 +284,7 @@ class Seen:
     pull: list[float] = field(default_factory=list)
     softmax: str = ""
     smoothing: float = 0.0
+    class_weights: Tensor | None = None  # of a loss
     negative: list[str] = field(default_factory=list)
     elsewhere: bool = False
     ended: bool = False

@@ -22,12 +22,14 @@ from lsgcli.system.files import finite
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
 MANY = 5  # backward passes without a step
 EVALUATIONS = 3  # blocks without gradients in which modes are observed
+WITHOUT_SPIKES = 5  # times the steps that are watched, while no neurons were seen: another network may follow
 FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
 WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # nodes of the graph that have weights
+OVERFLOW = 1e18  # norms whose squares are no float32: clipping makes such gradients 0
 NODES = 30  # of the graph before a loss
 ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
@@ -68,9 +70,22 @@ class Watch:
         networks: Sequence[nn.Module] = (),
         optimizers: Sequence[torch.optim.Optimizer] = (),
     ):
-        self.limit, self.every, self.seen = steps, every, Seen()
-        self.forward = Forward(self.seen)
+        self.limit, self.every = steps, every
         self.optimised: set[int] = set()
+        self.measuring = False
+        self._undo: list[Callable[[], object]] = []
+        self._hooks: list[Any] = []
+        self._begin()
+        for network in networks:
+            self.forward.parts(network)
+        for optimizer in optimizers:
+            self._add_optimiser(optimizer)
+
+    def _begin(self) -> None:
+        """Begin with nothing seen."""
+        self.seen = Seen()
+        self.forward = Forward(self.seen)
+        self.stepped: set[int] = set()  # optimisers
         self.labels: Tensor | None = None  # of the last loss in training
         self.before: tuple[list[Tensor], Tensor] | None = None  # inputs and labels of the measured step before
         self.sums: list[float] = []  # of parameters, before the first step
@@ -78,14 +93,17 @@ class Watch:
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
         self.weights: dict[int, Tensor] = {}  # before a measured step
         self.evaluations: list[Any] = []  # blocks without gradients that were observed; None if they have ended
-        self.measuring = False
-        self._undo: list[Callable[[], object]] = []
-        self._hooks: list[Any] = []
         self._start()
-        for network in networks:
-            self.forward.parts(network)
-        for optimizer in optimizers:
-            self._add_optimiser(optimizer)
+
+    def _begin_again(self, optimiser: torch.optim.Optimizer) -> None:
+        """Forget a training without spikes, such as that of a teacher, before that of another optimiser."""
+        built = self.forward.built
+        self._measure(False)
+        self._begin()
+        self.forward.built = built
+        self.seen.note("optimiser", built.get(optimiser))
+        self.seen.optimisers[built.get(optimiser)] = 1
+        self._measure(True)
 
     def _start(self) -> None:
         """Begin a step."""
@@ -212,6 +230,7 @@ class Watch:
             if self.measuring and outputs.dim() > 1 and outputs.grad_fn is not None:
                 self.seen.softmax = self.seen.softmax or _softmax_before(outputs, original.__name__)
                 self.seen.smoothing = max(self.seen.smoothing, float(options.get("label_smoothing", 0)))
+                self.seen.class_weights = options.get("weight", arguments[2] if len(arguments) > 2 else None)
             self._compared(original.__name__, outputs.detach(), arguments[1].detach())
             if self.measuring and outputs.requires_grad and outputs.dim() == 2 and self.logits is not None:
                 outputs.register_hook(functools.partial(self._pulls, self.logits.labels))
@@ -368,7 +387,8 @@ class Watch:
         if self.logits is None or labels is None or labels.dim() not in (1, 2) or len(labels) < 2:
             return
         labels = labels if labels.dim() == 1 else labels[:, 0]
-        stages["outputs"] = [self.logits.values]
+        if self.seen.steps < FIRST:  # later, training may have made them equal
+            stages["outputs"] = [self.logits.values]
         for stage, calls in stages.items():
             for layout, features in layouts(calls, len(labels)) if calls else ():
                 sums = self.seen.told.setdefault((stage, layout), [0.0, 0.0, 0.0])
@@ -393,6 +413,10 @@ class Watch:
         seen = self.seen
         if self.forward.foreign:
             return
+        if seen.steps > FIRST and not seen.layers and id(optimiser) not in self.stepped:
+            self._begin_again(optimiser)
+            self.backwards, seen = 1, self.seen
+        self.stepped.add(id(optimiser))
         self._here("step")
         self._add_optimiser(optimiser)
         groups = optimiser.param_groups
@@ -423,7 +447,7 @@ class Watch:
     def _end_measurement(self) -> None:
         """Keep what was measured in this step, before parameters change."""
         seen, forward = self.seen, self.forward
-        if self.after_backward > 0:
+        if 0 < self.after_backward < OVERFLOW:
             seen.clipped.append(norm_of(self.forward.gradients()) / self.after_backward)
         for root in forward.roots:
             forward.parts(root)  # also parameters that its first call has made
@@ -469,7 +493,7 @@ class Watch:
         seen.steps += 1
         self._measure(False)
         self._start()
-        if self.limit is not None and seen.steps >= self.limit:
+        if self.limit is not None and seen.steps >= self.limit * (1 if seen.layers else WITHOUT_SPIKES):
             raise Enough
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and len(seen.records) == 0):

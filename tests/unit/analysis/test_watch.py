@@ -369,3 +369,78 @@ def test_losses_and_accuracies(rule, train, held_out, losses):
         seen.evaluated = [(150, held_out, 300)]
     found = {one["rule"] for one in record_of(seen, None)["findings"] if one["severity"] != "note"}
     assert found == ({rule} if rule else set())
+
+
+def test_a_training_without_spikes_comes_first():
+    """Of the networks of a script, that with neurons is watched, for as many steps as were asked for."""
+    net, optimizer, x, y = made()
+    teacher = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    with Watch(steps=20) as watch:
+        train(teacher, torch.optim.SGD(teacher.parameters(), 0.1), 30, x, y)
+        with pytest.raises(Enough):
+            train(net, optimizer, 30, x, y)
+    assert (watch.seen.steps, len(watch.seen.losses), len(watch.seen.layers)) == (20, 19, 1)
+    assert {parameter.size for parameter in watch.seen.parameters.values()} == {200, 40, 120, 3}
+
+
+class Rounded(nn.Linear):
+    def forward(self, x):
+        return F.linear(x, (4 * self.weight).round() / 4, self.bias)
+
+
+def rules_of(steps, net, x, y, loss=F.cross_entropy, after=lambda: None):
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            after()
+            optimizer.step()
+    return {one["rule"]: one for one in record["findings"]}
+
+
+def test_weights_whose_gradient_is_0():
+    net, _, x, y = made()
+    net[0] = Rounded(5, 40)
+    assert rules_of(12, net, 3 * x, y)["without-gradient"]["value"] == "0.weight"
+
+
+def test_gradients_that_clipping_makes_0():
+    """Their squares overflow; the order of the calls is right."""
+    net, _, x, y = made()
+
+    def clip():
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+
+    assert "gradients-lost" not in rules_of(12, net, x, y, lambda out, y: 1e25 * F.cross_entropy(out, y), clip)
+
+
+def test_a_layer_that_dies_although_the_loss_falls():
+    """The bias of the last layer learns the most frequent class."""
+    net, _, x, y = made()
+
+    def die():
+        net[0].bias.data -= 0.5
+
+    assert rules_of(101, net, x, y * 0, after=die)["silent"]["layers"] == ["1"]
+
+
+@pytest.mark.parametrize(("weights", "found"), [((1.0, 1.0, 8.0), False), ((8.0, 1.0, 1.0), True)])
+def test_weights_of_classes(weights, found):
+    net, _, x, _ = made()
+    y = torch.tensor([0] * 7 + [1] * 6 + [2] * 3)
+    named = rules_of(12, net, x, y, lambda out, y: F.cross_entropy(out, y, weight=torch.tensor(weights)))
+    assert ("weight of the most frequent class" in named.get("classes", {"measure": ""})["measure"]) == found
+
+
+def test_outputs_with_masked_classes_are_not_saturated():
+    net, _, x, y = made()
+    mask = torch.tensor([0.0, 0.0, -torch.inf])
+    assert "saturated-outputs" not in rules_of(3, net, x, y % 2, lambda out, y: F.cross_entropy(out + mask, y))
+
+
+def test_labels_out_of_range(capsys):
+    net, optimizer, x, y = made()
+    with pytest.raises(IndexError), lsg.watch(net, optimizer) as record:
+        train(net, optimizer, 3, x, y + 1)
+    assert "count labels from 0" in record["findings"][0]["remedy"]["text"]
