@@ -87,6 +87,7 @@ class BatchDependent(
                 any(p > 0.5 for p, _ in e.seen.dropouts)
                 or outputs is None
                 or e.seen.steps < STEPS
+                or e.seen.told_by("begin") > UNCLEAR
                 or not bool((outputs.values != outputs.values[0]).any())
             )
             if e.seen.told_by("input", "first") > CLEAR and left < UNCLEAR and _alive(e.seen) and not dropped:

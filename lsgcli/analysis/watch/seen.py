@@ -228,7 +228,8 @@ class Seen:
         error: the exception that ended the script.
         shapes: of outputs and targets of which a loss repeats one along an axis of the other.
         repeated: measured steps with the labels of the step before.
-        told: by stage ("input" of the network, "first" layer with weights, "outputs") and layout, sums over the measured steps of :func:`told`.
+        told: by stage ("input" of the network, "first" layer with weights, "outputs", and those of the first steps, "begin") and layout, sums over
+            the measured steps of :func:`told`.
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
         pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.

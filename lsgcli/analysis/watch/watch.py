@@ -387,8 +387,9 @@ class Watch:
         if self.logits is None or labels is None or labels.dim() not in (1, 2) or len(labels) < 2:
             return
         labels = labels if labels.dim() == 1 else labels[:, 0]
-        if self.seen.steps < FIRST:  # later, training may have made them equal
-            stages["outputs"] = [self.logits.values]
+        stages["outputs"] = [self.logits.values]
+        if self.seen.steps < FIRST:
+            stages["begin"] = stages["outputs"]  # before training may have made them equal
         for stage, calls in stages.items():
             for layout, features in layouts(calls, len(labels)) if calls else ():
                 sums = self.seen.told.setdefault((stage, layout), [0.0, 0.0, 0.0])
