@@ -262,11 +262,13 @@ class WithoutGradient(
     """Parameters get no gradient: nothing that the loss depends on uses them, or a detach() lies between."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        without = [p for p in _weights(seen) if p.optimised and not p.frozen]
+        none = [p for p in without if set(p.gradients) == {None}]
+        zero = [
+            p for p in without if len(p.gradients) > 2 and not _largest(p)
+        ]  # of most, not of one that the loss depends on through later timesteps
         fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
-        cut = {None, 0.0} if fire and max(map(_largest, _weights(seen)), default=0.0) > 0 else {None}
-        found = _named(
-            [p for p in _weights(seen) if p.optimised and not p.frozen and set(p.gradients) <= cut and len(p.gradients) > 2]
-        )
+        found = _named(zero if fire and 0.5 < _share(zero, _weights(seen)) < 1 else none)
         advice = "Remove the detach(), .data, no_grad() or rounding between {} and the loss, or let the loss depend on them."
         return found and found._replace(advice=advice.format(found.value))
 
