@@ -252,15 +252,18 @@ def paths_of(data: Any) -> list[str]:
 
 
 def _asking_first(kind: Any, is_unpacked: Callable[[Any], bool], download: bool) -> Any:
-    """tonic's class, which downloads only if told to: its objects call ``_check_exists`` before they download."""
+    """tonic's class, which downloads only if told to: its objects call ``_check_exists`` before they download, and know the archive then."""
 
     def check_exists(found: Any) -> bool:
+        type(found).archive = getattr(found, "filename", "files")
         there: bool = kind._check_exists(found) or is_unpacked(found)
         if not there and not download:
             raise Absent
         return there
 
-    return type(kind.__name__, (kind,), {"_check_exists": check_exists})  # tonic looks for a folder of this name
+    return type(
+        kind.__name__, (kind,), {"_check_exists": check_exists, "archive": "files"}
+    )  # tonic looks for a folder of this name
 
 
 @register("dataset", "tonic:NAME")
@@ -300,14 +303,15 @@ class Tonic(LibraryDataset, EventDataset):
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
+        kind = _asking_first(self.kind, self._is_unpacked, download)
         try:
-            found = _asking_first(self.kind, self._is_unpacked, download)(save_to=str(self.root), **arguments)
+            found = kind(save_to=str(self.root), **arguments)
         except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
             if not download:
                 raise
             problem = "tonic cannot download it" if isinstance(error, SystemExit) else error
             address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
-            raise RuntimeError(f"{problem}: from {address}") from error
+            raise RuntimeError(f"{problem}: {kind.archive} from {address}") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
             pairs = sorted(zip(found.data, found.targets, strict=True), key=lambda pair: str(pair[0]))
             found.data = [path for path, _ in pairs]
