@@ -105,8 +105,12 @@ class PotentialScale(
         line = None if e.seen is None else e.seen.line_of(first)
         if threshold and line and re.search(THRESHOLDS, line.source):
             return Remedy(f"Change the threshold: {threshold}.")
-        if e.seen is not None and len(e.seen.momenta) >= len(e.layers):
-            text = f"Set the weight of the normalisation before {first} to {e.seen.thresholds.get(first, 1.0):.2g}, and its bias to 0"
+        if e.seen is None:
+            own, normalised = e.flow["threshold"], e.settings.get("norm", "none") != "none"
+        else:
+            own, normalised = e.seen.thresholds.get(first, 1.0), len(e.seen.momenta) >= len(e.layers)
+        if normalised:
+            text = f"Set the weight of the normalisation before {first} to {own:.2g}, and its bias to 0"
         if e.settings and not settings:
             text = f"Check that the normalisation before {first} uses the statistics of each batch in training. {text}"
         return Remedy(f"{text}, or change the threshold: {threshold}." if threshold else f"{text}.", settings)

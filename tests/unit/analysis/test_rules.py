@@ -270,6 +270,12 @@ def test_a_width_is_compared_with_that_of_the_layer(alpha, verb):
     assert texts[0].startswith(verb)
 
 
+@pytest.mark.parametrize(("norm", "words"), [("bn", "weight of the normalisation"), ("none", "Scale the initial weights")])
+def test_weights_before_a_normalisation_have_no_scale(norm, words):
+    found = {one["rule"]: one for one in findings(made({"layer": {"u_std": 0.05}, "settings": {"norm": norm}}))}
+    assert words in found["potential-scale"]["remedy"]["text"]
+
+
 def test_a_symptom_is_a_note_that_names_its_cause():
     symptom = {one["rule"]: one for one in findings(made({"layer": {"u_std": 0.05, "firing_rate": 0.0}}))}["silent"]
     assert (symptom["severity"], symptom["follows"]) == ("note", "potential-scale")
