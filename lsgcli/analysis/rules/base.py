@@ -104,23 +104,15 @@ _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
 _MEASURED = {
     *("initial-scale", "potential-scale", "narrow-window", "wide-window", "no-reset"),
     *("steps-too-large", "steps-too-small", "weight-decay"),
-    *("last-step", "target-scale", "initial-scale", "running-statistics", "overfitting", "too-deep", "not-finite"),
+    *("last-step", "target-scale", "running-statistics", "overfitting", "too-deep", "not-finite"),
     *_SIGNALS,
     *_GRADIENTS,
 }
 _ERRORS = (  # of code: what is measured in their presence says little
     *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "no-backward", "gradients-lost", "rebuilt"),
     *("gradients-accumulate", "not-optimised", "frozen", "unchanged", "wrong-sign", "softmax-before-loss", "broadcast"),
-    *(
-        "state-kept",
-        "state-lost",
-        "without-gradient",
-        "batch-as-time",
-        "equal-weights",
-        "evaluation-mode",
-        "dropout",
-        "target-scale",
-    ),
+    *("state-kept", "state-lost", "without-gradient", "batch-as-time", "equal-weights", "evaluation-mode"),
+    *("dropout", "target-scale"),
 )
 SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "input-constant": {"evaluation-input", *_MEASURED},

@@ -91,7 +91,7 @@ class BatchAsTime(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         mixed, stepless = [], []
-        first = {} if seen.progresses else seen.tells("first")  # how clearly labels are told by samples along an axis
+        first = {} if seen.progresses else seen.separability("first")
         clear = {layout for layout, z in first.items() if z > CLEAR}
         time_first = any(layer.library in TIME_FIRST for layer in seen.layers.values())
         taken = "rows" if "calls" in first else "second" if time_first else "none"

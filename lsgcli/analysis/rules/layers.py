@@ -105,12 +105,10 @@ class PotentialScale(
         line = None if e.seen is None else e.seen.line_of(first)
         if threshold and line and re.search(THRESHOLDS, line.source):
             return Remedy(f"Change the threshold: {threshold}.")
-        if e.seen is None:
-            own, normalised = e.flow["threshold"], e.settings.get("norm", "none") != "none"
-        else:
-            own, normalised = e.seen.thresholds.get(first, 1.0), len(e.seen.momenta) >= len(e.layers)
+        own_norm = e.settings.get("norm", "none") != "none"
+        normalised = own_norm if e.seen is None else len(e.seen.momenta) >= len(e.layers)
         if normalised:
-            text = f"Set the weight of the normalisation before {first} to {own:.2g}, and its bias to 0"
+            text = f"Set the weight of the normalisation before {first} to {_own_threshold(e, first):.2g}, and its bias to 0"
         if e.settings and not settings:
             text = f"Check that the normalisation before {first} uses the statistics of each batch in training. {text}"
         return Remedy(f"{text}, or change the threshold: {threshold}." if threshold else f"{text}.", settings)
@@ -395,9 +393,14 @@ def _factor(e: Evidence, name: str) -> float:
     return 1 / reached if reached > 0 else math.inf
 
 
+def _own_threshold(e: Evidence, name: str) -> float:
+    """The threshold of a layer."""
+    return float(e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"]))
+
+
 def _threshold(e: Evidence, name: str) -> str:
     """The threshold of a layer, and that which a tenth of its neurons would reach; empty where potentials are too far from it."""
-    own = e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"])
+    own = _own_threshold(e, name)
     reached = own / _factor(e, name)
     if not 1e-3 < reached / own < 100 or 0.9 < reached / own < 1.1:
         return ""

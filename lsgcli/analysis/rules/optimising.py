@@ -264,9 +264,8 @@ class WithoutGradient(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         without = [p for p in _weights(seen) if p.optimised and not p.frozen]
         none = [p for p in without if set(p.gradients) == {None}]
-        zero = [
-            p for p in without if len(p.gradients) > 2 and not _largest(p)
-        ]  # of most, not of one that the loss depends on through later timesteps
+        zero = [p for p in without if len(p.gradients) > 2 and not _largest(p)]
+        # Of most weights: the loss may depend on one layer alone through timesteps that are not there.
         fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
         found = _named(zero if fire and 0.5 < _share(zero, _weights(seen)) < 1 else none)
         advice = "Remove the detach(), .data, no_grad() or rounding between {} and the loss, or let the loss depend on them."
@@ -312,9 +311,8 @@ class Clipped(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         ratio = sorted(seen.clipped)[len(seen.clipped) // 2] if seen.clipped else math.nan
-        left = math.hypot(
-            *(parameter.gradients[-1] or 0.0 for parameter in _weights(seen))
-        )  # of gradients that explode, 1 is enough
+        # Where gradients explode, a norm of 1 is enough.
+        left = math.hypot(*(parameter.gradients[-1] or 0.0 for parameter in _weights(seen)))
         return Found(ratio) if 0 < ratio < limit and left < 0.1 and not seen.progresses else None
 
 

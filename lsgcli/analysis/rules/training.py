@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
-STEPS = 20  # after which a network that tells no label has had its chance
+STEPS = 20  # fewest, after which outputs should carry information about labels
 
 
 @register("rule", "not-finite")
@@ -35,10 +35,10 @@ class NotFinite(
 
     def _in_script(self, e: Evidence) -> MaybeFound:
         assert e.seen is not None
-        step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
         if not e.seen.input.get("finite", 1.0):
             known = "Replace the values that are not finite before the network, as with torch.nan_to_num(x)."
             return Found(None, (), "input", e.seen.lines.get("network"), known)
+        step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
         layers = list(e.seen.layers.values())
         names = tuple(layer.name for layer in layers if layer.not_finite)
         if step is None and not names:
@@ -78,20 +78,8 @@ class BatchDependent(
     """The output for a sample depends on its batch, or on earlier calls: a state is not reset, or axes are mixed up."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None and not e.progresses and not e.seen.arriving < 0.01:
-            entered, first, left = (e.seen.told_by(stage) for stage in ("input", "first", "outputs"))
-            if entered > CLEAR and first < UNCLEAR:
-                return Found("input of the first layer", measure="no label is told by", where=e.seen.lines.get("network"))
-            outputs = e.seen.outputs
-            dropped = (
-                any(p > 0.5 for p, _ in e.seen.dropouts)
-                or outputs is None
-                or e.seen.steps < STEPS
-                or e.seen.told_by("begin") > UNCLEAR
-                or not bool((outputs.values != outputs.values[0]).any())
-            )
-            if e.seen.told_by("input", "first") > CLEAR and left < UNCLEAR and _alive(e.seen) and not dropped:
-                return Found("outputs", measure="no label is told by", where=e.seen.lines.get("network"))
+        if e.seen is not None and not e.progresses and (place := _mixed(e.seen)):
+            return Found(False, measure=f"labels separable in the {place}", where=e.seen.lines.get("network"))
         return Found(False) if e.flow.get("batch_invariant") is False else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -132,8 +120,8 @@ class Labels(
         if seen.smoothing > 0.9:
             less = f"Smooth less: {rewritten(seen.lines.get('loss'), 'label_smoothing', seen.smoothing, 0.1)}."
             return Found(seen.smoothing, measure="label_smoothing", where=seen.lines.get("loss"), advice=less)
-        entered = seen.told_by("input", "first")
-        if entered < UNCLEAR > seen.told_by("outputs") and not seen.progresses and seen.steps >= NotLearning.fewest:
+        entered = seen.separable("input", "first")
+        if entered < UNCLEAR > seen.separable("outputs") and not seen.progresses and seen.steps >= NotLearning.fewest:
             return Found(entered, measure="standard deviations by which neighbours share labels", where=seen.lines.get("loss"))
         line = seen.lines.get("evaluation")
         if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
@@ -144,6 +132,21 @@ class Labels(
         if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
         return None
+
+
+def _mixed(seen: "Seen") -> str:
+    """Where neighbours share no labels, although they do in what enters the network; empty if samples are not mixed."""
+    if seen.arriving < 0.01:  # hardly any spikes enter
+        return ""
+    if seen.separable("input") > CLEAR and seen.separable("first") < UNCLEAR:
+        return "input of the first layer"
+    if not (seen.separable("input", "first") > CLEAR and seen.separable("outputs") < UNCLEAR and _alive(seen)):
+        return ""
+    # Other causes of outputs without information: too few steps, training itself, dropout, equal outputs.
+    if seen.steps < STEPS or seen.separable("begin") > UNCLEAR or any(p > 0.5 for p, _ in seen.dropouts):
+        return ""
+    outputs = seen.outputs
+    return "outputs" if outputs is not None and bool((outputs.values != outputs.values[0]).any()) else ""
 
 
 def _alive(seen: "Seen") -> bool:
@@ -301,15 +304,10 @@ class Averaging(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            return (
-                Found(
-                    e.seen.gap,
-                    measure="accuracy of the trained network above that of the evaluated one",
-                    where=e.seen.lines.get("evaluation"),
-                )
-                if e.seen.elsewhere and e.seen.skill > 0.5 and e.seen.gap > 2 * limit
-                else None
-            )
+            if not (e.seen.elsewhere and e.seen.skill > 0.5 and e.seen.gap > 2 * limit):
+                return None
+            above = "accuracy of the trained network above that of the evaluated one"
+            return Found(e.seen.gap, measure=above, where=e.seen.lines.get("evaluation"))
         raw = e.last("raw_val_accuracy")
         return Found(raw) if raw - e.last("val_accuracy") > limit else None
 

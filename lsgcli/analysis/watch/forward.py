@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.lsg import OwnLayers
+from lsgcli.analysis.watch.neighbours import kept
 from lsgcli.analysis.watch.neurons import (
     holds_a_state,
     is_library_neuron,
@@ -22,7 +23,6 @@ from lsgcli.analysis.watch.neurons import (
     unreset_decay,
 )
 from lsgcli.analysis.watch.seen import Neurons, Seen, first_tensor, is_binary, is_count, moments, norm_of, sampled
-from lsgcli.analysis.watch.telling import kept
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)

@@ -228,8 +228,8 @@ class Seen:
         error: the exception that ended the script.
         shapes: of outputs and targets of which a loss repeats one along an axis of the other.
         repeated: measured steps with the labels of the step before.
-        told: by stage ("input" of the network, "first" layer with weights, "outputs", and those of the first steps, "begin") and layout, sums over
-            the measured steps of :func:`told`.
+        agreements: by stage ("input" of the network, "first" layer with weights, "outputs", and those of the first steps, "begin") and layout, sums over
+            the measured steps of :func:`agreement`.
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
         pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.
@@ -279,7 +279,7 @@ class Seen:
     without_backward: int = 0  # steps of optimisers without a backward pass before
     shapes: tuple[torch.Size, torch.Size] | None = None
     repeated: int = 0
-    told: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    agreements: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     same_input: int = 0
     explained: list[tuple[int, float, int]] = field(default_factory=list)
     pull: list[float] = field(default_factory=list)
@@ -365,14 +365,14 @@ class Seen:
             return self.recent(self.explained)
         return (self.recent(self.accuracy) - self.chance) / (1 - self.chance + 1e-9)
 
-    def tells(self, stage: str) -> dict[str, float]:
-        """For each layout of a stage, how clearly neighbours share their labels: standard deviations above random ones."""
-        known = [(layout, sums) for (name, layout), sums in self.told.items() if name == stage and sums[2] > 5]
+    def separability(self, stage: str) -> dict[str, float]:
+        """For each layout of a stage, by how many standard deviations more neighbours share their labels than random samples do."""
+        known = [(layout, sums) for (name, layout), sums in self.agreements.items() if name == stage and sums[2] > 5]
         return {layout: (right - chance) / math.sqrt(variance) for layout, (right, chance, variance) in known}
 
-    def told_by(self, *stages: str) -> float:
-        """The clearest layout of some stages; NaN if none is known."""
-        return max((z for stage in stages for z in self.tells(stage).values()), default=math.nan)
+    def separable(self, *stages: str) -> float:
+        """The :meth:`separability` of labels in the best layout of some stages; NaN if none is known."""
+        return max((z for stage in stages for z in self.separability(stage).values()), default=math.nan)
 
     @property
     def chance(self) -> float:

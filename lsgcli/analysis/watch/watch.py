@@ -15,8 +15,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
+from lsgcli.analysis.watch.graph import leaves, softmax_before
+from lsgcli.analysis.watch.neighbours import agreement, layouts
 from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, is_binary, moments, norm_of
-from lsgcli.analysis.watch.telling import layouts, told
 from lsgcli.system.files import finite
 
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
@@ -28,9 +29,7 @@ LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
-WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # nodes of the graph that have weights
 OVERFLOW = 1e18  # norms whose squares are no float32: clipping makes such gradients 0
-NODES = 30  # of the graph before a loss
 ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
@@ -72,6 +71,7 @@ class Watch:
     ):
         self.limit, self.every = steps, every
         self.optimised: set[int] = set()
+        self.stepped: set[int] = set()  # optimisers
         self.measuring = False
         self._undo: list[Callable[[], object]] = []
         self._hooks: list[Any] = []
@@ -85,7 +85,6 @@ class Watch:
         """Begin with nothing seen."""
         self.seen = Seen()
         self.forward = Forward(self.seen)
-        self.stepped: set[int] = set()  # optimisers
         self.labels: Tensor | None = None  # of the last loss in training
         self.before: tuple[list[Tensor], Tensor] | None = None  # inputs and labels of the measured step before
         self.sums: list[float] = []  # of parameters, before the first step
@@ -228,7 +227,7 @@ class Watch:
         if not self.forward.foreign and len(arguments) > 1 and all(isinstance(part, Tensor) for part in arguments[:2]):
             outputs = arguments[0]
             if self.measuring and outputs.dim() > 1 and outputs.grad_fn is not None:
-                self.seen.softmax = self.seen.softmax or _softmax_before(outputs, original.__name__)
+                self.seen.softmax = self.seen.softmax or softmax_before(outputs, original.__name__)
                 self.seen.smoothing = max(self.seen.smoothing, float(options.get("label_smoothing", 0)))
                 self.seen.class_weights = options.get("weight", arguments[2] if len(arguments) > 2 else None)
             self._compared(original.__name__, outputs.detach(), arguments[1].detach())
@@ -347,7 +346,7 @@ class Watch:
         loss = first_tensor(tensors)
         by_hand = not (seen.steps or seen.optimisers)  # parameters are updated by the script, or not at all
         if by_hand and not seen.backwards and not self.forward.parameters() and loss is not None:
-            self.forward.loose = _leaves(loss)
+            self.forward.loose = leaves(loss)
         seen.accumulated += (
             by_hand and seen.moved and any(p.grad is not None and bool(p.grad.any()) for p in self.forward.parameters())
         )
@@ -368,9 +367,9 @@ class Watch:
         if self.measuring:
             self.after_backward = norm_of(self.forward.gradients())
             seen.outputs = self.logits or seen.outputs
-            self._tell()
+            self._compare_neighbours()
 
-    def _tell(self) -> None:
+    def _compare_neighbours(self) -> None:
         """What has entered the network, and how its samples' neighbours, and those of the outputs, share their labels."""
         stages = {stage: calls for stage, (_, calls) in self.forward.entries.items()}
         self.forward.entries = {}
@@ -383,17 +382,17 @@ class Watch:
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
         if first and all(is_binary(call) for call in first):
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
-        labels = None if self.logits is None else self.logits.labels
-        if self.logits is None or labels is None or labels.dim() not in (1, 2) or len(labels) < 2:
+        if self.logits is None or self.logits.labels.dim() not in (1, 2) or len(self.logits.labels) < 2:
             return
+        labels = self.logits.labels
         labels = labels if labels.dim() == 1 else labels[:, 0]
         stages["outputs"] = [self.logits.values]
         if self.seen.steps < FIRST:
             stages["begin"] = stages["outputs"]  # before training may have made them equal
         for stage, calls in stages.items():
             for layout, features in layouts(calls, len(labels)) if calls else ():
-                sums = self.seen.told.setdefault((stage, layout), [0.0, 0.0, 0.0])
-                self.seen.told[stage, layout] = [a + b for a, b in zip(sums, told(features, labels), strict=True)]
+                sums = self.seen.agreements.setdefault((stage, layout), [0.0, 0.0, 0.0])
+                self.seen.agreements[stage, layout] = [a + b for a, b in zip(sums, agreement(features, labels), strict=True)]
         if self.before is not None and labels.shape == self.before[1].shape and not torch.equal(labels, self.before[1]):
             pairs = list(zip(entered, self.before[0], strict=False))
             self.seen.same_input += bool(pairs) and all(torch.equal(a, b) for a, b in pairs)
@@ -503,36 +502,6 @@ class Watch:
 
 def _all_equal(calls: Sequence[Tensor]) -> bool:
     return len(calls) > 1 and all(torch.equal(call, calls[0]) for call in calls)
-
-
-def _leaves(loss: Tensor) -> list[Any]:
-    """The tensors without a history that a loss depends on."""
-    nodes, found, known = [loss.grad_fn], [], set()
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in known:
-            continue
-        known.add(node)
-        nodes += [one for one, _ in node.next_functions]
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-    return found
-
-
-def _softmax_before(outputs: Tensor, loss: str) -> str:
-    """Whether outputs pass a softmax between the last weights and a loss that has its own: over their "classes", or "another axis"; else empty."""
-    node = outputs.grad_fn
-    for _ in range(NODES if loss in ("cross_entropy", "nll_loss") else 0):
-        if type(node).__name__ == "SoftmaxBackward0":
-            shape = node._input_metadata[0].shape  # type: ignore[union-attr]
-            size = shape[node._saved_dim if node._saved_dim < len(shape) else -1]  # type: ignore[union-attr]
-            return "classes" if size == outputs.shape[1] else "another axis"
-        before = [one for one, _ in node.next_functions if one is not None] if node is not None else []
-        weighted = len(before) > 1 and type(node).__name__ == "MulBackward0"  # by attention
-        if not before or weighted or type(node).__name__.startswith(WEIGHTED):
-            break
-        node = before[0]
-    return ""
 
 
 def _is_one_hot(labels: Tensor) -> bool:

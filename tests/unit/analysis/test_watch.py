@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import lsgcli as lsg
+from lsgcli.analysis.watch.neighbours import agreement, layouts
 from lsgcli.analysis.watch.seen import Outputs, Seen
-from lsgcli.analysis.watch.telling import layouts, told
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -52,11 +52,12 @@ class RandomNeurons(nn.Module):
         return AtRandom.apply(u)
 
 
-def train(net, optimizer, steps, x, y):
+def train(net, optimizer, steps, x, y, loss_of=lambda out, y: F.cross_entropy(out, y), after_backward=lambda: None):
     for _ in range(steps):
-        loss = F.cross_entropy(net(x), y)
+        loss = loss_of(net(x), y)
         optimizer.zero_grad()
         loss.backward()
+        after_backward()
         optimizer.step()
 
 
@@ -338,7 +339,7 @@ def test_neighbours_that_share_labels():
     for labels, right in [([0, 0, 1, 1], 4), ([0, 1, 0, 1], 0), ([0, 0, 1, 0], 2)]:
         chance = sum((labels.count(label) - 1) / 3 for label in labels)
         variance = sum((labels.count(label) - 1) / 3 * (4 - labels.count(label)) / 3 for label in labels)
-        assert told(x, torch.tensor(labels)) == (right, pytest.approx(chance), pytest.approx(variance))
+        assert agreement(x, torch.tensor(labels)) == (right, pytest.approx(chance), pytest.approx(variance))
 
 
 def test_readings_of_a_tensor_as_samples():
@@ -383,19 +384,31 @@ def test_a_training_without_spikes_comes_first():
     assert {parameter.size for parameter in watch.seen.parameters.values()} == {200, 40, 120, 3}
 
 
+def test_each_training_without_spikes_is_forgotten_once():
+    """Networks without neurons that take turns end after their share of steps, too."""
+    _, _, x, y = made()
+    pair = [nn.Linear(5, 3) for _ in range(2)]
+    optimizers = [torch.optim.SGD(net.parameters(), 0.1) for net in pair]
+    turns = [(pair[turn % 2], optimizers[turn % 2]) for turn in range(20)]
+
+    def take_turns():
+        for net, optimizer in turns:
+            train(net, optimizer, 8, x, y)
+
+    with pytest.raises(Enough), Watch(steps=6):
+        take_turns()
+
+
 class Rounded(nn.Linear):
     def forward(self, x):
         return F.linear(x, (4 * self.weight).round() / 4, self.bias)
 
 
-def rules_of(steps, net, x, y, loss=F.cross_entropy, after=lambda: None):
+def rules_of(steps, net, x, y, *how, **named):
+    """Findings by rule of a training by SGD, with arguments of :func:`train`."""
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     with lsg.watch(net, optimizer, quiet=True) as record:
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss(net(x), y).backward()
-            after()
-            optimizer.step()
+        train(net, optimizer, steps, x, y, *how, **named)
     return {one["rule"]: one for one in record["findings"]}
 
 
@@ -422,7 +435,7 @@ def test_a_layer_that_dies_although_the_loss_falls():
     def die():
         net[0].bias.data -= 0.5
 
-    assert rules_of(101, net, x, y * 0, after=die)["silent"]["layers"] == ["1"]
+    assert rules_of(101, net, x, y * 0, after_backward=die)["silent"]["layers"] == ["1"]
 
 
 @pytest.mark.parametrize(("weights", "found"), [((1.0, 1.0, 8.0), False), ((8.0, 1.0, 1.0), True)])

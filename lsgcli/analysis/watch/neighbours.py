@@ -1,4 +1,4 @@
-"""How well what enters a network and what leaves it tell the labels of a batch, by nearest neighbours."""
+"""Whether the samples of a batch share their labels with their nearest neighbours, in the input of a network, or in its outputs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ def layouts(calls: Sequence[Tensor], batch: int) -> Iterator[tuple[str, Tensor]]
         yield "second", x.movedim(2, 0).flatten(1)
 
 
-def told(features: Tensor, labels: Tensor) -> tuple[float, float, float]:
+def agreement(features: Tensor, labels: Tensor) -> tuple[float, float, float]:
     """How many samples have the label of their nearest neighbour, how many would have that of a random one, and the variance of that number."""
     features, labels = features[:SAMPLES, :: 1 + features.shape[1] // FEATURES].float(), labels[:SAMPLES]
     if labels.is_floating_point():
