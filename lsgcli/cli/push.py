@@ -26,7 +26,7 @@ def push(
     common.messages(verbosity)
     from lsgcli import errors
     from lsgcli.export.base import ExportOptions
-    from lsgcli.export.safetensors import HF
+    from lsgcli.export.hf import HF
     from lsgcli.export.source import read
     from lsgcli.export.verify import NOTHING
     from lsgcli.store import hub
