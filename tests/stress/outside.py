@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from lsgcli.config import run as config
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import LsgError
-from lsgcli.export import safetensors
+from lsgcli.export import hf
 from lsgcli.export.base import chosen, open_exported
 from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
@@ -143,7 +143,7 @@ class Seeds:
         source = read(self.best, "hf", self.options)
         self.hf = folder / "hf"
         self.hf.mkdir()
-        safetensors.HF().write(source.written, source.content, self.hf, self.options)
+        hf.HF().write(source.written, source.content, self.hf, self.options)
         self.x = torch.zeros(1, 1, 16, 16)
         self.images = images(folder / "images", count=2, test=2) / "train"
 
@@ -158,7 +158,7 @@ def used(seeds: Seeds, path: Path) -> None:
     network.dataset()
     network.logits(network.batch([np.zeros((1, 16, 16), np.uint8)]))
     source = read(path, "hf", seeds.options)
-    safetensors._card(source.content, NOTHING)
+    hf._card(source.content, NOTHING)
 
 
 def of_run(seeds: Seeds, drawn: bool) -> None:
@@ -197,8 +197,8 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         return use
 
     def of_hub(text: str, number: int) -> None:
-        (seeds.hf / safetensors.CONFIG).write_text(text)
-        safetensors.HF().open(seeds.hf)
+        (seeds.hf / hf.CONFIG).write_text(text)
+        hf.HF().open(seeds.hf)
 
     def plan(text: str, number: int) -> None:
         (root / "abl" / "ablation.json").write_text(text)
@@ -244,7 +244,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         "gradient-flow.jsonl": (record("gradient-flow.jsonl"), in_run("gradient-flow.jsonl", True), "gradient-flow.jsonl"),
         "gradient-flow.json": (record("gradient-flow.json"), in_run("gradient-flow.json"), "gradient-flow.json"),
         "metadata of an ONNX": (source.content.config, onnx, "a.onnx"),
-        "config.json of a hub": (json.loads((seeds.hf / safetensors.CONFIG).read_text()), of_hub, safetensors.CONFIG),
+        "config.json of a hub": (json.loads((seeds.hf / hf.CONFIG).read_text()), of_hub, hf.CONFIG),
         "ablation.json": ({"table": None, "seeds": [0, 1], "rows": [described]}, plan, "ablation.json"),
     }
 
@@ -400,7 +400,7 @@ def texts(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
     def card(changed: dict[str, Any], of_state: dict[str, Any]) -> str:
         path = seeds.rewritten(folder / "text.safetensors", config=json.dumps(changed), state=json.dumps(of_state))
-        return safetensors._card(read(path, "hf", seeds.options).content, NOTHING)
+        return hf._card(read(path, "hf", seeds.options).content, NOTHING)
 
     plain = card(stored, state)
     files = {
