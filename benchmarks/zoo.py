@@ -57,8 +57,6 @@ def networks() -> str:
     """Default input and number of parameters of each network."""
     lines = []
     for name in registry.names("arch"):
-        if name == "nir":  # a file gives input and layers
-            continue
         with torch.device("meta"):
             net = models.build(name, method="fixed")
         count = sum(p.numel() for p in net.parameters())

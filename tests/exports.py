@@ -32,7 +32,7 @@ def saved(which, path, **arguments):
     """A network that spikes, as a checkpoint that a run of training would have written."""
     net = seasoned(which, batch=8, dtype=torch.float32, **arguments)
     arch = (SMALL | FIELD)[which]["name"]
-    static = "resnet" in arch or arch in ("qkformer", "maxformer")
+    static = "resnet" in arch or arch == "qkformer"
     settings = RunConfig(arch=arch, T=net.T, size=net.spec.input_size, dataset="cifar10" if static else "digits-dvs")
     classes = [f"class {i}" for i in range(net.spec.num_classes)]
     data = {"channels": net.spec.in_channels, "static": static, "mean": None, "std": None, "samples": "none"}

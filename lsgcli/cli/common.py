@@ -18,7 +18,7 @@ from lsgcli.system.text import clean
 log = logging.getLogger("lsg")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
-CHECKPOINT = "Checkpoint or run directory: a path or hf:USER/NAME[@REVISION]; or a NIR file of another program"
+CHECKPOINT = "Checkpoint or run directory: a path or hf:USER/NAME[@REVISION]"
 CheckpointPath = Annotated[  # for lsgcli.store.hub.local
     str, typer.Argument(metavar="CKPT", help=CHECKPOINT)
 ]
@@ -86,12 +86,12 @@ class Folders(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Data for a network whose file does not state them, or other data for a checkpoint."""
+    """Other data for a checkpoint."""
 
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Another data set with the same classes and shape; required for a NIR graph of another program.",
+            help="Another data set with the same classes and shape.",
         ),
     ] = None
     T: Timesteps = None

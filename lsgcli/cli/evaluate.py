@@ -120,10 +120,9 @@ def evaluate(
     from lsgcli.runs.flow import refreshed
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store.checkpoint import save
-    from lsgcli.store.nir import is_foreign
 
     runner = open_exported(path)
-    if refresh.out and (runner or is_foreign(path)):
+    if refresh.out and runner:
         raise CheckpointError(
             f"{path}: found a file without normalisation to refresh, expected a checkpoint of lsg",
             hint="Refresh the checkpoint, and export the result.",

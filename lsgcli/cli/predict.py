@@ -123,7 +123,6 @@ def predict(
     ],
     columns: Columns,
     stream: Stream,
-    data: common.Data,
     compute: common.Compute,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
@@ -158,7 +157,7 @@ def predict(
     path = hub.local(checkpoint)
     from lsgcli.inference.predict import Network
 
-    network = Network.open(path, data.changes(), **common.around(compute._asdict()))
+    network = Network.open(path, **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
     unsure_below = max(columns.min_probability, columns.threshold)

@@ -33,10 +33,10 @@ class NetworkConfig(Settings):
     )
     mlp_ratio: int | None = setting(
         None,
-        "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4, or 1 for qkformer-dvs and maxformer-dvs.",
+        "Channels inside the MLPs of a transformer, as a multiple of those outside. Default: 4, or 1 for qkformer-dvs.",
         at_least=1,
         at_most=64,
-        applies=having("arch", "has_mlps", "--arch qkformer, qkformer-dvs, maxformer or maxformer-dvs"),
+        applies=having("arch", "has_mlps", "--arch qkformer or qkformer-dvs"),
     )
     norm: str = setting("tdbn", "Normalisation between convolution and neurons.", kind="norm", preset=True)
     weight_bits: int | None = setting(
@@ -64,8 +64,7 @@ class StartConfig(Settings):
 
     init_from: str | None = setting(
         None,
-        "Checkpoint of the same architecture (a path or hf:USER/NAME) to initialise weights and decays from, by name, or "
-        "a NIR file of another program, which sets --arch nir. "
+        "Checkpoint of the same architecture (a path or hf:USER/NAME) to initialise weights and decays from, by name. "
         "The last layer is reinitialised if the classes differ, the first layer if the input channels differ.",
         kind="checkpoint",
     )

@@ -100,8 +100,6 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
     """
     dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
-    if str(given.get("init_from")).lower().endswith(".nir"):
-        given = {"arch": "nir", **given}
     preset = dict(registry.get("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
         name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)

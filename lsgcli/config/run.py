@@ -52,13 +52,11 @@ COMMON = frozenset(
     ["dataset", "data_dir", "T", "arch", "width_multiplier", "method", "epochs", "batch_size", "lr", "seed", "device"]
 )
 
-NOT_NIR = Applies("an --arch other than nir", lambda config: config.arch != "nir")
 VALIDATION = Applies("a validation split: --val-fraction above 0", lambda config: config.val_fraction > 0)
 # Conditions of settings on settings of other sections.
 ACROSS = {
     **dict.fromkeys(("patience", "test_every_epoch"), VALIDATION),
     **dict.fromkeys(("augment", "mixup", "cutmix"), Applies("runs without --overfit", lambda config: config.overfit is None)),
-    **dict.fromkeys(("width_multiplier", "norm", "threshold", "reset", "input_gain"), NOT_NIR),
     "width_from": Applies(
         "--method matched-width", lambda config: traits("method", config.method).width.setting == "width_from"
     ),
@@ -87,7 +85,8 @@ MAY_CHANGE = frozenset(
     {"data_dir", "cache_dir", "workers", "device", "threads", "memory", "checkpoint_activations", "log", "max_time"}
 )
 
-GONE = frozenset({"leak"})  # settings of earlier versions, which had no effect unless they were set
+# Settings of earlier versions, with the values that have no effect on what this one computes.
+GONE: Mapping[str, tuple[Any, ...]] = {"leak": (False,), "graph": (), "stable_gradient": ("product", "detached")}
 
 
 def base_type(name: str) -> type:
@@ -149,7 +148,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
-    values = {name: value for name, value in values.items() if name not in GONE or value}
+    values = {name: value for name, value in values.items() if name not in GONE or value not in (None, *GONE[name])}
     if values.keys() - FIELDS.keys() and (problems := check(values)):  # RunConfig checks the values
         raise ConfigError("\n".join(problems))
     return RunConfig(**{name: value for name, value in values.items() if value is not None})

@@ -8,7 +8,7 @@ from lsgcli.config.source import takes
 
 COSINE = when("schedule", "cosine")
 WEIGHTED = Applies(
-    "a --loss that takes them: ce, tet or stable-spike",
+    "a --loss that takes them: ce or tet",
     lambda config: takes("loss", config.loss, "weights"),
 )
 STEPS = when("schedule", "step")
@@ -114,13 +114,6 @@ class TrainingConfig(Settings):
         "Target of the logits in the regularisation term of the TET loss: 1 for all classes (one), or the one-hot label.",
         choices=("one", "one-hot"),
         applies=when("loss", "tet"),
-    )
-    stable_gradient: str = setting(
-        "product",
-        "Gradient of the stable rates, the mean of s[t] s[t+1], with respect to the features s in the loss stable-spike: that of the "
-        "products (product), or none (detached).",
-        choices=("product", "detached"),
-        applies=when("loss", "stable-spike"),
     )
     class_weights: str = setting(
         "none",

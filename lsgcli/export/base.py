@@ -200,17 +200,16 @@ def format_of(path: Path) -> type[Format] | None:
 
 
 def open_exported(path: Path) -> "Runner | None":
-    """An export as a runner; None for a checkpoint, a NIR graph of another program, or any other path whose format is not run.
+    """An export as a runner; None for a checkpoint, or any other path whose format is not run.
 
     Raises:
         ConfigError: a package that the format requires is not installed.
         CheckpointError: it is not an export by lsg.
     """
     from lsgcli.data.guard import foreign
-    from lsgcli.store import nir
 
     form = format_of(path)
-    if form is None or not form.is_run or not path.exists() or nir.is_foreign(path):
+    if form is None or not form.is_run or not path.exists():
         return None
     if not form.folder:
         with foreign(path, "an export", hint="Write the export to a file first.", kind=CheckpointError):

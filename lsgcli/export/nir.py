@@ -7,7 +7,7 @@ The nodes are chosen so that all tested simulators compute equal spikes, see doc
 tau dv/dt = (v_leak - v) + r I;  it fires if v > v_threshold, after which v = v_reset. With r = 1, v_leak = v_reset = 0 and
 tau = dt / (1 - beta), a forward Euler step of dt gives v = (1 - beta) u, so v_threshold = (1 - beta) v_th. NIR's neuron fires only above
 the threshold, lsg's also at it, so the stored threshold is the next smaller float32. Average pooling is SumPool2d with 1/k^2 in the
-following weights (networks of NIR files keep their AvgPool2d), and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
+following weights, and a linear layer is a convolution of the size of its input. A node with several incoming edges receives their sum.
 """
 
 import io
@@ -33,7 +33,6 @@ from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
-from lsgcli.models.nir import GraphNet, Neurons, Pool
 from lsgcli.models.preact_resnet import PreActResNet18
 from lsgcli.models.qkformer import SpikingTransformer
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
@@ -165,22 +164,6 @@ def _resnet19(model: ResNet19, x: Signal, builder: GraphBuilder) -> Signal:
 def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
     x = builder.neurons(model.lif, _stages(model, x, builder))
     return builder.linear("classifier", _average(x, builder), model.classifier)
-
-
-@convert.register
-def _graph(model: GraphNet, x: Signal, builder: GraphBuilder) -> Signal:
-    if model.is_flat:
-        x = builder.input(prod(x.shape), 1, 1)
-    for layer, module in model.described():
-        if isinstance(layer, Neurons):
-            x = builder.neurons(module, x)
-        elif isinstance(layer, Pool):
-            x = builder.pool(layer.name, x, layer.kernel, layer.stride, layer.padding, average=layer.average)
-        elif isinstance(module, nn.Linear):
-            x = builder.linear(layer.name, x, module)
-        else:
-            x = _convolution(layer.name, module, x, builder)
-    return x
 
 
 def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:

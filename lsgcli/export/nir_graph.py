@@ -1,6 +1,6 @@
 """Nodes of a NIR graph: convolutions, sums, and neurons scaled so that simulators agree; :mod:`lsgcli.export.nir` has the equations."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -115,16 +115,10 @@ class GraphBuilder:
     def average(self, name: str, x: Signal, size: Any) -> Signal:
         """Average pooling with windows of ``size`` (int or pair): a sum pool; the factor is applied to the next weights."""
         window = np.broadcast_to(size, 2).copy()
-        summed = self.pool(name, x, window, window, (0, 0))
-        return replace(summed, scale=x.scale / int(window.prod()))
-
-    def pool(self, name: str, x: Signal, kernel: Any, stride: Any, padding: Any, *, average: bool = False) -> Signal:
-        """A sum pool with windows of ``kernel``, or an average pool, for which padded zeros count."""
-        size, step, zeros = (np.array(pair) for pair in (kernel, stride, padding))
-        kind = nir.AvgPool2d if average else nir.SumPool2d
-        self.add(name, kind(kernel_size=size, stride=step, padding=zeros), x)
-        height, width = (int(n) for n in (np.array(x.shape[1:]) + 2 * zeros - size) // step + 1)
-        return Signal((name,), (x.shape[0], height, width), x.scale)
+        self.add(name, nir.SumPool2d(kernel_size=window, stride=window, padding=np.zeros(2, int)), x)
+        channels, height, width = x.shape
+        rows, columns = window.tolist()
+        return Signal((name,), (channels, height // rows, width // columns), x.scale / (rows * columns))
 
     def after(self, name: str, first: Signal, x: Signal) -> Signal:
         """``x`` unchanged, but ordered after ``first``.

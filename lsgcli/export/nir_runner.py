@@ -86,10 +86,9 @@ def execute(node: nir.NIRNode, x: Tensor, dt: float) -> Tensor:
         stride, padding, dilation = (tuple(map(int, pair)) for pair in (node.stride, node.padding, node.dilation))
         weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
         out = F.conv2d(x.flatten(0, 1), weight, bias, stride, padding, dilation, int(node.groups))
-    elif isinstance(node, nir.SumPool2d | nir.AvgPool2d):
+    elif isinstance(node, nir.SumPool2d):
         size, stride, padding = (tuple(map(int, pair)) for pair in (node.kernel_size, node.stride, node.padding))
-        divisor = None if isinstance(node, nir.AvgPool2d) else 1
-        out = F.avg_pool2d(x.flatten(0, 1), size, stride, padding, divisor_override=divisor)
+        out = F.avg_pool2d(x.flatten(0, 1), size, stride, padding, divisor_override=1)
     else:
         raise CheckpointError(
             f"found a node {type(node).__name__}, expected one written by lsg", hint="Export the checkpoint again."

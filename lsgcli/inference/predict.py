@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.config.run import RunConfig, from_checkpoint, option_name
+from lsgcli.config.run import RunConfig, from_checkpoint
 from lsgcli.data import parallel
 from lsgcli.data.batches import Batches
 from lsgcli.data.bundle import Split
@@ -25,12 +25,11 @@ from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.images import image_suffixes
 from lsgcli.data.prepare import Found, check_expected, load_file
 from lsgcli.data.readers import base as readers
-from lsgcli.errors import ConfigError, DataError, DivergedError, LsgError
+from lsgcli.errors import DataError, DivergedError, LsgError
 from lsgcli.export.base import open_exported
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
-from lsgcli.runs.open import with_data
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, full_precision, set_up
@@ -95,11 +94,10 @@ class Network:
     source: SpikingNet | Runner
 
     @classmethod
-    def open(cls, path: Path | str, data: Mapping[str, Any] | None = None, **changes: Any) -> "Network":
-        """Open a checkpoint, an output of ``lsg export``, which runs on the CPU in float32, or a NIR graph of another program.
+    def open(cls, path: Path | str, **changes: Any) -> "Network":
+        """Open a checkpoint, or an output of ``lsg export``, which runs on the CPU in float32.
 
         Args:
-            data: settings for such a graph, as for :func:`lsgcli.runs.open.with_data`.
             changes: settings that override the settings of the training, such as ``device`` or ``batch_size``.
 
         Raises:
@@ -114,13 +112,6 @@ class Network:
             compute = set_up(config)
             return cls(torch.inference_mode()(lambda x: runner.run(x).logits), runner.config, config, compute, runner)
         model, stored = checkpoint.load(path)
-        given = {key: value for key, value in (data or {}).items() if value is not None}
-        if given and stored["settings"]:
-            raise ConfigError(
-                f"{', '.join(map(option_name, given))}: found with a checkpoint of lsg, expected a NIR graph of another program",
-                hint="Omit it: the checkpoint states its data.",
-            )
-        stored = with_data(path, stored, given, changes)
         checkpoint.check_described(stored, path)
         config = from_checkpoint(path, stored, changes)
         model.spec = dataclasses.replace(model.spec, T=config.T)

@@ -72,12 +72,11 @@ class NetworkSpec(NetworkConfig, Sizes):
     """
 
     neuron: NeuronConfig = field(default_factory=NeuronConfig)
-    graph: str | None = setting(None, "Layers of the network ``nir``, see :class:`lsgcli.models.nir.Graph`, as JSON.")
 
     @classmethod
-    def of(cls, network: NetworkConfig, neuron: NeuronConfig, sizes: Sizes, graph: str | None = None) -> "NetworkSpec":
+    def of(cls, network: NetworkConfig, neuron: NeuronConfig, sizes: Sizes) -> "NetworkSpec":
         """The specification from its parts."""
-        return cls(**vars(network.part(NetworkConfig)), **vars(sizes), neuron=neuron.part(NeuronConfig), graph=graph)
+        return cls(**vars(network.part(NetworkConfig)), **vars(sizes), neuron=neuron.part(NeuronConfig))
 
     @property
     def bits(self) -> int:

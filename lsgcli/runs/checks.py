@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("lsg")
 
 
-def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> None:
+def check(config: RunConfig, fresh: bool = True) -> None:
     """Check that the settings are compatible, before any expensive work.
 
     Args:
         fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
-        last: checkpoint of a resumed run.
 
     Raises:
         ConfigError: with one line for each problem.
@@ -41,7 +40,7 @@ def check(config: RunConfig, fresh: bool = True, last: Path | None = None) -> No
 
     def build() -> None:
         with torch.device("meta"):  # shapes only, no memory
-            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None, last=last)
+            model = new_model(config, classes=2, channels=2, height=1 if dataset.line else None)
         if model.images_only and not dataset.static:
             raise ConfigError(
                 f"arch: found {config.arch} with the recordings of {config.dataset}, expected a --dataset of images",

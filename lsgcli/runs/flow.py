@@ -23,7 +23,7 @@ from lsgcli.store.flows import history
 from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
 from lsgcli.training.freeze import freeze
-from lsgcli.training.losses import observed_backbone, of_run
+from lsgcli.training.losses import of_run
 
 
 def full_flow(
@@ -55,15 +55,8 @@ def full_flow(
         raise ConfigError(f"--sample: found {shown}, expected 0 to {len(split) - 1}, the samples of the training part")
     around = spread(split, size, first=shown)
     stream = batches(bundle, split, size, seed=config.seed, shuffle=True, drop_last=True)
-    with observed_backbone(model, config):
-        flow = gradflow.inspect(
-            model,
-            itertools.islice(stream, n_batches),
-            loss=of_run(config, split.y, len(bundle.classes)),
-            compute=compute,
-            detailed=detailed,
-            **options,
-        )
+    loss, first = of_run(config, split.y, len(bundle.classes)), itertools.islice(stream, n_batches)
+    flow = gradflow.inspect(model, first, loss=loss, compute=compute, detailed=detailed, **options)
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
     (batch,) = batches(bundle, around, size, seed=config.seed)

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
-from lsgcli.config.resolve import resolve
-from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, option_name, without_effect
+from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, without_effect
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
@@ -51,48 +49,10 @@ def open_checkpoint(
     """
     path = hub.local(path)
     model, stored = checkpoint.load(path, buffers_finite=buffers_finite)
-    stored = with_data(path, stored, changes, environment, progress)
     checkpoint.check_described(stored, path)
     config, bundle, compute = open_data(path, stored, changes, splits, environment=environment, progress=progress)
     model.spec = dataclasses.replace(model.spec, T=config.T)
     return Opened(model.to(compute.device), stored, config, bundle, compute)
-
-
-def with_data(
-    path: Path,
-    stored: dict[str, Any],
-    changes: Mapping[str, Any],
-    environment: Mapping[str, Any] | None = None,
-    progress: NamedProgress | None = None,
-) -> dict[str, Any]:
-    """The configuration of a checkpoint; that of a NIR graph of another program with the settings and data that it lacks.
-
-    Args:
-        changes: settings, of which such a graph needs ``dataset`` and ``T``; its input gives the default of ``size``.
-        environment: settings of lower precedence, which need no effect.
-
-    Raises:
-        ConfigError: ``dataset`` or ``T`` is not given, or a setting is invalid.
-        DataError: the data cannot be prepared, or have another number of classes.
-    """
-    if stored["settings"]:
-        return stored
-    if lacking := [option_name(name) for name in ("dataset", "T") if changes.get(name) is None]:
-        raise ConfigError(
-            f"{path}: found a NIR graph without {' and '.join(lacking)}, expected both: the file does not state its data",
-            hint="Give --dataset NAME and -T N.",
-        )
-    size = stored["model"]["input_size"]
-    given = {"arch": stored["arch"], **({"size": size} if size > 1 else {}), **changes}
-    config = resolve(given, environment={}).replace(
-        **{name: value for name, value in (environment or {}).items() if changes.get(name) is None}
-    )
-    static = registry.get("dataset", config.dataset).static  # images may need the mean of the training part
-    bundle = prepare(config, SPLITS if static else ("test",), progress=progress)
-    if len(bundle.classes) != (outputs := stored["model"]["num_classes"]):
-        raise DataError(f"{config.dataset}: found {len(bundle.classes)} classes, expected {outputs}, the outputs of {path}")
-    data = {"channels": bundle.channels, "static": bundle.static, "mean": bundle.mean, "std": bundle.std, **bundle.info}
-    return {**stored, "classes": list(bundle.classes), "settings": config.to_dict(), "data": data}
 
 
 def open_data(

@@ -121,8 +121,7 @@ def train(
             check_unchanged(path, config)
             test = test and "test" in read_facts(path).get("samples", {"test"})  # as it began: the files of both are compared
         check_place(path, config)
-        last = path / LAST if resume and (path / LAST).exists() else None
-        check(config, fresh=last is None, last=last)
+        check(config, fresh=not (resume and (path / LAST).exists()))
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
             bundle = data_of(config, test, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)

@@ -38,7 +38,6 @@ from lsgcli.errors import CheckpointError, LsgError
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
-from lsgcli.store import nir
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
 
@@ -167,15 +166,12 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read(path: Path | str) -> Checkpoint:
-    """Read and verify a checkpoint, or a NIR graph of another program.
+    """Read and verify a checkpoint.
 
     Raises:
         CheckpointError: the file does not exist, is not a checkpoint of lsg, has another format version, or is damaged.
     """
     path = Path(path)
-    if nir.is_foreign(path):
-        tensors, config = nir.read(path)
-        return Checkpoint(tensors, config, sha256=tensor_digest(tensors))
     with _opened(path) as (stream, metadata, config):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
         state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError, hint=AGAIN)
@@ -188,16 +184,12 @@ def read(path: Path | str) -> Checkpoint:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
-    if nir.is_foreign(path):
-        return read(path).config
     with _opened(path) as (_, _, config):
         return config
 
 
 def read_digest(path: Path) -> str:
     """The SHA-256 of a checkpoint's tensors, as stored in its metadata; as :func:`read_config`."""
-    if nir.is_foreign(path):
-        return read(path).sha256
     with _opened(path) as (_, metadata, _):
         return metadata.get("lsg.sha256", "")
 
@@ -262,10 +254,10 @@ def decode_config(text: str, path: Path | str) -> dict[str, Any]:
     problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
     if len(classes) != spec["num_classes"]:
         problems.append(f"classes: found {len(classes)}, expected {spec['num_classes']}, as many as the network's outputs")
-    for name in GONE:
+    for name, idle in GONE.items():
         config["settings"].pop(name, None)
-        if spec.pop(name, None):
-            problems.append(f"model.{name}: found true, expected false: this version of lsg has no --{name}")
+        if spec.pop(name, None) not in (None, *idle):
+            problems.append(f"model.{name}: found a value, expected none: this version of lsg has no {name}")
     config["settings"] = {
         name: current(FIELDS[name], one) if name in FIELDS else one for name, one in config["settings"].items()
     }

@@ -62,8 +62,6 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
     Raises:
         ConfigError: the network or the machine does not support the settings.
     """
-    if config.arch == "nir":
-        raise ConfigError("--arch: found nir, whose layers are in a file, expected another network")
     device = pick_device(config.device)
     precision, reason = pick_precision(config.precision, device)
     if precision == "fp16" or device.index:

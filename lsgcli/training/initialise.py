@@ -22,19 +22,9 @@ from lsgcli.training.freeze import freeze
 Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
 
 
-def new_model(
-    config: RunConfig, classes: int, channels: int, height: int | None = None, last: Path | None = None
-) -> SpikingNet:
-    """The network described by ``config`` for the given data; its weights depend only on the seed.
-
-    Args:
-        last: checkpoint of the run, if it is resumed, in place of ``--init-from``, for the graph of the network ``nir``.
-    """
+def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
+    """The network described by ``config`` for the given data; its weights depend only on the seed."""
     torch.manual_seed(config.seed)
-    graph = None
-    if config.arch == "nir" and (source := last or config.init_from):
-        with torch.device("cpu"):  # also where a network of shapes alone is built
-            graph = checkpoint.read_config(hub.local(source))["model"].get("graph")
     sizes = Sizes(
         T=config.T,
         num_classes=classes,
@@ -42,7 +32,7 @@ def new_model(
         input_size=config.size,
         input_height=None if height == config.size else height,
     )
-    model = models.create(NetworkSpec.of(config, config, sizes, graph))
+    model = models.create(NetworkSpec.of(config, config, sizes))
     model.save_memory(config.memory_level == "bits")
     if config.freeze is not None:
         freeze(model, config.freeze)
@@ -86,8 +76,7 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
         )
     checkpoint.check_finite(content.weights, model, f"--init-from {path}")
     last, others = _may_differ(model)
-    stored = content.config["classes"]  # none in a NIR graph
-    other_classes = classes is not None and bool(stored) and list(classes) != stored
+    other_classes = classes is not None and list(classes) != content.config["classes"]
     taken, new = [], {}
     for name, own in model.state_dict().items():
         value = content.weights.get(name)

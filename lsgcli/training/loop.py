@@ -32,7 +32,7 @@ from lsgcli.system import memory
 from lsgcli.system.device import Compute, tell_faster
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.evaluate import Evaluation, evaluate
-from lsgcli.training.losses import observed_backbone, of_run
+from lsgcli.training.losses import of_run
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest, reason
 from lsgcli.training.state import Stored
@@ -344,8 +344,7 @@ class Trainer(Stored):
         message = f"epoch {epoch + 1}, {problem}"  # records count from 0
         if self.group.is_main:  # alone
             batch = self._batches().whole().batch(index)
-            with observed_backbone(self.model, self.config):
-                table = memory.if_it_fits(lambda: gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute))
+            table = memory.if_it_fits(lambda: gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute))
         table = table or {"layers": []}
         (found, *_) = findings(Evidence(table, self.config.to_dict(), usual(self.config.dataset), diverged=True))
         options = " ".join(word for name, own in found["remedy"]["settings"].items() for word in option_words(name, own))

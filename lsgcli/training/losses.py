@@ -5,9 +5,7 @@ Labels are (B,) of int64, or (B, classes) of probabilities if samples are mixed.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +15,7 @@ from torch.nn import functional as F
 from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
-from lsgcli.neurons.draws import Draws
 from lsgcli.registry import get, register
-from lsgcli.system.device import full_precision
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits (T, B, classes) and labels
 
@@ -40,15 +36,15 @@ def of_run(config: TrainingConfig, y: np.ndarray | None = None, classes: int = 0
         y: labels of the training part, for the weights of its classes; None: without.
         classes: their number.
     """
-    loss, observes = get("loss", config.loss), _observes(config)
+    loss = get("loss", config.loss)
     weights = None if y is None or config.class_weights == "none" else balanced(y, classes)
 
     def of_batch(logits: Tensor, labels: Tensor) -> Tensor:
         nonlocal weights
-        options: dict[str, Any] = {"backbone": BACKBONE.get()} if observes else {}
-        if weights is not None:
-            options["weights"] = weights = weights.to(logits, non_blocking=True)  # copied once
-        return loss(logits, labels, config, **options)  # type: ignore[no-any-return]
+        if weights is None:
+            return loss(logits, labels, config)  # type: ignore[no-any-return]
+        weights = weights.to(logits, non_blocking=True)  # copied once
+        return loss(logits, labels, config, weights=weights)  # type: ignore[no-any-return]
 
     return of_batch
 
@@ -114,105 +110,6 @@ def mse(logits: Tensor, labels: Tensor, config: TrainingConfig) -> Tensor:
         config: unused.
     """
     return F.mse_loss(logits.mean(0), _one_hot(labels, logits))
-
-
-class Noise(Draws):
-    """Draws the random numbers of a loss."""
-
-    @property
-    def draws(self) -> bool:
-        """True."""
-        return True
-
-
-class Backbone(NamedTuple):
-    """A network in a training step, as losses with a parameter ``backbone`` receive it.
-
-    Attributes:
-        net: the network, with a module ``noise``, a :class:`Noise`.
-        features: input of its classifier, before dropout, (T, B, features).
-    """
-
-    net: SpikingNet
-    features: Tensor
-
-
-BACKBONE: ContextVar[Backbone | None] = ContextVar("BACKBONE", default=None)
-
-
-def _observes(config: TrainingConfig) -> bool:
-    """Whether the loss has a parameter ``backbone``."""
-    return "backbone" in signature(get("loss", config.loss)).parameters
-
-
-@contextmanager
-def observed_backbone(net: nn.Module, config: TrainingConfig) -> Iterator[None]:
-    """Context in which a network, or a copy made in it, passes its :class:`Backbone` to a loss that has this parameter, see :func:`of_run`."""
-    if not _observes(config):
-        yield
-        return
-    (own,) = (module for module in net.modules() if isinstance(module, SpikingNet))
-    last: list[Tensor] = []
-
-    def arrives(module: nn.Module, arguments: tuple[Tensor]) -> None:
-        last[:] = arguments
-
-    def ends(module: SpikingNet, arguments: Any, output: Tensor) -> None:
-        BACKBONE.set(Backbone(module, *last) if last else None)
-
-    own.noise, token = Noise(), BACKBONE.set(None)
-    try:
-        with own.dropout.register_forward_pre_hook(arrives), own.register_forward_hook(ends):
-            yield
-    finally:
-        BACKBONE.reset(token)
-        del own.noise
-
-
-STABLE_WEIGHT, STABLE_TEMPERATURE = 4.0, 2.0
-
-
-@register("loss", "stable-spike")
-def stable_spike(
-    logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None = None, backbone: Backbone | None = None
-) -> Tensor:
-    """CE + mean of (q - p)^2 + 4 KL(softmax(y/2), softmax(z/2)), with rates p and stable rates q of the features, and logits z of q with noise.
-
-    For the features s[t], the input of the classifier, p is the mean of s[t] over t, and q that of the T - 1 products s[t] s[t+1], which are
-    1 where a neuron fires at both timesteps; of averages over neurons, they are products of averages. y is the mean of the logits over t. z is
-    the output of the classifier for q plus a spike with probability q, with the dropout of the features. The source does not state whether
-    gradients flow through q; in the classifier they do, for the features ``config.stable_gradient`` decides.
-
-    Source: Ding et al., "Stable Spike: Dual Consistency Optimization via Bitwise AND Operations for Spiking Neural Networks", CVPR 2026, at
-    second hand.
-
-    Args:
-        logits: (T, B, classes).
-        labels: (B,), or (B, classes).
-        config: provides the label smoothing, and whether q has a gradient.
-        weights: of classes, (classes,), in the cross-entropy.
-        backbone: from :func:`observed_backbone`.
-
-    Raises:
-        ConfigError: there is no backbone, or less than two timesteps.
-    """
-    if backbone is None:
-        raise ConfigError(
-            "loss stable-spike: found logits only, expected the input of the classifier, too",
-            hint="Run the network and losses.of_run(config) in a block `with losses.observed_backbone(network, config):`, of "
-            "lsgcli.training. A network of your own passes this input to self.logits().",
-        )
-    net, s = backbone.net, full_precision(backbone.features)
-    if len(s) < 2:
-        raise ConfigError(f"loss stable-spike: found {len(s)} timestep, expected at least 2", hint="Increase -T.")
-    p, q = s.mean(0), (s[:-1] * s[1:]).mean(0)
-    if config.stable_gradient == "detached":
-        q = q.detach()
-    noise = (net.noise.uniforms(q) < q).to(q.dtype)  # type: ignore[operator,union-attr]
-    y = logits.mean(0)
-    of_y, of_z = ((one / STABLE_TEMPERATURE).log_softmax(-1) for one in (y, net.logits((q + noise)[None])[0]))
-    divergence = F.kl_div(of_z, of_y, reduction="batchmean", log_target=True)
-    return _cross_entropy(y, labels, config, weights) + F.mse_loss(q, p) + STABLE_WEIGHT * divergence
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, config: TrainingConfig, weights: Tensor | None) -> Tensor:

@@ -69,7 +69,7 @@ class Stored:
         self.config, self.bundle, self.compute, self.run, self.group = config, bundle, compute, run, group
         self.chosen_on = "val" if bundle.val is not None else "test"
         last = run.last if run.resumed and run.last.exists() else None
-        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height, last).to(compute.device)
+        self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
         self.state, self.sources = State(), Sources()
         self.average: ExponentialMovingAverage | None = None

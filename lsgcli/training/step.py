@@ -12,7 +12,7 @@ from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.training.distributed import ALONE, Group
-from lsgcli.training.losses import Loss, checked, observed_backbone, observed_rates, of_run, rate_penalty
+from lsgcli.training.losses import Loss, checked, observed_rates, of_run, rate_penalty
 
 Scale = Callable[[Tensor], Tensor] | None
 
@@ -47,7 +47,7 @@ def gradients(
     for part, (x, y, own) in enumerate(zip(xs, batch.y.split(sizes), samples, strict=True), start=1):
         labels = compute.move(y)
         whole = nullcontext() if part == len(xs) else group.partial(net)
-        with whole, observed_backbone(net, config), drawing(net, own), observed_rates(net, config) as rates:
+        with whole, drawing(net, own), observed_rates(net, config) as rates:
             with compute.context(), single_backward():
                 logits = net(compute.move(x))
             loss = checked(loss_of(full_precision(logits), labels), config)

@@ -188,12 +188,14 @@ def test_backend(backend, dtype, overwrite):
     torch.testing.assert_close(measured, moments, rtol=1e-5, atol=1e-5)
 
 
-ARCHS = [name for name in registry.names("arch") if name != "nir"]  # which needs a file
-
-
 @pytest.mark.parametrize(
     ("arch", "residual"),
-    [(arch, kind) for arch in ARCHS for kind in ("add", "sew") if kind == "add" or registry.get("arch", arch).has_residual],
+    [
+        (arch, kind)
+        for arch in registry.names("arch")
+        for kind in ("add", "sew")
+        if kind == "add" or registry.get("arch", arch).has_residual
+    ],
 )
 def test_network(arch, residual):
     """Builds by name, takes sequences and images, trains, folds, and describes itself and its layers."""

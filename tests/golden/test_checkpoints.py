@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lsgcli.config.run import RunConfig, from_checkpoint
-from lsgcli.errors import CheckpointError
+from lsgcli.config.run import RunConfig, from_checkpoint, from_dict
+from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.neurons.draws import drawing
 from lsgcli.store import checkpoint
 from tests.unit.models.helpers import seasoned
@@ -97,6 +97,24 @@ def test_a_checkpoint_that_states_whether_neurons_leak_into_the_next_sample(leak
     else:
         config = checkpoint.load(tmp_path / "c.safetensors")[1]
         assert from_checkpoint("c", config, {}).arch == content.config["settings"]["arch"]
+
+
+def test_settings_that_went_and_had_no_effect():
+    settings = {**RunConfig().to_dict(), "leak": False, "stable_gradient": "product"}
+    assert from_dict(settings) == RunConfig()
+    for changes in ({"leak": True}, {"loss": "stable-spike"}):
+        with pytest.raises(ConfigError, match=next(iter(changes))):
+            from_dict(settings | changes)
+
+
+def test_the_network_of_a_nir_file(tmp_path):
+    """An earlier version read those of other programs; its checkpoints are refused by the name of the network."""
+    content = checkpoint.read(FOLDER / "network-mlp.safetensors")
+    content.config["arch"] = "nir"
+    content.config["model"]["graph"] = "{}"
+    checkpoint.save(tmp_path / "c.safetensors", content)
+    with pytest.raises(CheckpointError, match="graph"):
+        checkpoint.load(tmp_path / "c.safetensors")
 
 
 def test_the_network_of_a_plugin_that_is_not_installed():

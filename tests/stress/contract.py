@@ -28,8 +28,6 @@ from tests.unit.neurons.oracle import SURROGATES
 
 SIZES: dict[str, dict[str, Any]] = {  # such that a few channels remain, which spike
     "mlp": {"input_size": 9, "input_height": 1},
-    "maxformer": {"input_size": 12, "width_multiplier": 1 / 8},
-    "maxformer-dvs": {"input_size": 24, "width_multiplier": 1 / 8},
     "qkformer": {"input_size": 12},
     "qkformer-dvs": {"input_size": 24, "width_multiplier": 1 / 8},
     "sew-dvs": {"width_multiplier": 1 / 8},

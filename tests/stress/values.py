@@ -1,7 +1,6 @@
 """Rows of files whose numbers are not finite, and of ONNX graphs that do not run as those of lsg do."""
 
 import contextlib
-import itertools
 import math
 import os
 import random
@@ -71,24 +70,8 @@ def in_nir(source: Path, target: Path, chance: random.Random) -> str:
     return name
 
 
-def foreign(path: Path) -> None:
-    """A NIR graph of another program, for images of 1 x 16 x 16."""
-    rng, ones = np.random.default_rng(0), np.ones(5, np.float32)
-    nodes = {
-        "input": nir.Input(np.array([256])),
-        "linear": nir.Affine(rng.normal(size=(5, 256)).astype(np.float32), ones),
-        "lif": nir.LIF(ones * 2e-4, ones, ones * 0, ones),
-        "last": nir.Affine(rng.normal(size=(3, 5)).astype(np.float32), ones[:3]),
-        "output": nir.Output(np.array([3])),
-    }
-    names = list(nodes)
-    nir.write(path, nir.NIRGraph(nodes, list(itertools.pairwise(names)), metadata={"dt": 1e-4}))
-
-
 def used(path: Path) -> object:
     """Logits of an empty image."""
-    if path.stem == "foreign":
-        return checkpoint.load(path)
     network = Network.open(path, device="cpu")
     return network.logits(network.batch([BLANK]))
 
@@ -101,8 +84,7 @@ def used(path: Path) -> object:
     full=2000,
 )
 def not_finite(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
-    """A random element of a random tensor becomes NaN or infinite: of a checkpoint and its folded export, of ONNX in both modes, of a NIR graph
-    of lsg and of another program. Finite weights of 3e38 give logits that are not finite, in evaluation and prediction. Every fortieth
+    """A random element of a random tensor becomes NaN or infinite: of a checkpoint and its folded export, of ONNX in both modes, of a NIR graph. Finite weights of 3e38 give logits that are not finite, in evaluation and prediction. Every fortieth
     case runs `predict --json` and `eval --json`."""
     source = networks.saved(folder / "net.safetensors", dataset="digits", sensor=None)
     Image.fromarray(BLANK[0]).save(folder / "a.png")
@@ -113,8 +95,6 @@ def not_finite(count: int, chance: random.Random, folder: Path) -> Iterator[Case
         kind = options.get("mode", form)
         exports.exported(source, form, folder / f"{kind}.{form}", **options)
         kinds[kind] = folder / f"{kind}.{form}", in_onnx if form == "onnx" else in_nir
-    foreign(folder / "foreign.nir")
-    kinds["foreign"] = folder / "foreign.nir", in_nir
     (folder / "spoilt").mkdir()
     for number in range(count):
         kind = [*kinds, "computed"][number % (len(kinds) + 1)]

@@ -11,7 +11,7 @@ from lsgcli.errors import ConfigError
 def test_nearest_name_is_suggested():
     with pytest.raises(ConfigError, match="did you mean rectangular"):
         registry.get("surrogate", "rectangle")
-    with pytest.raises(ConfigError, match="expected one of max-resnet18, maxformer"):
+    with pytest.raises(ConfigError, match="expected one of max-resnet18, mlp"):
         registry.get("arch", "perceptron")
     with pytest.raises(ConfigError) as caught:
         registry.get("arch", "x" * 100_000)

@@ -147,7 +147,7 @@ def test_the_preset_of_a_network_yields_to_what_is_given():
         ({"neuron": "psn"}, {"neuron"}),
         ({"neuron": "psn", "method": "lsg", "lr": 0.5}, {"neuron", "method", "lr"}),
         ({"method": "fixed", "width": 3.0}, {"method", "width"}),
-        ({"dataset": "cifar10", "recipe": "maxformer", "norm": "tdbn"}, {"norm"}),
+        ({"dataset": "cifar10", "recipe": "qkformer", "norm": "tdbn"}, {"norm"}),
     ],
 )
 def test_what_a_command_must_give(given, names):
@@ -183,10 +183,7 @@ EFFECTS = {
     "residual": ("add", {"arch": "vggsnn"}, {"arch": "resnet19"}),
     "depth": (35, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
     "hidden_norm": (True, {"arch": "sew-resnet18"}, {"arch": "resnet19"}),
-    "width_multiplier": (2.0, {"arch": "nir"}, {}),
-    "norm": ("bn", {"arch": "nir"}, {}),
-    "threshold": (2.0, {"init_from": "net.nir"}, {}),
-    "input_gain": ("1-beta", {"arch": "nir"}, {}),
+    "input_gain": ("1-beta", {"neuron": "psn", "method": "fixed"}, {}),
     "mlp_ratio": (2, {"arch": "resnet19"}, {"arch": "qkformer-dvs"}),
     "dropout_at": ("neurons", {}, {"dropout": 0.5}),
     "width": (1.0, {"method": "matched-width"}, {"method": "trainable-decay"}),
@@ -210,7 +207,6 @@ EFFECTS = {
     "decay_lr": (0.1, {"method": "fixed", "neuron": "ar-lif"}, {"method": "measured-sigma"}),
     "tet_lambda": (0.5, {"loss": "ce"}, {"loss": "tet"}),
     "tet_target": ("one-hot", {"loss": "mse"}, {"loss": "tet"}),
-    "stable_gradient": ("detached", {"loss": "tet"}, {"loss": "stable-spike"}),
     "label_smoothing": (0.1, {"loss": "mse"}, {"loss": "tet"}),
     "mix_prob": (0.5, {}, {"mixup": 0.5}),
     "mix_until": (2, {}, {"cutmix": 1.0}),

@@ -13,6 +13,7 @@ from lsgcli.config.run import MAY_CHANGE, PATHS
 from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
 
+pytestmark = pytest.mark.usefixtures("plugins")  # whose networks recipes name
 TABLES = {"settings", "images", "recordings", "cifar10", "cifar100", "cifar-dvs", "dvs-gesture"}
 
 

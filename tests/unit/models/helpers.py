@@ -32,16 +32,18 @@ FIELD = {
             ("sew-dvs-wide", 16, 12, 9),
             ("qkformer", 4, 12, 8),
             ("qkformer-dvs", 8, 24, 16),
-            ("maxformer", 8, 12, 8),
-            ("maxformer-dvs", 8, 24, 16),
         )
     },
 }
 # Networks whose blocks others have too.
-ALIKE = ("resnet19-normed", "sew-dvs-wide", "qkformer", "maxformer")
+ALIKE = ("resnet19-normed", "sew-dvs-wide", "qkformer")
 EVERY = [*SMALL, *(pytest.param(which, marks=[pytest.mark.slow] if which in ALIKE else []) for which in FIELD)]
 # Of docs/plugins; tests of it have the fixture ``plugins``.
-PLUGINS = {"sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8}}
+PLUGINS = {
+    "sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8},
+    "maxformer": {"name": "maxformer", "width_multiplier": 1 / 8, "input_size": 12, "input_height": 8, "T": 3},
+    "maxformer-dvs": {"name": "maxformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
+}
 
 
 def small(which, *, seed=2, dtype=torch.float64, **arguments):

@@ -1,4 +1,4 @@
-"""SEW, MS, Max and pre-activation ResNets, QKFormer, Max-Former and plain networks: published sizes, blocks by own code, and that
+"""SEW, MS, Max and pre-activation ResNets, QKFormer and plain networks: published sizes, blocks by own code, and that
 everything applies to them."""
 
 import nir
@@ -42,10 +42,6 @@ PUBLISHED = [  # network, options, layers of neurons, parameters without those o
     ("qkformer", {"num_classes": 100}, 35, 6_740_884),
     ("qkformer-dvs", {}, 21, 1_504_138),
     ("qkformer-dvs", {"num_classes": 11, "mlp_ratio": 4}, 21, 1_999_371),  # the code of QKFormer for DVS128 Gesture
-    ("maxformer", {}, 25, 6_568_282),
-    ("maxformer", {"num_classes": 100}, 25, 6_602_932),
-    ("maxformer-dvs", {}, 16, 1_455_626),
-    ("maxformer-dvs", {"num_classes": 11}, 16, 1_455_883),
 ]
 
 
@@ -272,7 +268,7 @@ def test_nir(which, tmp_path):
     [
         ("sew-dvs-wide", "max pooling,"),
         ("max-resnet18", "max pooling,"),
-        *((which, "max pooling and products of spikes,") for which in ("qkformer", "maxformer")),
+        ("qkformer", "max pooling and products of spikes,"),
         ("preact-resnet18", "a normalisation of sums"),
     ],
 )

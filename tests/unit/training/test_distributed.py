@@ -41,7 +41,7 @@ CASES = {
     "accumulate": ({**EXACT, "accumulate": 2}, 1e-10),
     "clip": ({**EXACT, "clip_grad": 0.01, "optimizer": "adamw"}, 1e-10),
     "tet": ({**EXACT, "loss": "tet", "tet_lambda": 0.1}, 1e-10),
-    "stable-spike": ({**EXACT, "loss": "stable-spike", "accumulate": 2, "dropout": 0.4}, 1e-10),
+    "dropout": ({**EXACT, "accumulate": 2, "dropout": 0.4}, 1e-10),
     "resnet19": ({**EXACT, "arch": "resnet19", "residual": "add", "checkpoint_activations": "layers"}, 1e-10),
     "channel": ({**EXACT, "decay_per": "channel"}, 1e-10),
     "mlp": ({**EXACT, "arch": "mlp"}, 1e-10),

@@ -5,12 +5,9 @@ import pytest
 import torch
 
 from lsgcli import models, registry
-from lsgcli.analysis import gradflow
 from lsgcli.data.batches import Batch
-from lsgcli.errors import ConfigError
-from lsgcli.neurons.draws import drawing
 from lsgcli.system.device import Compute
-from lsgcli.training.losses import Backbone, Noise, balanced, observed_backbone, observed_rates, of_run, rate_penalty
+from lsgcli.training.losses import balanced, observed_rates, of_run, rate_penalty
 from lsgcli.training.step import gradients
 from tests import tiny
 
@@ -84,81 +81,6 @@ def test_mixed_labels_give_the_mixed_loss():
             registry.get("loss", name)(torch.tensor(y), torch.tensor(one), config).item() for one in (labels, other, mixed)
         )
         np.testing.assert_allclose(found, 0.3 * of + 0.7 * other_of, rtol=1e-12)
-
-
-def softmax(y):
-    return np.exp(log_softmax(y))
-
-
-@pytest.mark.parametrize("gradient", ["product", "detached"])
-@pytest.mark.parametrize("T", [2, 3, 8, 32])
-def test_stable_spike(T, gradient):
-    """Value and gradients, by hand, for the noise that its own module draws again."""
-    rng = np.random.default_rng(T)
-    net = models.build("mlp", T=T, input_size=4, width_multiplier=1 / 32, num_classes=3).double()
-    B, F = 5, net.classifier.in_features
-    s, logits, labels = (rng.random((T, B, F)) < 0.6).astype(float), rng.normal(size=(T, B, 3)), rng.integers(0, 3, B)
-    net.noise = Noise()
-    features, outputs = torch.tensor(s).requires_grad_(), torch.tensor(logits).requires_grad_()
-    config = tiny.config(loss="stable-spike", stable_gradient=gradient)
-    with drawing(net, torch.arange(B)):
-        found = registry.get("loss", "stable-spike")(outputs, torch.tensor(labels), config, backbone=Backbone(net, features))
-        u = net.noise.uniforms(torch.zeros(B, F, dtype=torch.float64)).numpy()
-    found.backward()
-    W, b = net.classifier.weight.detach().numpy(), net.classifier.bias.detach().numpy()
-    p, q, y = s.mean(0), sum(s[t] * s[t + 1] for t in range(T - 1)) / (T - 1), logits.mean(0)
-    noisy = q + (u < q)
-    assert 0 < (u < q).mean() < 1
-    log_y, log_z = log_softmax(y / 2), log_softmax((noisy @ W.T + b) / 2)
-    apart = (np.exp(log_y) * (log_y - log_z)).sum(1, keepdims=True)
-    cross = -log_softmax(y)[np.arange(B), labels].mean()
-    np.testing.assert_allclose(found.item(), cross + ((q - p) ** 2).mean() + 4 * apart.mean(), rtol=1e-12)
-    d_z = 4 * (np.exp(log_z) - np.exp(log_y)) / 2 / B
-    d_y = (softmax(y) - np.eye(3)[labels]) / B + 4 * np.exp(log_y) * (log_y - log_z - apart) / 2 / B
-    d_q = (2 * (q - p) / (B * F) + d_z @ W) * (gradient == "product") / (T - 1)
-    d_s = np.zeros_like(s) - 2 * (q - p) / (B * F) / T
-    d_s[:-1] += d_q * s[1:]
-    d_s[1:] += d_q * s[:-1]
-    for tensor, expected in (
-        (features, d_s),
-        (outputs, np.broadcast_to(d_y / T, logits.shape)),
-        (net.classifier.weight, d_z.T @ noisy),
-        (net.classifier.bias, d_z.sum(0)),
-    ):
-        np.testing.assert_allclose(tensor.grad.numpy(), expected, rtol=1e-9, atol=1e-12)
-
-
-def test_stable_spike_in_a_step():
-    """In a step, it is the loss of the features before dropout; the network is as before, and the numbers are those of the samples."""
-    torch.manual_seed(0)
-    net = models.build("vggsnn", T=3, input_size=16, width_multiplier=1 / 16, num_classes=3, dropout=0.3).train()
-    config, compute = tiny.config(loss="stable-spike"), Compute(torch.device("cpu"))
-    batch = Batch(torch.rand(3, 4, net.spec.in_channels, 16, 16), torch.arange(4) % 3, 0, samples=torch.arange(4))
-    modules = dict(net.named_modules())
-    results = [gradients(net, batch, config, compute) for _ in range(2)]
-    assert torch.equal(*results)
-    assert dict(net.named_modules()) == modules
-    seen = []
-    net.dropout.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    net.noise = Noise()
-    with drawing(net, batch.samples):
-        logits = net(batch.x)
-        loss = registry.get("loss", "stable-spike")(logits, batch.y, config, backbone=Backbone(net, seen[0]))
-    assert (loss * 4).item() == pytest.approx(results[0][0].item(), rel=1e-6)
-    assert (loss - registry.get("loss", "ce")(logits, batch.y, config)).item() > 0.01
-    with observed_backbone(net, config):  # on a copy
-        flow = gradflow.inspect(net, [batch], loss=of_run(config))
-    assert flow["loss"] == pytest.approx(loss.item(), rel=1e-6)
-
-
-def test_stable_spike_needs_features_of_two_timesteps():
-    net = models.build("mlp", T=1, input_size=4, width_multiplier=1 / 32, num_classes=3)
-    loss = of_run(config := tiny.config(loss="stable-spike"))
-    x, y = torch.rand(1, 2, net.spec.in_channels, 4, 4), torch.tensor([0, 1])
-    with pytest.raises(ConfigError, match="loss stable-spike: found logits only"):
-        loss(net(x), y)
-    with observed_backbone(net, config), pytest.raises(ConfigError, match="found 1 timestep, expected at least 2"):
-        loss(net(x), y)
 
 
 @pytest.mark.parametrize(
