@@ -13,7 +13,8 @@ from lsgcli.cli.app import app, main
 from tests.tiny import PRECISION
 from tests.tiny import images as image_folder
 
-TINY = ["--arch", "vggsnn", "-T", "2", "--size", "16", "--width-multiplier", "0.03125", "--epochs", "2", "--batch-size", "8"]
+TINY = ["--arch", "mlp", "-T", "2", "--size", "16", "--width-multiplier", "0.25", "--epochs", "2", "--batch-size", "8"]
+CONVOLUTIONS = ["--arch", "vggsnn", "--width-multiplier", "0.03125"]  # of eight layers, which take three times as long
 if PRECISION != "fp32":
     TINY += ["--precision", PRECISION]
 
@@ -62,7 +63,7 @@ def program(capfd, monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny(images):
-    """Options for a training of the tiny network on the images."""
+    """Options for a training of a network of two layers on the images."""
     return ["--dataset", "image-folder", "--data-dir", str(images), *TINY]
 
 
@@ -74,9 +75,9 @@ def train(lsg, tiny):
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
-    """A finished run's directory."""
+    """The directory of a finished run of a network with convolutions."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    result = CliRunner().invoke(app, ["train", *tiny, "--epochs", "4", "--out", str(run), "-q"])
+    result = CliRunner().invoke(app, ["train", *tiny, *CONVOLUTIONS, "--epochs", "4", "--out", str(run), "-q"])
     assert result.exit_code == 0, result.stderr
     return run
 

@@ -12,6 +12,7 @@ from lsgcli.store.rundir import read_config, read_last_epoch
 from lsgcli.sweeps import remedies
 from lsgcli.sweeps.cells import check_data
 from lsgcli.sweeps.jobs import CellState
+from tests.cli.conftest import CONVOLUTIONS
 from tests.exports import slow_if
 from tests.flows import problems
 
@@ -19,7 +20,7 @@ from tests.flows import problems
 @pytest.fixture(scope="module")
 def never_fires(tiny, tmp_path_factory):
     run = tmp_path_factory.mktemp("broken") / "run"
-    words = ["train", *tiny, "--method", "fixed", "--norm", "bn", "--threshold", "40", "--out", str(run), "-q"]
+    words = ["train", *tiny, *CONVOLUTIONS, "--method", "fixed", "--norm", "bn", "--threshold", "40", "--out", str(run), "-q"]
     assert CliRunner().invoke(app, words).exit_code == 0
     return run
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.cli.conftest import CONVOLUTIONS
+
 DEVICE = os.environ.get("LSGCLI_TEST_DEVICE", "cuda")
 pytestmark = [
     pytest.mark.cuda,
@@ -18,7 +20,7 @@ PRECISIONS = ["fp32", "bf16", *(["fp16"] if DEVICE == "cuda" else [])]
 
 @pytest.fixture
 def options(tiny):
-    return [*tiny, "--device", DEVICE, "--deterministic", "--threads", "1"]
+    return [*tiny, *CONVOLUTIONS, "--device", DEVICE, "--deterministic", "--threads", "1"]
 
 
 def same(first, second):

@@ -8,6 +8,7 @@ import pytest
 
 from lsgcli.store import checkpoint
 from lsgcli.store import hub as remote
+from tests.cli.conftest import CONVOLUTIONS
 from tests.hub_server import hub
 
 TOKEN = "hf_this-must-not-be-seen"
@@ -80,7 +81,7 @@ def test_a_folder_and_a_repository_that_is_public(lsg, server, trained, tmp_path
 
 def test_start_from_the_hub(lsg, train, server, trained, tmp_path):
     lsg("push", trained / "best.safetensors", "ann/net")
-    train("--init-from", "hf:ann/net", "--out", tmp_path / "run", "-q", "--epochs", "1", status=0)
+    train(*CONVOLUTIONS, "--init-from", "hf:ann/net", "--out", tmp_path / "run", "-q", "--epochs", "1", status=0)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["settings"]["init_from"] == "hf:ann/net"
     assert config["sources"]["init_from"]["sha256"] == checkpoint.read_digest(remote.local("hf:ann/net"))

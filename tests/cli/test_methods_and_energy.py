@@ -6,11 +6,21 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.store import checkpoint
-from tests.cli.conftest import TINY
+from tests.cli.conftest import CONVOLUTIONS, TINY
 
 
 def test_matched_width(train, trained, tmp_path):
-    train("--method", "matched-width", "--width-from", trained / "best.safetensors", "--out", "matched", "-q", status=0)
+    train(
+        *CONVOLUTIONS,
+        "--method",
+        "matched-width",
+        "--width-from",
+        trained / "best.safetensors",
+        "--out",
+        "matched",
+        "-q",
+        status=0,
+    )
     found, given = (
         [layer.lif.alpha.item() for layer in checkpoint.load(path)[0].spiking_layers()]
         for path in (tmp_path / "matched" / "last.safetensors", trained / "best.safetensors")
@@ -23,7 +33,7 @@ def test_matched_width(train, trained, tmp_path):
 def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
     """Training in bf16 with a decay per channel; gradient flow; a folded export with the same spikes."""
     kind = registry.get("method", method)
-    options = ["--method", method, "-q"]
+    options = [*CONVOLUTIONS, "--method", method, "-q"]
     options += ["--width-from", trained / "best.safetensors"] if kind.stores_width else []
     options += ["--decay-per", "channel"] if kind.learns_decay else []
     train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run", status=0)

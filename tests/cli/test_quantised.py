@@ -8,6 +8,7 @@ import torch
 from lsgcli.errors import ConfigError
 from lsgcli.store import checkpoint
 from lsgcli.system import device as compute
+from tests.cli.conftest import CONVOLUTIONS
 
 
 @pytest.fixture
@@ -20,7 +21,19 @@ def exact_integers():
 
 
 def test_train_with_few_bits_from_floats_then_evaluate_and_export(exact_integers, lsg, train, trained, images, lines, tmp_path):
-    train("--weight-bits", "4", "--init-from", trained / "best.safetensors", "--epochs", "1", "--out", "run", "-q", status=0)
+    train(
+        *CONVOLUTIONS,
+        "--weight-bits",
+        "4",
+        "--init-from",
+        trained / "best.safetensors",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+        "-q",
+        status=0,
+    )
     best = tmp_path / "run" / "best.safetensors"
     assert checkpoint.read_config(best)["model"]["weight_bits"] == 4
     command = ["--data-dir", images, "--json", "-q"]

@@ -18,6 +18,7 @@ import lsgcli as library
 from lsgcli.config.run import FIELDS
 from lsgcli.store import checkpoint
 from lsgcli.system import schema
+from tests.cli.conftest import CONVOLUTIONS
 from tests.tiny import PRECISION
 
 
@@ -116,7 +117,7 @@ def test_run_directory_holds_a_run(train, finished, tmp_path):
     again = train("--out", "run", "-q", status=6)
     assert "--resume" in again.stderr
     for wrong in (["--size", "20"], ["--device", "cuda:7"], ["--data-dir", "nowhere"]):
-        assert train("--out", "run", "-q", "--force", *wrong).exit_code in (2, 3)
+        assert train(*CONVOLUTIONS, "--out", "run", "-q", "--force", *wrong).exit_code in (2, 3)
     assert before == {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()}
     train("--out", "run", "-q", "--force", "--epochs", "1", status=0)
     assert (tmp_path / "run" / "last.safetensors").read_bytes() != before["last.safetensors"]
@@ -162,7 +163,7 @@ def test_diverged(train, tmp_path):
     cause = (
         "Likely cause: a learning rate of 1e+38, where image-folder has 0.05 by default, and gradients that are not clipped."
     )
-    assert result.stderr.index(cause) < result.stderr.index("conv1")
+    assert result.stderr.index(cause) < result.stderr.index("hidden1")
     assert "Try --lr 0.05 --clip-grad 1.0." in result.stderr
     line = json.loads((tmp_path / "run" / "gradient-flow.jsonl").read_text().splitlines()[-1])
     assert line["event"] == "diverged"
@@ -230,7 +231,7 @@ def test_overfitting(train, tmp_path):
 
 
 def test_the_best_epoch_on_the_test_part_is_told_and_selects_nothing(train, trained, tmp_path):
-    result = train("--epochs", "4", "--test-every-epoch", "--out", "run", status=0)
+    result = train(*CONVOLUTIONS, "--epochs", "4", "--test-every-epoch", "--out", "run", status=0)
     weights, before = (load_file(path / "best.safetensors") for path in (tmp_path / "run", trained))
     assert all(torch.equal(weights[name], before[name]) for name in before)
     found = json.loads((tmp_path / "run" / "result.json").read_text())
@@ -307,7 +308,7 @@ def test_gradient_flow_that_does_not_fit_into_memory_is_left_out(train, tmp_path
 
 def test_init_from_and_config_of_a_run(train, lsg, trained, tmp_path):
     """What was taken is on stderr and in config.json; the run's own settings give the same bits again."""
-    options = ["--epochs", "1", "--method", "fixed", "--size", "32", "--out", "run"]
+    options = [*CONVOLUTIONS, "--epochs", "1", "--method", "fixed", "--size", "32", "--out", "run"]
     result = train(*options, "--init-from", trained / "best.safetensors", status=0)
     assert "initialised 57 tensors by name from --init-from (sha256 " in result.stderr
     assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in result.stderr

@@ -13,19 +13,15 @@ from lsgcli.errors import ConfigError, DataError
 NAMES = registry.names("dataset")
 
 
-@pytest.fixture(scope="module")
-def moving(tmp_path_factory):
-    return prepare(resolve({"dataset": "digits-dvs", "cache_dir": str(tmp_path_factory.mktemp("cache"))}, environment={}))
-
-
-def test_digits_and_digits_dvs_share_their_split(config, moving):
+def test_digits_and_digits_dvs_share_their_split(config):
     still = prepare(config("digits"))
-    assert still.test.keys == moving.test.keys
+    moving = dataset_of(config("digits-dvs")).scan()
+    assert still.test.keys == [sample.key for sample in moving.part("test")]
+    assert moving.shape == (4, 2, 32, 32)
     assert len(still.test) == 359
     assert len(still.train) + len(still.val) == 1438
     assert set(still.train.keys + still.val.keys).isdisjoint(still.test.keys)
     assert still.train.x.shape[1:] == (1, 16, 16)
-    assert moving.train.x.shape[1:] == (4, 2, 32, 32)
     assert np.bincount(still.test.y).min() >= 34
 
 
@@ -38,16 +34,14 @@ def test_the_simulated_camera_differs_between_samples():
     assert np.array_equal(made.events(first).t, made.events(first).t)
 
 
-def by_ridge(bundle):
-    """Test accuracy of a ridge regression on the prepared arrays."""
+@pytest.mark.slow
+def test_digits_dvs_can_be_learned(config):
+    """By a ridge regression on the prepared arrays."""
+    bundle = prepare(config("digits-dvs"))
     x, z = (np.sqrt(np.asarray(part.x).reshape(len(part), -1).astype(float)) for part in (bundle.train, bundle.test))
     gram = x @ x.T + 300 * np.eye(len(x))
     weights = x.T @ np.linalg.solve(gram, np.eye(len(bundle.classes))[bundle.train.y] - 0.1)
-    return (np.argmax(z @ weights, 1) == bundle.test.y).mean()
-
-
-def test_digits_dvs_can_be_learned(moving):
-    assert by_ridge(moving) > 0.9
+    assert (np.argmax(z @ weights, 1) == bundle.test.y).mean() > 0.9
 
 
 def cifar_dvs(root, numbers, suffix="aedat"):
