@@ -28,52 +28,70 @@ def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Cal
     A parameter that is a named tuple, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
     dictionary with :class:`Chosen` becomes one for each setting.
     """
-    own = [(name, *_read(parameter)) for name, parameter in inspect.signature(command, eval_str=True).parameters.items()]
+    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        command(**{name: value(arguments) for name, _, value in own})
+        command(**{parameter.name: _value(parameter, arguments) for parameter in parameters})
 
-    every = [*(option for _, options, _ in own for option in options), *flags]
-    wrapper.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {option.name: option.annotation for option in every}
+    options = []
+    for parameter in parameters:
+        options += _options(parameter)
+    options += flags
+    wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {option.name: option.annotation for option in options}
     return wrapper
 
 
-Value = Callable[[Mapping[str, Any]], Any]
+def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """The parameters that typer reads in place of a parameter or field."""
+    options = []
+    if fields := _fields(parameter):
+        for field in fields:
+            options += _options(field)
+    elif names := _settings(parameter):
+        for name in names:
+            options.append(_of_setting(name))
+    else:
+        options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    return options
 
 
-def _read(parameter: inspect.Parameter) -> tuple[list[inspect.Parameter], Value]:
-    """The parameters that typer reads for a parameter or field, and the function that makes its value from their arguments."""
+def _value(parameter: inspect.Parameter, arguments: Mapping[str, Any]) -> Any:
+    """The value of a parameter or field, from the arguments for its options."""
+    if fields := _fields(parameter):
+        return parameter.annotation(*[_value(field, arguments) for field in fields])
+    if names := _settings(parameter):
+        return {name: arguments[name] for name in names if arguments[name] is not None}
+    return arguments[parameter.name]
+
+
+def _fields(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """The fields of a parameter that is a named tuple, as parameters; none of any other."""
     kind = parameter.annotation
-    if hasattr(kind, "_fields"):
-        fields = [(name, *_read(field)) for name, field in inspect.signature(kind).parameters.items()]
-        options = [option for _, own, _ in fields for option in own]
-        return options, lambda arguments: kind(**{name: value(arguments) for name, _, value in fields})
-    for mark in getattr(kind, "__metadata__", ()):
+    return list(inspect.signature(kind).parameters.values()) if hasattr(kind, "_fields") else []
+
+
+def _settings(parameter: inspect.Parameter) -> list[str]:
+    """The settings of a parameter that is a dictionary of them; none of any other."""
+    for mark in getattr(parameter.annotation, "__metadata__", ()):
         if isinstance(mark, Chosen):
-            return _settings([name for name in FIELDS if name in mark.names])
-    return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)], lambda arguments: arguments[parameter.name]
-
-
-def _settings(names: Sequence[str]) -> tuple[list[inspect.Parameter], Value]:
-    """As :func:`_read`, for a dictionary of settings."""
-    options = [_of_setting(name) for name in names]
-    return options, lambda arguments: {name: arguments[name] for name in names if arguments[name] is not None}
+            return [name for name in FIELDS if name in mark.names]
+    return []
 
 
 def _of_setting(name: str) -> inspect.Parameter:
     """The parameter of a setting."""
-    kind, panel = base_type(name), next(title for title, names in SECTIONS.items() if name in names)
-    flags = [option_name(name)]
+    kind, flag = base_type(name), option_name(name)
+    flags = [flag]
     if name == "T":
-        flags = ["-T", "--timesteps"]
+        flags.append("--timesteps")
     elif kind is bool:
-        flags = [f"{flags[0]}/--no-{flags[0].removeprefix('--')}"]
+        flags = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
     option = typer.Option(
         *flags,
         help=describe(name),
-        rich_help_panel=panel,
+        rich_help_panel=next(title for title, names in SECTIONS.items() if name in names),
         show_default=False,
         autocompletion=lambda: list(choices_of(name)),  # of an empty list, the shell completes file names
     )
@@ -103,25 +121,29 @@ def describe(name: str) -> str:
 
 def schema_of_settings() -> dict[str, Any]:
     """A JSON schema of files for ``--config``: settings by name, or grouped in tables of any name."""
-    properties = {}
-    for name, field in FIELDS.items():
-        about = field.metadata
-        choices = choices_of(name)
-        stated: dict[str, Any] = {"type": TYPES[base_type(name)]}
-        if choices and not about["several"]:
-            others = [*about["earlier"], *map(int, filter(str.isdecimal, about["earlier"]))]
-            stated = {"anyOf": [{"enum": [*choices, *others]}]}
-            if about["kind"]:
-                stated["anyOf"].append({"type": "string", "pattern": ":"})  # such as torchvision:SVHN
-        bounds = {BOUNDS[key]: bound for key, bound in about["bounds"].items()}
-        properties[name] = {"description": describe(name), **stated, **bounds}
+    properties = {name: _schema(name) for name in FIELDS}
     table = {name: {"$ref": f"#/properties/{name}"} for name in properties}
-    grouped = {"type": "object", "properties": table, "additionalProperties": False}
-    draft = "http://json-schema.org/draft-07/schema#"
     return {
-        "$schema": draft,
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Settings of lsg",
         "type": "object",
         "properties": properties,
-        "additionalProperties": grouped,
+        "additionalProperties": {"type": "object", "properties": table, "additionalProperties": False},
     }
+
+
+def _schema(name: str) -> dict[str, Any]:
+    """The schema of a setting: its meaning, its type or named values, and its bounds."""
+    about, choices = FIELDS[name].metadata, choices_of(name)
+    schema: dict[str, Any] = {"description": describe(name)}
+    if choices and not about["several"]:
+        earlier = about["earlier"]  # names that files of earlier versions have, of which some are numbers
+        numbers = [int(value) for value in earlier if value.isdecimal()]
+        schema["anyOf"] = [{"enum": [*choices, *earlier, *numbers]}]
+        if about["kind"]:
+            schema["anyOf"].append({"type": "string", "pattern": ":"})  # such as torchvision:SVHN
+    else:
+        schema["type"] = TYPES[base_type(name)]
+    for key, bound in about["bounds"].items():
+        schema[BOUNDS[key]] = bound
+    return schema

@@ -40,6 +40,7 @@ def test_lines_are_those_of_the_docstrings():
 
 
 @pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.usefixtures("plugins")  # whose networks recipes name
 def test_a_printed_recipe_trains_as_the_recipe(lsg, tmp_path, name):
     dataset = "cifar100" if "images" in recipes.load(name) else "cifar-dvs"
     printed = lsg("recipe", name, "--dataset", dataset)
