@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -44,17 +43,6 @@ def test_settings_without_effect_are_all_named_at_once(program, tmp_path):
     refused(program("train", *given, "--loss", "ce", env={"LSG_TET_LAMBDA": "0.5"}), *parts)
 
 
-def test_rows_that_compute_the_same(program):
-    rows = ("--grid", "method=lsg,fixed", "width=0.5,2", "--seeds", "0", "--out", "abl", "--print-commands")
-    result = program("ablate", *rows, env={"LSG_WIDTH": "3"})
-    assert "method=lsg-width=2.0: omitted, same computation as method=lsg" in result.stderr
-    lines = [line.partition(" lsg train ") for line in result.stdout.splitlines()]
-    assert all("-u LSG_WIDTH" in unset for unset, _, _ in lines)
-    assert [options.split(" --seed")[0] for _, _, options in lines] == [
-        f"--dataset digits-dvs --method {method}" for method in ("lsg", "fixed --width 0.5", "fixed --width 2.0")
-    ]
-
-
 @pytest.mark.parametrize("words", [("ablate", "--seeds", "", "--print-commands"), ("train", "--out="), ("eval", "")])
 def test_an_empty_string_is_refused(program, words):
     refused(program(*words), "found an empty string")
@@ -84,16 +72,6 @@ def test_a_full_disk():
     assert result.stderr.splitlines()[-1] == "error: cannot write output: No space left on device"
 
 
-def test_names_that_steer_a_terminal(program, images, tmp_path):
-    refused(program("eval", "\x1b[31mred"), r"error: \x1b[31mred: no such file", status=4)
-    for name in ("[b]a[-b]", "\x1b[1mb", "c" * 60):
-        for part in ("train", "test"):
-            shutil.copytree(images / "test" / "red", tmp_path / "data" / part / name)
-    result = program("data", "info", "--dataset", "image-folder", "--data-dir", "data")
-    for name in ("[b]a[-b] 12", r"\x1b[1mb 12", f"{'c' * 60} 12"):
-        assert name in result.stdout
-
-
 def test_a_narrow_terminal_shows_every_cell():
     from lsgcli.report.terminal import Table, console
 
@@ -111,19 +89,6 @@ def test_a_narrow_terminal_shows_every_cell():
         assert ("accuracy: 0.500" in stream.getvalue()) is (width == 20)
 
 
-def test_one_damaged_run_of_many_is_a_note(program, trained, tmp_path):
-    """In a table, and in that of an ablation; alone it is an error."""
-    for run in ("a", "bad", "c"):
-        shutil.copytree(trained, tmp_path / "many" / run)
-    bad = tmp_path / "many" / "bad" / "config.json"
-    bad.write_text("[" * 200_000)
-    result = program("compare", tmp_path / "many", status=0)
-    assert f"Skipped: {bad}: found more than 32 levels" in result.stderr
-    assert f"B = {tmp_path / 'many' / 'c'}: finished" in result.stdout
-    assert f"Skipped: {bad}" in program("ablate", "--collect", tmp_path / "many", status=0).stdout
-    assert "error: " in program("compare", bad.parent, status=2).stderr
-
-
 def test_the_batch_size_of_a_checkpoint_costs_nothing(lsg, tmp_path, monkeypatch):
     """A million samples were queued in advance, for one file."""
     from lsgcli.data import parallel
@@ -138,34 +103,6 @@ def test_the_batch_size_of_a_checkpoint_costs_nothing(lsg, tmp_path, monkeypatch
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     lsg("predict", path, tmp_path / "a.png", "-q", status=0)
     assert queued == [2048]
-
-
-def test_a_variable(program):
-    result = program("train", env={"LSG_LR": "abc"})
-    assert "LSG_LR: found 'abc'" in result.stderr
-
-
-def test_counts_agree_with_their_nouns(lsg, images, tmp_path):
-    shutil.copytree(images, tmp_path / "data")
-    (tmp_path / "data" / "train" / "red" / "notes.txt").touch()
-    words = ["data", "info", "--dataset", "image-folder", "--data-dir", tmp_path / "data"]
-    assert "ignored 1 file of other types, such as notes.txt" in lsg(*words).stderr
-    (tmp_path / "data" / "train" / "red" / "more.txt").touch()
-    assert "ignored 2 files of other types" in lsg(*words).stderr
-
-
-def test_the_usual_suffixes_come_first(lsg, tmp_path):
-    for name in ("train/a", "train/b", "test/a", "test/b"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "notes.txt").touch()
-    result = lsg("data", "info", "--dataset", "image-folder", "--data-dir", tmp_path / "data", status=3)
-    assert all(f"{suffix}, " in result.stderr for suffix in (".png", ".jpg", ".jpeg"))
-
-
-def test_arrays_are_named_without_the_suffix_of_their_files(lsg, tmp_path):
-    np.savez(tmp_path / "a.npz", ps=np.zeros(3), xs=np.zeros(3))
-    result = lsg("data", "info", tmp_path / "a.npz", status=3)
-    assert "found arrays ps, xs, expected x, y, t, p" in result.stderr
 
 
 def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch):

@@ -142,17 +142,6 @@ def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", WRITTEN)
-def test_a_folder_that_cannot_be_written(export, mlp, form, tmp_path):
-    """None there: status 7, before work is done; and one that takes no files, whoever asks."""
-    name = "out" + registry.get("format", form).suffix
-    result = export(form, f"nowhere/{name}", path=mlp, status=7)
-    assert "no such folder: nowhere" in result.stderr
-    result = export(form, f"/proc/self/{name}", path=mlp, status=7)
-    assert f"/proc/self/{name}: cannot be written" in result.stderr
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("form", WRITTEN)
 def test_a_full_disk(export, mlp, form, tmp_path):
     """A file may not grow beyond 4 kB here: status 7, and nothing half-written."""
     target = "out" + registry.get("format", form).suffix

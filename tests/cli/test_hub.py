@@ -105,13 +105,6 @@ def test_names_and_permissions(lsg, server, trained, monkeypatch):
         assert len(server.requests) == count
 
 
-@pytest.mark.parametrize("address", ["https://example.org/net.safetensors", "ftp://127.0.0.1/a"])
-def test_an_address_is_no_checkpoint(lsg, address, tmp_path):
-    for command in (("eval", address), ("export", address, "-o", tmp_path / "a.onnx"), ("predict", address, "a.png")):
-        result = lsg(*command, status=2)
-        assert f"{address}: found an address" in result.stderr
-
-
 def test_the_extra_is_missing(lsg, trained, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for result in (lsg("push", trained / "best.safetensors", "ann/net"), lsg("eval", "hf:ann/net")):

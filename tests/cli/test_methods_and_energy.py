@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from lsgcli import registry
 from lsgcli.store import checkpoint
 from tests.cli.conftest import CONVOLUTIONS, TINY
 
@@ -26,24 +25,6 @@ def test_matched_width(train, trained, tmp_path):
         for path in (tmp_path / "matched" / "last.safetensors", trained / "best.safetensors")
     )
     assert found == given
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", registry.names("method"))
-def test_every_method_from_start_to_export(train, lsg, trained, images, tmp_path, method):
-    """Training in bf16 with a decay per channel; gradient flow; a folded export with the same spikes."""
-    kind = registry.get("method", method)
-    options = [*CONVOLUTIONS, "--method", method, "-q"]
-    options += ["--width-from", trained / "best.safetensors"] if kind.stores_width else []
-    options += ["--decay-per", "channel"] if kind.learns_decay else []
-    train(*options, "--precision", "bf16", "--epochs", "1", "--out", "run", status=0)
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert (settings["decay_per"] == "channel") is kind.learns_decay
-    path, data = "run/best.safetensors", ["--data-dir", images, "-q"]
-    flow = json.loads(lsg("inspect-gradients", path, *data, "--json", "--batches", "1").stdout)
-    assert all(layer["alpha"] > 0 for layer in flow["layers"])
-    exported = lsg("export", path, "-o", "folded.safetensors", *data, "--verify", "6", "--json", status=0)
-    assert json.loads(exported.stdout)["spikes_different"] == 0
 
 
 def test_eval_synops(lsg, trained, images):

@@ -70,6 +70,9 @@ LINES = """
 2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.safetensors -T 3 | -T --refresh-norm
 2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.nir | .safetensors
 2 | eval {best} --data-dir {images} --synops --precision int8 | --precision
+2 | eval https://example.org/net.safetensors | https://example.org/net.safetensors
+2 | export ftp://127.0.0.1/a -o a.onnx | ftp://127.0.0.1/a
+2 | predict https://example.org/net.safetensors a.png | https://example.org/net.safetensors
 2 | export {best} -o out --format safetensors --mode step | --mode onnx
 2 | export {best} -o out --format onnx --mode scan | unroll step
 2 | export {best} -o out --format onnx --dt 0.001 | --dt nir

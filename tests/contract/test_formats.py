@@ -64,10 +64,15 @@ def test_describes_itself(name):
         if (which, mode) != ("resnet19-sew", "unroll")  # as long as that of resnet19-add
     ],
 )
-def test_is_the_same_network(which, name, mode, checkpoints, target):
-    """Every spike that it shows, every logit, for batches of any size; it knows what it is, and names no place and no user."""
+def test_is_the_same_network(which, name, mode, checkpoints, target, capfd):
+    """Every spike that it shows, every logit, for batches of any size; it knows what it is, and names no place and no user.
+
+    Nothing is said while it is written, neither on stdout, which is the result's, nor on stderr.
+    """
     path = target(name)
+    capfd.readouterr()
     found = exported(checkpoints[which], name, path, mode=mode)
+    assert capfd.readouterr() == ("", "")
     form = registry.get("format", name)
     assert form.folder or re.match(form.magic, path.read_bytes(), re.DOTALL)
     runner = form().open(path)

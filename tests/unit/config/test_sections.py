@@ -1,6 +1,7 @@
 """Each section alone is enough for what it describes: data, losses, optimisers, neurons and networks need no settings of a run."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def losses_of(data: DataConfig, training: TrainingConfig, neuron: NeuronConfig) 
     loss, optimizers = registry.get("loss", training.loss), Optimizers(network, training)
     options = {"augment": data.augment, "mixing": Mixing.of(data, 0, len(bundle.classes)), "shuffle": True}
     stream = batches(bundle, "train", training.batch_size, **options)
-    for batch in stream:
+    for batch in itertools.islice(stream, 4):
         value = loss(network(batch.x), batch.y, training)
         value.backward()
         optimizers.step(schedule(batch.index, len(stream), training))

@@ -49,14 +49,6 @@ def test_cutout_of_images_is_the_mean_colour():
     assert (batch.x == 0).all(dim=1).any()
 
 
-@pytest.mark.parametrize("start", [0, 1, 5, 6])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resume_in_the_middle(start, workers):
-    rest = Batches(made(), **AUGMENTED, start=start, workers=workers)
-    assert len(rest) == 6
-    assert same(list(Batches(made(), **AUGMENTED))[start:], rest)
-
-
 @pytest.mark.parametrize(("count", "expected"), [(23, [4] * 5), (24, [4] * 6), (3, [3])])
 def test_drop_last(count, expected):
     batches = Batches(made(count), 4, drop_last=True, static=False)

@@ -52,19 +52,6 @@ def test_numpy_files(tmp_path, form):
     assert events.sensor == (None if form == "npy" else (20, 10))
 
 
-@pytest.mark.parametrize("values", [[0, 99], [1, 2], [-2, 1], [0.5, 1], [np.nan, 1]], ids=str)
-def test_polarity_is_0_or_1_or_minus_1(tmp_path, values):
-    np.savez(tmp_path / "a.npz", x=[1, 2], y=[1, 2], t=[1, 2], p=values)
-    with pytest.raises(DataError, match=r"event \d: found p = .*"):
-        read(tmp_path / "a.npz")
-
-
-def test_nothing_pickled_is_read(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"a\.npy"):
-        read(tmp_path / "a.npy")
-
-
 def test_unknown_format_lists_known_ones(tmp_path):
     with pytest.raises(DataError, match=r"\.aedat4"):
         read(write(tmp_path / "a.txt", b"hello"))

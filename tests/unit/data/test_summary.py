@@ -57,18 +57,6 @@ def test_several_formats_and_sensors(folder):
     assert not summary.of_path(folder, workers=0)["sensor_stated"]
 
 
-def test_unreadable_recordings_are_listed(folder):
-    (folder / "cup/broken.aedat").write_bytes(b"#!AER-DAT2.0\r\n\0\0")
-    found = summary.of_path(folder, workers=0)
-    assert found["recordings"] == 3
-    assert [one["name"] for one in found["unreadable"]] == ["cup/broken.aedat"]
-    assert "broken.aedat: byte 14" in found["unreadable"][0]["problem"]
-    for name in ("cup/a.aedat", "cup/b.aedat", "pen/c.aedat"):
-        (folder / name).unlink()
-    with pytest.raises(DataError, match=r"found no readable recording among 1.*byte 14"):
-        summary.of_path(folder, workers=0)
-
-
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match=r"found no recordings"):
         summary.of_path(tmp_path)

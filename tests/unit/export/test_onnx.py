@@ -125,12 +125,6 @@ def test_holds_the_weights_and_nothing_about_the_program(which, mode, made):
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
 
 
-def test_says_nothing_while_it_writes(tmp_path, capfd):
-    """Neither on stdout, which is the result's, nor on stderr."""
-    exported(saved("mlp", tmp_path / "c.safetensors"), "onnx", tmp_path / "net.onnx", mode="step")
-    assert capfd.readouterr() == ("", "")
-
-
 @pytest.mark.slow
 def test_shapes_that_it_does_not_take(made):
     path, found = made("vggsnn", "unroll")

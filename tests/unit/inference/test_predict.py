@@ -155,13 +155,6 @@ def test_counts_that_saturate_are_told_once(tmp_path, written, caplog):
     assert f"{long[0]}: 8 of 4,096 values, in 2 of 9 recordings, saturate at 255, so events may be lost" in caplog.text
 
 
-def test_white_images_do_not_saturate(tmp_path, caplog):
-    path = saved(tmp_path / "net.safetensors", dataset="image-folder", backend="reference")
-    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png")
-    list(predict(path, [tmp_path / "a.png"]))
-    assert not caplog.records
-
-
 @pytest.fixture
 def aedat4_is_missing(tmp_path, monkeypatch):
     """A recording of which the library is not installed."""

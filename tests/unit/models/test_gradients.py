@@ -71,20 +71,6 @@ def test_stem_runs_once_for_a_static_image(which):
 
 
 @pytest.mark.parametrize("which", SMALL)
-def test_samples_do_not_mix(which):
-    """In evaluation the logits of a sample do not depend on its neighbours in the batch, nor those of a step on later steps."""
-    net = small(which)
-    net(sequence(net))
-    net.eval()
-    x = sequence(net, batch=3)
-    with torch.no_grad():
-        logits = net(x)
-        assert close(net(x[:, 1:2]), logits[:, 1:2])
-        assert close(net(x[:2]), logits[:2])
-    assert not close(logits[0], logits[1])
-
-
-@pytest.mark.parametrize("which", SMALL)
 def test_neuron_arguments_reach_every_layer(which):
     """Decay, threshold, method, width, surrogate and backend of the call are those of all layers; tdBN knows the threshold."""
     torch.manual_seed(0)

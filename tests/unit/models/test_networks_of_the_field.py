@@ -202,17 +202,6 @@ def test_block_against_own_code(which):
             assert close(value, own_grads[name]), name
 
 
-@pytest.mark.parametrize("which", ["qkformer", "qkformer-dvs"])
-def test_a_batch_equals_its_samples(which):
-    net = seasoned(which)
-    x = sequence(net, batch=4, seed=9)
-    with torch.no_grad():
-        batch, alone = net(x), torch.cat([net(sample) for sample in x.split(1, 1)], 1)
-        assert close(batch, alone)
-        folded = fold(net)(x)
-    assert (folded - batch).abs().max() < 1e-6
-
-
 @pytest.mark.parametrize("which", EVERY[len(SMALL) :])
 def test_height_and_width(which):
     """A transposed network computes the same of transposed images."""

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from lsgcli import models, registry
-from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
@@ -43,12 +42,6 @@ def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0
 def test_by_hand(method, expected):
     """v_th 0.5, beta 0.75, width 1.7, gamma 1.5, sigma 0.4."""
     assert registry.get("method", method).width.alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
-
-
-def test_an_earlier_name():
-    assert (
-        LIF(method="none", width=2.0).config == LIF(method="fixed", width=2.0).config == NeuronConfig(method="fixed", width=2.0)
-    )
 
 
 def test_mpd_agl_per_channel_and_step():
@@ -109,13 +102,6 @@ def test_gamma_is_that_of_the_norm_before_the_neurons():
     for index, layer in enumerate(net.spiking_layers()):
         gamma = 1 if layer.norm is None else 1 + index
         assert layer.lif.alpha.item() == pytest.approx(gamma * math.sqrt(1.04)), layer.name
-
-
-def test_the_norm_is_no_part_of_the_neurons():
-    """Its parameters are listed and stored once, under the name of the norm itself."""
-    net = models.build(**SMALL["vggsnn"], method="mpd-agl")
-    assert not any("lif" in name and "weight" in name for name in net.state_dict())
-    assert len(list(net.spiking_layers()[0].lif.modules())) == 1
 
 
 def moments(u):

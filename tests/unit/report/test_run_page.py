@@ -75,6 +75,11 @@ def test_a_finished_run(run):
     assert {e[1]["href"][1:] for e in reader.all("a")} <= set(ids)
     assert refreshes(reader) == []
     assert len(reader.all("h1")) == 1
+    assert len(reader.all("script")) == 2
+    assert not [e for e in reader.found if any(key.startswith("on") for key in e[1])]
+    assert all(e[1]["src"].startswith("data:image/png;base64,") for e in reader.all("img"))
+    assert HOSTILE in reader.text("th")
+    assert f"{HOSTILE} as right: 1 of 5" in reader.text("li")
     values = dict(zip(reader.text("dt"), [None] * 99, strict=False)).keys()
     assert {"test accuracy", "validation accuracy", "data set", "versions", "started", "machine"} <= values
     shown = " ".join(reader.text("header"))
@@ -97,15 +102,6 @@ def test_losses_of_different_kinds_have_axes_of_their_own(run):
     assert Reader(run_page(run.path, Status("stopped"))).text("h3")[:3] == ["Accuracy", "Loss", "Firing rate"]
     write_config(run, tiny.config(loss="ce", label_smoothing=0.1), {})
     assert "Training loss" in Reader(run_page(run.path, Status("stopped"))).text("h3")
-
-
-def test_names_are_text(run):
-    reader = Reader(run_page(run.path, Status("finished", END, evaluation(), BUNDLE)))
-    assert len(reader.all("script")) == 2
-    assert all(e[1]["src"].startswith("data:image/png;base64,") for e in reader.all("img"))
-    assert not [e for e in reader.found if any(key.startswith("on") for key in e[1])]
-    assert HOSTILE in reader.text("th")
-    assert f"{HOSTILE} as right: 1 of 5" in reader.text("li")
 
 
 def test_states(run):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from lsgcli.errors import RunInUseError
 from lsgcli.runs.facts import digest_of
-from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, read_config, write_config
+from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, write_config
 from tests import tiny
 
 
@@ -12,21 +11,6 @@ def test_new_paths_differ():
     config = tiny.config(dataset="digits-dvs")
     assert new_path(config) != new_path(config)
     assert new_path(config).parent.name == "digits-dvs-vggsnn-lsg"
-
-
-def test_finished_run_is_not_overwritten(tmp_path):
-    with RunDir(tmp_path / "run") as run:
-        write_config(run, tiny.config(seed=3), {})
-        run.last.write_text("x")
-    with pytest.raises(RunInUseError, match="already contains a run"):
-        RunDir(tmp_path / "run")
-    assert run.last.read_text() == "x"
-    assert read_config(tmp_path / "run").seed == 3
-    with RunDir(tmp_path / "run", force=True) as forced:
-        assert run.last.exists()  # until the new run is certain to start
-        forced.clear()
-        assert not run.last.exists()
-        write_config(forced, tiny.config(seed=4), {})
 
 
 def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from lsgcli.errors import ConfigError
 from lsgcli.report.tables import FORMATS
 from lsgcli.store.rundir import RESULT, RunDir
-from lsgcli.sweeps.collect import Collection, collect
+from lsgcli.sweeps.collect import collect
 from lsgcli.sweeps.plan import Cell, Plan, load
 from lsgcli.system import files
 from tests import tiny
@@ -25,13 +25,6 @@ def finish(cells):
     for cell, accuracy in zip(cells, found, strict=True):
         write_run(cell, accuracy, used="fp32")
     return found
-
-
-def test_collected_is_what_running_it_gives(planned):
-    planned.save()
-    cells = planned.cells()
-    records = [record(accuracy) for accuracy in finish(cells)]
-    assert collect(planned.root).summary() == Collection(cells, records, planned.table).summary()
 
 
 def test_runs_without_a_test_part_have_not_diverged(planned, tmp_path):
@@ -111,19 +104,6 @@ def test_of_two_runs_with_the_same_settings_one_counts(planned):
     assert summary["rows"][0]["accuracies"] == [0.6]
     assert f"{again.path} is used, {first.path} ignored." in summary["notes"][-1]
     assert collect(again.path).summary()["rows"][0]["accuracies"] == [0.6]  # a run alone
-
-
-def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
-    finish(planned.cells())
-    (planned.root / "bad").mkdir()
-    (planned.root / "bad" / "config.json").write_text("{")
-    (planned.root / "bad" / "metrics.jsonl").touch()
-    (planned.root / "web").mkdir()
-    (planned.root / "web" / "config.json").write_text('{"settings": {}}')  # of another program
-    summary = collect(planned.root).summary()
-    assert sum(row["n"] for row in summary["rows"]) == 6
-    assert any("bad/config.json" in note for note in summary["notes"])
-    assert not any("web" in note for note in summary["notes"])
 
 
 def test_other_data_under_the_same_settings_are_rows_of_their_own(tmp_path):

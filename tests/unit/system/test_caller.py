@@ -141,10 +141,8 @@ def test_a_process_of_its_own(tmp_path, first):
     assert json.loads(done.stdout.splitlines()[-1]) == [5, 2, False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("code", "spins"),
-    [("import lsgcli; lsgcli.LIF", 0), pytest.param("import torch, lsgcli; lsgcli.LIF", 300_000, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "spins"), [("import lsgcli; lsgcli.LIF", 0), ("import torch, lsgcli; lsgcli.LIF", 300_000)])
 def test_threads_wait_passively_if_lsgcli_is_imported_first(code, spins):
     """As GNU's OpenMP says itself when it is loaded."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP", "KMP", "GOMP"))}

@@ -32,6 +32,11 @@ CPU = Compute(torch.device("cpu"), tiny.PRECISION)
 COMPILED_ELSEWHERE = {"epochs": 1, "backend": "reference"}  # kernels of another type take seconds to compile
 
 
+def quick(**changes):
+    """Settings of a network of two layers, which trains in a third of the time."""
+    return tiny.config(**{"arch": "mlp", "width_multiplier": 0.25, **changes})
+
+
 def by_signal(stop):
     stop.signal_name = "SIGTERM"
 
@@ -111,13 +116,13 @@ def test_accuracies_in_the_precision_of_the_training_and_in_fp32(with_val, tmp_p
     bundle = tiny.bundle()
     if not with_val:
         bundle = dataclasses.replace(bundle, val=None)
-    end = run(tmp_path / "run", tiny.config(**COMPILED_ELSEWHERE), bundle, compute=Compute(CPU.device, "bf16"))
+    end = run(tmp_path / "run", quick(**COMPILED_ELSEWHERE), bundle, compute=Compute(CPU.device, "bf16"))
     names = ("accuracy", "test_accuracy_last", "test_accuracy_best", "best_accuracy")
     assert [end[name] for name in names] == [0, 0, 0, 0]
     assert [end[f"{name}_fp32"] for name in names] == [1, 1, 1, 1]
     assert end["best_chosen_on"] == ("val" if with_val else "test")
     assert not any(
-        name.endswith("_fp32") for name in run(tmp_path / "other", tiny.config(epochs=1), bundle, compute=Compute(CPU.device))
+        name.endswith("_fp32") for name in run(tmp_path / "other", quick(epochs=1), bundle, compute=Compute(CPU.device))
     )
 
 
@@ -125,10 +130,10 @@ def test_a_long_training_is_told_what_is_faster(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(device, "cpu_flags", lambda: {"amx_bf16"})
     monkeypatch.setattr(device, "crowding", lambda precision: 7.0)
     caplog.set_level("INFO")
-    run(tmp_path / "short", tiny.config(epochs=2), tiny.bundle(), compute=Compute(CPU.device))
+    run(tmp_path / "short", quick(epochs=2), tiny.bundle(), compute=Compute(CPU.device))
     assert "--precision" not in caplog.text
     monkeypatch.setattr(device, "LONG", 0)
-    run(tmp_path / "long", tiny.config(epochs=3), tiny.bundle(), compute=Compute(CPU.device))
+    run(tmp_path / "long", quick(epochs=3), tiny.bundle(), compute=Compute(CPU.device))
     assert caplog.text.count("16 times as fast in bf16") == caplog.text.count("7.0 times as long") == 1
 
 
@@ -179,7 +184,7 @@ def test_weights_of_classes_come_from_the_training_part(tmp_path):
     bundle, losses = tiny.bundle(), {}
     part = bundle.train.part(np.flatnonzero((bundle.train.y > 0) | (np.arange(48) % 4 == 0)))
     bundle = dataclasses.replace(bundle, train=part)
-    config = tiny.config(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="fixed")
+    config = quick(epochs=1, batch_size=len(part), lr=1e-30, augment="none", loss="ce", method="fixed")
     models = []
     for weights in ("none", "balanced"):
         run(tmp_path / weights, config.replace(class_weights=weights), bundle, alter=models.append, compute=Compute(CPU.device))
@@ -194,11 +199,11 @@ def test_weights_of_classes_come_from_the_training_part(tmp_path):
 
 def test_patience_needs_a_validation_split(tmp_path):
     with pytest.raises(ConfigError, match="patience: found 1 without validation samples"):
-        run(tmp_path / "run", tiny.config(patience=1), tiny.bundle(val=False))
+        run(tmp_path / "run", quick(patience=1), tiny.bundle(val=False))
 
 
 def test_a_restart_by_torchrun_continues_the_run_that_replaced_another(tmp_path, monkeypatch):
-    path, config, given = tmp_path / "run", tiny.config(), []
+    path, config, given = tmp_path / "run", quick(), []
     with pytest.raises(Stopped):
         run(path, config, tiny.bundle(), stop_after=1)
     monkeypatch.setattr(lsgcli.runs.run, "train", lambda *_, **named: given.append(named["existing"]))
@@ -220,7 +225,7 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
         return found
 
     monkeypatch.setattr(Trainer, "_step", recorded)
-    bundle, config = tiny.bundle(), tiny.config(epochs=2, ema=0.9)
+    bundle, config = tiny.bundle(), quick(epochs=2, ema=0.9)
     end = run(tmp_path / "run", config, bundle)
     content = checkpoint.read(tmp_path / "run" / "last.safetensors")
     assert len(states) == 13
@@ -241,7 +246,7 @@ def test_the_average_is_evaluated_and_saved_with_the_trained_weights(tmp_path, m
 
 def test_a_schedule_is_not_averaged(tmp_path):
     """The mask of masked-psn is complete after an eighth of the epochs in the evaluated network, too."""
-    config = tiny.config(epochs=2, ema=0.999, neuron="masked-psn", method="fixed")
+    config = quick(epochs=2, ema=0.999, neuron="masked-psn", method="fixed")
     run(tmp_path / "run", config, tiny.bundle())
     weights = checkpoint.read(tmp_path / "run" / "last.safetensors").weights
     masks = [x.item() for name, x in weights.items() if name.endswith(".mask")]
@@ -250,7 +255,7 @@ def test_a_schedule_is_not_averaged(tmp_path):
 
 
 def test_finished_run_resumes_to_the_same_result(tmp_path):
-    config, bundle = tiny.config(epochs=1), tiny.bundle()
+    config, bundle = quick(epochs=1), tiny.bundle()
     first = run(tmp_path / "run", config, bundle)
     again = run(tmp_path / "run", config, bundle, resume=True)
     assert first == again
@@ -258,7 +263,7 @@ def test_finished_run_resumes_to_the_same_result(tmp_path):
 
 @pytest.mark.parametrize(("val", "chosen", "used"), [(True, "val", "best"), (False, "test", "last")])
 def test_only_a_validation_split_chooses_the_result(tmp_path, val, chosen, used):
-    end = run(tmp_path / "run", tiny.config(epochs=3), tiny.bundle(val=val))
+    end = run(tmp_path / "run", quick(epochs=3), tiny.bundle(val=val))
     accuracies = [line[f"{chosen}_accuracy"] for line in metrics(tmp_path / "run")]
     assert end["best_epoch"] == max(range(3), key=lambda epoch: (accuracies[epoch], epoch))  # of equals the last
     assert end["best_chosen_on"] == chosen
@@ -283,18 +288,18 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
     ahead = RunningAhead(CPU.device, tiny.PRECISION)
     monkeypatch.setattr("lsgcli.training.loop.LOSS_INTERVAL", float("inf"))
     for name, compute in (("at once", CPU), ("later", ahead)):
-        run(tmp_path / name, tiny.config(epochs=1), tiny.bundle(), compute=compute)
+        run(tmp_path / name, quick(epochs=1), tiny.bundle(), compute=compute)
     assert_same(tmp_path / "at once", tmp_path / "later")
 
     seen = []
     with pytest.raises(DivergedError, match=r"^epoch 1, step 3: found loss nan"):  # people count from 1
-        run(tmp_path / "nan", tiny.config(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
+        run(tmp_path / "nan", quick(), tiny.bundle(), emit=seen.append, alter=nan_from_the_third_batch, compute=ahead)
     line = schema.read_lines(tmp_path / "nan" / "gradient-flow.jsonl")[-1]
     assert (line["epoch"], line["step"], line["loss"]) == (0, 2, "nan")  # records count from 0
     assert sum(record["event"] == "step" for record in seen) == 3  # the third was under way
     found = checkpoint.read(tmp_path / "nan" / "diverged.safetensors").weights
     with pytest.raises(Stopped):
-        run(tmp_path / "two", tiny.config(), tiny.bundle(), stop_after=2)
+        run(tmp_path / "two", quick(), tiny.bundle(), stop_after=2)
     expected = checkpoint.read(tmp_path / "two" / "last.safetensors").weights
     assert all(torch.equal(found[name], expected[name]) for name in expected if "running" not in name and "num_b" not in name)
 
@@ -302,14 +307,14 @@ def test_a_device_that_runs_ahead_is_not_waited_for(tmp_path, monkeypatch):
 def test_memory_of_the_first_step_is_released_once(tmp_path, monkeypatch):
     steps, released = [], []
     monkeypatch.setattr("lsgcli.system.memory.release_unused", lambda: released.append(len(steps)))
-    run(tmp_path / "run", tiny.config(epochs=2), tiny.bundle(), emit=lambda record: steps.append(record["event"] == "step"))
+    run(tmp_path / "run", quick(epochs=2), tiny.bundle(), emit=lambda record: steps.append(record["event"] == "step"))
     assert sum(steps) > 2
     assert released == [1]  # steps holds the record of the start only
 
 
 def test_runs_of_versions_with_a_constant_momentum_keep_it(tmp_path):
     """Their checkpoints do not state that running statistics are averages at first; resumed, they have the bits of an undisturbed one."""
-    config, bundle = tiny.config(epochs=2, batch_size=16), tiny.bundle()
+    config, bundle = quick(epochs=2, batch_size=16), tiny.bundle()
     run(tmp_path / "whole", config, bundle, alter=SpikingNet.end_warm_up)
     for name, of_before in (("old", True), ("new", False)):
         last = tmp_path / name / "last.safetensors"
@@ -342,27 +347,15 @@ def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
         monkeypatch.setattr(Trainer, "_batches", late)
 
     monkeypatch.setattr("lsgcli.training.loop.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    run(tmp_path / "run", tiny.config(epochs=1), tiny.bundle(), emit=step, alter=slow_down)
+    run(tmp_path / "run", quick(epochs=1), tiny.bundle(), emit=step, alter=slow_down)
     (epoch,) = metrics(tmp_path / "run", keep=True)
     assert epoch["data_wait"] == pytest.approx(2 / 3, abs=1e-3)
 
 
-def test_bf16_runs_and_keeps_weights_in_float32(tmp_path):
-    models = []
-    run(
-        tmp_path / "run",
-        tiny.config(**COMPILED_ELSEWHERE),
-        tiny.bundle(),
-        compute=Compute(CPU.device, "bf16"),
-        alter=models.append,
-    )
-    assert models[0].classifier.weight.dtype == torch.float32
-
-
 def test_fp16_skips_overflows():
     """The scale is halved after a step whose gradients overflow, which changes no weight."""
-    model = new_model(tiny.config(), 3, 2)
-    optimizers = Optimizers(model, tiny.config(), GradScaler("cpu"))
+    model = new_model(quick(), 3, 2)
+    optimizers = Optimizers(model, quick(), GradScaler("cpu"))
     before = {name: p.clone() for name, p in model.named_parameters()}
     for p in model.parameters():
         p.grad = optimizers.scaled(torch.ones_like(p)) * float("inf")
@@ -383,7 +376,7 @@ def test_fp16_skips_overflows():
 )
 def test_a_stop_during_an_evaluation_ends_it(tmp_path, monkeypatch, changes, evaluation):
     """The stop takes effect before the next of its two batches; the resumed run has the bits of an undisturbed one."""
-    config, bundle = tiny.config(**changes, epochs=2), tiny.bundle(n=24)
+    config, bundle = quick(**changes, epochs=2), tiny.bundle(n=24)
     run(tmp_path / "whole", config, bundle)
     stop, count, batches = StopRequest(), 0, []
 
