@@ -123,13 +123,13 @@ def test_a_trained_network_is_well(lsg, trained, images):
 def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))  # the others take longer
     both = [trained / "best.safetensors", trained / "last.safetensors"]
-    arguments = [*both, "--data-dir", images, "-q", "--batches", "1", "--mismatch", "2"]
+    arguments = [*both, "--data-dir", images, "-q", "--batches", "1"]
     outputs = ["--html", "flow.html", "--html", "again.html", "--plot", "plots", "--plot", "more"]
     result = lsg("inspect-gradients", *arguments, "--csv", *outputs, status=0)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["name"] for row in rows] == 2 * [f"conv{k}" for k in range(1, 9)]
     assert {row["checkpoint"] for row in rows} == {str(path) for path in both}
-    flows = json.loads(lsg("inspect-gradients", *arguments, "--json").stdout)
+    flows = json.loads(lsg("inspect-gradients", *arguments, "--mismatch", "2", "--json").stdout)
     assert [float(row["coverage"]) for row in rows] == [layer["coverage"] for flow in flows for layer in flow["layers"]]
     assert len(flows[0]["history"]["epochs"]) == 4
     lines = [line for line in lsg("inspect-gradients", *arguments).stdout.splitlines() if line.startswith("conv1 ")]

@@ -93,17 +93,6 @@ def test_the_user_says_how_threads_wait(name):
     assert environment == {name: "ACTIVE"}
 
 
-def test_importing_changes_no_variable_but_the_wait_policy():
-    """Which torch may read before the first use of a name of the package restores it, see test_caller."""
-    script = """
-import os
-before = dict(os.environ)
-import lsgcli.system.cpus, lsgcli.cli.app
-assert dict(os.environ) == {"OMP_WAIT_POLICY": "PASSIVE", **before}
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
 @pytest.mark.parametrize(("given", "variables", "expected"), [(7, {"SLURM_CPUS_PER_TASK": "2"}, 7), (8, {}, 8), (64, {}, 8)])
 def test_a_number_that_is_set_is_limited_by_the_machine(monkeypatch, eight, caplog, given, variables, expected):
     monkeypatch.setattr(cpus, "_quotas", lambda root: ())
