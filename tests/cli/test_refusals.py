@@ -140,7 +140,7 @@ LINES = """
 2 | train {tiny} --precision int8 | --precision
 2 | train {tiny} --method matched-width --out other | --width-from
 4 | train {tiny} --method matched-width --width-from absent.safetensors --out other | absent.safetensors
-4 | train {tiny} --init-from {best} --width-multiplier 0.0625 | {best} features.0.current.norm.weight
+4 | train {tiny} --arch vggsnn --init-from {best} --width-multiplier 0.0625 | {best} features.0.current.norm.weight
 2 | tune --search lr=0.001-0.1 | 'lr=0.001-0.1' lr=LOW:HIGH
 2 | tune --search lr=0.1,abc | --lr 'abc'
 2 | tune --search method=lgs,none | 'lgs' lsg
