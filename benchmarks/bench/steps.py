@@ -17,8 +17,8 @@ from benchmarks.bench.cases import Case, Contender
 from lsgcli.system.device import CONVOLUTIONS, Convolutions
 from lsgcli.system.memory import keep_large_buffers, release_unused
 
-# So small that nothing drifts in hundreds of steps; the time of a step does not depend on it.
-RATE, MOMENTUM = 1e-4, 0.9
+# As in ``lsgcli.sweeps.bench``: nothing drifts, and no gradient vanishes; the time of a step depends on neither.
+RATE, MOMENTUM, SMOOTHING = 1e-12, 0.9, 0.1
 
 Single = Callable[[Tensor, bool], Tensor]  # (frame (B, C, H, W), whether it is the first of a window) -> logits (B, classes)
 
@@ -235,7 +235,7 @@ def train(built: Built, x: Tensor, labels: Tensor, context: Context) -> Callable
         nonlocal release
         with context(), built.training():
             logits = network(x)
-        F.cross_entropy(logits.float().mean(0), labels).backward()
+        F.cross_entropy(logits.float().mean(0), labels, label_smoothing=SMOOTHING).backward()
         update()
         if release:
             release_unused()

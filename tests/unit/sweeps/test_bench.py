@@ -45,6 +45,19 @@ def test_the_floor_by_own_code():
     assert torch.allclose(net(x), F.linear(expected.flatten(2), net.classifier.weight, net.classifier.bias))
 
 
+def test_no_gradient_of_the_floor_vanishes(monkeypatch):
+    """Without normalisation and neurons, a network would soon fit its batch, and processors take long for subnormal numbers."""
+    net = models.build("resnet19", T=1, input_size=16, width_multiplier=0.25)
+    monkeypatch.setattr(bench.models, "build", lambda *args, **sizes: net)
+    config = RunConfig(arch="resnet19", T=1, size=16, width_multiplier=0.25)
+    step = bench.prepared("floor", "train", 2, config, Compute(torch.device("cpu")))
+    smallest = []
+    net.classifier.register_full_backward_hook(lambda module, into, out: smallest.append(out[0].abs().amax(-1).min()))
+    for _ in range(8):
+        step()
+    assert min(smallest) > 1e-3
+
+
 @pytest.mark.parametrize("name", bench.CONTENDERS)
 @pytest.mark.parametrize("mode", bench.MODES)
 def test_steps(name, mode):
