@@ -77,46 +77,110 @@ class Group:
 ALONE = Group()
 
 
-class ProcessGroup(Group):
-    """Several processes, which communicate through ``torch.distributed``.
+class Messages:
+    """What the processes tell each other through torch's key-value store, which one of them, or torchrun, serves.
 
     Args:
-        place: of this process.
-        lasting: the key-value store of all processes, also after a restart by torchrun.
-        store: that of this attempt.
+        store: of this attempt.
+        lasting: the part of the store that a restart by torchrun keeps.
+        where: address of the store, for errors.
+
+    Attributes:
+        answered: whether the store has answered each request so far.
     """
 
-    def __init__(self, place: Place, lasting: Any, store: Any):
+    def __init__(self, store: Any, lasting: Any, where: str):
+        self.store, self.lasting, self.where = store, lasting, where
+        self.answered = True
+
+    def ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
+        """The answer of the store. It is asked in a thread, because torch waits without a limit if the process that serves it hangs.
+
+        Raises:
+            LsgError: the store does not answer.
+        """
+        answer = Future[Any]()
+
+        def work() -> None:
+            try:
+                answer.set_result(request(*arguments))
+            except Exception as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        try:
+            return answer.result(SILENCE)
+        except TimeoutError:
+            self.answered = False
+            raise LsgError(f"no answer from {self.where}, where the processes meet, for {SILENCE:g} s") from None
+
+    def wait_for(self, key: str, seconds: float = math.inf) -> None:
+        """Wait until another process sets a key, but not for more than some seconds.
+
+        Raises:
+            SystemExit: another process failed.
+            LsgError: the store does not answer.
+        """
+        until = time.monotonic() + seconds
+        while not self.ask(self.store.check, [key]) and time.monotonic() < until:
+            if self.ask(self.store.check, [FAILED]):
+                _, status = json.loads(self.store.get(FAILED))
+                raise SystemExit(status)
+            time.sleep(POLL)
+
+    def first_failure(self, rank: int, status: int, *, wait: bool) -> tuple[int, int]:
+        """Rank and exit status of the first process that failed: this one, if no other has said so before.
+
+        Args:
+            wait: whether another one has failed in all likelihood, and may be about to say so.
+
+        Raises:
+            SystemExit: another process has failed, with its status.
+        """
+        with contextlib.suppress(Exception):  # the store does not answer, or its process has ended
+            if self.answered and wait:
+                self.wait_for(FAILED, GRACE)
+            if self.answered:
+                rank, status = json.loads(self.ask(self.store.compare_set, FAILED, "", json.dumps([rank, status])))
+        return rank, status
+
+
+class ProcessGroup(Group):
+    """Several processes, which communicate through ``torch.distributed``."""
+
+    def __init__(self, place: Place, messages: Messages):
         super().__init__(place)
-        self.lasting, self.store = lasting, store
-        self._answers = True  # whether the store does
+        self.messages = messages
         self._wrapped: list[nn.Module] = []
-        self._met = time.monotonic()  # when this process last waited for others
+        self._waited = time.monotonic()  # when this process last waited for others
         self._limit = 0.0  # seconds that a collective may take
         self._allow(SILENCE)
 
     def gather(self, x: Tensor) -> Tensor:
-        self._allow(2 * (time.monotonic() - self._met))
+        self._allow(2 * (time.monotonic() - self._waited))
         out = x.new_empty((self.size, *x.shape))
         torch.distributed.all_gather(list(out.unbind(0)), x.contiguous())
-        self._met = time.monotonic()
+        self._waited = time.monotonic()
         return out
 
     def agree(self, name: str, decide: Callable[[], Any], lasting: bool = False) -> Any:
+        messages = self.messages
         if self.is_main:
             value = json.dumps(decide())
-            self.store.set(name, self.lasting.compare_set(name, "", value).decode() if lasting else value)
-        self._await(name)
-        return json.loads(self.store.get(name))
+            if lasting:  # an earlier attempt may have decided
+                value = messages.lasting.compare_set(name, "", value).decode()
+            messages.store.set(name, value)
+        self._wait_for(name)
+        return json.loads(messages.store.get(name))
 
     @contextmanager
     def one_by_one(self) -> Iterator[None]:
         key = f"prepared/{self.rank - self.place.local_rank}"
         if self.place.local_rank > 0:
-            self._await(key)
+            self._wait_for(key)
         yield
         if self.place.local_rank == 0:
-            self.store.set(key, "")
+            self.messages.store.set(key, "")
 
     def wrap(self, model: nn.Module) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
@@ -147,21 +211,16 @@ class ProcessGroup(Group):
             if self.is_main:
                 return
             with contextlib.suppress(Exception):
-                self._await("done/0")
+                self.messages.wait_for("done/0")
             raise SystemExit(status) from None
-        message = str(error).lower() if isinstance(error, RuntimeError) else ""
-        hangs = "timeout" in message or "timed out" in message
-        lost = hangs or any(word in message for word in WORDS)
+        problem = str(error).lower() if isinstance(error, RuntimeError) else ""
+        hangs = "timeout" in problem or "timed out" in problem
+        lost = hangs or any(word in problem for word in WORDS)
         if hangs:  # perhaps the process that serves the store; all others notice it
-            self._answers = False
-        first = [self.rank, status]
-        if self._answers:
-            with contextlib.suppress(Exception):
-                if lost:
-                    self._await(FAILED, GRACE)
-                first = json.loads(self._request(self.store.compare_set, FAILED, "", json.dumps(first)))
-        if first[0] != self.rank:
-            raise SystemExit(first[1]) from None
+            self.messages.answered = False
+        first, status = self.messages.first_failure(self.rank, status, wait=lost)
+        if first != self.rank:
+            raise SystemExit(status) from None
         if lost:
             raise LsgError(
                 "lost the connection to another process, or it does not answer",
@@ -176,11 +235,13 @@ class ProcessGroup(Group):
         A thread of Gloo may still hold tensors of a collective that has completed. If it drops them while the interpreter ends, the
         process aborts. torch joins the threads when the last reference to its group is dropped.
         """
-        if self._answers:
+        messages = self.messages
+        if messages.answered:
             with contextlib.suppress(Exception):
-                self._request(self.store.set, f"done/{self.rank}", "")
+                messages.ask(messages.store.set, f"done/{self.rank}", "")
                 if self.place.hosts:
-                    self.store.wait([f"done/{rank}" for rank in range(self.size)], timedelta(seconds=2 * GRACE))
+                    every = [f"done/{rank}" for rank in range(self.size)]
+                    messages.store.wait(every, timedelta(seconds=2 * GRACE))
         for wrapped in self._wrapped:
             for name in ("reducer", "logger", "process_group"):
                 delattr(wrapped, name)
@@ -192,41 +253,10 @@ class ProcessGroup(Group):
             self._limit = seconds
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
 
-    def _await(self, key: str, seconds: float = math.inf) -> None:
-        """Wait until another process sets a key, but not for more than some seconds.
-
-        Raises:
-            SystemExit: another process failed.
-            LsgError: the store does not answer.
-        """
-        until = time.monotonic() + seconds
-        while not self._request(self.store.check, [key]) and time.monotonic() < until:
-            if self._request(self.store.check, [FAILED]):
-                raise SystemExit(json.loads(self.store.get(FAILED))[1])
-            time.sleep(POLL)
-        self._met = time.monotonic()
-
-    def _request(self, ask: Callable[..., Any], *arguments: Any) -> Any:
-        """The answer of the store. It is asked in a thread, because torch waits without a limit if the process that serves it hangs.
-
-        Raises:
-            LsgError: the store does not answer.
-        """
-        answer = Future[Any]()
-
-        def work() -> None:
-            try:
-                answer.set_result(ask(*arguments))
-            except Exception as error:
-                answer.set_exception(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        try:
-            return answer.result(SILENCE)
-        except TimeoutError:
-            self._answers = False
-            where = f"{self.place.address}:{self.place.port}, where the processes meet"
-            raise LsgError(f"no answer from {where}, for {SILENCE:g} s") from None
+    def _wait_for(self, key: str) -> None:
+        """As :meth:`Messages.wait_for`; the time spent in waiting does not count as work."""
+        self.messages.wait_for(key)
+        self._waited = time.monotonic()
 
 
 @contextmanager
@@ -269,7 +299,8 @@ def joined(place: Place, device: str) -> Iterator[Group]:
             f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {reason}",
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
-    group = ProcessGroup(place, PrefixStore("lsg", store), PrefixStore(f"{place.attempt}/lsg", store))
+    of_attempt = PrefixStore(f"{place.attempt}/lsg", store)
+    group = ProcessGroup(place, Messages(of_attempt, PrefixStore("lsg", store), f"{place.address}:{place.port}"))
     try:
         yield group
     except Exception as error:
