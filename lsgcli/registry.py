@@ -66,7 +66,9 @@ REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with 
 PLUGIN = "it is a plug-in, see docs/plugins in the repository (`pip install ./docs/plugins`)"
 # Names that versions before 0.1.0 had.
 EARLIER = "only versions of lsg before 0.1.0 have it"
-REMOVED = dict.fromkeys(("max-resnet18-2222", "maxformer", "maxformer-dvs", "sequential-cnn"), PLUGIN)
+REMOVED = dict.fromkeys(
+    ("max-resnet18-2222", "maxformer", "maxformer-dvs", "preact-resnet18", "sequential-cnn", "sew-dvs", "sew-dvs-wide"), PLUGIN
+)
 REMOVED |= {"pmsn": EARLIER, "nir": EARLIER, "stable-spike": EARLIER}
 NAME = "NAME"
 GROUP = "lsg."

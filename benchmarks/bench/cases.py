@@ -10,7 +10,7 @@ DEFAULTS = {
     "resnet19": {"T": 2, "batch": 16, "size": 32},
     **{network: {"T": 4, "batch": 16, "size": 32} for network in OF_LIBRARY},
 }
-OF_EVENTS = ("vggsnn", "sew-dvs", "sew-dvs-wide", "qkformer-dvs")  # networks whose input is recordings of two channels
+OF_EVENTS = ("vggsnn", "qkformer-dvs")  # networks whose input is recordings of two channels
 
 
 class Contender(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.layers import ConvNorm, chained, halved
-from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, Queries, SpikingTransformer, Stage
+from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, QKFormer, Queries, Stage
 from lsgcli.registry import register
 
 
@@ -93,7 +93,7 @@ class ResidualAttention(nn.Module):
 
 
 @register("arch", "maxformer")
-class Maxformer(SpikingTransformer):
+class Maxformer(QKFormer):
     """Spiking transformer for images: 96 channels without mixing, 192 with a depthwise convolution, 384 with self-attention; LIF; linear.
 
     8 heads at full width.

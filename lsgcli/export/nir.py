@@ -33,10 +33,8 @@ from lsgcli.models.layers import ConvNorm, SpikingConv
 from lsgcli.models.max_resnet import MaxResNet18
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
-from lsgcli.models.preact_resnet import PreActResNet18
-from lsgcli.models.qkformer import SpikingTransformer
+from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
-from lsgcli.models.sew import SewDVS
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
@@ -53,10 +51,8 @@ SCALING = (
 OTHERS = "Use --format onnx."
 # Networks that NIR cannot represent, and why.
 REFUSED: dict[type[nn.Module], str] = {
-    SewDVS: "max pooling, for which NIR has no nodes",
     MaxResNet18: "max pooling, for which NIR has no nodes",
-    SpikingTransformer: "max pooling and products of spikes, for which NIR has no nodes",
-    PreActResNet18: "a normalisation of sums, expected one that convolutions can include",
+    QKFormer: "max pooling and products of spikes, for which NIR has no nodes",
 }
 
 

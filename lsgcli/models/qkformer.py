@@ -4,7 +4,6 @@ Source: Zhou et al., "QKFormer: Hierarchical Spiking Transformer using Q-K Atten
 lists the settings of the published networks.
 """
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -186,17 +185,19 @@ class Stage(NamedTuple):
 
     Attributes:
         layers: convolutions of the embedding.
-        mixers: what mixes tokens in each block, see :meth:`SpikingTransformer.block`.
+        mixers: what mixes tokens in each block, see :meth:`QKFormer.block`.
     """
 
     layers: Layers
     mixers: Sequence[Any]
 
 
-class SpikingTransformer(SpikingNet):
-    """Base of spiking transformers: stem, stages, mean over tokens, linear. A subclass creates the classifier.
+@register("arch", "qkformer")
+class QKFormer(SpikingNet):
+    """Spiking transformer for images: 96 and 192 channels with token attention, 384 with self-attention; linear.
 
-    ``width_multiplier`` scales the number of heads rather than their width. Convolutions start with torch's default weights.
+    8 heads at full width: ``width_multiplier`` scales their number rather than their width. Convolutions start with torch's default weights.
+    A subclass may have another stem, other embeddings and other blocks.
 
     Attributes:
         heads: number of heads, ``HEADS`` at full width.
@@ -210,9 +211,13 @@ class SpikingTransformer(SpikingNet):
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
     HEADS: ClassVar = 8
     RATIO: ClassVar = 4
-    STEM: ClassVar[Layers]
-    STAGES: ClassVar[Sequence[Stage]]
-    EMBEDDING: ClassVar[Any]  # class of the embeddings
+    STEM: ClassVar[Layers] = ((48, False),)
+    STAGES: ClassVar[Sequence[Stage]] = (
+        Stage(((96, False),), (TokenAttention,)),
+        Stage(((192, False), (192, True)), (TokenAttention,)),
+        Stage(((384, False), (384, True)), (SelfAttention, SelfAttention)),
+    )
+    EMBEDDING: ClassVar[Any] = Embedding
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec)
@@ -226,14 +231,16 @@ class SpikingTransformer(SpikingNet):
             self.out = embedding.out
             stages.append(nn.ModuleList([embedding, *(part for mixer in mixers for part in self.block(mixer, self.out))]))
         self.stages: Any = nn.ModuleList(stages)
+        self.classifier = nn.Linear(self.out.channels, spec.num_classes)
+        self.initialise_weights()
 
-    @abstractmethod
     def stem_part(self, source: Signal, channels: int, pooled: bool) -> nn.Module:
-        """A module of the stem, which may pool."""
+        """A convolution with neurons, which may pool."""
+        return CONVS[pooled](self.spec, source, channels)
 
-    @abstractmethod
     def block(self, mixer: Any, source: Signal) -> Iterator[nn.Module]:
-        """The modules of a block, whose output has as many channels as its input."""
+        """The modules of a block, whose output has as many channels as its input: here one, with this attention."""
+        yield Block(self.spec, mixer(self.spec, source, self.heads), source, self.ratio)
 
     def in_heads(self, layers: Layers) -> Layers:
         """Layers whose channels at full width are scaled to multiples of the number of heads."""
@@ -265,42 +272,13 @@ class SpikingTransformer(SpikingNet):
             for index, part in enumerate(stage, start=1):
                 yield f"stage{s}.{index}", part
 
-
-@register("arch", "qkformer")
-class QKFormer(SpikingTransformer):
-    """Spiking transformer for images: 96 and 192 channels with token attention, 384 with self-attention; linear.
-
-    8 heads at full width.
-    """
-
-    STEM: ClassVar[Layers] = ((48, False),)
-    STAGES: ClassVar[Sequence[Stage]] = (
-        Stage(((96, False),), (TokenAttention,)),
-        Stage(((192, False), (192, True)), (TokenAttention,)),
-        Stage(((384, False), (384, True)), (SelfAttention, SelfAttention)),
-    )
-    EMBEDDING = Embedding
-
-    def __init__(self, spec: NetworkSpec):
-        super().__init__(spec)
-        self.classifier = nn.Linear(self.out.channels, spec.num_classes)
-        self.initialise_weights()
-
-    def stem_part(self, source: Signal, channels: int, pooled: bool) -> nn.Module:
-        """A convolution with neurons."""
-        return CONVS[pooled](self.spec, source, channels)
-
-    def block(self, mixer: type[TokenAttention | SelfAttention], source: Signal) -> Iterator[nn.Module]:
-        """A block with this attention."""
-        yield Block(self.spec, mixer(self.spec, source, self.heads), source, self.ratio)
-
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem1, stage1.conv1, stage1.shortcut, stage1.block1.q, ..."""
         layers = [conv.spiking_layer(f"stem{index}") for index, conv in enumerate(self.stem, start=1)]
-        for s, stage in enumerate(self.stages, start=1):
-            embedding, *blocks = stage
+        for s, (embedding, *blocks) in enumerate(self.stages, start=1):
             layers += embedding.spiking_layers(f"stage{s}")
-            layers += [layer for b, block in enumerate(blocks, start=1) for layer in block.spiking_layers(f"stage{s}.block{b}")]
+            for b, block in enumerate(blocks, start=1):
+                layers += block.spiking_layers(f"stage{s}.block{b}")
         return layers
 
 

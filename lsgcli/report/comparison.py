@@ -1,7 +1,7 @@
 """Comparison of runs, as text tables and as an HTML page."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MANY = 1 << 10  # columns, all aligned at the left
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
+Columns = Sequence[Sequence[int]]  # indices of the runs of each
+SECONDS = "training, seconds"
 
 
 def parts(record: Record) -> list[Any]:
@@ -56,28 +58,42 @@ def _state(run: Record) -> str:
 
 def sections(record: Record) -> dict[str, Rows]:
     """The rows of the table, with a cell for each group of runs, by section title; empty sections are left out."""
-    columns = _columns(record).values()
-    settings: Rows = []
+    columns = list(_columns(record).values())
+    found = {
+        "settings that differ": _settings(record, columns),
+        "result": _results(record, columns),
+        "gradient flow: coverage, |dL/dW|": _layers(record, columns),
+    }
+    return {title: rows for title, rows in found.items() if rows}
+
+
+def _settings(record: Record, columns: Columns) -> Rows:
+    rows = []
     for name, values in record["settings"].items():
         texts = [NOTHING if value is None else str(value) for value in values]
-        settings.append((name, [_cell([texts[k] for k in members]) for members in columns]))
-    result: Rows = []
-    for title, value, form in RESULT:
-        numbers = list(map(value, record["runs"]))
-        cells = [_cell([numbers[k] for k in members], form) for members in columns]
+        rows.append((name, [_cell([texts[k] for k in members]) for members in columns]))
+    return rows
+
+
+def _results(record: Record, columns: Columns) -> Rows:
+    rows = []
+    for of_title in zip(*map(_result, record["runs"]), strict=True):
+        title, values = of_title[0][0], [value for _, value in of_title]
+        form = ".1f" if title == SECONDS else ".4f"
+        cells = [_cell([values[k] for k in members], form) for members in columns]
         if set(cells) != {NOTHING}:
-            result.append((title, cells))
-    flow: dict[str, list[list[Record]]] = {}  # name -> the layers of this name in each column
+            rows.append((title, cells))
+    return rows
+
+
+def _layers(record: Record, columns: Columns) -> Rows:
+    """A row for each name of a layer, which not all runs may have."""
+    found: dict[str, list[list[Record]]] = {}  # name -> the layers of this name in each column
     for column, members in enumerate(columns):
         for k in members:
             for layer in record["runs"][k]["layers"]:
-                flow.setdefault(layer["name"], [[] for _ in columns])[column].append(layer)
-    found = {
-        "settings that differ": settings,
-        "result": result,
-        "gradient flow: coverage, |dL/dW|": [(name, list(map(_flow, layers))) for name, layers in flow.items()],
-    }
-    return {title: rows for title, rows in found.items() if rows}
+                found.setdefault(layer["name"], [[] for _ in columns])[column].append(layer)
+    return [(name, [_flow(layers) for layers in cells]) for name, cells in found.items()]
 
 
 def _cell(values: Sequence[float | str | None], form: str = "") -> str:
@@ -86,40 +102,46 @@ def _cell(values: Sequence[float | str | None], form: str = "") -> str:
     numbers = [value for value in known if not isinstance(value, str)]
     if not numbers:
         return ", ".join(dict.fromkeys(map(str, known))) or NOTHING
-    spread = f" +- {statistics.stdev(numbers):{form}} (n {len(numbers)})" if len(numbers) > 1 else ""
-    return f"{statistics.fmean(numbers):{form}}{spread}"
+    mean = format(statistics.fmean(numbers), form)
+    if len(numbers) == 1:
+        return mean
+    return f"{mean} +- {statistics.stdev(numbers):{form}} (n {len(numbers)})"
 
 
-# Title, value of a run, and format of numbers.
-RESULT: tuple[tuple[str, Callable[[Record], float | str | None], str], ...] = (
-    ("precision", lambda run: run["precision"], ""),
-    ("test accuracy", lambda run: run["accuracy"], ".4f"),
-    ("  in fp32", lambda run: run["accuracy_fp32"], ".4f"),
-    ("  of last epoch", lambda run: run["test_accuracy_last"], ".4f"),
-    ("  of best epoch", lambda run: run["test_accuracy_best"], ".4f"),
-    (
-        "best epoch",
-        lambda run: None if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}",
-        "",
-    ),
-    ("val accuracy", lambda run: run.get("val_accuracy"), ".4f"),
-    ("  of best epoch", lambda run: run["best_val_accuracy"], ".4f"),
-    ("train loss", lambda run: run["train_loss"], ".4f"),
-    ("epochs", lambda run: f"{run['epochs']}/{run['of']}" + ("" if run["state"] == "finished" else f" {run['state']}"), ""),
-    ("training, seconds", lambda run: run["seconds"], ".1f"),
-)
+def _result(run: Record) -> list[tuple[str, float | str | None]]:
+    """Title and value of each result of a run; one with an indented title belongs to the one above."""
+    best = None
+    if run["best_epoch"] is not None:
+        best = f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"
+    epochs = f"{run['epochs']}/{run['of']}"
+    if run["state"] != "finished":
+        epochs += f" {run['state']}"
+    return [
+        ("precision", run["precision"]),
+        ("test accuracy", run["accuracy"]),
+        ("  in fp32", run["accuracy_fp32"]),
+        ("  of last epoch", run["test_accuracy_last"]),
+        ("  of best epoch", run["test_accuracy_best"]),
+        ("best epoch", best),
+        ("val accuracy", run.get("val_accuracy")),
+        ("  of best epoch", run["best_val_accuracy"]),
+        ("train loss", run["train_loss"]),
+        ("epochs", epochs),
+        (SECONDS, run["seconds"]),
+    ]
 
 
 def _flow(layers: Sequence[Record]) -> str:
-    """Means of coverage and gradient norm of a layer in the runs of a group."""
+    """Means of coverage and gradient norm of a layer in the runs of a group, with a mark if one of the layers is not ok."""
     if not layers:
         return NOTHING
-    mark = "" if all(layer.get("verdict", "ok") in ("ok", "network") for layer in layers) else " !"
-    means = []
+    words = []
     for key, form in (("coverage", ".3f"), ("grad_norm", ".2e")):
         known = [layer[key] for layer in layers if layer.get(key) is not None]
-        means.append(format(statistics.fmean(known), form) if known else NOTHING)
-    return f"{' '.join(means)}{mark}"
+        words.append(format(statistics.fmean(known), form) if known else NOTHING)
+    if any(layer.get("verdict", "ok") not in ("ok", "network") for layer in layers):
+        words.append("!")
+    return " ".join(words)
 
 
 def page(record: Record) -> str:
@@ -129,11 +151,12 @@ def page(record: Record) -> str:
     from lsgcli.store.rundir import LAST, read_metrics
 
     runs = _runs(record)
-    flows = {
-        letter: {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(Path(run["path"]) / LAST)}
-        for letter, run in runs
-        if (flow := comparison.final_flow(Path(run["path"]), run["state"])) is not None
-    }
+    flows = {}
+    for letter, run in runs:
+        path = Path(run["path"])
+        flow = comparison.final_flow(path, run["state"])
+        if flow is not None:
+            flows[letter] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(path / LAST)}
     epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
     charts = [_chart(measure, record, epochs) for measure in ("accuracy", "loss")]
     found = list(flows.values())

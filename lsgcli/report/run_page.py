@@ -47,11 +47,17 @@ def run_page(path: Path, status: Status) -> str:
     """
     config, facts, epochs = read_config(path), read_facts(path), read_metrics(path)
     flow = None if status.state in ("running", "stopped") else final_flow(path, status.state)
-    flow = flow and {**flow, "checkpoint": "", "method": config.method, "history": None}
-    known = [{"history": history(path / LAST)}]
+    if flow:
+        flow = {**flow, "checkpoint": "", "method": config.method, "history": None}
+    split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
     tested, classes = status.tested, tuple(facts.get("classes", ()))
-    own, split = set(differing(config)), "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
-    settings = [(option_name(name), value, name in own) for name, value in config.to_dict().items()]
+    counts = tested.confusion.tolist() if tested else []
+    own, settings, idle = differing(config), [], set()
+    for name, value in config.to_dict().items():
+        settings.append((option_name(name), value, name in own))
+        if without_effect({name: value}, [config]):
+            idle.add(option_name(name))
+    layers = pictures()["training"]
     return document(
         "run.html",
         {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {},
@@ -63,16 +69,16 @@ def run_page(path: Path, status: Status) -> str:
         results=_results(status, epochs, config, split),
         facts=_facts(config, facts),
         charts=_charts(epochs, config, split) if epochs else [],
-        layers=("training", pictures()["training"], pictures()["training"].views(known, [""])),
-        matrix=confusion.drawing(tested.confusion.tolist(), classes) if tested and len(classes) <= DRAWN else None,
-        pairs=confusion.pairs(tested.confusion.tolist(), classes) if tested else [],
+        layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
+        matrix=confusion.drawing(counts, classes) if tested and len(classes) <= DRAWN else None,
+        pairs=confusion.pairs(counts, classes),
         scores=_scores(tested, classes) if tested else [],
         named=len(classes) <= confusion.NAMED,
         few=len(classes) <= OPEN,
         samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
         settings=settings,
-        idle={option_name(name) for name, value in config.to_dict().items() if without_effect({name: value}, [config])},
+        idle=idle,
         **(gradient_flow([flow], [config.method]) if flow else {"shown": [], "checkpoints": []}),
     )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,11 @@ from lsgcli.errors import ConfigError, counted
 from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, Repetition, data_settings, load, what_counts
+from lsgcli.sweeps.plan import Cell, Plan, Repetition, data_settings, load, what_counts
 from lsgcli.sweeps.statistics import rows, varied
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
-
-Row = tuple[str, str]  # the settings as text, and a label of the data if runs with the same settings used different data
 
 
 @dataclass
@@ -61,13 +59,19 @@ class Collection:
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
-class _Group:
-    """The runs of a row: settings of any of them, and by repetition where each is planned, and which exist."""
+class _Row:
+    """The runs of a row: settings of any of them, a label of their data, and by repetition where each is planned, and which exist."""
 
-    def __init__(self, config: RunConfig):
-        self.config = config
+    def __init__(self, config: RunConfig, label: str):
+        self.config, self.label = config, label
         self.planned: dict[Repetition, Path] = {}
         self.found: dict[Repetition, list[Path]] = {}
+
+    def repetitions(self, everywhere: Set[Repetition]) -> list[Repetition]:
+        """Those planned, found, or expected because other rows have them, over as many folds."""
+        folds = Repetition.of(self.config).folds
+        expected = {repetition for repetition in everywhere if repetition.folds == folds}
+        return sorted(expected | self.planned.keys() | self.found.keys())
 
     def place(self, missing: Repetition) -> Path:
         """The directory of a run that does not exist: where it is planned, or next to the other runs of the row."""
@@ -88,35 +92,48 @@ def collect(folder: Path) -> Collection:
     """
     plan = load(folder)
     configs, results, notes = _read(folder, planned=plan is not None)
-    data, planned = _data(configs), plan.cells() if plan else []
-    label = next((data[cell.path] for cell in planned if cell.path in data), "")
-    groups: dict[Row, _Group] = {}  # those of the plan come first
-    for cell in planned:
-        group = groups.setdefault((_key(cell.config), label), _Group(cell.config))
-        group.planned[Repetition.of(cell.config)] = cell.path
-    for path in _in_order(configs, data):
-        group = groups.setdefault((_key(configs[path]), data[path]), _Group(configs[path]))
-        group.found.setdefault(Repetition.of(configs[path]), []).append(path)
-    everywhere = set() if plan else {Repetition.of(config) for config in configs.values()}
+    data = _data(configs)
+    everywhere: Set[Repetition] = set() if plan else {Repetition.of(config) for config in configs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
-    for number, ((_, label), group) in enumerate(groups.items()):
-        folds = Repetition.of(group.config).folds
-        expected = {one for one in everywhere if one.folds == folds}
-        for one in sorted(expected | group.planned.keys() | group.found.keys()):
-            paths = group.found.get(one, [])
-            finished = [path for path in paths if results[path] is not None]
-            path = [*finished, *paths, *([] if paths else [group.place(one)])][0]
-            if len(paths) > 1:
-                ignored = ", ".join(str(duplicate) for duplicate in paths if duplicate != path)
-                which = one.text.replace(", ", " and ")
-                notes.append(f"{len(paths)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
-            collection.cells.append(Cell(number, group.config.replace(**one.settings), path, label))
-            collection.records.append(results.get(path) if paths else None)
+    for number, row in enumerate(_rows(plan, configs, data)):
+        for repetition in row.repetitions(everywhere):
+            runs = row.found.get(repetition, [])
+            finished = [run for run in runs if results[run] is not None]
+            path = (finished or runs or [row.place(repetition)])[0]
+            if len(runs) > 1:
+                ignored = ", ".join(str(run) for run in runs if run != path)
+                which = repetition.text.replace(", ", " and ")
+                notes.append(f"{len(runs)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
+            collection.cells.append(Cell(number, row.config.replace(**repetition.settings), path, row.label))
+            collection.records.append(results[path] if runs else None)
     if any(data.values()):
         notes.append(
             "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
         )
     return collection
+
+
+def _rows(plan: Plan | None, configs: Mapping[Path, RunConfig], data: Mapping[Path, str]) -> list[_Row]:
+    """The rows of the plan, if there is one, followed by those of other runs.
+
+    Args:
+        configs: settings of each run.
+        data: label of the data of each run.
+    """
+    rows: dict[tuple[str, str], _Row] = {}  # by settings and label
+
+    def row_of(config: RunConfig, label: str) -> _Row:
+        settings = json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
+        return rows.setdefault((settings, label), _Row(config, label))
+
+    planned = plan.cells() if plan else []
+    label = next((data[cell.path] for cell in planned if cell.path in data), "")
+    for cell in planned:
+        row_of(cell.config, label).planned[Repetition.of(cell.config)] = cell.path
+    for run in _in_order(configs, data):
+        config = configs[run]
+        row_of(config, data[run]).found.setdefault(Repetition.of(config), []).append(run)
+    return list(rows.values())
 
 
 def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path, dict[str, Any] | None], list[str]]:
@@ -135,8 +152,8 @@ def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path
         except ConfigError as error:
             unreadable.append(error.message)
             continue
-        if _is_untested(record):
-            untested += 1
+        if record is not None and record["accuracy"] is None and "diverged" not in record:
+            untested += 1  # finished without evaluating the test part
         else:
             configs[path], results[path] = config, record
     if not configs and (untested or not planned):
@@ -148,15 +165,6 @@ def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path
     if untested:
         notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
     return configs, results, notes
-
-
-def _is_untested(record: Mapping[str, Any] | None) -> bool:
-    """Whether a run with this final record finished without evaluating the test part."""
-    return record is not None and record["accuracy"] is None and "diverged" not in record
-
-
-def _key(config: RunConfig) -> str:
-    return json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
 
 
 def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
@@ -207,11 +215,11 @@ def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _about_folds(cells: Sequence[Cell]) -> list[str]:
     """What mean and interval mean in an ablation over folds."""
-    counts = sorted({repetition.folds for cell in cells if (repetition := Repetition.of(cell.config)).folds})
+    counts = {Repetition.of(cell.config).folds for cell in cells} - {0}
     return [
         f"Mean and spread are over {count} folds and all seeds, each seed's accuracy is the mean of its folds. Comparisons are of folds, "
         "averaged over seeds, with a variance corrected for the training samples that folds share (Nadeau and Bengio, 2003)."
-        for count in counts
+        for count in sorted(counts)
     ]
 
 

@@ -30,8 +30,6 @@ SIZES: dict[str, dict[str, Any]] = {  # such that a few channels remain, which s
     "mlp": {"input_size": 9, "input_height": 1},
     "qkformer": {"input_size": 12},
     "qkformer-dvs": {"input_size": 24, "width_multiplier": 1 / 8},
-    "sew-dvs": {"width_multiplier": 1 / 8},
-    "sew-dvs-wide": {"width_multiplier": 1 / 16},
 }
 SMALL = {"T": 3, "num_classes": 3, "in_channels": 2, "width_multiplier": 1 / 32, "input_size": 16}
 NEURONS, METHODS, NORMS = (registry.names(kind) for kind in ("neuron", "method", "norm"))

@@ -472,7 +472,7 @@ CLAIMS: tuple[dict[str, Any], ...] = (
     {"width_multiplier": 64.0, "in_channels": 25_000}, {"width_multiplier": 64.0}, {"in_channels": 1 << 20}, {"num_classes": 500_000}, {"input_size": 4096},
     {"input_size": 4096, "input_height": 1 << 20}, {"arch": "resnet19", "depth": 999}, {"arch": "resnet19", "depth": 999, "T": 1024, "width_multiplier": 64.0},
     {"arch": "qkformer", "width_multiplier": 64.0, "input_size": 4096, "T": 1024}, {"arch": "ms-resnet18", "width_multiplier": 64.0, "input_size": 4096},
-    {"arch": "sew-dvs", "width_multiplier": 64.0, "input_size": 4096}, {"arch": "vggsnn", "width_multiplier": 64.0, "T": 1024, "norm": "tebn"},
+    {"arch": "max-resnet18", "width_multiplier": 64.0, "input_size": 4096}, {"arch": "vggsnn", "width_multiplier": 64.0, "T": 1024, "norm": "tebn"},
     {"weight_bits": 4, "width_multiplier": 64.0}, {"T": 10**18}, {"num_classes": 10**18}, {"in_channels": 2**62},
 )  # fmt: skip
 CLAIMED = 300 * MIB

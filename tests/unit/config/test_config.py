@@ -134,6 +134,7 @@ def test_presets_are_valid_and_set_only_what_help_says(kind):
         assert all(FIELDS[key].metadata["preset"] for key in preset), name
 
 
+@pytest.mark.usefixtures("plugins")
 def test_the_preset_of_a_network_yields_to_what_is_given():
     assert resolve({"arch": "preact-resnet18"}, environment={}).norm == "bn"
     assert resolve({"arch": "preact-resnet18", "norm": "tdbn"}, environment={}).norm == "tdbn"
@@ -150,6 +151,7 @@ def test_the_preset_of_a_network_yields_to_what_is_given():
         ({"dataset": "cifar10", "recipe": "qkformer", "norm": "tdbn"}, {"norm"}),
     ],
 )
+@pytest.mark.usefixtures("plugins")
 def test_what_a_command_must_give(given, names):
     """Also what is the default, but not the preset of the network or neuron."""
     resolved = resolve(given, environment={})

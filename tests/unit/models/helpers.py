@@ -28,19 +28,19 @@ FIELD = {
             ("sew-resnet18", 16, 8, None),
             ("ms-resnet18", 16, 8, None),
             ("max-resnet18", 32, 8, None),
-            ("preact-resnet18", 16, 8, None),
-            ("sew-dvs-wide", 16, 12, 9),
             ("qkformer", 4, 12, 8),
             ("qkformer-dvs", 8, 24, 16),
         )
     },
 }
 # Networks whose blocks others have too.
-ALIKE = ("resnet19-normed", "sew-dvs-wide", "qkformer")
+ALIKE = ("resnet19-normed", "qkformer")
 EVERY = [*SMALL, *(pytest.param(which, marks=[pytest.mark.slow] if which in ALIKE else []) for which in FIELD)]
 # Of docs/plugins; tests of it have the fixture ``plugins``.
 PLUGINS = {
     "sequential-cnn": {"name": "sequential-cnn", "width_multiplier": 1 / 16, "input_size": 8, "T": 8},
+    "preact-resnet18": {"name": "preact-resnet18", "width_multiplier": 1 / 16, "input_size": 8, "T": 3},
+    "sew-dvs-wide": {"name": "sew-dvs-wide", "width_multiplier": 1 / 16, "input_size": 12, "input_height": 9, "T": 3},
     "maxformer": {"name": "maxformer", "width_multiplier": 1 / 8, "input_size": 12, "input_height": 8, "T": 3},
     "maxformer-dvs": {"name": "maxformer-dvs", "width_multiplier": 1 / 8, "input_size": 24, "input_height": 16, "T": 3},
 }

@@ -1,4 +1,4 @@
-"""SEW, MS, Max and pre-activation ResNets, QKFormer and plain networks: published sizes, blocks by own code, and that
+"""SEW, MS and Max ResNets, QKFormer and plain networks: published sizes, blocks by own code, and that
 everything applies to them."""
 
 import nir
@@ -16,10 +16,8 @@ from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import Signal
 from lsgcli.models.fold import fold
 from lsgcli.models.ms_resnet import MsBlock
-from lsgcli.models.preact_resnet import PreActBlock
 from lsgcli.models.qkformer import Block, Embedding, SelfAttention, TokenAttention
-from lsgcli.models.resnet19 import PlainBlock
-from lsgcli.models.sew import SewStage
+from lsgcli.models.resnet19 import PlainBlock, SewBlock
 from lsgcli.neurons import TdBatchNorm2d
 from tests.exports import exported, samples, saved
 from tests.unit.export.test_nir import met_too_early
@@ -33,11 +31,6 @@ PUBLISHED = [  # network, options, layers of neurons, parameters without those o
     ("ms-resnet18", {}, 16 + 1, 11_173_962),
     ("max-resnet18", {}, 16 + 1, 12_502_090),
     ("max-resnet18", {"num_classes": 100}, 17, 12_548_260),
-    ("preact-resnet18", {}, 17, 11_176_940 - 2 * 17),  # published with two scalars per layer of neurons
-    ("preact-resnet18", {"neuron": "ar-lif"}, 17, 11_176_940),
-    ("preact-resnet18", {"neuron": "ar-lif", "num_classes": 100}, 17, 11_223_110),
-    ("sew-dvs", {}, 15, 130_426 - 15),  # published with one decay per layer of neurons
-    ("sew-dvs-wide", {}, 16, 1_192_218 - 16),
     ("qkformer", {}, 35, 6_706_234),
     ("qkformer", {"num_classes": 100}, 35, 6_740_884),
     ("qkformer-dvs", {}, 21, 1_504_138),
@@ -52,10 +45,6 @@ def test_published_number_of_parameters(arch, options, neurons, published):
     assert sum(p.numel() for p in fixed.parameters()) == published
     assert sum(p.numel() for p in learned.parameters()) == published + neurons
     assert len({layer.name for layer in learned.spiking_layers()}) == neurons
-
-
-def test_the_last_layer_of_preact_starts_without_bias():
-    assert not models.build("preact-resnet18", width_multiplier=1 / 32).classifier.bias.any()
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(9, [1, 1, 1]), (13, [2, 2, 1]), (19, [3, 3, 2]), (35, [6, 5, 5])])
@@ -105,23 +94,13 @@ def plain_block(block, x):
     return fired(block.second, fired(block.first, x, 2))
 
 
-def sew_stage(stage, x):
-    x = fired(stage.entry, x)
-    return pooled(fired(stage.block.second, fired(stage.block.first, x)) + x, 2)
+def sew_block(block, x):
+    return fired(block.second, fired(block.first, x)) + x
 
 
 def ms_block(block, x):
     branch = convnorm(block.second, fired(block.first, lif(block.lif, x, V_TH), 2))
     return branch + convnorm(block.shortcut, x, 2)
-
-
-def preact_block(block, x):
-    total = convolved(block.second, fired(block.first, x, 2)) + convolved(block.shortcut, x, 2)
-    return lif(block.lif, normed(block.norm, total), V_TH)
-
-
-def preact_identity(block, x):
-    return lif(block.lif, normed(block.norm, convolved(block.second, fired(block.first, x)) + x), V_TH)
 
 
 def embedding(module, x):
@@ -156,10 +135,8 @@ def transformer_block(block, x):
 SPEC = models.build("mlp", threshold=V_TH).spec
 BLOCKS = {
     "plain": (lambda: PlainBlock(SPEC, Signal(3, 1), 4, 2), plain_block),
-    "sew": (lambda: SewStage(SPEC, Signal(3, 1), 4, pooled=True, first=False), sew_stage),
+    "sew": (lambda: SewBlock(SPEC, Signal(3, 1), 3, 1), sew_block),
     "ms": (lambda: MsBlock(SPEC, Signal(3), 4, 2), ms_block),
-    "preact": (lambda: PreActBlock(SPEC, Signal(3, 1), 4, 2), preact_block),
-    "preact-identity": (lambda: PreActBlock(SPEC, Signal(3, 1), 3, 1), preact_identity),
     "embedding": (lambda: Embedding(SPEC, Signal(3, 1), [(6, False), (6, True)]), embedding),
     "token-attention": (lambda: TokenAttention(SPEC, Signal(8, 1), 2), token_attention),
     "self-attention": (lambda: SelfAttention(SPEC, Signal(8, 1), 2), self_attention),
@@ -182,7 +159,7 @@ def test_block_against_own_code(which):
     x = normal(4, 3, 8 if "attention" in which or which == "transformer" else 3, 6, 5, seed=1)
     x = x if which == "ms" else x.abs().round()
     results = []
-    for function in (lambda x: block(x, 4) if which == "sew" else block(x), lambda x: own(block, x)):
+    for function in (block, lambda x: own(block, x)):
         leaf = x.clone().requires_grad_()
         out = function(leaf)
         (out * normal(*out.shape, seed=2)).sum().backward()
@@ -226,7 +203,7 @@ def test_folded_is_the_same_function(which):
     folded, x = fold(net), sequence(net, batch=4, seed=9)
     assert which not in SMALL or min(firing_rates(net, x).values()) > 0.02
     remain = [module for module in folded.modules() if isinstance(module, TdBatchNorm2d)]
-    assert len(remain) == (8 if which == "preact-resnet18" else 0)  # of the sums of its blocks
+    assert not remain
     with torch.no_grad():
         expected = net(x)
         assert expected.std() > 0.01
@@ -255,10 +232,8 @@ def test_nir(which, tmp_path):
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("sew-dvs-wide", "max pooling,"),
         ("max-resnet18", "max pooling,"),
         ("qkformer", "max pooling and products of spikes,"),
-        ("preact-resnet18", "a normalisation of sums"),
     ],
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):

@@ -22,7 +22,7 @@ CASES = [
     {"backend": "reference", "arch": "resnet19", "residual": "add", "method": "ds-atgo", "threshold": 1.0},
     {"arch": "resnet19", "residual": "add", "dropout": 0.3, "dropout_at": "neurons"},
     {"arch": "resnet19", "residual": "sew", "method": "trsg", "init_potential": "measured"},
-    *({"arch": arch} for arch in ("ms-resnet18", "sew-resnet18", "max-resnet18", "preact-resnet18")),
+    *({"arch": arch} for arch in ("ms-resnet18", "sew-resnet18", "max-resnet18")),
     {"norm": "none", "method": "adaptive"},
     {"arch": "qkformer", "weight_bits": 4},
     {"method": "asgl", "precision": "bf16"},
