@@ -81,9 +81,9 @@ def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[st
 
 
 def _cause(name: str, records: Sequence[Finding]) -> str | None:
-    """The rule of the first serious finding of which ``name`` is a symptom. Labels are suspected where nothing else is wrong."""
+    """The rule of the first serious finding of which ``name`` is a symptom. Labels, and the length of training, are suspected where nothing else is wrong."""
     causes = (record["rule"] for record in records if record["severity"] != "note")
-    return next((cause for cause in causes if name == "labels" or name in SYMPTOMS.get(cause, ())), None)
+    return next((cause for cause in causes if name in ("labels", "not-learning") or name in SYMPTOMS.get(cause, ())), None)
 
 
 def _severity(rule: Rule, evidence: Evidence, layers: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten
+from lsgcli.analysis.rules.errors import UNEQUAL, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -70,12 +71,19 @@ class StateLost(
     limit=2.0,
     advice="Reset or initialise the state once, before the loop over timesteps, and give each step the state that the step before returned.",
 ):
-    """Neurons begin each timestep at rest: they are reset within the loop, or their new state is dropped, so that nothing is integrated."""
+    """Neurons begin each timestep at rest, or with a detached state: nothing is integrated, or no gradient reaches the timesteps before."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lost = [layer for layer in seen.layers.values() if layer.rested >= limit and layer.rested == layer.calls - 1]
         lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
-        return Found(lost[0].rested + 1, tuple(layer.name for layer in lost)) if lost else None
+        if lost:
+            return Found(lost[0].rested + 1, tuple(layer.name for layer in lost))
+        known = [layer for layer in seen.layers.values() if not math.isnan(layer.memory)]
+        if not known or any(layer.memory for layer in known):
+            return None
+        carry = "Remove detach() and .data of states within the loop over timesteps, and give each timestep the state that the one before returned."
+        derivative = "derivative of potentials by those of the timestep before"
+        return Found(0.0, tuple(layer.name for layer in known), derivative, advice=carry)
 
 
 @register("rule", "batch-as-time")
@@ -90,6 +98,11 @@ class BatchAsTime(
     """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if failed(seen, UNEQUAL):
+            sizes = "Average outputs over the timesteps alone, the first axis of (T, B, classes): they have another number of samples than the labels."
+            return Found(
+                "other than the labels have", measure="samples of the outputs", where=seen.lines.get("error"), advice=sizes
+            )
         mixed, stepless = [], []
         first = {} if seen.progresses else seen.separability("first")
         clear = {layout for layout, z in first.items() if z > CLEAR}
@@ -302,9 +315,9 @@ class Classes(
         missing = sorted(set(range(seen.classes)) - set(seen.labels))
         if missing and seen.labels.total() > 20 * seen.classes:
             return Found(few([str(label) for label in missing]), measure="classes without a sample")
-        if seen.class_weights is not None and len(seen.class_weights) == seen.classes:
+        if len(seen.class_weights) == seen.classes:
             by_count = sorted(range(seen.classes), key=lambda label: seen.labels[label])
-            rare, frequent = float(seen.class_weights[by_count[0]]), float(seen.class_weights[by_count[-1]])
+            rare, frequent = seen.class_weights[by_count[0]], seen.class_weights[by_count[-1]]
             if frequent > 2 * rare and seen.labels[by_count[-1]] > 2 * seen.labels[by_count[0]]:
                 inverse = "Weight each class by the inverse of its number of samples, so that rare classes weigh more."
                 return Found(
@@ -371,6 +384,7 @@ class EvaluationInput(
     measure="input.std in evaluation over that in training",
     usual="0.5 to 2",
     limit=2.0,
+    least="warning",
     at="evaluation",
     advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
 ):
@@ -378,7 +392,7 @@ class EvaluationInput(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
-        if not (train and other and train["std"] > 0):
+        if not (train and other and train["std"] > 0) or seen.gap < 0.1:
             return None
         ratio = other["std"] / train["std"]
         shifted = abs(other["mean"] - train["mean"]) > train["std"]

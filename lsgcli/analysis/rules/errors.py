@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 EMPTY = "empty parameter list"
 NO_GRAPH, NO_DERIVATIVE = "does not require grad", "derivative for"
 ADVICE = {  # by a part of the error
-    "out of bounds": "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0.",
-    "to match target batch_size": "Outputs and labels have other numbers of samples: with time first, (T, B, classes), average over T before the loss.",
     "attempted relative import": "Run the script as a module: lsg diagnose -m PACKAGE.MODULE.",
 }
+OUTSIDE, UNEQUAL = "out of bounds", "to match target batch_size"  # labels
 TWICE = "backward through the graph a second time", "modified by an inplace operation"
 
 
-def _failed(seen: "Seen", *texts: str) -> bool:
+def failed(seen: "Seen", *texts: str) -> bool:
+    """Whether the script ended with an error that contains one of some texts."""
     return any(text in str(seen.error) for text in texts)
 
 
@@ -41,7 +41,7 @@ class EmptyOptimiser(
     """The optimiser was given no parameters: the network has none registered, or its generator of parameters was already used up."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        return Found(0) if _failed(seen, EMPTY) else None
+        return Found(0) if failed(seen, EMPTY) else None
 
 
 @register("rule", "no-surrogate")
@@ -60,7 +60,7 @@ class NoSurrogate(
     """The spikes have no gradient: a comparison such as u > v_th is not differentiable, and no surrogate replaces its gradient."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        cut = not _unreached(seen) and (seen.error is None or _failed(seen, NO_GRAPH))
+        cut = not _unreached(seen) and (seen.error is None or failed(seen, NO_GRAPH))
         weights = [key for key, parameter in seen.parameters.items() if parameter.equal is not None]
         last = weights[-1:]  # whose potentials may be read
         passed = {layer.where for layer in seen.layers.values() if layer.du and id(layer.weight) not in last}
@@ -74,8 +74,8 @@ class NoSurrogate(
         if any(layer.compares for layer in seen.layers.values()) or _unreached(seen):
             return None
         lacking = any(p.gradients and set(p.gradients) == {None} and not p.frozen for p in seen.parameters.values())
-        compared = "comparison" in seen.lines and (lacking or _failed(seen, NO_GRAPH))
-        return Found(False) if compared or _failed(seen, NO_DERIVATIVE) else None
+        compared = "comparison" in seen.lines and (lacking or failed(seen, NO_GRAPH))
+        return Found(False) if compared or failed(seen, NO_DERIVATIVE) else None
 
 
 @register("rule", "no-graph")
@@ -93,9 +93,9 @@ class NoGraph(
     """The loss depends on no parameter through differentiable operations, so that backward() fails or reaches nothing."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        failed = _failed(seen, NO_GRAPH)
-        found = failed or _unreached(seen)
-        return Found(False, where=seen.lines.get("error" if failed else "backward")) if found else None
+        fails = failed(seen, NO_GRAPH)
+        found = fails or _unreached(seen)
+        return Found(False, where=seen.lines.get("error" if fails else "backward")) if found else None
 
 
 @register("rule", "graph-twice")
@@ -112,7 +112,7 @@ class GraphTwice(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
         once = f"{reset_of(seen)} Sum the losses of timesteps, and call backward() once a batch."
-        return Found(seen.steps, kept, advice=once) if _failed(seen, *TWICE) else None
+        return Found(seen.steps, kept, advice=once) if failed(seen, *TWICE) else None
 
 
 @register("rule", "script-failed")
@@ -128,7 +128,11 @@ class ScriptFailed(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         error = seen.error
-        if error is None or isinstance(error, KeyboardInterrupt) or _failed(seen, EMPTY, NO_GRAPH, NO_DERIVATIVE, *TWICE):
+        if (
+            error is None
+            or isinstance(error, KeyboardInterrupt)
+            or failed(seen, EMPTY, NO_GRAPH, NO_DERIVATIVE, OUTSIDE, UNEQUAL, *TWICE)
+        ):
             return None
         text, _, _ = str(error).partition("\n")
         advice = next((advice for part, advice in ADVICE.items() if part in text), "")

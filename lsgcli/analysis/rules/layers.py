@@ -37,6 +37,10 @@ class InputScale(
         if spikes < self.rarest and not e.progresses and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02:
             more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
             return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
+        unequal = math.nan if e.seen is None else e.seen.trained_input.get("unequal", math.nan)
+        if unequal > 5 * limit:
+            each = "Standardise each feature by itself: (x - x.mean(0)) / x.std(0), with the moments of the training samples."
+            return Found(unequal, measure="largest over median standard deviation of a feature", advice=each)
         if not std or potential is None or 1 / limit <= std <= limit:
             return None
         hidden = std < limit**-2 and e.seen is not None  # by a bias
@@ -141,7 +145,7 @@ class SilentLayers(
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         first = found.layers[0]
         normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        threshold = _threshold(e, first)
+        threshold = _threshold(e, first, lower=True)
         smaller = f"Lower the threshold: {threshold}." if threshold else f"{_rescaled(e, found.layers)}."
         return Remedy(smaller if settings or not e.settings else normalised, settings)
 
@@ -165,7 +169,7 @@ class SaturatedLayers(
             settings = {"decay": e.usual["decay"]} | ({"input_gain": "1-beta"} if e.mean("beta") > 0.5 else {})
         if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
             settings = {"input_gain": "1-beta"}
-        threshold = _threshold(e, found.layers[0])
+        threshold = _threshold(e, found.layers[0], lower=False)
         text = f"Raise the threshold: {threshold}." if threshold else "Decrease the decay, or scale the current by 1 - beta."
         return Remedy(text, settings or e.threshold(2, found.layers))
 
@@ -294,9 +298,14 @@ class DecayAtBound(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
-        return low or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
+        high = 1 - limit if e.seen is None else math.inf  # neurons without a leak are usual
+        return low or e.where("beta", lambda layer: layer["beta"] > high)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if e.seen is not None:
+            return Remedy(
+                "Use a decay near 0.9, with time constant and timestep in the same unit: exp(-dt / tau) for dt of a tenth of tau."
+            )
         text = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
         return Remedy(text, e.back("decay_lr", 3) or e.back("decay", 2))
 
@@ -398,10 +407,12 @@ def _own_threshold(e: Evidence, name: str) -> float:
     return float(e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"]))
 
 
-def _threshold(e: Evidence, name: str) -> str:
-    """The threshold of a layer, and that which a tenth of its neurons would reach; empty where potentials are too far from it."""
+def _threshold(e: Evidence, name: str, lower: bool | None = None) -> str:
+    """The threshold of a layer, and a ``lower`` or higher one that a tenth of its neurons would reach; empty where potentials are too far from it."""
     own = _own_threshold(e, name)
     reached = own / _factor(e, name)
+    if lower is not None and lower != (reached < own):
+        return ""
     if not 1e-3 < reached / own < 100 or 0.9 < reached / own < 1.1:
         return ""
     line = None if e.seen is None else e.seen.line_of(name)

@@ -199,10 +199,13 @@ class WrongSign(
     usual="above 0",
     at="backward",
 ):
-    """The loss is maximised: backward() is called on its negative, the optimiser maximises, its targets are lowest for the correct class, or the gradient of a surrogate is negative."""
+    """The loss is maximised: backward() is called on its negative, the optimiser maximises, its targets are lowest for the correct class, or a surrogate turns the gradient or ignores it."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         losses = seen.numbers()
+        if ignoring := tuple(layer.name for layer in seen.layers.values() if layer.ignores):
+            chain = f"Multiply what the backward pass of the surrogate of {ignoring[0]} returns by the gradient that it is given (grad_output)."
+            return Found(1.0, ignoring, "gradient of the surrogate where none arrives", seen.line_of(ignoring[0]), chain)
         if negative := tuple(seen.negative):
             turn = f"Change the sign of what the backward pass of the surrogate of {negative[0]} returns."
             return Found(-1.0, negative, "sign of the surrogate", seen.line_of(negative[0]), turn)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lsgcli.analysis.measures import LEARNED, value
 from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, off_by_a_factor, rewritten
 from lsgcli.analysis.rules.data_flow import CLEAR, UNCLEAR
+from lsgcli.analysis.rules.errors import OUTSIDE, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Labels(
     limit=0.2,
     advice="Order inputs and labels by one permutation, in training and evaluation, and give the loss the labels of the same samples, from 0 to classes - 1.",
 ):
-    """Labels do not fit: many are wrong, they belong to other inputs, or those of training and evaluation differ."""
+    """Labels do not fit: many are wrong, they belong to other inputs, noise hides these, or labels or predictions of training and evaluation differ."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
@@ -117,17 +118,34 @@ class Labels(
         return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if failed(seen, OUTSIDE):
+            counted = "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0."
+            return Found(str(seen.error), measure="labels", where=seen.lines.get("error"), advice=counted)
         if seen.smoothing > 0.9:
             less = f"Smooth less: {rewritten(seen.lines.get('loss'), 'label_smoothing', seen.smoothing, 0.1)}."
             return Found(seen.smoothing, measure="label_smoothing", where=seen.lines.get("loss"), advice=less)
         entered = seen.separable("input", "first")
         if entered < UNCLEAR > seen.separable("outputs") and not seen.progresses and seen.steps >= NotLearning.fewest:
             return Found(entered, measure="standard deviations by which neighbours share labels", where=seen.lines.get("loss"))
+        if seen.recent(seen.two) > 0.95 and seen.recent(seen.accuracy) < 0.65 and seen.steps > NotLearning.fewest:
+            apart = "Leave out what turns samples of one class into those of another, such as flips of directions, and let the loss tell them apart."
+            return Found(
+                seen.recent(seen.two),
+                measure="accuracy of the two highest outputs together",
+                where=seen.lines.get("loss"),
+                advice=apart,
+            )
         line = seen.lines.get("evaluation")
         if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
             return Found(seen.gap, measure="training accuracy minus that of evaluation", where=seen.lines.get("loss"))
         accuracy = seen.recent(seen.accuracy)
         held_out = accuracy - seen.gap
+        if seen.progress > 0.8 and seen.evaluated_explained < 0:
+            undone = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
+            return Found(seen.evaluated_explained, measure="R^2 in evaluation", where=line, advice=undone)
+        if accuracy > 2 * seen.chance and held_out < 0.5 * seen.chance:
+            turned = "Predict the class of the highest output, as in training: the evaluation seems to take the lowest, or other groups of outputs."
+            return Found(held_out, measure="accuracy in evaluation, below that of guessing", where=line, advice=turned)
         by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
         if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
@@ -151,7 +169,7 @@ def _mixed(seen: "Seen") -> str:
 
 def _alive(seen: "Seen") -> bool:
     """Whether all layers fire from the start, but not always, with potentials near the threshold."""
-    firing = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in seen.first.values())
+    firing = all(0.005 < (layer.get("firing_rate") or 0) < 0.9 for layer in [*seen.first.values(), *seen.records])
     return firing and all((layer.get("u_std") or 0) < 10 for layer in seen.first.values())
 
 
@@ -300,11 +318,11 @@ class Averaging(
     usual="within 0.05 of val_accuracy",
     limit=0.1,
 ):
-    """The average of the weights (--ema) that is evaluated, or another copy, has few of their last values: it is too slow for this number of steps."""
+    """The weights that are evaluated are not the last of the training: an average (--ema) that is too slow, another copy, or weights of an earlier state."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            if not (e.seen.elsewhere and e.seen.skill > 0.5 and e.seen.gap > 2 * limit):
+            if not ((e.seen.elsewhere or e.seen.restored) and e.seen.skill > 0.5 and e.seen.gap > 2 * limit):
                 return None
             above = "accuracy of the trained network above that of the evaluated one"
             return Found(e.seen.gap, measure=above, where=e.seen.lines.get("evaluation"))
@@ -313,7 +331,9 @@ class Averaging(
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         return Remedy(
-            "Evaluate the network that was trained, or an average with a smaller decay (0.9 for 100 steps).", {"ema": 0.0}
+            "Evaluate the network with the weights of its last step (of its best epoch by the evaluation), or an average with a smaller decay (0.9 for 100 "
+            "steps): check load_state_dict(), and copies.",
+            {"ema": 0.0},
         )
 
 
@@ -396,7 +416,14 @@ class FewSteps(
     """The script ends after a few steps, in which the weights cannot change by much."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        return Found(seen.steps) if seen.ended and 0 < seen.steps < limit and not seen.skill > 0.65 and seen.evaluated else None
+        if not 0 < seen.steps < limit or seen.skill > 0.65:
+            return None
+        if seen.backwards > 8 * seen.steps > 0 and seen.backwards > limit:
+            once = (
+                f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."
+            )
+            return Found(seen.steps, where=seen.lines.get("step"), advice=once)
+        return Found(seen.steps) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
 
 
 @register("rule", "not-learning")
@@ -416,7 +443,7 @@ class NotLearning(
         if e.seen is not None:
             seen = e.seen
             guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
-            stays = seen.steps >= self.fewest and not seen.progresses and (guesses or not seen.progress > 1 - limit)
+            stays = seen.steps >= self.fewest and not seen.progresses and (guesses or seen.progress <= 1 - limit)
             fell = Found(seen.progress, measure="share by which the loss fell", where=seen.lines.get("loss"))
             return fell if stays else None
         if len(e.epochs) < 3:

@@ -1,15 +1,16 @@
 """The forward pass of a watched training: which modules run, in which mode, and which of them are neurons that fire."""
 
-import functools
 import math
 import threading
 import weakref
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.graph import memory
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.lsg import OwnLayers
 from lsgcli.analysis.watch.neighbours import kept
@@ -22,7 +23,16 @@ from lsgcli.analysis.watch.neurons import (
     threshold_of,
     unreset_decay,
 )
-from lsgcli.analysis.watch.seen import Neurons, Seen, first_tensor, is_binary, is_count, moments, norm_of, sampled
+from lsgcli.analysis.watch.seen import (
+    Neurons,
+    Seen,
+    first_tensor,
+    is_binary,
+    is_count,
+    moments,
+    norm_of,
+    sampled,
+)
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)
@@ -58,6 +68,7 @@ class Forward:
         self.roots: list[nn.Module] = []
         self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.loose: list[nn.Parameter] = []
+        self.runs = 0  # modules of neurons that have run
         self.start()
 
     def start(self) -> None:
@@ -111,8 +122,10 @@ class Forward:
                 self.seen.kept[self.name(module)] = self.built.get(module)
         if not grads:
             return
-        if shape is not None and not begins and is_library_neuron(module):
-            self._layer(module, module).rested += not holds_a_state(module, arguments, shape)
+        if shape is not None and not begins:
+            layer = self._layer(module, module)
+            layer.holds = holds_a_state(module, arguments, shape)
+            layer.rested += is_library_neuron(module) and not layer.holds
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
@@ -143,10 +156,9 @@ class Forward:
             if self.evaluated % self.per_batch == 0:
                 self.called.clear()
             self.evaluated += 1
-            seen.elsewhere |= bool(seen.steps) and not any(
-                id(parameter) in seen.parameters for parameter in module.parameters()
-            )
-            if x is not None and not seen.evaluated_input:
+            trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
+            seen.elsewhere |= bool(seen.steps) and not trains
+            if x is not None and trains and not seen.evaluated_input:
                 seen.note("evaluation", lines.here(2))
                 seen.evaluated_input = moments(x, seen.batch)
             return
@@ -229,6 +241,7 @@ class Forward:
 
     def _fires(self, module: nn.Module, spikes: Tensor, applied: list[tuple[Tensor, Tensor, Any]]) -> int:
         """Surrogates that a module has called; returns the number of layers that they are."""
+        self.runs += 1
         one = (
             len({how[1:] for _, _, how in applied}) == 1
             and is_binary(spikes)
@@ -312,12 +325,20 @@ class Forward:
         self.inside = True
         try:
             with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
+                layer.nodes += [] if x.grad_fn is None else [(self.runs, x.grad_fn._sequence_nr())]
+                if call == 2 < len(layer.nodes) and (
+                    layer.nodes[0][0] == self.runs or layer.holds
+                ):  # timesteps, not other samples
+                    layer.memory = memory(x, layer.nodes[0][1], layer.nodes[1][1])
                 if math.isnan(layer.boundary):
                     layer.boundary = boundary_of(fire, values) if callable(fire) else fire
                     layer.threshold = layer.boundary or threshold
                 values = values - layer.boundary
                 height = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary))
                 heights = height(values, values.new_ones(())).detach()
+                if math.isnan(layer.width):
+                    unasked = height_of(lambda v: 0 * fire(v + layer.boundary))(values.new_zeros(1), values.new_ones(()))
+                    layer.ignores |= float(unasked.abs()) > 0
                 if math.isnan(layer.width) and float(heights.sum()) >= 0:
                     width = float(equivalent_width(height))
                     layer.width = width if width > 0 else math.nan  # of a surrogate that is negative on one side
@@ -328,9 +349,22 @@ class Forward:
             self.inside = False
         layer.potentials(values, heights)
         if x.requires_grad:
-            x.register_hook(functools.partial(_gradient, layer, call))
+            x.register_hook(partial(self._gradient, layer, call))
         if out.requires_grad:
-            out.register_hook(functools.partial(_arrives, layer, call))
+            out.register_hook(partial(self._arrives, layer, call))
+
+    def _arrives(self, layer: Neurons, call: int, grad: Tensor) -> None:
+        if not self.inside:
+            layer.arriving[call] = float(grad.double().square().sum())
+
+    def _gradient(self, layer: Neurons, call: int, grad: Tensor) -> None:
+        if self.inside:
+            return
+        layer.du[call] = float(grad.double().square().sum())
+        if layer.arriving.get(call, 0) > 0:
+            layer.zeros += int((grad == 0).sum())
+            layer.entries += grad.numel()
+        layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(layer.arriving.get(call, math.nan))
 
     def records(self) -> list[dict[str, Any]]:
         """Records of the layers, in the order of their first calls."""
@@ -361,15 +395,3 @@ def boundary_of(fire: Any, values: Tensor) -> float:
         low, high = float(grid[silent - 1]), float(grid[silent])
         grid = torch.linspace(low, high, 100, dtype=values.dtype, device=values.device)
     return 0.0 if low < 0 < high else high
-
-
-def _arrives(layer: Neurons, call: int, grad: Tensor) -> None:
-    layer.arriving[call] = float(grad.double().square().sum())
-
-
-def _gradient(layer: Neurons, call: int, grad: Tensor) -> None:
-    layer.du[call] = float(grad.double().square().sum())
-    if layer.arriving.get(call, 0) > 0:
-        layer.zeros += int((grad == 0).sum())
-        layer.entries += grad.numel()
-    layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(layer.arriving.get(call, math.nan))

@@ -1,11 +1,15 @@
 """What the autograd graph behind a loss or an output contains."""
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # names of nodes that have weights, at their beginning
 NODES = 30  # that are followed from an output
+NODES_OF_STEP = 2000  # that are followed from potentials
 
 
 def leaves(loss: Tensor) -> list[Any]:
@@ -36,3 +40,35 @@ def softmax_before(outputs: Tensor, loss: str) -> str:
             break
         node = before[0]
     return ""
+
+
+def memory(u: Tensor, start: int, end: int) -> float:
+    """The largest derivative of potentials by what the timestep before computed: of leaky neurons the decay, 0 if no graph connects the timesteps.
+
+    Args:
+        u: the potentials.
+        start, end: sequence numbers of the graph's nodes of the potentials two timesteps before and one before.
+
+    Returns:
+        NaN if it cannot be computed.
+    """
+    edges: set[GradientEdge] = set()
+    known: set[tuple[Any, int]] = set()
+    nodes: list[tuple[Any, int]] = [(u.grad_fn, 0)]
+    while nodes and len(known) < NODES_OF_STEP:
+        node, number = nodes.pop()
+        if node is None or (node, number) in known or hasattr(node, "variable"):
+            continue
+        known.add((node, number))
+        created = node._sequence_nr()
+        if start < created <= end:
+            edges.add(GradientEdge(node, number))
+        elif created > end:
+            nodes += node.next_functions
+    if not edges:
+        return math.nan if nodes else 0.0
+    try:
+        grads = torch.autograd.grad(u, list(edges), torch.ones_like(u), retain_graph=True, allow_unused=True)
+    except RuntimeError:  # of tensors that were changed in place
+        return math.nan
+    return max([1e-12, *(float(grad.abs().max()) for grad in grads if grad is not None)])  # a decay of 0 is no missing graph

@@ -32,7 +32,7 @@ def layouts(calls: Sequence[Tensor], batch: int) -> Iterator[tuple[str, Tensor]]
 def agreement(features: Tensor, labels: Tensor) -> tuple[float, float, float]:
     """How many samples have the label of their nearest neighbour, how many would have that of a random one, and the variance of that number."""
     features, labels = features[:SAMPLES, :: 1 + features.shape[1] // FEATURES].float(), labels[:SAMPLES]
-    if labels.is_floating_point():
+    if labels.is_floating_point() and len(labels.unique()) > BINS:
         labels = labels.argsort().argsort() * BINS // len(labels)
     distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
     same = labels == labels[:, None]

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.watch.lines import Line
 
+SAMPLES = 64  # of which moments of features are computed
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
+Scores = list[tuple[int, float, int]]  # step, share, samples
 RECENT = 20  # losses and accuracies that count as the last
 
 
@@ -74,8 +76,12 @@ class Neurons:
         zeros, entries: exact zeros among the entries of dL/du, of calls whose spikes have a gradient.
         unreset: decay of neurons that are not reset; 0 of others.
         means: of u at each call.
+        ignores: whether its surrogate passes a gradient on where none arrives.
         not_finite: whether dL/du is not finite while dL/do is.
         rested: calls after the first that began at rest.
+        holds: whether the last call began with a state that was not at rest.
+        nodes: of the potentials of each call, the number of the module call, and that of the node in the graph.
+        memory: derivative of potentials by those of the timestep before; 0 if no graph connects them, NaN if unknown.
         compares: whether its spikes are a comparison in the user's code, whose gradient, if any, is added otherwise.
         detached: whether the spikes have no gradient, although the current has one.
         library: package of its module, if it is one of known libraries.
@@ -104,8 +110,12 @@ class Neurons:
     du: dict[int, float] = field(default_factory=dict)
     zeros: int = 0
     entries: int = 0
+    ignores: bool = False
     not_finite: bool = False
     rested: int = 0
+    holds: bool = False
+    nodes: list[tuple[int, int]] = field(default_factory=list)
+    memory: float = math.nan
     compares: bool = False
     detached: bool = False
     library: str = ""
@@ -165,6 +175,8 @@ class Neurons:
             }
         if self.entries:
             known["grad_zero"] = self.zeros / self.entries
+        if self.memory > 0:
+            known["beta"] = self.memory
         return known | self.extra
 
 
@@ -232,19 +244,22 @@ class Seen:
             the measured steps of :func:`agreement`.
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
+        two: as ``accuracy``, of the two highest outputs together, where there are 4 classes or more.
+        evaluated_explained: R^2 in evaluation.
         pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.
         softmax: what is passed through a softmax before a loss that has its own: its "classes" or "another axis".
         smoothing: largest label smoothing.
         negative: layers whose surrogate was negative in a measured step.
         elsewhere: whether another network is evaluated than the one that trains.
+        restored: whether the network that is evaluated has other weights than after its last step.
         ended: whether the script came to its end.
         arriving: share of spikes in the input of the first module with weights, if it has spikes.
     """
 
     steps: int = 0
     losses: list[Any] = field(default_factory=list)
-    accuracy: list[tuple[int, float, int]] = field(default_factory=list)
-    evaluated: list[tuple[int, float, int]] = field(default_factory=list)
+    accuracy: Scores = field(default_factory=list)
+    evaluated: Scores = field(default_factory=list)
     layers: dict[Any, Neurons] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[int, Parameters] = field(default_factory=dict)
@@ -281,13 +296,16 @@ class Seen:
     repeated: int = 0
     agreements: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     same_input: int = 0
-    explained: list[tuple[int, float, int]] = field(default_factory=list)
+    explained: Scores = field(default_factory=list)
+    two: Scores = field(default_factory=list)
+    evaluated_explained: float = math.nan
     pull: list[float] = field(default_factory=list)
     softmax: str = ""
     smoothing: float = 0.0
-    class_weights: Tensor | None = None  # of a loss
+    class_weights: list[float] = field(default_factory=list)  # of a loss
     negative: list[str] = field(default_factory=list)
     elsewhere: bool = False
+    restored: bool = False
     ended: bool = False
     arriving: float = math.nan
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
@@ -356,7 +374,7 @@ class Seen:
     @property
     def learned(self) -> bool:
         """Whether the network classifies most samples correctly, in training and in evaluation."""
-        return self.recent(self.accuracy or self.explained) > LEARNED and not self.gap > 0.3
+        return self.error is None and self.recent(self.accuracy or self.explained) > LEARNED and not self.gap > 0.3
 
     @property
     def skill(self) -> float:
@@ -405,13 +423,16 @@ def moments(x: Tensor, batch: int) -> dict[str, float]:
     values = sampled(x)
     spikes = is_binary(x)
     axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch]  # none is one of features
-    by_sample = x.movedim(axes[0], 0).flatten(1)[:8].float() if len(axes) == 1 and batch > 1 else values[:0]
-    time = x.movedim(1 - axes[0], 0) if len(axes) == 1 and batch > 1 and x.dim() > 2 else x[:1]
+    known = len(axes) == 1 and batch > 1
+    by_sample = x.movedim(axes[0], 0).flatten(1)[:SAMPLES].float() if known else values[:0]
+    spreads = by_sample.std(0)[by_sample.std(0) > 0] if known else by_sample
+    time = x.movedim(1 - axes[0], 0) if known and x.dim() > 2 else x[:1]
     return {
         "spikes": float((values != 0).float().mean()) if spikes else math.nan,  # share of entries
         "repeated": float(spikes and len(time) > 1 and bool((time == time[:1]).all())),
         "mean": float(values.mean()),
         "std": float(values.std()) if values.numel() > 1 else 0.0,
+        "unequal": float(spreads.max() / spreads.median()) if len(spreads) else math.nan,  # standard deviations of features
         "min": float(values.min()),
         "max": float(values.max()),
         "finite": float(torch.isfinite(values).all()),

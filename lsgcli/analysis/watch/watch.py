@@ -1,12 +1,14 @@
 """Watch a training: hooks on modules, surrogates, losses and optimisers, which observe and change nothing."""
 
-import functools
 import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,23 +19,27 @@ from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
 from lsgcli.analysis.watch.graph import leaves, softmax_before
 from lsgcli.analysis.watch.neighbours import agreement, layouts
-from lsgcli.analysis.watch.seen import Outputs, Seen, first_tensor, is_binary, moments, norm_of
+from lsgcli.analysis.watch.seen import Outputs, Scores, Seen, first_tensor, is_binary, moments, norm_of
 from lsgcli.system.files import finite
 
+Function = Callable[..., Any]
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
 MANY = 5  # backward passes without a step
 EVALUATIONS = 3  # blocks without gradients in which modes are observed
-WITHOUT_SPIKES = 5  # times the steps that are watched, while no neurons were seen: another network may follow
+LONGER = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
+PATIENCE = 30  # seconds until that evaluation
 FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
 )
+ENTRIES = 64  # of the last matrix, by which its values after a step are known again
 OVERFLOW = 1e18  # norms whose squares are no float32: clipping makes such gradients 0
 ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
 EQUALITIES = ("__eq__", "eq")
+METRICS = ("sklearn.metrics._classification", "_check_targets"), ("sklearn.metrics._regression", "_check_reg_targets")
 
 
 class Enough(BaseException):
@@ -72,6 +78,7 @@ class Watch:
         self.limit, self.every = steps, every
         self.optimised: set[int] = set()
         self.stepped: set[int] = set()  # optimisers
+        self.until = math.inf  # time at which an evaluation is no longer waited for
         self.measuring = False
         self._undo: list[Callable[[], object]] = []
         self._hooks: list[Any] = []
@@ -91,6 +98,7 @@ class Watch:
         self.stale: set[int] = set()  # parameters whose gradients a step has used
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
         self.weights: dict[int, Tensor] = {}  # before a measured step
+        self.trained: list[tuple[Tensor, Tensor]] = []  # a parameter, with some of its values after the last step
         self.evaluations: list[Any] = []  # blocks without gradients that were observed; None if they have ended
         self._start()
 
@@ -109,12 +117,13 @@ class Watch:
         self.forward.start()
         self.backwards = 0
         self.after_backward = 0.0
+        self.stepping = False  # whether an optimiser is at work
         self.logits: Outputs | None = None
 
     def __enter__(self) -> Self:
         if Watch.active is not None:
             raise RuntimeError("watch: found another watch that is active, expected one at a time")
-        patches: list[tuple[Any, tuple[str, ...], Callable[..., Any]]] = [
+        patches: list[tuple[Any, tuple[str, ...], Function]] = [
             (torch.autograd, ("backward",), self._backward),
             (F, LOSSES, self._loss),
             (F, DROPOUTS, self._dropped),
@@ -129,7 +138,7 @@ class Watch:
             for name in names:
                 self._patch(owner, name, around)
         apply = torch.autograd.Function.__dict__["apply"]
-        torch.autograd.Function.apply = classmethod(functools.partial(_applied, apply))  # type: ignore[assignment]
+        torch.autograd.Function.apply = classmethod(partial(_applied, apply))  # type: ignore[assignment]
         self._undo.append(lambda: setattr(torch.autograd.Function, "apply", apply))
         for handle in (
             register_optimizer_step_pre_hook(self._before_step),
@@ -151,11 +160,11 @@ class Watch:
             self.seen.error = error
             self.seen.note("error", lines.of_error(error))
 
-    def _patch(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
+    def _patch(self, owner: Any, name: str, around: Function) -> None:
         """Replace a function by ``around``, which is called with the function first."""
         original = getattr(owner, name)
 
-        @functools.wraps(original)
+        @wraps(original)
         def patched(*arguments: Any, **options: Any) -> Any:
             return around(original, *arguments, **options)
 
@@ -168,9 +177,11 @@ class Watch:
 
     # Evaluation
 
-    def _evaluation_begins(self, original: Callable[..., Any], context: Any) -> Any:
+    def _evaluation_begins(self, original: Function, context: Any) -> Any:
         """Observe the modes of modules in the user's first blocks without gradients."""
         value = original(context)
+        for parameter, values in self.trained:
+            self.seen.restored = not torch.equal(_begin_of(parameter), values)
         caller = sys._getframe(2)
         if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
             caller = caller.f_back
@@ -180,7 +191,7 @@ class Watch:
             self._measure(True)
         return value
 
-    def _evaluation_ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
+    def _evaluation_ends(self, original: Function, context: Any, *error: Any) -> Any:
         if self.evaluations and self.evaluations[-1] is context:
             self.evaluations[-1] = None
             if not self.forward.called:  # such as an update of averaged weights
@@ -190,11 +201,11 @@ class Watch:
 
     # What is built
 
-    def _built(self, original: Callable[..., None], module: nn.Module, *arguments: Any, **options: Any) -> None:
+    def _built(self, original: Function, module: nn.Module, *arguments: Any, **options: Any) -> None:
         original(module, *arguments, **options)
         self.forward.built[module] = lines.here_of(module)
 
-    def _optimiser_built(self, original: Callable[..., None], optimiser: Any, *arguments: Any, **options: Any) -> None:
+    def _optimiser_built(self, original: Function, optimiser: Any, *arguments: Any, **options: Any) -> None:
         self.forward.built[optimiser] = lines.here_of(optimiser)
         self.seen.note("optimiser", self.forward.built[optimiser])
         self.seen.optimisers[self.forward.built[optimiser]] += 1
@@ -222,17 +233,21 @@ class Watch:
 
     # Losses
 
-    def _loss(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _loss(self, original: Function, *arguments: Any, **options: Any) -> Any:
         value = original(*arguments, **options)
         if not self.forward.foreign and len(arguments) > 1 and all(isinstance(part, Tensor) for part in arguments[:2]):
             outputs = arguments[0]
-            if self.measuring and outputs.dim() > 1 and outputs.grad_fn is not None:
+            if self.measuring and outputs.dim() > 0 and outputs.grad_fn is not None:
                 self.seen.softmax = self.seen.softmax or softmax_before(outputs, original.__name__)
                 self.seen.smoothing = max(self.seen.smoothing, float(options.get("label_smoothing", 0)))
-                self.seen.class_weights = options.get("weight", arguments[2] if len(arguments) > 2 else None)
+                weights, positive = options.get("weight", arguments[2:3] and arguments[2]), options.get("pos_weight")
+                if isinstance(weights, Tensor) and weights.dim() == 1:
+                    self.seen.class_weights = weights.tolist()
+                elif isinstance(positive, Tensor) and positive.numel() == 1:
+                    self.seen.class_weights = [1.0, float(positive)]
             self._compared(original.__name__, outputs.detach(), arguments[1].detach())
             if self.measuring and outputs.requires_grad and outputs.dim() == 2 and self.logits is not None:
-                outputs.register_hook(functools.partial(self._pulls, self.logits.labels))
+                outputs.register_hook(partial(self._pulls, self.logits.labels))
         return value
 
     def _pulls(self, labels: Tensor, grad: Tensor) -> None:
@@ -257,7 +272,7 @@ class Watch:
         if outputs.dim() < 2:
             return
         targets = labels if name in ELEMENTWISE and labels.shape == outputs.shape else None
-        if labels.shape == outputs.shape and (name == "cross_entropy" or _is_one_hot(labels)):
+        if labels.shape == outputs.shape and (name in ("cross_entropy", "kl_div") or _is_one_hot(labels)):
             labels = labels.argmax(1)
         elif labels.shape == outputs.shape and labels.shape[1] > 2 and _is_one_hot(-labels):
             labels = labels.argmin(1)  # of targets with the wrong sign
@@ -275,10 +290,13 @@ class Watch:
             else:
                 self._score(now, self.seen.evaluated)
 
-    def _score(self, found: Outputs, scores: list[tuple[int, float, int]]) -> None:
+    def _score(self, found: Outputs, scores: Scores) -> None:
         """Add the accuracy of outputs (B, classes), if labels are classes."""
         seen = self.seen
         values, labels = found.values, found.labels
+        if found.loss.startswith("binary") and values.shape[1:] == (1,) and bool(((labels == 0) | (labels == 1)).all()):
+            above = values - (0.5 if found.loss == "binary_cross_entropy" else 0.0)
+            values, labels = torch.cat([-above, above], 1), labels.flatten().long()
         seen.batch = max(seen.batch, len(values))
         if found.targets is not None and scores is seen.accuracy and labels.is_floating_point():
             means = found.values / found.calls
@@ -289,13 +307,16 @@ class Watch:
         if values.dim() != 2 or values.shape[1] < 2 or labels.shape != values.shape[:1] or labels.is_floating_point():
             return
         seen.classes = max(seen.classes, values.shape[1])
-        if scores is seen.accuracy:
+        if scores is seen.accuracy and found.loss != "kl_div":  # whose targets are those of a teacher
             counts = Counter(labels.tolist())
             seen.labels.update(counts)
             seen.largest_class.append(max(counts.values()) / len(labels))
+            if values.shape[1] > 3:
+                best = values.topk(2, 1).indices
+                seen.two.append((seen.steps, float((best == labels[:, None]).any(1).float().mean()), len(labels)))
         scores.append((seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
 
-    def _equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _equal(self, original: Function, *arguments: Any, **options: Any) -> Any:
         """Labels that the user compares with predictions, outside training."""
         value = original(*arguments, **options)
         if (
@@ -312,7 +333,7 @@ class Watch:
                 self.seen.evaluated.append((self.seen.steps, float(value.float().mean()), len(value)))
         return value
 
-    def _without_gradient(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _without_gradient(self, original: Function, *arguments: Any, **options: Any) -> Any:
         """Comparisons in the user's code of values that have a gradient."""
         if self.measuring and torch.is_grad_enabled() and not self.forward.foreign and arguments:
             caller = sys._getframe(2)
@@ -324,7 +345,7 @@ class Watch:
                 return spikes
         return original(*arguments, **options)
 
-    def _dropped(self, original: Callable[..., Any], x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
+    def _dropped(self, original: Function, x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
         """A call of dropout, by a module of torch or another library, or by the user."""
         if self.measuring and training and not self.forward.foreign:
             module = self.forward.stack[-1][0] if self.forward.stack else None
@@ -337,7 +358,7 @@ class Watch:
 
     # Backward and steps
 
-    def _backward(self, original: Callable[..., None], tensors: Any, *arguments: Any, **options: Any) -> None:
+    def _backward(self, original: Function, tensors: Any, *arguments: Any, **options: Any) -> None:
         seen = self.seen
         if self.forward.foreign:
             original(tensors, *arguments, **options)
@@ -368,6 +389,8 @@ class Watch:
             self.after_backward = norm_of(self.forward.gradients())
             seen.outputs = self.logits or seen.outputs
             self._compare_neighbours()
+            if self.stepping and not self.weights:  # by a closure
+                self._end_measurement()
 
     def _compare_neighbours(self) -> None:
         """What has entered the network, and how its samples' neighbours, and those of the outputs, share their labels."""
@@ -382,10 +405,10 @@ class Watch:
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
         if first and all(is_binary(call) for call in first):
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
-        if self.logits is None or self.logits.labels.dim() not in (1, 2) or len(self.logits.labels) < 2:
+        if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2:
             return
-        labels = self.logits.labels
-        labels = labels if labels.dim() == 1 else labels[:, 0]
+        labels = self.logits.labels.flatten(1) if self.logits.labels.dim() > 1 else self.logits.labels[:, None]
+        labels = labels[:, int(labels.float().var(0).argmax())]  # of targets of many values, the one that tells most
         stages["outputs"] = [self.logits.values]
         if self.seen.steps < FIRST:
             stages["begin"] = stages["outputs"]  # before training may have made them equal
@@ -439,10 +462,25 @@ class Watch:
         if seen.losses and seen.broken is None and _not_finite(seen.losses[-1]):
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
             seen.broken = broken if len(broken) < len(own) else set()
-        if not self.backwards and (not self.steppers or id(optimiser) in self.steppers):
-            seen.without_backward += 1
+        self.stepping = True
         if self.measuring and self.backwards and not self.weights:
             self._end_measurement()
+        for module, name in METRICS:
+            if self.seen.steps == 0 and hasattr(sys.modules.get(module), name):  # once the script has imported it
+                self._patch(sys.modules[module], name, self._metric)
+
+    def _metric(self, original: Function, true: Any, predicted: Any, *arguments: Any, **options: Any) -> Any:
+        """A score of scikit-learn."""
+        try:
+            targets, values = np.asarray(true), np.asarray(predicted)
+        except Exception:  # as of tensors on a device
+            return original(true, predicted, *arguments, **options)
+        if targets.shape == values.shape == (targets.size,) and not self.forward.foreign:
+            if targets.dtype.kind == "f":
+                self.seen.evaluated_explained = 1 - float(np.square(targets - values).mean() / (targets.var() or math.inf))
+            else:
+                self.seen.evaluated.append((self.seen.steps, float((targets == values).mean()), len(values)))
+        return original(true, predicted, *arguments, **options)
 
     def _end_measurement(self) -> None:
         """Keep what was measured in this step, before parameters change."""
@@ -482,6 +520,9 @@ class Watch:
         self.steppers.add(id(optimiser))
         if another:  # after the same backward pass
             return
+        self.stepping = False
+        own = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        seen.without_backward += not self.backwards and not any(p.grad is not None and bool(p.grad.any()) for p in own)
         updates = []
         for parameter in self.forward.parameters() if self.weights else ():
             before = self.weights.get(id(parameter))
@@ -490,14 +531,28 @@ class Watch:
                 updates += [seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
         seen.largest_update = max([seen.largest_update, *updates]) if seen.steps else 0.0
         self.weights = {}
+        self.trained = [(p, _begin_of(p)) for p in own if p.dim() > 1][-1:]
         seen.steps += 1
         self._measure(False)
         self._start()
-        if self.limit is not None and seen.steps >= self.limit * (1 if seen.layers else WITHOUT_SPIKES):
+        if self.limit is not None and seen.steps >= self.limit and (seen.steps >= LONGER * self.limit or self._is_enough()):
             raise Enough
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and len(seen.records) == 0):
             self._measure(True)
+
+    def _is_enough(self) -> bool:
+        """After the last step that is to be watched: whether there is nothing to wait for."""
+        seen = self.seen
+        if seen.layers and math.isinf(
+            self.until
+        ):  # what training shows is known; faults of evaluation show in a network that learns
+            self.until = time.monotonic() + PATIENCE if seen.progresses else 0.0
+        return bool(seen.layers) and (bool(seen.evaluated_input) or time.monotonic() > self.until)
+
+
+def _begin_of(parameter: Tensor) -> Tensor:
+    return parameter.detach().reshape(-1)[:ENTRIES].clone()
 
 
 def _all_equal(calls: Sequence[Tensor]) -> bool:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import lsgcli as lsg
 from lsgcli.analysis.watch.neighbours import agreement, layouts
+from lsgcli.analysis.watch.seen import Neurons as Layer
 from lsgcli.analysis.watch.seen import Outputs, Seen
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
@@ -374,7 +375,8 @@ def test_losses_and_accuracies(rule, train, held_out, losses):
 
 def test_a_training_without_spikes_comes_first():
     """Of the networks of a script, that with neurons is watched, for as many steps as were asked for."""
-    net, optimizer, x, y = made()
+    net, _, x, y = made()
+    optimizer = torch.optim.SGD(net.parameters(), 1e-6)  # it does not learn, so that no evaluation is waited for
     teacher = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     with Watch(steps=20) as watch:
         train(teacher, torch.optim.SGD(teacher.parameters(), 0.1), 30, x, y)
@@ -452,8 +454,167 @@ def test_outputs_with_masked_classes_are_not_saturated():
     assert "saturated-outputs" not in rules_of(3, net, x, y % 2, lambda out, y: F.cross_entropy(out + mask, y))
 
 
-def test_labels_out_of_range(capsys):
+@pytest.mark.parametrize(("rule", "shift", "kept"), [("labels", 1, 16), ("batch-as-time", 0, 12)])
+def test_labels_that_do_not_fit_the_outputs(rule, shift, kept):
+    """Labels from 1, and those of fewer samples than the outputs have, whose rule is named rather than that of the error."""
     net, optimizer, x, y = made()
-    with pytest.raises(IndexError), lsg.watch(net, optimizer) as record:
-        train(net, optimizer, 3, x, y + 1)
-    assert "count labels from 0" in record["findings"][0]["remedy"]["text"]
+    with pytest.raises((IndexError, ValueError)), lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 3, x, (y + shift)[:kept])
+    assert (record["findings"][0]["rule"], record["findings"][0]["severity"]) == (rule, "error")
+    assert record["findings"][0]["where"]["file"] == __file__
+
+
+class Leaky(nn.Module):
+    """Neurons whose potentials before each timestep are those after the one before, as ``carry`` gives them."""
+
+    def __init__(self, carry):
+        super().__init__()
+        self.carry = carry
+
+    def forward(self, x):
+        u, spikes = torch.zeros_like(x), 0
+        for t in range(4):
+            u = self.carry(u) + (1 + t) * x
+            spikes = spikes + Spike.apply(u - 1)
+        return spikes
+
+
+@pytest.mark.parametrize(
+    ("carry", "decay", "rule"),
+    [
+        (lambda u: 0.8 * u, 0.8, None),
+        (lambda u: 0.8 * u.detach(), 0.0, "state-lost"),
+        (lambda u: torch.zeros_like(u), 0.0, "state-lost"),
+        (lambda u: 0.0 * u, 0.0, "decay-at-bound"),
+    ],
+)
+def test_what_potentials_keep_of_the_timestep_before(carry, decay, rule):
+    net, _, x, y = made(lambda: Leaky(carry))
+    optimizer = torch.optim.SGD(net.parameters(), 1e-6)
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(net, optimizer, 1, 3 * x, y)
+    (layer,) = watch.seen.layers.values()
+    assert layer.memory == pytest.approx(decay, abs=1e-6)
+    found = {one["rule"] for one in record_of(watch.seen)["findings"]}
+    assert found & {"state-lost", "decay-at-bound"} == ({rule} if rule else set())
+
+
+def test_calls_for_other_samples_are_no_timesteps():
+    """As those of a pair of views: nothing of the first call is to be kept for the second."""
+    net, optimizer, x, y = made()
+    with Watch(steps=1) as watch, pytest.raises(Enough):
+        train(lambda x: net(x) + net(-x) + net(2 * x), optimizer, 1, x, y)
+    (layer,) = watch.seen.layers.values()
+    assert layer.calls == 3
+    assert layer.memory != layer.memory  # NaN
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.5, 60), (1e-9, 40)])
+def test_the_evaluation_of_a_network_that_learns_is_waited_for(rate, steps):
+    torch.manual_seed(0)
+    net, x, y = nn.Sequential(nn.Linear(5, 40), Neurons(), nn.Linear(40, 3)), torch.randn(16, 5), torch.arange(16) % 3
+    optimizer = torch.optim.SGD(net.parameters(), rate)
+
+    def script():
+        train(net, optimizer, 59, 3 * x, y)
+        with torch.no_grad():
+            net(30 * x)
+        train(net, optimizer, 10, 3 * x, y)
+
+    with Watch(steps=40) as watch, pytest.raises(Enough):
+        script()
+    assert watch.seen.steps == steps
+    assert bool(watch.seen.evaluated_input) == (steps == 60)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_weights_of_an_earlier_state_are_evaluated(restored):
+    net, optimizer, x, y = made()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with Watch() as watch:
+        train(net, optimizer, 3, x, y)
+        if restored:
+            net.load_state_dict(before)
+        with torch.no_grad():
+            net(x)
+    assert watch.seen.restored == restored
+
+
+def test_a_closure_and_gradients_by_hand_are_no_missing_backward():
+    net, _, x, y = made()
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        return loss
+
+    with Watch() as watch:
+        for _ in range(3):
+            optimizer.step(closure)
+    assert watch.seen.without_backward == 0
+    assert len(watch.seen.layers) == 1
+    plain = torch.optim.SGD(net.parameters(), 0.1)
+    with Watch() as watch:
+        for _ in range(3):
+            for parameter in net.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            plain.step()
+    assert watch.seen.without_backward == 0
+
+
+class Forgetful(Spike):
+    @staticmethod
+    def backward(ctx, grad):
+        return Spike.backward(ctx, torch.ones_like(grad))
+
+
+def test_a_surrogate_that_ignores_the_gradient():
+    class Firing(nn.Module):
+        def forward(self, u):
+            return Forgetful.apply(u - 1)
+
+    net, _, x, y = made(Firing)
+    assert rules_of(12, net, 3 * x, y)["wrong-sign"]["layers"] == ["1"]
+    assert "wrong-sign" not in rules_of(12, made()[0], 3 * x, y)
+
+
+@pytest.mark.parametrize(("weight", "found"), [(0.05, True), (6.0, False)])
+def test_the_weight_of_a_rare_class_of_two(weight, found):
+    net, _, x, _ = made()
+    y = (torch.arange(16) % 8 == 0).float()
+    named = rules_of(
+        12, net, x, y, lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y, pos_weight=torch.tensor(weight))
+    )
+    assert ("weight of the most frequent class" in named.get("classes", {"measure": ""})["measure"]) == found
+
+
+def test_scores_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    net, optimizer, x, y = made()
+    with Watch() as watch:
+        train(net, optimizer, 1, x, y)
+        metrics.balanced_accuracy_score([0, 1, 1, 0], [0, 1, 0, 0])
+        metrics.r2_score([0.0, 1.0, 2.0], [0.0, 1.0, 1.0])
+    assert watch.seen.evaluated == [(1, 0.75, 4)]
+    assert watch.seen.evaluated_explained == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "attributes"),
+    [
+        ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # pairs of classes are told from other pairs only
+        ("labels", {"accuracy": [(99, 0.99, 50)], "evaluated": [(100, 0.0, 50)]}),  # the lowest output is taken
+        ("labels", {"classes": 0, "accuracy": [], "losses": [1.0] * 50 + [0.1] * 50, "evaluated_explained": -3.0}),
+        ("few-steps", {"steps": 6, "backwards": 180, "accuracy": [(5, 0.1, 50)]}),
+        ("input-scale", {"trained_input": {"std": 1.0, "unequal": 200.0}, "accuracy": [(99, 0.3, 50)]}),
+        ("evaluation-input", {"trained_input": {"std": 1.0, "mean": 0.0}, "evaluated_input": {"std": 9.0, "mean": 0.0}}),
+    ],
+)
+def test_what_was_seen_and_its_rule(rule, attributes):
+    seen = Seen(**{"steps": 100, "classes": 10, "accuracy": [(99, 0.99, 50)]} | attributes)
+    seen.layers = {0: Layer(name="1")}
+    seen.records = [{"name": "1", "firing_rate": 0.1, "u_std": 1.0}]
+    assert record_of(seen)["findings"][0]["rule"] == rule
+    assert record_of(seen)["findings"][0]["severity"] != "note"
