@@ -8,7 +8,7 @@ Networks
 ``NeuronConfig``    settings of neurons: decay, threshold, method (width rule), surrogate, reset, ...
 ``build``           create a network by name: ``lsg.build("vggsnn", T=10, num_classes=10, in_channels=2)``
 ``load``            the network of a checkpoint
-``convolutions``    how networks convolve on CPUs, in a ``with`` block: dense, by spikes, or the faster of both
+``synapses``        how networks compute convolutions and linear layers on CPUs, in a ``with`` block: dense, by spikes, or the faster of both
 Data
 ``datasets``        names of the data sets
 ``prepare``         a data set's splits as arrays of frames or images
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
     from lsgcli.inference.predict import predict
-    from lsgcli.models.convolution import convolutions
+    from lsgcli.models.convolution import synapses
     from lsgcli.neurons.lif import LIF
     from lsgcli.registry import register
 
@@ -53,7 +53,6 @@ __all__ = [
     "NeuronConfig",
     "batches",
     "build",
-    "convolutions",
     "datasets",
     "diagnose",
     "evaluate",
@@ -62,6 +61,7 @@ __all__ = [
     "predict",
     "prepare",
     "register",
+    "synapses",
     "train",
     "watch",
 ]
@@ -70,16 +70,17 @@ _ELSEWHERE = {
     "LsgError": "errors",
     "NeuronConfig": "config.neuron",
     "batches": "data.batches",
-    "convolutions": "models.convolution",
+    "convolutions": "models.convolution",  # former name of synapses
     "predict": "inference.predict",
     "register": "registry",
+    "synapses": "models.convolution",
 }
 _until_first_use = ExitStack()  # a script may import torch before it uses a name
 _until_first_use.enter_context(waiting_passively())
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in (*__all__, *_ELSEWHERE):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _until_first_use.pop_all(), loading():
         value = getattr(import_module(f"lsgcli.{_ELSEWHERE.get(name, 'api')}"), name)

@@ -26,7 +26,7 @@ def bench(
     """Measure samples per second and latency on this machine, on random data: the network of `lsg train` with the same options.
 
     It trains, infers and runs as a stream, timestep by timestep, beside the floor, the same network without normalisation and neurons. lsg-auto is lsg
-    with --convolution auto. Contenders take turns. Close other programs first. `lsg train --dry-run` measures memory.
+    with --synapses auto. Contenders take turns. Close other programs first. `lsg train --dry-run` measures memory.
     """
     common.messages(verbosity, SETTINGS)
     from lsgcli.config.resolve import resolve

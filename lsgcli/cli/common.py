@@ -28,8 +28,6 @@ ConfigFile = Annotated[
         help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
     ),
 ]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")]
-Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")]
 Timesteps = Annotated[
     int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
 ]
@@ -105,8 +103,8 @@ class Data(NamedTuple):
 class Compute(NamedTuple):
     """How the network of a checkpoint is computed."""
 
-    batch_size: BatchSize = None
-    device: Device = "auto"
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")] = None
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")] = "auto"
     precision: Annotated[
         str | None,
         typer.Option(
@@ -114,23 +112,23 @@ class Compute(NamedTuple):
             "Default: fp32.",
         ),
     ] = None
-    convolution: Annotated[
+    synapses: Annotated[
         str | None,
         typer.Option(
-            help="Convolutions of spikes on CPUs: dense, spikes, or auto, the faster of both. Default: as in training.",
+            help="Convolutions of spikes, and linear layers of mlp, on CPUs: dense, spikes, or auto, the faster of both. Default: as in training.",
         ),
     ] = None
 
     def check_on_cpu(self) -> None:
-        """Raise a ConfigError for a device, precision or convolution other than those of exported networks: the CPU, float32 and dense."""
+        """Raise a ConfigError for a device, precision or synapses other than those of exported networks: the CPU, float32 and dense."""
         for flag, value, accepted in (
             ("--device", self.device, ("auto", "cpu")),
             ("--precision", self.precision, (None, "auto", "fp32")),
-            ("--convolution", self.convolution, (None, "auto", "dense")),
+            ("--synapses", self.synapses, (None, "auto", "dense")),
         ):
             if value not in accepted:
                 raise ConfigError(
-                    f"{flag}: found {value}, but exported networks run on the CPU in float32, by dense convolutions",
+                    f"{flag}: found {value}, but exported networks run on the CPU in float32, with dense synapses",
                     hint="Use the checkpoint, or omit the option.",
                 )
 
@@ -145,7 +143,7 @@ AROUND = {
     "workers",
     "backend",
     "precision",
-    "convolution",
+    "synapses",
     "deterministic",
 }
 

@@ -32,19 +32,6 @@ class Measuring(NamedTuple):
     ] = None
 
 
-class Compute(NamedTuple):
-    """How the network of a checkpoint is computed; without int8, which has no gradients."""
-
-    batch_size: common.BatchSize = None
-    device: common.Device = "auto"
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Precision: auto, fp32, bf16 or fp16. Default: fp32.",
-        ),
-    ] = None
-
-
 class Advise(NamedTuple):
     """What is wrong, and what to change."""
 
@@ -92,7 +79,7 @@ def inspect_gradients(
     measuring: Measuring,
     advice: Advise,
     data: common.Data,
-    compute: Compute,
+    compute: common.Compute,
     gate: common.Gate,
     output: Output,
     verbosity: common.Verbosity,

@@ -8,8 +8,9 @@ from typing import Annotated, Any, NamedTuple, Optional
 import typer
 
 from lsgcli import registry
+from lsgcli.config.fields import FORMER, renamed
 from lsgcli.config.machine import INT8
-from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type, option_name
+from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type
 
 # As a JSON schema says what bounds and types are.
 BOUNDS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
@@ -32,12 +33,18 @@ def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Cal
 
     @functools.wraps(command)
     def wrapper(**arguments: Any) -> None:
-        command(**{parameter.name: _value(parameter, arguments) for parameter in parameters})
+        given = renamed(arguments)
+        command(**{parameter.name: _value(parameter, given) for parameter in parameters})
 
     options = []
     for parameter in parameters:
         options += _options(parameter)
     options += flags
+    names = [option.name for option in options]
+    for former, name in FORMER.items():
+        if name in names:
+            hidden = Annotated[Optional[base_type(name)], typer.Option(hidden=True)]  # type: ignore[valid-type]  # noqa: UP045
+            options.append(inspect.Parameter(former, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden))
     wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {option.name: option.annotation for option in options}
     return wrapper
@@ -82,12 +89,8 @@ def _settings(parameter: inspect.Parameter) -> list[str]:
 
 def _of_setting(name: str) -> inspect.Parameter:
     """The parameter of a setting."""
-    kind, flag = base_type(name), option_name(name)
-    flags = [flag]
-    if name == "T":
-        flags.append("--timesteps")
-    elif kind is bool:
-        flags = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
+    kind = base_type(name)
+    flags = ["-T", "--timesteps"] if name == "T" else []  # typer calls others as the setting
     option = typer.Option(
         *flags,
         help=describe(name),
@@ -102,7 +105,7 @@ def _of_setting(name: str) -> inspect.Parameter:
 def choices_of(name: str) -> Sequence[str]:
     """The named values of a setting that training accepts; empty if it has none."""
     meta = FIELDS[name].metadata
-    return registry.names(meta["kind"]) if meta["kind"] else [choice for choice in meta["choices"] or () if choice != INT8]
+    return registry.names(meta["kind"]) if meta["kind"] else [choice for choice in meta["choices"] if choice != INT8]
 
 
 def describe(name: str) -> str:
@@ -122,6 +125,7 @@ def describe(name: str) -> str:
 def schema_of_settings() -> dict[str, Any]:
     """A JSON schema of files for ``--config``: settings by name, or grouped in tables of any name."""
     properties = {name: _schema(name) for name in FIELDS}
+    properties |= {former: {**properties[name], "deprecated": True} for former, name in FORMER.items()}
     table = {name: {"$ref": f"#/properties/{name}"} for name in properties}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

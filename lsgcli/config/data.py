@@ -39,7 +39,7 @@ class DataConfig(Settings):
     slicing: str = setting(
         "count",
         "Slicing of a recording into T frames: equal event count, equal duration, or windows of --window-us.",
-        choices=("count", "time", "window"),
+        choices="count time window",
         preset=True,
         applies=RECORDINGS,
     )
@@ -47,44 +47,35 @@ class DataConfig(Settings):
     window_start: str = setting(
         "first",
         "Position of the windows in a recording; random is drawn once per recording, seeded by its name.",
-        choices=("first", "middle", "random"),
+        choices="first middle random",
         applies=WINDOW,
     )
     resize: str = setting(
         "bilinear",
         "Resizing of event frames to --size: bilinear with or without antialiasing, nearest neighbour, binning of event "
         "coordinates, or centre crop or padding.",
-        choices=("bilinear", "bilinear-aliased", "nearest", "bin", "centre"),
+        choices="bilinear bilinear-aliased nearest bin centre",
         preset=True,
         applies=RECORDINGS,
     )
     value: str = setting(
         "count",
         "Pixel values of a frame: event count, 0 or 1 (binary), or log(1 + count).",
-        choices=("count", "binary", "log1p"),
+        choices="count binary log1p",
         preset=True,
         applies=RECORDINGS,
     )
     normalise: str = setting(
         "none",
         "Divide event frames by their own maximum (frame) or by the maximum of all frames of the sample.",
-        choices=("none", "frame", "sample"),
+        choices="none frame sample",
         preset=True,
         applies=RECORDINGS,
     )
     orientation: str = setting(
         "upright",
         "Orientation of frames relative to the data set's default: mirrored flips horizontally, rotated-90 is clockwise.",
-        choices=(
-            "upright",
-            "mirrored",
-            "upside-down",
-            "rotated-90",
-            "rotated-180",
-            "rotated-270",
-            "transposed",
-            "anti-transposed",
-        ),
+        choices="upright mirrored upside-down rotated-90 rotated-180 rotated-270 transposed anti-transposed",
         applies=RECORDINGS,
     )
     sensor: str | None = setting(
@@ -97,7 +88,7 @@ class DataConfig(Settings):
         None,
         "Test split of a data set without a published split, per class: file numbers 900-999 (last) or 0-99 (first), the last "
         "tenth in alphabetical order (lexicographic), or a random tenth drawn with --split-seed (stratified).",
-        choices=("last", "first", "lexicographic", "stratified"),
+        choices="last first lexicographic stratified",
         preset=True,
         applies=Applies("no --fold", lambda config: config.fold is None),
     )

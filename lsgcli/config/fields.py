@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,13 +14,12 @@ from lsgcli.system.schema import LONG, shown
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
+# Former names of settings, which remain valid wherever settings are given or stored.
+FORMER = {"convolution": "synapses", "checkpoint_activations": "memory"}
+BEFORE = {name: former for former, name in FORMER.items()}
+NO_VALUE = (None, "none", 0)  # of a setting that is not given, or that a run has stored by both names
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
-BOUNDS: dict[str, Callable[[Any, float], bool]] = {
-    "at_least": lambda value, bound: value >= bound,
-    "above": lambda value, bound: value > bound,
-    "at_most": lambda value, bound: value <= bound,
-    "below": lambda value, bound: value < bound,
-}
+BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def setting(
     *,
     kind: str | None = None,
     several: bool = False,
-    choices: tuple[str, ...] = (),
+    choices: str = "",
     check: Callable[[Any], str | None] | None = None,
     preset: bool = False,
     applies: Applies | None = None,
@@ -68,7 +68,7 @@ def setting(
         help: description, shown by ``--help`` and in the documentation.
         kind: what a value names: an entry of this kind in the registry, or a ``folder`` or ``checkpoint`` on this machine.
         several: whether the value is a comma-separated list of these names, or ``none``.
-        choices: the valid values.
+        choices: the valid values, with blanks between them.
         check: function of a value that returns a description of valid values, or None if it is valid.
         preset: whether the preset of a data set, network or neuron may override the default.
         applies: condition under which the setting has an effect; None means always.
@@ -82,7 +82,7 @@ def setting(
             "help": help,
             "kind": None if path else kind,
             "several": several,
-            "choices": choices,
+            "choices": choices.split(),
             "check": check,
             "preset": preset,
             "path": path,
@@ -93,6 +93,33 @@ def setting(
     )
 
 
+def named(text: str) -> str:
+    """The setting that a text names, with dashes or underscores, by its name of today or a former one."""
+    name = text.strip().replace("-", "_")
+    return FORMER.get(name, name)
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names of today, of values by these or by former names.
+
+    Raises:
+        ConfigError: a setting has values by both names.
+    """
+    found: dict[str, Any] = {}
+    for given, value in values.items():
+        name = FORMER.get(given, given)
+        if found.get(name) in NO_VALUE:
+            found[name] = value
+        elif value not in NO_VALUE:
+            raise ConfigError(f"{name}: found {BEFORE[name]} too, which is its former name, expected one of them")
+    return found
+
+
+def formerly(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the first name of each, which names directories that exist."""
+    return {BEFORE.get(name, name): value for name, value in values.items()}
+
+
 def listed(text: str) -> list[str]:
     """The names in a comma-separated value, such as ``flip,roll``; an empty list for ``none``."""
     return [] if text == "none" else text.split(",")
@@ -101,7 +128,14 @@ def listed(text: str) -> list[str]:
 Section = TypeVar("Section", bound="Settings")
 
 
-class Settings:
+class _Renaming(type):
+    """Lets a class of settings take their former names."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        return super().__call__(*args, **renamed(values))
+
+
+class Settings(metaclass=_Renaming):
     """Base of dataclasses of settings.
 
     Raises:
@@ -131,8 +165,7 @@ def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:
 
 def type_of(field: dataclasses.Field[Any]) -> type:
     """The type of a setting without None: int, float, str or bool."""
-    members: tuple[type, ...] = getattr(field.type, "__args__", (field.type,))  # type: ignore[arg-type]
-    return members[0]
+    return getattr(field.type, "__args__", (field.type,))[0]  # type: ignore[return-value]
 
 
 def current(field: dataclasses.Field[Any], value: Any) -> Any:

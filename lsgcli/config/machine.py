@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from lsgcli.config.fields import Applies, Settings, setting
+from lsgcli.config.fields import Settings, setting
 
 INT8 = "int8"  # precision of evaluation and prediction on CPUs; training does not support it
 TIME = re.compile(r"(?=\d)(?:(\d{1,5})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
@@ -25,26 +25,20 @@ class MachineConfig(Settings):
         "Precision of convolutions and linear layers; membrane potentials and statistics are always fp32. auto selects bf16 if "
         "the CPU or GPU computes it faster than fp32, and fp16, with a gradient scaler, on GPUs of capability 7.x: results then "
         "depend on the machine.",
-        choices=("auto", "fp32", "bf16", "fp16", INT8),
+        choices=f"auto fp32 bf16 fp16 {INT8}",
     )
-    convolution: str = setting(
+    synapses: str = setting(
         "dense",
         "On CPUs, how convolutions of spikes, and the linear layers of mlp, are computed: dense; spikes, adding a row of weights for each "
         "spike; or auto, the faster of both for each layer and its density of spikes, measured once. Same result up to rounding.",
-        choices=("auto", "dense", "spikes"),
+        choices="auto dense spikes",
     )
     memory: str | int = setting(  # a number in earlier settings
         "none",
         "Less memory of activations in training, for more time and with the same result. bits: each convolution with its neurons keeps "
         "only its input, spikes in bits, and the backward pass computes the rest again. The earlier levels 1 to 4 are bits.",
-        choices=("none", "bits"),
-        earlier={"0": "none", "1": "bits", "2": "bits", "3": "bits", "4": "bits"},
-    )
-    checkpoint_activations: str = setting(
-        "none",
-        "Alias: layers is --memory bits.",
-        choices=("none", "layers"),
-        applies=Applies("--memory at its default", lambda config: config.memory == "none"),
+        choices="none bits",
+        earlier={"0": "none", "1": "bits", "2": "bits", "3": "bits", "4": "bits", "layers": "bits"},
     )
     sync_norm: bool = setting(
         True,
@@ -75,8 +69,3 @@ class MachineConfig(Settings):
         None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"
     )
     log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)
-
-    @property
-    def memory_level(self) -> str:
-        """The value of ``memory``, also if it is set by its other name."""
-        return "bits" if self.checkpoint_activations == "layers" else str(self.memory)

@@ -17,7 +17,7 @@ class NetworkConfig(Settings):
     residual: str = setting(
         "add",
         "Residual connections: add currents before the neuron (add) or spikes after it (sew), or none: a plain network.",
-        choices=("add", "sew", "none"),
+        choices="add sew none",
         applies=RESNET19,
     )
     depth: int = setting(
@@ -53,7 +53,7 @@ class NetworkConfig(Settings):
     dropout_at: str = setting(
         "classifier",
         "What --dropout sets to 0: inputs of the last layer (classifier), or outputs of all layers of neurons (neurons).",
-        choices=("classifier", "neurons"),
+        choices="classifier neurons",
         applies=Applies("--dropout above 0", lambda config: config.dropout > 0),
     )
 
@@ -72,7 +72,7 @@ class StartConfig(Settings):
         "kaiming",
         "Initial weights: Kaiming-normal, or of a scale that follows from the neurons (see docs/without-norm.md); measured scales each layer on a "
         "batch until it fires at --init-rate.",
-        choices=("kaiming", "spikeinit", "micheli", "ding", "fluctuation", "measured"),
+        choices="kaiming spikeinit micheli ding fluctuation measured",
         applies=when("norm", "none"),
     )
     init_rate: float = setting(

@@ -49,7 +49,7 @@ class NeuronConfig(Settings):
     reset: str = setting(
         "hard",
         "Reset of the membrane potential after a spike: to 0 (hard), by subtraction of v_th (soft), or none.",
-        choices=("hard", "soft", "none"),
+        choices="hard soft none",
         applies=LIF_ONLY,
     )
     detach_reset: bool = setting(
@@ -60,14 +60,14 @@ class NeuronConfig(Settings):
     input_gain: str = setting(
         "1",
         "Factor on the input current: 1, or 1-beta as in spikingjelly's decay_input.",
-        choices=("1", "1-beta"),
+        choices="1 1-beta",
         applies=DECAY,
     )
     init_potential: str = setting(
         "zero",
         "Membrane potential before the first timestep: zero, or measured, the running average of what remains after the last "
         "timestep in neurons that fired (MP-Init).",
-        choices=("zero", "measured"),
+        choices="zero measured",
         applies=LIF_ONLY,
     )
     width: float = setting(
@@ -83,7 +83,7 @@ class NeuronConfig(Settings):
     width_as: str = setting(
         "log",
         "The parameter of the learned width alpha: ln alpha (log), or 4 / alpha, which is k in sigmoid(k x) (slope).",
-        choices=("log", "slope"),
+        choices="log slope",
         applies=ASGL,
     )
     smooth: float = setting(
@@ -104,11 +104,11 @@ class NeuronConfig(Settings):
         "identity",
         "Correlation of the currents of different timesteps that linear-sigma assumes: none (identity), or the running average of the "
         "measured covariance.",
-        choices=("identity", "measured"),
+        choices="identity measured",
         applies=Applies("--method linear-sigma", lambda config: traits("method", config.method).width.correlated),
     )
     decay_per: str = setting(
-        "layer", "One learned decay per layer, or per channel.", choices=("layer", "channel"), applies=LEARNED_DECAY
+        "layer", "One learned decay per layer, or per channel.", choices="layer channel", applies=LEARNED_DECAY
     )
     surrogate: str = setting("rectangular", "Shape of the surrogate gradient.", kind="surrogate", preset=True)
     backend: str = setting(

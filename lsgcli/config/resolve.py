@@ -7,11 +7,11 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
-from lsgcli.config.fields import EXPECTED, all_at_once, current
+from lsgcli.config.fields import EXPECTED, FORMER, all_at_once, current, named, renamed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError
@@ -20,7 +20,7 @@ from lsgcli.system import schema
 HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
 LINES = 15  # of a message about invalid settings
-VARIABLES = {f"LSG_{name.upper()}": name for name in FIELDS}
+VARIABLES = {f"LSG_{name.upper()}": named(name) for name in (*FIELDS, *FORMER)}
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 log = logging.getLogger("lsg")
@@ -29,7 +29,7 @@ log = logging.getLogger("lsg")
 class StoredRun(TypedDict):
     """The fields of a run's config.json that ``--config`` reads."""
 
-    settings: NotRequired[dict[str, Any]]
+    settings: dict[str, Any]
 
 
 def resolve(
@@ -77,7 +77,7 @@ def resolve_rows(
     (from_file, saved), variables, given = all_at_once(
         lambda: _from_file(file),
         lambda: from_environment(environment, takes),
-        lambda: _valid({name: value for name, value in options.items() if value is not None}),
+        lambda: _valid({name: value for name, value in renamed(options).items() if value is not None}),
     )
     configs = [_complete({**from_file, **variables, **given, **row}) for row in rows]
     must_matter = {
@@ -106,10 +106,8 @@ def _complete(given: Mapping[str, Any]) -> RunConfig:
         preset |= traits(kind, name).preset
     chosen = {**published, **given}
     config = RunConfig(**{**preset, **chosen})
-    idle = [name for name in chosen if without_effect({name: chosen[name]}, [config])]
-    for name in idle:
-        del chosen[name]
-    return RunConfig(**{**preset, **chosen}) if idle else config
+    with_effect = {name: value for name, value in chosen.items() if not without_effect({name: value}, [config])}
+    return RunConfig(**{**preset, **with_effect})
 
 
 def differing(config: RunConfig) -> list[str]:
@@ -176,6 +174,8 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
         name = VARIABLES.get(variable, "")
         if not name and variable.startswith("LSG_"):
             problems.append(registry.unknown("environment variable", variable, list(VARIABLES)))
+        elif name in settings:
+            problems.append(f"{variable}: found another variable for {name}, expected one of them")
         elif name in takes:
             try:
                 settings[name] = parse(name, text)
@@ -219,7 +219,7 @@ def assignments(
     problems = []
     for text in texts:
         name, _, value = text.partition("=")
-        name = name.strip().replace("-", "_")
+        name = named(name)
         if not value:
             problems.append(f"{option}: found {text!r}, expected {expected}")
         elif name not in FIELDS:
@@ -296,14 +296,9 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
     text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
     content: dict[str, Any]
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML
-        settings = schema.decode(text, StoredRun, f"--config {file}", ConfigError, hint=HINT).get("settings")
-        if settings is None:
-            raise ConfigError(
-                f"--config {file}: found JSON without settings, expected the config.json of a run",
-                hint="`lsg train` writes one.",
-            )
+        settings = schema.decode(text, StoredRun, f"--config {file}", ConfigError, hint=HINT)["settings"]
         # A setting unknown to the version that wrote the file had its default, whatever the recipe says now.
-        stored = {**{name: field.default for name, field in FIELDS.items()}, **settings}
+        stored = RunConfig().to_dict() | renamed(settings)
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
         content = schema.toml(text, f"--config {file}", hint=HINT)
@@ -312,7 +307,7 @@ def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
     for key, value in content.items():
         # Tables only group settings: lr = 0.1 in [training] is lr = 0.1.
         for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
-            name = name.replace("-", "_")
+            name = named(name)
             if name in flat:
                 problems.append(f"--config {file}: {name} is set twice")
             flat[name] = item

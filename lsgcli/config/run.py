@@ -35,7 +35,7 @@ class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, StartConfig, Networ
 
     def replace(self, **changes: Any) -> "RunConfig":
         """A copy with the given settings replaced."""
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **fields.renamed(changes))
 
 
 FIELDS: Mapping[str, dataclasses.Field[Any]] = fields_of(RunConfig)
@@ -81,9 +81,7 @@ RULES: Mapping[str, Applies] = {
 # Paths on this machine, which are not stored in checkpoints.
 PATHS = frozenset(name for name, field in FIELDS.items() if field.metadata["path"])
 # Settings that may change on resume, because they do not affect the result.
-MAY_CHANGE = frozenset(
-    {"data_dir", "cache_dir", "workers", "device", "threads", "memory", "checkpoint_activations", "log", "max_time"}
-)
+MAY_CHANGE = frozenset({"data_dir", "cache_dir", "workers", "device", "threads", "memory", "log", "max_time"})
 
 # Settings of earlier versions, with the values that have no effect on what this one computes.
 GONE: Mapping[str, tuple[Any, ...]] = {"leak": (False,), "graph": (), "stable_gradient": ("product", "detached")}
@@ -148,7 +146,9 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
-    values = {name: value for name, value in values.items() if name not in GONE or value not in (None, *GONE[name])}
+    values = {
+        name: value for name, value in fields.renamed(values).items() if name not in GONE or value not in (None, *GONE[name])
+    }
     if values.keys() - FIELDS.keys() and (problems := check(values)):  # RunConfig checks the values
         raise ConfigError("\n".join(problems))
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
@@ -161,6 +161,7 @@ def from_checkpoint(path: Path | str, stored: Mapping[str, Any], changes: Mappin
         CheckpointError: a stored setting is invalid in this version.
         ConfigError: a change is invalid.
     """
+    changes = fields.renamed(changes)
     kept = {name: value for name, value in stored["settings"].items() if name not in MAY_CHANGE | PATHS | {"precision"}}
     if problems := check({name: value for name, value in kept.items() if name not in changes}):
         raise CheckpointError(

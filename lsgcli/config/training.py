@@ -19,7 +19,7 @@ class TrainingConfig(Settings):
     """Optimisation and loss."""
 
     recipe: str | None = setting(
-        None, "Published training recipe; its values replace presets and defaults.", choices=tuple(recipes.names())
+        None, "Published training recipe; its values replace presets and defaults.", choices=" ".join(recipes.names())
     )
     epochs: int = setting(100, "Passes over the training set.", at_least=1, at_most=1_000_000, preset=True)
     patience: int | None = setting(
@@ -52,12 +52,12 @@ class TrainingConfig(Settings):
         at_least=1,
         at_most=1_000_000,
     )
-    optimizer: str = setting("sgd", "Optimiser for the weights.", choices=("sgd", "adamw"))
+    optimizer: str = setting("sgd", "Optimiser for the weights.", choices="sgd adamw")
     lr: float = setting(0.1, "Learning rate that --schedule starts from.", above=0.0, preset=True)
     schedule: str = setting(
         "cosine",
         "Learning rate over training: a cosine from --lr to --lr-floor, or --lr multiplied by --step-factor every --step-epochs.",
-        choices=("cosine", "step"),
+        choices="cosine step",
     )
     lr_floor: float = setting(
         0.0, "Learning rate at the end of the cosine, as a fraction of --lr.", at_least=0.0, at_most=1.0, applies=COSINE
@@ -96,7 +96,7 @@ class TrainingConfig(Settings):
     weight_decay_on: str = setting(
         "weights",
         "Parameters with weight decay: the weights of convolutions and linear layers, or all, with normalisation and biases.",
-        choices=("weights", "all"),
+        choices="weights all",
         applies=Applies("--weight-decay above 0", lambda config: config.weight_decay > 0),
     )
     decay_lr: float = setting(
@@ -112,14 +112,14 @@ class TrainingConfig(Settings):
     tet_target: str = setting(
         "one",
         "Target of the logits in the regularisation term of the TET loss: 1 for all classes (one), or the one-hot label.",
-        choices=("one", "one-hot"),
+        choices="one one-hot",
         applies=when("loss", "tet"),
     )
     class_weights: str = setting(
         "none",
         "Weights of classes in the loss: none, or balanced, n/(K n_k) for class k with n_k of n training samples. Losses of evaluations "
         "are without.",
-        choices=("none", "balanced"),
+        choices="none balanced",
         applies=WEIGHTED,
     )
     label_smoothing: float = setting(

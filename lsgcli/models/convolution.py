@@ -1,6 +1,6 @@
 """The convolution of all networks: torch's, or one that adds a row of weights for each spike and multiplies no zeros.
 
-Which of the two computes, for the output and for the gradient of the weight, depends on the setting ``convolution``:
+Which of the two computes, for the output and for the gradient of the weight, depends on the setting ``synapses``:
 
     dense    torch's
     spikes   by spikes, if the input consists of spikes
@@ -24,7 +24,7 @@ from lsgcli.config.machine import MachineConfig
 from lsgcli.models import crossings, prepacked
 from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.saved import Held, held, in_bits
-from lsgcli.system.device import CONVOLUTIONS, Convolutions, convolved, limited_threads
+from lsgcli.system.device import CONVOLUTIONS, Convolutions, convolved, limited_threads, pick_synapses
 
 if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.packing import Packed
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
 
 SMALL = 1 << 24  # multiplications, which take a thread 0.1 to 0.4 ms
 WAITS = 64  # inputs in inference, of one of which spikes are counted while dense convolutions are faster
+usable = cache(pick_synapses)  # warns once
 SAFE = 8  # input channels from which oneDNN is correct
 
 
 @contextmanager
-def convolutions(choice: str) -> Iterator[None]:
-    """Context in which networks of lsg compute their convolutions and linear layers as ``lsg train --convolution`` does, on CPUs.
+def synapses(choice: str) -> Iterator[None]:
+    """Context in which networks of lsg compute their convolutions and linear layers as ``lsg train --synapses`` does, on CPUs.
 
     ::
 
-        with lsg.convolutions("auto"):
+        with lsg.synapses("auto"):
             loss = F.cross_entropy(network(x).mean(0), labels)
         loss.backward()
 
@@ -52,9 +53,12 @@ def convolutions(choice: str) -> Iterator[None]:
     Raises:
         ConfigError: the choice is another.
     """
-    settings = MachineConfig(convolution=choice)
-    with convolved(Convolutions(settings.convolution)):
+    settings = MachineConfig(synapses=choice)
+    with convolved(Convolutions(settings.synapses)):
         yield
+
+
+convolutions = synapses  # its former name
 
 
 class Conv2d(nn.Conv2d):
@@ -175,7 +179,7 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
 
 def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Held, Geometry] | None":
     """The spikes that a convolution of x reads, and its geometry; None if it is always dense."""
-    if CONVOLUTIONS.get().choice == "dense":
+    if usable(CONVOLUTIONS.get().choice, x.device, "fp32") == "dense":
         return None
     kept = held(x)
     if kept is None and is_linear(conv, x):

@@ -20,7 +20,7 @@ from lsgcli.system.version import __version__, version_of
 
 
 def digest_of(crossings: Mapping[str, Sequence[float]]) -> str | None:
-    """A digest of the crossings by which ``--convolution auto`` chooses, equal for runs that choose alike; None without any."""
+    """A digest of the crossings by which ``--synapses auto`` chooses, equal for runs that choose alike; None without any."""
     if not crossings:
         return None
     return hashlib.sha256(json.dumps(crossings, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
-from lsgcli.config.fields import current
+from lsgcli.config.fields import current, named
 from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import FIELDS, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError
@@ -105,7 +105,7 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
                 f"--where: found {text!r}, expected KEY=VALUE, KEY>VALUE or KEY<VALUE", hint="Such as --where method=lsg."
             )
         key, sign, value = condition.groups()
-        key = _known("--where", key.replace("-", "_"))
+        key = _known("--where", key)
         if sign == "=":
             wanted = {str(one) for one in _values(key, value)}
             runs = [run for run in runs if str(run.value(key)) in wanted]
@@ -137,6 +137,7 @@ def _values(key: str, text: str) -> list[Any]:
 
 
 def _known(option: str, key: str) -> str:
+    key = named(key)
     if key not in KEYS:
         raise ConfigError(f"{option}: {registry.unknown('column or setting', key, KEYS)}")
     return key
@@ -148,7 +149,7 @@ def ordered(runs: Sequence[Run], key: str) -> list[Run]:
     Of ``-KEY``, the largest value is first, and those without one are last.
     """
     descending = key.startswith("-")
-    key = _known("--sort", key.removeprefix("-").replace("-", "_"))
+    key = _known("--sort", key.removeprefix("-"))
 
     def rank(run: Run) -> tuple[bool, Any]:
         value = run.value(key)

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lsgcli import models
-from lsgcli.config.fields import check, current, fields_of
+from lsgcli.config.fields import check, current, fields_of, renamed
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS, GONE, RunConfig
 from lsgcli.config.source import traits
@@ -259,7 +259,7 @@ def decode_config(text: str, path: Path | str) -> dict[str, Any]:
         if spec.pop(name, None) not in (None, *idle):
             problems.append(f"model.{name}: found a value, expected none: this version of lsg has no {name}")
     config["settings"] = {
-        name: current(FIELDS[name], one) if name in FIELDS else one for name, one in config["settings"].items()
+        name: current(FIELDS[name], one) if name in FIELDS else one for name, one in renamed(config["settings"]).items()
     }
     for name in ("mean", "std"):
         found = config["data"].get(name)

@@ -37,7 +37,7 @@ from lsgcli.system.device import Compute, Convolutions, check_gradients, pick_de
 from lsgcli.system.version import version_of
 
 MODES = ("train", "inference", "stream")
-CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --convolution
+CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --synapses
 WARM, TURN, MOST = 2, 0.5, 1000  # rounds that are not timed; seconds and steps of a turn at most, but for a single step
 # No network learns its batch, and with smoothed labels no gradient vanishes: subnormal numbers take ten times as long, and the floor, whose
 # outputs are large, would soon have them. The time of a step depends on neither.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.resolve import differing, from_environment
-from lsgcli.config.run import FIELDS, option_words
+from lsgcli.config.resolve import VARIABLES, differing
+from lsgcli.config.run import option_words
 from lsgcli.data.datasets.base import dataset_of, digests
 from lsgcli.errors import RunInUseError
 from lsgcli.runs import checks
@@ -96,10 +96,9 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
         more: additional options.
         environment: environment variables of the process that runs the command.
     """
-    config = cell.config
-    needed = {"dataset", "recipe", "method", "seed", *differing(config)}
-    names = [name for name in FIELDS if name in needed and getattr(config, name) is not None]
-    options = [word for name in names for word in option_words(name, getattr(config, name))]
-    unset = [word for name in from_environment(environment) for word in ("-u", f"LSG_{name.upper()}")]
+    needed = {"dataset", "recipe", "method", "seed", *differing(cell.config)}
+    given = {name: value for name, value in cell.config.to_dict().items() if name in needed and value is not None}
+    options = [word for name, value in given.items() for word in option_words(name, value)]
+    unset = [word for variable in environment if variable in VARIABLES for word in ("-u", variable)]
     env = ["env", *unset] if unset else []
     return [*env, "lsg", "train", *options, *["--no-test"] * (not cell.test), "--out", str(cell.path), *more]

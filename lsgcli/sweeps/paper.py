@@ -39,15 +39,16 @@ table  data set   method           width  T   accuracy  standard deviation over 
 3      cifar100   lsg              -      6   0.7713    0.0007
 """
 Figure = tuple[float, float | None]
+Figures = dict[str, dict[tuple[str, str, float | None, int], Figure]]  # by table, then by data set, method, fixed width and T
 
 
 def _number(text: str) -> float | None:
     return None if text == "-" else float(text)
 
 
-def _figures() -> dict[str, dict[tuple[str, str, float | None, int], Figure]]:
-    """Accuracy and standard deviation by table, then by data set, method, fixed width and T."""
-    found: dict[str, dict[tuple[str, str, float | None, int], Figure]] = {}
+def _figures() -> Figures:
+    """Accuracy and standard deviation."""
+    found: Figures = {}
     for line in REPORTED.strip().splitlines()[1:]:
         table, data, method, width, T, accuracy, std = line.split()
         found.setdefault(table, {})[data, method, _number(width), int(T)] = float(accuracy), _number(std)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from lsgcli.config.fields import formerly, renamed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.store.rundir import RUNS
@@ -112,12 +113,17 @@ class Plan:
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
         return [
-            Cell(number, own, self.root / name / Repetition.of(own).folder, label=name)
+            Cell(number, own, self._folder(variant) / Repetition.of(own).folder, label=folder_name(variant))
             for seed in self.seeds
             for fold in self.folds
             for number, (variant, config) in enumerate(self.rows)
-            for name, own in [(folder_name(variant), config.replace(seed=seed, fold=fold))]
+            for own in [config.replace(seed=seed, fold=fold)]
         ]
+
+    def _folder(self, variant: Variant) -> Path:
+        """The directory of a row: an existing one that former names of its settings give, or that of their names of today."""
+        former = self.root / folder_name(formerly(variant))
+        return former if former.is_dir() else self.root / folder_name(variant)
 
     def save(self) -> None:
         """Write ``ablation.json``, which :func:`load` reads.
@@ -127,8 +133,9 @@ class Plan:
         """
         rows = [{"variant": dict(variant), "settings": what_counts(config)} for variant, config in self.rows]
         files.make_folder(self.root)
-        repeated = {"seeds": list(self.seeds), "folds": list(self.folds)}
-        files.write_json(self.root / PLAN, {"table": self.table, **repeated, "rows": rows})
+        files.write_json(
+            self.root / PLAN, {"table": self.table, "seeds": list(self.seeds), "folds": list(self.folds), "rows": rows}
+        )
 
 
 def load(root: Path) -> Plan | None:
@@ -143,7 +150,7 @@ def load(root: Path) -> Plan | None:
     hint = "Delete the file: the runs are found without it, in default order."
     record = schema.read(file, StoredPlan, ConfigError, hint=hint)
     try:
-        rows = tuple((row["variant"], from_dict(row["settings"])) for row in record["rows"])
+        rows = tuple((renamed(row["variant"]), from_dict(row["settings"])) for row in record["rows"])
         plan = Plan(root, rows, tuple(record["seeds"]), record["table"], tuple(record.get("folds", [None])))
         plan.cells()  # checks seeds and folds
         return plan
@@ -164,8 +171,8 @@ def folder_of(command: str, config: RunConfig, settings: Any) -> Path:
 
 
 def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that differ from their defaults: a new setting does not change the digest in :func:`folder_of`."""
-    return {name: value for name, value in settings.items() if value != FIELDS[name].default}
+    """Settings that differ from their defaults: new settings, and new names, do not change the digest in :func:`folder_of`."""
+    return formerly({name: value for name, value in settings.items() if value != FIELDS[name].default})
 
 
 def folder_name(variant: Variant) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsgcli.config.fields import BEFORE
 from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError
@@ -71,7 +72,7 @@ class Search:
         chosen: dict[str, Any] = {}
         for name, axis in self.axes.items():
             if not without_effect({name: None}, [self.config(chosen)]):
-                chosen[name] = axis.suggest(trial, name)
+                chosen[name] = axis.suggest(trial, BEFORE.get(name, name))
         return self.config(chosen)
 
     def identity(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lsgcli.config.fields import renamed
 from lsgcli.config.resolve import as_toml
 from lsgcli.config.run import check_equal
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
@@ -79,7 +80,7 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
         if stored is None and not study.trials:
             study.set_user_attr("search", wanted)
         else:
-            check_equal(f"study {study.study_name}", stored or {}, wanted, RunInUseError, "Choose another --out.")
+            check_equal(f"study {study.study_name}", renamed(stored or {}), wanted, RunInUseError, "Choose another --out.")
     return study
 
 
@@ -139,7 +140,7 @@ class Trials(Strategy):
         seed = np.random.SeedSequence([self.search.config({}).seed, trial.number])
         self.study.sampler = optuna.samplers.TPESampler(seed=int(seed.generate_state(1)[0]))
         config = self.search.suggest(trial)
-        label = f"trial {trial.number}: {values_text(trial.params)}"
+        label = f"trial {trial.number}: {values_text(renamed(trial.params))}"
         cell = Cell(trial.number, config, self.root / TRIALS / str(trial.number), test=False, label=label)
         check_links(cell.path, self.root)
         check_same(cell)
@@ -216,7 +217,7 @@ def _record(trial: optuna.trial.FrozenTrial, root: Path) -> dict[str, Any]:
         "state": "finished" if finished else "failed" if problem else "pruned",
         "val_accuracy": trial.value if finished else max(trial.intermediate_values.values(), default=None),
         "epochs": max(trial.intermediate_values, default=-1) + 1,
-        "settings": trial.params,
+        "settings": renamed(trial.params),
         "run": str(root / TRIALS / str(trial.number)),
         "problem": problem,
     }

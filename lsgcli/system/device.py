@@ -146,18 +146,18 @@ def set_up(config: Any) -> Compute:
     device = pick_device(config.device)
     registry.get("backend", config.backend).check(device)
     precision = pick_precision(config.precision, device)
-    compute = Compute(device, *precision, Convolutions(_pick_convolution(config.convolution, device, precision[0])))
+    compute = Compute(device, *precision, Convolutions(pick_synapses(config.synapses, device, precision[0])))
     log.debug("computing %s with %d threads (%s)", compute.described(), torch.get_num_threads(), threads)
     return compute
 
 
-def _pick_convolution(choice: str, device: torch.device, precision: str) -> str:
+def pick_synapses(choice: str, device: torch.device, precision: str) -> str:
     """dense, spikes or auto: only float32 and bfloat16 on CPUs can be computed by spikes."""
     numba = registry.get("backend", "fused").available(torch.device("cpu"))
     if choice == "dense" or (device.type == "cpu" and precision in ("fp32", "bf16") and numba):
         return choice
     lacking = f"the device {device}" if device.type != "cpu" else precision if numba else "no numba"
-    log.log(logging.WARNING if choice == "spikes" else logging.DEBUG, "convolution: dense, because of %s", lacking)
+    log.log(logging.WARNING if choice == "spikes" else logging.DEBUG, "synapses: dense, because of %s", lacking)
     return "dense"
 
 

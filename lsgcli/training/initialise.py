@@ -33,7 +33,7 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
         input_height=None if height == config.size else height,
     )
     model = models.create(NetworkSpec.of(config, config, sizes))
-    model.save_memory(config.memory_level == "bits")
+    model.save_memory(config.memory == "bits")
     if config.freeze is not None:
         freeze(model, config.freeze)
     return model

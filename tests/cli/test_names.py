@@ -63,7 +63,9 @@ def test_the_schema_of_settings(lsg):
         printed = lsg("train", "--print-config", *words).stdout
         assert printed.startswith("#:schema ./lsg.schema.json\n")
         assert valid(tomllib.loads(printed)), words
-    assert valid({"training": {"lr": 0.1, "epochs": 2}, "method": "none", "memory": 2, "augment": "flip,roll"})
+    assert valid(
+        {"training": {"lr": 0.1, "epochs": 2}, "method": "none", "memory": 2, "augment": "flip,roll", "convolution": "auto"}
+    )
     for wrong in ({"lr": "much"}, {"epohcs": 2}, {"method": "lgs"}, {"T": 0}, {"neuron": {"decay": 1.0}}, {"deterministic": 1}):
         assert not valid(wrong), wrong
 

@@ -27,6 +27,7 @@ LINES = """
 2 | ablate --grid deterministic=maybe | true false
 2 | ablate --grid size=16,20 arch=vggsnn | 16
 2 | ablate --grid workers=0,2 | workers
+2 | ablate --grid convolution=dense,sparse | synapses 'sparse'
 2 | ablate --grid residual=add,sew | --residual 'sew'
 2 | ablate --format word | --format
 2 | ablate --force | --force --plot
@@ -64,6 +65,7 @@ LINES = """
 2 | eval {best} --data-dir {images} --csv - --json | --json --csv
 2 | eval {best} --data-dir {images} --csv {best} --force | .csv
 2 | eval {best} --data-dir {images} --force | --force
+2 | eval {best} --data-dir {images} --convolution sparse | --synapses 'sparse'
 2 | eval {best} --data-dir {images} --time-test | --time-test
 2 | eval {best} --data-dir {images} --refresh-norm 4 | --out
 2 | eval {best} --data-dir {images} --out new.safetensors | --refresh-norm
@@ -126,6 +128,7 @@ LINES = """
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --seed 99999999999999999999999 | --seed
+2 | train --synapses auto --convolution auto | --synapses convolution
 2 | train --width-multiplier 1e9 | --width-multiplier 64
 2 | train --threshold 1e300 --width 1e300 | --threshold --width
 2 | train --size 20 --augment autoaugment --device cuda:7 --out run | 16 autoaugment cuda:7

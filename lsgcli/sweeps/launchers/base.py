@@ -86,8 +86,7 @@ def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]
     for part in text.split(",") if text else []:
         key, equals, value = part.partition("=")
         if equals:
-            key = key.strip().replace("-", "_")
-            texts[key] = value
+            texts[key.strip().replace("-", "_")] = value
         elif texts:
             texts[list(texts)[-1]] += f",{part}"
         else:

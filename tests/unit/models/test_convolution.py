@@ -14,7 +14,7 @@ from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, PrepackedConv2d, by_spikes, prepack
 from lsgcli.models.layers import at_each_step
 from lsgcli.neurons.kernels.saved import saved_compactly
-from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, _pick_convolution, convolved
+from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, convolved, pick_synapses
 
 pytest.importorskip("numba")
 CPU = torch.device("cpu")
@@ -241,14 +241,14 @@ def test_auto_counts_the_spikes_of_few_inputs_while_dense_is_faster(counted, mon
         assert len(calls) == 5
 
 
-def test_a_user_chooses_convolutions(counted):
+def test_a_user_chooses_synapses(counted):
     model, x = built("vggsnn")
     for choice, calls in (("dense", 0), ("spikes", 14)):
-        with lsg.convolutions(choice):
+        with lsg.synapses(choice):
             logits = model(x)
         logits.square().sum().backward()
         assert sum(counted.values()) == calls  # of seven layers behind neurons, the output and the gradient of the weight
-    with pytest.raises(ConfigError, match="convolution"), lsg.convolutions("sparse"):
+    with pytest.raises(ConfigError, match="synapses"), lsg.synapses("sparse"):
         pass
 
 
@@ -305,10 +305,10 @@ def test_weights_are_arranged_once_in_inference(counted):
 
 @pytest.mark.parametrize(("device", "precision"), [("cuda", "fp32"), ("cpu", "int8"), ("cpu", "fp16")])
 def test_what_cannot_be_computed_by_spikes_is_dense(device, precision, caplog):
-    assert _pick_convolution("spikes", torch.device(device), precision) == "dense"
-    assert "convolution: dense, because of" in caplog.text
-    assert _pick_convolution("auto", torch.device(device), precision) == "dense"
-    assert _pick_convolution("auto", CPU, "fp32") == "auto"
+    assert pick_synapses("spikes", torch.device(device), precision) == "dense"
+    assert "synapses: dense, because of" in caplog.text
+    assert pick_synapses("auto", torch.device(device), precision) == "dense"
+    assert pick_synapses("auto", CPU, "fp32") == "auto"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lsgcli.config.fields import formerly
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError
 from lsgcli.runs import run
@@ -344,6 +345,17 @@ def test_a_killed_command_loses_nothing(train, worker):
     assert states(mine) == ["COMPLETE"] * 3
     assert [path.name for path, _, _ in train.calls] == ["1", "0", "2"]
     assert mine.study.trials[1].value == max(accuracies(config))
+
+
+def test_a_study_goes_on_under_the_former_names_of_its_settings(train, worker):
+    planned = searched("synapses=dense,spikes", "lr=0.1:0.2")
+    begun = worker(planned, 2)
+    begun.study.set_user_attr("search", formerly(planned.identity()))
+    begun.study.ask().suggest_categorical("convolution", ("dense", "spikes"))
+    mine = worker(planned, 2)
+    mine.complete()
+    assert [sorted(trial.params) for trial in mine.study.trials] == [["convolution", "lr"]] * 2
+    assert {record["settings"]["synapses"] for record in mine.conclude()["trials"]} <= {"dense", "spikes"}
 
 
 def test_one_command_at_a_time(train, worker):

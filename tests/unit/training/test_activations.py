@@ -28,7 +28,7 @@ CASES = [
     {"method": "asgl", "precision": "bf16"},
     {"neuron": "clif", "norm": "mpbn"},
     {"norm": "tebn", "accumulate": 2},
-    {"convolution": "spikes"},
+    {"synapses": "spikes"},
 ]
 
 
@@ -71,13 +71,13 @@ def test_several_backward_passes():
 @pytest.mark.parametrize(("given", "level"), [(0, "none"), (1, "bits"), (2, "bits"), ("4", "bits"), ("bits", "bits")])
 def test_values_of_the_setting(given, level):
     """Numbers, of earlier settings files and commands, too."""
-    assert from_dict({"memory": given}).memory_level == level
-    assert resolve({"memory": str(given)}, environment={}).memory_level == level
+    assert from_dict({"memory": given}).memory == level
+    assert resolve({"memory": str(given)}, environment={}).memory == level
     assert MachineConfig(memory=given).memory == level
 
 
 def test_the_other_name_of_bits():
-    assert resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}).memory_level == "bits"
-    assert from_dict({"checkpoint_activations": "layers"}).memory_level == "bits"
+    assert resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}).memory == "bits"
+    assert from_dict({"checkpoint_activations": "layers"}).memory == "bits"
     with pytest.raises(ConfigError, match="memory: found '5'"):
         resolve({"memory": "5"}, environment={})

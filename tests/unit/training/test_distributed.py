@@ -42,7 +42,7 @@ CASES = {
     "clip": ({**EXACT, "clip_grad": 0.01, "optimizer": "adamw"}, 1e-10),
     "tet": ({**EXACT, "loss": "tet", "tet_lambda": 0.1}, 1e-10),
     "dropout": ({**EXACT, "accumulate": 2, "dropout": 0.4}, 1e-10),
-    "resnet19": ({**EXACT, "arch": "resnet19", "residual": "add", "checkpoint_activations": "layers"}, 1e-10),
+    "resnet19": ({**EXACT, "arch": "resnet19", "residual": "add", "memory": "bits"}, 1e-10),
     "channel": ({**EXACT, "decay_per": "channel"}, 1e-10),
     "ds-atgo": ({**EXACT, "method": "ds-atgo", "threshold": 1.0}, 1e-10),
     "deeptage": ({**EXACT, "method": "deeptage"}, 1e-10),
