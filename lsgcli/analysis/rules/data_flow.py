@@ -28,9 +28,6 @@ class InputConstant(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         known = seen.input
-        if seen.same_input > 1:
-            new = "Reset the encoder before each batch, or take the next batch: the same input comes with other labels."
-            return Found("equal steps", advice=new)
         if not known or not known["finite"]:
             return None
         if known["std"] == 0:
@@ -40,8 +37,11 @@ class InputConstant(
         if known["differences"] < limit * known["std"]:
             return Found(
                 "equal samples",
-                advice="Give each sample of the batch its own data: one is repeated, as of an index that does not change.",
+                advice="Give each sample of the batch its own data: one is repeated, as of an index that does not change, or a buffer that is not copied.",
             )
+        if seen.same_input > 1:
+            new = "Reset the encoder before each batch, or take the next batch: the same input comes with other labels."
+            return Found("equal steps", advice=new)
         again = "Give each timestep its own input, x[t], or encode it again inside the loop, from values between 0 and 1."
         return Found("equal timesteps", advice=again) if known["repeated"] and not seen.learned else None
 
@@ -395,8 +395,10 @@ class EvaluationInput(
         if not (train and other and train["std"] > 0) or seen.gap < 0.1:
             return None
         ratio = other["std"] / train["std"]
-        shifted = abs(other["mean"] - train["mean"]) > train["std"]
-        return Found(ratio) if shifted or not 1 / limit < ratio < limit else None
+        shift = (other["mean"] - train["mean"]) / train["std"]
+        if abs(shift) > 1:
+            return Found(shift, measure="difference of the input's means over its standard deviation")
+        return None if 1 / limit < ratio < limit else Found(ratio)
 
 
 @register("rule", "no-reset")

@@ -54,11 +54,14 @@ class NoStep(
     at="backward",
     advice="In every iteration, call optimizer.zero_grad(), loss.backward() and optimizer.step(); a scheduler's step() changes the learning rate only.",
 ):
-    """Gradients are computed, but no optimiser steps."""
+    """An optimiser is built, but never steps."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        idle = seen.backwards > limit and not seen.steps and not seen.moved and seen.optimisers
-        return Found(seen.backwards) if idle else None
+        idle = not (seen.steps or seen.moved) and seen.optimisers
+        if idle and seen.ended and not seen.backwards:
+            empty = "Check that the loop runs: the data loader may have no batch, as with drop_last and more samples in a batch than there are."
+            return Found(0, where=seen.lines.get("optimiser"), advice=empty)
+        return Found(seen.backwards) if idle and seen.backwards > limit else None
 
 
 @register("rule", "no-backward")

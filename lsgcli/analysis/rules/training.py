@@ -121,6 +121,9 @@ class Labels(
         if failed(seen, OUTSIDE):
             counted = "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0."
             return Found(str(seen.error), measure="labels", where=seen.lines.get("error"), advice=counted)
+        if seen.outside:
+            between = "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest."
+            return Found(seen.outside, measure="target of a binary cross-entropy", where=seen.lines.get("loss"), advice=between)
         if seen.smoothing > 0.9:
             less = f"Smooth less: {rewritten(seen.lines.get('loss'), 'label_smoothing', seen.smoothing, 0.1)}."
             return Found(seen.smoothing, measure="label_smoothing", where=seen.lines.get("loss"), advice=less)
@@ -147,7 +150,7 @@ class Labels(
             turned = "Predict the class of the highest output, as in training: the evaluation seems to take the lowest, or other groups of outputs."
             return Found(held_out, measure="accuracy in evaluation, below that of guessing", where=line, advice=turned)
         by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
-        if by_heart or (seen.gap > 2 * limit and held_out < 2 * seen.chance):
+        if by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit):
             return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
         return None
 
@@ -293,7 +296,7 @@ class RunningStatistics(
         gap = e.flow.get("eval_gap")
         if e.seen is not None and e.seen.momenta:
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
-            if slowest < self.slowest:
+            if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
                 return Found(slowest, measure="momentum", where=where)
             gap = e.seen.gap if e.seen.gap > 2 * limit and not e.seen.training else None
         return Found(gap) if gap is not None and gap > limit else None
@@ -435,7 +438,7 @@ class NotLearning(
     alone=True,
     source="spikingjelly, issue 338",
 ):
-    """The loss stays where it started, and accuracy near that of guessing, with signals and gradients in their usual ranges."""
+    """The loss stays where it started, or accuracy near that of guessing, with signals and gradients in their usual ranges."""
 
     fewest = 50  # steps
 
@@ -444,8 +447,9 @@ class NotLearning(
             seen = e.seen
             guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
             stays = seen.steps >= self.fewest and not seen.progresses and (guesses or seen.progress <= 1 - limit)
+            others = "Let the loss count what the accuracy counts: check its masks, weights and indices, and that each sample is compared with its label."
             fell = Found(seen.progress, measure="share by which the loss fell", where=seen.lines.get("loss"))
-            return fell if stays else None
+            return fell._replace(advice=others if seen.progress > limit else "") if stays else None
         if len(e.epochs) < 3:
             return None
         start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")
@@ -453,7 +457,7 @@ class NotLearning(
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         if e.seen is not None:
-            return Remedy("Train for 10 times as many steps.")
+            return Remedy(found.advice or "Train for 10 times as many steps.")
         settings = e.rate(2) or e.back("epochs", 2)
         usual = "epochs" if "epochs" in settings else "learning rate"
         text = (

@@ -246,6 +246,7 @@ class Seen:
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
         two: as ``accuracy``, of the two highest outputs together, where there are 4 classes or more.
         evaluated_explained: R^2 in evaluation.
+        outside: a target of a binary cross-entropy that is not between 0 and 1; 0 if there is none.
         pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.
         softmax: what is passed through a softmax before a loss that has its own: its "classes" or "another axis".
         smoothing: largest label smoothing.
@@ -299,6 +300,7 @@ class Seen:
     explained: Scores = field(default_factory=list)
     two: Scores = field(default_factory=list)
     evaluated_explained: float = math.nan
+    outside: float = 0.0
     pull: list[float] = field(default_factory=list)
     softmax: str = ""
     smoothing: float = 0.0

@@ -267,6 +267,8 @@ class Watch:
         shapes = outputs.shape, labels.shape
         if name in ELEMENTWISE and torch.broadcast_shapes(*shapes) not in shapes:
             self.seen.shapes = shapes
+        if name.startswith("binary"):
+            self.seen.outside = float(labels.min()) if labels.min() < 0 else float(labels.max()) if labels.max() > 1 else 0.0
         if outputs.dim() == 1 and outputs.shape == labels.shape:
             outputs, labels = outputs[:, None], labels[:, None]
         if outputs.dim() < 2:

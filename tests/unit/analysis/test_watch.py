@@ -1,5 +1,7 @@
 """A watched training: measures against hand-made numbers, the same bits, and hooks that are gone afterwards."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -590,6 +592,15 @@ def test_the_weight_of_a_rare_class_of_two(weight, found):
     assert ("weight of the most frequent class" in named.get("classes", {"measure": ""})["measure"]) == found
 
 
+@pytest.mark.parametrize(("low", "outside"), [(1, 2.0), (0, 0.0)])
+def test_targets_of_a_binary_cross_entropy(low, outside):
+    net, optimizer, x, _ = made()
+    y = torch.randint(low, low + 2, (16,)).float()
+    with Watch() as watch:
+        train(net, optimizer, 1, x, y, lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y))
+    assert watch.seen.outside == outside
+
+
 def test_scores_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     net, optimizer, x, y = made()
@@ -607,6 +618,11 @@ def test_scores_of_scikit_learn():
         ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # pairs of classes are told from other pairs only
         ("labels", {"accuracy": [(99, 0.99, 50)], "evaluated": [(100, 0.0, 50)]}),  # the lowest output is taken
         ("labels", {"classes": 0, "accuracy": [], "losses": [1.0] * 50 + [0.1] * 50, "evaluated_explained": -3.0}),
+        ("labels", {"evaluated": [(100, 0.25, 50)]}),
+        ("labels", {"outside": 2.0, "classes": 2, "accuracy": []}),
+        ("not-learning", {"steps": 120, "losses": [1.0] * 60 + [0.001] * 60, "accuracy": [(119, 0.1, 50)]}),
+        ("no-step", {"steps": 0, "accuracy": [], "ended": True, "optimisers": Counter({None: 1})}),
+        ("running-statistics", {"momenta": {"norm": (0.002, None)}, "evaluated": [(100, 0.6, 50)]}),
         ("few-steps", {"steps": 6, "backwards": 180, "accuracy": [(5, 0.1, 50)]}),
         ("input-scale", {"trained_input": {"std": 1.0, "unequal": 200.0}, "accuracy": [(99, 0.3, 50)]}),
         ("evaluation-input", {"trained_input": {"std": 1.0, "mean": 0.0}, "evaluated_input": {"std": 9.0, "mean": 0.0}}),
