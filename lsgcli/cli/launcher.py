@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from lsgcli import registry
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError
 from lsgcli.system.text import clean
@@ -59,13 +60,15 @@ class LauncherOptions(NamedTuple):
     ] = False
 
     def check(self) -> tuple[str, str]:
-        """The name of the launcher and the text of its options; a ConfigError if an option belongs to another launcher."""
+        """The name of the launcher and the text of its options; a ConfigError if it is unknown, or an option of another launcher."""
         name, _, text = (self.launcher or "").partition(":")
         if name != "local":
             common.require("--launcher local", {"--jobs": self.jobs, "--devices": self.devices})
         if name != "slurm":
             common.require("--launcher slurm", {"--slurm": self.slurm})
-        if not name:
+        if name:
+            registry.get("launcher", name)
+        else:
             common.require("--launcher", {"--cancel": self.cancel})
         texts = [text, self.slurm]
         texts += [f"{key}={value}" for key, value in (("jobs", self.jobs), ("devices", self.devices)) if value]

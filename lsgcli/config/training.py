@@ -43,7 +43,8 @@ class TrainingConfig(Settings):
     )
     test_every_epoch: bool = setting(
         False,
-        "Also evaluate the test part after every epoch, to state by how much its best epoch would flatter the result; it selects nothing.",
+        "Also evaluate the test part after every epoch, to state by how much its best epoch would flatter the result; it selects nothing. "
+        "Without effect where the test part is not read: --no-test, `lsg tune`.",
     )
     overfit: int | None = setting(
         None,

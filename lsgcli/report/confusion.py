@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lsgcli.report.drawing import ADVANCE, BLUES, HEAD, ROW, SIZE, Cell, Drawing, bars, box, grid, ramp, shortened, text
+from lsgcli.report.drawing import ADVANCE, BLUE, HEAD, ROW, SIZE, Cell, Drawing, bars, box, grid, shortened, text
 
 Counts = Sequence[Sequence[int]]  # rows are labels, columns predictions
 NAMED = 30  # classes up to which cells have names and counts
@@ -38,7 +38,7 @@ def _named(confusion: Counts, classes: Sequence[str], label: str) -> Drawing:
         row, total = [], sum(counts)
         for prediction, n in zip(classes, counts, strict=True):
             tip = f"label {name}, prediction {prediction}: {n} of {total}"
-            row.append(Cell(_colour(n / total), str(n), tip) if n else Cell("shade", "", tip))
+            row.append(Cell(BLUE, str(n), tip, _opacity(n / total)) if n else Cell("shade", "", tip))
         rows.append(row)
     marks, left = grid(classes, [shortened(name, width, SIZE) for name in classes], rows, width)
     marks.append(text((left - 6, HEAD - 5), "label", size=SIZE, anchor="end"))
@@ -46,9 +46,9 @@ def _named(confusion: Counts, classes: Sequence[str], label: str) -> Drawing:
     return Drawing(left + len(classes) * width + 4, HEAD + len(classes) * ROW + 4, marks, label)
 
 
-def _colour(share: float) -> str:
-    """From nearly white, so that a single sample differs from none, to blue."""
-    return ramp(BLUES, 0.15 + 0.85 * share)
+def _opacity(share: float) -> float:
+    """From nearly transparent, so that a single sample differs from none, to opaque."""
+    return 0.25 + 0.75 * share
 
 
 def _dense(confusion: Counts, label: str) -> Drawing:
@@ -63,5 +63,5 @@ def _dense(confusion: Counts, label: str) -> Drawing:
                 runs.setdefault(round((LEVELS - 1) * n / total), []).append(run)
     marks = [text((left, 11), "prediction, from the first class", size=SIZE), text((left, 26), "rows: label", size=SIZE)]
     marks.append(box((left, HEAD), SIDE, SIDE, "shade"))
-    marks += [bars(cells, size, _colour(level / (LEVELS - 1))) for level, cells in sorted(runs.items())]
+    marks += [bars(cells, size, BLUE, _opacity(level / (LEVELS - 1))) for level, cells in sorted(runs.items())]
     return Drawing(left + SIDE + 4, HEAD + SIDE + 4, marks, label)

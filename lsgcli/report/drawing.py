@@ -19,8 +19,24 @@ from typing import NamedTuple
 from lsgcli.system.files import make_folder, replacing
 
 # Named colours of marks: CSS variables on a page, the light values in a file.
-LIGHT = {"ink": "#1c2733", "soft": "#5b6875", "grid": "#d9dfe5", "ground": "#ffffff", "shade": "#eef2f6", "bad": "#b3261e"}
-DARK = {"ink": "#e3e8ed", "soft": "#98a4b0", "grid": "#303943", "ground": "#14191f", "shade": "#1e252d", "bad": "#ff8a80"}
+LIGHT = {
+    "ink": "#1c2733",
+    "soft": "#5b6875",
+    "grid": "#d9dfe5",
+    "ground": "#ffffff",
+    "shade": "#eef2f6",
+    "bad": "#b3261e",
+    "strong": "#000000",
+}
+DARK = {
+    "ink": "#e3e8ed",
+    "soft": "#98a4b0",
+    "grid": "#303943",
+    "ground": "#14191f",
+    "shade": "#1e252d",
+    "bad": "#ff8a80",
+    "strong": "#ffffff",
+}
 
 # Of these, the first four differ most in lightness, as far as contrast on both backgrounds permits; in print without colour, lines
 # also differ by dashes and markers.
@@ -28,7 +44,8 @@ COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8
 SHAPES = ("circle", "square", "triangle", "diamond")
 DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
 # SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
-BLUES = ("#ffffff", "#9cc0e4", "#2f6fb5", "#123f73")  # shares of samples
+# Shares of samples: the larger, the more opaque, on a light and on a dark ground; black and white can both be read on it.
+BLUE = "#2f78c4"
 SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
 DEPTH = ("#2b68b0", "#bf63a8", "#de7908")  # layers in their order, from the input; from dark to light
@@ -106,11 +123,17 @@ def box(corner: Point, width: float, height: float, colour: str, opacity: float 
     return _element("rect", x=corner[0], y=corner[1], width=width, height=height, **_fill(colour, opacity))
 
 
-def bars(runs: Iterable[tuple[float, float, float]], height: float, colour: str) -> Mark:
+def bars(runs: Iterable[tuple[float, float, float]], height: float, colour: str, opacity: float = 1.0) -> Mark:
     """Many horizontal bars of one height as one mark, from their left ends, middles and widths."""
     path = "".join(f"M{_number(x)} {round(y, 2):g}h{_number(width)}" for x, y, width in runs)
     return _element(
-        "path", d=path, fill="none", stroke=_colour(colour), stroke_width=f"{height:g}", shape_rendering="crispEdges"
+        "path",
+        d=path,
+        fill="none",
+        stroke=_colour(colour),
+        stroke_width=f"{height:g}",
+        stroke_opacity=f"{opacity:g}",
+        shape_rendering="crispEdges",
     )
 
 
@@ -301,11 +324,12 @@ HEAD, ROW = 48, 22  # heights of what is above the rows, and of a row, pixels
 
 
 class Cell(NamedTuple):
-    """A cell: its colour, what it says, and its tooltip."""
+    """A cell: its colour, what it says, its tooltip, and its opacity."""
 
     colour: str
     words: str
     tip: str = ""
+    opacity: float = 1.0
 
 
 def grid(
@@ -327,9 +351,10 @@ def grid(
     for number, (name, row) in enumerate(zip(names, rows, strict=True)):
         own = [text((left - 6, ROW - 7), name, "ink", SIZE, "end")]
         for column, cell in enumerate(row):
-            drawn = [box((0, 0), width - 1, ROW - 1, cell.colour)]
+            drawn = [box((0, 0), width - 1, ROW - 1, cell.colour, cell.opacity)]
             if cell.words:
-                drawn.append(text(((width - 1) / 2, ROW - 7), cell.words, ink_on(cell.colour), SIZE, "middle"))
+                ink = "strong" if cell.opacity < 1 else ink_on(cell.colour)
+                drawn.append(text(((width - 1) / 2, ROW - 7), cell.words, ink, SIZE, "middle"))
             own.append(group(drawn, cell.tip, at=(left + column * width, 0)))
         marks.append(group(own, layer=number + 1 if layers else None, at=(0, HEAD + number * ROW)))
     return marks, left

@@ -127,6 +127,8 @@ def train(
             bundle = data_of(config, test, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)
         if resume:
             check_data(path, config, bundle)
+    if config.test_every_epoch and bundle.test is None:
+        log.warning("--test-every-epoch: no effect, because the test part is not read")
     check_shares(config, bundle, group)
     if not group.is_main:
         group.agree("opened", lambda: None)  # rank 0 has opened the run

@@ -152,6 +152,7 @@ LINES = """
 2 | tune {tiny} --search lr=0.1,0.2 --trials 0 | --trials
 2 | tune {tiny} --search method=lsg,fixed --method fixed | --method
 2 | tune {tiny} --search lr=0.1,0.2 --jobs 2 | --jobs --launcher
+2 | tune {tiny} --search lr=0.1,0.2 --launcher slrum | 'slrum' slurm
 2 | tune {tiny} --search lr=0.1,0.2 --cancel | --cancel --launcher
 """
 

@@ -171,7 +171,8 @@ def test_diverged(train, tmp_path):
 
 
 def test_a_run_without_the_test_part_is_resumed_without_it(train, lsg, tmp_path):
-    train("--epochs", "1", "--no-test", "--out", "run", "-q", status=0)
+    result = train("--epochs", "1", "--no-test", "--test-every-epoch", "--out", "run", status=0)
+    assert "--test-every-epoch: no effect" in result.stderr
     lsg("train", "--resume", "run", "--epochs", "2", "-q", status=0)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["epochs_done"], result["accuracy"]) == (2, None)

@@ -252,6 +252,13 @@ def test_a_user_chooses_synapses(counted):
         pass
 
 
+def test_a_user_is_told_where_spikes_are_not_added(caplog):
+    with lsg.synapses("spikes"):
+        for _ in range(2):
+            Conv2d(8, 8, 1, device="meta")(torch.empty(1, 8, 2, 2, device="meta"))
+    assert caplog.text.count("synapses: dense, because of the device meta") == 1
+
+
 def test_crossings_of_a_network_do_not_depend_on_the_batch():
     model, x = built("vggsnn")
     compute = Compute(CPU, convolutions=Convolutions("auto"))

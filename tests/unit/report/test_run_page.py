@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from lsgcli.report.confusion import drawing, pairs
+from lsgcli.report.drawing import DARK, LIGHT
 from lsgcli.report.run_page import run_page
 from lsgcli.report.sheet import event_tiles
 from lsgcli.runs import report
@@ -21,6 +23,7 @@ from tests import tiny
 from tests.flows import flow
 from tests.unit.report import reading
 from tests.unit.report.reading import HOSTILE, Reader
+from tests.unit.report.test_axes import contrast
 
 END = {"accuracy": 0.8, "best_chosen_on": "val", "best_epoch": 1, "best_accuracy": 0.75}
 BUNDLE = replace(tiny.bundle(), classes=(HOSTILE, "right", "top"))
@@ -140,6 +143,24 @@ def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
     run.metrics_file.write_text("{\n")
     Reporter(run, run_page).write(Status("running"))
     assert "report.html: is not up to date: " in caplog.text
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_the_larger_a_share_of_a_label_the_more_its_cell_differs_from_the_ground(theme):
+    counts = np.diag((2, 60, 110, 160, 180, 190, 198))
+    counts += np.roll(np.diag(200 - counts.diagonal()), 1, axis=1)
+    element = drawing(counts.tolist(), list("abcdefg")).element()
+    cells = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"/><text[^>]* fill="([^"]+)"[^>]*>(\d+)<', element)
+    assert len(cells) == 14
+    differences = {}
+    for colour, opacity, ink, count in cells:
+        over, under = (np.frombuffer(bytes.fromhex(one[1:]), np.uint8) for one in (colour, theme["ground"]))
+        shown = "#" + bytes(np.rint(float(opacity) * over + (1 - float(opacity)) * under).astype(np.uint8)).hex()
+        differences[int(count)] = contrast(shown, theme["ground"])
+        assert contrast(theme.get(ink.removeprefix("var(--").removesuffix(")"), ink), shown) >= 4.5
+    ordered = [differences[count] for count in sorted(differences)]
+    assert ordered == sorted(ordered)
+    assert ordered[0] > contrast(theme["shade"], theme["ground"])  # of a cell without samples
 
 
 def test_confusion_matrix():
