@@ -180,12 +180,14 @@ class Watch:
     def _evaluation_begins(self, original: Function, context: Any) -> Any:
         """Observe the modes of modules in the user's first blocks without gradients."""
         value = original(context)
-        for parameter, values in self.trained:
-            self.seen.restored = not torch.equal(_begin_of(parameter), values)
         caller = sys._getframe(2)
         if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
             caller = caller.f_back
-        if not self.measuring and len(self.evaluations) < EVALUATIONS and lines.of_user(caller.f_code.co_filename):
+        if not lines.of_user(caller.f_code.co_filename):
+            return value
+        for parameter, before in self.trained:
+            self.seen.restored = not torch.equal(_begin_of(parameter), before)
+        if not self.measuring and len(self.evaluations) < EVALUATIONS:
             self.evaluations.append(context)
             self.forward.called.clear()
             self._measure(True)
@@ -533,7 +535,7 @@ class Watch:
                 updates += [seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
         seen.largest_update = max([seen.largest_update, *updates]) if seen.steps else 0.0
         self.weights = {}
-        self.trained = [(p, _begin_of(p)) for p in own if p.dim() > 1][-1:]
+        self.trained = [(p, _begin_of(p)) for p in [p for p in own if p.dim() > 1][-1:]]
         seen.steps += 1
         self._measure(False)
         self._start()
