@@ -322,6 +322,14 @@ def reset_of(seen: "Seen") -> str:
     return next(ways, "Set the potentials of all neurons to 0 before each batch") + ", in training and in evaluation."
 
 
+def first_of(seen: "Seen", *cases: tuple[Any, Any, str, str, str]) -> MaybeFound:
+    """The first of some cases that applies: each whether it does, its value, measure, what stands at its line, and advice; empty if those of the rule."""
+    for applies, number, measure, at, advice in cases:
+        if applies:
+            return Found(number, (), measure, seen.lines.get(at), advice)
+    return None
+
+
 class Rule(ABC):
     """A rule. The class's documentation is the cause, in one sentence; attributes are given as arguments of the class.
 

@@ -5,7 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import LEARNED, value
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, off_by_a_factor, rewritten
+from lsgcli.analysis.rules.base import (
+    Evidence,
+    Found,
+    MaybeFound,
+    Remedy,
+    Rule,
+    ScriptRule,
+    first_of,
+    off_by_a_factor,
+    rewritten,
+)
 from lsgcli.analysis.rules.data_flow import CLEAR, UNCLEAR
 from lsgcli.analysis.rules.errors import OUTSIDE, failed
 from lsgcli.registry import register
@@ -118,41 +128,61 @@ class Labels(
         return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        if failed(seen, OUTSIDE):
-            counted = "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0."
-            return Found(str(seen.error), measure="labels", where=seen.lines.get("error"), advice=counted)
-        if seen.outside:
-            between = "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest."
-            return Found(seen.outside, measure="target of a binary cross-entropy", where=seen.lines.get("loss"), advice=between)
-        if seen.smoothing > 0.9:
-            less = f"Smooth less: {rewritten(seen.lines.get('loss'), 'label_smoothing', seen.smoothing, 0.1)}."
-            return Found(seen.smoothing, measure="label_smoothing", where=seen.lines.get("loss"), advice=less)
-        entered = seen.separable("input", "first")
-        if entered < UNCLEAR > seen.separable("outputs") and not seen.progresses and seen.steps >= NotLearning.fewest:
-            return Found(entered, measure="standard deviations by which neighbours share labels", where=seen.lines.get("loss"))
-        if seen.recent(seen.two) > 0.95 and seen.recent(seen.accuracy) < 0.65 and seen.steps > NotLearning.fewest:
-            apart = "Leave out what turns samples of one class into those of another, such as flips of directions, and let the loss tell them apart."
-            return Found(
-                seen.recent(seen.two),
-                measure="accuracy of the two highest outputs together",
-                where=seen.lines.get("loss"),
-                advice=apart,
-            )
-        line = seen.lines.get("evaluation")
-        if -seen.gap > 0.75 * limit and seen.steps > 2 * NotLearning.fewest and not any(p > 0.3 for p, _ in seen.dropouts):
-            return Found(seen.gap, measure="training accuracy minus that of evaluation", where=seen.lines.get("loss"))
-        accuracy = seen.recent(seen.accuracy)
-        held_out = accuracy - seen.gap
-        if seen.progress > 0.8 and seen.evaluated_explained < 0:
-            undone = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
-            return Found(seen.evaluated_explained, measure="R^2 in evaluation", where=line, advice=undone)
-        if accuracy > 2 * seen.chance and held_out < 0.5 * seen.chance:
-            turned = "Predict the class of the highest output, as in training: the evaluation seems to take the lowest, or other groups of outputs."
-            return Found(held_out, measure="accuracy in evaluation, below that of guessing", where=line, advice=turned)
-        by_heart = seen.gap > limit / 2 and accuracy > 2 * seen.chance and held_out < 1.2 * seen.chance and seen.steps > 100
-        if by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit):
-            return Found(seen.gap, measure="training accuracy minus that of evaluation, which is that of guessing", where=line)
-        return None
+        entered, two, accuracy = seen.separable("input", "first"), seen.recent(seen.two), seen.recent(seen.accuracy)
+        held_out, learns = accuracy - seen.gap, accuracy > 2 * seen.chance
+        begun, long = seen.steps >= NotLearning.fewest, seen.steps > 2 * NotLearning.fewest
+        unclear = entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
+        better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
+        by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
+        less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
+        return first_of(
+            seen,
+            (
+                failed(seen, OUTSIDE),
+                str(seen.error),
+                "labels",
+                "error",
+                "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0.",
+            ),
+            (
+                seen.outside,
+                seen.outside,
+                "target of a binary cross-entropy",
+                "loss",
+                "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest.",
+            ),
+            (seen.smoothing > 0.9, seen.smoothing, "label_smoothing", "loss", f"Smooth less: {less}."),
+            (unclear and begun, entered, "standard deviations by which neighbours share labels", "loss", ""),
+            (
+                two > 0.95 and accuracy < 0.65 and begun,
+                two,
+                "accuracy of the two highest outputs together",
+                "loss",
+                "Leave out what turns samples of one class into those of another, such as flips of directions, and let the loss tell them apart.",
+            ),
+            (better and long, seen.gap, "training accuracy minus that of evaluation", "loss", ""),
+            (
+                seen.progress > 0.8 and seen.evaluated_explained < 0,
+                seen.evaluated_explained,
+                "R^2 in evaluation",
+                "evaluation",
+                "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean.",
+            ),
+            (
+                learns and held_out < 0.5 * seen.chance,
+                held_out,
+                "accuracy in evaluation, below that of guessing",
+                "evaluation",
+                "Predict the class of the highest output, as in training: the evaluation seems to take the lowest, or other groups of outputs.",
+            ),
+            (
+                by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit),
+                seen.gap,
+                "training accuracy minus that of evaluation, which is that of guessing",
+                "evaluation",
+                "",
+            ),
+        )
 
 
 def _mixed(seen: "Seen") -> str:

@@ -33,7 +33,7 @@ def softmax_before(outputs: Tensor, loss: str) -> str:
         if type(node).__name__ == "SoftmaxBackward0":
             shape = node._input_metadata[0].shape  # type: ignore[union-attr]
             size = shape[node._saved_dim if node._saved_dim < len(shape) else -1]  # type: ignore[union-attr]
-            return "classes" if size == outputs.shape[1] else "another axis"
+            return "classes" if size == outputs.shape[min(1, outputs.dim() - 1)] else "another axis"
         before = [one for one, _ in node.next_functions if one is not None] if node is not None else []
         weighted = len(before) > 1 and type(node).__name__ == "MulBackward0"  # by attention
         if not before or weighted or type(node).__name__.startswith(WEIGHTED):

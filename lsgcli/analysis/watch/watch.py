@@ -269,8 +269,8 @@ class Watch:
         shapes = outputs.shape, labels.shape
         if name in ELEMENTWISE and torch.broadcast_shapes(*shapes) not in shapes:
             self.seen.shapes = shapes
-        if name.startswith("binary"):
-            self.seen.outside = float(labels.min()) if labels.min() < 0 else float(labels.max()) if labels.max() > 1 else 0.0
+        for target in labels[(labels < 0) | (labels > 1)][:1] if name.startswith("binary") else ():
+            self.seen.outside = float(target)
         if outputs.dim() == 1 and outputs.shape == labels.shape:
             outputs, labels = outputs[:, None], labels[:, None]
         if outputs.dim() < 2:
@@ -409,7 +409,7 @@ class Watch:
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
         if first and all(is_binary(call) for call in first):
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
-        if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2:
+        if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2 or not self.logits.labels.numel():
             return
         labels = self.logits.labels.flatten(1) if self.logits.labels.dim() > 1 else self.logits.labels[:, None]
         labels = labels[:, int(labels.float().var(0).argmax())]  # of targets of many values, the one that tells most
@@ -477,13 +477,12 @@ class Watch:
         """A score of scikit-learn."""
         try:
             targets, values = np.asarray(true), np.asarray(predicted)
-        except Exception:  # as of tensors on a device
-            return original(true, predicted, *arguments, **options)
-        if targets.shape == values.shape == (targets.size,) and not self.forward.foreign:
-            if targets.dtype.kind == "f":
+            if targets.shape == values.shape == (targets.size,) and targets.dtype.kind == "f":
                 self.seen.evaluated_explained = 1 - float(np.square(targets - values).mean() / (targets.var() or math.inf))
-            else:
+            elif targets.shape == values.shape == (targets.size,):
                 self.seen.evaluated.append((self.seen.steps, float((targets == values).mean()), len(values)))
+        except Exception:  # as of tensors on a device, or of labels that cannot be compared: scikit-learn says so
+            pass
         return original(true, predicted, *arguments, **options)
 
     def _end_measurement(self) -> None:

@@ -601,6 +601,20 @@ def test_targets_of_a_binary_cross_entropy(low, outside):
     assert watch.seen.outside == outside
 
 
+@pytest.mark.parametrize(
+    "loss_of",
+    [
+        lambda out, y: F.cross_entropy(out[0].softmax(0), y[0]),
+        lambda out, y: F.cross_entropy(out, y) + F.binary_cross_entropy_with_logits(out[:0], out[:0].detach(), reduction="sum"),
+    ],
+)
+def test_losses_of_one_sample_and_of_none(loss_of):
+    net, optimizer, x, y = made()
+    with Watch() as watch:
+        train(net, optimizer, 3, x, y, loss_of)
+    assert watch.seen.steps == 3
+
+
 def test_scores_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     net, optimizer, x, y = made()
