@@ -405,7 +405,9 @@ class EvaluationInput(
     at="evaluation",
     advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
 ):
-    """The inputs in evaluation have another scale than those in training."""
+    """The inputs in evaluation have another scale than those in training, or another order of features or axes."""
+
+    farthest = 0.6  # 0.2 between batches
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
@@ -413,9 +415,23 @@ class EvaluationInput(
             return None
         ratio = other["std"] / train["std"]
         shift = (other["mean"] - train["mean"]) / train["std"]
-        if abs(shift) > 1:
-            return Found(shift, measure="difference of the input's means over its standard deviation")
-        return None if 1 / limit < ratio < limit else Found(ratio)
+        scaled, a, b = not 1 / limit < ratio < limit, train.get("rows", ()), other.get("rows", ())
+        moved = math.nan
+        if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any():
+            shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
+            moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes
+        return first_of(
+            seen,
+            (abs(shift) > 1, shift, "difference of the input's means over its standard deviation", "evaluation", ""),
+            (
+                not scaled and moved > self.farthest,
+                moved,
+                "difference of a feature's means over its standard deviation, in the median",
+                "evaluation",
+                "Order features, axes and timesteps in evaluation as in training.",
+            ),
+            (scaled, ratio, "", "evaluation", ""),
+        )
 
 
 @register("rule", "no-reset")

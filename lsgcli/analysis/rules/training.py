@@ -520,4 +520,7 @@ class Overfitting(
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = e.scaled("weight_decay", 4) if e.settings.get("weight_decay") else {}
-        return Remedy("Augment the data (--augment), increase the weight decay, or use a smaller network.", settings)
+        return Remedy(
+            "Train with more samples, augment the data (--augment), increase the weight decay, or use a smaller network.",
+            settings,
+        )

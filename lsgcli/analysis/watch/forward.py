@@ -26,6 +26,7 @@ from lsgcli.analysis.watch.neurons import (
 from lsgcli.analysis.watch.seen import (
     Neurons,
     Seen,
+    axis_of,
     first_tensor,
     is_binary,
     is_count,
@@ -68,6 +69,7 @@ class Forward:
         self.roots: list[nn.Module] = []
         self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.loose: list[nn.Parameter] = []
+        self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
         self.start()
 
@@ -160,13 +162,14 @@ class Forward:
             seen.elsewhere |= bool(seen.steps) and not trains
             if x is not None and trains and not seen.evaluated_input:
                 seen.note("evaluation", lines.here(2))
-                seen.evaluated_input = moments(x, seen.batch)
+                seen.evaluated_input = moments(x, self.axis)
             return
         seen.note("network", lines.here(2))
         self.calls += 1
         self._enters("input", module, x)
         if x is not None and self.calls == 1:
-            seen.trained_input = moments(x, seen.batch)
+            self.axis = axis_of(x, seen.batch)
+            seen.trained_input = moments(x, self.axis)
         if module in self.roots:
             return
         self.roots.append(module)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.watch.lines import Line
 
-SAMPLES = 64  # of which moments of features are computed
+SAMPLES, FEATURES = 64, 4096  # of an input, of which moments of features are computed
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
 Scores = list[tuple[int, float, int]]  # step, share, samples
 RECENT = 20  # losses and accuracies that count as the last
@@ -272,9 +272,9 @@ class Seen:
     kept: dict[str, Line | None] = field(default_factory=dict)
     dropouts: set[tuple[float, Line | None]] = field(default_factory=set)
     momenta: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
-    input: dict[str, float] = field(default_factory=dict)
-    trained_input: dict[str, float] = field(default_factory=dict)  # of the first call of a step
-    evaluated_input: dict[str, float] = field(default_factory=dict)
+    input: dict[str, Any] = field(default_factory=dict)
+    trained_input: dict[str, Any] = field(default_factory=dict)  # of the first call of a step
+    evaluated_input: dict[str, Any] = field(default_factory=dict)
     batch: int = 0
     timesteps: int = 0
     outputs: Outputs | None = None
@@ -420,16 +420,23 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
 
 
-def moments(x: Tensor, batch: int) -> dict[str, float]:
-    """Statistics of a network's input, whose axis of ``batch`` entries is that of the samples."""
+def axis_of(x: Tensor, batch: int) -> int:
+    """The axis of an input that is that of the samples, of which there are ``batch``; -1 if that is not clear."""
+    axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch > 1]  # none is one of features
+    return axes[0] if len(axes) == 1 else -1
+
+
+def moments(x: Tensor, axis: int) -> dict[str, Any]:
+    """Statistics of a network's input with its axis of samples, and some of these as "rows", (B, features)."""
     values = sampled(x)
     spikes = is_binary(x)
-    axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch]  # none is one of features
-    known = len(axes) == 1 and batch > 1
-    by_sample = x.movedim(axes[0], 0).flatten(1)[:SAMPLES].float() if known else values[:0]
-    spreads = by_sample.std(0)[by_sample.std(0) > 0] if known else by_sample
-    time = x.movedim(1 - axes[0], 0) if known and x.dim() > 2 else x[:1]
+    known = 0 <= axis < x.dim() - 1
+    rows = x.movedim(axis, 0)[:SAMPLES].flatten(1) if known else values[:0, None]
+    rows = rows[:, :: 1 + rows.shape[1] // FEATURES].float()
+    spreads = rows.std(0)[rows.std(0) > 0] if len(rows) > 1 else values[:0]
+    time = x.movedim(1 - axis, 0) if known and x.dim() > 2 else x[:1]
     return {
+        "rows": rows,
         "spikes": float((values != 0).float().mean()) if spikes else math.nan,  # share of entries
         "repeated": float(spikes and len(time) > 1 and bool((time == time[:1]).all())),
         "mean": float(values.mean()),
@@ -438,5 +445,5 @@ def moments(x: Tensor, batch: int) -> dict[str, float]:
         "min": float(values.min()),
         "max": float(values.max()),
         "finite": float(torch.isfinite(values).all()),
-        "differences": float((by_sample - by_sample.mean(0)).abs().mean()),  # between samples; NaN if these are not known
+        "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
     }

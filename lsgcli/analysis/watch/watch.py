@@ -19,7 +19,7 @@ from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
 from lsgcli.analysis.watch.graph import leaves, softmax_before
 from lsgcli.analysis.watch.neighbours import agreement, layouts
-from lsgcli.analysis.watch.seen import Outputs, Scores, Seen, first_tensor, is_binary, moments, norm_of
+from lsgcli.analysis.watch.seen import Outputs, Scores, Seen, axis_of, first_tensor, is_binary, moments, norm_of
 from lsgcli.system.files import finite
 
 Function = Callable[..., Any]
@@ -257,7 +257,7 @@ class Watch:
         if (
             labels.shape == grad.shape[:1]
             and not labels.is_floating_point()
-            and 0 <= int(labels.min()) <= int(labels.max()) < grad.shape[1]
+            and ((labels >= 0) & (labels < grad.shape[1])).all()
         ):
             own = grad.gather(1, labels.long()[:, None])
             size = float(grad.abs().mean())
@@ -273,7 +273,7 @@ class Watch:
             self.seen.outside = float(target)
         if outputs.dim() == 1 and outputs.shape == labels.shape:
             outputs, labels = outputs[:, None], labels[:, None]
-        if outputs.dim() < 2:
+        if outputs.dim() < 2 or not len(outputs):
             return
         targets = labels if name in ELEMENTWISE and labels.shape == outputs.shape else None
         if labels.shape == outputs.shape and (name in ("cross_entropy", "kl_div") or _is_one_hot(labels)):
@@ -403,7 +403,9 @@ class Watch:
         entered = [call for call in stages.get("input", []) if call.shape == stages["input"][0].shape]
         first = stages.get("first", [])
         if entered:
-            self.seen.input = moments(torch.stack(entered).mean(0), self.seen.batch)
+            mean = torch.stack(entered).mean(0)
+            self.seen.input = moments(mean, axis_of(mean, self.seen.batch))
+            del self.seen.input["rows"]
             same = _all_equal(entered) and is_binary(entered[0])
             same |= _all_equal(first) and entered[0].numel() == len(first) * first[0].numel()  # one timestep of many
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))

@@ -615,6 +615,19 @@ def test_losses_of_one_sample_and_of_none(loss_of):
     assert watch.seen.steps == 3
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 0, 4, 2, 1]])
+def test_features_in_another_order_in_evaluation(order):
+    """Of features with means of 0 to 4 and a standard deviation of 1, the median of the differences is 2."""
+    net, optimizer, x, y = made()
+    x = x + torch.arange(5.0)
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 3, x, y)
+        with torch.no_grad():
+            net(x[:12, order])
+    found = {one["rule"]: one["value"] for one in record["findings"]}
+    assert found.get("evaluation-input") == (None if order[0] == 0 else pytest.approx(2, abs=0.8))
+
+
 def test_scores_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     net, optimizer, x, y = made()
