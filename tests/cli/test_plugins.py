@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,20 +10,7 @@ import pytest
 
 from lsgcli import registry
 
-OPTIONS = [
-    "--dataset",
-    "digits",
-    "--arch",
-    "mlp",
-    "-T",
-    "2",
-    "--width-multiplier",
-    "0.05",
-    "--epochs",
-    "1",
-    "--augment",
-    "none",
-]
+OPTIONS = shlex.split("--dataset digits --arch mlp -T 2 --width-multiplier 0.05 --epochs 1 --augment none")
 SHORT = [*OPTIONS, "--batch-size", "256", "--out", "run", "-q"]
 IMPORTS = "import math\nimport torch\nfrom lsgcli.registry import register\nfrom lsgcli.neurons.methods import Method\nfrom lsgcli.neurons.widths import WidthRule\n"
 
