@@ -251,8 +251,8 @@ FAULTS = {
         "snn",
         "spikes, mem1 = self.lif1(self.first(x), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)",
         "spikes, mem1 = self.lif1(self.first(x), mem1.detach())\n            _, mem2 = self.lif2(self.out(spikes), mem2.detach())",
-        "last-step",
-        "cross_entropy(",
+        "state-lost",
+        "snntorch.Leaky(",
     ),
     "norse, batch first": (
         "norsenet",

@@ -411,7 +411,7 @@ class EvaluationInput(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
-        if not (train and other and train["std"] > 0) or seen.gap < 0.1:
+        if not (train and other and train["std"] > 0):
             return None
         ratio = other["std"] / train["std"]
         shift = (other["mean"] - train["mean"]) / train["std"]
@@ -424,7 +424,7 @@ class EvaluationInput(
             seen,
             (abs(shift) > 1, shift, "difference of the input's means over its standard deviation", "evaluation", ""),
             (
-                not scaled and moved > self.farthest,
+                not scaled and moved > self.farthest and not seen.gap < 0.1,
                 moved,
                 "difference of a feature's means over its standard deviation, in the median",
                 "evaluation",

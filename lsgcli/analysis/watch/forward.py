@@ -160,9 +160,9 @@ class Forward:
             self.evaluated += 1
             trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
             seen.elsewhere |= bool(seen.steps) and not trains
-            if x is not None and trains and not seen.evaluated_input:
+            if x is not None and not seen.evaluated_input:
                 seen.note("evaluation", lines.here(2))
-                seen.evaluated_input = moments(x, self.axis)
+                seen.evaluated_input = moments(x, self.axis) if trains else {}
             return
         seen.note("network", lines.here(2))
         self.calls += 1
