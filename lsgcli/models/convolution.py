@@ -222,7 +222,7 @@ class _BySpikes(torch.autograd.Function):
 
         # As a tensor, so that activation checkpointing can drop it.
         ctx.save_for_backward(weight, by.packed.planes)
-        ctx.by, ctx.shape = by._replace(packed=by.packed._replace(planes=None)), x.shape  # type: ignore[arg-type]
+        ctx.by = by._replace(packed=by.packed._replace(planes=None))  # type: ignore[arg-type]
         if by.forward:
             added = None if bias is None else bias.float()
             return rows.convolved(by.packed, by.geometry, rows.rows_of(weight), weight.dtype, added)
@@ -248,12 +248,9 @@ class _BySpikes(torch.autograd.Function):
                 d_weight = (grad.flatten(1).t() @ packed.restore().view(g.N, g.C))[..., None, None]
         elif needs_x or dense:
             geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
-            # The gradient of the input depends on the shape of x only.
-            x = (
-                packed.restore().view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2)
-                if dense
-                else weight.new_empty(1).expand(ctx.shape)
-            )
+            # The gradient of the input depends on the shape of x only, and its memory order on that of x.
+            x = packed.restore() if dense else weight.new_empty(packed.n)
+            x = x.view(g.N, g.H, g.W, g.C).permute(0, 3, 1, 2)
             d_x, d_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (needs_x, dense, False))
         if needs_weight and by_spikes:
             d_weight = weight_gradient(packed, g, grad).to(weight.dtype)

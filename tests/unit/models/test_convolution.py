@@ -259,6 +259,15 @@ def test_a_user_is_told_where_spikes_are_not_added(caplog):
     assert caplog.text.count("synapses: dense, because of the device meta") == 1
 
 
+def test_the_gradient_of_the_input_has_its_memory_order():
+    conv, x = Conv2d(8, 6, 3, padding=1), (torch.rand(2, 8, 5, 5) < 0.3).float()
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with chosen("spikes"), saved_compactly(x, 1):
+        z = conv(x)
+    (gradient,) = torch.autograd.grad(z, x, torch.randn_like(z))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_crossings_of_a_network_do_not_depend_on_the_batch():
     model, x = built("vggsnn")
     compute = Compute(CPU, convolutions=Convolutions("auto"))

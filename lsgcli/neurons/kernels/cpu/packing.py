@@ -23,15 +23,14 @@ from lsgcli.neurons.kernels.cpu.workers import Worker
 
 # mypy: disable-error-code="no-untyped-def"
 HALF = np.float32(0.5)
-CHUNK = 1 << 15  # elements that one thread packs at a time
+CHUNK = 1 << 14  # elements that one thread packs at a time, whose numbers as bytes stay in the L1 cache
 LARGEST = 255  # number
-SCRATCH = 4096  # elements as bytes, in the L1 cache
 PADDING = 16  # bytes after each plane, so that 64 bits can be read at any element
 LOWEST = np.uint64(0x0101010101010101)  # the lowest bit of each of eight bytes
 GATHER = np.uint64(0x0102040810204080)  # moves them into the highest byte of a product
 DIAGONAL = np.uint64(0x8040201008040201)  # bit i of byte i
 BELOW = np.uint64(0x7F7F7F7F7F7F7F7F)
-ADDRESSES = ("counter", "memory", "planes", "unions", "spikes")
+ADDRESSES = ("counter", "memory", "planes", "results")
 PACKING = np.dtype([(name, np.int64) for name in (*ADDRESSES, "n", "count", "stride", "levels", "chunks")])
 SIGNATURE = types.void(types.CPointer(from_dtype(PACKING)))
 
@@ -90,10 +89,9 @@ def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels:
     """Run a worker; returns the union of the bits of all numbers, and their sum."""
     chunks = math.ceil(memory.numel() / CHUNK)
     results = array("q", bytes(16 * chunks))  # unions and sums of the chunks
-    unions, n = results.buffer_info()[0], memory.numel()
-    addresses = (memory.data_ptr(), planes.data_ptr(), unions, unions + 8 * chunks)
+    addresses = (memory.data_ptr(), planes.data_ptr(), results.buffer_info()[0])
     worker = build.address(make, STORAGE[memory.dtype])
-    job = array("q", (0, *addresses, n, planes.shape[0], planes.stride(0), levels, chunks, 0))
+    job = array("q", (0, *addresses, memory.numel(), planes.shape[0], planes.stride(0), levels, chunks, 0))
     threads.run(worker, job, chunks)
     return reduce(or_, results[:chunks]), sum(results[chunks:])
 
@@ -101,9 +99,37 @@ def _run(make: Callable[[type], Worker], memory: Tensor, planes: Tensor, levels:
 @loop
 def arrays(job, dtype):
     """Elements, planes as bytes, and scratch memory as bytes and as words of 8 bytes."""
-    scratch = np.zeros(SCRATCH, np.uint8)
+    scratch = np.zeros(CHUNK, np.uint8)
     memory = carray(pointer(job.memory), (job.n,), dtype)
     return memory, carray(pointer(job.planes), (job.count * job.stride,), np.uint8), scratch, scratch.view(np.uint64)
+
+
+@loop
+def of_chunk(job, x, planes, chunk, plane):
+    """Elements of a chunk, and their bytes of a plane.
+
+    As arrays of their own: a loop whose indices have a sum in them is not vectorised, because numba checks their sign.
+    """
+    first = chunk * CHUNK
+    m = min(CHUNK, job.n - first)
+    begin = plane * job.stride + first // 8
+    return x[first : first + m], planes[begin : begin + (m + 7) // 8]
+
+
+@loop
+def numbers_of(numbers, x, levels):
+    """Write the numbers of x as bytes; the union of their bits, and their sum.
+
+    With one level, the union of elements that are not whole is no number that :func:`packed` accepts.
+    """
+    union, total, others, factor = np.int32(0), np.int32(0), np.int32(0), np.float32(levels)
+    for i in range(len(x)):
+        number = np.int32(get(x, i) * factor + HALF)
+        numbers[i] = np.uint8(number)
+        union = np.int32(union | number)  # numba's integers would be of 64 bits, half as many in a vector
+        total = np.int32(total + number)
+        others = np.int32(others | np.int32(np.float32(number) != get(x, i)))
+    return union | np.int32(LARGEST + 1) if levels == 1 and others else union, total
 
 
 def pack(dtype: type) -> Worker:
@@ -112,37 +138,30 @@ def pack(dtype: type) -> Worker:
     def worker(at):
         job = carray(at, (1,))[0]
         x, planes, numbers, words = arrays(job, dtype)
-        unions, spikes = (
-            carray(pointer(job.unions), (job.chunks,), np.int64),
-            carray(pointer(job.spikes), (job.chunks,), np.int64),
-        )
-        levels = np.float32(job.levels)
-        while True:
+        results = carray(pointer(job.results), (2, job.chunks), np.int64)  # unions, and sums
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
+            part, _ = of_chunk(job, x, planes, chunk, 0)
+            results[0, chunk], results[1, chunk] = numbers_of(numbers, part, job.levels)
+            numbers[len(part) :] = 0
+            for plane in range(job.count):
+                _, bits = of_chunk(job, x, planes, chunk, plane)
+                for i in range(len(bits)):
+                    bits[i] = np.uint8((words[i] >> np.uint64(plane) & LOWEST) * GATHER >> np.uint64(56))
             chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
-            union, total = np.int32(0), np.int64(0)
-            for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
-                m = min(SCRATCH, job.n - first)
-                part, sum_, others = x[first : first + m], np.int32(0), np.int32(0)
-                for i in range(m):
-                    number = np.int32(get(part, i) * levels + HALF)
-                    numbers[i] = np.uint8(number)
-                    union |= number
-                    sum_ += number
-                    others |= np.float32(number) != get(part, i)
-                if job.levels == 1 and others:
-                    union |= np.int32(LARGEST + 1)
-                numbers[m : min((m + 7) // 8 * 8, SCRATCH)] = 0
-                total += sum_
-                for plane in range(job.count):
-                    begin = plane * job.stride + first // 8
-                    for i in range((m + 7) // 8):
-                        lowest = words[i] >> np.uint64(plane) & LOWEST
-                        planes[begin + i] = np.uint8(lowest * GATHER >> np.uint64(56))
-            unions[chunk], spikes[chunk] = union, total
 
     return worker
+
+
+@loop
+def scale(x, numbers, levels):
+    """x = numbers / levels."""
+    if levels == 1:  # a division takes longer than all else
+        for i in range(len(x)):
+            put(x, i, np.float32(numbers[i]))
+    else:
+        for i in range(len(x)):
+            put(x, i, np.float32(numbers[i]) / np.float32(levels))
 
 
 def unpack(dtype: type) -> Worker:
@@ -151,20 +170,16 @@ def unpack(dtype: type) -> Worker:
     def worker(at):
         job = carray(at, (1,))[0]
         x, planes, numbers, words = arrays(job, dtype)
-        while True:
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
+            words[:] = 0
+            for plane in range(job.count):
+                _, bits = of_chunk(job, x, planes, chunk, plane)
+                for i in range(len(bits)):
+                    alone = (np.uint64(bits[i]) * LOWEST & DIAGONAL) + BELOW >> np.uint64(7) & LOWEST
+                    words[i] |= alone << np.uint64(plane)
+            part, _ = of_chunk(job, x, planes, chunk, 0)
+            scale(part, numbers, job.levels)
             chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
-            for first in range(chunk * CHUNK, min((chunk + 1) * CHUNK, job.n), SCRATCH):
-                m = min(SCRATCH, job.n - first)
-                words[: (m + 7) // 8] = 0
-                for plane in range(job.count):
-                    begin = plane * job.stride + first // 8
-                    for i in range((m + 7) // 8):
-                        alone = (np.uint64(planes[begin + i]) * LOWEST & DIAGONAL) + BELOW >> np.uint64(7) & LOWEST
-                        words[i] |= alone << np.uint64(plane)
-                part = x[first : first + m]
-                for i in range(m):
-                    put(part, i, np.float32(numbers[i]) / np.float32(job.levels))
 
     return worker

@@ -14,6 +14,7 @@ shapes only: results are bit-identical for any number of threads.
 
 import math
 from array import array
+from collections import namedtuple
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ from lsgcli.neurons.kernels.cpu.intrinsics import (
 )
 from lsgcli.neurons.kernels.cpu.job import STORAGE
 from lsgcli.neurons.kernels.cpu.packing import Packed
+from lsgcli.neurons.kernels.cpu.stages import write
 from lsgcli.neurons.kernels.cpu.workers import Worker
 
 # mypy: disable-error-code="no-untyped-def"
@@ -65,6 +67,7 @@ FIELDS = (
     "per_chunk",
     "chunks",
 )
+Grid = namedtuple("Grid", "high wide size before")
 ROWS = np.dtype([(name, np.int64) for name in FIELDS])
 SIGNATURE = types.void(types.CPointer(from_dtype(ROWS)))
 
@@ -176,6 +179,16 @@ def bits(job, plane, pixel, group):
 
 
 @loop
+def add_block(job, sums, block, first, count):
+    """Add all input channels at all kernel positions to the sums of a block of channels of ``count`` lines."""
+    taps = job.side * job.side
+    for group in range(job.groups):
+        for tap in range(taps):
+            rows = job.rows + ((block * job.groups + group) * taps + tap) * WORD * ROW
+            add_position(job, sums, rows, tap, group, first, count)
+
+
+@loop
 def add_position(job, sums, rows, tap, group, first, count):
     """Add a word of input channels at kernel position ``tap`` to the sums of ``count`` lines of the output from ``first``."""
     dy, dx = tap // job.side - job.padding, tap % job.side - job.padding
@@ -195,11 +208,12 @@ def add_position(job, sums, rows, tap, group, first, count):
 def store(job, out, sums, bias, block, first, count):
     """Write the sums of a block of channels of ``count`` lines, with the bias."""
     channels, levels = min(BLOCK, job.channels - block * BLOCK), np.float32(job.levels)
+    of_block = bias[block * BLOCK : block * BLOCK + channels]
     for pixel in range(count * job.width):
         begin = (first * job.width + pixel) * job.channels + block * BLOCK
         part, own = out[begin : begin + channels], sums[pixel * BLOCK : pixel * BLOCK + channels]
         for i in range(channels):
-            put(part, i, own[i] / levels + bias[block * BLOCK + i])
+            put(part, i, own[i] / levels + of_block[i])
 
 
 def forward(dtype: type) -> Worker:
@@ -207,23 +221,19 @@ def forward(dtype: type) -> Worker:
 
     def worker(at):
         job = carray(at, (1,))[0]
-        lines, taps = job.N * job.height, job.side * job.side
-        out = carray(pointer(job.out), (lines * job.width * job.channels,), dtype)
-        sums = np.empty(job.per_chunk * job.width * BLOCK, np.float32)
+        out = carray(pointer(job.out), (job.N * job.height * job.width * job.channels,), dtype)
+        room = np.empty(job.per_chunk * job.width * BLOCK, np.float32)
+        sums = uncounted(room)
         bias = floats(job.bias, job.channels)
-        while True:
-            chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
             first = chunk * job.per_chunk
-            count = min(job.per_chunk, lines - first)
+            count = min(job.per_chunk, job.N * job.height - first)
             for block in range(job.blocks):
-                sums[: count * job.width * BLOCK] = 0
-                for group in range(job.groups):
-                    for tap in range(taps):
-                        rows = job.rows + ((block * job.groups + group) * taps + tap) * WORD * ROW
-                        add_position(job, sums, rows, tap, group, first, count)
+                room[: count * job.width * BLOCK] = 0
+                add_block(job, sums, block, first, count)
                 store(job, out, sums, bias, block, first, count)
+            chunk = fetch_and_add(job.counter)
 
     return worker
 
@@ -238,12 +248,10 @@ def outer(dtype: type) -> Worker:
         job = carray(at, (1,))[0]
         grad = carray(pointer(job.rows), (job.N * job.channels,), dtype)
         out = floats(job.out, job.C * job.channels)
-        room, levels = np.empty(job.C * job.per_chunk, np.float32), np.float32(job.levels)
+        room = np.empty(job.C * job.per_chunk, np.float32)
         sums = uncounted(room)
-        while True:
-            chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
             first = chunk * job.per_chunk
             channels = min(job.channels - first, job.per_chunk)
             for begin in range(0, job.N, SAMPLES):
@@ -251,13 +259,21 @@ def outer(dtype: type) -> Worker:
                 for n in range(begin, min(begin + SAMPLES, job.N)):
                     row = grad[n * job.channels + first : n * job.channels + first + channels]
                     add_outer(job, sums, row, n)
-                for c in range(job.C):
-                    part = sums[c * job.per_chunk : c * job.per_chunk + channels]
-                    total = out[c * job.channels + first : c * job.channels + first + channels]
-                    for i in range(channels):
-                        total[i] += part[i] / levels
+                add_totals(job, out, sums, first, channels)
+            chunk = fetch_and_add(job.counter)
 
     return worker
+
+
+@loop
+def add_totals(job, out, sums, first, channels):
+    """Add the sums of a chunk of output channels to the gradient."""
+    levels = np.float32(job.levels)
+    for c in range(job.C):
+        part = sums[c * job.per_chunk : c * job.per_chunk + channels]
+        total = out[c * job.channels + first : c * job.channels + first + channels]
+        for i in range(channels):
+            total[i] += part[i] / levels
 
 
 @loop
@@ -276,6 +292,15 @@ def add_outer(job, sums, row, n):
 
 
 @loop
+def grid_of(job):
+    """The grid of the backward pass: pixels with borders, and how many of those before a pixel its products reach."""
+    reach = (job.side - 1) // job.stride
+    high = max((job.H - 1 + job.padding) // job.stride + 1, job.height + reach)
+    wide = max((job.W - 1 + job.padding) // job.stride + 1, job.width + reach)
+    return Grid(high, wide, job.N * high * wide, reach * (wide + 1))
+
+
+@loop
 def transpose(words):
     """Transpose 64 words of 64 bits in place."""
     width, mask = 32, np.uint64(0x00000000FFFFFFFF)
@@ -291,29 +316,28 @@ def transpose(words):
 
 
 @loop
-def lay(job, grad, rows, high, wide, first, before, block):
+def lay(job, grad, rows, grid, first, block):
     """Copy dL/dz of a block of channels to ``rows``, from the grid's pixel ``first - before`` on; borders are zero."""
     channels = min(BLOCK, job.channels - block * BLOCK)
-    for i in range(before + TILES * WORD):
-        place = first - before + i
-        n, y, x = place // (high * wide), place // wide % high, place % wide
-        if 0 <= place < high * wide * job.N and y < job.height and x < job.width:
+    for i in range(grid.before + TILES * WORD):
+        place, row = first - grid.before + i, rows[i * BLOCK : i * BLOCK + channels]
+        n, y, x = place // (grid.high * grid.wide), place // grid.wide % grid.high, place % grid.wide
+        if 0 <= place < grid.size and y < job.height and x < job.width:
             begin = ((n * job.height + y) * job.width + x) * job.channels + block * BLOCK
-            for j in range(channels):
-                rows[i * BLOCK + j] = get(grad, begin + j)
+            write(row, grad[begin : begin + channels], channels)
         else:
-            rows[i * BLOCK : i * BLOCK + channels] = 0
+            row[:] = 0
 
 
 @loop
-def gather(job, words, high, wide, first, down, across, plane, group):
+def gather(job, words, grid, first, down, across, plane, group):
     """Words of 64 input channels, each with a bit for each of 64 pixels of the grid from ``first`` on."""
     for i in range(WORD):
         place = first + i
-        n = place // (high * wide)
-        y = place // wide % high * job.stride + down - job.padding
-        x = place % wide * job.stride + across - job.padding
-        inside = place < high * wide * job.N and 0 <= y < job.H and 0 <= x < job.W
+        n = place // (grid.high * grid.wide)
+        y = place // grid.wide % grid.high * job.stride + down - job.padding
+        x = place % grid.wide * job.stride + across - job.padding
+        inside = place < grid.size and 0 <= y < job.H and 0 <= x < job.W
         words[i] = bits(job, plane, (n * job.H + y) * job.W + x, group) if inside else np.uint64(0)
     transpose(words)
 
@@ -335,6 +359,16 @@ def add_products(job, total, rows, words, lines, wide, down, across, group, fact
                 add_rows(place + i * ROW, row, words[i], factor)
 
 
+@loop
+def add_tile(job, total, row, words, grid, first, lines, group):
+    """Add the products of 64 pixels of the grid from ``first`` on, of which ``row`` is the address of the first, to the sums."""
+    for phase in range(job.stride * job.stride):
+        down, across = phase // job.stride, phase % job.stride
+        for plane in range(job.count):
+            gather(job, words, grid, first, down, across, plane, group)
+            add_products(job, total, row, words, lines, grid.wide, down, across, group, np.float32(1 << plane))
+
+
 def backward(dtype: type) -> Worker:
     """A worker for units: a block of output channels, a word of input channels, and all or one line of the kernel.
 
@@ -344,36 +378,25 @@ def backward(dtype: type) -> Worker:
 
     def worker(at):
         job = carray(at, (1,))[0]
-        taps, reach = job.side * job.side, (job.side - 1) // job.stride
-        high = max((job.H - 1 + job.padding) // job.stride + 1, job.height + reach)
-        wide = max((job.W - 1 + job.padding) // job.stride + 1, job.width + reach)
-        size, before = job.N * high * wide, reach * (wide + 1)
         grad = carray(pointer(job.rows), (job.N * job.height * job.width * job.channels,), dtype)
-        rows = np.zeros((before + TILES * WORD) * BLOCK, np.float32)
-        words = np.empty(WORD, np.uint64)
-        levels = np.float32(job.levels)
-        while True:
-            unit = fetch_and_add(job.counter)
-            if unit >= job.chunks:
-                break
+        grid, of_line = grid_of(job), job.side * WORD * BLOCK
+        room, words = np.zeros((grid.before + TILES * WORD) * BLOCK, np.float32), np.empty(WORD, np.uint64)
+        rows = uncounted(room)
+        unit = fetch_and_add(job.counter)
+        while unit < job.chunks:
             part, pair = unit % job.parts, unit // job.parts
             block, group = pair // job.groups, pair % job.groups
             lines = (part * job.side // job.parts, (part + 1) * job.side // job.parts)  # of the kernel
-            total = floats(job.out + pair * taps * WORD * ROW, taps * WORD * BLOCK)
-            total[lines[0] * job.side * WORD * BLOCK : lines[1] * job.side * WORD * BLOCK] = 0
-            for first in range(0, size, TILES * WORD):
-                lay(job, grad, rows, high, wide, first, before, block)
-                for phase in range(job.stride * job.stride):
-                    down, across = phase // job.stride, phase % job.stride
-                    for tile in range(min(TILES, (size - first + WORD - 1) // WORD)):
-                        row = rows.ctypes.data + (before + tile * WORD) * ROW
-                        for plane in range(job.count):
-                            gather(job, words, high, wide, first + tile * WORD, down, across, plane, group)
-                            add_products(
-                                job, total.ctypes.data, row, words, lines, wide, down, across, group, np.float32(1 << plane)
-                            )
+            total = floats(job.out + pair * job.side * of_line * 4, job.side * of_line)
+            own = total[lines[0] * of_line : lines[1] * of_line]
+            own[:] = 0
+            for first in range(0, grid.size, TILES * WORD):
+                lay(job, grad, rows, grid, first, block)
+                for tile in range(min(TILES, (grid.size - first + WORD - 1) // WORD)):
+                    row = room.ctypes.data + (grid.before + tile * WORD) * ROW
+                    add_tile(job, total.ctypes.data, row, words, grid, first + tile * WORD, lines, group)
             if job.levels > 1:
-                for i in range(lines[0] * job.side * WORD * BLOCK, lines[1] * job.side * WORD * BLOCK):
-                    total[i] /= levels
+                own /= np.float32(job.levels)
+            unit = fetch_and_add(job.counter)
 
     return worker

@@ -8,6 +8,7 @@ a pointer to a :data:`JOB`.
 Legend: ``here`` is the index of an element in a step; m elements from there, at most a period, are processed.
 """
 
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,11 @@ from lsgcli.neurons.kernels.cpu.stages import (
 SIGNATURE = types.void(types.CPointer(from_dtype(JOB)))
 ZERO = np.float32(0)
 Worker = Callable[[Any], None]
+# Memory of a thread, passed at no cost. ``u`` and ``membrane`` are the potentials of a block at two steps and at all; others are of a period.
+Forward = namedtuple("Forward", "x out first_u last_u u pooled of_u of_squares")
+Backward = namedtuple(
+    "Backward", "x grad d_z d_residual mean slope offset width membrane carried g through total weighted for_beta for_threshold"
+)
 
 
 @loop
@@ -67,6 +73,12 @@ def extent(job, block):
 
 
 @loop
+def blocks_of(job, chunk):
+    """The blocks of a chunk."""
+    return range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks))
+
+
+@loop
 def advance(remains, job, x, u, before, t, here, m):
     """u at step t, from the potential ``before`` at step t - 1."""
     at_z, at_a = t * job.z_step + here, t * job.step + here
@@ -78,15 +90,15 @@ def advance(remains, job, x, u, before, t, here, m):
 
 
 @loop
-def recompute(remains, job, x, block, membrane, rest):
-    """Membrane potentials of a block at all steps, (T, rows x run); ``rest`` is a period of zeros."""
+def recompute(remains, job, x, block, membrane):
+    """Membrane potentials of a block at all steps, (T, rows x run); the last row of ``membrane``, which precedes the first, is zero."""
     first, left, rows, n = extent(job, block)
     for t in range(job.T):
         for r in range(rows):
             for at_n in range(0, n, job.period):
                 m, at_u = min(job.period, n - at_n), r * job.run + at_n
-                before = membrane[t - 1, at_u : at_u + m] if t > 0 else rest[:m]
-                advance(remains, job, x, membrane[t, at_u : at_u + m], before, t, (first + r) * job.row + left + at_n, m)
+                u, before = membrane[t, at_u : at_u + m], membrane[t - 1, at_u : at_u + m]
+                advance(remains, job, x, u, before, t, (first + r) * job.row + left + at_n, m)
 
 
 @loop
@@ -116,16 +128,56 @@ def statistics(dtype: type) -> Worker:
         run = job.period
         z, origin = carray(pointer(job.z), (job.size,), dtype), floats(job.mean, run)
         total, squares = np.zeros(run, np.float32), np.zeros(run, np.float32)
-        while True:
-            chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
             for at_n in range(chunk * job.per_chunk * run, min((chunk + 1) * job.per_chunk * run, job.size), run):
                 n = min(run, job.size - at_n)
                 add_deviations(total, squares, z[at_n : at_n + n], origin, n)
             fold_moments(job, chunk, total, squares, run)
+            chunk = fetch_and_add(job.counter)
 
     return worker
+
+
+@loop
+def fire_block(remains, job, p, block, t):
+    """One timestep of a block."""
+    first, left, rows, n = extent(job, block)
+    for group in range(0, rows, job.side):
+        for at_n in range(0, n, job.period):
+            m = min(job.period, n - at_n)
+            if job.side > 1:
+                fire_pooled(remains, job, p, t, first, group, left, at_n, m)
+            else:
+                here = (first + group) * job.row + left + at_n
+                u = potentials(remains, job, p, t, here, group * job.run + at_n, m)
+                at = t * job.step + here
+                fire(p.out[at : at + m], u, job.v_th, m)
+
+
+@loop
+def fire_pooled(remains, job, p, t, first, group, left, at_n, m):
+    """Averages over pooling windows of ``side`` rows of a block from ``group``, of m elements of a row from ``at_n``."""
+    p.pooled[:] = ZERO
+    for r in range(group, group + job.side):
+        u = potentials(remains, job, p, t, (first + r) * job.row + left + at_n, r * job.run + at_n, m)
+        count(p.pooled, u, job.v_th, m)
+    at = t * job.out_step + (first + group) // job.side * (job.row // job.side) + left // job.side + at_n // job.side
+    average(p.out[at : at + m // job.side], p.pooled, job.area, job.side, job.channels, m // job.side // job.channels)
+
+
+@loop
+def potentials(remains, job, p, t, here, at_u, m):
+    """u of m neurons, from ``at_u`` in the block."""
+    u, before = p.u[t % 2, at_u : at_u + m], p.u[(t + 1) % 2, at_u : at_u + m]
+    if job.before and t == 0:
+        before = p.first_u[here : here + m]
+    if job.after and t == job.T - 1:
+        u = p.last_u[here : here + m]
+    advance(remains, job, p.x, u, before, t, here, m)
+    if job.moments:
+        add_squares(p.of_u, p.of_squares, u, m)
+    return u
 
 
 def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
@@ -141,47 +193,29 @@ def forward(dtype: type, residual: type, spikes: type, reset: str) -> Worker:
 
     def worker(at):
         job = carray(at, (1,))[0]
-        run, row, side, period = job.run, job.row, job.side, job.period
-        x = inputs_of(job, dtype, residual)
-        out = carray(pointer(job.out), (job.T * job.out_step,), spikes)
-        room, total = np.empty((2, job.rows * run), np.float32), np.empty(period, np.float32)
-        membranes = uncounted(room)
-        of_u, of_squares = np.zeros(period, np.float32), np.zeros(period, np.float32)
-        first_u, last_u = floats(job.before, job.step), floats(job.after, job.step)
-        while True:
-            chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
-            for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                first, left, rows, n = extent(job, block)
+        period = job.period
+        room = np.empty((5, job.rows * job.run), np.float32)
+        room[3:, :period] = ZERO
+        rows = uncounted(room)
+        p = Forward(
+            inputs_of(job, dtype, residual),
+            carray(pointer(job.out), (job.T * job.out_step,), spikes),
+            floats(job.before, job.step),
+            floats(job.after, job.step),
+            rows,
+            rows[2, :period],
+            rows[3, :period],
+            rows[4, :period],
+        )
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
+            for block in blocks_of(job, chunk):
                 room[1] = ZERO
                 for t in range(job.T):
-                    now, before = membranes[t % 2], membranes[(t + 1) % 2]
-                    for group in range(0, rows, side):
-                        at_o = t * job.out_step + (first + group) // side * (row // side) + left // side
-                        for at_n in range(0, n, period):
-                            m = min(period, n - at_n)
-                            total[:] = ZERO
-                            for r in range(group, group + side):
-                                here = (first + r) * row + left + at_n
-                                at_u, at = r * run + at_n, t * job.step + here
-                                u, rest = now[at_u : at_u + m], before[at_u : at_u + m]
-                                if job.before and t == 0:
-                                    rest = first_u[here : here + m]
-                                if job.after and t == job.T - 1:
-                                    u = last_u[here : here + m]
-                                advance(remains, job, x, u, rest, t, here, m)
-                                if job.moments:
-                                    add_squares(of_u, of_squares, u, m)
-                                if side > 1:
-                                    count(total, u, job.v_th, m)
-                                else:
-                                    fire(out[at : at + m], u, job.v_th, m)
-                            if side > 1:
-                                into = out[at_o + at_n // side : at_o + (at_n + m) // side]
-                                average(into, total, job.area, side, job.channels, m // side // job.channels)
+                    fire_block(remains, job, p, block, t)
             if job.moments:
-                fold_moments(job, chunk, of_u, of_squares, period)
+                fold_moments(job, chunk, p.of_u, p.of_squares, period)
+            chunk = fetch_and_add(job.counter)
 
     return worker
 
@@ -194,6 +228,46 @@ def observe_block(job, x, shape, membrane, width, chunk, block):
         for at_n in range(0, n, job.period):
             here, at_u = (first + r) * job.row + left + at_n, r * job.run + at_n
             watching.observe(job, x, shape, membrane, width, chunk, (here, at_u, min(job.period, n - at_n)))
+
+
+@loop
+def back_through_block(functions, job, p, chunk, block, t):
+    """The backward pass of a block from step t + 1 to t; du of t + 1 is in ``carried``."""
+    first, left, rows, n = extent(job, block)
+    for group in range(0, rows, job.side):
+        for at_n in range(0, n, job.period):
+            m = min(job.period, n - at_n)
+            arrive(job, p.g, p.grad, t, first + group, left + at_n, m)
+            for r in range(group, group + job.side):
+                back_through(functions, job, p, chunk, t, (first + r) * job.row + left + at_n, r * job.run + at_n, m)
+
+
+@loop
+def back_through(functions, job, p, chunk, t, here, at_u, m):
+    """The backward pass of m neurons, whose dL/do is in ``g``; ``at_u`` is their place in the block."""
+    shape, remains, gradient, of_threshold = functions
+    du, u = p.carried[at_u : at_u + m], p.membrane[t, at_u : at_u + m]
+    if job.d_threshold:
+        add_later(of_threshold, p.for_threshold, du, u, p.x.beta, job.v_th, m)
+    step_back(shape, gradient, du, u, p.g, width_at(p.width, t * job.width_step, job.period), p.x.beta, job.v_th)
+    if job.d_threshold:
+        subtract(p.for_threshold, du, m)
+    if job.sums:
+        watching.add_nonzero(watching.sums_of(job, chunk, t), du, m)
+    at, at_z = t * job.step + here, t * job.z_step + here
+    z = p.x.z[at_z : at_z + m]
+    if job.moments:
+        add_moments(p.total, p.weighted, du, z, p.mean, m)
+    if job.d_beta and t > 0:
+        add_beta(remains, p.for_beta, du, p.membrane[t - 1, at_u : at_u + m], job.v_th, m)
+    if job.d_z and job.slope:
+        # Through scratch memory: a loop whose output may alias its input is not vectorised.
+        through_statistics(p.through, du, z, p.x.scale, p.mean, p.slope, p.offset, m)
+        write(p.d_z[at : at + m], p.through, m)
+    elif job.d_z:
+        write_scaled(p.d_z[at : at + m], du, p.x.scale, m)
+    if job.d_residual:
+        write(p.d_residual[at : at + m], du, m)
 
 
 @loop
@@ -223,61 +297,41 @@ def backward(dtype: type, shape: Any, reset: str, detach: bool, observes: bool =
 
     def worker(at):
         job = carray(at, (1,))[0]
-        run, row, side, period, T, v_th = job.run, job.row, job.side, job.period, job.T, job.v_th
-        x = inputs_of(job, dtype, dtype)
-        grad = carray(pointer(job.grad), (T * job.out_step,), dtype)
-        d_z = carray(pointer(job.d_z), (T * job.step,), dtype)
-        d_residual = carray(pointer(job.d_residual), (T * job.step,), dtype)
-        mean, slope, offset = floats(job.mean, period), floats(job.slope, period), floats(job.offset, period)
+        period, T = job.period, job.T
         widths = job.width_step * (T - 1) + period
-        width = Width(floats(job.half, widths), floats(job.inverse, widths))
-        room, rest = np.empty((T + 1, job.rows * run), np.float32), np.zeros(period, np.float32)
-        membrane = uncounted(room)
-        carried, g, through = membrane[T], np.empty(period, np.float32), np.empty(period, np.float32)
-        total, weighted = np.zeros(period, np.float32), np.zeros(period, np.float32)
-        for_beta, for_threshold = np.zeros(period, np.float32), np.zeros(period, np.float32)
-        while True:
-            chunk = fetch_and_add(job.counter)
-            if chunk >= job.chunks:
-                break
-            for block in range(chunk * job.per_chunk, min((chunk + 1) * job.per_chunk, job.blocks)):
-                first, left, rows, n = extent(job, block)
-                recompute(remains, job, x, block, membrane, rest)
-                if observes:
-                    observe_block(job, x, shape, membrane, width, chunk, block)
-                    if not job.grad:
-                        continue
+        room = np.empty((T + 7, job.rows * job.run), np.float32)
+        room[T + 3 :, :period] = ZERO
+        rows = uncounted(room)
+        p = Backward(
+            inputs_of(job, dtype, dtype),
+            carray(pointer(job.grad), (T * job.out_step,), dtype),
+            carray(pointer(job.d_z), (T * job.step,), dtype),
+            carray(pointer(job.d_residual), (T * job.step,), dtype),
+            floats(job.mean, period),
+            floats(job.slope, period),
+            floats(job.offset, period),
+            Width(floats(job.half, widths), floats(job.inverse, widths)),
+            rows[: T + 1],
+            rows[T],
+            rows[T + 1, :period],
+            rows[T + 2, :period],
+            rows[T + 3, :period],
+            rows[T + 4, :period],
+            rows[T + 5, :period],
+            rows[T + 6, :period],
+        )
+        functions = shape, remains, gradient, of_threshold
+        chunk = fetch_and_add(job.counter)
+        while chunk < job.chunks:
+            for block in blocks_of(job, chunk):
                 room[T] = ZERO
-                for t in range(T - 1, -1, -1):
-                    width_t = width_at(width, t * job.width_step, period)
-                    for group in range(0, rows, side):
-                        for at_n in range(0, n, period):
-                            m = min(period, n - at_n)
-                            arrive(job, g, grad, t, first + group, left + at_n, m)
-                            for r in range(group, group + side):
-                                at_u, at = r * run + at_n, (first + r) * row + left + at_n
-                                du, u = carried[at_u : at_u + m], membrane[t, at_u : at_u + m]
-                                if job.d_threshold:
-                                    add_later(of_threshold, for_threshold, du, u, x.beta, v_th, m)
-                                step_back(shape, gradient, du, u, g, width_t, x.beta, v_th)
-                                if job.d_threshold:
-                                    subtract(for_threshold, du, m)
-                                if observes:
-                                    watching.add_nonzero(watching.sums_of(job, chunk, t), du, m)
-                                here, at_z = t * job.step + at, t * job.z_step + at
-                                if job.moments:
-                                    add_moments(total, weighted, du, x.z[at_z : at_z + m], mean, m)
-                                if job.d_beta and t > 0:
-                                    add_beta(remains, for_beta, du, membrane[t - 1, at_u : at_u + m], v_th, m)
-                                if job.d_z and job.slope:
-                                    # Through scratch memory: a loop whose output may alias its input is not vectorised.
-                                    source = x.z[at_z : at_z + m]
-                                    through_statistics(through, du, source, x.scale, mean, slope, offset, m)
-                                    write(d_z[here : here + m], through, m)
-                                elif job.d_z:
-                                    write_scaled(d_z[here : here + m], du, x.scale, m)
-                                if job.d_residual:
-                                    write(d_residual[here : here + m], du, m)
-            fold_gradients(job, chunk, total, weighted, for_beta, for_threshold)
+                recompute(remains, job, p.x, block, p.membrane)
+                if observes:
+                    observe_block(job, p.x, shape, p.membrane, p.width, chunk, block)
+                if job.grad:
+                    for t in range(T - 1, -1, -1):
+                        back_through_block(functions, job, p, chunk, block, t)
+            fold_gradients(job, chunk, p.total, p.weighted, p.for_beta, p.for_threshold)
+            chunk = fetch_and_add(job.counter)
 
     return worker
