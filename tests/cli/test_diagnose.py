@@ -28,6 +28,13 @@ FAULTS = {
         "not-optimised",
         "Adam(",
     ),
+    "weights put back": (
+        "own",
+        "    optimizer.step()\n",
+        "    before = {name: value.clone() for name, value in net.state_dict().items()}\n    optimizer.step()\n    if step % 2: net.load_state_dict(before)\n",
+        "overwritten",
+        "net.load_state_dict(before)",
+    ),
     "learning rate 0": ("own", "lr=0.01", "lr=0.0", "unchanged", "Adam("),
     "learning rate 1e-7": ("own", "lr=0.01", "lr=1e-7", "steps-too-small", "Adam("),
     "learning rate 10": ("own", "lr=0.01", "lr=10", "steps-too-large saturated-outputs", "Adam("),
@@ -251,7 +258,7 @@ FAULTS = {
         "snn",
         "spikes, mem1 = self.lif1(self.first(x), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)",
         "spikes, mem1 = self.lif1(self.first(x), mem1.detach())\n            _, mem2 = self.lif2(self.out(spikes), mem2.detach())",
-        "state-lost",
+        "state-lost last-step",
         "snntorch.Leaky(",
     ),
     "norse, batch first": (

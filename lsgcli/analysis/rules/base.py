@@ -45,6 +45,7 @@ CAUSES = (
     "not-optimised",
     "frozen",
     "unchanged",
+    "overwritten",
     "softmax-before-loss",
     "broadcast",
     "target-scale",

@@ -405,12 +405,17 @@ class EvaluationInput(
     at="evaluation",
     advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
 ):
-    """The inputs in evaluation have another scale than those in training, or another order of features or axes."""
+    """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
 
     farthest = 0.6  # 0.2 between batches
+    least_gap = 0.03  # of accuracies, where timesteps differ
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
+        trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
+        if trained > 1 and evaluated and not 2 / 3 < evaluated / trained < 3 / 2 and seen.gap > self.least_gap:
+            equal = "Evaluate with as many timesteps as in training."
+            return Found(evaluated / trained, measure="calls of neurons in evaluation over those in training", advice=equal)
         if not (train and other and train["std"] > 0):
             return None
         ratio = other["std"] / train["std"]

@@ -195,6 +195,23 @@ class Unchanged(
         return found._replace(where=None, advice=check) if found else None
 
 
+@register("rule", "overwritten")
+class Overwritten(
+    ScriptRule,
+    measure="steps before which the weights were overwritten",
+    usual="0",
+    limit=1.0,
+    at="loaded",
+    advice="Leave the weights as the optimiser's step leaves them: without load_state_dict(), clamp_() or initialisation between steps.",
+):
+    """The weights are overwritten between steps of the optimiser, which takes back what they have learned."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        # A constraint on the weights is applied at each step, and does little harm.
+        learns = seen.progresses if math.isnan(seen.skill) or 2 * seen.overwritten > seen.steps else seen.skill > 0.8
+        return Found(seen.overwritten) if seen.overwritten > limit and not learns else None
+
+
 @register("rule", "wrong-sign")
 class WrongSign(
     ScriptRule,
@@ -328,23 +345,26 @@ class StepsTooSmall(
     measure="relative size of an update",
     usual="1e-4 to 1e-2",
     limit=1e-4,
+    least="warning",
     at="optimiser",
 ):
-    """Each step hardly changes the weights, and the loss hardly falls: the learning rate is too low."""
+    """Each step hardly changes the weights: the learning rate is too low, a schedule keeps it low, or updates are rounded away."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         update = seen.update
         silent = not seen.adaptive and any((layer.get("firing_rate") or 0) < limit for layer in seen.records)
         stays = not silent and not seen.progress > 0.1 and not seen.progresses
-        fell = seen.fallen > 0.5 * seen.steps and not seen.learned
+        if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
+            often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {_rate(seen):.2g}."
+            return Found(_rate(seen) / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
+        if seen.rounded > 0.3 and not seen.skill > 0.95:
+            wide = "Keep weights in float32, and compute inside torch.autocast(): updates are smaller than the spacing of numbers in half precision."
+            return Found(seen.rounded, measure="share of a weight's entries that a step leaves as they are", advice=wide)
         if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
         too_large = seen.largest_update > 0.5  # in a step before
-        if (not fell and not (0 < update < limit and stays and not too_large)) or seen.smoothing > 0.9:
+        if not (0 < update < limit and stays and not too_large) or seen.smoothing > 0.9:
             return None
-        if _rate(seen) < 0.1 * seen.highest_rate:
-            fall = f"it has lowered the learning rate from {seen.highest_rate:.2g} to {_rate(seen):.2g}"
-            return Found(update, advice=f"Call the scheduler's step() once an epoch instead of at each step: {fall}.")
         factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update)))) if update > 0 else 10.0
         return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")
 
@@ -361,4 +381,8 @@ class WeightDecay(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         less = f"Decrease it: {rewritten(seen.lines.get('optimiser'), 'weight_decay', seen.weight_decay, 5e-4)}."
-        return Found(seen.weight_decay, advice=less) if seen.weight_decay > limit and not seen.progresses else None
+        if seen.shrink > 0.01 and not seen.skill > 0.95:
+            steps = math.log(2) / seen.shrink
+            return Found(steps, measure="steps in which weight decay alone halves the weights", advice=less)
+        above = seen.weight_decay > limit and not seen.shrink and not seen.progresses
+        return Found(seen.weight_decay, advice=less) if above else None

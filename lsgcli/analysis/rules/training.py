@@ -57,6 +57,14 @@ class NotFinite(
         if e.seen.broken:  # a surrogate makes the weights before it NaN, but not those behind it
             names = tuple(layer.name for layer in layers if id(layer.weight) in e.seen.broken)[-1:] or names
         measure = "step of the first loss that is not finite" if step is not None else "dL/du"
+        if step == 0 and not names:  # before any update of the weights
+            name, where, growth = e.seen.beyond or ("the loss function", e.seen.lines.get("loss"), 0.0)
+            ways = "look there for a logarithm, root or quotient of 0, and for weights or inputs that are too large"
+            if growth > 1.5:
+                ways = f"they grow {growth:.3g} times at each call: check its decay, and that dt is well below the time constants, in the same units"
+            return Found(
+                step, (), measure, where, f"The first values that are not finite, or too large, come from {name}: {ways}."
+            )
         return Found(step, names, measure, None if names else e.seen.lines.get("loss"))
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
@@ -135,6 +143,7 @@ class Labels(
         better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
         by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
         less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
+        codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
         return first_of(
             seen,
             (
@@ -167,6 +176,13 @@ class Labels(
                 "R^2 in evaluation",
                 "evaluation",
                 "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean.",
+            ),
+            (
+                seen.gap > limit and seen.codes,
+                len(seen.codes),
+                "classes that are coded otherwise in evaluation",
+                "evaluation",
+                f"Code the classes in evaluation by the same table as in training: {codes} are the same class.",
             ),
             (
                 learns and held_out < 0.5 * seen.chance,
@@ -451,6 +467,9 @@ class FewSteps(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if not 0 < seen.steps < limit or seen.skill > 0.65:
             return None
+        if seen.passes > 1 and 2 * seen.drawn < seen.batches:
+            stay = "Draw all batches of the data loader: a break or return leaves the loop over them early."
+            return Found(f"{seen.drawn} of {seen.batches}", (), "batches of an epoch", seen.lines.get("batch"), stay)
         if seen.backwards > 8 * seen.steps > 0 and seen.backwards > limit:
             once = (
                 f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."

@@ -37,6 +37,7 @@ from lsgcli.analysis.watch.seen import (
 from lsgcli.analysis.watchers import equivalent_width, height_of
 
 NORMS = (nn.modules.batchnorm._NormBase,)
+LARGE = 1e9  # norm of outputs that no usual module has
 CALLS = 64  # of which inputs are kept
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
 
@@ -82,6 +83,7 @@ class Forward:
         self.layers: dict[Any, Neurons] = {}
         self.before, self.roots = self.roots, []
         self.calls = 0
+        self.sizes: dict[nn.Module, float] = {}  # of the last outputs of modules, before the first step
         self.entries: dict[str, tuple[nn.Module, list[Tensor]]] = {}
         self.own: OwnLayers | None = None
         self.synapse: nn.Parameter | None = None
@@ -152,6 +154,7 @@ class Forward:
     def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """A call of a module that no other module calls."""
         seen = self.seen
+        seen.runs[torch.is_grad_enabled()] += 1
         x = first_tensor(arguments)
         x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
         if not torch.is_grad_enabled():
@@ -213,6 +216,11 @@ class Forward:
             return
         applied = [call for call in applied if callable(call[2][0])] or applied  # rather than comparisons beside them
         spikes, current = first_tensor(output), first_tensor(arguments)
+        if not self.seen.steps and spikes is not None:
+            size, before = norm_of([sampled(spikes)]), self.sizes.get(module) or math.inf
+            if not size < LARGE and not self.seen.beyond:
+                self.seen.beyond = self.name(module), self.built.get(module), size / before
+            self.sizes[module] = size
         if self.own is not None and is_own(module):
             found = 1
             if spikes is not None:
@@ -291,7 +299,10 @@ class Forward:
 
     def applied(self, function: Any, arguments: tuple[Any, ...], out: Any) -> None:
         """A call of a function with a gradient of its own, inside the innermost module; spikes are kept until the module returns."""
-        if self.foreign or not torch.is_grad_enabled():
+        if self.foreign:
+            return
+        self.seen.fires[torch.is_grad_enabled()] += 1
+        if not torch.is_grad_enabled():
             return
         x = arguments[0] if arguments else None
         if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape):

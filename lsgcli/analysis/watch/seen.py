@@ -312,8 +312,21 @@ class Seen:
     arriving: float = math.nan
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
-    highest_rate: float = 0.0  # learning rate so far
-    fallen: int = 0  # steps with a small part of that rate
+    highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
+    low: int = 0  # steps with a small part of that rate
+    shrink: float = 0.0  # share of the weights that a step takes away by weight decay alone
+    rounded: float = (
+        0.0  # largest share of the entries of a matrix with a gradient that a step does not change, in half precision
+    )
+    overwritten: int = 0  # steps before which weights were no longer those after the step before
+    passes: int = 0  # of data loaders in training
+    drawn: int = 0  # batches of the longest of them
+    batches: int = 0  # that a data loader has
+    judged: list[Any] = field(default_factory=list)  # pairs of classes that the last comparison in evaluation was of
+    runs: Counter[bool] = field(default_factory=Counter)  # calls of the network with gradients, and without
+    fires: Counter[bool] = field(default_factory=Counter)  # of surrogates
+    # The module whose outputs were too large before the first step, and their growth between two calls.
+    beyond: tuple[str, Line | None, float] | None = None
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
 
@@ -393,6 +406,14 @@ class Seen:
     def separable(self, *stages: str) -> float:
         """The :meth:`separability` of labels in the best layout of some stages; NaN if none is known."""
         return max((z for stage in stages for z in self.separability(stage).values()), default=math.nan)
+
+    @property
+    def codes(self) -> dict[int, int]:
+        """Of an evaluation, pairs of different classes, predicted and given, that nearly always go together; empty if classes do not."""
+        pairs = Counter(self.judged)
+        best = dict(pair for pair, _ in reversed(pairs.most_common()))  # of pairs with one class, the most frequent
+        fit = sum(pairs[pair] for pair in best.items()) > max(0.8 * pairs.total(), 4 * self.classes)
+        return {one: other for one, other in best.items() if one != other and fit and 2 * len({*best.values()}) > len(best)}
 
     @property
     def chance(self) -> float:

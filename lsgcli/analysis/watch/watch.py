@@ -1,6 +1,7 @@
 """Watch a training: hooks on modules, surrogates, losses and optimisers, which observe and change nothing."""
 
 import math
+import operator
 import sys
 import time
 from collections import Counter
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.forward import Forward
@@ -131,6 +134,9 @@ class Watch:
             (Tensor, EQUALITIES, self._equal),
             (nn.Module, ("__init__",), self._built),
             (torch.optim.Optimizer, ("__init__",), self._optimiser_built),
+            (_BaseDataLoaderIter, ("__next__",), self._draws),
+            (lr_scheduler.LRScheduler, ("step",), partial(self._noted, "schedule")),
+            (nn.Module, ("load_state_dict",), partial(self._noted, "loaded")),
         ]
         for context in (torch.no_grad, torch.inference_mode):
             patches += [(context, ("__enter__",), self._evaluation_begins), (context, ("__exit__",), self._evaluation_ends)]
@@ -185,13 +191,16 @@ class Watch:
             caller = caller.f_back
         if not lines.of_user(caller.f_code.co_filename):
             return value
-        for parameter, before in self.trained:
-            self.seen.restored = not torch.equal(_begin_of(parameter), before)
+        self.seen.restored = self._other_weights()
         if not self.measuring and len(self.evaluations) < EVALUATIONS:
             self.evaluations.append(context)
             self.forward.called.clear()
             self._measure(True)
         return value
+
+    def _other_weights(self) -> bool:
+        """Whether the weights are no longer those after the last step."""
+        return any(not torch.allclose(_begin_of(p), values, 0, 0, equal_nan=True) for p, values in self.trained)
 
     def _evaluation_ends(self, original: Function, context: Any, *error: Any) -> Any:
         if self.evaluations and self.evaluations[-1] is context:
@@ -335,6 +344,7 @@ class Watch:
             trained = self.labels
             if trained is None or not any(torch.equal(part, trained) for part in arguments[:2]):
                 self.seen.evaluated.append((self.seen.steps, float(value.float().mean()), len(value)))
+                self.seen.judged = list(zip(*(part.tolist() for part in arguments[:2]), strict=True))
         return value
 
     def _without_gradient(self, original: Function, *arguments: Any, **options: Any) -> Any:
@@ -359,6 +369,21 @@ class Watch:
             elif not hasattr(module, "p"):
                 self.seen.training.setdefault("dropout", where)
         return original(x, p, training, *rest)
+
+    def _draws(self, original: Function, iterator: Any) -> Any:
+        """A batch of a data loader is drawn."""
+        batch, drawn = original(iterator), iterator._num_yielded
+        if torch.is_grad_enabled():
+            self._here("batch")
+            self.seen.passes += drawn == 1
+            self.seen.drawn = max(self.seen.drawn, drawn)
+            self.seen.batches = operator.length_hint(iterator._index_sampler)
+        return batch
+
+    def _noted(self, what: str, original: Function, *arguments: Any, **options: Any) -> Any:
+        if self.seen.steps:
+            self._here(what)
+        return original(*arguments, **options)
 
     # Backward and steps
 
@@ -449,12 +474,15 @@ class Watch:
         self._here("step")
         self._add_optimiser(optimiser)
         groups = optimiser.param_groups
-        seen.rates = [float(group["lr"]) for group in groups if "lr" in group]
-        seen.highest_rate = max([seen.highest_rate, *seen.rates])
-        seen.fallen += bool(seen.rates) and max(seen.rates) < 0.01 * seen.highest_rate
+        before, seen.rates = seen.rates, [float(group["lr"]) for group in groups if "lr" in group]
+        given = [float(group.get("initial_lr", 0)) for group in groups if "schedule" in seen.lines]  # after a long first epoch
+        seen.highest_rate = max([seen.highest_rate, *seen.rates, *given])
+        rate = max(seen.rates, default=0.0)
+        seen.low += seen.rates <= before and rate < 0.01 * seen.highest_rate  # and does not rise
         seen.adaptive = any("betas" in group or "eps" in group for group in groups)
-        decoupled = 20 if "AdamW" in type(optimiser).__name__ else 1  # times the learning rate
-        seen.weight_decay = max(float(group.get("weight_decay") or 0) / decoupled for group in groups)
+        seen.weight_decay = max(float(group.get("weight_decay") or 0) for group in groups)
+        if "AdamW" in type(optimiser).__name__ or not seen.adaptive:  # weights shrink by it whatever the size of the gradients
+            seen.shrink = max(seen.shrink, rate * seen.weight_decay / max(0.01, 1 - groups[0].get("momentum", 0.0)))
         seen.maximises |= any(group.get("maximize") is True for group in groups)
         own = [parameter for group in groups for parameter in group["params"]]
         if not seen.networks and not self.forward.loose:
@@ -469,6 +497,7 @@ class Watch:
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
             seen.broken = broken if len(broken) < len(own) else set()
         self.stepping = True
+        seen.overwritten += self._other_weights()
         if self.measuring and self.backwards and not self.weights:
             self._end_measurement()
         for module, name in METRICS:
@@ -533,6 +562,9 @@ class Watch:
             before = self.weights.get(id(parameter))
             if before is not None and (size := norm_of([before])) > 0:
                 seen.parameters[id(parameter)].update = norm_of([parameter.detach() - before]) / size
+                if parameter.dtype.itemsize < 4 and parameter.grad is not None:
+                    kept = (parameter == before)[parameter.grad != 0]
+                    seen.rounded = max(seen.rounded, float(kept.float().mean()))
                 updates += [seen.parameters[id(parameter)].update] if parameter.dim() > 1 else []
         seen.largest_update = max([seen.largest_update, *updates]) if seen.steps else 0.0
         self.weights = {}
