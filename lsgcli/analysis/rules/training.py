@@ -171,7 +171,7 @@ class Labels(
             ),
             (better and long, seen.gap, "training accuracy minus that of evaluation", "loss", ""),
             (
-                seen.progress > 0.8 and seen.evaluated_explained < 0,
+                seen.progress > 0.8 and seen.evaluated_explained < -1,  # rather than near 0, as of constants
                 seen.evaluated_explained,
                 "R^2 in evaluation",
                 "evaluation",

@@ -645,6 +645,10 @@ def test_scores_of_scikit_learn():
         ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # pairs of classes are told from other pairs only
         ("labels", {"accuracy": [(99, 0.99, 50)], "evaluated": [(100, 0.0, 50)]}),  # the lowest output is taken
         ("labels", {"classes": 0, "accuracy": [], "losses": [1.0] * 50 + [0.1] * 50, "evaluated_explained": -3.0}),
+        (
+            "silent",
+            {"classes": 0, "accuracy": [], "losses": [1.0] * 50 + [0.1] * 50, "evaluated_explained": -0.1, "dead": True},
+        ),
         ("labels", {"evaluated": [(100, 0.25, 50)]}),
         ("labels", {"outside": 2.0, "classes": 2, "accuracy": []}),
         ("not-learning", {"steps": 120, "losses": [1.0] * 60 + [0.001] * 60, "accuracy": [(119, 0.1, 50)]}),
@@ -656,8 +660,9 @@ def test_scores_of_scikit_learn():
     ],
 )
 def test_what_was_seen_and_its_rule(rule, attributes):
+    rate = 0.0 if attributes.pop("dead", False) else 0.1
     seen = Seen(**{"steps": 100, "classes": 10, "accuracy": [(99, 0.99, 50)]} | attributes)
     seen.layers = {0: Layer(name="1")}
-    seen.records = [{"name": "1", "firing_rate": 0.1, "u_std": 1.0}]
+    seen.records = [{"name": "1", "firing_rate": rate, "u_std": 1.0}]
     assert record_of(seen)["findings"][0]["rule"] == rule
     assert record_of(seen)["findings"][0]["severity"] != "note"
