@@ -31,9 +31,9 @@ class Case:
 
     @property
     def part(self) -> str:
-        """Of the benchmark: second or third, by its folder, or tuning or test, by the name alone."""
+        """Of the benchmark: second, third or fourth, by its folder, or tuning or test, by the name alone."""
         folder = self.script.split("/")[1]
-        if folder in ("second", "third"):
+        if folder in ("second", "third", "fourth"):
             return folder
         digest = hashlib.sha256(self.name.encode()).hexdigest()
         return "tuning" if int(digest[:8], 16) % 10 < 4 else "test"
