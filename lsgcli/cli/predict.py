@@ -86,7 +86,6 @@ class Columns(NamedTuple):
     min_probability: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
     ] = 0.0
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, hidden=True)] = 0.0  # its earlier name
     logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False
 
 
@@ -160,8 +159,7 @@ def predict(
     network = Network.open(path, **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
-    unsure_below = max(columns.min_probability, columns.threshold)
-    lines = Lines(as_json, columns.top, columns.by_step, unsure_below, columns.logits)
+    lines = Lines(as_json, columns.top, columns.by_step, columns.min_probability, columns.logits)
     if stream.stream:
         _stream(network, paths[0], lines, stream)
     else:

@@ -35,7 +35,5 @@ def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
 
 def test_an_improbable_class_is_unsure(net, tmp_path, lsg):
     (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
-    for option in ("--min-probability", "--threshold"):  # the second is its earlier name
-        line = lsg("predict", net, "a.aedat", option, 1, status=0).stdout
-        assert line.split("\t")[1] == "?"
-    assert "--threshold" not in lsg("predict", "--help").stdout
+    line = lsg("predict", net, "a.aedat", "--min-probability", 1, status=0).stdout
+    assert line.split("\t")[1] == "?"
