@@ -111,9 +111,9 @@ def info(
     from lsgcli.data import summary
     from lsgcli.report import terminal
 
-    of = functools.partial(summary.of_path, path) if path else functools.partial(summary.of_dataset, _open(settings))
+    dataset = summary.found(path) if path else _open(settings)
     with terminal.preparing(verbosity.quiet) as bar:
-        record = of(workers=workers, progress=functools.partial(bar, "reading"))
+        record = summary.of_dataset(dataset, workers=workers, progress=functools.partial(bar, "reading"))
     bad = record.get("unreadable", [])
     print_json(record) if as_json else print_result(terminal.facts({**record, "unreadable": len(bad) or None}))
     if bad:
@@ -143,7 +143,7 @@ def show(
     """
     common.messages(verbosity, SHOWN)
     if paths:  # --sensor also applies to recordings
-        _one_of(paths[0], {name: settings[name] for name in settings if name in WHERE - {"sensor"}})
+        _one_of(paths[0], [name for name in settings if name in WHERE - {"sensor"}])
     from lsgcli.report import sheet
 
     dataset = None if paths else _open(settings, SHOWN)
@@ -156,8 +156,7 @@ def show(
         assert dataset is not None
         rows, name = sheet.of_dataset(dataset, samples), dataset.config.dataset
     sheet.warn_about(name, rows)
-    static = dataset is not None and dataset.static
-    sheet.write(output, sheet.draw(name, rows, events=not static))
+    sheet.write(output, sheet.draw(name, rows, events=dataset is None or not dataset.static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
 
 
@@ -186,10 +185,10 @@ def verify(
     from lsgcli.data import verify as verifying
     from lsgcli.report import terminal
 
-    of = functools.partial(verifying.of_path, path) if path else functools.partial(verifying.of_dataset, _open(settings))
+    dataset = verifying.found(path) if path else _open(settings)
     with terminal.preparing(verbosity.quiet) as bar:
-        progress = {name: functools.partial(bar, what) for name, what in (("progress", "reading"), ("hashing", "hashing"))}
-        verdict = of(write=write, workers=workers, **progress)
+        reading, hashing = functools.partial(bar, "reading"), functools.partial(bar, "hashing")
+        verdict = verifying.of_dataset(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
     print_json(verdict.record()) if as_json else print_result(terminal.facts(verdict.record()))
     for warning in verdict.warnings:
         common.log.warning("%s: %s", verdict.path, warning)
@@ -204,8 +203,8 @@ def verify(
         )
 
 
-def _one_of(path: Path | None, settings: dict[str, Any]) -> None:
-    """Check that either a path or a data set is given.
+def _one_of(path: Path | None, settings: Collection[str]) -> None:
+    """Check that either a path or settings of a data set are given.
 
     Raises:
         ConfigError: both or neither are given.

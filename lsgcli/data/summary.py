@@ -59,7 +59,7 @@ def found(path: Path, config: DataConfig | None = None) -> Recordings:
     """A recording, or those of a folder and the folders in it.
 
     Raises:
-        DataError: the path does not exist, or contains no recording.
+        DataError: it is a folder without recordings. A file is opened only when it is read.
     """
     dataset = Recordings(path, config).scan()
     if not dataset.samples:
@@ -70,27 +70,19 @@ def found(path: Path, config: DataConfig | None = None) -> Recordings:
     return dataset
 
 
-def of_path(path: Path, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
-    """Facts about the recordings of :func:`found`.
-
-    Returns:
-        JSON types: see :func:`_summary`. Unreadable recordings are listed but not included in the statistics.
-
-    Raises:
-        DataError: as :func:`found`, or none can be read.
-    """
-    return {"path": str(path), **_summary(found(path), str(path), workers, progress)}
-
-
 def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
-    """Facts about a data set, as lsg reads it.
+    """Facts about a data set, as lsg reads it, or about the recordings of :func:`found`.
 
     Returns:
-        JSON types: for recordings as in :func:`_summary`, for images their number and size.
+        JSON types: for recordings as in :func:`_summary`, for images their number and size. Unreadable recordings are listed but not
+        included in the statistics.
 
     Raises:
         DataError: no sample can be read.
     """
+    if isinstance(dataset, Recordings):
+        path = str(dataset.config.data_dir)
+        return {"path": path, **_summary(dataset, path, workers, progress)}
     parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
     if isinstance(dataset, ImageDataset):

@@ -53,17 +53,17 @@ class Verdict:
         return {"ok": not self.faults, **asdict(self)}
 
 
-def of_path(path: Path, **options: Any) -> Verdict:
-    """Verify a folder of recordings; options as for :func:`of_dataset`.
+def found(path: Path) -> Recordings:
+    """The recordings of a folder with a manifest, or with recordings.
 
     Raises:
-        DataError: the folder does not exist or is empty, or the manifest cannot be read.
+        DataError: it does not exist, or contains neither.
     """
     check_folder(path, "a folder of recordings", "Give a folder; `lsg data info` also looks at a single recording.")
-    verdict = of_dataset(Recordings(path).scan(), **options)
-    if not (verdict.samples or verdict.manifest):
+    dataset = Recordings(path).scan()
+    if not (dataset.samples or (path / manifest.NAME).exists()):
         raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", hint="Give a folder of recordings.")
-    return verdict
+    return dataset
 
 
 def of_dataset(

@@ -134,10 +134,9 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
-    rows = [
-        {**{key: row[key] for key in SETTINGS}, **row["settings"], **row} for row in summary["rows"]
-    ]  # the order of columns
-    fields = [name for name in rows[0] if name != "settings"]
+    rows = [{**row["settings"], **row} for row in summary["rows"]]
+    first = [*SETTINGS, *rows[0]["settings"]]
+    fields = [*first, *(name for name in rows[0] if name not in (*first, "settings"))]
     cells = ([" ".join(map(str, row[key])) if isinstance(row[key], list) else row[key] for key in fields] for row in rows)
     return csv_text([fields, *cells]).rstrip("\n")
 
@@ -172,15 +171,10 @@ def _latex(text: str) -> str:
     return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", "--" if text == NOTHING else text)
 
 
-def as_json(summary: Mapping[str, Any]) -> str:
-    """``{"rows": [...], "missing": [...], ...}``, accuracies 0 to 1."""
-    return json_text(summary)
-
-
 FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "table": as_table,
     "markdown": as_markdown,
     "csv": as_csv,
     "latex": as_latex,
-    "json": as_json,
+    "json": json_text,
 }

@@ -183,7 +183,9 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
             yield refused("archive", lambda: fetch([remote], folder), DataError, archive)
         else:
             name = str(path.relative_to(data))
-            faults = [fault for fault in verify.of_path(data, workers=0).faults if not fault.startswith("unreadable")]
+            faults = [
+                fault for fault in verify.of_dataset(verify.found(data), workers=0).faults if not fault.startswith("unreadable")
+            ]
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))
             if number % 50 == 0:

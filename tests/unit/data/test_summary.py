@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 def test_of_a_folder(folder):
-    found = summary.of_path(folder, workers=0)
+    found = summary.of_dataset(summary.found(folder), workers=0)
     assert found["recordings"] == 3
     assert found["events"] == 10
     assert found["classes"] == {"cup": 2, "pen": 1}
@@ -49,19 +49,19 @@ def test_of_a_folder(folder):
 def test_several_formats_and_sensors(folder):
     wide = Events(np.arange(200), np.arange(200) // 2, np.arange(200), np.arange(200) % 2 > 0, (200, 100))
     write_npz(folder / "pen/e.npz", wide)
-    found = summary.of_path(folder, workers=0)
+    found = summary.of_dataset(summary.found(folder), workers=0)
     assert found["formats"] == {"aedat2": 3, "npy": 1}
     assert found["sensor"] == [200, 128]
     assert found["sensor_stated"]
     write_npz(folder / "pen/e.npz", dataclasses.replace(wide, sensor=None))
-    assert not summary.of_path(folder, workers=0)["sensor_stated"]
+    assert not summary.of_dataset(summary.found(folder), workers=0)["sensor_stated"]
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match=r"found no recordings"):
-        summary.of_path(tmp_path)
+        summary.found(tmp_path)
     with pytest.raises(DataError, match="nowhere"):
-        summary.of_path(tmp_path / "nowhere")
+        summary.of_dataset(summary.found(tmp_path / "nowhere"))
 
 
 def test_of_a_data_set_of_recordings(recordings, config):

@@ -8,29 +8,29 @@ from tests.unit.data.recordings_of import write_nmnist
 
 
 def test_without_a_manifest(recordings, tmp_path):
-    verdict = verify.of_path(recordings, workers=0)
+    verdict = verify.of_dataset(verify.found(recordings), workers=0)
     assert not verdict.manifest
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere", recordings / "train/cup/0.aedat"):
         with pytest.raises(DataError, match=str(path)):
-            verify.of_path(path, workers=0)
+            verify.of_dataset(verify.found(path), workers=0)
 
 
 def test_writing_the_manifest(recordings):
-    assert verify.of_path(recordings, write=True, workers=0).manifest
+    assert verify.of_dataset(verify.found(recordings), write=True, workers=0).manifest
     assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
-    assert verify.of_path(recordings, workers=0).faults == ["changed: train/cup/1.aedat"]
-    assert verify.of_path(recordings, write=True, workers=0).faults == []
-    assert verify.of_path(recordings, workers=0).faults == []
+    assert verify.of_dataset(verify.found(recordings), workers=0).faults == ["changed: train/cup/1.aedat"]
+    assert verify.of_dataset(verify.found(recordings), write=True, workers=0).faults == []
+    assert verify.of_dataset(verify.found(recordings), workers=0).faults == []
     other.write_bytes(b"no recording")
-    listed, verdict = manifest.read(recordings), verify.of_path(recordings, workers=0)
+    listed, verdict = manifest.read(recordings), verify.of_dataset(verify.found(recordings), workers=0)
     assert list(verdict.unreadable) == ["train/cup/1.aedat"]
     assert len(verdict.faults) == 2  # changed, and unreadable
     with pytest.raises(DataError, match=r"1\.aedat"):
-        verify.of_path(recordings, write=True, workers=0)
+        verify.of_dataset(verify.found(recordings), write=True, workers=0)
     assert manifest.read(recordings) == listed
 
 

@@ -193,11 +193,11 @@ def test_a_file_that_is_larger_than_memory_is_one_error(tmp_path, written):
 
 
 def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
-    found = summary.of_path(tmp_path, workers=0)
+    found = summary.of_dataset(summary.found(tmp_path), workers=0)
     assert found["recordings"] == len(written)
     (bad,) = found["unreadable"]
     assert "pip install 'lsgcli[aedat4]'" in bad["problem"]
-    verdict = verify.of_path(tmp_path, workers=0)
+    verdict = verify.of_dataset(verify.found(tmp_path), workers=0)
     assert list(verdict.unreadable) == ["b.aedat4"]
     with pytest.raises(ConfigError, match="cannot be imported"):
-        summary.of_path(Path(aedat4_is_missing), workers=0)
+        summary.of_dataset(summary.found(Path(aedat4_is_missing)), workers=0)
