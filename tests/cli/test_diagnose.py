@@ -31,9 +31,9 @@ FAULTS = {
     "weights put back": (
         "own",
         "    optimizer.step()\n",
-        "    before = {name: value.clone() for name, value in net.state_dict().items()}\n    optimizer.step()\n    if step % 2: net.load_state_dict(before)\n",
+        "    start = start if step else {name: value.clone() for name, value in net.state_dict().items()}\n    optimizer.step()\n    net.load_state_dict(start)\n",
         "overwritten",
-        "net.load_state_dict(before)",
+        "net.load_state_dict(start)",
     ),
     "learning rate 0": ("own", "lr=0.01", "lr=0.0", "unchanged", "Adam("),
     "learning rate 1e-7": ("own", "lr=0.01", "lr=1e-7", "steps-too-small", "Adam("),
