@@ -102,3 +102,11 @@ def test_spread_reaches_over_the_whole_part():
     assert spread(whole, 0).keys == []
     for n, first, rows in ((1, 29, [29]), (3, 25, [25, 5, 15]), (99, 2, [*range(2, 30), 0, 1])):
         assert spread(whole, n, first).keys == [whole.keys[row] for row in rows]
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_in_the_middle(start, workers):
+    rest = Batches(made(), **AUGMENTED, start=start, workers=workers)
+    assert len(rest) == 6
+    assert same(list(Batches(made(), **AUGMENTED))[start:], rest)

@@ -192,3 +192,16 @@ def test_runs_of_an_ablation_over_folds(tmp_path):
         assert (missing["seed"], missing["fold"], missing["run"]) == (1, "2/2", str(cells[7].path))
         assert any(note.startswith("Mean and spread are over 2 folds and all seeds") for note in summary["notes"])
         assert "Missing: lsg, seed 1, fold 2/2: not started" in FORMATS["table"](summary)
+
+
+def test_a_run_that_cannot_be_read_is_left_out_and_told(planned):
+    finish(planned.cells())
+    (planned.root / "bad").mkdir()
+    (planned.root / "bad" / "config.json").write_text("{")
+    (planned.root / "bad" / "metrics.jsonl").touch()
+    (planned.root / "web").mkdir()
+    (planned.root / "web" / "config.json").write_text('{"settings": {}}')  # of another program
+    summary = collect(planned.root).summary()
+    assert sum(row["n"] for row in summary["rows"]) == 6
+    assert any("bad/config.json" in note for note in summary["notes"])
+    assert not any("web" in note for note in summary["notes"])
