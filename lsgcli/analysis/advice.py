@@ -48,7 +48,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
                 "value": finite(found.value),
-                "usual": rule.usual,
+                "usual": rule.usual if found.measure in ("", rule.measure) else "",
                 "cause": " ".join((rule.__doc__ or "").split()),
                 "remedy": {"text": remedy.text, "settings": dict(settings), "alternative": dict(alternative)},
                 "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
@@ -122,7 +122,12 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
 
 def _reason(layer: Mapping[str, Any], finding: Finding) -> str:
     own = value(layer, finding["measure"])
-    return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}, usually {finding['usual']}"
+    return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}{usually(finding)}"
+
+
+def usually(finding: Finding) -> str:
+    """The usual range of a finding's measure, after its value; empty where the measure is not that of its rule."""
+    return f", usually {finding['usual']}" if finding["usual"] else ""
 
 
 def ranked() -> dict[str, Rule]:

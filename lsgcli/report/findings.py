@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from lsgcli.analysis.advice import usually
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.errors import counted
 from lsgcli.report.figures import Flow
@@ -26,9 +27,7 @@ def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
     shown = []
     for number, finding in enumerate(findings, 1):
         head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"
-        value = (
-            "" if finding["value"] is None else f"{finding['measure']} {figure(finding['value'])}, usually {finding['usual']}. "
-        )
+        value = "" if finding["value"] is None else f"{finding['measure']} {figure(finding['value'])}{usually(finding)}. "
         shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
         shown.append(Text(f"   {finding['remedy']['text']}"))
         if place := finding.get("where"):

@@ -413,7 +413,8 @@ class EvaluationInput(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         train, other = seen.trained_input, seen.evaluated_input
         trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
-        if trained > 1 and evaluated and not 2 / 3 < evaluated / trained < 3 / 2 and seen.gap > self.least_gap:
+        alone = len(seen.networks) == 1  # a part that is called by itself has fewer
+        if alone and trained > 1 and evaluated and not 2 / 3 < evaluated / trained < 3 / 2 and seen.gap > self.least_gap:
             equal = "Evaluate with as many timesteps as in training."
             return Found(evaluated / trained, measure="calls of neurons in evaluation over those in training", advice=equal)
         if not (train and other and train["std"] > 0):

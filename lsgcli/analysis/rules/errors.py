@@ -14,7 +14,8 @@ ADVICE = {  # by a part of the error
     "attempted relative import": "Run the script as a module: lsg diagnose -m PACKAGE.MODULE.",
 }
 OUTSIDE, UNEQUAL = "out of bounds", "to match target batch_size"  # labels
-TWICE = "backward through the graph a second time", "modified by an inplace operation"
+IN_PLACE = "modified by an inplace operation"
+TWICE = "backward through the graph a second time", IN_PLACE
 
 
 def failed(seen: "Seen", *texts: str) -> bool:
@@ -107,11 +108,13 @@ class GraphTwice(
     at="backward",
     source="snntorch, issue 8; spikingjelly, functional.reset_net",
 ):
-    """The backward pass reaches the graph of an earlier step: a state of neurons, or a loss, is carried from batch to batch."""
+    """The backward pass reaches the graph of an earlier step, as a state of neurons, or a loss, is carried from batch to batch; or values that have changed since."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
         once = f"{reset_of(seen)} Sum the losses of timesteps, and call backward() once a batch."
+        if failed(seen, IN_PLACE):
+            once = f"Change no potentials, spikes or weights in place before backward(): u = u * (1 - o), not u *= 1 - o or u[fires] = 0. {once}"
         return Found(seen.steps, kept, advice=once) if failed(seen, *TWICE) else None
 
 

@@ -495,7 +495,8 @@ class NotLearning(
         if e.seen is not None:
             seen = e.seen
             guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
-            stays = seen.steps >= self.fewest and not seen.progresses and (guesses or seen.progress <= 1 - limit)
+            begun = seen.steps >= self.fewest and not seen.learned_before  # of several tasks, the next one may have just begun
+            stays = begun and not seen.progresses and (guesses or seen.progress <= 1 - limit)
             others = "Let the loss count what the accuracy counts: check its masks, weights and indices, and that each sample is compared with its label."
             fell = Found(seen.progress, measure="share by which the loss fell", where=seen.lines.get("loss"))
             return fell._replace(advice=others if seen.progress > limit else "") if stays else None

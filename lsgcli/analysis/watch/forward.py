@@ -301,7 +301,8 @@ class Forward:
         """A call of a function with a gradient of its own, inside the innermost module; spikes are kept until the module returns."""
         if self.foreign:
             return
-        self.seen.fires[torch.is_grad_enabled()] += 1
+        own = function.__module__.startswith("lsgcli.")  # other functions in evaluation than in training
+        self.seen.fires[torch.is_grad_enabled()] += not own
         if not torch.is_grad_enabled():
             return
         x = arguments[0] if arguments else None
@@ -310,7 +311,7 @@ class Forward:
         module = self.stack[-1][0] if self.stack else None
         if not is_binary(out) and not (is_library_neuron(module) and is_count(out)):
             return
-        if self.own is not None and function.__module__.startswith("lsgcli."):  # seen by its own watchers
+        if self.own is not None and own:  # seen by its own watchers
             return
         if is_binary(x):  # for example a straight-through rounding of spikes
             return

@@ -392,6 +392,12 @@ class Seen:
         return self.error is None and self.recent(self.accuracy or self.explained) > LEARNED and not self.gap > 0.3
 
     @property
+    def learned_before(self) -> bool:
+        """Whether it classified most samples correctly in a fifth of the steps or more."""
+        accuracies = sorted(accuracy for _, accuracy, _ in self.accuracy)
+        return bool(accuracies) and accuracies[-1 - len(accuracies) // 5] > LEARNED
+
+    @property
     def skill(self) -> float:
         """Accuracy in training on a scale from 0, guessing, to 1, or R^2; NaN if it is unknown."""
         if not self.classes:

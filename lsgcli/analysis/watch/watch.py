@@ -273,7 +273,7 @@ class Watch:
             self.seen.pull += [float((own - grad.mean(1, keepdim=True)).mean()) / size] if 0 < size < math.inf else []
 
     def _compared(self, name: str, outputs: Tensor, labels: Tensor) -> None:
-        """Outputs and labels that a loss function compares; those of a step are added up, such as those of timesteps."""
+        """Outputs and labels that a loss function compares; outputs of a step with the same labels are added up, such as those of timesteps."""
         self._here("loss")
         shapes = outputs.shape, labels.shape
         if name in ELEMENTWISE and torch.broadcast_shapes(*shapes) not in shapes:
@@ -291,7 +291,9 @@ class Watch:
             labels = labels.argmin(1)  # of targets with the wrong sign
         grads = torch.is_grad_enabled()
         before = self.logits if grads else None
-        if before is not None and before.values.shape == outputs.shape:
+        if before is not None and labels.is_floating_point() > before.labels.is_floating_point():
+            return  # a penalty, or an auxiliary loss, beside that of the classes
+        if before is not None and before.values.shape == outputs.shape and torch.equal(before.labels, labels):
             self.logits = Outputs(name, before.where, before.values + outputs, labels, before.calls + 1)
         else:
             now = Outputs(name, self.seen.lines.get("loss"), outputs, labels, targets=targets)

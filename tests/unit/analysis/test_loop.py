@@ -165,9 +165,10 @@ def test_outputs_that_are_not_finite_before_the_first_step():
     assert " 99 times" in found["remedy"]["text"]
 
 
-@pytest.mark.parametrize(("evaluated", "named"), [(2, True), (16, False)])
-def test_timesteps_in_evaluation(evaluated, named):
-    seen = Seen(steps=100, classes=10, evaluated=[(100, 0.6, 300)])
+@pytest.mark.parametrize(("networks", "evaluated", "named"), [(1, 2, True), (1, 16, False), (2, 2, False)])
+def test_timesteps_in_evaluation(networks, evaluated, named):
+    """Parts of a network that are called by themselves have fewer neurons."""
+    seen = Seen(steps=100, classes=10, evaluated=[(100, 0.6, 300)], networks=["Net", "Head"][:networks])
     seen.accuracy = [(step, 0.95, 50) for step in range(100)]
     seen.runs.update({True: 3, False: 2})
     seen.fires.update({True: 48, False: 2 * evaluated})

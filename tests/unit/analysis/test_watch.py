@@ -375,6 +375,55 @@ def test_losses_and_accuracies(rule, train, held_out, losses):
     assert found == ({rule} if rule else set())
 
 
+@pytest.mark.parametrize("first", ["classes", "penalty"])
+def test_a_penalty_beside_the_loss_of_the_classes(first):
+    """Accuracy and batch size are those of the loss that has labels, whichever is computed first."""
+    net, optimizer, x, y = made()
+    with Watch(steps=9) as watch:
+        for _ in range(5):
+            losses = {}
+            for name in dict.fromkeys([first, "classes", "penalty"]):
+                outputs = net(x)
+                losses[name] = F.cross_entropy(outputs, y) if name == "classes" else F.mse_loss(outputs[:4], torch.ones(4, 3))
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+    assert watch.seen.batch == 16
+    assert len(watch.seen.accuracy) == 5
+
+
+def test_accumulated_batches_are_classified_apart():
+    """The accuracy of each batch of a step is that of its own outputs, of which all are right."""
+    net, optimizer, x, _ = made()
+    halves = slice(8), slice(8, 16)
+    with torch.no_grad():
+        net[2].weight.normal_(std=5)
+        y = net(x).argmax(1)
+    with Watch(steps=9) as watch:
+        for half in halves:
+            F.cross_entropy(net(x[half]), y[half]).backward()
+        optimizer.step()
+    assert [accuracy for _, accuracy, _ in watch.seen.accuracy] == [1, 1]
+
+
+def test_steps_of_lsgs_neurons_in_evaluation_are_those_of_training():
+    """Their kernels differ between both."""
+    net, optimizer, x, y = made(lambda: lsg.LIF())
+    with Watch(steps=9) as watch:
+        for _ in range(3):
+            F.cross_entropy(net(x.expand(4, 16, 5)).mean(0), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            net(x.expand(4, 16, 5))
+    assert not watch.seen.fires[True]
+
+
+def test_the_second_task_of_a_network_that_learned_the_first():
+    seen = Seen(steps=200, classes=5, losses=[0.02] * 160 + [1.6] * 40)
+    seen.accuracy = [(step, 0.99 if step < 160 else 0.2, 25) for step in range(200)]
+    assert "not-learning" not in {one["rule"] for one in record_of(seen)["findings"]}
+
+
 def test_a_training_without_spikes_comes_first():
     """Of the networks of a script, that with neurons is watched, for as many steps as were asked for."""
     net, _, x, y = made()
