@@ -125,7 +125,7 @@ def _reason(layer: Mapping[str, Any], finding: Finding) -> str:
     return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}{usually(finding)}"
 
 
-def usually(finding: Finding) -> str:
+def usually(finding: Mapping[str, Any]) -> str:
     """The usual range of a finding's measure, after its value; empty where the measure is not that of its rule."""
     return f", usually {finding['usual']}" if finding["usual"] else ""
 
