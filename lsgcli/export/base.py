@@ -158,7 +158,7 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
             f"expected an export by `lsg export`, version {VERSION!r}",
-            hint="Export the checkpoint again with this version of lsg.",
+            hint="Export the checkpoint again with this version of lsg. Networks of other libraries are measured in Python, by lsg.diagnose().",
         )
     config = checkpoint.decode_config(stored.get("lsg.config", ""), path)
     if "export" not in config:
