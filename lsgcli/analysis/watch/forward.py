@@ -341,9 +341,8 @@ class Forward:
         try:
             with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
                 layer.nodes += [] if x.grad_fn is None else [(self.runs, x.grad_fn._sequence_nr())]
-                if call == 2 < len(layer.nodes) and (
-                    layer.nodes[0][0] == self.runs or layer.holds
-                ):  # timesteps, not other samples
+                # Timesteps, not other samples: calls within one of the module, or with a state.
+                if call == 2 < len(layer.nodes) and (layer.holds or layer.nodes[0][0] == self.runs):
                     layer.memory = memory(x, layer.nodes[0][1], layer.nodes[1][1])
                 if math.isnan(layer.boundary):
                     layer.boundary = boundary_of(fire, values) if callable(fire) else fire

@@ -315,9 +315,8 @@ class Seen:
     highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
     low: int = 0  # steps with a small part of that rate
     shrink: float = 0.0  # share of the weights that a step takes away by weight decay alone
-    rounded: float = (
-        0.0  # largest share of the entries of a matrix with a gradient that a step does not change, in half precision
-    )
+    # Largest share of the entries with a gradient of a matrix in half precision that a step does not change.
+    rounded: float = 0.0
     overwritten: int = 0  # steps before which weights were no longer those after the step before
     passes: int = 0  # of data loaders in training
     drawn: int = 0  # batches of the longest of them

@@ -441,7 +441,7 @@ class Watch:
         if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2 or not self.logits.labels.numel():
             return
         labels = self.logits.labels.flatten(1) if self.logits.labels.dim() > 1 else self.logits.labels[:, None]
-        labels = labels[:, int(labels.float().var(0).argmax())]  # of targets of many values, the one that tells most
+        labels = labels[:, int(labels.float().var(0).argmax())]  # of targets with several values, the one of largest variance
         stages["outputs"] = [self.logits.values]
         if self.seen.steps < FIRST:
             stages["begin"] = stages["outputs"]  # before training may have made them equal
@@ -583,9 +583,8 @@ class Watch:
     def _is_enough(self) -> bool:
         """After the last step that is to be watched: whether there is nothing to wait for."""
         seen = self.seen
-        if seen.layers and math.isinf(
-            self.until
-        ):  # what training shows is known; faults of evaluation show in a network that learns
+        # What training shows is known; faults of evaluation show in a network that learns.
+        if seen.layers and math.isinf(self.until):
             self.until = time.monotonic() + PATIENCE if seen.progresses else 0.0
         return bool(seen.layers) and (bool(seen.evaluated_input) or time.monotonic() > self.until)
 

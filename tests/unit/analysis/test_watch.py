@@ -691,7 +691,7 @@ def test_scores_of_scikit_learn():
 @pytest.mark.parametrize(
     ("rule", "attributes"),
     [
-        ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # pairs of classes are told from other pairs only
+        ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # only pairs of classes are distinguished
         ("labels", {"accuracy": [(99, 0.99, 50)], "evaluated": [(100, 0.0, 50)]}),  # the lowest output is taken
         ("labels", {"classes": 0, "accuracy": [], "losses": [1.0] * 50 + [0.1] * 50, "evaluated_explained": -3.0}),
         (
