@@ -18,7 +18,7 @@ from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, case_with_options
 from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, SURROGATES, close, normal, parameters
 
-RESETS = ["hard", "soft", "none"]
+RESETS = list(TABLE)
 QUICK = (3,)  # random cases, whose kernels take seconds to compile
 
 
