@@ -25,17 +25,13 @@ from benchmarks.measuring import machine, read, without_folders, write
 from benchmarks.tables import Table, show
 
 RESIDUALS, LAYERS = {"none": "plain", "add": "residual"}, (8, 20, 34)  # layers of neurons; there is one more layer of weights
-AXES = (
-    "method=fixed,lsg,isometric",
-    "width=1,0.5,2",
-)  # 5 rows, because the width has no effect on the last two; width 1 is the baseline
+# 5 rows, because the width has no effect on the last two; width 1 is the baseline.
+AXES = ("method=fixed,lsg,isometric", "width=1,0.5,2")
 OPTIONS = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.125 --epochs 3 --threads 1"
 QUICK = "--dataset image-folder --arch resnet19 -T 2 --width-multiplier 0.03125 --epochs 1 --threads 1"
 MARGIN = 2  # percentage points
-BATCHES, WEIGHTS = (
-    64,
-    8,
-)  # mini-batches of the signal-to-noise ratio; weights per layer that are compared with finite differences
+BATCHES = 64  # mini-batches of the signal-to-noise ratio
+WEIGHTS = 8  # per layer, that are compared with finite differences
 SEEDS = range(2)
 FURTHER = ("none", 20)  # the network that was trained with further seeds
 HIDDEN = ("alpha", "coverage", "firing_rate")  # shown of its last layer of neurons

@@ -23,9 +23,8 @@ from torch.utils.data import DataLoader
 
 from benchmarks.bench.peers import VGGSNN, SpikingJelly
 
-sys.modules.setdefault(
-    "torchaudio", ModuleType("torchaudio")
-)  # only for spikingjelly's data set of speech, see benchmarks.bench.peers
+# Imported only for spikingjelly's data set of speech, see benchmarks.bench.peers.
+sys.modules.setdefault("torchaudio", ModuleType("torchaudio"))
 
 from spikingjelly.datasets.n_mnist import NMNIST  # noqa: E402
 

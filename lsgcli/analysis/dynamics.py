@@ -31,7 +31,7 @@ class Dynamics(NamedTuple):
         width: alpha, equivalent width of the surrogate (area over peak), in units of u: a number, or a tensor that broadcasts against
             I, (T, ...).
         surrogate: h(u - v_th, width), which replaces do/du in the backward pass.
-        reset: ``hard``, ``soft`` or ``none``, as in lsg's neurons; ``soft-after-decay``: decay * u - v_th * o, the threshold is subtracted after
+        reset: a key of :data:`~lsgcli.neurons.step.RESETS`; ``soft-after-decay``: decay * u - v_th * o, the threshold is subtracted after
             the decay; or a function of u[t-1], o[t-1] and the dynamics, which returns their contribution to u[t].
         gain: factor on the current.
         strict: whether a neuron exactly at the threshold does not fire.

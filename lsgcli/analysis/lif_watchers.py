@@ -157,7 +157,10 @@ class WatchedBackend(Backend):
 
 
 class Watched(torch.autograd.Function):
-    """Identity on the output of a call. Its backward pass observes the gradient; in a pass without the recurrence, it replaces the backend's.
+    """Identity on the output of a call, whose backward pass observes the gradient.
+
+    It passes the gradient on to the output, and so to the backend. In a pass without the recurrence it computes those of x and of the
+    residual itself, and passes none on.
 
     ``call`` is the watcher of the layer, its input, and its normalisation, if any.
     """
@@ -268,14 +271,14 @@ def count_compiled(sums: LayerSums, given: Any, grad: Tensor | None, layout: Lay
     sums.always &= (statistics.marks & int(SILENT)).amax(0) == 0
 
 
-def arriving(grad: Tensor, like: Tensor, side: int) -> Tensor:
-    """dL/do of neurons, shaped as ``like`` (T, B, H, W, C), from the gradient of averages over windows of side x side."""
-    grad = grad.to(like.dtype)
+def arriving(grad: Tensor, u: Tensor, side: int) -> Tensor:
+    """dL/do of neurons, shaped as u (T, B, H, W, C), from the gradient of averages over windows of side x side."""
+    grad = grad.to(u.dtype)
     if side == 1:
         return grad
     spread = (grad / side**2).repeat_interleave(side, 2).repeat_interleave(side, 3)
     # If the window does not divide the image, neurons at its edge belong to no average.
-    return F.pad(spread, (0, 0, 0, like.shape[3] - spread.shape[3], 0, like.shape[2] - spread.shape[2]))
+    return F.pad(spread, (0, 0, 0, u.shape[3] - spread.shape[3], 0, u.shape[2] - spread.shape[2]))
 
 
 def membrane_gradient(block: Block, g: Tensor) -> Tensor:

@@ -17,10 +17,8 @@ from lsgcli.system.device import Compute, full_precision
 log = logging.getLogger("lsg")
 LARGEST_GAP = 0.2  # difference of the accuracies without a warning
 SMALLEST = 8  # batch size with usable statistics
-ALONE, TOLERANCE = (
-    8,
-    1e-3,
-)  # samples compared with themselves in a batch; difference in units of the standard deviation of logits
+ALONE = 8  # samples compared with themselves in a batch
+TOLERANCE = 1e-3  # of that comparison: difference in units of the standard deviation of logits
 SAMPLES = 256  # standard error of the difference: at most 6 points
 
 

@@ -25,15 +25,8 @@ from lsgcli.config.run import COMMON, SECTIONS
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
 UsageError: Any = typer.BadParameter.__base__  # of click, of which typer has its own copy since version 0.16
 EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
-RARE = {
-    "force",
-    "print_config",
-    "as_json",
-    "devices",
-    "no_test",
-    "quiet",
-    "verbose",
-}  # options that pages with settings leave out, too
+# Options that pages with settings leave out, too.
+RARE = {"force", "print_config", "as_json", "devices", "no_test", "quiet", "verbose"}
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
 

@@ -14,7 +14,7 @@ class Logger(ABC):
     Attributes:
         extra: the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
-        logged: number of epochs in the log.
+        logged: number of epochs in the log, which are not added again when a run continues. A log that each process begins anew has 0.
     """
 
     extra: ClassVar[str] = ""

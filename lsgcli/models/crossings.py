@@ -33,9 +33,8 @@ REPEATS, MOST_REPEATS, LEAST = 3, 20, 0.1  # of an operation, and seconds that a
 LARGEST = 4.0  # crossing: spikes per element
 # Of the dense time, what a convolution by spikes may take, with one image and with several: measurements err.
 MARGIN_OF_ONE, MARGIN = 0.85, 0.95
-OTHERS = (
-    1 << 24
-)  # bytes that other layers touch between two calls of a layer for one image: its weights are then in no near cache
+# Bytes that other layers touch between two calls of a layer for one image: its weights are then in no near cache.
+OTHERS = 1 << 24
 
 
 def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) -> list[float]:

@@ -29,11 +29,8 @@ class MaxResNet18(MsResNet):
     All weights start with torch's default.
     """
 
-    layout: ClassVar[Sequence[tuple[int, int, int]]] = (
-        (128, 3, 1),
-        (256, 3, 2),
-        (512, 2, 2),
-    )  # (channels at full width, blocks, stride of the first block)
+    # (channels at full width, blocks, stride of the first block)
+    layout: ClassVar[Sequence[tuple[int, int, int]]] = ((128, 3, 1), (256, 3, 2), (512, 2, 2))
 
     def __init__(self, spec: NetworkSpec):
         super().__init__(spec, MaxBlock, self.layout)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lsgcli.errors import counted
 from lsgcli.report.tables import NOTHING, letters, problems
 from lsgcli.report.terminal import table
-from lsgcli.runs import compare as comparison
+from lsgcli.runs.compare import final_flow
 
 if TYPE_CHECKING:
     from lsgcli.report.figures import View
@@ -146,7 +146,7 @@ def _flow(layers: Sequence[Record]) -> str:
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.report import page
+    from lsgcli.report.page import document, gradient_flow
     from lsgcli.store.flows import history
     from lsgcli.store.rundir import LAST, read_metrics
 
@@ -154,13 +154,13 @@ def page(record: Record) -> str:
     flows = {}
     for letter, run in runs:
         path = Path(run["path"])
-        flow = comparison.final_flow(path, run["state"])
+        flow = final_flow(path, run["state"])
         if flow is not None:
             flows[letter] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(path / LAST)}
     epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
     charts = [_chart(measure, record, epochs) for measure in ("accuracy", "loss")]
     found = list(flows.values())
-    return page.document(
+    return document(
         "comparison.html",
         {"comparison": dict(record), "flows": found},
         title=f"Comparison of {counted(len(runs), 'run')}",
@@ -168,7 +168,7 @@ def page(record: Record) -> str:
         columns=list(_columns(record)),
         sections=sections(record),
         charts=charts,
-        **page.gradient_flow(found, list(flows)),
+        **gradient_flow(found, list(flows)),
     )
 
 

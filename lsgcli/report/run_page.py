@@ -125,6 +125,8 @@ def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
     samples = {part: count for part, count in about.get("samples", {}).items() if count}
     names = {"dataset", "method", "seed", *differing(config)}
     words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
+    if "test" not in about.get("samples", {"test"}):
+        words.append("--no-test")
     return {
         "data set": f"{config.dataset}: {shown(samples)} samples; {len(about.get('classes', ()))} classes",
         "network": f"{config.arch}, width x {config.width_multiplier:g}, {config.neuron} neurons, T = {config.T}",
@@ -132,7 +134,7 @@ def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
         "machine": f"{shown(about.get('device'))}; {about.get('precision', {}).get('used')}",
         "versions": shown({"lsg": about.get("lsg"), "revision": about.get("git_revision"), **about.get("versions", {})}),
         "started": about.get("started", "-"),
-        "command": shlex.join(["lsg", "train", *words, *["--no-test"] * ("test" not in about.get("samples", {"test"}))]),
+        "command": shlex.join(["lsg", "train", *words]),
     }
 
 

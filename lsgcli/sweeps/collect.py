@@ -92,7 +92,7 @@ def collect(folder: Path) -> Collection:
     """
     plan = load(folder)
     configs, results, notes = _read(folder, planned=plan is not None)
-    data = _data(configs)
+    data = _labels_of_data(configs)
     everywhere: Set[Repetition] = set() if plan else {Repetition.of(config) for config in configs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
     for number, row in enumerate(_rows(plan, configs, data)):
@@ -167,7 +167,7 @@ def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path
     return configs, results, notes
 
 
-def _data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
+def _labels_of_data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     """A label for the data of each run: the folder, with a digest if that folder contained different data.
 
     The label is "" for all runs if those with the same settings of the data used the same data. A run without a recorded digest is assumed to have

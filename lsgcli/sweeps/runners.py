@@ -175,7 +175,8 @@ class Submitted(Runner):
         if now.kind == "done" and alive and not self.launcher.lasting:  # its process is about to end
             return replace(now, kind="running")
         if name not in self._seen:
-            return CellState("stopped", now.epochs, now.of) if now.kind == "failed" else now  # before this command
+            # What failed before this command is tried again.
+            return CellState("stopped", now.epochs, now.of) if now.kind == "failed" else now
         if now.kind in ("stopped", "failed") and cancelled:
             why = f"{self.name} says that job {record.id} was cancelled"
             return replace(now, kind="failed", status=Stopped.exit_code, message=why)

@@ -69,7 +69,7 @@ class Group:
     def equalise(self, model: nn.Module) -> None:
         """Copy the buffers of rank 0 to all processes, which have different ones if statistics are not synchronised."""
 
-    def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
+    def accumulating(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Context for backward passes that only accumulate gradients, without averaging them."""
         return nullcontext()
 
@@ -196,7 +196,7 @@ class ProcessGroup(Group):
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, 0)
 
-    def partial(self, model: nn.Module) -> AbstractContextManager[Any]:
+    def accumulating(self, model: nn.Module) -> AbstractContextManager[Any]:
         return model.no_sync()  # type: ignore[operator]
 
     def settle(self, error: Exception) -> None:

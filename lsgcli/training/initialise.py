@@ -93,9 +93,8 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
                 f"--init-from {path}: {name}: found {found}, expected shape {tuple(own.shape)}",
                 hint="Use a checkpoint with the same --arch, --width-multiplier, --residual and --decay-per, or change these.",
             )
-    model.load_state_dict(
-        model.state_dict()
-    )  # modules learn of what was copied, such as the number of batches that a norm has seen
+    # Modules learn of what was copied, such as the number of batches that a norm has seen.
+    model.load_state_dict(model.state_dict())
     unused = {name: list(value.shape) for name, value in content.weights.items() if name not in {*taken, *new}}
     return {"sha256": content.sha256, "taken": taken, "new": new, "unused": unused}
 

@@ -42,9 +42,8 @@ class State:
     averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
     flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
     extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
-    crossings: dict[str, list[float]] = dataclasses.field(
-        default_factory=dict
-    )  # of convolutions by spikes, see models.crossings
+    # Of convolutions by spikes, see models.crossings.
+    crossings: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def next_epoch(self) -> None:
         """Advance to the first step of the next epoch."""

@@ -46,7 +46,7 @@ def gradients(
     samples = [None] * len(xs) if batch.samples is None else compute.move(batch.samples).split(sizes)
     for part, (x, y, own) in enumerate(zip(xs, batch.y.split(sizes), samples, strict=True), start=1):
         labels = compute.move(y)
-        whole = nullcontext() if part == len(xs) else group.partial(net)
+        whole = nullcontext() if part == len(xs) else group.accumulating(net)
         with whole, drawing(net, own), observed_rates(net, config) as rates:
             with compute.context(), single_backward():
                 logits = net(compute.move(x))

@@ -96,6 +96,10 @@ def of_mlflow(run):
 READERS = {"csv": of_csv, "tensorboard": of_tensorboard, "wandb": of_wandb, "mlflow": of_mlflow}
 
 
+def test_every_log_can_be_read():
+    assert READERS.keys() >= set(INSTALLED)
+
+
 def approximately(expected):
     """TensorBoard stores float32."""
     return {name: [(step, pytest.approx(value, rel=1e-6)) for step, value in own] for name, own in expected.items()}

@@ -261,9 +261,8 @@ def _asking_first(kind: Any, is_unpacked: Callable[[Any], bool], download: bool)
             raise Absent
         return there
 
-    return type(
-        kind.__name__, (kind,), {"_check_exists": check_exists, "archive": "files"}
-    )  # tonic looks for a folder of this name
+    # The name stays: tonic looks for a folder of the name of the class.
+    return type(kind.__name__, (kind,), {"_check_exists": check_exists, "archive": "files"})
 
 
 @register("dataset", "tonic:NAME")

@@ -64,9 +64,8 @@ def evt2(path: Path) -> Events:
     words = table(content, start, "<u4")
     kinds = (words >> 28).astype(np.uint8)
     _check_types(kinds, EVT2, start, 4)
-    latest = np.maximum.accumulate(
-        np.where(kinds == HIGH, np.arange(len(words)), -1)
-    )  # upper bits of the time, before each word
+    # Index of the last word with upper bits of the time, at each word; -1 before the first.
+    latest = np.maximum.accumulate(np.where(kinds == HIGH, np.arange(len(words)), -1))
     events = (kinds < 2) & (latest >= 0)
     high = words[latest[events]] & 0xFFFFFFF
     word = words[events]

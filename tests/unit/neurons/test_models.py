@@ -113,6 +113,15 @@ def test_glif(T, surrogate):
         assert close(found[name], per_channel(value)), name
 
 
+def test_every_neuron_is_compared_with_numpy():
+    """By a test of its name, here or in test_parallel; ``lif`` by those of its backends."""
+    from tests.unit.neurons import test_parallel  # which imports this module
+
+    tests = " ".join([*globals(), *vars(test_parallel)])
+    own = {name for name in NEURONS if registry.get("neuron", name).__module__.startswith("lsgcli.")}
+    assert {name for name in own if f"test_{name.replace('-', '_')}" not in tests} == {"lif"}
+
+
 def test_glif_starts_as_in_the_source():
     """tau 0.25, v and v_re 0.5, leak 0.0625, c 0.5; gates near 0.5, different."""
     layer = LIF(neuron="glif", decay=0.25, channels=64, steps=3)
