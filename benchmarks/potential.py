@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import RESULTS, machine, write
 from benchmarks.tables import Table, show
+from lsgcli import registry
 from lsgcli.analysis import Layer, inspect
 from lsgcli.analysis.lif_watchers import present
 from lsgcli.neurons import LIF
-from lsgcli.report.figures import pictures, sheet
+from lsgcli.report.figures import sheet
 from lsgcli.system.files import write_text
 
 DECAYS = (0.1, 0.2, 0.5, 0.8)
@@ -135,7 +136,7 @@ def main() -> None:
     record = {"machine": machine("numba"), "settings": measure()}
     show(tables(record))
     print(write("potential", record), file=sys.stderr)
-    potential = pictures()["potential"]
+    potential = registry.get("picture", "potential")
     views = potential.views(record["settings"], list(SETTINGS))
     write_text(IMAGE, sheet(potential.title, views[0]).svg())
     print(IMAGE, file=sys.stderr)

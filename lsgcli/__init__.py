@@ -35,7 +35,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.system.cpus import loading, waiting_passively
-from lsgcli.system.version import __version__ as __version__
+from lsgcli.system.interpreter import __version__ as __version__
 
 if TYPE_CHECKING:
     from lsgcli.api import build, datasets, diagnose, evaluate, inspect, load, prepare, train, watch

@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 DISTRIBUTION = "lsgcli"  # on the package index, where ``lsg`` is an unrelated project
 INTERRUPTED, CLOSED_PIPE = 130, 141  # statuses that a shell reports for SIGINT and SIGPIPE
@@ -48,7 +47,7 @@ def some(names: Sequence[str], most: int = 12) -> str:
 class LsgError(Exception):
     """Base class of expected errors. A subclass declares its exit status and its meaning."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code = 1
 
     def __init_subclass__(cls, status: int | None = None, meaning: str = "") -> None:
         if status is not None:
@@ -92,6 +91,12 @@ def _with_arguments(hint: str) -> str:
 
 class ConfigError(LsgError, status=2, meaning="usage or configuration"):
     """An invalid setting or combination of settings."""
+
+
+def refuse(problems: Iterable[str], hint: str | None = None) -> None:
+    """Raise a ConfigError with a line for each problem, if there are any."""
+    if lines := "\n".join(problems):
+        raise ConfigError(lines, hint=hint)
 
 
 class DataError(LsgError, status=3, meaning="data missing, damaged, or inconsistent with the settings"):

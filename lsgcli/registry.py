@@ -92,11 +92,12 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
 
     def decorate(entry: T) -> T:
-        if not str(getattr(entry, "__module__", "")).startswith(f"{__package__}."):
+        module = str(getattr(entry, "__module__", ""))
+        if not module.startswith(f"{__package__}."):
             _check(kind, name, entry)
-        known = _entries.get((kind, name))
-        if known is not None and getattr(known, "__module__", None) != getattr(entry, "__module__", None):
-            raise ValueError(f"{kind} {name!r} is registered twice: {known.__module__} and {entry.__module__}")
+        before = str(getattr(_entries.get((kind, name), entry), "__module__", ""))
+        if before != module:
+            raise ValueError(f"{kind} {name!r} is registered twice: {before} and {module}")
         _entries[kind, name] = entry
         return entry
 
@@ -136,18 +137,14 @@ def _check(kind: str, name: str, entry: Any) -> None:
 
 def names(kind: str) -> list[str]:
     """All names of a kind, sorted, without importing the entries."""
-    every = {*_modules(kind)}
-    for of, name in (*installed(), *_entries):
-        if of == kind:
-            every.add(name)
-    return sorted(every)
+    others = {name for of, name in (*installed(), *_entries) if of == kind}
+    return sorted(others | _modules(kind).keys())
 
 
 def known(kind: str, name: str) -> bool:
     """Whether a kind has the entry ``name``. Of ``prefix:NAME``, only the prefix is checked; :func:`get` checks the rest."""
     prefix, _, rest = name.partition(":")
-    listed = f"{prefix}:{NAME}" if rest else name
-    return rest != NAME and (listed in _modules(kind) or (kind, listed) in _entries or (kind, listed) in installed())
+    return rest != NAME and (f"{prefix}:{NAME}" if rest else name) in names(kind)
 
 
 def get(kind: str, name: str) -> Any:
@@ -173,6 +170,11 @@ def get(kind: str, name: str) -> Any:
         raise ConfigError(unknown(kind, name, names(kind)))
     importlib.import_module(_modules(kind)[name])
     return _entries[kind, name]
+
+
+def every(kind: str) -> dict[str, Any]:
+    """All entries of a kind, by name."""
+    return {name: get(kind, name) for name in names(kind)}
 
 
 def not_imported(kind: str, name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.system import cpus, memory
-from lsgcli.system.version import version_of
+from lsgcli.system.interpreter import version_of
 
 PR_SET_PDEATHSIG = 1  # from the kernel's prctl.h
 Timing = dict[str, float]

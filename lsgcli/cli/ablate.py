@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
@@ -20,30 +20,30 @@ SEEDS = "0-2"
 class Rows(NamedTuple):
     """Which runs belong to the table, and where they are."""
 
-    more: Annotated[list[str] | None, typer.Argument(metavar="KEY=V,V", help="Additional axes of --grid.")] = None
+    more: Annotated[list[str] | None, Argument(metavar="KEY=V,V", help="Additional axes of --grid.")] = None
     table: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="The paper's table 1 (methods), 2 (fixed widths) or 3 (timesteps). Default: 1.",
         ),
     ] = None
     grid: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="KEY=V,V...", help="All combinations of settings, such as method=lsg,fixed T=2,4, instead of a --table."
         ),
     ] = None
-    seeds: Annotated[str | None, typer.Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.")] = None
+    seeds: Annotated[str | None, Option(help=f"Seeds, such as 0-4 or 0,1,7. Default: {SEEDS}.")] = None
     folds: Annotated[
         int | None,
-        typer.Option(
+        Option(
             min=2,
             help="Run each row and seed on this many stratified folds of a data set without a published test part; see --fold.",
         ),
     ] = None
     config: common.ConfigFile = None
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
+        Path | None, Option(help="Directory of the runs. Default: a directory below runs/, derived from the settings.")
     ] = None
 
 
@@ -52,18 +52,18 @@ class Output(NamedTuple):
 
     form: Annotated[
         str | None,
-        typer.Option("--format", help="Output format: table (default), markdown, csv, latex or json."),
+        Option("--format", help="Output format: table (default), markdown, csv, latex or json."),
     ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Same as --format json.")] = False
+    as_json: Annotated[bool, Option("--json", help="Same as --format json.")] = False
     margin: Annotated[
         float | None,
-        typer.Option(
+        Option(
             help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
         ),
     ] = None
     plot: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             metavar="DIR|FILE",
             help="Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
             "and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
@@ -76,14 +76,14 @@ def ablate(
     rows: Rows,
     print_commands: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--print-commands",
             help="Do not run; print one `lsg train` command per line for each unfinished run, for xargs or a scheduler.",
         ),
     ] = False,
     folder: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             "--collect",
             metavar="DIR",
             help="Do not run; make the table from the finished runs below DIR, and report missing runs.",
@@ -122,7 +122,7 @@ def ablate(
     if not output.plot:
         common.require("--plot", {"--force": force})
     if folder is not None:
-        others: dict[str, Any] = {
+        others = {
             "--table": rows.table,
             "--grid": axes or None,
             "--seeds": rows.seeds,

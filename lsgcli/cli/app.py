@@ -10,9 +10,8 @@ from lsgcli.cli.commands import CONTEXT, HelpAll, group
 from lsgcli.cli.ending import ending, refuse_empty, reopen_streams
 from lsgcli.errors import DISTRIBUTION, ConfigError, exit_statuses
 from lsgcli.system.cpus import wait_passively
-from lsgcli.system.interpreter import filter_warnings, protect_children
+from lsgcli.system.interpreter import __version__, filter_warnings, protect_children
 from lsgcli.system.ranks import here
-from lsgcli.system.version import __version__
 
 COMMANDS = {
     "train": "train:train",

@@ -1,27 +1,26 @@
 """``lsg bench``: speed and memory on this machine."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
+from typer import Option
 
 from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
+from lsgcli.system.schema import Record
 
 SETTINGS = ("arch", "width_multiplier", "T", "size", "batch_size", "device", "precision", "threads")
 
 
 def bench(
     *,
-    mode: Annotated[
-        str, typer.Option(help="What to measure, comma-separated: train, inference, stream.")
-    ] = "train,inference,stream",
-    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds, in each of which every contender has a turn.")] = 5,
+    mode: Annotated[str, Option(help="What to measure, comma-separated: train, inference, stream.")] = "train,inference,stream",
+    rounds: Annotated[int, Option(min=2, max=1000, help="Rounds, in each of which every contender has a turn.")] = 5,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(SETTINGS)],
+    settings: Annotated[Record, Chosen(SETTINGS)],
 ) -> None:
     """Measure samples per second and latency on this machine, on random data: the network of `lsg train` with the same options.
 
@@ -59,7 +58,7 @@ def bench(
         )
 
 
-def show(record: dict[str, Any]) -> None:
+def show(record: Record) -> None:
     """Print the rows of a measurement, off a terminal separated by tabs; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
     from lsgcli.report import terminal
     from lsgcli.report.tables import formatted

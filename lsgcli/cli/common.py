@@ -4,43 +4,41 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-import typer
+from typer import Argument, Option
 
+from lsgcli.config.fields import Values
 from lsgcli.config.resolve import from_environment, warn_of_others
 from lsgcli.errors import ConfigError
 from lsgcli.system.memory import check_address_space
+from lsgcli.system.schema import Record
 from lsgcli.system.text import clean
 
 log = logging.getLogger("lsg")
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output files.")]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
+Force = Annotated[bool, Option("--force", help="Overwrite existing output files.")]
 CHECKPOINT = "Checkpoint or run directory: a path or hf:USER/NAME[@REVISION]"
 CheckpointPath = Annotated[  # for lsgcli.store.hub.local
-    str, typer.Argument(metavar="CKPT", help=CHECKPOINT)
+    str, Argument(metavar="CKPT", help=CHECKPOINT)
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option(
-        help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."
-    ),
+    Option(help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."),
 ]
-Timesteps = Annotated[
-    int | None, typer.Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")
-]
+Timesteps = Annotated[int | None, Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")]
 Html = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="Also write a self-contained HTML page with curves and figures.")
+    list[Path] | None, Option(metavar="FILE", help="Also write a self-contained HTML page with curves and figures.")
 ]
 
 
 class Verbosity(NamedTuple):
     """How much a command prints to stderr."""
 
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors to stderr.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details to stderr.")] = False
+    quiet: Annotated[bool, Option("-q", "--quiet", help="Print only errors to stderr.")] = False
+    verbose: Annotated[bool, Option("-v", "--verbose", help="Print more details to stderr.")] = False
 
 
 class Gate(NamedTuple):
@@ -48,14 +46,14 @@ class Gate(NamedTuple):
 
     fail_on: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Exit with status 9 on a finding of these rules or severities (comma-separated), such as silent,vanishing or error; "
             "`lsg list rules` lists them."
         ),
     ] = None
     limit: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=X", help="Limit of a rule, such as vanishing=1e-4; repeatable."),
+        Option(metavar="NAME=X", help="Limit of a rule, such as vanishing=1e-4; repeatable."),
     ] = None
 
     def parsed(self) -> tuple[set[str], dict[str, float]]:
@@ -74,12 +72,12 @@ class Folders(NamedTuple):
 
     data_dir: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Directory of the data set. Default: that of the run, if the checkpoint is in its directory; otherwise data/."
         ),
     ] = None
     cache_dir: Annotated[
-        str | None, typer.Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
+        str | None, Option(help="Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.")
     ] = None
 
 
@@ -88,14 +86,14 @@ class Data(NamedTuple):
 
     dataset: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Another data set with the same classes and shape.",
         ),
     ] = None
     T: Timesteps = None
     folders: Folders = Folders()
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> Record:
         """The settings of these options."""
         return {"dataset": self.dataset, "T": self.T, **self.folders._asdict()}
 
@@ -103,18 +101,18 @@ class Data(NamedTuple):
 class Compute(NamedTuple):
     """How the network of a checkpoint is computed."""
 
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Batch size. Default: as in training.")] = None
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or cuda:1.")] = "auto"
+    batch_size: Annotated[int | None, Option(min=1, help="Batch size. Default: as in training.")] = None
+    device: Annotated[str, Option(help="Device: auto, cpu, cuda or cuda:1.")] = "auto"
     precision: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Precision: auto, fp32, bf16, fp16, or int8, which rounds weights to 8 bits and multiplies integers, on CPUs. "
             "Default: fp32.",
         ),
     ] = None
     synapses: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Convolutions of spikes, and linear layers of mlp, on CPUs: dense, spikes, or auto, the faster of both. Default: as in training.",
         ),
     ] = None
@@ -165,23 +163,23 @@ def say_next(*words: object) -> None:
         log.info("next: %s", shlex.join(map(str, words)))
 
 
-def exclude(option: str, others: Mapping[str, Any]) -> None:
+def exclude(option: str, others: Values) -> None:
     """Raise a ConfigError if options of ``others``, name -> value, are given together with ``option``."""
     if given := _given(others):
         raise ConfigError(f"{given}: cannot be combined with {option}", hint=f"Omit {option} or {given}.")
 
 
-def require(option: str, others: Mapping[str, Any]) -> None:
+def require(option: str, others: Values) -> None:
     """Raise a ConfigError if options of ``others``, name -> value, are given, which need ``option``."""
     if given := _given(others):
         raise ConfigError(f"{given}: found without {option}, expected both", hint=f"Add {option}, or omit {given}.")
 
 
-def _given(options: Mapping[str, Any]) -> str:
+def _given(options: Values) -> str:
     return ", ".join(name for name, value in options.items() if value is not None and value is not False)
 
 
-def around(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def around(changes: Values | None = None) -> Record:
     """Settings from the environment that apply to checkpoints, updated with those of ``changes`` that are not None."""
     given = {key: value for key, value in (changes or {}).items() if value is not None}
     return {**from_environment(os.environ, AROUND), **given}

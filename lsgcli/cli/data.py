@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
 from lsgcli.report.output import check_output, print_exact, print_json, print_result
 from lsgcli.system import cpus, files
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from lsgcli.data.datasets.base import Dataset
@@ -56,7 +57,7 @@ def prepare(
     workers: Workers = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(NEEDED)],
+    settings: Annotated[Record, Chosen(NEEDED)],
 ) -> None:
     """Prepare a data set for `lsg train` with the same options, and print the paths of the prepared files.
 
@@ -99,7 +100,7 @@ def info(
     workers: Workers = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(WHERE)],
+    settings: Annotated[Record, Chosen(WHERE)],
 ) -> None:
     """Summarise a recording, a folder of recordings or a data set.
 
@@ -135,7 +136,7 @@ def show(
     ] = 8,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(SHOWN)],
+    settings: Annotated[Record, Chosen(SHOWN)],
 ) -> None:
     """Draw the frames of a few samples, one row each, to check orientation and slicing, and print the path of the file.
 
@@ -173,7 +174,7 @@ def verify(
     workers: Workers = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(WHERE)],
+    settings: Annotated[Record, Chosen(WHERE)],
 ) -> None:
     """Check all files of a data set against SHA256SUMS in its folder, and read all recordings.
 
@@ -216,7 +217,7 @@ def _one_of(path: Path | None, settings: Collection[str]) -> None:
         raise ConfigError(f"found a PATH together with {names}, expected one or the other", hint=f"Omit the PATH or {names}.")
 
 
-def _open(settings: dict[str, Any], takes: Collection[str] = WHERE) -> "Dataset":
+def _open(settings: Record, takes: Collection[str] = WHERE) -> "Dataset":
     """A data set with the samples of both parts, or with a warning of the only existing part. Nothing is downloaded.
 
     Args:

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
@@ -19,9 +19,9 @@ OF_LSG = {"--html", "--json", "--fail-on"}  # options that few scripts have
 class Watching(NamedTuple):
     """What is run, and how long."""
 
-    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False
-    steps: Annotated[str, typer.Option(metavar="N|all", help="Steps after which the script is ended; all: none.")] = "200"
-    every: Annotated[int | None, typer.Option(min=1, help="Measure layers every so many steps, too.")] = None
+    module: Annotated[bool, Option("-m", help="Run a module, as `python -m` does.")] = False
+    steps: Annotated[str, Option(metavar="N|all", help="Steps after which the script is ended; all: none.")] = "200"
+    every: Annotated[int | None, Option(min=1, help="Measure layers every so many steps, too.")] = None
 
 
 class Output(NamedTuple):
@@ -34,8 +34,8 @@ class Output(NamedTuple):
 
 def diagnose(
     *,
-    script: Annotated[str, typer.Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="Arguments of the script.")] = None,
+    script: Annotated[str, Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
+    arguments: Annotated[list[str] | None, Argument(metavar="ARGS", help="Arguments of the script.")] = None,
     watching: Watching,
     gate: common.Gate,
     output: Output,

@@ -1,21 +1,22 @@
 """``lsg eval``: evaluate a checkpoint on test data."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
+from typer import Option
 
 from lsgcli.cli import common
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lsgcli.data.bundle import Split
+    from lsgcli.export.runners import Runner
     from lsgcli.training.evaluate import Evaluation
 
 STDOUT = Path("-")
@@ -38,15 +39,25 @@ class Refresh(NamedTuple):
 
     refresh_norm: Annotated[
         int | None,
-        typer.Option(
+        Option(
             min=1,
             help="First re-estimate the running statistics of all normalisation layers, on this many batches of training data "
             "(at most an epoch), without augmentation; needs --out.",
         ),
     ] = None
-    out: Annotated[
-        Path | None, typer.Option(help="With --refresh-norm: the new checkpoint (.safetensors); CKPT is not changed.")
-    ] = None
+    out: Annotated[Path | None, Option(help="With --refresh-norm: the new checkpoint (.safetensors); CKPT is not changed.")] = (
+        None
+    )
+
+    def check(self, data: common.Data, checkpoint: Path, force: bool) -> None:
+        """Check the options, and the file that they name."""
+        if self.refresh_norm is None:
+            common.require("--refresh-norm", {"--out": self.out})
+            return
+        if self.out is None:
+            raise ConfigError("--refresh-norm: found without --out, expected both", hint="Add --out NEW.safetensors.")
+        common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
+        check_output(self.out, "--out", suffixes=(".safetensors",), inputs=(checkpoint,), magic=rb".{8}\s*\{", force=force)
 
 
 class Output(NamedTuple):
@@ -55,14 +66,14 @@ class Output(NamedTuple):
     as_json: common.Json = False
     csv: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE|-",
             help="Also write a line per sample: path, label, prediction, probability; - prints these lines instead of the tables.",
         ),
     ] = None
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf])."),
+        Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf])."),
     ] = None
     force: common.Force = False
 
@@ -83,10 +94,10 @@ def evaluate(
     checkpoint: common.CheckpointPath,
     data: common.Data,
     compute: common.Compute,
-    synops: Annotated[bool, typer.Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
+    synops: Annotated[bool, Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
     time_test: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--time-test",
             help="Also evaluate with the frames of each sample in random order (5 draws), reversed, and replaced by their mean, which "
             "also has other statistics, to see whether the network needs their order.",
@@ -105,104 +116,95 @@ def evaluate(
     common.messages(verbosity, common.AROUND)
     from lsgcli.store import hub
 
-    changes = {**data.changes(), **compute._asdict()}
     path = hub.local(checkpoint)
-    if refresh.refresh_norm is None:
-        common.require("--refresh-norm", {"--out": refresh.out})
-    elif refresh.out is None:
-        raise ConfigError("--refresh-norm: found without --out, expected both", hint="Add --out NEW.safetensors.")
-    else:
-        common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
-        check_output(refresh.out, "--out", suffixes=(".safetensors",), inputs=(path,), magic=rb".{8}\s*\{", force=output.force)
+    refresh.check(data, path, output.force)
     output.check(refresh, path)
+    from lsgcli.analysis import running
+    from lsgcli.export import runners
     from lsgcli.export.base import open_exported
-    from lsgcli.report import terminal
+    from lsgcli.report import drawing, heatmaps, terminal
     from lsgcli.runs.flow import refreshed
     from lsgcli.runs.open import open_checkpoint, open_data
     from lsgcli.store.checkpoint import save
-
-    runner = open_exported(path)
-    if refresh.out and runner:
-        raise CheckpointError(
-            f"{path}: found a file without normalisation to refresh, expected a checkpoint of lsg",
-            hint="Refresh the checkpoint, and export the result.",
-        )
-    if runner is None:
-        from lsgcli.analysis import running
-        from lsgcli.training.evaluate import evaluate as of_model
-
-        with terminal.preparing(verbosity.quiet) as progress:
-            parts = ("train", "test") if refresh.out else ("test",)
-            opened = open_checkpoint(path, changes, parts, environment=common.around(), progress=progress)
-        if refresh.refresh_norm is not None:
-            content = refreshed(opened, path, refresh.refresh_norm)
-        config, bundle = opened.config, opened.bundle
-        also = ("firing_rate", *(("synops",) if synops else ()))
-        run = functools.partial(of_model, opened.model, compute=opened.compute, also=also)
-    else:
-        from lsgcli.export.runners import evaluate as of_export
-
-        compute.check_on_cpu()
-        if synops:
-            raise ConfigError(
-                "--synops: found an exported file, expected a checkpoint",
-                hint="Synaptic operations are counted inside lsg's own networks.",
-            )
-        if data.T not in (None, runner.T):
-            raise ConfigError(
-                f"-T: found {data.T}, expected {runner.T}, the timesteps of {checkpoint}",
-                hint="Export the checkpoint again with this -T.",
-            )
-        changes["device"] = "cpu"
-        with terminal.preparing(verbosity.quiet) as progress:
-            config, bundle, _ = open_data(
-                path, runner.config, changes, ("test",), environment=common.around(), progress=progress
-            )
-        run = functools.partial(of_export, runner)
-    from lsgcli.report import confusion, drawing
     from lsgcli.sweeps import order
+    from lsgcli.training import evaluate as networks
 
+    changes = {**data.changes(), **compute._asdict()}
+    parts = ("train", "test") if refresh.out else ("test",)
+    runner = open_exported(path)
+    with terminal.preparing(verbosity.quiet) as progress:
+        around: dict[str, Any] = {"environment": common.around(), "progress": progress}
+        if runner is None:
+            opened = open_checkpoint(path, changes, parts, **around)
+            model, _, config, bundle, where = opened
+        else:
+            _check_export(path, runner, data, compute, refresh, synops)
+            config, bundle, where = open_data(path, runner.config, {**changes, "device": "cpu"}, parts, **around)
+    if refresh.refresh_norm is not None:
+        content = refreshed(opened, path, refresh.refresh_norm)
     split = bundle.parts["test"]
     others = order.altered(bundle, split) if time_test else {}
+    also = ("firing_rate", "synops") if synops else ("firing_rate",)
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
 
+        def shown(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
         def evaluated(split: "Split") -> "Evaluation":
-            return run(  # type: ignore[no-any-return]
-                split=split,
-                bundle=bundle,
-                batch_size=config.batch_size,
-                workers=config.workers,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            options: dict[str, Any] = {"batch_size": config.batch_size, "workers": config.workers, "progress": shown}
+            if runner is not None:
+                return runners.evaluate(runner, split, bundle, **options)
+            return networks.evaluate(model, split, bundle, where, also=also, **options)
 
         result = evaluated(split).checked()
-        tested = {name: list(map(evaluated, splits)) for name, splits in others.items()}
+        record = result.record(bundle.classes)
+        if time_test:
+            tested = {name: list(map(evaluated, splits)) for name, splits in others.items()}
+            record["time_test"] = order.time_test(split, result, tested)
     if runner is None:
-        running.check(opened.model, bundle, opened.compute, config.batch_size, result.accuracy)
+        running.check(model, bundle, where, config.batch_size, result.accuracy)
     if refresh.out is not None:
         save(refresh.out, content)
         common.log.info("%s", refresh.out)
-    record = result.record(bundle.classes)
-    if time_test:
-        record["time_test"] = order.time_test(split, result, tested)
     if output.plot:
-        drawing.save_as(confusion.drawing(record["confusion"], bundle.classes), output.plot)
+        drawing.save_as(heatmaps.confusion(record["confusion"], bundle.classes), output.plot)
     if output.csv:
         lines = samples_csv(split, result.answers, bundle.classes)
         print_result(lines.rstrip("\n")) if output.csv == STDOUT else files.write_text(output.csv, lines)
     if output.as_json:
         print_json(record)
-    if output.as_json or output.csv == STDOUT:
-        return
-    _show(record)
-    if time_test:
-        _show_time_test(record["time_test"])
+    elif output.csv != STDOUT:
+        _show(record)
+        if time_test:
+            _show_time_test(record["time_test"])
+        if synops:
+            _show_synops(record["synops"])
+
+
+def _check_export(
+    path: Path, runner: "Runner", data: common.Data, compute: common.Compute, refresh: Refresh, synops: bool
+) -> None:
+    """Refuse what exports do not support."""
+    if refresh.out:
+        raise CheckpointError(
+            f"{path}: found a file without normalisation to refresh, expected a checkpoint of lsg",
+            hint="Refresh the checkpoint, and export the result.",
+        )
+    compute.check_on_cpu()
     if synops:
-        _show_synops(record["synops"])
+        raise ConfigError(
+            "--synops: found an exported file, expected a checkpoint",
+            hint="Synaptic operations are counted inside lsg's own networks.",
+        )
+    if data.T not in (None, runner.T):
+        raise ConfigError(
+            f"-T: found {data.T}, expected {runner.T}, the timesteps of {path}",
+            hint="Export the checkpoint again with this -T.",
+        )
 
 
-def _show(record: dict[str, Any]) -> None:
+def _show(record: Record) -> None:
     """Print accuracy, scores per class and their averages, firing rates, and the confusion matrix of up to 12 classes."""
     from lsgcli.report.tables import formatted
     from lsgcli.report.terminal import facts, show, table
@@ -222,27 +224,19 @@ def _show(record: dict[str, Any]) -> None:
     show([*parts, table(("layer", "spikes per neuron and timestep"), rates)])
 
 
-def _show_time_test(record: dict[str, Any]) -> None:
+def _show_time_test(record: Record) -> None:
     """Print a record of :func:`lsgcli.sweeps.order.time_test`."""
     from lsgcli.report.terminal import show, table
 
     rows = [["in order", record["accuracy"], "", "", ""]]
-    rows += [
-        [name, found["accuracy"], found["difference"], *(found["interval"] or (None, None))]
-        for name, found in record["frames"].items()
-    ]
-    show(
-        [
-            table(
-                ("frames", "accuracy", "difference", "95 % from", "to"),
-                rows,
-                "accuracy by order of frames, intervals over samples",
-            )
-        ]
-    )
+    for name, found in record["frames"].items():
+        low, high = found["interval"] or (None, None)
+        rows.append([name, found["accuracy"], found["difference"], low, high])
+    heads = ("frames", "accuracy", "difference", "95 % from", "to")
+    show([table(heads, rows, "accuracy by order of frames, intervals over samples")])
 
 
-def _show_synops(record: dict[str, Any]) -> None:
+def _show_synops(record: Record) -> None:
     """Print a record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
     from lsgcli.report.terminal import show, table
 
@@ -250,19 +244,22 @@ def _show_synops(record: dict[str, Any]) -> None:
     for layer in (*record["layers"], {**record["total"], "name": "total", "input": ""}):
         kind = layer["input"] if layer.get("averages_over") is None else f"{layer['input']} of {layer['averages_over']}"
         rows.append([layer["name"], kind, *(layer.get(name) for name in SYNOPS)])
-    energies = [
-        [one["bits"], *(one["spiking"][term] / 1e3 for term in TERMS), one["ann"]["total"] / 1e3, one["break_even_rate"]]
-        for one in record["memory"]
-    ]
-    show(
-        [
-            table(("layer", "input", *SYNOPS.values()), rows, "synaptic operations per sample, all timesteps", left=2),
-            f"AC: an addition, {record['ac_pj']} pJ; MAC: with a multiplication, {record['mac_pj']} pJ. Energy is {record['note']}.",
-            table(("bits", *TERMS, "ANN: total", "break-even rate"), energies, "energy per sample with memory, nJ"),
-            f"Break-even: the firing rate, {record['firing_rate']:.4f} here, at which both need the same energy; a training with "
-            "--rate-target lowers it.",
-        ]
+    heads = ("layer", "input", *SYNOPS.values())
+    operations = table(heads, rows, "synaptic operations per sample, all timesteps", left=2)
+    energies = []
+    for one in record["memory"]:
+        terms = [one["spiking"][term] / 1e3 for term in TERMS]
+        energies.append([one["bits"], *terms, one["ann"]["total"] / 1e3, one["break_even_rate"]])
+    heads = ("bits", *TERMS, "ANN: total", "break-even rate")
+    with_memory = table(heads, energies, "energy per sample with memory, nJ")
+    unit = (
+        f"AC: an addition, {record['ac_pj']} pJ; MAC: with a multiplication, {record['mac_pj']} pJ. Energy is {record['note']}."
     )
+    even = (
+        f"Break-even: the firing rate, {record['firing_rate']:.4f} here, at which both need the same energy; a training with "
+        "--rate-target lowers it."
+    )
+    show([operations, unit, with_memory, even])
 
 
 def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import typer
+from typer import Option
 
 from lsgcli import registry
 from lsgcli.cli import common
@@ -15,36 +15,34 @@ class Form(NamedTuple):
 
     form: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--format",
             help=f"One of: {', '.join(registry.names('format'))}. Default: from the suffix of -o.",
         ),
     ] = None
     mode: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="For onnx: unroll (default), a graph of all timesteps, or step, a graph of one timestep with its state.",
         ),
     ] = None
-    fold_bn: Annotated[bool, typer.Option(help="Fold tdBN into the preceding convolutions.")] = True
+    fold_bn: Annotated[bool, Option(help="Fold tdBN into the preceding convolutions.")] = True
     quantize: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Store weights as integers with a scale per output channel: int8. For onnx, nir, safetensors and hf.",
         ),
     ] = None
     T: common.Timesteps = None
-    dt: Annotated[float | None, typer.Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None
+    dt: Annotated[float | None, Option(help="For nir: duration of a timestep in seconds. Default: 0.0001.")] = None
 
 
 def export(
     *,
     checkpoint: common.CheckpointPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, or folder (hf).")],
+    output: Annotated[Path, Option("-o", "--output", help="Output file, or folder (hf).")],
     form: Form,
-    verify: Annotated[
-        int | None, typer.Option(min=1, help="Compare the export with the network on this many test samples.")
-    ] = None,
+    verify: Annotated[int | None, Option(min=1, help="Compare the export with the network on this many test samples.")] = None,
     folders: common.Folders,
     force: common.Force = False,
     as_json: common.Json = False,

@@ -3,32 +3,29 @@
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, GateError, redacted
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
+from lsgcli.system.schema import Record
 
 
 class Measuring(NamedTuple):
     """How much is measured, and the comparison with finite differences."""
 
-    batches: Annotated[int, typer.Option(min=1, help="Number of mini-batches of training data.")] = 4
+    batches: Annotated[int, Option(min=1, help="Number of mini-batches of training data.")] = 4
     mismatch: Annotated[
         int,
-        typer.Option(
-            min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes."
-        ),
+        Option(min=0, help="Number of weights per layer to compare with finite differences; each takes two forward passes."),
     ] = 0
     mismatch_step: Annotated[
         float | None,
-        typer.Option(
-            help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."
-        ),
+        Option(help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."),
     ] = None
 
 
@@ -37,33 +34,31 @@ class Advise(NamedTuple):
 
     advise: Annotated[
         bool,
-        typer.Option(
-            "--advise", help="Measure in more detail, and list findings: cause, remedy and the command that tries it."
-        ),
+        Option("--advise", help="Measure in more detail, and list findings: cause, remedy and the command that tries it."),
     ] = False
     epochs: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--try",
             min=1,
             metavar="N",
             help="Train the unchanged run and the first remedies of --advise for N epochs each, below the run; repeat to continue.",
         ),
     ] = None
-    jobs: Annotated[int | None, typer.Option(min=1, help="Number of trainings of --try at a time.")] = None
+    jobs: Annotated[int | None, Option(min=1, help="Number of trainings of --try at a time.")] = None
 
 
 class Output(NamedTuple):
     """Where gradient flow is shown."""
 
     as_json: common.Json = False
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False
+    as_csv: Annotated[bool, Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False
     html: common.Html = None
     plot: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
+        Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None
-    sample: Annotated[int, typer.Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
+    sample: Annotated[int, Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False
 
 
@@ -71,7 +66,7 @@ def inspect_gradients(
     *,
     checkpoints: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="CKPT",
             help="Checkpoints written by lsg, or run directories: paths or hf:USER/NAME[@REVISION]",
         ),
@@ -125,7 +120,7 @@ def inspect_gradients(
 
     sample = Sample(measuring.mismatch, step or 0.1) if measuring.mismatch else None
     changes = {**data.changes(), **compute._asdict()}
-    flows: list[dict[str, Any]] = []
+    flows = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, buffers_finite=False, environment=common.around(), progress=progress)
@@ -168,7 +163,7 @@ def inspect_gradients(
         raise GateError("\n".join(failed), hint="--fail-on names these rules, or their severity.")
 
 
-def _tried(checkpoint: Path, found: list[dict[str, Any]], epochs: int, jobs: int | None, quiet: bool) -> list[dict[str, Any]]:
+def _tried(checkpoint: Path, found: list[Record], epochs: int, jobs: int | None, quiet: bool) -> list[Record]:
     """Train the remedies of findings on a run, and return their table."""
     from lsgcli.cli.launcher import LauncherOptions
     from lsgcli.store.rundir import is_run

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
+from typer import Option
 
 from lsgcli import registry
 from lsgcli.cli import common
@@ -23,7 +23,7 @@ class LauncherOptions(NamedTuple):
 
     launcher: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME[:KEY=V,...]",
             help="Run the cells as jobs: local (processes on this machine) or slurm (lsgcli[slurm]). Default: one after another in "
             "this process.",
@@ -32,7 +32,7 @@ class LauncherOptions(NamedTuple):
     ] = None
     jobs: Annotated[
         int | None,
-        typer.Option(
+        Option(
             min=1,
             help="With --launcher local: cells at a time. Default: one for each of --devices.",
             rich_help_panel="Launcher",
@@ -40,14 +40,14 @@ class LauncherOptions(NamedTuple):
     ] = None
     devices: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
             rich_help_panel="Launcher",
         ),
     ] = None
     slurm: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="KEY=V,...",
             help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
             "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
@@ -56,7 +56,7 @@ class LauncherOptions(NamedTuple):
     ] = None
     cancel: Annotated[
         bool,
-        typer.Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
+        Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
     ] = False
 
     def check(self) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lsgcli import registry
 from lsgcli.cli import common
@@ -36,11 +36,11 @@ def names(
     *,
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}."),
+        Argument(metavar="KIND", help=f"One of: {', '.join(KINDS)}."),
     ] = None,
     json_schema: Annotated[
         bool,
-        typer.Option("--json-schema", help="Of settings: print a JSON schema, with which editors complete and check files."),
+        Option("--json-schema", help="Of settings: print a JSON schema, with which editors complete and check files."),
     ] = False,
     verbosity: common.Verbosity,
 ) -> None:

@@ -5,12 +5,13 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, Optional
 
-import typer
+from typer import Option
 
 from lsgcli import registry
 from lsgcli.config.fields import FORMER, renamed
 from lsgcli.config.machine import INT8
 from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type
+from lsgcli.system.schema import Record
 
 # As a JSON schema says what bounds and types are.
 BOUNDS = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "below": "exclusiveMaximum"}
@@ -43,7 +44,7 @@ def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Cal
     names = [option.name for option in options]
     for former, name in FORMER.items():
         if name in names:
-            hidden = Annotated[Optional[base_type(name)], typer.Option(hidden=True)]  # type: ignore[valid-type]  # noqa: UP045
+            hidden = Annotated[Optional[base_type(name)], Option(hidden=True)]  # type: ignore[valid-type]  # noqa: UP045
             options.append(inspect.Parameter(former, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden))
     wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {option.name: option.annotation for option in options}
@@ -91,7 +92,7 @@ def _of_setting(name: str) -> inspect.Parameter:
     """The parameter of a setting."""
     kind = base_type(name)
     flags = ["-T", "--timesteps"] if name == "T" else []  # typer calls others as the setting
-    option = typer.Option(
+    option = Option(
         *flags,
         help=describe(name),
         rich_help_panel=next(title for title, names in SECTIONS.items() if name in names),
@@ -122,7 +123,7 @@ def describe(name: str) -> str:
     return text
 
 
-def schema_of_settings() -> dict[str, Any]:
+def schema_of_settings() -> Record:
     """A JSON schema of files for ``--config``: settings by name, or grouped in tables of any name."""
     properties = {name: _schema(name) for name in FIELDS}
     properties |= {former: {**properties[name], "deprecated": True} for former, name in FORMER.items()}
@@ -136,10 +137,10 @@ def schema_of_settings() -> dict[str, Any]:
     }
 
 
-def _schema(name: str) -> dict[str, Any]:
+def _schema(name: str) -> Record:
     """The schema of a setting: its meaning, its type or named values, and its bounds."""
     about, choices = FIELDS[name].metadata, choices_of(name)
-    schema: dict[str, Any] = {"description": describe(name)}
+    schema: Record = {"description": describe(name)}
     if choices and not about["several"]:
         earlier = about["earlier"]  # names that files of earlier versions have, of which some are numbers
         numbers = [int(value) for value in earlier if value.isdecimal()]

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
@@ -80,13 +80,13 @@ class Columns(NamedTuple):
     """What is printed for each file or timestep."""
 
     top: Annotated[
-        int | None, typer.Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
+        int | None, Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
     ] = None
-    by_step: Annotated[bool, typer.Option("--by-step", help="Also print the class after each timestep.")] = False
+    by_step: Annotated[bool, Option("--by-step", help="Also print the class after each timestep.")] = False
     min_probability: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
+        float, Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
     ] = 0.0
-    logits: Annotated[bool, typer.Option("--logits", help="With --json: also print the logits of each timestep.")] = False
+    logits: Annotated[bool, Option("--logits", help="With --json: also print the logits of each timestep.")] = False
 
 
 class Stream(NamedTuple):
@@ -94,11 +94,11 @@ class Stream(NamedTuple):
 
     stream: Annotated[
         bool,
-        typer.Option("--stream", help="PATH is a recording that is still being written: - for stdin, or a growing file."),
+        Option("--stream", help="PATH is a recording that is still being written: - for stdin, or a growing file."),
     ] = False
     per_slice: Annotated[
         int | None,
-        typer.Option(
+        Option(
             min=1,
             help="With --stream: events (--slicing count) or microseconds (--slicing time) per slice. Default: from the median "
             "training recording.",
@@ -106,7 +106,7 @@ class Stream(NamedTuple):
     ] = None
     idle: Annotated[
         float | None,
-        typer.Option(min=0.0, help="With --stream: seconds without growth after which a file is complete. Default: 2."),
+        Option(min=0.0, help="With --stream: seconds without growth after which a file is complete. Default: 2."),
     ] = None
 
 
@@ -115,7 +115,7 @@ def predict(
     checkpoint: common.CheckpointPath,
     paths: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             metavar="PATH",
             help="Recordings, images, or folders; - reads a list of paths from stdin.",
         ),
@@ -189,7 +189,7 @@ def _files(network: "Network", paths: list[str], lines: Lines) -> None:
     """
     from lsgcli.inference.predict import predict
 
-    failed: list[str] = []
+    failed = []
 
     def on_error(path: str, error: DataError) -> None:
         failed.append(path)
@@ -214,7 +214,7 @@ def _listed(paths: list[str]) -> list[str]:
     """The given paths, with - replaced by a list from stdin, one path per line or NUL-separated as from `find -print0`."""
     if paths.count("-") > 1:
         raise ConfigError("PATH: found - twice, expected it once; stdin can be read only once", hint="Give - once.")
-    listed: list[str] = []
+    listed = []
     for path in paths:
         if path != "-":
             listed.append(path)

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.report.output import print_result
@@ -13,8 +13,8 @@ from lsgcli.report.output import print_result
 def push(
     *,
     checkpoint: common.CheckpointPath,
-    repository: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository, which is created if it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    repository: Annotated[str, Argument(metavar="USER/NAME", help="Repository, which is created if it does not exist.")],
+    private: Annotated[bool, Option("--private", help="Create a private repository.")] = False,
     verbosity: common.Verbosity,
 ) -> None:
     """Upload a network to the Hugging Face Hub, and print the address of its repository.
@@ -26,9 +26,9 @@ def push(
     common.messages(verbosity)
     from lsgcli import errors
     from lsgcli.export.base import ExportOptions
-    from lsgcli.export.hf import HF
     from lsgcli.export.source import read
     from lsgcli.export.verify import NOTHING
+    from lsgcli.export.weights import HF
     from lsgcli.store import hub
     from lsgcli.store.checkpoint import read_config
 

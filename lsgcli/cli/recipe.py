@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lsgcli import registry
 from lsgcli.cli import common
@@ -16,11 +16,11 @@ def recipe(
     *,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Name of a recipe."),
+        Argument(metavar="NAME", help="Name of a recipe."),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Data set that the settings are for. Default: the embedded digits.",
         ),
     ] = None,

@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lsgcli import registry
 from lsgcli.cli import common
@@ -26,8 +26,8 @@ FIGURES = {file.stem: tomllib.loads(file.read_text()) for file in sorted(Path(__
 
 def reproduce(
     *,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of a figure.")] = None,
-    out: Annotated[Path, typer.Option(help="Directory of the runs, in which finished ones are kept.")] = Path("runs/reproduce"),
+    name: Annotated[str | None, Argument(metavar="NAME", help="Name of a figure.")] = None,
+    out: Annotated[Path, Option(help="Directory of the runs, in which finished ones are kept.")] = Path("runs/reproduce"),
     as_json: common.Json = False,
     verbosity: common.Verbosity,
 ) -> None:

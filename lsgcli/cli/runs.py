@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.report.output import print_json, print_result
@@ -14,18 +14,16 @@ from lsgcli.system.text import clean
 
 def runs(
     *,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that contains runs.")] = RUNS,
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="Folder that contains runs.")] = RUNS,
     where: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="KEY=VALUE",
             help="Only runs with this value of a column or setting, or a larger or smaller one: 'val_accuracy > 0.4'; repeatable.",
         ),
     ] = None,
-    sort: Annotated[
-        str, typer.Option(metavar="KEY", help="Column or setting to sort by, ascending; -KEY: descending.")
-    ] = "started",
-    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each run.")] = False,
+    sort: Annotated[str, Option(metavar="KEY", help="Column or setting to sort by, ascending; -KEY: descending.")] = "started",
+    as_json: Annotated[bool, Option("--json", help="Print a line of JSON for each run.")] = False,
     verbosity: common.Verbosity,
 ) -> None:
     """List runs: state, data set, network, method, seed, fold, epochs, validation and test accuracy, start, and path.

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import fields_of
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.run import check, option_name
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.report.output import print_json
 
 OF_NETWORK = {*fields_of(NetworkConfig), "dataset", "T", "size", "neuron", "method"} - {"dropout", "dropout_at"}
@@ -19,9 +19,9 @@ def show(
     *,
     checkpoint: Annotated[
         str | None,
-        typer.Argument(metavar="CKPT", help=common.CHECKPOINT),
+        Argument(metavar="CKPT", help=common.CHECKPOINT),
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes. Default: that of --dataset.")] = None,
+    classes: Annotated[int | None, Option(min=1, help="Number of classes. Default: that of --dataset.")] = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
     settings: Annotated[dict[str, Any], Chosen(OF_NETWORK)],
@@ -39,8 +39,7 @@ def show(
     from lsgcli.store import hub
 
     path = None if checkpoint is None else hub.local(checkpoint)
-    if problems := check(settings):
-        raise ConfigError("\n".join(problems))
+    refuse(check(settings))
     from lsgcli.report import terminal
     from lsgcli.runs import describe
 

@@ -5,7 +5,7 @@ from lsgcli.cli.app import COMMANDS
 from lsgcli.cli.commands import summary
 from lsgcli.errors import exit_statuses
 from lsgcli.report.output import print_result
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
 
 TEXT = """---
 name: lsg

@@ -2,19 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-import typer
+from typer import Option
 
 from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import listed
 from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
-from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, from_dict, option_name, without_effect
-from lsgcli.errors import ConfigError
+from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check_effect, from_dict, option_name
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.report.output import print_exact, print_json, print_result
 from lsgcli.store import hub, rundir
 from lsgcli.system.ranks import here
+from lsgcli.system.schema import Record
 from lsgcli.training.launch import launch, parse
 
 
@@ -22,15 +23,15 @@ class Start(NamedTuple):
     """What a run starts from, and its directory."""
 
     config: common.ConfigFile = None
-    out: Annotated[Path | None, typer.Option(help="Run directory. Default: a new directory below runs/.")] = None
+    out: Annotated[Path | None, Option(help="Run directory. Default: a new directory below runs/.")] = None
     resume: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="RUN",
             help="Resume a stopped run with its saved settings, or extend a finished one with more --epochs.",
         ),
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="Replace the run in --out.")] = False
+    force: Annotated[bool, Option("--force", help="Replace the run in --out.")] = False
 
 
 class Instead(NamedTuple):
@@ -38,14 +39,14 @@ class Instead(NamedTuple):
 
     dry_run: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--dry-run",
             help="Build the model, measure time and memory of a few steps, and exit. Downloads no data.",
         ),
     ] = False
     print_config: Annotated[
         bool,
-        typer.Option("--print-config", help="Print the settings as a TOML file for --config, with their sources, and exit."),
+        Option("--print-config", help="Print the settings as a TOML file for --config, with their sources, and exit."),
     ] = False
 
 
@@ -53,21 +54,19 @@ def train(
     *,
     start: Start,
     instead: Instead,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")
-    ] = False,
+    as_json: Annotated[bool, Option("--json", help="Print events as JSON lines instead of the checkpoint's path.")] = False,
     devices: Annotated[
         str | None,
-        typer.Option(
+        Option(
             help="Train on several devices, one process each: a number of GPUs (4), some of them (0-3 or 0,2), or processes on the "
             "CPU (cpu:2). --batch-size stays the whole batch. Default: one device."
         ),
     ] = None,
     no_test: Annotated[
-        bool, typer.Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
+        bool, Option("--no-test", help="Neither read nor evaluate the test part; needs a validation split.")
     ] = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(FIELDS)],
+    settings: Annotated[Record, Chosen(FIELDS)],
 ) -> None:
     """Train a network and print the path of its checkpoint.
 
@@ -119,7 +118,7 @@ def train(
             print_result(terminal.facts({name: value for name, value in cost.items() if name != "settings"}))
         return
 
-    def emit(record: dict[str, Any]) -> None:
+    def emit(record: Record) -> None:
         display(record)
         if as_json and rank == 0 and record["event"] not in ("preparing", "step"):
             print_json({k: v for k, v in record.items() if k != "table"})
@@ -141,7 +140,7 @@ def train(
         common.say_next("lsg", "inspect-gradients", end["run"], "--advise")
 
 
-def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:
+def _of_new_run(settings: Record, start: Start) -> RunConfig:
     """The settings of a new run; with --force, its directory must not contain a checkpoint that the run is initialised from."""
     if start.force and start.out is None:
         raise ConfigError("--force: found no --out, expected the run directory to replace")
@@ -157,24 +156,22 @@ def _of_new_run(settings: dict[str, Any], start: Start) -> RunConfig:
     return run_config
 
 
-def _of_resumed_run(path: Path, settings: dict[str, Any], start: Start) -> RunConfig:
+def _of_resumed_run(path: Path, settings: Record, start: Start) -> RunConfig:
     """The saved settings, updated with those that may change, from the environment and the command line."""
     fixed = set(settings) - MAY_CHANGE - {"epochs"}
     problems = [f"{option_name(name)}: cannot be changed when a run is resumed" for name in settings if name in fixed]
     others = {"--out": start.out, "--force": start.force, "--config": start.config}
     problems += [f"{option}: cannot be combined with --resume" for option, value in others.items() if value]
-    if problems:
-        raise ConfigError(
-            "\n".join(problems),
-            hint="Omit these options: a resumed run keeps its directory and settings. To change settings, start a new run: "
-            "lsg train --config RUN --out NEW",
-        )
+    refuse(
+        problems,
+        "Omit these options: a resumed run keeps its directory and settings. To change settings, start a new run: "
+        "lsg train --config RUN --out NEW",
+    )
     rundir.check_free(path, resume=True)
     stored = rundir.read_config(path)
     folder = rundir.read_data_folder(path)
     changed = from_dict({**stored.to_dict(), "data_dir": folder, **from_environment(os.environ, MAY_CHANGE), **settings})
-    if problems := without_effect(settings, [changed]):
-        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+    check_effect(settings, changed)
     if listed(stored.log) and changed.log == stored.log and "log" not in settings:
         common.log.info("--log %s: as in config.json", stored.log)
     if changed.epochs < stored.epochs:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import typer
+from typer import Argument, Option
 
 from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
@@ -16,17 +16,17 @@ from lsgcli.report.output import print_exact, print_json
 class Study(NamedTuple):
     """A study of Optuna."""
 
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier commands.")] = 20
+    trials: Annotated[int, Option(min=1, help="Number of trials, including those of earlier commands.")] = 20
     prune: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--prune/--no-prune",
             help="Stop a trial after an epoch if its best validation accuracy so far is below the median of the finished trials at that "
             "epoch, once five have finished.",
         ),
     ] = True
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
+        Path | None, Option(help="Directory of the study. Default: a directory below runs/, derived from the settings.")
     ] = None
 
 
@@ -34,13 +34,13 @@ def tune(
     *,
     search: Annotated[
         list[str],
-        typer.Option(
+        Option(
             metavar="KEY=VALUES",
             help="Settings to search: a range (width=0.5:2), a range on a logarithmic scale (lr=log:1e-3:0.3), or a list of values "
             "(method=lsg,fixed).",
         ),
     ],
-    more: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUES", help="Additional settings of --search.")] = None,
+    more: Annotated[list[str] | None, Argument(metavar="KEY=VALUES", help="Additional settings of --search.")] = None,
     study: Study,
     config: common.ConfigFile = None,
     where: LauncherOptions,

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from lsgcli import registry
 from lsgcli.config.source import traits
-from lsgcli.errors import ConfigError
-from lsgcli.system.schema import LONG, shown
+from lsgcli.errors import ConfigError, refuse
+from lsgcli.system.schema import LONG, Record, shown
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy
 FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings are converted to tensors
@@ -19,6 +19,7 @@ FORMER = {"convolution": "synapses", "checkpoint_activations": "memory"}
 BEFORE = {name: former for former, name in FORMER.items()}
 NO_VALUE = (None, "none", 0)  # of a setting that is not given, or that a run has stored by both names
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
+Values = Mapping[str, Any]  # by name
 BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
@@ -58,7 +59,7 @@ def setting(
     check: Callable[[Any], str | None] | None = None,
     preset: bool = False,
     applies: Applies | None = None,
-    earlier: Mapping[str, Any] | None = None,
+    earlier: Values | None = None,
     **bounds: float,
 ) -> Any:
     """A field of a :class:`Settings` class.
@@ -99,13 +100,13 @@ def named(text: str) -> str:
     return FORMER.get(name, name)
 
 
-def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+def renamed(values: Values) -> Record:
     """Settings by their names of today, of values by these or by former names.
 
     Raises:
         ConfigError: a setting has values by both names.
     """
-    found: dict[str, Any] = {}
+    found: Record = {}
     for given, value in values.items():
         name = FORMER.get(given, given)
         if found.get(name) in NO_VALUE:
@@ -115,7 +116,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def formerly(values: Mapping[str, Any]) -> dict[str, Any]:
+def formerly(values: Values) -> Record:
     """Settings by the first name of each, which names directories that exist."""
     return {BEFORE.get(name, name): value for name, value in values.items()}
 
@@ -145,8 +146,7 @@ class Settings(metaclass=_Renaming):
     def __post_init__(self) -> None:
         fields = fields_of(type(self))
         values = {name: getattr(self, name) for name in fields}
-        if problems := check(values, fields):
-            raise ConfigError("\n".join(problems))
+        refuse(check(values, fields))
         for name, value in values.items():
             value = current(fields[name], value)
             if type(value) is int and type_of(fields[name]) is float:
@@ -173,7 +173,7 @@ def current(field: dataclasses.Field[Any], value: Any) -> Any:
     return field.metadata["earlier"].get(str(value), value)
 
 
-def check(values: Mapping[str, Any], fields: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
+def check(values: Values, fields: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
     """One line for each invalid value, ``name: found ..., expected ...``; empty if all are valid. None means not given."""
     problems = []
     for name, value in values.items():
@@ -197,7 +197,7 @@ def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
     return expected and f"found {shown(value)}, expected {expected}"
 
 
-def _expected(about: Mapping[str, Any], wanted: type, value: Any) -> str | None:
+def _expected(about: Values, wanted: type, value: Any) -> str | None:
     """What a setting expects; None if the value is valid."""
     not_finite = type(value) is float and not math.isfinite(value)
     if type(value) not in ((int, float) if wanted is float else (wanted,)) or value == "" or not_finite:
@@ -222,7 +222,7 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
     Raises:
         ConfigError: with the messages of all attempts that raise one; messages with the same hint are grouped.
     """
-    results: list[Any] = []
+    results = []
     problems: dict[tuple[str | None, str | None], list[str]] = {}
     for attempt in attempts:
         try:

@@ -11,11 +11,12 @@ from typing import Any, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
-from lsgcli.config.fields import EXPECTED, FORMER, all_at_once, current, named, renamed
+from lsgcli.config.fields import EXPECTED, FORMER, Values, all_at_once, current, named, renamed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.config.source import traits
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.system import schema
+from lsgcli.system.schema import Record
 
 HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
@@ -29,11 +30,11 @@ log = logging.getLogger("lsg")
 class StoredRun(TypedDict):
     """The fields of a run's config.json that ``--config`` reads."""
 
-    settings: dict[str, Any]
+    settings: Record
 
 
 def resolve(
-    options: Mapping[str, Any],
+    options: Values,
     *,
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -43,14 +44,14 @@ def resolve(
     return resolve_rows(options, [{}], file=file, environment=environment, takes=takes)[0]
 
 
-def usual(dataset: str) -> dict[str, Any]:
+def usual(dataset: str) -> Record:
     """The settings of a run on a data set in which nothing else is given."""
     return resolve({"dataset": dataset}, environment={}).to_dict()
 
 
 def resolve_rows(
-    options: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    options: Values,
+    rows: Sequence[Values],
     *,
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -87,12 +88,12 @@ def resolve_rows(
         "": given,
         f"{option}: ": {name: value for row in rows for name, value in row.items()},
     }
-    if problems := [source + line for source, values in must_matter.items() for line in without_effect(values, configs)]:
-        raise ConfigError("\n".join(problems), hint="Omit the settings without effect, or change the settings they depend on.")
+    problems = [source + line for source, values in must_matter.items() for line in without_effect(values, configs)]
+    refuse(problems, "Omit the settings without effect, or change the settings they depend on.")
     return configs
 
 
-def _complete(given: Mapping[str, Any]) -> RunConfig:
+def _complete(given: Values) -> RunConfig:
     """The given settings, completed by the recipe, the presets of network, neuron and data set, and defaults.
 
     Values without effect, given the others, are omitted: a network or neuron may not support those of a recipe, and runs with the same
@@ -128,7 +129,7 @@ def differing(config: RunConfig) -> list[str]:
 
 
 def sources(
-    config: RunConfig, options: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] = os.environ
+    config: RunConfig, options: Values, file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """The source of the value of each setting; arguments as for :func:`resolve`, which returned ``config``."""
     given = {
@@ -153,7 +154,7 @@ def sources(
     }
 
 
-def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = ()) -> dict[str, Any]:
+def _valid(values: Record, source: str = "", problems: Sequence[str] = ()) -> Record:
     """The values, if all are valid and the source has no other problems."""
     if lines := [*problems, *(source + line for line in check(values))]:
         if len(lines) > LINES:
@@ -163,7 +164,7 @@ def _valid(values: dict[str, Any], source: str = "", problems: Sequence[str] = (
     return values
 
 
-def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> dict[str, Any]:
+def from_environment(environment: Mapping[str, str], takes: Collection[str] = FIELDS) -> Record:
     """The settings in ``takes`` that ``LSG_*`` variables set.
 
     Raises:
@@ -215,7 +216,7 @@ def assignments(
         expected: the form of a text, for messages.
         refused: settings that cannot be assigned, and why.
     """
-    assigned: dict[str, str] = {}
+    assigned = {}
     problems = []
     for text in texts:
         name, _, value = text.partition("=")
@@ -288,21 +289,21 @@ def as_toml(config: RunConfig, origins: Mapping[str, str] | None = None) -> str:
     )
 
 
-def _from_file(file: Path | None) -> tuple[dict[str, Any], bool]:
+def _from_file(file: Path | None) -> tuple[Record, bool]:
     """The settings in a file, and whether it is the configuration of a run."""
     if file is None:
         return {}, False
     source = file / CONFIG if file.is_dir() else file
     text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
-    content: dict[str, Any]
+    content: Record
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML
         settings = schema.decode(text, StoredRun, f"--config {file}", ConfigError, hint=HINT)["settings"]
         # A setting unknown to the version that wrote the file had its default, whatever the recipe says now.
         stored = RunConfig().to_dict() | renamed(settings)
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
-        content = schema.toml(text, f"--config {file}", hint=HINT)
-    flat: dict[str, Any] = {}
+        content = schema.toml(text, f"--config {file}", HINT)
+    flat = {}
     problems = []
     for key, value in content.items():
         # Tables only group settings: lr = 0.1 in [training] is lr = 0.1.

@@ -13,14 +13,14 @@ from typing import Any
 
 from lsgcli.config import fields
 from lsgcli.config.data import DataConfig
-from lsgcli.config.fields import Applies, fields_of, type_of
+from lsgcli.config.fields import Applies, Values, fields_of, type_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig, StartConfig
 from lsgcli.config.neuron import LEARNED_DECAY, NeuronConfig
 from lsgcli.config.source import traits
 from lsgcli.config.training import TrainingConfig
-from lsgcli.errors import CheckpointError, ConfigError, LsgError
-from lsgcli.system.schema import LONG
+from lsgcli.errors import CheckpointError, ConfigError, LsgError, refuse
+from lsgcli.system.schema import LONG, Record
 
 CONFIG = "config.json"  # the settings of a run, in its directory
 
@@ -29,7 +29,7 @@ CONFIG = "config.json"  # the settings of a run, in its directory
 class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, StartConfig, NetworkConfig, DataConfig):
     """All settings of a run. It can be passed as any of its sections. A data set's preset may override the defaults."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Record:
         """The settings as JSON-serialisable values."""
         return dataclasses.asdict(self)
 
@@ -105,12 +105,12 @@ def option_words(name: str, value: Any) -> list[str]:
     return [flag, str(value)]
 
 
-def check(values: Mapping[str, Any]) -> list[str]:
+def check(values: Values) -> list[str]:
     """One line for each invalid setting; empty if all are valid."""
     return fields.check(values, FIELDS)
 
 
-def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> list[str]:
+def without_effect(given: Values, configs: Sequence[RunConfig]) -> list[str]:
     """One line for each setting in ``given`` that has no effect in any run of ``configs``; empty if all have one."""
     return [
         f"{option_name(name)}: found {value!r}, which has no effect here, expected {RULES[name].words}"
@@ -119,13 +119,18 @@ def without_effect(given: Mapping[str, Any], configs: Sequence[RunConfig]) -> li
     ]
 
 
-def varying(every: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def check_effect(given: Values, config: RunConfig) -> None:
+    """Raise a ConfigError if a setting in ``given`` has no effect in a run."""
+    refuse(without_effect(given, [config]), "Omit the settings without effect.")
+
+
+def varying(every: Sequence[Values]) -> dict[str, list[Any]]:
     """The values of each setting that is not the same in all of several sets of settings; None where a set lacks one."""
     values = {name: [settings.get(name) for settings in every] for name in FIELDS}
     return {name: own for name, own in values.items() if any(value != own[0] for value in own)}
 
 
-def check_equal(where: object, found: Mapping[str, Any], expected: Mapping[str, Any], error: type[LsgError], hint: str) -> None:
+def check_equal(where: object, found: Values, expected: Values, error: type[LsgError], hint: str) -> None:
     """Check that stored settings, of a run, a study or a data set, have the expected values.
 
     Raises:
@@ -140,7 +145,7 @@ def check_equal(where: object, found: Mapping[str, Any], expected: Mapping[str, 
         raise error(f"{where}: found different settings: {'; '.join(differences)}", hint=hint)
 
 
-def from_dict(values: Mapping[str, Any]) -> RunConfig:
+def from_dict(values: Values) -> RunConfig:
     """A RunConfig from stored settings; None stands for the default.
 
     Raises:
@@ -154,7 +159,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 
-def from_checkpoint(path: Path | str, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> RunConfig:
+def from_checkpoint(path: Path | str, stored: Values, changes: Values) -> RunConfig:
     """The settings stored in the checkpoint ``path``, updated with ``changes``. Paths, precision and machine settings come from ``changes`` only.
 
     Raises:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lsgcli import registry
+from lsgcli.system.schema import Record
 
 
 def traits(kind: str, name: str) -> Any:
@@ -83,14 +84,14 @@ def _constants(node: Any) -> SimpleNamespace:
 
 
 @cache
-def _of_class(name: str) -> dict[str, Any]:
+def _of_class(name: str) -> Record:
     """The constants of a class of neurons, networks or formats, with those of its bases; its docstring is ``__doc__``."""
     for file in sorted(file for room in ("neurons", "models", "export") for file in (registry.ROOT / room).rglob("*.py")):
         text = file.read_bytes()
         if not re.search(rf"^class {name}\b".encode(), text, re.MULTILINE):
             continue
         node = next(one for one in ast.parse(text).body if isinstance(one, ast.ClassDef) and one.name == name)
-        found: dict[str, Any] = {}
+        found: Record = {}
         for base in reversed(node.bases):
             found |= _of_class(ast.unparse(base).rpartition(".")[2])
         for line in node.body:

@@ -16,7 +16,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data import parallel, random
 from lsgcli.data.augment.base import Augmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 
 
 class Draw(NamedTuple):
@@ -70,7 +70,7 @@ class Mixing:
         weight = rng.beta(a, a)
         if not cuts:
             return Draw(weight)
-        edges: list[int] = []
+        edges = []
         for length in size:
             half, centre = int(length * np.sqrt(1 - weight)) // 2, int(rng.integers(length))
             edges += [max(0, centre - half), min(length, centre + half)]
@@ -272,8 +272,7 @@ def batches(bundle: DataBundle, split: Split | str, batch_size: int, **options: 
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"batch_size: found {batch_size!r}, expected an integer of at least 1")
     known = [one.name for one in dataclasses.fields(Batches) if one.kw_only and one.name not in ("mean", "std", "static")]
-    if unknown := sorted(options.keys() - known):
-        raise ConfigError("\n".join(registry.unknown("option", name, known) for name in unknown))
+    refuse(registry.unknown("option", name, known) for name in sorted(options.keys() - known))
     return Batches(split, batch_size, mean=bundle.mean, std=bundle.std, static=bundle.static, **options)
 
 

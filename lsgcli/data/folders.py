@@ -7,7 +7,7 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import NoReturn
 
-from lsgcli.data.datasets.base import Sample
+from lsgcli.data.datasets.base import Sample, Splits
 from lsgcli.data.guard import HINT, readable
 from lsgcli.data.splits import divide
 from lsgcli.errors import DataError, MissingPart, counted, some
@@ -16,11 +16,10 @@ from lsgcli.system import files
 log = logging.getLogger("lsg")
 USUAL = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # suffixes of images
 Files = dict[str, list[os.DirEntry[str]]]  # class -> its files
+Scanned = tuple[tuple[str, ...], tuple[Sample, ...]]  # classes, and samples
 
 
-def scan_folders(
-    root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], other: str = ""
-) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...], other: str = "") -> Scanned:
     """List the files of each class of each split, sorted by name, without hidden files and folders.
 
     Args:
@@ -67,9 +66,7 @@ def scan_folders(
     return classes, tuple(samples)
 
 
-def scan_classes(
-    root: Path, splits: tuple[str, ...], suffixes: tuple[str, ...], rule: str, seed: int
-) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+def scan_classes(root: Path, splits: Splits, suffixes: tuple[str, ...], rule: str, seed: int) -> Scanned:
     """List the files of each class of a folder without split folders; ``rule`` and ``seed`` define the test part.
 
     Returns:
@@ -155,8 +152,8 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
     classes = [entry for entry in visible(root) if os.path.isdir(entry)]
     if not classes:
         raise DataError(f"{root}: found no folders, expected one per class", hint=f"Put files in {root}/<class>/.")
-    found: Files = {}
-    ignored: list[str] = []
+    found = {}
+    ignored = []
     for folder in classes:
         entries = visible(Path(folder.path))
         ignored += [entry.name for entry in entries if not entry.name.lower().endswith(suffixes)]

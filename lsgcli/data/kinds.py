@@ -34,8 +34,7 @@ def other_kind(path: Path) -> Kind | None:
     suffix = path.suffix.lower()
     if head[8:] == b"{" or suffix == ".safetensors":
         return None
-    for name in registry.names("format"):
-        form = registry.get("format", name)
+    for form in registry.every("format").values():
         if suffix and suffix == form.suffix:
             return Kind(f"{form.kind} ({suffix})", form.hint)
     found = f"a file that starts with {head!r}" if head else "an empty file"

@@ -104,7 +104,7 @@ def _below(folder: Path) -> list[str]:
 
 def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
     """SHA-256 of files; ``progress`` is called with (files hashed, number of files)."""
-    found: dict[str, str] = {}
+    found = {}
     for name in names:
         with readable(folder / name), open(folder / name, "rb") as stream:
             found[name] = hashlib.file_digest(stream, "sha256").hexdigest()

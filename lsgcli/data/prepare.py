@@ -13,13 +13,14 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, dataset_of, digests, fingerprint
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.parallel import NamedProgress, Progress
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError, counted
 from lsgcli.system import schema
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 SHOWN = 10  # of the skipped files
@@ -39,7 +40,7 @@ class LoadedNote(TypedDict):
 
 def prepare(
     config: DataConfig,
-    splits: tuple[str, ...] = SPLITS,
+    splits: Splits = SPLITS,
     classes: tuple[str, ...] | None = None,
     progress: NamedProgress | None = None,
     expected: Mapping[str, Any] | None = None,
@@ -76,8 +77,8 @@ def prepare(
     for split in splits:
         if not dataset.part(split):
             raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
-    loaded: dict[str, Split] = {}
-    notes: dict[str, cache.Note] = {}
+    loaded = {}
+    notes = {}
     done, total = 0, len(dataset.samples)
     for split in splits:
         report = progress and functools.partial(_report, progress, done, total)
@@ -125,7 +126,7 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         DataError: the sensors differ, or anything differs and ``strict`` is true.
     """
 
-    def flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    def flat(facts: Mapping[str, Any]) -> Record:
         versions = {f"{name} version": version for name, version in facts.get("versions", {}).items()}
         return {key: value for key, value in facts.items() if key != "versions"} | versions
 
@@ -145,14 +146,14 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         log.warning("%s: results will differ", line)
 
 
-def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataConfig) -> dict[str, Any]:
+def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataConfig) -> Record:
     """Warn about skipped samples and saturated frames; returns the record for the checkpoint.
 
     Args:
         notes: of each split; see :func:`load_all`.
         count, size: number of samples, and of values per sample.
     """
-    where, info = config.data_dir or config.dataset, dict[str, Any]()
+    where, info = config.data_dir or config.dataset, Record()
     if left_out := {key: problem for note in notes for key, problem in note["left_out"].items()}:
         more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         problems = "\n  ".join(list(left_out.values())[:SHOWN])
@@ -168,7 +169,7 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
 def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progress | None) -> tuple[Split, cache.Note]:
     """The readable samples of a split, from the cache or added to it, and the note about them."""
     config, samples = dataset.config, dataset.part(split)
-    settings: dict[str, Any] = {
+    settings = {
         "dataset": config.dataset,
         "split": split,
         "samples": len(samples),
@@ -226,8 +227,8 @@ def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, worke
     Raises:
         DataError: a sample is damaged and ``skip_bad`` is not set.
     """
-    left_out: dict[str, str] = {}
-    lengths: list[tuple[int, int]] = []
+    left_out = {}
+    lengths = []
     values = recordings = 0
     results = parallel.each(functools.partial(_load, dataset), samples, workers, report)
     for row, (sample, loaded) in enumerate(zip(samples, results, strict=True)):

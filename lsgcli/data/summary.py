@@ -8,19 +8,20 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lsgcli.config.data import DataConfig
 from lsgcli.data import parallel
-from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 
@@ -34,7 +35,7 @@ class Recordings(EventDataset):
     def __init__(self, path: Path, config: DataConfig | None = None):
         super().__init__(replace(config or DataConfig(dataset="event-folder"), data_dir=str(path)))
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         """All recordings, independent of splits, without those in hidden folders; may be empty."""
         listed = [] if self.root.is_dir() else [(self.root.name, "", str(self.root))]
         for at, names in walk(self.root) if self.root.is_dir() else ():
@@ -70,7 +71,7 @@ def found(path: Path, config: DataConfig | None = None) -> Recordings:
     return dataset
 
 
-def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> dict[str, Any]:
+def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> Record:
     """Facts about a data set, as lsg reads it, or about the recordings of :func:`found`.
 
     Returns:
@@ -106,7 +107,7 @@ class _Fact(NamedTuple):
     stated: bool
 
 
-def _summary(dataset: EventDataset, where: str, workers: int | None, progress: parallel.Progress | None) -> dict[str, Any]:
+def _summary(dataset: EventDataset, where: str, workers: int | None, progress: parallel.Progress | None) -> Record:
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
@@ -116,9 +117,9 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     Raises:
         DataError: none of them can be read.
     """
-    facts: list[_Fact] = []
+    facts = []
     kinds, formats = Counter[str](), Counter[str]()
-    bad: dict[str, str] = {}
+    bad = {}
     results = parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
         if isinstance(fact, str):
@@ -170,7 +171,7 @@ def _spread(values: Iterable[int]) -> dict[str, int]:
     return {"min": ordered[0], "median": int(statistics.median(ordered) + 0.5), "max": ordered[-1]}
 
 
-def _release(names: Iterable[str]) -> dict[str, Any]:
+def _release(names: Iterable[str]) -> Record:
     """The release of CIFAR10-DVS, if file names indicate it."""
     matches = (NAME.fullmatch(Path(name).name) for name in names)
     found = sorted({match[3] for match in matches if match is not None})

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
 
 PERIOD = 60.0  # seconds over which the rate is measured
 LEAST = 600_000  # bytes of content in a period, 10 kB/s; the size of a file therefore limits the time of its download

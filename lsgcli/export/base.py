@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
 from lsgcli.config.source import traits
@@ -57,16 +57,16 @@ class Format(ABC):
         modes: allowed values of ``mode``.
     """
 
-    suffix: ClassVar[str] = ""
-    magic: ClassVar[bytes] = b""
-    kind: ClassVar[str] = "an export"
-    hint: ClassVar[str] = "Only eval and predict run exports; give the checkpoint that was exported."
-    folder: ClassVar[bool] = False
-    is_run: ClassVar[bool] = True
-    extra: ClassVar[str] = ""
-    packages: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[Mapping[str, Any]] = {"fold_bn": True}
-    modes: ClassVar[tuple[str, ...]] = ()
+    suffix = ""
+    magic = b""
+    kind = "an export"
+    hint = "Only eval and predict run exports; give the checkpoint that was exported."
+    folder = False
+    is_run = True
+    extra = ""
+    packages: tuple[str, ...] = ()
+    options: Mapping[str, Any] = {"fold_bn": True}
+    modes: tuple[str, ...] = ()
 
     @classmethod
     def check(cls) -> None:
@@ -123,7 +123,7 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     values = {key: value for key, value in given.items() if value is not None}
     for key, value in values.items():
         if key not in form.options and value != getattr(ExportOptions, key):
-            takers = [taker_name for taker_name, taker in formats().items() if key in taker.options]
+            takers = [taker_name for taker_name, taker in registry.every("format").items() if key in taker.options]
             raise ConfigError(
                 f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
                 hint="Omit the option, or choose another format.",
@@ -167,11 +167,6 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
     return config
 
 
-def formats() -> dict[str, type[Format]]:
-    """All formats, by name."""
-    return {name: registry.get("format", name) for name in registry.names("format")}
-
-
 def format_for(output: Path, name: str | None) -> str:
     """The name of the format in which to write ``output``: ``name``, or the format of its suffix.
 
@@ -194,11 +189,6 @@ def format_for(output: Path, name: str | None) -> str:
     return name or str(meant)
 
 
-def format_of(path: Path) -> type[Format] | None:
-    """The format of a file or folder, by its name or contents; None if unknown."""
-    return next((form for form in formats().values() if form.recognises(path)), None)
-
-
 def open_exported(path: Path) -> "Runner | None":
     """An export as a runner; None for a checkpoint, or any other path whose format is not run.
 
@@ -208,7 +198,7 @@ def open_exported(path: Path) -> "Runner | None":
     """
     from lsgcli.data.guard import foreign
 
-    form = format_of(path)
+    form: type[Format] | None = next((form for form in registry.every("format").values() if form.recognises(path)), None)
     if form is None or not form.is_run or not path.exists():
         return None
     if not form.folder:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
@@ -106,8 +106,7 @@ class Stepping(nn.Module):
         problems = [
             f"one timestep at a time: found {options}, expected others" for options, applies in refused.items() if applies
         ]
-        if problems:
-            raise ConfigError("\n".join(problems), hint="Export all timesteps (--mode unroll), or predict without --stream.")
+        refuse(problems, "Export all timesteps (--mode unroll), or predict without --stream.")
         self.network, self.layers = _traceable(network, neurons or TraceableLIF)
 
     def forward(self, x: Tensor, *u: Tensor) -> tuple[Tensor, ...]:

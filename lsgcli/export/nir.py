@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class NIR(Format):
     magic = rb"\x89HDF"
     extra = "nir"
     packages = ("nir",)
-    options: ClassVar[Mapping[str, Any]] = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value
+    options: Mapping[str, Any] = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         """Write the graph of a folded network, see :func:`draw`."""

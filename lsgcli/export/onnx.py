@@ -26,8 +26,8 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.quantise import integers
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.system.interpreter import __version__
 from lsgcli.system.schema import LONG
-from lsgcli.system.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -139,7 +139,7 @@ class _Session:
         """
         if len(values) != len(self.shapes):
             raise CheckpointError(f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", hint=AGAIN)
-        inputs: dict[str, np.ndarray] = {}
+        inputs = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
             if len(expected) != value.dim() or any(
                 size not in (BATCH, n) for size, n in zip(expected, value.shape, strict=True)

@@ -21,6 +21,7 @@ from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.kernels.cpu.job import Layout, image_layout, sequence_layout
 from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.step import over_channels
+from lsgcli.system.schema import Record
 from lsgcli.training.evaluate import Evaluation, measure
 
 Layouts = Callable[..., Layout | None]
@@ -100,7 +101,7 @@ class Runner(ABC):
         config: ``content.config`` as passed to :meth:`lsgcli.export.base.Format.write`.
     """
 
-    def __init__(self, config: dict[str, Any]):
+    def __init__(self, config: Record):
         self.config = config
 
     @property
@@ -125,7 +126,7 @@ class AtOnce(Runner):
         function: the input of :meth:`run` -> logits (T, B, classes), then the spikes (T, B, ...) of each layer.
     """
 
-    def __init__(self, config: dict[str, Any], function: Callable[[Tensor], Iterable[Tensor]]):
+    def __init__(self, config: Record, function: Callable[[Tensor], Iterable[Tensor]]):
         super().__init__(config)
         self.function = function
 
@@ -143,9 +144,7 @@ class Stepwise(Runner):
         macs: multiply-accumulates of the layers before neurons, in a timestep of one sample; 0 if unknown.
     """
 
-    def __init__(
-        self, config: dict[str, Any], function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor], macs: int = 0
-    ):
+    def __init__(self, config: Record, function: Callable[..., Iterable[Tensor]], example: Iterable[Tensor], macs: int = 0):
         super().__init__(config)
         self.function, self.example, self.macs = function, tuple(example), macs
 
@@ -175,7 +174,7 @@ class Stepwise(Runner):
         return Output(torch.stack(logits), spikes)
 
 
-def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
+def stepwise(network: SpikingNet, config: Record) -> Stepwise:
     """A network in torch that runs one timestep at a time."""
     spec, stepping = network.spec, quick(network)
     weight = next(stepping.parameters())
@@ -187,7 +186,7 @@ def stepwise(network: SpikingNet, config: dict[str, Any]) -> Stepwise:
 class NetworkRunner(Runner):
     """Runs a network in evaluation mode, in its own precision: the reference, and the runner of formats that store only weights."""
 
-    def __init__(self, network: SpikingNet, config: dict[str, Any]):
+    def __init__(self, network: SpikingNet, config: Record):
         super().__init__(config)
         self.network = network.eval()
 

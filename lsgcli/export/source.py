@@ -17,7 +17,7 @@ from lsgcli.neurons import LIF
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import accuracy_on_test
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
 
 READOUT = "mean of the logits over T"
 

@@ -32,6 +32,7 @@ from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons.step import over_channels
+from lsgcli.system.schema import Record
 
 LOGIT_TOLERANCE = 1e-5
 TIE_ULPS = 64
@@ -42,7 +43,7 @@ TOTALS = ("samples", "spikes_compared", "samples_with_ties", "predictions_differ
 NOTHING = {"samples": 0, "spikes_compared": 0, **dict.fromkeys(KINDS, 0), "max_logit_error": None, "predictions_different": 0}
 
 
-def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: Iterable[Batch], what: str) -> dict[str, Any]:
+def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: Iterable[Batch], what: str) -> Record:
     """Run both comparisons.
 
     Args:
@@ -69,7 +70,7 @@ def verify(trained: SpikingNet, written: SpikingNet, exported: Runner, batches: 
     return {**result, "folding": folding}
 
 
-def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dict[str, Any]:
+def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> Record:
     """Compare a network with a runner on the same batches.
 
     Returns:
@@ -78,7 +79,7 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> dic
         ``found``.
     """
     expected = NetworkRunner(network, found.config)
-    total: Counter[str] = Counter(dict.fromkeys(TOTALS, 0))
+    total = Counter(dict.fromkeys(TOTALS, 0))
     per_layer: dict[str, Counter[str]] = {}
     right = 0
     errors = [torch.zeros(1)]

@@ -33,7 +33,7 @@ from lsgcli.models.integer import deployed
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, full_precision, set_up
-from lsgcli.system.schema import LONG
+from lsgcli.system.schema import LONG, Record
 
 OnError = Callable[[str, DataError], None]
 LARGEST = 1024  # maximum batch size that is taken from a checkpoint
@@ -88,7 +88,7 @@ class Network:
     """
 
     logits: Callable[[Tensor], Tensor]
-    stored: dict[str, Any]
+    stored: Record
     config: RunConfig
     compute: Compute
     source: SpikingNet | Runner

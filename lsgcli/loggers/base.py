@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from lsgcli.runs.report import Epoch, LoggedRun
 
@@ -17,8 +16,8 @@ class Logger(ABC):
         logged: number of epochs in the log, which are not added again when a run continues. A log that each process begins anew has 0.
     """
 
-    extra: ClassVar[str] = ""
-    packages: ClassVar[tuple[str, ...]] = ()
+    extra = ""
+    packages: tuple[str, ...] = ()
     logged: int = 0
 
     def __init__(self, source: LoggedRun):

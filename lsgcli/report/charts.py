@@ -114,7 +114,7 @@ class Axes:
 
     def frame(self, x_ticks: Iterable[float], x_label: str, y_label: str, x_step: float = 0.0) -> list[Mark]:
         """Grid, axis labels, and tick labels, which on the x axis differ from the positions of the ticks by ``x_step``."""
-        marks: list[Mark] = []
+        marks = []
         ticks = self.y.ticks()
         for tick, number in zip(ticks, numbers(ticks), strict=True):
             _, y = self.at(self.x.low, tick)
@@ -123,7 +123,7 @@ class Axes:
         floor = self.height - self.bottom
         marks += [text((self.at(t, self.y.low)[0], floor + 16), f"{t + x_step:g}", anchor="middle") for t in x_ticks]
         marks.append(text(((self.left + self.width - self.right) / 2, self.height - 5), x_label, anchor="middle"))
-        return [*marks, text((2, 13), y_label, "ink")] if y_label else marks
+        return [*marks, text((2, self.top - 13), y_label, "ink")] if y_label else marks
 
     def line(
         self, points: Sequence[tuple[float, float | None]], style: Style, *, lone: bool = True, width: float = 2
@@ -162,7 +162,7 @@ class Axes:
 
     def _numbers(self, lines: Sequence[Line]) -> list[Mark]:
         """Numbers of layers beside the ends of lines, where they do not touch; those of the first and last line come first."""
-        marks: list[Mark] = []
+        marks = []
         taken: list[float] = []
         for one in [*lines[:1], *lines[:0:-1]]:
             end = one.values[-1] if one.values else None
@@ -197,7 +197,7 @@ def line_drawing(lines: Sequence[Line], x_label: str, y_label: str, x_first: int
 
 def drawn_legend(entries: Legend, width: float) -> tuple[list[Mark], float]:
     """Legend as part of a drawing, and its height."""
-    marks: list[Mark] = []
+    marks = []
     x, y = 0.0, 0.0
     for name, style in entries if len(entries) > 1 else ():  # one line needs no legend
         words = shortened(name, width - 32)

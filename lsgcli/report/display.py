@@ -13,6 +13,7 @@ from rich.progress import TaskID
 from lsgcli.report.findings import flow_lines
 from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
+from lsgcli.system.schema import Record
 from lsgcli.system.text import clean
 
 
@@ -55,7 +56,7 @@ class TrainingDisplay:
         with _dispensable():
             self.bar.stop()
 
-    def __call__(self, record: dict[str, Any]) -> None:
+    def __call__(self, record: Record) -> None:
         """Show a record; events without a display are ignored."""
         if show := getattr(self, f"_on_{record['event']}", None):
             with _dispensable():
@@ -70,10 +71,10 @@ class TrainingDisplay:
         with _dispensable():
             self.out.print(what, **options)
 
-    def _on_preparing(self, record: dict[str, Any]) -> None:
+    def _on_preparing(self, record: Record) -> None:
         self.preparing(record["what"], record["done"], record["total"])
 
-    def _on_start(self, record: dict[str, Any]) -> None:
+    def _on_start(self, record: Record) -> None:
         self.epochs = record["epochs"]
         self.say(f"run {record['run']}")
         self.say(f"report {Path(record['run']) / REPORT}")
@@ -85,7 +86,7 @@ class TrainingDisplay:
         total = record["epochs"] * record["steps"]
         self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
-    def _say_taken(self, source: dict[str, Any]) -> None:
+    def _say_taken(self, source: Record) -> None:
         """The tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
         self.say(f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})")
         for name, tensor in source["new"].items():
@@ -94,17 +95,17 @@ class TrainingDisplay:
         for name, shape in source["unused"].items():
             self.say(f"  not used: {name} {tuple(shape)}")
 
-    def _on_extended(self, record: dict[str, Any]) -> None:
+    def _on_extended(self, record: Record) -> None:
         self.say(
             f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
             f"follows the schedule of {record['epochs']} epochs, starting at {record['lr']:.3g}"
         )
 
-    def _on_step(self, record: dict[str, Any]) -> None:
+    def _on_step(self, record: Record) -> None:
         done = record["epoch"] * record["steps"] + record["step"]
         self.bar.update(self.steps, completed=done, note=f"loss {record['loss']:.3f}")
 
-    def _on_epoch(self, record: dict[str, Any]) -> None:
+    def _on_epoch(self, record: Record) -> None:
         split = "val" if "val_accuracy" in record else "test"
         betas = [layer["beta"] for layer in record["layers"] if math.isfinite(layer["beta"])]  # NaN in neurons without decay
         beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
@@ -115,7 +116,7 @@ class TrainingDisplay:
             f"  data {record['data_wait']:.0%}"
         )
 
-    def _on_end(self, record: dict[str, Any]) -> None:
+    def _on_end(self, record: Record) -> None:
         if record["accuracy"] is None:  # no test part
             in_fp32 = f", in fp32 {record['best_accuracy_fp32']:.4f}" if "best_accuracy_fp32" in record else ""
             self.say(
@@ -135,7 +136,7 @@ class TrainingDisplay:
                 f"this is in the precision of the training; in fp32, as in `lsg eval`: last epoch {last:.4f}, best epoch {best:.4f}"
             )
 
-    def _on_diverged(self, record: dict[str, Any]) -> None:
+    def _on_diverged(self, record: Record) -> None:
         self.say(f"diverged in {record['message']}")
         self.say(record["cause"])
         for line in flow_lines([record["table"]], self.out) if record["table"]["layers"] else ():

@@ -83,11 +83,6 @@ def picture(title: str, *, shows: str, hides: str) -> Callable[[Callable[..., li
     return lambda views: Picture(title, shows, hides, views)
 
 
-def pictures() -> dict[str, Picture]:
-    """All pictures, in the order of their names."""
-    return {name: registry.get("picture", name) for name in registry.names("picture")}
-
-
 def labels(flows: Sequence[Flow]) -> list[str]:
     """Short distinct names of checkpoints: the methods if distinct, otherwise the differing parts of their paths."""
     methods = [str(flow.get("method") or "") for flow in flows]
@@ -95,11 +90,10 @@ def labels(flows: Sequence[Flow]) -> list[str]:
         return methods
     paths = [PurePath(str(flow.get("checkpoint") or "")).parts for flow in flows]
     common = set(paths[0]).intersection(*paths[1:]) if len(paths) > 1 else set(paths[0][:-1])
-    names = [
-        " ".join(filter(None, (method, "/".join(part for part in path if part not in common) or "/".join(path[-1:]))))
-        for method, path in zip(methods, paths, strict=True)
-    ]
-    names = [name or "network" for name in names]
+    names = []
+    for method, path in zip(methods, paths, strict=True):
+        differing = [part for part in path if part not in common]
+        names.append(f"{method} {'/'.join(differing or path[-1:])}".strip() or "network")
     return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
 
 
@@ -169,35 +163,38 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     histories = [flow.get("history") or {"epochs": [], "layers": {}} for flow in flows]
     panels, legend = [], list[tuple[str, Style]]()
     for key in HISTORY:
-        log = key == "grad_norm"
-        values = [[layer.get(key, ()) for layer in history["layers"].values()] for history in histories]
-        if not any(_moves(layers, log) for layers in values):
+        title = MEASURES[key].title
+        moving = [layer for history in histories if _moves(history, key) for layer in history["layers"].values()]
+        shown = [v for layer in moving for v in layer.get(key, ())]
+        if not shown:
             continue
-        y = Scale.over((v for layers in values if _moves(layers, log) for own in layers for v in own), log)
-        for history, layers, label in zip(histories, values, labels, strict=True):
-            if not _moves(layers, log):
-                why = (
-                    f"{MEASURES[key].title}: constant over training."
-                    if layers
-                    else "No gradient-flow.jsonl in the directory of this checkpoint."
+        y = Scale.over(shown, key == "grad_norm")
+        for history, label in zip(histories, labels, strict=True):
+            layers = history["layers"]
+            if not _moves(history, key):
+                why = f"{title}: constant over training."
+                panels.append(
+                    Panel(None, label, why if layers else "No gradient-flow.jsonl in the directory of this checkpoint.")
                 )
-                panels.append(Panel(None, label, why))
                 continue
-            looks = zip(history["layers"].items(), ordered(len(history["layers"])), strict=True)
-            lines = [
-                Line(f"{number} {name}", layer.get(key, ()), look, tip=f"layer {number} {name}", layer=number)
-                for number, ((name, layer), look) in enumerate(looks, 1)
-            ]
-            drawing = line_drawing(lines, "epoch", MEASURES[key].title, history["epochs"][0] + 1, y)
+            lines = []
+            for number, (name, look) in enumerate(zip(layers, ordered(len(layers)), strict=True), 1):
+                own = layers[name].get(key, ())
+                lines.append(Line(f"{number} {name}", own, look, tip=f"layer {number} {name}", layer=number))
+            drawing = line_drawing(lines, "epoch", title, history["epochs"][0] + 1, y)
             panels.append(Panel(drawing, label if len(flows) > 1 else ""))
             if len(flows) == 1 and len(lines) <= NAMED:
                 legend = [(line.name, line.style) for line in lines]
     return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=LEAST)] if panels else []
 
 
-def _moves(layers: Sequence[Sequence[float | None]], log: bool) -> bool:
-    """Whether any layer has values that differ to the eye."""
-    return any(len({f"{v:.4g}" for v in values if drawable(v, log)}) > 1 for values in layers)
+def _moves(history: Flow, key: str) -> bool:
+    """Whether any layer has values of a measure that differ to the eye."""
+    for layer in history["layers"].values():
+        values = {f"{v:.4g}" for v in layer.get(key, ()) if drawable(v, key == "grad_norm")}
+        if len(values) > 1:
+            return True
+    return False
 
 
 def lines_view(name: str, lines: Sequence[Line], x_label: str, y_label: str, note: str = "") -> View:
@@ -205,11 +202,8 @@ def lines_view(name: str, lines: Sequence[Line], x_label: str, y_label: str, not
     heading = name.lower()
     label = "" if heading.endswith(y_label) else y_label  # the heading says it
     drawing = line_drawing(lines, x_label, label, 1, Scale.over(value for line in lines for value in line.reach()))
-    return View(
-        name,
-        [Panel(drawing and replace(drawing, label=f"{heading} by {x_label}"), note=note)],
-        legend=[(one.name, one.style) for one in lines],
-    )
+    panel = Panel(drawing and replace(drawing, label=f"{heading} by {x_label}"), note=note)
+    return View(name, [panel], legend=[(line.name, line.style) for line in lines])
 
 
 def by_layer(
@@ -273,20 +267,19 @@ def layer_panels(
         panel: draws a record, of a network with this index, under this title.
     """
     suffixes = [f", {label}" if len(labels) > 1 else "" for label in labels]
-    return [
-        Panel(None)
-        if layer is None
-        else replace(panel(layer, index, f"{number} {layer['name']}{suffixes[index]}"), layer=number)
-        for number, row in enumerate(zip_longest(*networks), 1)
-        for index, layer in enumerate(row)
-    ]
+    panels = []
+    for number, row in enumerate(zip_longest(*networks), 1):
+        for index, layer in enumerate(row):
+            drawn = layer and panel(layer, index, f"{number} {layer['name']}{suffixes[index]}")
+            panels.append(replace(drawn, layer=number) if drawn else Panel(None))
+    return panels
 
 
 def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
     """The figures by file name, each with title, legend and all panels."""
     names = labels(flows)
     found = {}
-    for name, one in pictures().items():
+    for name, one in registry.every("picture").items():
         for view in one.views(flows, names):
             main = view.name == name
             file = name if main else f"{name}-{re.sub('[^a-z0-9]+', '-', view.name.lower()).strip('-')}"

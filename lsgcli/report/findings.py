@@ -1,7 +1,7 @@
 """Gradient flow and findings in a terminal: coverage as a bar and per timestep, as many measures as fit, and the table of ``--try``."""
 
 import linecache
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from lsgcli.errors import counted
 from lsgcli.report.figures import Flow
 from lsgcli.report.tables import formatted, listing, problems
 from lsgcli.report.terminal import Table, fitted, table
+from lsgcli.system.schema import Record
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
 TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
-def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
+def lines(findings: Sequence[Record]) -> list[Text]:
     """A heading for each finding, and under it the line of the script, value, cause, remedy and command."""
     if not findings:
         return [Text("no findings: all measures are in their usual ranges")]
@@ -36,14 +37,14 @@ def lines(findings: Sequence[Mapping[str, Any]]) -> list[Text]:
     return shown
 
 
-def source_line(place: Mapping[str, Any]) -> str:
+def source_line(place: Record) -> str:
     """A line of a file: its path relative to the working directory if it is below it, its number, and its text."""
     path = Path(place["file"])
     shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
     return f"{shown}:{place['line']}: {linecache.getline(place['file'], place['line']).strip()}"
 
 
-def diagnosis(record: Mapping[str, Any]) -> list[Text | Table]:
+def diagnosis(record: Record) -> list[Text | Table]:
     """What was seen of a script, and its findings."""
     steps = counted(record["steps"], "step")
     of = f" of {', '.join(record['networks'])}" if record["networks"] else ""
@@ -70,7 +71,7 @@ def figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
 
 
-def tried(rows: Sequence[Mapping[str, Any]]) -> Table:
+def tried(rows: Sequence[Record]) -> Table:
     """The table of ``--try``."""
     cells = []
     for row in rows:

@@ -14,11 +14,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report import findings, tables
 from lsgcli.report.charts import Line, swatch
 from lsgcli.report.drawing import COLOURS, DARK, LIGHT, Style, ordered, styles
-from lsgcli.report.figures import Flow, View, labels, lines_view, pictures
+from lsgcli.report.figures import Flow, View, labels, lines_view
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
 
@@ -105,7 +106,9 @@ def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]
     return {
         "unlike": unlike,
         "checkpoints": list(zip(names, flows, (style.colour for style in styles(len(flows))), strict=True)),
-        "shown": [(name, picture, picture.views(flows, names) if flows else []) for name, picture in pictures().items()],
+        "shown": [
+            (name, picture, picture.views(flows, names) if flows else []) for name, picture in registry.every("picture").items()
+        ],
     }
 
 

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from statistics import NormalDist
 
 import numpy as np
 
 from lsgcli.analysis import measures
 from lsgcli.registry import register
 from lsgcli.report.charts import Axes, Scale
-from lsgcli.report.drawing import COLOURS, Drawing, Mark, Style, area, box, line, text
+from lsgcli.report.drawing import COLOURS, Drawing, Style, area, box, line, text
 from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
 from lsgcli.report.tables import formatted
 
@@ -19,7 +19,7 @@ SIDE, TOP, BOTTOM = 4, 6, 20
 FLOOR = HEIGHT - BOTTOM
 SEEN = 0.998  # fraction of each layer's potentials within the x axis
 PREDICTED = Style("ink", dash=(4, 3))
-Layer = dict[str, Any]
+Layer = Flow  # the record of a layer
 Span = tuple[float, float]  # limits of the x axis
 
 
@@ -51,13 +51,15 @@ def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return [View("potential", panels, len(flows) if len(flows) > 1 else 0, legend=[*legend, ("N(0, 1 + beta^2)", PREDICTED)])]
 
 
-def _bars(layer: Layer, span: Span = (-math.inf, math.inf)) -> list[tuple[float, float, float]]:
+def _bars(layer: Layer, span: Span) -> list[tuple[float, float, float]]:
     """Left and right edge and density of each bin within limits; including all counts outside, the area is 1."""
     histogram = layer["histogram"]
-    edges, counts = histogram["edges"], histogram["counts"]
-    total = sum(counts) + histogram["below"] + histogram["above"] or 1
-    bins = [(left, right, n / (total * (right - left))) for (left, right), n in zip(pairwise(edges), counts, strict=True)]
-    return [one for one in bins if one[0] >= span[0] - 1e-9 and one[1] <= span[1] + 1e-9]
+    total = sum(histogram["counts"]) + histogram["below"] + histogram["above"] or 1
+    bars = []
+    for (left, right), count in zip(pairwise(histogram["edges"]), histogram["counts"], strict=True):
+        if left >= span[0] - 1e-9 and right <= span[1] + 1e-9:
+            bars.append((left, right, count / (total * (right - left))))
+    return bars
 
 
 def _outside(layer: Layer, span: Span) -> float:
@@ -80,31 +82,36 @@ def _span(layers: Sequence[Layer], threshold: float) -> Span:
 
 
 def _draw(layer: Layer, threshold: float, span: Span, colour: str, label: str) -> Drawing:
-    sigma = (layer.get("u_std_predicted") or {}).get("paper")
+    low, high = span
     bars = _bars(layer, span)
-    peak = 1 / (sigma * math.sqrt(2 * math.pi)) if sigma else 0.0  # of the prediction
-    at = Axes(
-        WIDTH, HEIGHT, Scale(*span), Scale(0, max([density for *_, density in bars] + [peak]) or 1.0), SIDE, SIDE, TOP, BOTTOM
-    ).at
-    marks: list[Mark] = []
+    densities = [density for *_, density in bars]
+    sigma = (layer.get("u_std_predicted") or {}).get("paper")
+    predicted = NormalDist(0, sigma) if sigma and sigma > 0 else None
+    if predicted:
+        densities.append(predicted.pdf(0))
+    at = Axes(WIDTH, HEIGHT, Scale(low, high), Scale(0, max(densities, default=0) or 1.0), SIDE, SIDE, TOP, BOTTOM).at
+    marks = []
     interval = (0.0, 0.0)
-    if layer.get("interval") and None not in layer["interval"]:
-        low, high = (min(max(edge / threshold, span[0]), span[1]) for edge in layer["interval"])
-        interval = (low, high)
-        marks.append(box((at(low, 0)[0], TOP), at(high, 0)[0] - at(low, 0)[0], FLOOR - TOP, "ink", 0.09))
-    for (low, high), opacity in (span, 0.4), (interval, 0.75):
-        clipped = [(max(left, low), min(right, high), d) for left, right, d in bars if right > low and left < high]
-        steps = [point for left, right, d in clipped for point in (at(left, d), at(right, d))]
+    edges = layer.get("interval")
+    if edges and None not in edges:
+        begin, end = np.clip(np.array(edges) / threshold, low, high).tolist()
+        interval = (begin, end)
+        left, right = at(begin, 0)[0], at(end, 0)[0]
+        marks.append(box((left, TOP), right - left, FLOOR - TOP, "ink", 0.09))
+    for (begin, end), opacity in (span, 0.4), (interval, 0.75):
+        steps = []
+        for left, right, density in bars:
+            if right > begin and left < end:
+                steps += [at(max(left, begin), density), at(min(right, end), density)]
         if steps:
             marks.append(area([(steps[0][0], FLOOR), *steps, (steps[-1][0], FLOOR)], colour, opacity))
     marks.append(line([at(1, 0), (at(1, 0)[0], TOP)], "ink", 1.5))
-    if sigma:
-        grid = [span[0] + k * (span[1] - span[0]) / 80 for k in range(81)]
-        curve = [at(u, math.exp(-((u / sigma) ** 2) / 2) * peak) for u in grid]
+    if predicted:
+        curve = [at(u, predicted.pdf(u)) for u in np.linspace(low, high, 81).tolist()]
         marks.append(line(curve, PREDICTED.colour, 1.5, PREDICTED.dash))
     marks.append(line([(SIDE, FLOOR), (WIDTH - SIDE, FLOOR)], "soft"))
-    step = max(1, math.ceil((span[1] - span[0]) / 8))
-    ticks = [k for k in range(int(span[0]) + 1, int(span[1])) if (k - 1) % step == 0]
+    step = max(1, math.ceil((high - low) / 8))
+    ticks = [k for k in range(int(low) + 1, int(high)) if (k - 1) % step == 0]
     marks += [text((at(k, 0)[0], HEIGHT - 5), f"{k}", size=11, anchor="middle") for k in ticks]
     return Drawing(WIDTH, HEIGHT, marks, f"Histogram of u / v_th in layer {label}")
 

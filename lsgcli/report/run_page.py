@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from lsgcli import registry
 from lsgcli.config.resolve import differing
 from lsgcli.config.run import FIELDS, RunConfig, option_name, option_words, without_effect
 from lsgcli.data.bundle import DataBundle
-from lsgcli.report import confusion
-from lsgcli.report.figures import View, pictures
+from lsgcli.report import heatmaps
+from lsgcli.report.figures import View
 from lsgcli.report.page import by_epoch, document, gradient_flow
 from lsgcli.report.sheet import event_tiles, image_tile, spread
 from lsgcli.report.tables import formatted
@@ -24,6 +25,7 @@ from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
 from lsgcli.store.flows import history
 from lsgcli.store.rundir import LAST, Facts, read_config, read_facts, read_metrics
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from lsgcli.training.evaluate import Evaluation
@@ -57,7 +59,7 @@ def run_page(path: Path, status: Status) -> str:
         settings.append((option_name(name), value, name in own))
         if without_effect({name: value}, [config]):
             idle.add(option_name(name))
-    layers = pictures()["training"]
+    layers = registry.get("picture", "training")
     return document(
         "run.html",
         {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {},
@@ -70,10 +72,10 @@ def run_page(path: Path, status: Status) -> str:
         facts=_facts(config, facts),
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
-        matrix=confusion.drawing(counts, classes) if tested and len(classes) <= DRAWN else None,
-        pairs=confusion.pairs(counts, classes),
+        matrix=heatmaps.confusion(counts, classes) if tested and len(classes) <= DRAWN else None,
+        pairs=heatmaps.pairs(counts, classes),
         scores=_scores(tested, classes) if tested else [],
-        named=len(classes) <= confusion.NAMED,
+        named=len(classes) <= heatmaps.NAMED,
         few=len(classes) <= OPEN,
         samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
@@ -121,7 +123,7 @@ def _duration(seconds: float) -> str:
 
 def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
     """What was run, where, and how it can be repeated."""
-    about: dict[str, Any] = dict(facts)
+    about: Record = dict(facts)
     samples = {part: count for part, count in about.get("samples", {}).items() if count}
     names = {"dataset", "method", "seed", *differing(config)}
     words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
@@ -169,7 +171,7 @@ def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, lis
     return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
-def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[str, Any]]]:
+def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Record]]:
     """A few samples of the test part, with pictures: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
     predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
@@ -177,7 +179,7 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[dict[st
     for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
         rows[label == prediction].append(row)
 
-    def of(row: int) -> dict[str, Any]:
+    def of(row: int) -> Record:
         one = split.part(np.array([row]))
         pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
         return {

@@ -15,6 +15,7 @@ from lsgcli.report.terminal import console, fitted
 from lsgcli.system.files import json_text
 
 Row = Mapping[str, Any]
+Summary = Row  # of an ablation, with its rows
 Lines = list[list[str]]  # headings, then the cells of each row
 NOTHING = "-"
 MOST = 4  # names of layers in a line
@@ -25,9 +26,9 @@ def letters(n: int) -> list[str]:
     return [string.ascii_uppercase[k % 26] * (k // 26 + 1) for k in range(n)]
 
 
-def problems(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+def problems(layers: Sequence[Row]) -> list[str]:
     """The verdicts in a gradient-flow record that are not ok, each with its layers and the reason of the first of them."""
-    named: dict[str, list[Mapping[str, Any]]] = {}
+    named: dict[str, list[Row]] = {}
     for layer in layers:
         if layer.get("verdict", "ok") != "ok":
             named.setdefault(layer["verdict"], []).append(layer)
@@ -103,7 +104,7 @@ def _lines(rows: Sequence[Row]) -> Lines:
     return [head, *([COLUMNS[name](row) if name in COLUMNS else str(row["settings"][name]) for name in head] for row in rows)]
 
 
-def _said(summary: Mapping[str, Any]) -> list[str]:
+def _said(summary: Summary) -> list[str]:
     """Text below the table: a conclusion for each row, missing runs, and notes."""
     missing = []
     for one in summary["missing"]:
@@ -112,7 +113,7 @@ def _said(summary: Mapping[str, Any]) -> list[str]:
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
 
 
-def as_table(summary: Mapping[str, Any]) -> str:
+def as_table(summary: Summary) -> str:
     """Aligned columns, as many as fit the terminal; if not even accuracy, difference and verdict do, each row is a block."""
     head, *rows = _lines(summary["rows"])
     out = console(sys.stdout)
@@ -124,7 +125,7 @@ def as_table(summary: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *_said(summary)])
 
 
-def as_markdown(summary: Mapping[str, Any]) -> str:
+def as_markdown(summary: Summary) -> str:
     """A Markdown table, and a list of conclusions and notes."""
     lines = _lines(summary["rows"])
     lines.insert(1, ["---"] * len(lines[0]))
@@ -132,7 +133,7 @@ def as_markdown(summary: Mapping[str, Any]) -> str:
     return "\n".join([*shown, "", *(f"- {text}" for text in _said(summary))])
 
 
-def as_csv(summary: Mapping[str, Any]) -> str:
+def as_csv(summary: Summary) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
     rows = [{**row["settings"], **row} for row in summary["rows"]]
     first = [*SETTINGS, *rows[0]["settings"]]
@@ -141,7 +142,7 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     return csv_text([fields, *cells]).rstrip("\n")
 
 
-def as_latex(summary: Mapping[str, Any]) -> str:
+def as_latex(summary: Summary) -> str:
     r"""A ``tabular`` with rules of the package booktabs, followed by conclusions and notes as comments."""
     lines = _lines(summary["rows"])
     head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
@@ -171,7 +172,7 @@ def _latex(text: str) -> str:
     return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", "--" if text == NOTHING else text)
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+FORMATS: dict[str, Callable[[Summary], str]] = {
     "table": as_table,
     "markdown": as_markdown,
     "csv": as_csv,

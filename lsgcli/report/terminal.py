@@ -27,14 +27,6 @@ class Table(RichTable):
     Title and caption have the width of the terminal, not that of the table.
     """
 
-    def add_column(self, header: RenderableType = "", **options: Any) -> None:  # type: ignore[override]
-        """As rich, without markup."""
-        super().add_column(plain(header), **options)
-
-    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
-        """As rich, without markup."""
-        super().add_row(*map(plain, cells), **options)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table, or the blocks."""
         yield from filter(None, [plain(self.title)])
@@ -55,9 +47,9 @@ def table(heads: Iterable[str], rows: Iterable[Sequence[Any]], title: str | None
     """A table whose first ``left`` columns are aligned at the left, the others at the right; see :func:`shown` for its cells."""
     made = Table(title=title, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for number, head in enumerate(heads):
-        made.add_column(head, justify="left" if number < left else "right")
+        made.add_column(plain(head), justify="left" if number < left else "right")
     for row in rows:
-        made.add_row(*map(shown, row))
+        made.add_row(*[plain(shown(cell)) for cell in row])
     return made
 
 

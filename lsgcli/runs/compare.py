@@ -23,6 +23,7 @@ from lsgcli.store.rundir import (
     read_result,
     state_of,
 )
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 Flow = dict[str, Any]  # a gradient-flow record
@@ -66,7 +67,7 @@ def _no_run(path: Path) -> ConfigError:
     )
 
 
-def compare(runs: Sequence[Path]) -> dict[str, Any]:
+def compare(runs: Sequence[Path]) -> Record:
     """Settings that differ between runs, and their results. Of several runs, a damaged one is left out with a warning.
 
     Returns:
@@ -82,7 +83,7 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.
     """
-    configs, records = list[RunConfig](), list[dict[str, Any]]()
+    configs, records = list[RunConfig](), list[Record]()
     groups: dict[Any, list[int]] = {}  # indices of runs that differ only in seed and fold; a repeated one is of another group
     repeated, digests = Counter[Any](), list[str | None]()
     for run in runs:
@@ -106,7 +107,7 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
             _skip(error.message)
     if not records:
         raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
-    settings: dict[str, list[Any]] = varying([config.to_dict() for config in configs])
+    settings = varying([config.to_dict() for config in configs])
     if len(set(digests)) > 1 and settings.keys() & set(SECTIONS["Data"]) <= {"data_dir"}:
         settings["data_digest"] = digests
     return {
@@ -116,13 +117,13 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _shared(config: RunConfig) -> dict[str, Any]:
+def _shared(config: RunConfig) -> Record:
     """The settings that runs of a group share: all that affect results but the seed, and which of K folds is the test part."""
     settings = {name: value for name, value in config.to_dict().items() if name != "seed" and name not in MAY_CHANGE}
     return settings | {"fold": config.fold and config.fold.partition("/")[2]}
 
 
-def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Mapping[str, Any]]) -> Record:
     known = [records[k]["accuracy"] for k in runs if records[k]["accuracy"] is not None]
     return {
         "runs": list(runs),
@@ -141,10 +142,10 @@ def _skip(problem: str) -> None:
 RESULT = ("accuracy", "accuracy_fp32", "test_accuracy_last", "test_accuracy_best", "best_epoch", "best_chosen_on")
 
 
-def _record(run: Path, config: RunConfig) -> dict[str, Any]:
+def _record(run: Path, config: RunConfig) -> Record:
     result = read_result(run)
     state, (last, best, seconds) = state_of(run, result), read_progress(run)
-    found: Mapping[str, Any] = result or {}
+    found = result or {}
     flow = final_flow(run, state) or flows.read_last(run)  # or that of the last epoch
     return {
         "path": str(run),

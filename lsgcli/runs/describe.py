@@ -7,16 +7,17 @@ from typing import Any
 from lsgcli import models
 from lsgcli.analysis.structure import structure
 from lsgcli.config.resolve import differing, resolve
-from lsgcli.config.run import RunConfig, from_checkpoint, without_effect
+from lsgcli.config.run import RunConfig, check_effect, from_checkpoint
 from lsgcli.data.datasets.base import SPLITS, Dataset, dataset_of
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import DataError
 from lsgcli.store import checkpoint, hub, rundir
+from lsgcli.system.schema import Record
 from lsgcli.training.initialise import new_model
 
 IMAGES = 3  # channels of a network whose input is images
 
 
-def of_network(settings: Mapping[str, Any], classes: int | None = None) -> dict[str, Any]:
+def of_network(settings: Mapping[str, Any], classes: int | None = None) -> Record:
     """Layers of a new network; other result as :func:`of_checkpoint`.
 
     Args:
@@ -35,8 +36,7 @@ def of_network(settings: Mapping[str, Any], classes: int | None = None) -> dict[
         model = new_model(config, classes, dataset.channels, 1 if dataset.line else None)
     else:
         config = RunConfig(**settings)
-        if problems := without_effect(settings, [config]):
-            raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+        check_effect(settings, config)
         given = {"input_size" if name == "size" else name: value for name, value in settings.items()}
         model = models.build(given.pop("arch"), num_classes=classes, **given)
     others = {name: value for name, value in settings.items() if name != "arch"}
@@ -55,7 +55,7 @@ def _classes(dataset: Dataset) -> int:
         raise DataError(error.message, hint="Give --classes N, the number of classes.") from error
 
 
-def of_checkpoint(path: Path | str) -> dict[str, Any]:
+def of_checkpoint(path: Path | str) -> Record:
     """Layers of a checkpoint, its settings that differ from the preset of its data set, and where it comes from.
 
     Args:
@@ -71,7 +71,7 @@ def of_checkpoint(path: Path | str) -> dict[str, Any]:
     content = checkpoint.read(file)
     config, state = content.config, content.state
     found = structure(checkpoint.restored(content, path), bool(config["data"].get("static")))
-    settings: dict[str, Any] = {}
+    settings = {}
     if config["settings"]:
         run_config = from_checkpoint(path, config, {"precision": config["settings"].get("precision")})
         settings = {name: getattr(run_config, name) for name in differing(run_config)}
@@ -91,7 +91,7 @@ def of_checkpoint(path: Path | str) -> dict[str, Any]:
     return {"arch": config["arch"], **found, "settings": settings, "provenance": known}
 
 
-def _of_run(folder: Path) -> dict[str, Any]:
+def _of_run(folder: Path) -> Record:
     """Facts about the run in a folder; none if there is no readable one."""
-    facts: Mapping[str, Any] = rundir.read_facts(folder) if rundir.is_run(folder) else {}
+    facts = rundir.read_facts(folder) if rundir.is_run(folder) else {}
     return {name: facts.get(name) for name in ("started", "lsg", "git_revision", "python", "versions", "device")}

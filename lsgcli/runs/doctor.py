@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from lsgcli import registry
 from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
-from lsgcli.system import cpus, version
+from lsgcli.system import cpus
 from lsgcli.system.files import user_cache
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__, installed
+from lsgcli.system.schema import Record
 
 GIB = 1 << 30
 DISK = GIB  # bytes, at least
@@ -38,14 +39,14 @@ class Check(NamedTuple):
     hint: str = ""
 
 
-def examine() -> dict[str, Any]:
+def examine() -> Record:
     """Run all checks. The result contains neither user names nor paths.
 
     Returns:
         JSON types: ``ok``; ``checks``, each with ``name``, ``ok``, ``found``, ``expected`` and ``hint``; ``backends``: name -> ``ok``,
         ``cases``, ``worst`` relative error; ``versions``: package -> version, None if it is not installed.
     """
-    backends: dict[str, Any] = {}
+    backends: Record = {}
     checks = [_guarded(name, check) for name, check in CHECKS.items()]
     tested = [name for name in registry.names("backend") if name not in NOT_TESTED]
     checks += [_guarded(f"backend {name}", functools.partial(_backend, name, backends), INSTEAD) for name in tested]
@@ -55,7 +56,7 @@ def examine() -> dict[str, Any]:
         "ok": all(check.ok for check in checks),
         "checks": [check._asdict() for check in checks],
         "backends": backends,
-        "versions": versions | version.installed(),
+        "versions": versions | installed(),
     }
     text = json.dumps(record, ensure_ascii=False)
     for folder in (os.getcwd(), str(Path.home())):
@@ -160,7 +161,7 @@ def _cache() -> Check:
     return Check("cache", free >= DISK, found, f"a writable folder with {DISK // GIB} GiB free", hint)
 
 
-def _backend(name: str, record: dict[str, Any]) -> Check:
+def _backend(name: str, record: Record) -> Check:
     """A comparison with ``reference`` on each device where the backend runs; ``record`` gets its figures by name."""
     import torch
 

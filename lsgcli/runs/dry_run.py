@@ -93,7 +93,7 @@ def stepping(model: SpikingNet, config: RunConfig, compute: Compute) -> Callable
 
 def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float]:
     """Output shape, multiply-accumulates and spikes of one pass."""
-    spikes: list[Tensor] = []
+    spikes = []
 
     def count(lif: Any, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         spikes.append(output.sum(dtype=torch.float64) / lif.unit)

@@ -16,7 +16,7 @@ import torch
 from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import redacted
 from lsgcli.system.device import Compute
-from lsgcli.system.version import __version__, version_of
+from lsgcli.system.interpreter import __version__, version_of
 
 
 def digest_of(crossings: Mapping[str, Sequence[float]]) -> str | None:

@@ -22,6 +22,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.flows import history
 from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
+from lsgcli.system.schema import Record
 from lsgcli.training.freeze import freeze
 from lsgcli.training.losses import of_run
 
@@ -36,7 +37,7 @@ def full_flow(
     *,
     detailed: bool = False,
     **options: Any,
-) -> dict[str, Any]:
+) -> Record:
     """The full gradient-flow record of a model on the first batches of its training data, without augmentation.
 
     It includes the accuracy in evaluation and with batch statistics, and a warning if they differ much, and the activity of the training
@@ -108,13 +109,13 @@ def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:
 
 
 def advise(
-    flow: dict[str, Any],
+    flow: Record,
     config: RunConfig,
     run: Path,
     classes: int,
     limits: Mapping[str, float] | None = None,
     name: str = "",
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Findings on a network, and verdicts on its layers, as :func:`lsgcli.analysis.advice.judge`.
 
     Args:
@@ -128,7 +129,7 @@ def advise(
     folder = run if run.is_dir() else run.parent
     of_run = is_run(folder)
     result = (read_result(folder) if of_run else None) or {}
-    facts: dict[str, Any] = {**read_facts(folder)} if of_run else {}
+    facts: Record = {**read_facts(folder)} if of_run else {}
     evidence = Evidence(
         flow,
         settings=config.to_dict(),

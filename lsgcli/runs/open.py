@@ -2,12 +2,12 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lsgcli import registry
-from lsgcli.config.run import CONFIG, RunConfig, from_checkpoint, without_effect
+from lsgcli.config.fields import Values
+from lsgcli.config.run import CONFIG, RunConfig, check_effect, from_checkpoint
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
@@ -15,6 +15,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.system.device import Compute, set_up
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 
@@ -23,7 +24,7 @@ class Opened(NamedTuple):
     """A checkpoint and its data, ready to use."""
 
     model: SpikingNet  # in evaluation mode, on the device
-    stored: dict[str, Any]  # configuration of the checkpoint
+    stored: Record  # configuration of the checkpoint
     config: RunConfig  # settings of the run, with changes
     bundle: DataBundle
     compute: Compute
@@ -31,11 +32,11 @@ class Opened(NamedTuple):
 
 def open_checkpoint(
     path: Path | str,
-    changes: Mapping[str, Any],
+    changes: Values,
     splits: tuple[str, ...] = ("train", "test"),
     *,
     buffers_finite: bool = True,
-    environment: Mapping[str, Any] | None = None,
+    environment: Values | None = None,
     progress: NamedProgress | None = None,
 ) -> Opened:
     """Load a checkpoint and prepare its data set, or the one given in ``changes``; arguments and errors as :func:`open_data`.
@@ -57,11 +58,11 @@ def open_checkpoint(
 
 def open_data(
     path: Path,
-    stored: Mapping[str, Any],
-    changes: Mapping[str, Any],
+    stored: Values,
+    changes: Values,
     splits: tuple[str, ...],
     *,
-    environment: Mapping[str, Any] | None = None,
+    environment: Values | None = None,
     progress: NamedProgress | None = None,
 ) -> tuple[RunConfig, DataBundle, Compute]:
     """Prepare the data of a stored configuration; set up device and precision.
@@ -87,15 +88,14 @@ def open_data(
     trained_on, data = stored["settings"]["dataset"], stored["data"]
     given = {name: value for name, value in changes.items() if value is not None}
     given_around = {**(environment or {}), **given}
-    of_its_own, of_run = dict[str, Any](), None
+    of_its_own, of_run = Record(), None
     if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another
         preset = registry.get("dataset", given["dataset"]).preset
         of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
     elif "data_dir" not in given_around and (of_run := _folder_of_run(path, trained_on)):
         of_its_own = {"data_dir": of_run}
     config = from_checkpoint(path, stored, {**of_its_own, **given_around})
-    if problems := without_effect(given, [config]):
-        raise ConfigError("\n".join(problems), hint="Omit the settings without effect.")
+    check_effect(given, config)
     compute = set_up(config)
     try:
         bundle = prepare(

@@ -10,7 +10,7 @@ from lsgcli import registry
 from lsgcli.config.fields import current, named
 from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import FIELDS, RunConfig, from_dict
-from lsgcli.errors import ConfigError, LsgError
+from lsgcli.errors import ConfigError, LsgError, refuse
 from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
 
 COLUMNS = (
@@ -69,7 +69,7 @@ def find(folder: Path) -> list[Run]:
 
 def _read(path: Path) -> Run | None:
     """The run in a directory; None if its ``config.json`` is of another program."""
-    record: dict[str, Any] = {**dict.fromkeys(COLUMNS), "path": str(path)}
+    record = {**dict.fromkeys(COLUMNS), "path": str(path)}
     config, problem = None, ""
     try:
         facts = read_facts(path)
@@ -131,8 +131,7 @@ def _values(key: str, text: str) -> list[Any]:
     if key not in FIELDS or text == "none":
         return [text, None if text == "none" else text]
     values, problems = parse_all(key, [text])
-    if problems:
-        raise ConfigError("\n".join(f"--where: {problem}" for problem in problems))
+    refuse(f"--where: {problem}" for problem in problems)
     return list(values)
 
 

@@ -24,7 +24,8 @@ from lsgcli.errors import LsgError, Stopped, counted
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.system import files
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:  # importing them takes torch
     from lsgcli.data.bundle import DataBundle
@@ -45,7 +46,7 @@ class Status:
     """
 
     state: Literal["running", "stopped", "diverged", "finished"]
-    end: dict[str, Any] = field(default_factory=dict)
+    end: Record = field(default_factory=dict)
     tested: "Evaluation | None" = None
     bundle: "DataBundle | None" = None
 
@@ -63,7 +64,7 @@ class Reporter:
     def __init__(self, run: RunFiles, page: Page):
         self.run, self.page, self.written = run, page, -INTERVAL
 
-    def follow(self, record: dict[str, Any]) -> None:
+    def follow(self, record: Record) -> None:
         """Write the page of the run in progress, at its start and after an epoch, from the record of either."""
         due = time.monotonic() - self.written >= INTERVAL
         if record["event"] == "start" or (record["event"] == "epoch" and due):
@@ -115,7 +116,7 @@ class LoggedRun:
         return folder
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Record:
         """Settings of the run, and the version of lsg."""
         return {**read_config(self.path).to_dict(), "lsg": __version__}
 
@@ -151,11 +152,11 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
         emit: receives each record after the loggers.
     """
 
-    def __init__(self, names: Sequence[str], run: RunFiles, emit: Callable[[dict[str, Any]], None]):
+    def __init__(self, names: Sequence[str], run: RunFiles, emit: Callable[[Record], None]):
         self.names, self.source, self.emit = names, LoggedRun(run), emit
         self.loggers: dict[str, Any] = {}  # each a lsgcli.loggers.base.Logger
 
-    def __call__(self, record: dict[str, Any]) -> None:
+    def __call__(self, record: Record) -> None:
         if record["event"] == "start":
             for name in self.names:
                 with self._calling(name):
@@ -172,7 +173,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
             with self._calling(name):
                 logger.close(state)
 
-    def _copy(self, logger: Any, record: dict[str, Any]) -> None:
+    def _copy(self, logger: Any, record: Record) -> None:
         epochs = self.source.epochs()
         if logger.logged > len(epochs):
             raise LsgError(f"its log has {counted(logger.logged, 'epoch')}, expected at most the {len(epochs)} of the run")

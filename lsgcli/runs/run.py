@@ -33,6 +33,7 @@ from lsgcli.store.rundir import (
 from lsgcli.system import files, memory
 from lsgcli.system.device import set_up
 from lsgcli.system.ranks import here
+from lsgcli.system.schema import Record
 from lsgcli.training.distributed import ALONE, Group, joined
 from lsgcli.training.loop import Emit, Trainer
 from lsgcli.training.optim import schedule
@@ -62,7 +63,7 @@ def _first_batches(config: RunConfig, bundle: DataBundle) -> DataBundle:
     return dataclasses.replace(bundle, train=part, val=part, test=None)
 
 
-def _inflation(end: dict[str, Any], epochs: list[dict[str, Any]]) -> dict[str, Any]:
+def _inflation(end: Record, epochs: list[Record]) -> Record:
     """The best accuracy on the test part, if it was evaluated after each epoch, and by how much it would have flattered the run."""
     measured = [epoch["test_accuracy"] for epoch in epochs if "test_accuracy" in epoch]
     if not measured or end["accuracy"] is None:
@@ -70,7 +71,7 @@ def _inflation(end: dict[str, Any], epochs: list[dict[str, Any]]) -> dict[str, A
     return {"best_test_accuracy": max(measured), "inflation": max(measured) - end["accuracy"]}
 
 
-def _tell_overfit(end: dict[str, Any], findings: list[dict[str, Any]], samples: int) -> None:
+def _tell_overfit(end: Record, findings: list[Record], samples: int) -> None:
     """Say whether a network learned the samples of ``overfit`` completely, and otherwise what may stand in the way."""
     share = f"{100 * end['best_accuracy']:.2f} % of {samples} samples are classified correctly"
     if end["best_accuracy"] == 1:
@@ -93,7 +94,7 @@ def train(
     existing: Existing = "refuse",
     group: Group = ALONE,
     test: bool = True,
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Prepare the data, train in the run directory ``path``, and write the reports.
 
     Args:
@@ -141,7 +142,7 @@ def train(
         group.agree("opened", lambda: None)
         reporter = Reporter(run, page)
 
-        def report(record: dict[str, Any]) -> None:
+        def report(record: Record) -> None:
             reporter.follow(record)
             emit(record)
 
@@ -173,7 +174,7 @@ def train(
                 config.epochs,
                 config.patience,
             )
-        advice: list[dict[str, Any]] = []
+        advice = []
         flow = memory.if_it_fits(lambda: full_flow(trainer.model, bundle, config, compute))
         if flow is None:
             log.warning(
@@ -204,7 +205,7 @@ def train_together(
     force: bool = False,
     resume: bool = False,
     test: bool = True,
-) -> dict[str, Any] | None:
+) -> Record | None:
     """:func:`train` in all processes that torchrun or srun started, or in this one alone.
 
     Args:
@@ -232,7 +233,7 @@ def train_together(
         return train(config, path, emit, stop, existing=group.agree("existing", existing), group=group, test=test, page=page)
 
 
-def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> dict[str, Any]:
+def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> Record:
     """Record the new number of epochs in config.json; returns the record to emit."""
     state, facts = trainer.state, read_facts(run.path)
     record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
@@ -249,7 +250,7 @@ def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) ->
         write_config(run, config, {**facts, "processes": [*counts, {"from_epoch": epoch, "processes": count}]})
 
 
-def _trained_on(path: Path) -> dict[str, Any] | None:
+def _trained_on(path: Path) -> Record | None:
     """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
     return checkpoint.read_config(last)["data"] if last.exists() else None

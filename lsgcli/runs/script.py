@@ -7,13 +7,14 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.watch import Enough, Watch
 from lsgcli.system.files import finite
+from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.diagnosis/1"
 INTERRUPTED = 130  # status of a script that Ctrl-C ends
@@ -27,7 +28,7 @@ class Diagnosis(NamedTuple):
         status: exit status of the script; 0 if it was ended after its last step that was to be watched.
     """
 
-    record: dict[str, Any]
+    record: Record
     status: int
 
 
@@ -71,11 +72,11 @@ def diagnose(
     return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status)
 
 
-def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> dict[str, Any]:
+def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:
     """The record of a training that was watched: ``{"schema", "findings", "layers", ...}``."""
     layers = list(seen.layers.values())
     losses = seen.numbers()
-    flow: dict[str, Any] = {
+    flow = {
         "schema": SCHEMA,
         "command": list(command),
         "steps": seen.steps,

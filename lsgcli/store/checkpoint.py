@@ -40,6 +40,7 @@ from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
+from lsgcli.system.schema import Record
 
 FORMAT_VERSION = "1"
 TEXTS = ("lsg.format_version", "lsg.config", "lsg.state")
@@ -111,7 +112,7 @@ class StoredState(TypedDict, total=False):
     seconds: float
     waited: float
     overflows: Count
-    flow: list[dict[str, Any]]
+    flow: list[Record]
     extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
     crossings: dict[str, tuple[float, float]]
     test_accuracy: float | None
@@ -130,13 +131,13 @@ class Checkpoint:
     """
 
     weights: Mapping[str, Tensor]
-    config: dict[str, Any]
-    state: dict[str, Any] = field(default_factory=dict)
+    config: Record
+    state: Record = field(default_factory=dict)
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     sha256: str = ""
 
 
-def describe(model: SpikingNet, *, folded: bool = False) -> dict[str, Any]:
+def describe(model: SpikingNet, *, folded: bool = False) -> Record:
     """The part of a checkpoint's config that is required to rebuild ``model``."""
     spec = dataclasses.asdict(model.spec)
     return {"arch": spec.pop("arch"), "model": spec, "folded": folded}
@@ -182,7 +183,7 @@ def read(path: Path | str) -> Checkpoint:
     return Checkpoint(weights, config, state, extra, metadata["lsg.sha256"])
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Record:
     """The configuration of a checkpoint, without its tensors; as :func:`read`, but damaged tensors are not detected."""
     with _opened(path) as (_, _, config):
         return config
@@ -195,7 +196,7 @@ def read_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], dict[str, Any]]]:
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
     """Context of the open file, its metadata, and the configuration in them, both verified."""
     try:
         files.check_regular(path)  # safetensors memory-maps the file
@@ -225,7 +226,7 @@ def _name_of(path: Path) -> Iterator[str]:
             yield f"/dev/fd/{file.fileno()}"
 
 
-def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _verified(path: Path, metadata: Mapping[str, str]) -> Record:
     """The configuration in a checkpoint's metadata, which must be of this format, undamaged, and contain all required parts."""
     version = metadata.get("lsg.format_version")
     if version is None:
@@ -243,7 +244,7 @@ def _verified(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return decode_config(metadata["lsg.config"], path)
 
 
-def decode_config(text: str, path: Path | str) -> dict[str, Any]:
+def decode_config(text: str, path: Path | str) -> Record:
     """The configuration in the metadata of a checkpoint or export.
 
     Raises:
@@ -293,7 +294,7 @@ def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
 
 
-def load(path: Path | str, *, buffers_finite: bool = True) -> tuple[SpikingNet, dict[str, Any]]:
+def load(path: Path | str, *, buffers_finite: bool = True) -> tuple[SpikingNet, Record]:
     """The network of a checkpoint, in evaluation mode, and its configuration. Arguments as for :func:`restored`.
 
     Raises:

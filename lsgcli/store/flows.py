@@ -5,7 +5,6 @@ Imports no torch.
 
 import logging
 import os
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Required, TypedDict
@@ -15,6 +14,7 @@ from msgspec import Meta, defstruct
 from lsgcli.errors import ConfigError
 from lsgcli.store import rundir
 from lsgcli.system import schema
+from lsgcli.system.schema import Record
 
 Number = float | None
 Numbers = list[Number]
@@ -136,7 +136,7 @@ class Complete(TypedDict):
     loss: NotRequired[Number]
 
 
-def read_lines(run: Path) -> list[dict[str, Any]]:
+def read_lines(run: Path) -> list[Record]:
     """The lines of gradient-flow.jsonl of the run in a directory; none if there is no file. All epochs have the same layers.
 
     Raises:
@@ -151,12 +151,12 @@ def read_lines(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_last(run: Path) -> dict[str, Any]:
+def read_last(run: Path) -> Record:
     """The last of :func:`read_lines`, without reading the others; empty if there is none."""
     return dict(schema.read_last_line(run / rundir.GRADIENT_FLOW, Line) or {})
 
 
-def read_full(run: Path) -> dict[str, Any] | None:
+def read_full(run: Path) -> Record | None:
     """The record in gradient-flow.json of the run in a directory; None if there is no file.
 
     Raises:
@@ -166,7 +166,7 @@ def read_full(run: Path) -> dict[str, Any] | None:
     return dict(schema.read(file, Full, ConfigError)) if os.path.lexists(file) else None
 
 
-def complete(flow: dict[str, Any], where: object) -> dict[str, Any]:
+def complete(flow: Record, where: object) -> Record:
     """A full record, which must have all that tables and figures require, and increasing edges around the counts of its histograms.
 
     Raises:
@@ -182,7 +182,7 @@ def complete(flow: dict[str, Any], where: object) -> dict[str, Any]:
     return flow
 
 
-def history(checkpoint: Path) -> dict[str, Any] | None:
+def history(checkpoint: Path) -> Record | None:
     """The history of the run that contains a checkpoint; None if there is no readable gradient-flow.jsonl in its directory.
 
     Returns:
@@ -190,7 +190,7 @@ def history(checkpoint: Path) -> dict[str, Any] | None:
         which training diverged, if any.
     """
     try:
-        epochs: list[Mapping[str, Any]] = [line for line in read_lines(checkpoint.parent) if "event" not in line]
+        epochs = [line for line in read_lines(checkpoint.parent) if "event" not in line]
     except ConfigError as error:
         log.warning("%s; the history of the run is not shown", error.message)
         return None

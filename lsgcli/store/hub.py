@@ -19,7 +19,7 @@ from lsgcli.data.kinds import unreadable
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, require
 from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
 
 WEIGHTS = "model.safetensors"  # in a repository
 REPOSITORY = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"

@@ -25,6 +25,7 @@ from typing import Any, Literal, Required, TypedDict
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted
 from lsgcli.system import files, schema
+from lsgcli.system.schema import Record
 
 Number = float | None
 Text = str | None
@@ -63,7 +64,7 @@ class Facts(TypedDict, total=False):
     """The content of config.json, with the facts from :func:`lsgcli.runs.facts.facts`."""
 
     schema: str
-    settings: dict[str, Any]
+    settings: Record
     data_folder: Text
     classes: list[str]
     samples: dict[str, int]
@@ -72,7 +73,7 @@ class Facts(TypedDict, total=False):
     sources: dict[str, InitialCheckpoint]
     data_digest: str
     data_files: DataFiles | None
-    extended: list[dict[str, Any]]
+    extended: list[Record]
     processes: list[Processes]
 
 
@@ -140,9 +141,9 @@ class RunFiles:
         self.path, self.resumed = path, resumed
         self.config_file, self.metrics_file, self.gradient_flow_file = path / CONFIG, path / METRICS, path / GRADIENT_FLOW
         self.best, self.last, self.report, self.result = path / BEST, path / LAST, path / REPORT, path / RESULT
-        self._lines: dict[Path, list[dict[str, Any]]] = {}  # of the files with a line per epoch
+        self._lines: dict[Path, list[Record]] = {}  # of the files with a line per epoch
 
-    def append(self, file: Path, record: dict[str, Any]) -> None:
+    def append(self, file: Path, record: Record) -> None:
         """Append a record to the file with a line per epoch. If the file was deleted during the run, the earlier records are rewritten."""
         lines = self._lines.setdefault(file, [])
         if lines and self.path.is_dir() and not file.exists():
@@ -207,7 +208,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         shutil.rmtree(self.path / LOGS, ignore_errors=True)
 
 
-def _text(lines: list[dict[str, Any]]) -> str:
+def _text(lines: list[Record]) -> str:
     return "".join(files.json_text(line) + "\n" for line in lines)
 
 
@@ -291,7 +292,7 @@ def check_links(path: Path, inside: Path | None = None) -> None:
         files.check_no_link(file)
 
 
-def write_config(run: RunDir, config: RunConfig, facts: dict[str, Any]) -> None:
+def write_config(run: RunDir, config: RunConfig, facts: Record) -> None:
     """Write config.json: the settings, and facts about program, machine and data."""
     from lsgcli.data.datasets.base import dataset_of  # with numpy, which commands that only read runs do without
 
@@ -340,7 +341,7 @@ def read_sources(path: Path) -> dict[str, str]:
     return {name: source["sha256"] for name, source in read_facts(path).get("sources", {}).items()}
 
 
-def read_result(path: Path) -> dict[str, Any] | None:
+def read_result(path: Path) -> Record | None:
     """The final record of the run in a directory; None if it has not finished.
 
     A diverged run counts as finished: its ``accuracy`` is None, and ``diverged`` contains the reason.
@@ -351,7 +352,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
     return dict(schema.read(path / RESULT, Result, ConfigError)) if os.path.lexists(path / RESULT) else None
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path) -> list[Record]:
     """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
     return [dict(line) for line in schema.read_lines(path / METRICS, Epoch)]
 
@@ -376,7 +377,7 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
     return last, best, seconds
 
 
-def read_last_epoch(path: Path) -> dict[str, Any]:
+def read_last_epoch(path: Path) -> Record:
     """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
     return dict(schema.read_last_line(path / METRICS, Epoch) or {})
 

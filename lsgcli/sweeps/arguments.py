@@ -10,7 +10,7 @@ from typing import Any
 
 from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
 from lsgcli.config.run import FIELDS, RunConfig, check, option_name, without_effect
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps.cells import check_same, folder_for
@@ -125,8 +125,7 @@ def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     for name, values in assigned.items():
         axes[name], invalid = parse_all(name, values.split(","))
         problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
     return axes
 
 

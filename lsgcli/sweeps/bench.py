@@ -34,7 +34,8 @@ from lsgcli.registry import get
 from lsgcli.runs.dry_run import stepping
 from lsgcli.system import cpus, memory
 from lsgcli.system.device import Compute, Convolutions, check_gradients, pick_device, pick_precision
-from lsgcli.system.version import version_of
+from lsgcli.system.interpreter import version_of
+from lsgcli.system.schema import Record
 
 MODES = ("train", "inference", "stream")
 CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> --synapses
@@ -48,7 +49,7 @@ Progress = Callable[[str, int, int], object]  # what, rounds done, rounds
 Step = Callable[[], object]  # of a contender, to its end
 
 
-def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progress = lambda *_: None) -> dict[str, Any]:
+def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progress = lambda *_: None) -> Record:
     """Measure the network of ``config`` in each of ``modes``.
 
     Args:
@@ -73,7 +74,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
         )
     threads = cpus.limited("threads", config.threads) if config.threads else cpus.usable(cpus.THREADS)[0]
     about = {"threads": threads, "device": device.type, "precision": precision, "because": reason, "load": os.getloadavg()[0]}
-    record: dict[str, Any] = {"machine": machine() | about, "rows": []}
+    record: Record = {"machine": machine() | about, "rows": []}
     torch.set_num_threads(threads)
     memory.keep_large_buffers()
     for mode in modes:
@@ -119,14 +120,14 @@ def race(steps: Mapping[str, Step], seconds: dict[str, list[float]], rounds: int
             yield done
 
 
-def rows_of(seconds: Mapping[str, Sequence[float]], case: str, samples: float) -> list[dict[str, Any]]:
+def rows_of(seconds: Mapping[str, Sequence[float]], case: str, samples: float) -> list[Record]:
     """The rows of a case, from the seconds of a step in each round of each contender.
 
     Returns:
         ``contender``: name and precision; ``case``; ``ms``: median of a step, which is a batch, or in a stream one timestep
         of one sample; ``samples_per_s``, of whole samples; ``time_over_lsg``: see :func:`ratio`; None for the first contender.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Record] = []
     ours = next(iter(seconds.values()))
     for title, own in seconds.items():
         median = statistics.median(own)
@@ -142,7 +143,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> 
     return {"ratio": statistics.median(rounds), "low": redrawn[int(0.025 * draws)], "high": redrawn[int(0.975 * draws)]}
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Record:
     """Processor, cores and versions."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):  # not Linux

@@ -40,7 +40,7 @@ def check_data(cells: Sequence[Cell]) -> None:
         RunInUseError: a run was trained on other data.
         DataError: the data cannot be listed, or not be prepared.
     """
-    found: dict[Any, Found] = {}
+    found = {}
     for cell in cells:
         if not is_run(cell.path):
             continue

@@ -14,6 +14,7 @@ from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
 from lsgcli.sweeps.plan import Cell, Plan, Repetition, data_settings, load, what_counts
 from lsgcli.sweeps.statistics import rows, varied
+from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
@@ -31,11 +32,11 @@ class Collection:
     """
 
     cells: list[Cell]
-    records: list[dict[str, Any] | None]
+    records: list[Record | None]
     table: str | None
     notes: list[str] = field(default_factory=list)
 
-    def summary(self, margin: float | None = None) -> dict[str, Any]:
+    def summary(self, margin: float | None = None) -> Record:
         """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``.
 
         Args:
@@ -93,7 +94,7 @@ def collect(folder: Path) -> Collection:
     plan = load(folder)
     configs, results, notes = _read(folder, planned=plan is not None)
     data = _labels_of_data(configs)
-    everywhere: Set[Repetition] = set() if plan else {Repetition.of(config) for config in configs.values()}
+    everywhere = set() if plan else {Repetition.of(config) for config in configs.values()}
     collection = Collection([], [], plan.table if plan else None, notes)
     for number, row in enumerate(_rows(plan, configs, data)):
         for repetition in row.repetitions(everywhere):
@@ -136,15 +137,15 @@ def _rows(plan: Plan | None, configs: Mapping[Path, RunConfig], data: Mapping[Pa
     return list(rows.values())
 
 
-def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path, dict[str, Any] | None], list[str]]:
+def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path, Record | None], list[str]]:
     """Settings and final records of the runs below a folder, without those that left the test part out, and notes on the others.
 
     Raises:
         ConfigError: there are none, and no run is ``planned`` either, or those that exist have no test accuracy.
     """
     runs, unreadable = find_runs(folder)
-    configs: dict[Path, RunConfig] = {}
-    results: dict[Path, dict[str, Any] | None] = {}
+    configs = {}
+    results = {}
     untested = 0
     for path, config in runs.items():
         try:
@@ -200,7 +201,7 @@ def _in_order(runs: Mapping[Path, RunConfig], data: Mapping[Path, str]) -> list[
     return sorted(runs, key=sort_key)
 
 
-def _about_accuracy(table_rows: Sequence[dict[str, Any]]) -> list[str]:
+def _about_accuracy(table_rows: Sequence[Record]) -> list[str]:
     """Notes on the epoch of the accuracies, and the split that selected the best epoch."""
     meanings = {
         "val": "accuracy: test accuracy of the best epoch on the validation split. last: of the last epoch.",

@@ -20,6 +20,7 @@ from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
+from lsgcli.system.schema import Record
 
 PLAN = "ablation.json"
 
@@ -31,7 +32,7 @@ class StoredRow(TypedDict):
     """A row in ablation.json."""
 
     variant: dict[str, int | float | str | bool | None]
-    settings: dict[str, Any]
+    settings: Record
 
 
 class StoredPlan(TypedDict):
@@ -56,7 +57,7 @@ class Repetition(NamedTuple):
         return cls(config.seed, *map(int, (config.fold or "0/0").split("/")))
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Record:
         """The settings that repetitions differ in."""
         return {"seed": self.seed, "fold": f"{self.fold}/{self.folds}" if self.folds else None}
 
@@ -170,7 +171,7 @@ def folder_of(command: str, config: RunConfig, settings: Any) -> Path:
     return RUNS / f"{command}-{config.dataset.replace(':', '-')}-{config.arch}-{digest}"
 
 
-def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def changed(settings: Mapping[str, Any]) -> Record:
     """Settings that differ from their defaults: new settings, and new names, do not change the digest in :func:`folder_of`."""
     return formerly({name: value for name, value in settings.items() if value != FIELDS[name].default})
 
@@ -195,6 +196,6 @@ def data_settings(config: RunConfig) -> tuple[Any, ...]:
     return tuple(getattr(config, name) for name in SECTIONS["Data"] if name not in MAY_CHANGE)
 
 
-def what_counts(config: RunConfig) -> dict[str, Any]:
+def what_counts(config: RunConfig) -> Record:
     """Settings that identify a row: all except the seed, the fold, paths, and settings that may change on resume."""
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed", "fold"}}

@@ -54,7 +54,7 @@ def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Tri
     Raises:
         ConfigError: no finding has a remedy that settings express.
     """
-    different: list[dict[str, Any]] = []
+    different = []
     for finding in findings:
         for way in ("settings", "alternative"):
             settings = dict(finding["remedy"].get(way, {}))
@@ -119,7 +119,7 @@ def table(tried: Trials) -> list[dict[str, Any]]:
                 "failed": None,
             }
         )
-    none: dict[str, Any] = dict.fromkeys(("accuracy", "loss", "chosen_on", "diverged"))
+    none = dict.fromkeys(("accuracy", "loss", "chosen_on", "diverged"))
     for label, message in tried.failed.items():
         rows.append(
             {"remedy": label, "epochs": made[0].config.epochs, **none, "gone": [], "new": [], "run": "", "failed": message}

@@ -97,7 +97,7 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
         LsgError: a cell failed; raised when all others have ended, with the class of the first failure.
     """
     states: dict[Cell, CellState] = {}
-    running: list[Cell] = []
+    running = []
     failed: dict[Cell, CellState] = {}
     announced = False
     with strategy.active():

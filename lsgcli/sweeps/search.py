@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from lsgcli.config.fields import BEFORE
 from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.runs import checks
 from lsgcli.store.rundir import is_run, read_config
 from lsgcli.sweeps.cells import folder_for
 from lsgcli.sweeps.plan import Cell, changed, folder_of
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -69,16 +70,16 @@ class Search:
 
     def suggest(self, trial: "Trial") -> RunConfig:
         """The settings of a trial. Axes without effect, given the values already suggested, are not searched."""
-        chosen: dict[str, Any] = {}
+        chosen: Record = {}
         for name, axis in self.axes.items():
             if not without_effect({name: None}, [self.config(chosen)]):
                 chosen[name] = axis.suggest(trial, BEFORE.get(name, name))
         return self.config(chosen)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Record:
         """The axes, and the other settings that affect results, as JSON types; a list if they differ between combinations."""
         rows = [checks.identity(config) for config in self.configs.values()]
-        settings: dict[str, Any] = {}
+        settings = {}
         for name in rows[0]:
             values = list(dict.fromkeys(row[name] for row in rows))
             settings[name] = self.axes[name].text if name in self.axes else values if len(values) > 1 else values[0]
@@ -112,8 +113,7 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
     for name in sorted(assigned, key=lambda name: (name in RULES, [*FIELDS].index(name))):
         axes[name], invalid = _axis(name, assigned[name])
         problems += invalid
-    if problems:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
     listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
     if (count := math.prod(map(len, listed.values()))) > MOST:
         raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")

@@ -2,26 +2,27 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from scipy import special
 
+from lsgcli.config.fields import Values
 from lsgcli.config.run import RunConfig, varying
 from lsgcli.config.source import traits
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell, Repetition, what_counts
+from lsgcli.system.schema import Record
 
-Result = tuple[Cell, Mapping[str, Any] | None]  # a run and its final record, None if unfinished
+Result = tuple[Cell, Values | None]  # a run and its final record, None if unfinished
 ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
 
 
 def rows(
     cells: Sequence[Cell],
-    records: Sequence[Mapping[str, Any] | None],
+    records: Sequence[Values | None],
     table: str | None = None,
     margin: float | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """The table, one row per variant, in order. Accuracies, 0 to 1, are of the checkpoint that ``lsg train`` prints.
 
     Args:
@@ -70,7 +71,7 @@ def varied(configs: Sequence[RunConfig]) -> list[str]:
     return list(varying([what_counts(config) for config in configs]))
 
 
-def compared(differences: Sequence[float], folds: int = 0, margin: float | None = None) -> dict[str, Any]:
+def compared(differences: Sequence[float], folds: int = 0, margin: float | None = None) -> Record:
     """Paired t test of differences of seeds, or of ``folds``.
 
     The standard error of the mean of n differences with the standard deviation s is s sqrt(1/n); over K folds s sqrt(1/n + 1/(K - 1)),
@@ -85,7 +86,7 @@ def compared(differences: Sequence[float], folds: int = 0, margin: float | None 
         Pharmacokinetics and Biopharmaceutics, 1987. All are None for fewer than two differences, or if all are equal, because noise
         cannot be estimated, but for ``difference`` of at least one.
     """
-    found: dict[str, Any] = dict.fromkeys(("difference", "interval", "p", "detectable", "equivalent"))
+    found: Record = dict.fromkeys(("difference", "interval", "p", "detectable", "equivalent"))
     n = len(differences)
     if n:
         found["difference"] = statistics.fmean(differences)
@@ -117,14 +118,14 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def correct(rows: Sequence[dict[str, Any]]) -> None:
+def correct(rows: Sequence[Record]) -> None:
     """Apply :func:`holm` to ``p`` of the rows that have one, in place."""
     tested = [row for row in rows if row["p"] is not None]
     for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
         row["p"] = p
 
 
-def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> dict[str, Any]:
+def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> Record:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
     widths = {another.width for another in configs if another.method == config.method}
@@ -138,14 +139,14 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
     return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
 
 
-def _finished(results: Sequence[Result]) -> dict[Repetition, Mapping[str, Any]]:
+def _finished(results: Sequence[Result]) -> dict[Repetition, Values]:
     """The final record of each run that has an accuracy."""
     return {
         Repetition.of(cell.config): record for cell, record in results if record is not None and record["accuracy"] is not None
     }
 
 
-def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
+def _accuracies(results: Sequence[Result]) -> Record:
     finished = _finished(results)
     accuracies = [record["accuracy"] for record in finished.values()]
     chosen_on = sorted({record["best_chosen_on"] for record in finished.values() if "best_chosen_on" in record})
@@ -164,7 +165,7 @@ def _accuracies(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> dict[str, Any]:
+def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> Record:
     own, reference = _finished(results), {} if results is baseline else _finished(baseline)
     units: dict[int, list[float]] = {}  # differences by seed, or by fold
     for one in own.keys() & reference.keys():
@@ -174,7 +175,7 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
     return {**compared(pairs, folds, margin), "margin": margin, "shared": len(pairs), "baseline_n": len(reference)}
 
 
-def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
+def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
     """The verdict and the sentence with its reason, in percentage points."""
     n, diverged, missing = row["n"], len(row["diverged"]), len(row["missing"])
     if is_baseline or not n:
@@ -190,7 +191,7 @@ def _conclude(row: Mapping[str, Any], *, is_baseline: bool) -> tuple[str, str]:
     return verdict, sentence
 
 
-def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
+def _compared(row: Values) -> tuple[str, str]:
     shared, difference, interval = row["shared"], row["difference"], row["interval"]
     if not row["baseline_n"]:
         return "unknown", "the baseline has no result to compare with"
@@ -218,7 +219,7 @@ def _compared(row: Mapping[str, Any]) -> tuple[str, str]:
     return verdict, f"{text}, {verdict} than the baseline {noise}{few}{_equivalence(row)}"
 
 
-def _equivalence(row: Mapping[str, Any]) -> str:
+def _equivalence(row: Values) -> str:
     if row["equivalent"] is None:
         return ""
     shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"

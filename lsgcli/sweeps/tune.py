@@ -26,7 +26,8 @@ from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.schedule import Strategy
 from lsgcli.sweeps.search import TRIALS, Search
 from lsgcli.system import files
-from lsgcli.system.version import __version__
+from lsgcli.system.interpreter import __version__
+from lsgcli.system.schema import Record
 
 try:
     import optuna
@@ -182,7 +183,7 @@ def values_text(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
 
 
-def conclude(study: optuna.Study, search: Search, root: Path) -> dict[str, Any]:
+def conclude(study: optuna.Study, search: Search, root: Path) -> Record:
     """Write the best settings to ``best.toml``.
 
     Returns:
@@ -209,7 +210,7 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> dict[str, Any]:
     return {"study": study.study_name, "config": str(file), "best": best, "trials": records}
 
 
-def _record(trial: optuna.trial.FrozenTrial, root: Path) -> dict[str, Any]:
+def _record(trial: optuna.trial.FrozenTrial, root: Path) -> Record:
     problem = trial.user_attrs.get("problem")
     finished = trial.state is TrialState.COMPLETE
     return {

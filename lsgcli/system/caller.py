@@ -36,7 +36,7 @@ def undisturbed(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def generate(*arguments: P.args, **named: P.kwargs) -> Any:
-        resume: Callable[[], None] = _begin
+        resume = _begin
         with contextlib.closing(function(*arguments, **named)) as items:  # type: ignore[type-var]
             while True:
                 restore = captured()

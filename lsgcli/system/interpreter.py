@@ -1,10 +1,21 @@
-"""What interpreters import and warn about: not the modules of the working directory, which may be a stranger's. Imports nothing heavy."""
+"""The interpreter: what it imports and warns about, and the versions of what is installed. Imports nothing heavy.
+
+Modules of the working directory, which may be a stranger's, are not imported.
+"""
 
 import os
+import re
 import sys
 import warnings
+from importlib import metadata
+
+from lsgcli.errors import DISTRIBUTION
 
 PYTHON = (sys.executable, "-P")
+try:
+    __version__ = metadata.version("lsgcli")
+except metadata.PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0.dev0"
 
 
 def command(module: str, *words: str) -> list[str]:
@@ -21,3 +32,21 @@ def filter_warnings() -> None:
     """Drop Pillow's warnings about odd images, and let numba's about an invalid environment variable be errors."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("error", "Environment variable 'NUMBA", RuntimeWarning)
+
+
+def installed() -> dict[str, str | None]:
+    """Versions of the packages that lsg and its extras need; empty in a source tree that is not installed."""
+    try:
+        lines = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    names = {re.split(r"[^\w.-]", line)[0] for line in lines}
+    return {name: version_of(name) for name in sorted(names - {DISTRIBUTION})}
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package; None of another."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -16,6 +16,7 @@ from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system import files
 
 T = TypeVar("T")
+Record = dict[str, Any]  # values of JSON types by name
 LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
 DEEPEST = 32  # lists and objects inside each other
@@ -126,7 +127,7 @@ def text(path: Path, largest: int, error: type[LsgError], where: object, *, hint
         return stream.read(largest).decode()
 
 
-def toml(text: str, where: object, *, hint: str = HINT) -> dict[str, Any]:
+def toml(text: str, where: object, hint: str) -> dict[str, Any]:
     """The content of a TOML file from ``where``.
 
     Raises:

@@ -73,18 +73,17 @@ def test_a_full_disk():
 
 
 def test_a_narrow_terminal_shows_every_cell():
-    from lsgcli.report.terminal import Table, console
+    from lsgcli.report.terminal import console, table
 
-    table = Table("class", "accuracy", "0", title="per class")
-    table.add_row("[i]x" * 5, "0.500", "12")
+    shown = table(("class", "accuracy", "0"), [["[i]x" * 5, "0.500", "12"]], "per class")
     for width, expected in (
-        (40, [table.columns[0].header.plain, "accuracy", "[i]x[i]x[i]x[i]x[i]x", "0.500"]),
+        (40, [shown.columns[0].header.plain, "accuracy", "[i]x[i]x[i]x[i]x[i]x", "0.500"]),
         (20, ["per class", "[i]x[i]x[i]x[i]x[i]x", "accuracy: 0.500", "0: 12"]),
     ):
         stream = io.StringIO()
         out = console(stream)
         out.width = width
-        out.print(table)
+        out.print(shown)
         assert all(part in stream.getvalue() for part in expected)
         assert ("accuracy: 0.500" in stream.getvalue()) is (width == 20)
 

@@ -11,10 +11,10 @@ A later table overrides an earlier one.
 
 import tomllib
 from pathlib import Path
-from typing import Any
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
+from lsgcli.system.schema import Record
 
 FOLDER = Path(__file__).parent
 
@@ -24,12 +24,12 @@ def names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.toml"))
 
 
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> Record:
     """The content of a recipe's file."""
     return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
 
 
-def settings(name: str, dataset: str) -> dict[str, Any]:
+def settings(name: str, dataset: str) -> Record:
     """The settings of a recipe for a data set.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os.path import splitext
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from lsgcli.data.images import read_image
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.system.schema import Record
 
 SPLITS = ("train", "test")
+Splits = tuple[str, ...]  # some of them
 IMAGES_VERSION = 2  # increase it when the preparation of images changes
 
 
@@ -110,19 +112,19 @@ class Dataset(ABC):
         version: version of this class; increase it when its samples change.
     """
 
-    preset: ClassVar[dict[str, Any]] = {}
-    title: ClassVar[str] = ""
-    static: ClassVar[bool] = False
-    embedded: ClassVar[bool] = False
+    preset: Record = {}
+    title = ""
+    static = False
+    embedded = False
     channels: int = 2
-    line: ClassVar[bool] = False
-    rules: ClassVar[tuple[str, ...]] = ()
-    published: ClassVar[Mapping[str, int]] = {}
-    downloads: ClassVar[bool] = False
-    takes_sensor: ClassVar[bool] = False
-    normalisation: ClassVar[tuple[tuple[float, ...], tuple[float, ...]] | None] = None
-    cached: ClassVar[bool] = True
-    version: ClassVar[int] = 1
+    line = False
+    rules: tuple[str, ...] = ()
+    published: Mapping[str, int] = {}
+    downloads = False
+    takes_sensor = False
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    cached = True
+    version = 1
 
     def __init__(
         self,
@@ -141,7 +143,7 @@ class Dataset(ABC):
         """State for worker processes, which receive individual samples and do not download."""
         return {**self.__dict__, "progress": None, "samples": ()}
 
-    def scan(self, splits: tuple[str, ...] = SPLITS) -> Self:
+    def scan(self, splits: Splits = SPLITS) -> Self:
         """List the samples of the given splits, after downloading missing data if possible; returns the data set itself.
 
         Raises:
@@ -151,7 +153,7 @@ class Dataset(ABC):
         return self
 
     @abstractmethod
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         """The samples of the given splits: see :meth:`scan`."""
 
     def part(self, split: str) -> tuple[Sample, ...]:
@@ -192,7 +194,7 @@ class Dataset(ABC):
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
 
-    def deviations(self, splits: tuple[str, ...]) -> list[str]:
+    def deviations(self, splits: Splits) -> list[str]:
         """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""
         counts = Counter(sample.split for sample in self.samples)
         found = {split: counts[split] for split in splits} | ({"all": counts.total()} if set(splits) == set(SPLITS) else {})
@@ -247,7 +249,7 @@ class Dataset(ABC):
         return np.dtype(np.uint8)
 
     @abstractmethod
-    def preparation(self) -> dict[str, Any]:
+    def preparation(self) -> Record:
         """Settings that prepared samples depend on."""
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
@@ -328,7 +330,7 @@ class EventDataset(Dataset):
     def dtype(self) -> np.dtype[Any]:
         return dtype_of(self.config)
 
-    def preparation(self) -> dict[str, Any]:
+    def preparation(self) -> Record:
         return {"orientation": self.config.orientation, "sensor": self.config.sensor, **preparation(self.config)}
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
@@ -380,7 +382,7 @@ class ImageDataset(Dataset):
     def shape(self) -> tuple[int, ...]:
         return (self.channels, self.config.size, self.config.size)
 
-    def preparation(self) -> dict[str, Any]:
+    def preparation(self) -> Record:
         return {"size": self.config.size}
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:

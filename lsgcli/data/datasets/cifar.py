@@ -2,11 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from lsgcli.data.datasets.base import ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import ImageDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.guard import foreign
@@ -28,7 +28,7 @@ class Cifar(Downloaded, ImageDataset):
         source: name of torchvision's class.
     """
 
-    source: ClassVar[str]
+    source: str
     cached = False  # already one array
     published = {"train": 50_000, "test": 10_000}
     preset = ImageDataset.preset | {"epochs": 300, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "decay_lr": 3e-4}
@@ -38,7 +38,7 @@ class Cifar(Downloaded, ImageDataset):
         """The folder of the batches; the archive is in :attr:`root`."""
         return self.root / self.folder
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         self.obtain(splits, self.root)
         found = {split: self._open(split) for split in splits}
         self._images = {split: one.data for split, one in found.items()}

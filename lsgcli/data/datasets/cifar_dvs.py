@@ -4,7 +4,7 @@ import logging
 import re
 from pathlib import Path
 
-from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, EventDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
@@ -63,7 +63,7 @@ class CifarDvs(Downloaded, EventDataset):
         "split": "last",
     }
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
         if set(CLASSES) - _classes(found):

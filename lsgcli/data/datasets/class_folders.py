@@ -7,16 +7,9 @@ import numpy as np
 
 from lsgcli import registry
 from lsgcli.config.data import DataConfig
-from lsgcli.data.datasets.base import (
-    SPLITS,
-    Dataset,
-    EventDataset,
-    ImageDataset,
-    Listing,
-    Sample,
-)
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.events import Events, sensor_of
-from lsgcli.data.folders import scan_classes, scan_folders
+from lsgcli.data.folders import Scanned, scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
 from lsgcli.data.splits import RULES
@@ -24,7 +17,7 @@ from lsgcli.errors import ConfigError, DataError
 from lsgcli.registry import register
 
 
-def _scan(config: DataConfig, splits: tuple[str, ...], endings: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scanned:
     """The classes and samples of a folder with folders for the splits, or split by --split."""
     if config.data_dir is None:
         title = registry.get("dataset", config.dataset).title
@@ -60,7 +53,7 @@ class EventFolder(ClassFolders, EventDataset):
     takes_sensor = True
     preset = EventDataset.preset | {"resize": "bin"}
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         """The samples of the given splits."""
         classes, samples = _scan(self.config, splits, suffixes())
         return Listing(classes, samples, {"sensor": [*self._sensor(samples)]})
@@ -99,7 +92,7 @@ class ImageFolder(ClassFolders, ImageDataset):
 
     title = "Your own images: train/<class>/ and test/<class>/ in --data-dir, or <class>/ with --split."
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         """The samples of the given splits."""
         return Listing(*_scan(self.config, splits, image_suffixes()))
 

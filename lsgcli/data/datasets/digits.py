@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lsgcli.data import camera, random
-from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.events import Events
 from lsgcli.data.frames import triangle
 from lsgcli.registry import register
@@ -32,7 +32,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
         return (found["images"] / 16).astype(np.float32), found["labels"].astype(np.int64)
 
 
-def listing(splits: tuple[str, ...], info: dict[str, object] | None = None) -> Listing:
+def listing(splits: Splits, info: dict[str, object] | None = None) -> Listing:
     """The digits with a fixed split: the test part is the fifth of each class with the smallest digests."""
     labels, test = digits()[1], set()
     for label in range(10):
@@ -61,7 +61,7 @@ class Digits(ImageDataset):
     embedded = True
     preset = PRESET | {"size": 16, "epochs": 15, "augment": "none"}
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         return listing(splits)
 
     def pixels(self, sample: Sample) -> np.ndarray:
@@ -76,7 +76,7 @@ class DigitsDvs(EventDataset):
     embedded = True
     preset = PRESET | {"size": 32, "resize": "bin", "epochs": 12, "augment": "rotate"}
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         return listing(splits, {"sensor": [SENSOR, SENSOR], "simulator_version": camera.VERSION})
 
     def events(self, sample: Sample) -> Events:

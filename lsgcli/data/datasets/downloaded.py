@@ -4,10 +4,9 @@ import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from lsgcli.data import manifest
-from lsgcli.data.datasets.base import SPLITS, Dataset
+from lsgcli.data.datasets.base import SPLITS, Dataset, Splits
 from lsgcli.data.download import RemoteFile, amount, by_hand, fetch, unpack
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.system.files import locked, making_folder
@@ -28,11 +27,11 @@ class Downloaded(Dataset):
     """
 
     downloads = True
-    folder: ClassVar[str]
-    archives: ClassVar[Mapping[str, RemoteFile]]
+    folder: str
+    archives: Mapping[str, RemoteFile]
 
     @classmethod
-    def remote(cls, splits: tuple[str, ...] = SPLITS) -> tuple[RemoteFile, ...]:
+    def remote(cls, splits: Splits = SPLITS) -> tuple[RemoteFile, ...]:
         """The files to download for these splits."""
         return tuple(file for part, file in cls.archives.items() if part in splits or part not in SPLITS)
 
@@ -51,7 +50,7 @@ class Downloaded(Dataset):
         """Whether a folder contains an archive of the data set, or a part of one."""
         return any(file.is_in(folder) for file in self.remote())
 
-    def obtain(self, splits: tuple[str, ...], folder: Path | None = None) -> Path:
+    def obtain(self, splits: Splits, folder: Path | None = None) -> Path:
         """Download and extract missing parts, and add them to the manifest; returns the folder of the data.
 
         Args:
@@ -74,7 +73,7 @@ class Downloaded(Dataset):
             raise MissingPart(message, part=part, hint=by_hand([file], folder))
         return folder
 
-    def _wanted(self, folder: Path, splits: tuple[str, ...]) -> list[RemoteFile]:
+    def _wanted(self, folder: Path, splits: Splits) -> list[RemoteFile]:
         there, files = self.parts_in(folder), self.remote(splits)
         wanted = [file for part, file in self.archives.items() if file in files and part not in there]
         return wanted if not there or self.has_archive_in(folder) else []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data.datasets.base import EventDataset, Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
@@ -53,7 +53,7 @@ class DvsGesture(Downloaded, EventDataset):
     # No flips, which would turn right hands into left hands.
     preset = EventDataset.preset | {"T": 16, "epochs": 60, "augment": "roll"}
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         folder = self.obtain(splits)
         samples = [sample for split in splits for sample in _part(folder / self.archives[split].content, split)]
         return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE]})

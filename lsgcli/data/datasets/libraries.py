@@ -16,15 +16,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lsgcli import registry
-from lsgcli.config.data import DataConfig
-from lsgcli.config.machine import MachineConfig
 from lsgcli.data import hdf5
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits, dataset_of
 from lsgcli.data.datasets.downloaded import LOCK
 from lsgcli.data.datasets.shd import Shd
 from lsgcli.data.download import TIMEOUT
@@ -37,6 +35,7 @@ from lsgcli.data.splits import assign
 from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
 from lsgcli.registry import register
 from lsgcli.system.files import locked, making_folder, walk
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 T = TypeVar("T")
@@ -60,10 +59,10 @@ class LibraryDataset(Dataset):
     """
 
     downloads = True
-    library: ClassVar[str]
-    sets: ClassVar[tuple[str, ...]]
-    kind: ClassVar[Any] = None
-    arguments: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    library: str
+    sets: tuple[str, ...]
+    kind: Any = None
+    arguments: Mapping[str, Mapping[str, Any]] = {}
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -71,7 +70,7 @@ class LibraryDataset(Dataset):
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
-        return _of_settings, (self.config, self.machine), {**self.__getstate__(), "_objects": {}, "may_download": False}
+        return dataset_of, (self.config, self.machine), {**self.__getstate__(), "_objects": {}, "may_download": False}
 
     @classmethod
     @functools.cache
@@ -155,7 +154,7 @@ class LibraryDataset(Dataset):
         """The library's object. Raises anything, and :class:`Absent` if files are missing and ``download`` is false."""
 
     @abstractmethod
-    def describe(self, data: Any) -> dict[str, Any]:
+    def describe(self, data: Any) -> Record:
         """``info`` of the library's object."""
 
     @abstractmethod
@@ -169,7 +168,7 @@ class LibraryDataset(Dataset):
         command = f"try `lsg data prepare --dataset {self.config.dataset}`"
         return f"{by_hand}, and run the same command again." if self.may_download else f"{by_hand}, or {command}."
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         samples = []
         for part in splits if self.arguments else ("",):
             samples += self._listed(part)
@@ -219,12 +218,6 @@ class LibraryDataset(Dataset):
         expected = f"a sample that {self.library} can read"
         with foreign(f"{self.config.dataset}: {sample.key}", expected, hint=DAMAGED, extra="aedat4"):
             return convert(self.library_object(part)[index][0])
-
-
-def _of_settings(config: DataConfig, machine: MachineConfig) -> Dataset:
-    """The data set of some settings, in a worker process."""
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine)
-    return dataset
 
 
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
@@ -325,7 +318,7 @@ class Tonic(LibraryDataset, EventDataset):
         files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)
         return any(path.is_file() and not path.name.startswith(".") for path in files)
 
-    def describe(self, data: Any) -> dict[str, Any]:
+    def describe(self, data: Any) -> Record:
         return {"sensor": list(map(int, data.sensor_size[:2]))}
 
     def labels(self, data: Any) -> Any:
@@ -399,7 +392,7 @@ class Torchvision(LibraryDataset, ImageDataset):
                 raise
             raise Absent from error
 
-    def describe(self, data: Any) -> dict[str, Any]:
+    def describe(self, data: Any) -> Record:
         """The channels: files may contain images of any kind, arrays do not."""
         return {"channels": 1 if not paths_of(data) and data[0][0].mode == "L" else 3}
 

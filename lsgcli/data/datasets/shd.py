@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lsgcli.data import hdf5
-from lsgcli.data.datasets.base import EventDataset, Listing, Sample
+from lsgcli.data.datasets.base import EventDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.downloaded import Downloaded
 from lsgcli.data.download import RemoteFile
 from lsgcli.data.events import Events
@@ -53,7 +53,7 @@ class Shd(Downloaded, EventDataset):
         "resize": "bin",
     }
 
-    def find(self, splits: tuple[str, ...]) -> Listing:
+    def find(self, splits: Splits) -> Listing:
         folder, samples = self.obtain(splits), []
         for split in splits:
             path = folder / self.archives[split].content

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lsgcli import registry
-from lsgcli.data.events import Events, in_order, joined
+from lsgcli.data.events import Events, Sensor, in_order, joined
 from lsgcli.data.guard import HINT, Damaged, damaged, foreign, readable
 from lsgcli.errors import DataError
 from lsgcli.system import memory
@@ -157,7 +157,7 @@ def reader(*suffixes: str, **attributes: Any) -> Callable[[Callable[[Path], Even
     return lambda parse: Reader(parse, suffixes, **attributes)
 
 
-def read(path: Path, sensor: tuple[int, int] | None = None) -> Events:
+def read(path: Path, sensor: Sensor | None = None) -> Events:
     """Read a recording.
 
     Args:
@@ -202,9 +202,7 @@ def identify(path: Path) -> str:
     )
 
 
-def read_stream(
-    path: str, chunks: Iterable[bytes], known: Collection[str], sensor: tuple[int, int]
-) -> Iterator[tuple[str, Events]]:
+def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sensor: Sensor) -> Iterator[tuple[str, Events]]:
     """Read a recording while it is written: the name of its reader, and the events of each chunk, in the order of the stream.
 
     Args:
@@ -248,7 +246,7 @@ def versions(endings: Collection[str]) -> dict[str, int]:
 
 @cache
 def _readers() -> dict[str, Reader]:
-    return {name: registry.get("reader", name) for name in registry.names("reader")}
+    return registry.every("reader")
 
 
 def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | None:
@@ -262,7 +260,7 @@ def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | No
 # ---- validation of every recording ----
 
 
-def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
+def checked(events: Events, sensor: Sensor | None) -> Events:
     """The events, validated, sorted by time and converted to the types of :class:`Events`."""
     x, y = (_whole(name, getattr(events, name), 0, SIDE - 1, np.uint16) for name in ("x", "y"))
     t = _whole("t", events.t, -LATEST, LATEST, np.int64)
@@ -284,7 +282,7 @@ def checked(events: Events, sensor: tuple[int, int] | None) -> Events:
     return ordered
 
 
-def check_inside(events: Events, sensor: tuple[int, int] | None, first: int = 0) -> None:
+def check_inside(events: Events, sensor: Sensor | None, first: int = 0) -> None:
     """Check that all events are inside the sensor, if it is known.
 
     Args:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, Sensor
 from lsgcli.data.guard import damaged
 from lsgcli.data.readers.base import check_memory, reader, table, unwrap
 from lsgcli.registry import register
@@ -150,7 +150,7 @@ def _check_types(kinds: np.ndarray, known: tuple[int, ...], at: int, width: int)
         raise damaged(f"byte {at + width * i}", f"a word of type {int(kinds[i])}", f"one of the types {[*known]}")
 
 
-def _header(content: bytes) -> tuple[int, tuple[int, int] | None]:
+def _header(content: bytes) -> tuple[int, Sensor | None]:
     """(Where the events begin, (width, height) if the lines of text state both)."""
     start = 0
     while content[start : start + 2] in (b"% ", b"%\n", b"%\r"):  # events of files without "% end" may begin with this byte

@@ -7,10 +7,10 @@ a job is read from files, see :mod:`lsgcli.sweeps.jobs`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from lsgcli import registry
-from lsgcli.errors import ConfigError, require
+from lsgcli.errors import ConfigError, refuse, require
 from lsgcli.sweeps.jobs import Job
 
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
@@ -30,10 +30,10 @@ class Launcher(ABC):
         slots: number of jobs that a search runs at a time; its further settings depend on their results.
     """
 
-    extra: ClassVar[str] = ""
-    packages: ClassVar[tuple[str, ...]] = ()
-    options: ClassVar[Mapping[str, Convert]] = {}
-    pause: ClassVar[float] = 0.5
+    extra = ""
+    packages: tuple[str, ...] = ()
+    options: Mapping[str, Convert] = {}
+    pause = 0.5
     lasting: bool = True
     slots: int = 8
 
@@ -82,7 +82,7 @@ def make(name: str, text: str, folder: Path) -> Launcher:
 
 def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]:
     """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
-    texts: dict[str, str] = {}
+    texts = {}
     for part in text.split(",") if text else []:
         key, equals, value = part.partition("=")
         if equals:
@@ -100,8 +100,7 @@ def _parse(name: str, text: str, known: Mapping[str, Convert]) -> dict[str, Any]
             options[key] = known[key](value)
         except ValueError as error:
             problems.append(f"--{name} {key}: found {value!r}, expected {error}")
-    if problems:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
     return options
 
 

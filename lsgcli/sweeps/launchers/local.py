@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from lsgcli.errors import ConfigError
 from lsgcli.registry import register
@@ -21,7 +21,7 @@ from lsgcli.training import launch
 class Local(Launcher):
     """Processes on this machine, several at a time or one on each GPU; they end with the command."""
 
-    options: ClassVar[Mapping[str, Convert]] = {"jobs": whole, "devices": text}
+    options: Mapping[str, Convert] = {"jobs": whole, "devices": text}
     lasting = False
 
     def __init__(self, folder: Path, options: Mapping[str, Any]):

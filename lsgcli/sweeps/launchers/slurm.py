@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.registry import register
@@ -74,7 +74,7 @@ class Slurm(Launcher):
     """A job array of SLURM. At its time limit a job saves and requeues itself."""
 
     extra, packages = "slurm", ("submitit",)
-    options: ClassVar[Mapping[str, Convert]] = {
+    options: Mapping[str, Convert] = {
         "grace": whole,
         "parallel": whole,
         "setup": text,

@@ -14,7 +14,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import manifest
-from lsgcli.data.datasets import cifar_dvs, dvs_gesture, n_caltech101, shd
+from lsgcli.data.datasets import cifar_dvs, dvs_gesture, saccades, shd
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
@@ -99,7 +99,7 @@ def test_facts_agree_with_tonics():
             assert file.name == getattr(theirs, f"{split}_filename")
             assert file.md5 == getattr(theirs, f"{split}_md5")
             assert file.urls[0] == getattr(theirs, f"{split}_url")
-    file, theirs = n_caltech101.ARCHIVE, datasets.NCALTECH101
+    file, theirs = saccades.ARCHIVE, datasets.NCALTECH101
     assert (file.name, file.md5, file.urls[0]) == (theirs.filename, theirs.file_md5, theirs.url)
     for split in SPLITS:
         file, theirs = SHD[split], datasets.SHD
@@ -166,7 +166,7 @@ def test_n_caltech101(config, site, tmp_path, publish):
         f"Caltech101/{name}/image_{i:04d}.bin": EVENT for name in ("ant", "Faces_easy", "BACKGROUND_Google") for i in range(20)
     }
     outer = {"N-Caltech101-archive/Caltech101.zip": zipped(members), "N-Caltech101-archive/Caltech101_annotations.zip": b""}
-    publish(n_caltech101.NCaltech101.archives, "all", zipped(outer))
+    publish(saccades.NCaltech101.archives, "all", zipped(outer))
     settings = config("n-caltech101", data_dir=str(tmp_path), T=1, size=16)
     listing = registry.get("dataset", "n-caltech101")(settings).scan()
     assert listing.classes == ("BACKGROUND_Google", "Faces_easy", "ant")

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from lsgcli import registry
 from lsgcli.report.drawing import LIGHT
-from lsgcli.report.figures import labels, pictures
+from lsgcli.report.figures import labels
 from lsgcli.store.flows import HISTORY
 from tests.flows import flow
 from tests.unit.report import reading
@@ -16,7 +17,7 @@ NAMES = [record["method"] for record in THREE]
 
 
 def views(name, flows):
-    return pictures()[name].views(flows, labels(flows))
+    return registry.get("picture", name).views(flows, labels(flows))
 
 
 def only(name, flows, view=0):

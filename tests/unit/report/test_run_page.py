@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lsgcli.report.confusion import drawing, pairs
+from lsgcli.report import heatmaps
 from lsgcli.report.drawing import DARK, LIGHT
+from lsgcli.report.heatmaps import pairs
 from lsgcli.report.run_page import run_page
 from lsgcli.report.sheet import event_tiles
 from lsgcli.runs import report
@@ -149,7 +150,7 @@ def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
 def test_the_larger_a_share_of_a_label_the_more_its_cell_differs_from_the_ground(theme):
     counts = np.diag((2, 60, 110, 160, 180, 190, 198))
     counts += np.roll(np.diag(200 - counts.diagonal()), 1, axis=1)
-    element = drawing(counts.tolist(), list("abcdefg")).element()
+    element = heatmaps.confusion(counts.tolist(), list("abcdefg")).element()
     cells = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"/><text[^>]* fill="([^"]+)"[^>]*>(\d+)<', element)
     assert len(cells) == 14
     differences = {}
@@ -165,13 +166,13 @@ def test_the_larger_a_share_of_a_label_the_more_its_cell_differs_from_the_ground
 
 def test_confusion_matrix():
     counts = [[3, 1, 0], [0, 4, 0], [5, 0, 0]]
-    svg = drawing(counts, ["a <b>", "b", "c"]).svg()
+    svg = heatmaps.confusion(counts, ["a <b>", "b", "c"]).svg()
     assert [text for text, _, _ in reading.texts(svg) if text.isdigit()] == ["3", "1", "4", "5"]
     assert reading.group(svg, "label c, prediction a <b>: 5 of 5") is not None
     assert pairs(counts, ["a", "b", "c"]) == [("c", "a", 5, 5), ("a", "b", 1, 4)]
     many = np.eye(100, dtype=int) * 2
     many[7, 93] = 1
-    svg = drawing(many.tolist(), [str(k) for k in range(100)]).svg()
+    svg = heatmaps.confusion(many.tolist(), [str(k) for k in range(100)]).svg()
     (ground, _, _), *_ = reading.elements(svg, "rect")[1:]
     top, size = float(ground.get("y")), float(ground.get("height")) / 100
     rows = [path.get("d").split("M")[1:] for path, _, _ in reading.elements(svg, "path")]

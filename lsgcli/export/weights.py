@@ -1,4 +1,4 @@
-"""The network as a folder for a model hub: weights, configuration, and a model card with measured results."""
+"""The weights and the configuration of a network: one safetensors file, or a folder for a model hub, with a model card."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,12 @@ from typing import Any
 
 from lsgcli.errors import CheckpointError
 from lsgcli.export.base import ExportOptions, Format
-from lsgcli.export.runners import Runner
-from lsgcli.export.safetensors import SafeTensors
+from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.export.verify import described
 from lsgcli.models.base import SpikingNet
+from lsgcli.models.quantise import packed
 from lsgcli.registry import register
+from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
 from lsgcli.system.files import json_text
@@ -20,6 +21,23 @@ from lsgcli.system.text import clean
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+@register("format", "safetensors")
+class SafeTensors(Format):
+    """A checkpoint without training state, accepted by every command that takes a checkpoint."""
+
+    suffix = ".safetensors"
+    magic = rb".{8}\s*\{"
+    is_run = False
+    options = {"fold_bn": True, "quantize": None}
+
+    def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
+        weights = packed(network, network.spec.bits) if options.quantize else content.weights
+        checkpoint.write(path, Checkpoint(weights, content.config))
+
+    def open(self, path: Path) -> Runner:
+        return NetworkRunner(*checkpoint.load(path))
 
 
 @register("format", "hf")
