@@ -54,7 +54,7 @@ class LsgError(Exception):
             cls.exit_code = status
             _meanings[status] = meaning
 
-    def __init__(self, message: str, *, hint: str | None = None, in_python: str | None = None):
+    def __init__(self, message: str, hint: str | None = None, *, in_python: str | None = None):
         """
         Args:
             message: what was found, and what was expected.
@@ -96,7 +96,7 @@ class ConfigError(LsgError, status=2, meaning="usage or configuration"):
 def refuse(problems: Iterable[str], hint: str | None = None) -> None:
     """Raise a ConfigError with a line for each problem, if there are any."""
     if lines := "\n".join(problems):
-        raise ConfigError(lines, hint=hint)
+        raise ConfigError(lines, hint)
 
 
 class DataError(LsgError, status=3, meaning="data missing, damaged, or inconsistent with the settings"):
@@ -160,7 +160,7 @@ def error_of(status: int) -> type[LsgError]:
 def require(packages: Iterable[str], what: str, extra: str) -> None:
     """Raise a ConfigError if a package that ``what`` needs is not installed; the hint is the command to install it."""
     if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"{what}: {', '.join(missing)} cannot be imported", hint=install_hint(extra))
+        raise ConfigError(f"{what}: {', '.join(missing)} cannot be imported", install_hint(extra))
 
 
 def install_hint(extra: str = "") -> str:

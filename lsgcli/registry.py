@@ -158,7 +158,7 @@ def get(kind: str, name: str) -> Any:
     places += dict.fromkeys(map(described, points))
     if len(places) > 1:
         hint = "Rename an entry, or uninstall its package."
-        raise ConfigError(f"{kind} {name!r}: found in {' and in '.join(places)}, expected one", hint=hint)
+        raise ConfigError(f"{kind} {name!r}: found in {' and in '.join(places)}, expected one", hint)
     if (kind, name) in _entries:
         return _entries[kind, name]
     prefix, _, rest = name.partition(":")
@@ -228,7 +228,7 @@ def loaded(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
     except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
-        raise PluginError(f"{described(point)}: {_said(error)}", hint=_lines(error, _package(point)) or hint) from error
+        raise PluginError(f"{described(point)}: {_said(error)}", _lines(error, _package(point)) or hint) from error
 
 
 def blamed(error: BaseException) -> PluginError | None:
@@ -236,7 +236,7 @@ def blamed(error: BaseException) -> PluginError | None:
     for package in dict.fromkeys(map(_package, _loaded)):
         if lines := _lines(error, package):
             points = dict.fromkeys(described(point) for point in _loaded if _package(point) == package)
-            return PluginError(f"{' and '.join(points)}: {_said(error)}", hint=lines)
+            return PluginError(f"{' and '.join(points)}: {_said(error)}", lines)
     return None
 
 

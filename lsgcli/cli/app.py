@@ -71,7 +71,7 @@ def top(
     if context.invoked_subcommand != "train" and "TORCHELASTIC_RUN_ID" in os.environ and (count := here().size) > 1:
         raise ConfigError(
             f"lsg {context.invoked_subcommand}: found {count} processes of torchrun, expected one; only lsg train shares its work",
-            hint="Start it without torchrun.",
+            "Start it without torchrun.",
         )
 
 

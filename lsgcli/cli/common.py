@@ -127,7 +127,7 @@ class Compute(NamedTuple):
             if value not in accepted:
                 raise ConfigError(
                     f"{flag}: found {value}, but exported networks run on the CPU in float32, with dense synapses",
-                    hint="Use the checkpoint, or omit the option.",
+                    "Use the checkpoint, or omit the option.",
                 )
 
 
@@ -166,13 +166,13 @@ def say_next(*words: object) -> None:
 def exclude(option: str, others: Values) -> None:
     """Raise a ConfigError if options of ``others``, name -> value, are given together with ``option``."""
     if given := _given(others):
-        raise ConfigError(f"{given}: cannot be combined with {option}", hint=f"Omit {option} or {given}.")
+        raise ConfigError(f"{given}: cannot be combined with {option}", f"Omit {option} or {given}.")
 
 
 def require(option: str, others: Values) -> None:
     """Raise a ConfigError if options of ``others``, name -> value, are given, which need ``option``."""
     if given := _given(others):
-        raise ConfigError(f"{given}: found without {option}, expected both", hint=f"Add {option}, or omit {given}.")
+        raise ConfigError(f"{given}: found without {option}, expected both", f"Add {option}, or omit {given}.")
 
 
 def _given(options: Values) -> str:

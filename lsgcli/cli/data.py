@@ -90,7 +90,7 @@ def prepare(
     if kept is not None and not all(part["path"] for part in record["parts"].values()):
         raise StorageError(
             f"{kept}: prepared data could not be written",
-            hint="Give --cache-dir a writable directory with enough free space.",
+            "Give --cache-dir a writable directory with enough free space.",
         )
 
 
@@ -183,13 +183,13 @@ def verify(
     """
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
-    from lsgcli.data import verify as verifying
+    from lsgcli.data import summary
     from lsgcli.report import terminal
 
-    dataset = verifying.found(path) if path else _open(settings)
+    dataset = summary.verifiable(path) if path else _open(settings)
     with terminal.preparing(verbosity.quiet) as bar:
         reading, hashing = functools.partial(bar, "reading"), functools.partial(bar, "hashing")
-        verdict = verifying.of_dataset(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
+        verdict = summary.verify(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
     print_json(verdict.record()) if as_json else print_result(terminal.facts(verdict.record()))
     for warning in verdict.warnings:
         common.log.warning("%s: %s", verdict.path, warning)
@@ -199,9 +199,7 @@ def verify(
             hint += "To skip unreadable files, use --skip-bad of `lsg data prepare` and `lsg train`."
         else:
             hint += "If the changes are intended, --write updates SHA256SUMS."
-        raise DataError(
-            f"{verdict.path}: {counted(len(verdict.faults), 'fault')}:\n  " + "\n  ".join(verdict.faults), hint=hint
-        )
+        raise DataError(f"{verdict.path}: {counted(len(verdict.faults), 'fault')}:\n  " + "\n  ".join(verdict.faults), hint)
 
 
 def _one_of(path: Path | None, settings: Collection[str]) -> None:
@@ -211,10 +209,10 @@ def _one_of(path: Path | None, settings: Collection[str]) -> None:
         ConfigError: both or neither are given.
     """
     if path is None and "dataset" not in settings:
-        raise ConfigError("found neither a PATH nor --dataset, expected one of them", hint="Give a PATH, or --dataset NAME.")
+        raise ConfigError("found neither a PATH nor --dataset, expected one of them", "Give a PATH, or --dataset NAME.")
     if path is not None and settings:
         names = ", ".join("--" + name.replace("_", "-") for name in settings)
-        raise ConfigError(f"found a PATH together with {names}, expected one or the other", hint=f"Omit the PATH or {names}.")
+        raise ConfigError(f"found a PATH together with {names}, expected one or the other", f"Omit the PATH or {names}.")
 
 
 def _open(settings: Record, takes: Collection[str] = WHERE) -> "Dataset":
@@ -235,7 +233,7 @@ def _open(settings: Record, takes: Collection[str] = WHERE) -> "Dataset":
     dataset.check()
     if (dataset.downloads or config.data_dir is not None) and not dataset.root.is_dir():
         hint = "Give --data-dir the folder of the data" + ("; `lsg data prepare` downloads them." if dataset.downloads else ".")
-        raise DataError(f"{dataset.root}: found no such folder, expected the data set {config.dataset}", hint=hint)
+        raise DataError(f"{dataset.root}: found no such folder, expected the data set {config.dataset}", hint)
     try:
         return dataset.scan(SPLITS)
     except MissingPart as missing:

@@ -52,7 +52,7 @@ def diagnose(
     if misplaced := OF_LSG.intersection(arguments or ()):
         log.info("%s: after SCRIPT, so the script's; options of lsg stand before it", ", ".join(sorted(misplaced)))
     if not watching.module and not Path(script).is_file():
-        raise ConfigError(f"{script}: found no file, expected a Python script", hint="For a module, use -m NAME.")
+        raise ConfigError(f"{script}: found no file, expected a Python script", "For a module, use -m NAME.")
     gates, limits = gate.parsed()
     for target in output.html or ():
         check_output(target, "--html", suffixes=(".html",), inputs=[], force=output.force)
@@ -69,7 +69,7 @@ def diagnose(
     if failed := gated(found.record["findings"], gates):
         raise GateError(
             "\n".join(f"{one['rule']}: {one['cause']}" for one in failed),
-            hint="--fail-on names these rules, or their severity.",
+            "--fail-on names these rules, or their severity.",
         )
 
 

@@ -70,7 +70,7 @@ def refuse_empty(words: Sequence[str]) -> None:
         if word == "" or (word.startswith("--") and word.endswith("=")):
             raise ConfigError(
                 f"{word.rstrip('=') or name}: found an empty string, expected a value",
-                hint="Check whether a shell variable is unset.",
+                "Check whether a shell variable is unset.",
             )
 
 
@@ -100,15 +100,15 @@ def _expected(error: Exception) -> LsgError | None:
         first = str(error).splitlines()[0] if str(error) else "an allocation failed"
         return OutOfMemoryError(
             f"not enough memory: {first}",
-            hint="Try a smaller --batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16. In training, "
+            "Try a smaller --batch-size, fewer timesteps (-T), a smaller --width-multiplier, or --precision bf16. In training, "
             "--memory bits reduces memory with the same result, and --accumulate 2 splits each batch into parts.",
         )
     if isinstance(error, OSError) and error.filename is not None:
         return StorageError(
-            f"{error.filename}: {error.strerror}", hint="Check that it exists, its permissions, and the free disk space."
+            f"{error.filename}: {error.strerror}", "Check that it exists, its permissions, and the free disk space."
         )
     if isinstance(error, FileNotFoundError):
-        return StorageError("the working directory was deleted", hint="Change to another one: cd ..")
+        return StorageError("the working directory was deleted", "Change to another one: cd ..")
     if isinstance(error, OSError) and error.strerror:
         _abandon_stdout()
         return StorageError(f"cannot write output: {error.strerror}")
@@ -123,6 +123,6 @@ def _of_environment(error: Exception) -> ConfigError | None:
         if given and any(f"{os.sep}{package}{os.sep}" in file for file in importing):
             return ConfigError(
                 f"environment: {package} cannot be imported with {', '.join(given)}: {str(error).strip().splitlines()[0]:.200}",
-                hint="Unset the variable, or correct its value.",
+                "Unset the variable, or correct its value.",
             )
     return None

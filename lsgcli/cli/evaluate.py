@@ -55,7 +55,7 @@ class Refresh(NamedTuple):
             common.require("--refresh-norm", {"--out": self.out})
             return
         if self.out is None:
-            raise ConfigError("--refresh-norm: found without --out, expected both", hint="Add --out NEW.safetensors.")
+            raise ConfigError("--refresh-norm: found without --out, expected both", "Add --out NEW.safetensors.")
         common.exclude("--refresh-norm", {"--dataset": data.dataset, "-T": data.T})
         check_output(self.out, "--out", suffixes=(".safetensors",), inputs=(checkpoint,), magic=rb".{8}\s*\{", force=force)
 
@@ -82,7 +82,7 @@ class Output(NamedTuple):
         if not (self.csv or self.plot or refresh.out):
             common.require("--csv, --plot or --refresh-norm", {"--force": self.force})
         if self.csv == STDOUT and self.as_json:
-            raise ConfigError("found both --json and --csv -, expected one of them", hint="Give a file to --csv.")
+            raise ConfigError("found both --json and --csv -, expected one of them", "Give a file to --csv.")
         if self.csv and self.csv != STDOUT:
             check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
         if self.plot:
@@ -189,18 +189,18 @@ def _check_export(
     if refresh.out:
         raise CheckpointError(
             f"{path}: found a file without normalisation to refresh, expected a checkpoint of lsg",
-            hint="Refresh the checkpoint, and export the result.",
+            "Refresh the checkpoint, and export the result.",
         )
     compute.check_on_cpu()
     if synops:
         raise ConfigError(
             "--synops: found an exported file, expected a checkpoint",
-            hint="Synaptic operations are counted inside lsg's own networks.",
+            "Synaptic operations are counted inside lsg's own networks.",
         )
     if data.T not in (None, runner.T):
         raise ConfigError(
             f"-T: found {data.T}, expected {runner.T}, the timesteps of {path}",
-            hint="Export the checkpoint again with this -T.",
+            "Export the checkpoint again with this -T.",
         )
 
 

@@ -160,7 +160,7 @@ def inspect_gradients(
         for found in gated(flow["findings"], gates)
     ]
     if failed:
-        raise GateError("\n".join(failed), hint="--fail-on names these rules, or their severity.")
+        raise GateError("\n".join(failed), "--fail-on names these rules, or their severity.")
 
 
 def _tried(checkpoint: Path, found: list[Record], epochs: int, jobs: int | None, quiet: bool) -> list[Record]:

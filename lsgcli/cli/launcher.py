@@ -81,7 +81,7 @@ class LauncherOptions(NamedTuple):
         jobs = self._submitted(Strategy(root, ()))
         if not jobs.launcher.lasting:
             found = f"--cancel: found --launcher {jobs.name}, expected one whose jobs outlive the command"
-            raise ConfigError(found, hint="Stop the command with Ctrl-C, which ends its jobs.")
+            raise ConfigError(found, "Stop the command with Ctrl-C, which ends its jobs.")
         common.log.info("cancelled jobs: %d", jobs.cancel())
 
     def run(self, strategy: "Strategy", quiet: bool) -> None:

@@ -58,7 +58,7 @@ def names(
     if kind is None:
         lines = {name: text for name, (_, text) in KINDS.items()}
     elif kind not in KINDS:
-        raise ConfigError(registry.unknown("kind", kind, list(KINDS)), hint="`lsg list` lists the kinds.")
+        raise ConfigError(registry.unknown("kind", kind, list(KINDS)), "`lsg list` lists the kinds.")
     elif kind == "recipes":
         lines = {name: recipes.load(name)["source"] for name in recipes.names()}
     elif kind == "settings":

@@ -141,13 +141,9 @@ def predict(
     if stream.stream:
         common.exclude("--stream", {"--by-step": columns.by_step, "--batch-size": compute.batch_size})
         if len(paths) != 1:
-            raise ConfigError(
-                f"--stream: found {len(paths)} paths, expected one recording", hint="Start one process per recording."
-            )
+            raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", "Start one process per recording.")
         if stream.idle is not None and paths == ["-"]:
-            raise ConfigError(
-                "--idle: found with -, expected a file; stdin ends when its writer closes it", hint="Omit --idle."
-            )
+            raise ConfigError("--idle: found with -, expected a file; stdin ends when its writer closes it", "Omit --idle.")
     else:
         common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)
@@ -213,7 +209,7 @@ def _print(line: str, file: TextIO | None = None) -> None:
 def _listed(paths: list[str]) -> list[str]:
     """The given paths, with - replaced by a list from stdin, one path per line or NUL-separated as from `find -print0`."""
     if paths.count("-") > 1:
-        raise ConfigError("PATH: found - twice, expected it once; stdin can be read only once", hint="Give - once.")
+        raise ConfigError("PATH: found - twice, expected it once; stdin can be read only once", "Give - once.")
     listed = []
     for path in paths:
         if path != "-":
@@ -223,13 +219,13 @@ def _listed(paths: list[str]) -> list[str]:
         if len(content) > LISTED:
             raise DataError(
                 f"-: found more than {LISTED:,} bytes on stdin, expected a list of paths",
-                hint="Give parts of the list, as xargs does.",
+                "Give parts of the list, as xargs does.",
             )
         lines = content.split(b"\0") if b"\0" in content else content.splitlines()
         listed += [os.fsdecode(line) for line in lines if line]
     if not listed:
         raise DataError(
             "-: found no paths on stdin, expected one per line",
-            hint="Pipe a list of paths into it, such as the output of find.",
+            "Pipe a list of paths into it, such as the output of find.",
         )
     return listed

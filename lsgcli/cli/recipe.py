@@ -36,7 +36,7 @@ def recipe(
         print_result("\n".join(recipes.names()))
         return
     if name not in recipes.names():
-        raise ConfigError(registry.unknown("recipe", name, recipes.names()), hint="`lsg list recipes` describes them.")
+        raise ConfigError(registry.unknown("recipe", name, recipes.names()), "`lsg list recipes` describes them.")
     published = recipes.load(name)
     given = {"recipe": name, "dataset": dataset or ("digits-dvs" if "recordings" in published else "digits")}
     config = resolve(given, environment={})

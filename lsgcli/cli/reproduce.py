@@ -41,7 +41,7 @@ def reproduce(
         print_result("\n".join(f"{each}\t{figure['title']} ({figure['source']})" for each, figure in FIGURES.items()))
         return
     if name not in FIGURES:
-        raise ConfigError(registry.unknown("figure", name, list(FIGURES)), hint="`lsg reproduce` lists them.")
+        raise ConfigError(registry.unknown("figure", name, list(FIGURES)), "`lsg reproduce` lists them.")
     from lsgcli.config.resolve import resolve
     from lsgcli.report.display import TrainingDisplay
     from lsgcli.report.run_page import run_page
@@ -70,5 +70,5 @@ def reproduce(
     if not all(row["met"] for row in rows):
         raise GateError(
             f"{name}: not met",
-            hint="Other data, or a change of lsg, torch or the processor may explain it; --json has the digests.",
+            "Other data, or a change of lsg, torch or the processor may explain it; --json has the digests.",
         )

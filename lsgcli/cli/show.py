@@ -35,7 +35,7 @@ def show(
     if checkpoint is not None:
         common.exclude("CKPT", {"--classes": classes, **{option_name(name): True for name in settings}})
     elif settings.keys().isdisjoint({"arch", "dataset"}):
-        raise ConfigError("found neither CKPT nor --arch nor --dataset, expected one", hint="`lsg list archs` lists networks.")
+        raise ConfigError("found neither CKPT nor --arch nor --dataset, expected one", "`lsg list archs` lists networks.")
     from lsgcli.store import hub
 
     path = None if checkpoint is None else hub.local(checkpoint)

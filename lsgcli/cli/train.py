@@ -150,9 +150,7 @@ def _of_new_run(settings: Record, start: Start) -> RunConfig:
     for name, field in FIELDS.items():
         value = getattr(run_config, name)
         if field.metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(start.out.resolve()):
-            raise ConfigError(
-                f"{option_name(name)} {value}: is inside the run that --force replaces", hint="Choose another --out."
-            )
+            raise ConfigError(f"{option_name(name)} {value}: is inside the run that --force replaces", "Choose another --out.")
     return run_config
 
 

@@ -229,9 +229,9 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
             results.append(attempt())
         except ConfigError as error:
             problems.setdefault((error.hint, error.in_python), []).append(error.message)
-    errors = [ConfigError("\n".join(lines), hint=hint, in_python=python) for (hint, python), lines in problems.items()]
+    errors = [ConfigError("\n".join(lines), hint, in_python=python) for (hint, python), lines in problems.items()]
     if errors:
         *before, last = errors
         shown = [*(error.on_command_line for error in before), last.message]
-        raise ConfigError("\n".join(shown), hint=last.hint, in_python=last.in_python)
+        raise ConfigError("\n".join(shown), last.hint, in_python=last.in_python)
     return results

@@ -160,7 +160,7 @@ def _valid(values: Record, source: str = "", problems: Sequence[str] = ()) -> Re
         if len(lines) > LINES:
             lines[LINES:] = [f"{source}and {len(lines) - LINES} more problems"]
         hint = "`--help-all` describes each option; a variable LSG_NAME accepts the same values as --name."
-        raise ConfigError("\n".join(lines), hint=hint, in_python="`lsg train --help-all` describes each setting.")
+        raise ConfigError("\n".join(lines), hint, in_python="`lsg train --help-all` describes each setting.")
     return values
 
 
@@ -314,6 +314,6 @@ def _from_file(file: Path | None) -> tuple[Record, bool]:
             flat[name] = item
     if len(flat) > len(FIELDS):
         raise ConfigError(
-            f"--config {file}: found {len(flat):,} settings, expected at most the {len(FIELDS)} that there are", hint=HINT
+            f"--config {file}: found {len(flat):,} settings, expected at most the {len(FIELDS)} that there are", HINT
         )
     return _valid(flat, f"--config {file}: ", problems), is_json

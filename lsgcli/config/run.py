@@ -142,7 +142,7 @@ def check_equal(where: object, found: Values, expected: Values, error: type[LsgE
         if found.get(name) != value
     ]
     if differences:
-        raise error(f"{where}: found different settings: {'; '.join(differences)}", hint=hint)
+        raise error(f"{where}: found different settings: {'; '.join(differences)}", hint)
 
 
 def from_dict(values: Values) -> RunConfig:
@@ -171,6 +171,6 @@ def from_checkpoint(path: Path | str, stored: Values, changes: Values) -> RunCon
     if problems := check({name: value for name, value in kept.items() if name not in changes}):
         raise CheckpointError(
             f"{path}: " + "\n".join(f"settings of the checkpoint: {line}" for line in problems),
-            hint="It may be from another version of lsg, or use a plug-in that is not installed.",
+            "It may be from another version of lsg, or use a plug-in that is not installed.",
         )
     return from_dict({**kept, **changes})

@@ -121,7 +121,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | N
         for file in files:  # before any large download; a file with different content is not replaced
             if file not in lacking and (problem := file.mismatch(folder / file.name)):
                 hint = f"It is damaged or a different file. Remove it to download it again. Or: {by_hand([file], folder)}"
-                raise DataError(f"{folder / file.name}: {problem}", hint=hint)
+                raise DataError(f"{folder / file.name}: {problem}", hint)
         for number, file in enumerate(lacking):
             part, problems = folder / f"{file.name}.part", []
             for path in (part, folder / file.name):
@@ -132,7 +132,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | N
                 problems.append(f"{url}: {problem}")
             else:
                 message = "\n    ".join([f"{file.name}: cannot be downloaded:", *problems])
-                raise DataError(message, hint=by_hand(lacking[number:], folder))
+                raise DataError(message, by_hand(lacking[number:], folder))
             with writing(part), open(part, "rb") as stream:
                 os.fsync(stream.fileno())
                 part.replace(folder / file.name)
@@ -237,7 +237,7 @@ def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         hint = "Free disk space, or give --data-dir a folder on another disk. Partial downloads are kept."
-        raise StorageError(f"{path}: found {free:,} bytes of free disk space, expected {needed:,}", hint=hint)
+        raise StorageError(f"{path}: found {free:,} bytes of free disk space, expected {needed:,}", hint)
 
 
 def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *, inside: str = "") -> list[Path]:
@@ -326,4 +326,4 @@ def _in_tar(raw: IO[bytes]) -> Iterator[Member]:
 
 def _refused(archive: Path, name: str, found: str) -> DataError:
     shown = name.encode("unicode_escape").decode()[:200]
-    return DataError(f"{archive}: member {shown}: found {found}, expected plain files and folders", hint=HINT)
+    return DataError(f"{archive}: member {shown}: found {found}, expected plain files and folders", HINT)

@@ -52,7 +52,7 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
                 raise DataError(
                     f"{root / splits[split] / name}: found a class that is missing in the training part,"
                     f" expected one of {some(classes)}",
-                    hint="Rename the folder as in the training part, or remove it.",
+                    "Rename the folder as in the training part, or remove it.",
                 )
         if lacking := [name for name in classes if name not in found]:
             counts = f"{len(lacking)} of {len(classes)} classes"
@@ -84,7 +84,7 @@ def check_folder(path: Path, expected: str, hint: str) -> None:
     """Raise a DataError if ``path`` is not a folder."""
     if not path.is_dir():
         found = "a file" if path.exists() else "no such folder"
-        raise DataError(f"{path}: found {found}, expected {expected}", hint=hint)
+        raise DataError(f"{path}: found {found}, expected {expected}", hint)
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:
@@ -142,16 +142,14 @@ def _may_be_file(path: "str | os.PathLike[str]") -> bool:
 
 
 def _cannot_list(error: OSError) -> NoReturn:
-    raise DataError(
-        f"{error.filename}: cannot be listed: {error.strerror}", hint="Check the path and its permissions."
-    ) from error
+    raise DataError(f"{error.filename}: cannot be listed: {error.strerror}", "Check the path and its permissions.") from error
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
     """The files of each class in ``root/<class>/``."""
     classes = [entry for entry in visible(root) if os.path.isdir(entry)]
     if not classes:
-        raise DataError(f"{root}: found no folders, expected one per class", hint=f"Put files in {root}/<class>/.")
+        raise DataError(f"{root}: found no folders, expected one per class", f"Put files in {root}/<class>/.")
     found = {}
     ignored = []
     for folder in classes:
@@ -163,7 +161,7 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
             usual_first = sorted(suffixes, key=lambda suffix: suffix not in USUAL)
             raise DataError(
                 f"{folder.path}: found no samples of this class, expected files ending in {some(usual_first)}",
-                hint="Put its files there, or remove the folder.",
+                "Put its files there, or remove the folder.",
             )
     if ignored:
         log.warning("%s: ignored %s of other types, such as %s", root, counted(len(ignored), "file"), ignored[0])

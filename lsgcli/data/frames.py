@@ -60,7 +60,7 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
     if settings.T * grid.height * grid.width > MOST:
         raise DataError(
             f"{name}: found a sensor of {sensor[0]}x{sensor[1]}, which requires too much memory for {settings.T} frames at full size",
-            hint="Use --resize bin, or give --sensor if this size is wrong.",
+            "Use --resize bin, or give --sensor if this size is wrong.",
         )
     if min(grid.left, grid.top) < 0:
         inside = grid.contains(events)
@@ -88,11 +88,11 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
 def _check(events: Events, sensor: Sensor, name: str) -> None:
     if not len(events):
         hint = "Record it again, or remove it from the folder."
-        raise DataError(f"{name}: found no events, expected at least one", hint=hint)
+        raise DataError(f"{name}: found no events, expected at least one", hint)
     if (i := events.outside(sensor)) is not None:
         raise DataError(
             f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {sensor[0]}x{sensor[1]}",
-            hint="Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
+            "Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
         )
 
 

@@ -41,7 +41,7 @@ def readable(path: Path | str, hint: str = "Check its permissions.") -> Iterator
     try:
         yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", hint=hint) from error
+        raise DataError(f"{path}: cannot be read: {error.strerror}", hint) from error
 
 
 @contextmanager
@@ -67,9 +67,9 @@ def foreign(
         raise
     except ImportError as error:
         message = f"{path}: the library that reads it cannot be imported: {error}"
-        raise MissingLibrary(message, hint=install_hint(extra)) from error
+        raise MissingLibrary(message, install_hint(extra)) from error
     except (Damaged, NotRegularError) as error:
-        raise kind(f"{path}: {error}", hint=error.hint or hint) from error
+        raise kind(f"{path}: {error}", error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions
         if is_out_of_memory(error):
             raise
@@ -78,6 +78,6 @@ def foreign(
             raise storage_error(error, Path(path)) from error
         if isinstance(error, OSError) and number in PASSING:
             advice = "The file may be intact: check its permissions, the disk and system limits, and try again."
-            raise kind(f"{path}: cannot be read: {error.strerror or error}", hint=advice) from error
+            raise kind(f"{path}: cannot be read: {error.strerror or error}", advice) from error
         found = " ".join(str(error).split()) or type(error).__name__
-        raise kind(f"{path}: expected {expected}, found: {found}", hint=hint) from error
+        raise kind(f"{path}: expected {expected}, found: {found}", hint) from error

@@ -14,7 +14,7 @@ TRAIN = "`lsg train` prints the path of the checkpoint it wrote."
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """What is raised for a checkpoint that cannot be opened."""
     problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-    return CheckpointError(f"{path}: {problem}", hint=TRAIN)
+    return CheckpointError(f"{path}: {problem}", TRAIN)
 
 
 class Kind(NamedTuple):

@@ -48,7 +48,7 @@ def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress 
     lines = []
     for name, digest in sorted(digests.items()):
         if "\n" in name:
-            raise DataError(f"{folder}: found a file name with a line break, {name!r}", hint="Rename the file.")
+            raise DataError(f"{folder}: found a file name with a line break, {name!r}", "Rename the file.")
         lines.append(f"{digest}  {name}\n")
     with replacing(folder / NAME) as temporary:
         temporary.write_bytes(os.fsencode("".join(lines)))
@@ -73,7 +73,7 @@ def read(folder: Path) -> dict[str, str]:
         if match is None or name == "." or name.split("/")[0] in ("", "..") or "\0" in name:
             raise DataError(
                 f"{source}: line {number}: found {line[:80]!r}, expected a SHA-256 sum, two spaces and a path inside the folder",
-                hint="Restore the original, or remove it and write a new one.",
+                "Restore the original, or remove it and write a new one.",
             )
         found[name] = match[1].lower()
     return found

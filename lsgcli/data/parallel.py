@@ -47,7 +47,7 @@ def each(
     """
     workers, done = cpus.usable()[0] if workers is None else cpus.limited("workers", workers), 0
     try:
-        for done, result in enumerate(_results(work, items, workers), start=1):
+        for done, result in enumerate(_results(work, items, workers), 1):
             if progress:
                 progress(done, len(items))
             yield result
@@ -110,7 +110,7 @@ def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int
     began, spent, decided = time.monotonic(), 0.0, workers < 2
     # BLAS threads do not speed up matrices of 48 x 128, and wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        for done, item in enumerate(items, start=1):
+        for done, item in enumerate(items, 1):
             start = time.monotonic()
             result = work(item)
             spent += time.monotonic() - start

@@ -10,7 +10,6 @@ from typing import Any, TypedDict
 import numpy as np
 
 from lsgcli.config.data import DataConfig
-from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests, fingerprint
@@ -46,12 +45,11 @@ def prepare(
     expected: Mapping[str, Any] | None = None,
     strict: bool = False,
     may_download: bool = True,
-    machine: MachineConfig | None = None,
 ) -> DataBundle:
     """Prepare all data of a run.
 
     Args:
-        config: settings of the data.
+        config: settings of the data; those of a run also state the number of workers, and the directory of prepared data.
         splits: parts to read, ``train`` (which includes the validation split) and ``test``; no other is required.
         classes: class names from a checkpoint. Default: from the data.
         progress: called with (``PREPARING``, samples done, total samples), and during downloads with the file name and bytes.
@@ -59,14 +57,13 @@ def prepare(
             or version of lsg's data code causes a warning.
         strict: whether any such difference is an error.
         may_download: whether missing data are downloaded, if a download exists.
-        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
 
     Raises:
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     parallel.end_in_repeated_script()
-    dataset = dataset_of(config, machine, expected=expected, may_download=may_download, progress=progress)
+    dataset = dataset_of(config, expected=expected, may_download=may_download, progress=progress)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
@@ -104,12 +101,12 @@ def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ..
     if classes is None:
         if len(dataset.classes) < 2:
             found = ", ".join(dataset.classes) or "none"
-            raise DataError(f"{where}: found classes: {found}, expected at least 2", hint="Add another.")
+            raise DataError(f"{where}: found classes: {found}, expected at least 2", "Add another.")
         return dataset.classes
     if strange := [name for name in dataset.classes if name not in classes]:
         raise DataError(
             f"{where}: found a class {strange[0]!r}, expected those of the checkpoint: {', '.join(classes)}",
-            hint="Rename or remove its folder, or give --data-dir data with the classes of the checkpoint.",
+            "Rename or remove its folder, or give --data-dir data with the classes of the checkpoint.",
         )
     return tuple(classes)
 
@@ -137,11 +134,9 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         if key in trained and value != trained[key]
     }
     if strict and differences:
-        raise DataError(
-            "\n".join(differences.values()), hint="Give --data-dir the original data of the run, or start a new run."
-        )
+        raise DataError("\n".join(differences.values()), "Give --data-dir the original data of the run, or start a new run.")
     if "sensor" in differences:
-        raise DataError(differences["sensor"], hint="Give --data-dir recordings of the same sensor.")
+        raise DataError(differences["sensor"], "Give --data-dir recordings of the same sensor.")
     for line in differences.values():
         log.warning("%s: results will differ", line)
 
@@ -207,7 +202,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     if len(bad) == len(samples):
         raise DataError(
             f"{config.data_dir}: found no readable sample of the {split} part: {next(iter(bad.values()))}",
-            hint="Inspect one of the files with `lsg data info`.",
+            "Inspect one of the files with `lsg data info`.",
         )
     keys = [sample.key for sample in samples]
     label = {name: i for i, name in enumerate(names)}

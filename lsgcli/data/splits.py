@@ -99,7 +99,7 @@ def _number(rule: str, sample: Sample) -> int:
     if not digits:
         raise DataError(
             f"{sample.key}: found no number in its name, expected one for --split {rule}",
-            hint="Use --split stratified instead.",
+            "Use --split stratified instead.",
         )
     return int(digits[-1])
 

@@ -1,29 +1,28 @@
-"""Summary of recordings: counts, durations, sensor, formats, release."""
+"""What data contain: counts, durations, sensor, formats, release; and whether they are what they should be: checksums, published counts."""
 
 import functools
-import logging
 import os
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from lsgcli.config.data import DataConfig
-from lsgcli.data import parallel
-from lsgcli.data.datasets.base import Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
+from lsgcli.data import manifest, parallel
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events
-from lsgcli.data.folders import walk
+from lsgcli.data.folders import check_folder, walk
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from lsgcli.system.schema import Record
 
-log = logging.getLogger("lsg")
+Result = TypeVar("Result")
 
 
 class Recordings(EventDataset):
@@ -66,7 +65,7 @@ def found(path: Path, config: DataConfig | None = None) -> Recordings:
     if not dataset.samples:
         raise DataError(
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
-            hint="Give a recording, or a folder of recordings.",
+            "Give a recording, or a folder of recordings.",
         )
     return dataset
 
@@ -120,7 +119,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     facts = []
     kinds, formats = Counter[str](), Counter[str]()
     bad = {}
-    results = parallel.each(functools.partial(_fact, dataset), dataset.samples, workers, progress)
+    results = parallel.each(functools.partial(_attempt, _fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
         if isinstance(fact, str):
             bad[sample.key] = fact
@@ -130,8 +129,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         formats[fact.form] += 1
     if not facts:
         first = next(iter(bad.values()))
-        single = isinstance(dataset, Recordings) and not dataset.root.is_dir()
-        raise DataError(first if single else f"{where}: found no readable recording among {len(bad)}. First problem: {first}")
+        raise DataError(f"{where}: found no readable recording among {len(bad)}. First problem: {first}")
     events = sum(fact.events for fact in facts)
     return {
         "recordings": len(facts),
@@ -148,19 +146,22 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
     }
 
 
-def _fact(dataset: EventDataset, sample: Sample) -> _Fact | str:
-    """Facts about a recording, or why it cannot be read."""
+def _attempt(look: Callable[[Any, Sample], Result], dataset: Dataset, sample: Sample) -> Result | str:
+    """What is seen of a sample, or why it cannot be read."""
     try:
-        form = "simulated" if dataset.embedded else dataset.config.dataset
-        if isinstance(sample.source, str):
-            form = readers.identify(Path(sample.source))
-        events = dataset.events(sample)
-    except DataError as error:
-        return error.on_command_line
-    except MissingLibrary as error:
-        if not dataset.root.is_dir():  # the only recording
+        return look(dataset, sample)
+    except (DataError, MissingLibrary) as error:
+        if isinstance(dataset, Recordings) and not dataset.root.is_dir():  # the only recording
             raise
-        return error.of_one_file().message
+        return error.of_one_file().message if isinstance(error, MissingLibrary) else error.message
+
+
+def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
+    """Facts about a recording."""
+    form = "simulated" if dataset.embedded else dataset.config.dataset
+    if isinstance(sample.source, str):
+        form = readers.identify(Path(sample.source))
+    events = dataset.events(sample)
     duration = int(events.t[-1]) - int(events.t[0])
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
     return _Fact(form, len(events), on, duration, events.sensor or events.extent, stated)
@@ -176,3 +177,106 @@ def _release(names: Iterable[str]) -> Record:
     matches = (NAME.fullmatch(Path(name).name) for name in names)
     found = sorted({match[3] for match in matches if match is not None})
     return {key: "; ".join(RELEASES[suffix][key] for suffix in found) or None for key in ("release", "orientation")}
+
+
+class Verdict(NamedTuple):
+    """Result of a verification.
+
+    Attributes:
+        path: the folder, or the name of a data set without a folder.
+        manifest: whether there is a ``SHA256SUMS``; without one, the next three are empty.
+        missing, changed: listed files that do not exist, or have another checksum.
+        extra: files that are not listed. They are not faults.
+        samples: number of recordings (or images) read.
+        unreadable: name -> problem.
+        counts: samples per part; ``all`` for a plain folder.
+        warnings: unexpected findings that are not faults.
+    """
+
+    path: str
+    manifest: bool
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    extra: tuple[str, ...]
+    samples: int
+    unreadable: dict[str, str]
+    counts: dict[str, int]
+    warnings: list[str]
+
+    @property
+    def faults(self) -> list[str]:
+        """One line for each missing, changed or unreadable file."""
+        return [
+            *(f"missing: {name}" for name in self.missing),
+            *(f"changed: {name}" for name in self.changed),
+            *(f"unreadable: {problem}" for problem in self.unreadable.values()),
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"ok": not self.faults, **self._asdict()}
+
+
+def verifiable(path: Path) -> Recordings:
+    """The recordings of a folder with a manifest, or with recordings.
+
+    Raises:
+        DataError: it does not exist, or contains neither.
+    """
+    check_folder(path, "a folder of recordings", "Give a folder; `lsg data info` also looks at a single recording.")
+    dataset = Recordings(path).scan()
+    if not (dataset.samples or (path / manifest.NAME).exists()):
+        raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", "Give a folder of recordings.")
+    return dataset
+
+
+def verify(
+    dataset: Dataset,
+    *,
+    write: bool = False,
+    workers: int | None = None,
+    progress: parallel.Progress | None = None,
+    hashing: parallel.Progress | None = None,
+) -> Verdict:
+    """Verify a data set: its folder, if any, each sample, and the number of samples.
+
+    Args:
+        write: instead of comparing the manifest, write a new one, if all samples can be read.
+        progress: called with (samples read, total samples).
+        hashing: called with (files hashed, number of files).
+
+    Raises:
+        DataError: a manifest cannot be read, or cannot be written because there is no folder or a sample cannot be read.
+        StorageError: the manifest cannot be written, or it is a symbolic link.
+    """
+    root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
+    if write and root is None:
+        raise DataError(f"{dataset.config.dataset}: is embedded in lsg, expected a folder to write {manifest.NAME} to")
+    unreadable = {}
+    results = parallel.each(functools.partial(_attempt, _load, dataset), dataset.samples, workers, progress)
+    for sample, problem in zip(dataset.samples, results, strict=True):
+        if problem is not None:
+            unreadable[sample.key] = problem
+    report = manifest.Report()
+    if root is not None and not write:
+        report = manifest.check(root, hashing)
+    elif root is not None and not unreadable:
+        manifest.write(root, progress=hashing)
+    elif unreadable:
+        raise DataError(
+            "\n".join(f"unreadable: {problem}" for problem in unreadable.values()),
+            "Repair or remove these files first; no manifest was written.",
+        )
+    return Verdict(
+        dataset.config.dataset if root is None else str(root),
+        root is not None and (root / manifest.NAME).exists(),
+        *report,
+        samples=len(dataset.samples),
+        unreadable=unreadable,
+        counts=dict(Counter(sample.split for sample in dataset.samples)),
+        warnings=dataset.deviations(SPLITS),
+    )
+
+
+def _load(dataset: Dataset, sample: Sample) -> None:
+    dataset.load(sample)

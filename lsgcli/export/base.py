@@ -126,7 +126,7 @@ def chosen(name: str, **given: Any) -> ExportOptions:
             takers = [taker_name for taker_name, taker in registry.every("format").items() if key in taker.options]
             raise ConfigError(
                 f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
-                hint="Omit the option, or choose another format.",
+                "Omit the option, or choose another format.",
             )
     options = ExportOptions(**{**form.options, **values})
     if options.mode not in (form.modes or (None,)):
@@ -158,11 +158,11 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
             f"expected an export by `lsg export`, version {VERSION!r}",
-            hint="Export the checkpoint again with this version of lsg. Networks of other libraries are measured in Python, by lsg.diagnose().",
+            "Export the checkpoint again with this version of lsg. Networks of other libraries are measured in Python, by lsg.diagnose().",
         )
     config = checkpoint.decode_config(stored.get("lsg.config", ""), path)
     if "export" not in config:
-        raise CheckpointError(f"{path}: configuration: found no export, expected one", hint=AGAIN)
+        raise CheckpointError(f"{path}: configuration: found no export, expected one", AGAIN)
     checkpoint.check_described(config, path)
     return config
 
@@ -179,12 +179,12 @@ def format_for(output: Path, name: str | None) -> str:
         suffix_text, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
         raise ConfigError(
             f"-o {output}: found {suffix_text}, expected a name with suffix {known}",
-            hint="Choose a name with one of these suffixes, or give --format hf to write a folder.",
+            "Choose a name with one of these suffixes, or give --format hf to write a folder.",
         )
     if name in suffixes and meant not in (None, name):
         raise ConfigError(
             f"-o {output}: found a name of the format {meant}, expected {suffixes[name] or 'a folder'} for --format {name}",
-            hint="Omit --format, or choose another name.",
+            "Omit --format, or choose another name.",
         )
     return name or str(meant)
 

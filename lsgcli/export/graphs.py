@@ -61,7 +61,7 @@ def explained(network: SpikingNet) -> Iterator[None]:
         reason = str(cause).partition("\n")[0]
         raise ConfigError(
             f"ONNX: cannot trace {type(network).__name__}: {reason}",
-            hint="Use --format safetensors, which supports any network.",
+            "Use --format safetensors, which supports any network.",
         ) from error
 
 
@@ -231,7 +231,7 @@ def _traceable(network: SpikingNet, neurons: type[TraceableLIF], whole: bool = F
         if (description := other_than_lif(layer.lif)) is not None and not parallel:
             raise ConfigError(
                 f"{layer.name}: found {description}, expected LIF with spikes of 0 and 1: the graph implements no other neurons",
-                hint="Use --format safetensors or hf, which store weights only."
+                "Use --format safetensors or hf, which store weights only."
                 if not layer.lif.neuron.parallel
                 else "They need all timesteps: export with --mode unroll, or predict without --stream.",
             )

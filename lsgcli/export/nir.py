@@ -126,7 +126,7 @@ def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
     what = "network" if isinstance(module, SpikingNet) else "block"
     raise ConfigError(
         f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
-        hint="A plug-in can register a conversion: see lsgcli.export.nir.convert.",
+        "A plug-in can register a conversion: see lsgcli.export.nir.convert.",
     )
 
 
@@ -164,14 +164,14 @@ def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
 
 def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:
     if conv.groups > 1:
-        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", hint=OTHERS)
+        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", OTHERS)
     geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
     return builder.weights(name, x, conv.weight, conv.bias, **geometry)
 
 
 def _refused(model: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
     problem = next(text for kind, text in REFUSED.items() if isinstance(model, kind))
-    raise ConfigError(f"NIR: {type(model).__name__}: found {problem}", hint=OTHERS)
+    raise ConfigError(f"NIR: {type(model).__name__}: found {problem}", OTHERS)
 
 
 for _kind in REFUSED:
@@ -242,6 +242,6 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
     if not isinstance(module.norm, nn.Identity):
         raise ConfigError(
             f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
-            hint="NIR has no normalisation: omit --no-fold-bn.",
+            "NIR has no normalisation: omit --no-fold-bn.",
         )
     return _convolution(name, module.conv, x, builder)

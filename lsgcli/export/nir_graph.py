@@ -88,12 +88,12 @@ class GraphBuilder:
         if (description := other_than_lif(lif)) is not None:
             raise ConfigError(
                 f"NIR: {name}: found {description}, expected LIF with spikes of 0 and 1",
-                hint="NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
+                "NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
             )
         if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
             raise ConfigError(
                 f"NIR: {name}: found neurons of --reset {options[0]} and --init-potential {options[1]}, expected hard and zero",
-                hint="NIR's LIF has a hard reset and starts at 0. Use --format onnx or safetensors.",
+                "NIR's LIF has a hard reset and starts at 0. Use --format onnx or safetensors.",
             )
         beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
         tau = (self.dt / (1 - beta)).float().numpy()
@@ -101,7 +101,7 @@ class GraphBuilder:
         if sign is not None and (sign < 0).any():
             raise ConfigError(
                 f"NIR: {name}: found MPBN with a negative weight, expected weights of at least 0: NIR's LIF fires above its threshold",
-                hint="Use --format onnx or safetensors.",
+                "Use --format onnx or safetensors.",
             )
         v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
         # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.

@@ -27,9 +27,7 @@ class Interpreter(Runner):
 
         def check(what: str, found: Any, expected: Any) -> None:
             if found != expected:
-                raise CheckpointError(
-                    f"{path}: {what}: found {found}, expected {expected}", hint="Export the checkpoint again."
-                )
+                raise CheckpointError(f"{path}: {what}: found {found}, expected {expected}", "Export the checkpoint again.")
 
         check("inputs and outputs", [*graph.inputs, *graph.outputs], ["input", "output"])
         neurons = {name: node.v_threshold.size for name, node in self.nodes.items() if isinstance(node, nir.LIF)}
@@ -91,7 +89,7 @@ def execute(node: nir.NIRNode, x: Tensor, dt: float) -> Tensor:
         out = F.avg_pool2d(x.flatten(0, 1), size, stride, padding, divisor_override=1)
     else:
         raise CheckpointError(
-            f"found a node {type(node).__name__}, expected one written by lsg", hint="Export the checkpoint again."
+            f"found a node {type(node).__name__}, expected one written by lsg", "Export the checkpoint again."
         )
     return out.unflatten(0, x.shape[:2])
 

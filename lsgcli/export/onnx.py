@@ -121,7 +121,7 @@ class _Session:
         if found != ["logits", *others]:
             raise CheckpointError(
                 f"{path}: found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration",
-                hint=AGAIN,
+                AGAIN,
             )
         self.T, self.classes = config["model"]["T"], config["model"]["num_classes"]
         settings = onnxruntime.SessionOptions()
@@ -138,7 +138,7 @@ class _Session:
             CheckpointError: the graph cannot be run, or an output is of another type or shape than those of a network.
         """
         if len(values) != len(self.shapes):
-            raise CheckpointError(f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", hint=AGAIN)
+            raise CheckpointError(f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", AGAIN)
         inputs = {}
         for (name, expected), value in zip(self.shapes.items(), values, strict=True):
             if len(expected) != value.dim() or any(
@@ -166,7 +166,7 @@ def _check_output(name: str, output: Any, expected: Sequence[int], path: Path) -
     """
     if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape[: len(expected)] != tuple(expected):
         found = f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
-        raise CheckpointError(f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", hint=AGAIN)
+        raise CheckpointError(f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", AGAIN)
 
 
 def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
@@ -183,7 +183,7 @@ def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
         found = "NaN or infinity, expected finite numbers"
     else:
         return
-    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", hint=AGAIN)
+    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", AGAIN)
 
 
 def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
@@ -198,7 +198,7 @@ def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Pat
     if len(found) != len(expected) or any(n not in (None, channels) for n, channels in zip(found, expected, strict=True)):
         raise CheckpointError(
             f"{path}: configuration: export.layers: found {found} thresholds, expected {expected} or one (None) for each layer",
-            hint=AGAIN,
+            AGAIN,
         )
 
 

@@ -60,7 +60,7 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     if is_folded(trained) and not options.fold_bn:
         raise ConfigError(
             f"--no-fold-bn: found folded tdBN in {path}, expected a checkpoint of `lsg train`",
-            hint="Pass the run's own checkpoint, or omit --no-fold-bn.",
+            "Pass the run's own checkpoint, or omit --no-fold-bn.",
         )
     written = fold(trained) if options.fold_bn else trained
     if options.quantize:
@@ -94,7 +94,7 @@ def _set_timesteps(network: SpikingNet, T: int) -> None:
             if not isinstance(module, LIF):
                 raise ConfigError(
                     f"-T: found {T} with --norm {network.spec.norm}, expected {network.T}, its number of factors",
-                    hint="Omit -T.",
+                    "Omit -T.",
                 )
             tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
     network.spec = spec

@@ -135,7 +135,7 @@ def _check(result: Mapping[str, Any], what: str) -> None:
     raise GateError(
         f"{what}: the networks differ: found {described(result)}; expected no differences, at most {ties_allowed} ties, and a logit error of at "
         f"most {LOGIT_TOLERANCE:g}",
-        hint="The export was deleted. Please report this.",
+        "The export was deleted. Please report this.",
     )
 
 

@@ -60,7 +60,7 @@ class HF(Format):
         stored = schema.read(path / CONFIG, dict[str, Any], CheckpointError, hint="Copy the folder again.")
         if stored != runner.config:
             raise CheckpointError(
-                f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", hint="Copy the folder again."
+                f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", "Copy the folder again."
             )
         return runner
 

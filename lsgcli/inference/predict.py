@@ -177,8 +177,8 @@ def predict(
     batch_size = batch_size or min(network.config.batch_size, LARGEST)
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
-        raise DataError("found no paths, expected recordings, images or folders", hint="Give at least one PATH.")
-    dataset, full = network.dataset(), dict[str, tuple[int, int]]()
+        raise DataError("found no paths, expected recordings, images or folders", "Give at least one PATH.")
+    dataset, full = network.dataset(), {}
     versions = dataset.versions([Sample(path, 0, "test", path) for path, _ in items])
     check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
     loaded = parallel.each(functools.partial(load_file, dataset), items, network.config.workers)

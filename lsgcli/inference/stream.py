@@ -71,7 +71,7 @@ class Slicer:
         if self.waiting > MOST:
             raise DataError(
                 f"{self.name}: found over {MOST:,} events in one slice, expected fewer",
-                hint="The time of the recording does not advance.",
+                "The time of the recording does not advance.",
             )
 
     def end(self) -> Iterator[Slice]:
@@ -191,14 +191,12 @@ def _dataset(network: Network) -> EventDataset:
     # Each slice is treated as a recording with one frame.
     dataset = network.dataset(T=1, slicing="count")
     if not isinstance(dataset, EventDataset):
-        raise ConfigError(
-            "--stream: found a network trained on images, expected one trained on recordings", hint="Omit --stream."
-        )
+        raise ConfigError("--stream: found a network trained on images, expected one trained on recordings", "Omit --stream.")
     if network.config.normalise == "sample":
         raise ConfigError(
             "--stream: found a network trained with --normalise sample, expected none or frame, because the maximum of a recording is"
             " known only at its end",
-            hint="Omit --stream, or train with --normalise frame.",
+            "Omit --stream, or train with --normalise frame.",
         )
     if network.config.slicing == "window" and network.config.window_start != "first":
         log.warning(
@@ -218,7 +216,7 @@ def _steps(network: Network) -> Stepwise:
         return source
     raise ConfigError(
         "--stream: found an export of all timesteps, expected an export of one timestep",
-        hint="Export with --format onnx --mode step, or use the checkpoint.",
+        "Export with --format onnx --mode step, or use the checkpoint.",
     )
 
 
@@ -235,7 +233,7 @@ def _length(network: Network, per_slice: int | None) -> int:
         if per_slice is not None:
             raise ConfigError(
                 f"--per-slice: found {per_slice}, but the network was trained with windows of {config.window_us} us",
-                hint="Omit --per-slice.",
+                "Omit --per-slice.",
             )
         return config.T * config.window_us
     if per_slice is not None:
@@ -247,7 +245,7 @@ def _length(network: Network, per_slice: int | None) -> int:
     if medians is None:
         raise ConfigError(
             f"--stream: found a checkpoint of an earlier version, without the number of {unit} per slice",
-            hint=f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
+            f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
         )
     return int(medians[name])
 
@@ -290,7 +288,7 @@ class Chunks:
             handle = sys.stdin.fileno() if path == "-" else os.open(path, flags)
         except (AttributeError, OSError, ValueError) as error:  # also if stdin is closed
             reason = "stdin is closed" if isinstance(error, AttributeError) else getattr(error, "strerror", None) or str(error)
-            raise DataError(f"{path}: cannot be read: {reason}", hint="Check the path and its permissions.") from error
+            raise DataError(f"{path}: cannot be read: {reason}", "Check the path and its permissions.") from error
         grows = path != "-" and stat.S_ISREG(os.fstat(handle).st_mode)
         grown = time.monotonic()
         try:

@@ -177,7 +177,7 @@ class Axes:
 
 def over_runs(name: str, style: Style, runs: Sequence[Sequence[float | None]]) -> Line:
     """A line of the mean over the runs that have a value, with their sample standard deviation as a band."""
-    means, deviations = list[float | None](), list[float]()
+    means, deviations = [], []
     for values in zip_longest(*runs):  # some runs may have fewer epochs
         known = [value for value in values if value is not None]
         means.append(statistics.fmean(known) if known else None)

@@ -161,7 +161,7 @@ def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """Figures 6 and 7 of Lian et al. (IJCAI 2023), beta and alpha, and further measures: a row for each, and a column per checkpoint."""
     histories = [flow.get("history") or {"epochs": [], "layers": {}} for flow in flows]
-    panels, legend = [], list[tuple[str, Style]]()
+    panels, legend = [], []
     for key in HISTORY:
         title = MEASURES[key].title
         moving = [layer for history in histories if _moves(history, key) for layer in history["layers"].values()]

@@ -111,28 +111,28 @@ def check_output(
         suffix = repr(target.suffix) if target.suffix else "no suffix"
         raise ConfigError(f"{name}: found {suffix}, expected a name with suffix {' or '.join(suffixes)}")
     if not target.absolute().parent.is_dir():
-        raise StorageError(f"{name}: no such folder: {target.parent}", hint="Create it first.")
+        raise StorageError(f"{name}: no such folder: {target.parent}", "Create it first.")
     try:
         found = kind_of(target.stat().st_mode)
     except FileNotFoundError:
         found = "a broken symbolic link" if target.is_symlink() else None
     except OSError as error:  # a loop of symbolic links, a name that is too long
-        raise StorageError(f"{name}: cannot be written: {error.strerror}", hint=ANOTHER) from error
+        raise StorageError(f"{name}: cannot be written: {error.strerror}", ANOTHER) from error
     if found not in (None, expected):
-        raise ConfigError(f"{name}: found {found}, expected {expected}", hint=ANOTHER)
+        raise ConfigError(f"{name}: found {found}, expected {expected}", ANOTHER)
     if protected := _protection(target, inputs):
-        raise ConfigError(f"{name}: {protected}", hint=ANOTHER)
+        raise ConfigError(f"{name}: {protected}", ANOTHER)
     if found == "a file" and target.is_symlink():
-        raise ConfigError(f"{name}: found a symbolic link, expected {expected}", hint=ANOTHER)
+        raise ConfigError(f"{name}: found a symbolic link, expected {expected}", ANOTHER)
     if found == "a file":
         beginning = _beginning(target, 64)
         if beginning and not re.match(magic or BEGINNINGS.get(target.suffix.lower(), b""), beginning, re.DOTALL):
-            raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", hint=ANOTHER)
+            raise ConfigError(f"{name}: the existing file is not a {target.suffix} file and is not replaced", ANOTHER)
         if not force:
-            raise ConfigError(f"{name}: the file exists", hint="Add --force to replace it, or choose another name.")
+            raise ConfigError(f"{name}: the file exists", "Add --force to replace it, or choose another name.")
     elif found == "a folder":
         if not suffixes and any(target.iterdir()):
-            raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", hint=ANOTHER)
+            raise ConfigError(f"{name}: the folder contains files, expected a new or empty folder", ANOTHER)
         for file in sorted(file for file in target.iterdir() if file.suffix.lower() in suffixes):
             check_output(file, option, suffixes=suffixes, inputs=inputs, force=force)
 

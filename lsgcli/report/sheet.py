@@ -139,7 +139,7 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
     if max(size) > LIMIT:
         raise ConfigError(
             f"found a sheet of {size[0]} x {size[1]} pixels, expected at most {LIMIT} on a side",
-            hint="Give fewer --samples, fewer timesteps (-T) or a smaller --size.",
+            "Give fewer --samples, fewer timesteps (-T) or a smaller --size.",
         )
     image = Image.new("RGB", size, GROUND)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)

@@ -44,7 +44,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         if model.images_only and not dataset.static:
             raise ConfigError(
                 f"arch: found {config.arch} with the recordings of {config.dataset}, expected a --dataset of images",
-                hint="This network makes its timesteps from an image: use another --arch for recordings.",
+                "This network makes its timesteps from an image: use another --arch for recordings.",
             )
         if fresh:
             initialise(model, config)
@@ -69,7 +69,7 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
         if fresh and config.accumulate > config.batch_size:
             raise ConfigError(
                 f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
-                hint="Each part needs at least one sample.",
+                "Each part needs at least one sample.",
             )
 
     def check_schedule() -> None:
@@ -77,7 +77,7 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
         if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
             raise ConfigError(
                 f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
-                hint="Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
+                "Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
             )
 
     def check_loggers() -> None:
@@ -104,7 +104,7 @@ def check_shares(config: RunConfig, bundle: DataBundle, group: "Group") -> None:
         raise ConfigError(
             f"batch_size: found {samples} samples in {min(config.accumulate, samples)} parts, expected at least {group.size} in each, "
             "one for each device",
-            hint="Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
+            "Use a larger --batch-size, fewer parts (--accumulate) or fewer devices.",
         )
 
 
@@ -169,7 +169,7 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
     if found := changed_data(stored, bundle.files, bundle.content_digest):
         raise DataError(
             f"{where}: found {found}, expected those with which the run {path} began",
-            hint="Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
+            "Restore them (`lsg data verify` names changed files, if there is a SHA256SUMS), or start a new run.",
         )
     if stored.get("data_files") not in (None, bundle.files):
         log.warning(

@@ -63,7 +63,7 @@ def _no_run(path: Path) -> ConfigError:
     return ConfigError(
         f"{path}: found {'no run' if path.exists() else 'no such file or folder'}, "
         "expected a run directory, a checkpoint in one, or a folder that contains runs",
-        hint="`lsg compare runs` compares all runs in or below a folder.",
+        "`lsg compare runs` compares all runs in or below a folder.",
     )
 
 
@@ -85,7 +85,7 @@ def compare(runs: Sequence[Path]) -> Record:
     """
     configs, records = list[RunConfig](), list[Record]()
     groups: dict[Any, list[int]] = {}  # indices of runs that differ only in seed and fold; a repeated one is of another group
-    repeated, digests = Counter[Any](), list[str | None]()
+    repeated, digests = Counter[Any](), []
     for run in runs:
         try:
             config = read_config(run)
@@ -106,7 +106,7 @@ def compare(runs: Sequence[Path]) -> Record:
                 raise
             _skip(error.message)
     if not records:
-        raise ConfigError("found no readable run, expected at least one", hint="The warnings state what is damaged.")
+        raise ConfigError("found no readable run, expected at least one", "The warnings state what is damaged.")
     settings = varying([config.to_dict() for config in configs])
     if len(set(digests)) > 1 and settings.keys() & set(SECTIONS["Data"]) <= {"data_dir"}:
         settings["data_digest"] = digests

@@ -52,7 +52,7 @@ def _classes(dataset: Dataset) -> int:
     try:
         return len(dataset.scan(SPLITS).classes)
     except DataError as error:
-        raise DataError(error.message, hint="Give --classes N, the number of classes.") from error
+        raise DataError(error.message, "Give --classes N, the number of classes.") from error
 
 
 def of_checkpoint(path: Path | str) -> Record:

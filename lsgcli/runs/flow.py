@@ -96,7 +96,7 @@ def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:
     if stored["folded"] or "export" in stored:
         raise CheckpointError(
             f"{path}: found an export, expected a checkpoint written by training",
-            hint="Refresh the run's own checkpoint, and export the result.",
+            "Refresh the run's own checkpoint, and export the result.",
         )
     bundle, config = opened.bundle, opened.config
     size = -(-config.batch_size // config.accumulate)

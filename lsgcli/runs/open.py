@@ -137,6 +137,6 @@ def _folder_of_run(path: Path, dataset: str) -> str | None:
         if not Path(folder).is_dir():
             raise DataError(
                 f"{folder}: found no such folder, expected the data of the run {run}",
-                hint="Set --data-dir to their current folder.",
+                "Set --data-dir to their current folder.",
             )
     return folder

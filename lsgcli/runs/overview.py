@@ -61,7 +61,7 @@ def find(folder: Path) -> list[Run]:
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
-            hint="`lsg train` creates runs below runs/, or in --out.",
+            "`lsg train` creates runs below runs/, or in --out.",
         )
     every = (_read(path) for path in folders_with_config(folder))
     return [run for run in every if run is not None]
@@ -102,7 +102,7 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         condition = CONDITION.fullmatch(text)
         if condition is None:
             raise ConfigError(
-                f"--where: found {text!r}, expected KEY=VALUE, KEY>VALUE or KEY<VALUE", hint="Such as --where method=lsg."
+                f"--where: found {text!r}, expected KEY=VALUE, KEY>VALUE or KEY<VALUE", "Such as --where method=lsg."
             )
         key, sign, value = condition.groups()
         key = _known("--where", key)

@@ -204,7 +204,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
         raise unreadable(path, error) from error
     try:
         if kind := other_kind(path):
-            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", hint=kind.hint)
+            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", kind.hint)
         with _name_of(path) as name, safe_open(name, framework="pt") as stream:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)
@@ -232,12 +232,12 @@ def _verified(path: Path, metadata: Mapping[str, str]) -> Record:
     if version is None:
         raise CheckpointError(
             f"{path}: found a safetensors file without lsg's metadata, expected a checkpoint written by lsg",
-            hint="Weights of other programs can be loaded in Python: lsgcli.models.build(...).load_state_dict(...).",
+            "Weights of other programs can be loaded in Python: lsgcli.models.build(...).load_state_dict(...).",
         )
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format version {version!r}, expected {FORMAT_VERSION!r}",
-            hint="Use the version of lsg that wrote this file.",
+            "Use the version of lsg that wrote this file.",
         )
     if any(key not in metadata for key in TEXTS) or metadata.get("lsg.metadata_sha256") != _text_digest(metadata):
         raise _damaged(path, "SHA-256 of its metadata differs from the stored one")
@@ -267,7 +267,7 @@ def decode_config(text: str, path: Path | str) -> Record:
         if found is not None and len(found) != spec["in_channels"]:
             problems += [f"data.{name}: found {len(found)} values, expected {spec['in_channels']}, one per channel"]
     if problems:
-        raise CheckpointError(f"{path}: configuration: {'; '.join(problems)}", hint=AGAIN)
+        raise CheckpointError(f"{path}: configuration: {'; '.join(problems)}", AGAIN)
     return dict(config)
 
 
@@ -285,13 +285,13 @@ def check_described(config: Mapping[str, Any], where: object) -> None:
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
-    return CheckpointError(f"{path}: not a valid checkpoint: {what}", hint=AGAIN)
+    return CheckpointError(f"{path}: not a valid checkpoint: {what}", AGAIN)
 
 
 def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
     """Check that a checkpoint is not an export with tdBN folded into the convolutions; ``why`` is the hint of the CheckpointError."""
     if config["folded"]:
-        raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", hint=why)
+        raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", why)
 
 
 def load(path: Path | str, *, buffers_finite: bool = True) -> tuple[SpikingNet, Record]:
@@ -318,7 +318,7 @@ def check_finite(found: Mapping[str, Tensor], model: SpikingNet, path: Path | st
     for name, own in (model.state_dict() if buffers else dict(model.named_parameters())).items():
         if name in found and not found[name].isfinite().all() and own.isfinite().all():
             raise CheckpointError(
-                f"{path}: {name}: found NaN or infinity, expected finite numbers", hint="Use another checkpoint of the run."
+                f"{path}: {name}: found NaN or infinity, expected finite numbers", "Use another checkpoint of the run."
             )
 
 
@@ -355,7 +355,7 @@ def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = Tr
             raise
         raise CheckpointError(
             f"{path}: cannot build its network: {getattr(error, 'message', error)}",
-            hint="It may be from another version of lsg, or use a plug-in that is not installed.",
+            "It may be from another version of lsg, or use a plug-in that is not installed.",
         ) from error
     check_finite(content.weights, model, path, buffers=buffers_finite)
     model.load_state_dict(dict(content.weights))

@@ -147,7 +147,7 @@ def read_lines(run: Path) -> list[Record]:
     names = [[layer["name"] for layer in line["layers"]] for line in lines if "event" not in line]
     for number, found in enumerate(names, 1):
         if found != names[0] or not found:
-            raise ConfigError(f"{file}: line {number}: layers: found other names than in line 1", hint=schema.HINT)
+            raise ConfigError(f"{file}: line {number}: layers: found other names than in line 1", schema.HINT)
     return lines
 
 
@@ -178,7 +178,7 @@ def complete(flow: Record, where: object) -> Record:
         edges, counts = layer["histogram"]["edges"], layer["histogram"]["counts"]
         if len(edges) != len(counts) + 1 or any(left >= right for left, right in pairwise(edges)):
             found = f"{len(edges)} edges of {len(counts)} counts"
-            raise ConfigError(f"{where}: {layer['name']}: found {found}, expected one more, increasing", hint=schema.HINT)
+            raise ConfigError(f"{where}: {layer['name']}: found {found}, expected one more, increasing", schema.HINT)
     return flow
 
 

@@ -57,16 +57,14 @@ def _local(name: str) -> Path:
         return _from_hub(name)
     if "://" in name:
         hint = "Download the file, for example with curl -O, and give its path."
-        raise ConfigError(f"{name}: found an address, expected a path or hf:USER/NAME", hint=hint)
+        raise ConfigError(f"{name}: found an address, expected a path or hf:USER/NAME", hint)
     return Path(name)
 
 
 def check_repository(name: str) -> None:
     """Raise a ConfigError if ``name`` is not the name of a repository."""
     if not re.fullmatch(REPOSITORY, name):
-        raise ConfigError(
-            f"{name}: found an invalid name, expected USER/NAME", hint="USER is a user or organisation of the Hub."
-        )
+        raise ConfigError(f"{name}: found an invalid name, expected USER/NAME", "USER is a user or organisation of the Hub.")
 
 
 def push(folder: Path, repository: str, *, private: bool) -> str:
@@ -92,7 +90,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
         if private and not hub.model_info(repository).private:
             raise ConfigError(
                 f"--private: found the public repository {repository}, expected a new or private one",
-                hint="Change its visibility on the Hub, or choose another name.",
+                "Change its visibility on the Hub, or choose another name.",
             )
         hidden = [".*", "*/*"]  # files that are not uploaded: hidden ones, those in folders
         message = f"Upload by lsg {__version__}"
@@ -119,7 +117,7 @@ def _from_hub(name: str) -> Path:
         path.unlink()
         if digest:
             (path.parents[2] / "blobs" / digest).unlink(missing_ok=True)
-        raise CheckpointError(f"{name}: damaged: {problem}", hint="Repeat the command.")
+        raise CheckpointError(f"{name}: damaged: {problem}", "Repeat the command.")
     log.debug("%s: %s", name, path)
     return path
 
@@ -180,4 +178,4 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
             kind, hint = CheckpointError, "Check HF_ENDPOINT: the answer is not that of a Hub."
         # In the first line of some messages is only the status; the next states the reason.
         reason = re.sub(r"^\d+ Client Error.*\s+", "", str(found)).partition("\n")[0] or type(found).__name__
-        raise kind(f"{what}: {reason}", hint=hint) from error
+        raise kind(f"{what}: {reason}", hint) from error

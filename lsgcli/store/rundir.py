@@ -173,9 +173,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         with contextlib.ExitStack() as stack:
             stack.enter_context(files.making_folder(path))
             hint = "Wait for it, stop it, or choose another --out."
-            stack.enter_context(
-                files.locked(path / LOCK, RunInUseError(f"{path}: another process is writing this run", hint=hint))
-            )
+            stack.enter_context(files.locked(path / LOCK, RunInUseError(f"{path}: another process is writing this run", hint)))
             files.remove_partial(path, OF_SAFETENSORS)
             self._held = stack.pop_all()
 
@@ -185,7 +183,7 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
         if gone:
             raise StorageError(
                 f"{self.path}: was moved or deleted during the run",
-                hint="A moved run can be resumed where it is now: lsg train --resume RUN",
+                "A moved run can be resumed where it is now: lsg train --resume RUN",
             ) from error
 
     def trim(self, epochs: int) -> None:
@@ -247,7 +245,7 @@ def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
     """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
     if resume and path.is_file():
-        raise ConfigError(f"--resume {path}: found a file, expected a run directory", hint=f"Try --resume {path.parent}.")
+        raise ConfigError(f"--resume {path}: found a file, expected a run directory", f"Try --resume {path.parent}.")
     nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not nearest.is_dir():
         raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
@@ -256,19 +254,17 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     if resume and not has_run:
         raise ConfigError(
             f"--resume {path}: found no config.json written by `lsg train`, expected a run directory",
-            hint="`lsg runs` lists runs.",
+            "`lsg runs` lists runs.",
         )
     if has_run and not (force or resume):
         raise RunInUseError(
             f"{path}: already contains a run, expected a new or empty directory",
-            hint="Resume it (--resume), replace it (--force), or choose another --out.",
+            "Resume it (--resume), replace it (--force), or choose another --out.",
             in_python="Continue it with the same settings, replace it (force=True), or choose another out.",
         )
     # A killed process may have left its lock and partial files.
     if not has_run and any(p.name != LOCK and not p.name.startswith(files.PARTIAL) for p in path.glob("*")):
-        raise RunInUseError(
-            f"{path}: is not empty and not a run, expected a new or empty directory", hint="Choose another --out."
-        )
+        raise RunInUseError(f"{path}: is not empty and not a run, expected a new or empty directory", "Choose another --out.")
     probe = nearest / f"{files.PARTIAL}{os.urandom(4).hex()}"
     try:
         probe.touch()
@@ -318,7 +314,7 @@ def config_of(path: Path, facts: Facts) -> RunConfig:
     try:
         return from_dict(settings)
     except ConfigError as error:
-        raise ConfigError(f"{path / CONFIG}: {error.message}", hint=error.hint) from error
+        raise ConfigError(f"{path / CONFIG}: {error.message}", error.hint) from error
 
 
 def read_data_folder(path: Path) -> str | None:
@@ -394,7 +390,7 @@ def checkpoint_of(path: Path) -> Path:
     names = [DIVERGED] if result.get("diverged") else [BEST, LAST] if result.get("best_chosen_on") == "val" else [LAST]
     found = next((path / name for name in (*names, LAST, DIVERGED) if (path / name).exists()), None)
     if found is None:
-        raise CheckpointError(f"{path}: found a run without a checkpoint, expected one", hint="Let it train for an epoch.")
+        raise CheckpointError(f"{path}: found a run without a checkpoint, expected one", "Let it train for an epoch.")
     log.info("%s: its checkpoint %s", path, found.name)
     return found
 

@@ -63,7 +63,7 @@ def plan(
         names = ", ".join(option_name(name) for name in both)
         raise ConfigError(
             f"{names}: found as an option and as a difference between rows, expected only one of them",
-            hint="Omit the option." if axes else "Omit the option, or use --grid.",
+            "Omit the option." if axes else "Omit the option, or use --grid.",
         )
     rows: dict[RunConfig, Variant] = {}
     for resolved, variant in zip(
@@ -77,7 +77,7 @@ def plan(
         if (first := folders.setdefault(folder_name(variant), variant)) is not variant:
             raise ConfigError(
                 f"--grid: found {text_of(first)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
-                hint="Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
+                "Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (chosen[0][1].fold,)

@@ -70,7 +70,7 @@ def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progre
     if precision == "fp16" or device.index:
         raise ConfigError(
             f"found precision {precision} on the device {device}, expected fp32, bf16 or int8 on cpu or cuda",
-            hint="Use --precision fp32; CUDA_VISIBLE_DEVICES selects a GPU.",
+            "Use --precision fp32; CUDA_VISIBLE_DEVICES selects a GPU.",
         )
     threads = cpus.limited("threads", config.threads) if config.threads else cpus.usable(cpus.THREADS)[0]
     about = {"threads": threads, "device": device.type, "precision": precision, "because": reason, "load": os.getloadavg()[0]}

@@ -53,7 +53,7 @@ def check_data(cells: Sequence[Cell]) -> None:
             was, now = began.get("data_folder"), os.path.abspath(cell.config.data_folder)
             raise RunInUseError(
                 f"{cell.path}: found a run on the data of {was}, expected one on those of {now}, which has {other}",
-                hint="Remove it, choose another --out, or give --data-dir the data of the run.",
+                "Remove it, choose another --out, or give --data-dir the data of the run.",
             )
 
 

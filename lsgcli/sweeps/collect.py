@@ -160,7 +160,7 @@ def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path
     if not configs and (untested or not planned):
         raise ConfigError(
             f"--collect {folder}: found no run with a test accuracy, expected the folder of an ablation",
-            hint="`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out. `lsg compare` compares others.",
+            "`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out. `lsg compare` compares others.",
         )
     notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     if untested:

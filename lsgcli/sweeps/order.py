@@ -43,7 +43,7 @@ def altered(bundle: DataBundle, split: Split) -> dict[str, list[Split]]:
     if frames == 1:
         raise ConfigError(
             f"--time-test: found {'images' if bundle.static else 'samples of one frame'}, expected several frames per sample",
-            hint="Evaluate a network trained on recordings, with -T above 1.",
+            "Evaluate a network trained on recordings, with -T above 1.",
         )
     draws = [np.argsort(random.uniforms(0, draw, split.ids, frames, "time-test"), 1) for draw in range(DRAWS)]
     backwards = np.broadcast_to(np.arange(frames)[::-1], (len(split), frames))

@@ -156,7 +156,7 @@ def load(root: Path) -> Plan | None:
         plan.cells()  # checks seeds and folds
         return plan
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error.message}", hint=hint) from error
+        raise ConfigError(f"{file}: {error.message}", hint) from error
 
 
 def grid(axes: Mapping[str, Sequence[Any]]) -> tuple[Variant, ...]:

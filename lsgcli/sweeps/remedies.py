@@ -62,7 +62,7 @@ def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Tri
                 different.append(settings)
     if not different:
         found = "no remedy that settings express" if findings else "nothing wrong with the run"
-        raise ConfigError(f"--try: found {found}, expected a remedy to try", hint="Omit --try to see the findings.")
+        raise ConfigError(f"--try: found {found}, expected a remedy to try", "Omit --try to see the findings.")
     root = run / FOLDER / f"{epochs}-epochs"
     done = read_config(run).epochs == epochs and read_result(run) is not None
     tested = done and "test" in read_facts(run).get("samples", {})  # its data are then compared with the test part

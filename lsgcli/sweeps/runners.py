@@ -145,7 +145,7 @@ class Submitted(Runner):
     def stopped(self, message: str) -> Stopped:
         if self.launcher.lasting:
             hint = "Repeat the command to follow them; add --cancel to cancel them."
-            return Stopped(f"{message}; the other jobs continue", hint=hint)
+            return Stopped(f"{message}; the other jobs continue", hint)
         self.launcher.cancel(self._ids(self._seen))
         return super().stopped(message)
 
@@ -165,7 +165,7 @@ class Submitted(Runner):
         name = name_of(cell.path)
         record, cancelled = self._record(name), found.get(name) == CANCELLED
         if record.cancelled and name in self._seen:
-            raise Stopped("the jobs were cancelled by another command", hint=AGAIN)
+            raise Stopped("the jobs were cancelled by another command", AGAIN)
         alive = name in found and not cancelled
         if alive and not record.cancelled:
             self._seen.add(name)

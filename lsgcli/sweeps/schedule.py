@@ -80,7 +80,7 @@ class Runner(ABC):
 
     def stopped(self, message: str) -> Stopped:
         """The error of a command that a signal ends."""
-        return Stopped(message, hint=AGAIN)
+        return Stopped(message, AGAIN)
 
 
 def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[States], None] = lambda states: None) -> States:

@@ -125,7 +125,7 @@ def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -
     if configs[0].val_fraction == 0:
         raise ConfigError(
             "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",
-            hint="Add --val-fraction 0.1. The test part is not used.",
+            "Add --val-fraction 0.1. The test part is not used.",
         )
     for config in dict.fromkeys(configs[: len(combinations)]):
         checks.check(config)

@@ -35,7 +35,7 @@ try:
     from sqlalchemy import NullPool
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
-    raise ConfigError(f"optuna cannot be imported: {error}", hint=install_hint("tune")) from error
+    raise ConfigError(f"optuna cannot be imported: {error}", install_hint("tune")) from error
 
 STUDY, BEST = "study.db", "best.toml"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -60,7 +60,7 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
         if path.name not in (TRIALS, BEST, FOLDER) and not path.name.startswith(STUDY):  # SQLite appends suffixes
             raise RunInUseError(
                 f"{root}: found {path.name}, expected a new or empty directory, or that of a study",
-                hint="Choose another --out.",
+                "Choose another --out.",
             )
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with files.making_folder(root), _alone(root), _database():
@@ -88,7 +88,7 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
 def _alone(root: Path) -> contextlib.AbstractContextManager[None]:
     """Context in which no other command uses a study."""
     hint = "Wait for it, or stop it; --launcher runs several trials at a time."
-    return files.locked(root / LOCK, RunInUseError(f"{root}: another command runs this study", hint=hint))
+    return files.locked(root / LOCK, RunInUseError(f"{root}: another command runs this study", hint))
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _database() -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise StorageError(
-            f"the study cannot be read or written: {reason}", hint="Check the permissions of --out, and the free space."
+            f"the study cannot be read or written: {reason}", "Check the permissions of --out, and the free space."
         ) from error
 
 
@@ -200,7 +200,7 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> Record:
     records.sort(key=lambda record: (record["state"] != "finished", -(record["val_accuracy"] or 0), record["trial"]))
     if not records or records[0]["state"] != "finished":
         problem = next((f": {record['problem']}" for record in records if record["problem"]), "")
-        raise ConfigError(f"found no trial that was trained to its end{problem}", hint="Search other values.")
+        raise ConfigError(f"found no trial that was trained to its end{problem}", "Search other values.")
     best, file = records[0], root / BEST
     head = (
         f"# lsg {__version__} tune: trial {best['trial']} of the study {study.study_name}, the best of {len(records)}.\n"

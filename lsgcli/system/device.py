@@ -170,7 +170,7 @@ def check_gradients(precision: str) -> None:
     if precision == "int8":
         raise ConfigError(
             "precision: found int8, which has no gradients, expected auto, fp32, bf16 or fp16",
-            hint="Omit --precision. To train a network for int8, use --weight-bits 8.",
+            "Omit --precision. To train a network for int8, use --weight-bits 8.",
         )
 
 
@@ -290,16 +290,16 @@ def crowding(precision: str) -> float:
 def _check_int8(device: torch.device) -> None:
     """Check that torch multiplies bytes by int8 exactly."""
     if device.type != "cpu":
-        raise ConfigError(f"precision: found int8 on the device {device}, expected cpu", hint="Use --device cpu, or bf16.")
+        raise ConfigError(f"precision: found int8 on the device {device}, expected cpu", "Use --device cpu, or bf16.")
     if not hasattr(torch.ops.onednn, "qconv2d_pointwise"):
         raise ConfigError(
             f"precision: found int8 with torch {torch.__version__} without oneDNN's qconv2d_pointwise",
-            hint="Use another precision, or a build of torch with oneDNN.",
+            "Use another precision, or a build of torch with oneDNN.",
         )
     if not products_are_exact():
         raise ConfigError(
             "precision: found int8 where sums of integer products are not exact, expected VNNI instructions",
-            hint="Use --precision fp32.",
+            "Use --precision fp32.",
         )
 
 
@@ -347,5 +347,5 @@ def pick_device(name: str) -> torch.device:
     if match is None:
         raise ConfigError(f"device: found {name!r}, expected auto, cpu, cuda or cuda:N")
     if int(match[1] or 0) >= gpus:
-        raise ConfigError(f"device: found {name!r}, but this machine has {gpus} CUDA GPUs", hint="Use --device auto.")
+        raise ConfigError(f"device: found {name!r}, but this machine has {gpus} CUDA GPUs", "Use --device auto.")
     return torch.device(name)

@@ -162,9 +162,7 @@ def make_private(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         if hasattr(os, "getuid") and (problem := _not_private(folder.absolute())):
-            raise StorageError(
-                f"{problem}, expected only this user to write to {folder}", hint="Remove it, or use another folder."
-            )
+            raise StorageError(f"{problem}, expected only this user to write to {folder}", "Remove it, or use another folder.")
 
 
 def _not_private(folder: Path) -> str:
@@ -209,7 +207,7 @@ def check_no_link(path: Path, inside: Path | None = None) -> None:
         if checked.is_symlink():
             raise StorageError(
                 f"{checked}: found a symbolic link, expected {'a file or folder' if checked is path else 'a folder'} of its own",
-                hint="Remove the link: lsg writes nothing through it.",
+                "Remove the link: lsg writes nothing through it.",
             )
 
 
@@ -343,7 +341,7 @@ def storage_error(error: OSError, target: Path) -> StorageError:
     """A StorageError with the reason why ``target`` could not be written."""
     return StorageError(
         f"{target}: cannot be written: {error.strerror or error}",
-        hint="Choose a writable folder with enough free space.",
+        "Choose a writable folder with enough free space.",
     )
 
 

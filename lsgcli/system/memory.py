@@ -40,7 +40,7 @@ def check_address_space() -> None:
         raise OutOfMemoryError(
             f"not enough memory: found a limit of {limit >> 10:,} KiB of address space (ulimit -v), expected at least "
             f"{LIBRARIES >> 10:,} KiB for the libraries alone",
-            hint="Raise the limit, or use a control group, which limits used memory rather than address space.",
+            "Raise the limit, or use a control group, which limits used memory rather than address space.",
         )
 
 

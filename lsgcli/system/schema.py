@@ -92,11 +92,11 @@ def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hi
         value = json.loads(text, parse_constant=lambda name: None)
         _check_limits(value, DEEPEST)
     except _LimitError as problem:
-        raise error(f"{where}: {problem}", hint=hint) from None
+        raise error(f"{where}: {problem}", hint) from None
     except RecursionError:
-        raise error(f"{where}: found more than {DEEPEST} levels of lists and objects, expected fewer", hint=hint) from None
+        raise error(f"{where}: found more than {DEEPEST} levels of lists and objects, expected fewer", hint) from None
     except ValueError as problem:
-        raise error(f"{where}: not valid JSON: {problem}", hint=hint) from None
+        raise error(f"{where}: not valid JSON: {problem}", hint) from None
     return check(value, kind, where, error, hint=hint)
 
 
@@ -110,7 +110,7 @@ def check(value: Any, kind: type[T], where: object, error: type[LsgError], *, hi
         except UnicodeEncodeError:  # file names need not be UTF-8
             msgspec.convert(_encodable(value), kind)
     except msgspec.ValidationError as problem:
-        raise error(f"{where}: {_described(str(problem).replace('`', ''), value)}", hint=hint) from None
+        raise error(f"{where}: {_described(str(problem).replace('`', ''), value)}", hint) from None
     return value  # type: ignore[no-any-return]
 
 
@@ -143,9 +143,9 @@ def toml(text: str, where: object, hint: str) -> dict[str, Any]:
         content = tomllib.loads(text)
         repr(content)  # fails for an integer of more than 4,300 digits, which no message could show
     except RecursionError:
-        raise ConfigError(f"{where}: found too many lists and tables inside each other, expected fewer", hint=hint) from None
+        raise ConfigError(f"{where}: found too many lists and tables inside each other, expected fewer", hint) from None
     except ValueError as problem:
-        raise ConfigError(f"{where}: not valid TOML: {str(problem)[:LONG]}", hint=hint) from None
+        raise ConfigError(f"{where}: not valid TOML: {str(problem)[:LONG]}", hint) from None
     return content
 
 
@@ -155,12 +155,12 @@ def _reading(path: Path, largest: int, error: type[LsgError], where: object, hin
     try:
         with files.open_regular(path) as stream:
             if (size := os.fstat(stream.fileno()).st_size) > largest:
-                raise error(f"{where}: found {size:,} bytes, expected at most {largest:,}", hint=hint)
+                raise error(f"{where}: found {size:,} bytes, expected at most {largest:,}", hint)
             yield stream
     except OSError as reason:
-        raise error(f"{where}: {reason.strerror or reason}", hint=hint) from reason
+        raise error(f"{where}: {reason.strerror or reason}", hint) from reason
     except ValueError as reason:  # a NUL in the path, or invalid UTF-8 in the file
-        raise error(f"{where}: cannot be read as text: {reason}", hint=hint) from reason
+        raise error(f"{where}: cannot be read as text: {reason}", hint) from reason
 
 
 class _LimitError(ValueError):

@@ -22,7 +22,7 @@ import numpy as np
 from lsgcli.config.data import DataConfig
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
-from lsgcli.data import frames, manifest, parallel, verify
+from lsgcli.data import frames, manifest, parallel, summary
 from lsgcli.data.datasets import base, class_folders
 from lsgcli.data.download import RemoteFile, fetch, unpack
 from lsgcli.data.folders import scan_folders
@@ -184,7 +184,9 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
         else:
             name = str(path.relative_to(data))
             faults = [
-                fault for fault in verify.of_dataset(verify.found(data), workers=0).faults if not fault.startswith("unreadable")
+                fault
+                for fault in summary.verify(summary.verifiable(data), workers=0).faults
+                if not fault.startswith("unreadable")
             ]
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))

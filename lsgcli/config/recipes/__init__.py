@@ -40,6 +40,6 @@ def settings(name: str, dataset: str) -> Record:
     if kind not in recipe:
         raise ConfigError(
             f"--recipe {name}: found --dataset {dataset}, which contains {kind}, expected {opposite}",
-            hint=f"Choose another recipe, or a data set of {opposite}.",
+            f"Choose another recipe, or a data set of {opposite}.",
         )
     return {**recipe.get("settings", {}), **recipe[kind], **recipe.get(dataset, {})}

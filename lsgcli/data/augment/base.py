@@ -60,6 +60,6 @@ def chain(text: str | None, static: bool) -> tuple[Augmentation, ...]:
         if augmentation.images_only and not static:
             raise ConfigError(
                 f"--augment: found {augmentation.name}, which requires images, but this data set contains recordings of events",
-                hint="Try flip, roll or crop.",
+                "Try flip, roll or crop.",
             )
     return chosen

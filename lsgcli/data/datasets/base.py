@@ -89,8 +89,7 @@ class Dataset(ABC):
     After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 
     Args:
-        config: settings of the data.
-        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
+        config: settings of the data; those of a run also state the number of workers, and the directory of prepared data.
         expected: ``info`` of the training data of a checkpoint.
         may_download: whether missing data are downloaded, if a download exists.
         progress: called with file name, bytes done and total bytes during download and extraction.
@@ -129,14 +128,13 @@ class Dataset(ABC):
     def __init__(
         self,
         config: DataConfig,
-        machine: MachineConfig | None = None,
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
         progress: NamedProgress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
-        self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
+        self.machine = config if isinstance(config, MachineConfig) else MachineConfig()
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -176,12 +174,12 @@ class Dataset(ABC):
             expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
             raise ConfigError(
                 f"{option}: found {value!r} for the data set {self.config.dataset}, expected {expected}",
-                hint=f"Omit {option}, or choose another value or data set.",
+                f"Omit {option}, or choose another value or data set.",
             )
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(
                 f"{self.root}: found a file, expected the folder of the data set {self.config.dataset}",
-                hint="Give --data-dir a folder." + (" Archives in it are extracted." if self.downloads else ""),
+                "Give --data-dir a folder." + (" Archives in it are extracted." if self.downloads else ""),
             )
 
     @property
@@ -219,7 +217,7 @@ class Dataset(ABC):
             if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
                 raise ConfigError(
                     f"{path}: is inside the folder of the data {folder}, where it would be read as a class",
-                    hint=f"Choose another {option}.",
+                    f"Choose another {option}.",
                 )
 
     @abstractmethod
@@ -389,9 +387,9 @@ class ImageDataset(Dataset):
         return {**super().versions(samples), "images": IMAGES_VERSION}
 
 
-def dataset_of(config: DataConfig, machine: MachineConfig | None = None, **options: Any) -> Dataset:
+def dataset_of(config: DataConfig, **options: Any) -> Dataset:
     """The data set that the settings name; arguments as for :class:`Dataset`."""
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine, **options)
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, **options)
     return dataset
 
 

@@ -65,9 +65,7 @@ class Cifar(Downloaded, ImageDataset):
             except RuntimeError:
                 for name, md5 in published.items():
                     if (found := hashlib.md5((self.home / name).read_bytes(), usedforsecurity=False).hexdigest()) != md5:
-                        raise DataError(
-                            f"{self.home / name}: found MD5 {found}, expected {md5} as published", hint=hint
-                        ) from None
+                        raise DataError(f"{self.home / name}: found MD5 {found}, expected {md5} as published", hint) from None
                 raise
 
     def pixels(self, sample: Sample) -> np.ndarray:

@@ -73,7 +73,7 @@ class CifarDvs(Downloaded, EventDataset):
         if suffix is None:
             raise DataError(
                 f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it",
-                hint=_advice(root),
+                _advice(root),
             )
         if all(found.values()):
             log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
@@ -111,7 +111,7 @@ class CifarDvs(Downloaded, EventDataset):
                 f"Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that {self.home} contains "
                 "cifar10_<class>_<number>.aedat or .aedat4, in it or below."
             )
-            raise DataError(error.message, hint=f"{error.hint}\n  {other}") from error
+            raise DataError(error.message, f"{error.hint}\n  {other}") from error
 
 
 def _recordings(root: Path) -> Found:
@@ -123,13 +123,13 @@ def _recordings(root: Path) -> Found:
             if (match := NAME.fullmatch(path.name)) and match[1] in CLASSES:
                 other = found[match[3]].setdefault((match[1], int(match[2])), path)
                 if other is not path:
-                    raise DataError(f"{path}: found this recording twice, also as {other}", hint="Remove one of the two.")
+                    raise DataError(f"{path}: found this recording twice, also as {other}", "Remove one of the two.")
             elif path.name in ours and folder in (root, root / CifarDvs.folder):
                 continue
             elif path.suffix.lower() == ".zip" and (path.name in ours or "cifar" in path.name.lower()):
                 strange.append(path)
     if strange and not any(found.values()):
-        raise DataError(f"{min(strange)}: found an archive that is not extracted, expected recordings", hint=_advice(root))
+        raise DataError(f"{min(strange)}: found an archive that is not extracted, expected recordings", _advice(root))
     return found
 
 

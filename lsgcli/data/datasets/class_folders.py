@@ -23,7 +23,7 @@ def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scann
         title = registry.get("dataset", config.dataset).title
         raise ConfigError(
             f"--data-dir: not given, but required for the data set {config.dataset}",
-            hint=f"Give --data-dir DIR. {config.dataset}: {title}",
+            f"Give --data-dir DIR. {config.dataset}: {title}",
         )
     root = config.data_folder
     if (rule := config.split_rule) is not None:
@@ -75,7 +75,7 @@ class EventFolder(ClassFolders, EventDataset):
         width, height = first.extent
         raise ConfigError(
             f"sensor: found none, and recordings in {self.root} that do not state it, expected its width and height in pixels",
-            hint=f"Give --sensor WIDTHxHEIGHT; the events of one recording need {width}x{height}, and `lsg data info` looks at all.",
+            f"Give --sensor WIDTHxHEIGHT; the events of one recording need {width}x{height}, and `lsg data info` looks at all.",
         )
 
     def _first(self, samples: tuple[Sample, ...]) -> Events:

@@ -83,7 +83,7 @@ class Downloaded(Dataset):
         started = [file.name for file in files if file.is_in(folder)]
         found = f"an unfinished download of {', '.join(started)}" if started else f"neither the data nor {names}"
         command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
-        return DataError(f"{folder}: found {found}", hint=f"{command} downloads and extracts the missing files.")
+        return DataError(f"{folder}: found {found}", f"{command} downloads and extracts the missing files.")
 
     def _complete(self, folder: Path, files: list[RemoteFile]) -> None:
         lacking = [file for file in files if not (folder / file.name).is_file()]

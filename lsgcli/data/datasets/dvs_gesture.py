@@ -76,9 +76,9 @@ def _part(folder: Path, split: str) -> list[Sample]:
     for path in files:
         if path.name not in LABELS:
             expected = f"0.npy to {len(CLASSES) - 1}.npy"
-            raise DataError(f"{path}: found a name that is not a label, expected {expected}", hint="Remove it from the folder.")
+            raise DataError(f"{path}: found a name that is not a label, expected {expected}", "Remove it from the folder.")
     if not files:
-        raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", hint="Extract its archive again.")
+        raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", "Extract its archive again.")
     return [
         Sample(f"{split}/{path.parent.name}/{path.name}", LABELS[path.name], split, str(path), stamp(path)) for path in files
     ]

@@ -70,7 +70,7 @@ class LibraryDataset(Dataset):
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
-        return dataset_of, (self.config, self.machine), {**self.__getstate__(), "_objects": {}, "may_download": False}
+        return dataset_of, (self.config,), {**self.__getstate__(), "_objects": {}, "may_download": False}
 
     @classmethod
     @functools.cache
@@ -83,7 +83,7 @@ class LibraryDataset(Dataset):
         try:
             module = importlib.import_module(f"{cls.library}.datasets")
         except ImportError as error:
-            raise ConfigError(f"{cls.library} cannot be imported: {error}", hint=install_hint()) from error
+            raise ConfigError(f"{cls.library} cannot be imported: {error}", install_hint()) from error
         available = [known for known in cls.sets if hasattr(module, known)]
         if name not in available:
             raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
@@ -176,7 +176,7 @@ class LibraryDataset(Dataset):
         classes = _classes(first, max(sample.label for sample in samples))
         for sample in samples:
             if not 0 <= sample.label < len(classes):
-                raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", hint=DAMAGED)
+                raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", DAMAGED)
         info = self.describe(first)
         if not self.arguments:
             info["split"] = self.config.split_rule or "stratified"
@@ -187,7 +187,7 @@ class LibraryDataset(Dataset):
         """The samples of a part, sorted by key: a path below ``--data-dir``, or a number if samples are not in a file each."""
         data = self.library_object(part)
         if not len(data):
-            raise DataError(f"{self.home}: found no samples, expected some", hint=self.advice)
+            raise DataError(f"{self.home}: found no samples, expected some", self.advice)
         paths = paths_of(data)
         if not paths:
             changed = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()

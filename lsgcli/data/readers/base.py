@@ -187,18 +187,18 @@ def identify(path: Path) -> str:
     with readable(path, "Check the path and its permissions."), open_regular(path) as stream:
         size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
     if size > (most := memory.total_bytes()):
-        raise DataError(f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine", hint=TOO_LARGE)
+        raise DataError(f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine", TOO_LARGE)
     if not head:
-        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", hint="Download or record it again.")
+        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", "Download or record it again.")
     if form := _recognised(str(path), head):
         return form
     if named := {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}:
         expected = " or ".join(named)
         hint = " ".join(dict.fromkeys(named.values()))
-        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint=hint)
+        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint)
     raise DataError(
         f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
-        hint="Convert it, for example to .npz.",
+        "Convert it, for example to .npz.",
     )
 
 
@@ -224,7 +224,7 @@ def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sens
         raise DataError(
             f"{path}: found {what}, expected a format that supports streams: {', '.join(streamed)}; on stdin, one "
             "without a signature is assumed if the training data have it",
-            hint="Omit --stream, and give the file when it is complete.",
+            "Omit --stream, and give the file when it is complete.",
         )
     seen = 0
     with foreign(path, f"a stream of format {form}"):

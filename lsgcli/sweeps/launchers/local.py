@@ -31,7 +31,7 @@ class Local(Launcher):
         if count < len(devices.gpus):
             raise ConfigError(
                 f"--jobs: found {count}, expected at least {len(devices.gpus)}, one for each of --devices",
-                hint="Omit --jobs, or use fewer devices.",
+                "Omit --jobs, or use fewer devices.",
             )
         self.environments = [cpus.share(count) for _ in range(count)]
         for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):

@@ -92,7 +92,7 @@ class Slurm(Launcher):
         if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if shutil.which(name) is None]:
             raise ConfigError(
                 f"--launcher slurm: found no {', '.join(missing)} on the PATH, expected the commands of SLURM",
-                hint="Run it on a login node of the cluster.",
+                "Run it on a login node of the cluster.",
             )
         self.slots = options.get("parallel", self.slots)
         self._again = 0.0  # when jobs may be submitted again
@@ -101,9 +101,7 @@ class Slurm(Launcher):
         self._said = ""  # the latest warning
         self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
         if problem := self._ask():
-            raise LsgError(
-                f"--launcher slurm: squeue failed: {problem}", hint="Check that SLURM's controller runs: scontrol ping"
-            )
+            raise LsgError(f"--launcher slurm: squeue failed: {problem}", "Check that SLURM's controller runs: scontrol ping")
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
         if time.monotonic() < self._again:
@@ -116,7 +114,7 @@ class Slurm(Launcher):
                 return ids
             waits = WAIT.search(problem)
             if not waits and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
-                raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", hint="Check --slurm.")
+                raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", "Check --slurm.")
             size = 0 if waits else size // 2
             self._most = max(1, size)
         self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
@@ -164,7 +162,7 @@ class Slurm(Launcher):
         alive = [ids[name] for name, reason in self.look(ids).items() if reason != CANCELLED]
         problem = _run("scancel", *alive)[1] if alive else ""
         if WAIT.search(problem):
-            raise LsgError(f"--launcher slurm: scancel failed: {problem}", hint="Repeat the command.")
+            raise LsgError(f"--launcher slurm: scancel failed: {problem}", "Repeat the command.")
 
     def _ask(self) -> str:
         """Ask SLURM for the jobs of this user; returns the problem if it does not answer."""

@@ -1,36 +1,36 @@
 import pytest
 
 from lsgcli import registry
-from lsgcli.data import manifest, verify
+from lsgcli.data import manifest, summary
 from lsgcli.errors import DataError
 from tests.unit.data.conftest import unchanged
 from tests.unit.data.recordings_of import write_nmnist
 
 
 def test_without_a_manifest(recordings, tmp_path):
-    verdict = verify.of_dataset(verify.found(recordings), workers=0)
+    verdict = summary.verify(summary.verifiable(recordings), workers=0)
     assert not verdict.manifest
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere", recordings / "train/cup/0.aedat"):
         with pytest.raises(DataError, match=str(path)):
-            verify.of_dataset(verify.found(path), workers=0)
+            summary.verify(summary.verifiable(path), workers=0)
 
 
 def test_writing_the_manifest(recordings):
-    assert verify.of_dataset(verify.found(recordings), write=True, workers=0).manifest
+    assert summary.verify(summary.verifiable(recordings), write=True, workers=0).manifest
     assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
-    assert verify.of_dataset(verify.found(recordings), workers=0).faults == ["changed: train/cup/1.aedat"]
-    assert verify.of_dataset(verify.found(recordings), write=True, workers=0).faults == []
-    assert verify.of_dataset(verify.found(recordings), workers=0).faults == []
+    assert summary.verify(summary.verifiable(recordings), workers=0).faults == ["changed: train/cup/1.aedat"]
+    assert summary.verify(summary.verifiable(recordings), write=True, workers=0).faults == []
+    assert summary.verify(summary.verifiable(recordings), workers=0).faults == []
     other.write_bytes(b"no recording")
-    listed, verdict = manifest.read(recordings), verify.of_dataset(verify.found(recordings), workers=0)
+    listed, verdict = manifest.read(recordings), summary.verify(summary.verifiable(recordings), workers=0)
     assert list(verdict.unreadable) == ["train/cup/1.aedat"]
     assert len(verdict.faults) == 2  # changed, and unreadable
     with pytest.raises(DataError, match=r"1\.aedat"):
-        verify.of_dataset(verify.found(recordings), write=True, workers=0)
+        summary.verify(summary.verifiable(recordings), write=True, workers=0)
     assert manifest.read(recordings) == listed
 
 
@@ -38,7 +38,7 @@ def test_published_counts(recordings, config, monkeypatch):
     dataset = registry.get("dataset", "event-folder")(config("event-folder", data_dir=str(recordings))).scan()
     for published in ({"train": 7, "test": 5}, {"all": 12}):
         monkeypatch.setattr(type(dataset), "published", published)
-        verdict = verify.of_dataset(dataset, workers=0)
+        verdict = summary.verify(dataset, workers=0)
         (warning,) = verdict.warnings
         assert "as published" in warning
         assert verdict.counts == {"train": 7, "test": 4}
@@ -47,10 +47,10 @@ def test_published_counts(recordings, config, monkeypatch):
 
 def test_what_is_embedded_has_no_folder(config):
     one = registry.get("dataset", "digits")(config("digits")).scan(("test",))
-    verdict = verify.of_dataset(one, workers=0)
+    verdict = summary.verify(one, workers=0)
     assert (verdict.path, verdict.manifest, verdict.faults) == ("digits", False, [])
     with pytest.raises(DataError, match="expected a folder"):
-        verify.of_dataset(one, write=True, workers=0)
+        summary.verify(one, write=True, workers=0)
 
 
 def test_the_folder_by_default(recordings, config, monkeypatch):
@@ -61,5 +61,5 @@ def test_the_folder_by_default(recordings, config, monkeypatch):
     manifest.write(root)
     (root / "Test/0/00001.bin").write_bytes(bytes([3, 5, 0x80, 0, 1]))
     one = registry.get("dataset", "n-mnist")(config("n-mnist"))
-    verdict = verify.of_dataset(one.scan(), workers=0)
+    verdict = summary.verify(one.scan(), workers=0)
     assert (verdict.path, verdict.changed) == ("data/NMNIST", ("Test/0/00001.bin",))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lsgcli.cli.predict import Lines
-from lsgcli.data import summary, verify
+from lsgcli.data import summary
 from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.inference.predict import Answer, Network, predict, running_probabilities
@@ -197,7 +197,7 @@ def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
     assert found["recordings"] == len(written)
     (bad,) = found["unreadable"]
     assert "pip install 'lsgcli[aedat4]'" in bad["problem"]
-    verdict = verify.of_dataset(verify.found(tmp_path), workers=0)
+    verdict = summary.verify(summary.verifiable(tmp_path), workers=0)
     assert list(verdict.unreadable) == ["b.aedat4"]
     with pytest.raises(ConfigError, match="cannot be imported"):
         summary.of_dataset(summary.found(Path(aedat4_is_missing)), workers=0)
