@@ -141,17 +141,12 @@ def sources(
         f"preset of {config.arch}": traits("arch", config.arch).preset,
         f"preset of {config.dataset}": registry.get("dataset", config.dataset).preset,
     }
-    return {
-        name: next(
-            (
-                source
-                for source, values in given.items()
-                if value is not None and current(FIELDS[name], values.get(name)) == value
-            ),
-            "default",
-        )
-        for name, value in config.to_dict().items()
-    }
+    found = dict.fromkeys(FIELDS, "default")
+    for source, values in reversed(given.items()):
+        for name, value in values.items():
+            if value is not None and current(FIELDS[name], value) == getattr(config, name):
+                found[name] = source
+    return found
 
 
 def _valid(values: Record, source: str = "", problems: Sequence[str] = ()) -> Record:

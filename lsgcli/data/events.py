@@ -1,6 +1,6 @@
 """Event-camera recordings as arrays."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,23 +68,22 @@ def joined(parts: Sequence[Events]) -> Events:
     return Events(x, y, t, on, parts[0].sensor)
 
 
-# Orientation -> x', y' of (x, y, width - 1, height - 1).
-TURNS: dict[str, Callable[[Any, Any, Any, Any], tuple[Any, Any]]] = {
-    "upright": lambda x, y, right, bottom: (x, y),
-    "mirrored": lambda x, y, right, bottom: (right - x, y),
-    "upside-down": lambda x, y, right, bottom: (x, bottom - y),
-    "rotated-180": lambda x, y, right, bottom: (right - x, bottom - y),
-    "rotated-90": lambda x, y, right, bottom: (bottom - y, x),  # clockwise
-    "rotated-270": lambda x, y, right, bottom: (y, right - x),
-    "transposed": lambda x, y, right, bottom: (y, x),
-    "anti-transposed": lambda x, y, right, bottom: (bottom - y, right - x),
+# Orientation -> what it does: t exchanges rows and columns, then x and y reverse them.
+TURNS = {
+    "upright": "",
+    "mirrored": "x",
+    "upside-down": "y",
+    "rotated-180": "xy",
+    "rotated-90": "tx",  # clockwise
+    "rotated-270": "ty",
+    "transposed": "t",
+    "anti-transposed": "txy",
 }
-SWAP_SIDES = {"rotated-90", "rotated-270", "transposed", "anti-transposed"}
 
 
 def turned_sensor(sensor: Sensor, orientation: str) -> Sensor:
     """(width, height) of the sensor after rotation or reflection."""
-    return (sensor[1], sensor[0]) if orientation in SWAP_SIDES else sensor
+    return (sensor[1], sensor[0]) if "t" in TURNS[orientation] else sensor
 
 
 def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
@@ -97,5 +96,12 @@ def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
     """
     if orientation == "upright":
         return events
-    x, y = TURNS[orientation](events.x, events.y, np.uint16(sensor[0] - 1), np.uint16(sensor[1] - 1))
-    return replace(events, x=x, y=y, sensor=turned_sensor(sensor, orientation))
+    x, y, how = events.x, events.y, TURNS[orientation]
+    width, height = turned_sensor(sensor, orientation)
+    if "t" in how:
+        x, y = y, x
+    if "x" in how:
+        x = np.uint16(width - 1) - x
+    if "y" in how:
+        y = np.uint16(height - 1) - y
+    return replace(events, x=x, y=y, sensor=(width, height))

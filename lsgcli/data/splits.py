@@ -1,7 +1,6 @@
 """Split rules for data sets without a published test split."""
 
 import dataclasses
-import functools
 import logging
 import math
 import re
@@ -17,7 +16,7 @@ from lsgcli.errors import DataError, MissingPart, some
 
 log = logging.getLogger("lsg")
 TEST_SHARE = 0.1
-Number = Callable[[Sample], int]  # the number of a sample
+Test = Callable[[Sequence[Sample], str, int], Iterable[bool]]  # samples, rule, seed -> which are test samples
 
 
 def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
@@ -33,7 +32,7 @@ def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
     Raises:
         DataError: the rule requires numbers, and a recording has none.
     """
-    test = _rule(rule).test(samples, functools.partial(_number, rule), seed)
+    test = _rule(rule).test(samples, rule, seed)
     return [dataclasses.replace(one, split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
 
 
@@ -104,12 +103,13 @@ def _number(rule: str, sample: Sample) -> int:
     return int(digits[-1])
 
 
-def _between(low: int, high: int, samples: Sequence[Sample], number: Number, seed: int) -> list[bool]:
-    return [low <= number(sample) <= high for sample in samples]
+def _hundred(samples: Sequence[Sample], rule: str, seed: int) -> list[bool]:
+    """The last or first hundred of a thousand."""
+    return [_number(rule, sample) // 100 == (9 if rule == "last" else 0) for sample in samples]
 
 
-def _lexicographic(samples: Sequence[Sample], number: Number, seed: int) -> np.ndarray:
-    y, text = np.array([sample.label for sample in samples]), np.array([str(number(sample)) for sample in samples])
+def _lexicographic(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
+    y, text = np.array([sample.label for sample in samples]), np.array([str(_number(rule, sample)) for sample in samples])
     test = np.zeros(len(samples), dtype=bool)
     for label in np.unique(y):
         members = np.flatnonzero(y == label)
@@ -118,13 +118,14 @@ def _lexicographic(samples: Sequence[Sample], number: Number, seed: int) -> np.n
     return test
 
 
-def _stratified(samples: Sequence[Sample], number: Number, seed: int) -> np.ndarray:
+def _stratified(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
     ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
     return drawn(ids, y, TEST_SHARE, seed, "test part")
 
 
-def _fold(number: int, folds: int, samples: Sequence[Sample], _: Number, seed: int) -> np.ndarray:
+def _fold(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
     """Every K-th sample, sorted by class, and within a class by a hash of the key: K folds with equal shares of each class, up to one."""
+    number, folds = map(int, rule.split("/"))
     ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
     order = np.lexsort((random.uniforms(0, 0, ids, 1, "folds")[:, 0], y))
     test = np.zeros(len(samples), dtype=bool)
@@ -135,13 +136,13 @@ def _fold(number: int, folds: int, samples: Sequence[Sample], _: Number, seed: i
 class Rule(NamedTuple):
     """A split rule: for each sample, whether it is a test sample; and the description for messages."""
 
-    test: Callable[[Sequence[Sample], Number, int], Iterable[bool]]
+    test: Test
     description: str
 
 
 RULES = {
-    "last": Rule(functools.partial(_between, 900, 999), "numbers 900 to 999 of each class"),
-    "first": Rule(functools.partial(_between, 0, 99), "numbers 0 to 99 of each class"),
+    "last": Rule(_hundred, "numbers 900 to 999 of each class"),
+    "first": Rule(_hundred, "numbers 0 to 99 of each class"),
     "lexicographic": Rule(_lexicographic, "the last tenth of each class in alphabetical order"),
     "stratified": Rule(_stratified, "a tenth of each class"),
 }
@@ -151,5 +152,4 @@ def _rule(text: str) -> Rule:
     """The rule of a value of --split, or of --fold."""
     if text in RULES:
         return RULES[text]
-    number, _, folds = text.partition("/")
-    return Rule(functools.partial(_fold, int(number), int(folds)), f"the samples of fold {number} of {folds}")
+    return Rule(_fold, f"the samples of fold {text.replace('/', ' of ')}")

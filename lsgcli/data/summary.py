@@ -15,7 +15,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, sensor_of
 from lsgcli.data.folders import check_folder, walk
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.readers import base as readers
@@ -49,10 +49,11 @@ class Recordings(EventDataset):
         """The events of a recording as they are stored."""
         return readers.read(path)
 
-    def load(self, sample: Sample) -> np.ndarray:
-        """Read the recording, to check that it can be read."""
-        self.events(sample)
-        return np.empty(0)
+    def frames(self, events: Events, sample: Sample) -> np.ndarray:
+        """Frames of the sensor that is given, or that the recording states or needs."""
+        given = self.config.sensor
+        self.info = {"sensor": sensor_of(given) if given else events.sensor or events.extent}
+        return super().frames(events, sample)
 
 
 def found(path: Path, config: DataConfig | None = None) -> Recordings:
@@ -279,4 +280,8 @@ def verify(
 
 
 def _load(dataset: Dataset, sample: Sample) -> None:
-    dataset.load(sample)
+    """Read a sample, to check that it can be read; of recordings without a data set, no frames are known."""
+    if isinstance(dataset, Recordings):
+        dataset.events(sample)
+    else:
+        dataset.load(sample)

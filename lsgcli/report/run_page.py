@@ -52,17 +52,17 @@ def run_page(path: Path, status: Status) -> str:
     if flow:
         flow = {**flow, "checkpoint": "", "method": config.method, "history": None}
     split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
-    tested, classes = status.tested, tuple(facts.get("classes", ()))
-    counts = tested.confusion.tolist() if tested else []
+    classes = tuple(facts.get("classes", ()))
     own, settings, idle = differing(config), [], set()
     for name, value in config.to_dict().items():
         settings.append((option_name(name), value, name in own))
         if without_effect({name: value}, [config]):
             idle.add(option_name(name))
     layers = registry.get("picture", "training")
+    embedded = {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {}
     return document(
         "run.html",
-        {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {},
+        embedded,
         title=f"{config.dataset}, {config.arch}, {config.method}, T={config.T}, seed {config.seed}",
         refresh=REFRESH if status.state == "running" else 0,
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
@@ -72,17 +72,28 @@ def run_page(path: Path, status: Status) -> str:
         facts=_facts(config, facts),
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
-        matrix=heatmaps.confusion(counts, classes) if tested and len(classes) <= DRAWN else None,
-        pairs=heatmaps.pairs(counts, classes),
-        scores=_scores(tested, classes) if tested else [],
         named=len(classes) <= heatmaps.NAMED,
         few=len(classes) <= OPEN,
-        samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
         settings=settings,
         idle=idle,
+        **_of_test(status, classes),
         **(gradient_flow([flow], [config.method]) if flow else {"shown": [], "checkpoints": []}),
     )
+
+
+def _of_test(status: Status, classes: tuple[str, ...]) -> Record:
+    """What the page shows of the evaluation of the test part, if there was one."""
+    found: Record = {"matrix": None, "pairs": [], "scores": [], "samples": {}}
+    if status.tested:
+        counts = status.tested.confusion.tolist()
+        found["pairs"] = heatmaps.pairs(counts, classes)
+        found["scores"] = _scores(status.tested, classes)
+        if len(classes) <= DRAWN:
+            found["matrix"] = heatmaps.confusion(counts, classes)
+        if status.bundle:
+            found["samples"] = _samples(status.tested, status.bundle)
+    return found
 
 
 def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:

@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 from lsgcli.config.data import DataConfig
 from lsgcli.data import summary
 from lsgcli.data.datasets.base import Dataset, EventDataset
-from lsgcli.data.events import sensor_of
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.errors import ConfigError
 from lsgcli.report.drawing import shortened
@@ -55,7 +54,7 @@ def of_dataset(dataset: Dataset, count: int) -> list[Row]:
         sample = dataset.samples[i]
         prepared, label = dataset.load(sample), dataset.classes[sample.label]
         if isinstance(dataset, EventDataset):
-            rows.append(_row(label, sample.key, prepared))
+            rows.append(Row(label, sample.key, event_tiles(prepared), (saturated(prepared), prepared.size)))
         else:
             rows.append(Row(label, sample.key, [image_tile(prepared)]))
     return rows
@@ -67,20 +66,7 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
     Raises:
         DataError: a path does not exist or contains no recordings, or a recording is damaged.
     """
-    rows = []
-    for path in paths:
-        dataset = summary.found(path, config)
-        for i in spread([sample.label for sample in dataset.samples], count):
-            sample = dataset.samples[i]
-            events = dataset.events(sample)
-            dataset.info = {"sensor": sensor_of(config.sensor) if config.sensor else events.sensor or events.extent}
-            rows.append(_row(dataset.classes[sample.label], sample.key, dataset.frames(events, sample)))
-    return rows
-
-
-def _row(label: str, key: str, made: np.ndarray) -> Row:
-    """A row of frames (T, C, H, W)."""
-    return Row(label, key, event_tiles(made), (saturated(made), made.size))
+    return [row for path in paths for row in of_dataset(summary.found(path, config), count)]
 
 
 def warn_about(name: str, rows: Sequence[Row]) -> None:

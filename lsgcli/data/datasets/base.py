@@ -89,7 +89,8 @@ class Dataset(ABC):
     After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 
     Args:
-        config: settings of the data; those of a run also state the number of workers, and the directory of prepared data.
+        config: settings of the data.
+        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
         expected: ``info`` of the training data of a checkpoint.
         may_download: whether missing data are downloaded, if a download exists.
         progress: called with file name, bytes done and total bytes during download and extraction.
@@ -128,13 +129,14 @@ class Dataset(ABC):
     def __init__(
         self,
         config: DataConfig,
+        machine: MachineConfig | None = None,
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
         progress: NamedProgress | None = None,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
-        self.machine = config if isinstance(config, MachineConfig) else MachineConfig()
+        self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -387,9 +389,9 @@ class ImageDataset(Dataset):
         return {**super().versions(samples), "images": IMAGES_VERSION}
 
 
-def dataset_of(config: DataConfig, **options: Any) -> Dataset:
+def dataset_of(config: DataConfig, machine: MachineConfig | None = None, **options: Any) -> Dataset:
     """The data set that the settings name; arguments as for :class:`Dataset`."""
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, **options)
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine, **options)
     return dataset
 
 
