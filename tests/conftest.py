@@ -23,6 +23,9 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "lsg" / "kernels"))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# Files of tests need not survive a power failure, so nothing waits until they are on the disk.
+os.fsync = lambda descriptor: None
+
 
 @pytest.fixture(autouse=True)
 def fresh_logger():

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -224,11 +222,3 @@ def test_activity_of_a_chosen_sample(lsg, trained, images, monkeypatch):
     assert result.stderr.splitlines()[0].endswith(
         f"--sample: found {parts['train']}, expected 0 to {parts['train'] - 1}, the samples of the training part"
     )
-
-
-@pytest.mark.slow
-def test_closed_streams(trained, images):
-    command = f"{sys.executable} -m lsgcli eval {trained}/best.safetensors --data-dir {images} --json >&- 2>&-"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""

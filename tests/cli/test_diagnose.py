@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
+
+from tests.stress.program import Command
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 LOOP = "    optimizer.zero_grad()\n"
@@ -301,12 +304,10 @@ def diagnosed(tmp_path, name, old="", new="", *options):
     assert old in text
     script = tmp_path / "train.py"
     script.write_text(text.replace(old, new))
-    command = [sys.executable, "-m", "lsgcli", "diagnose", "--json", *options, str(script)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}, check=False
-    )
-    assert done.stdout, done.stderr
-    return done, json.loads(done.stdout)
+    # As in a new interpreter: under pytest, a warning of a library is an error.
+    done = Command(["diagnose", "--json", *options, script], tmp_path, before=warnings.resetwarnings).run()
+    assert done.out, done.err
+    return done, json.loads(done.out)
 
 
 @pytest.mark.slow
@@ -322,7 +323,7 @@ def test_a_fault_is_among_the_first_two_findings(fault, tmp_path):
         text = Path(named["where"]["file"]).read_text().splitlines()[named["where"]["line"] - 1]
         assert line in text
     crashed = named["rule"] in ("graph-twice", "no-graph", "empty-optimiser", "script-failed") and "requires_grad_()" not in new
-    assert done.returncode == (1 if crashed else 0)
+    assert done.status == (1 if crashed else 0)
 
 
 @pytest.mark.slow
@@ -331,8 +332,8 @@ def test_a_healthy_script_has_no_errors_and_computes_the_same(name, tmp_path):
     env = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1])}
     plain = subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py")], capture_output=True, text=True, env=env, check=True)
     done, record = diagnosed(tmp_path, name, "", "", "--fail-on", "error,warning", "--steps", "all")
-    assert done.returncode == 0, record["findings"]
-    assert plain.stdout.splitlines() == [line for line in done.stderr.splitlines() if line in plain.stdout.splitlines()]
+    assert done.status == 0, record["findings"]
+    assert plain.stdout.splitlines() == [line for line in done.err.splitlines() if line in plain.stdout.splitlines()]
     assert record["layers"]
 
 
@@ -354,23 +355,14 @@ def test_a_healthy_script_has_no_errors_and_computes_the_same(name, tmp_path):
 @pytest.mark.slow
 def test_what_cannot_be_seen_is_said(text, status, unseen, tmp_path):
     (tmp_path / "train.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "lsgcli", "diagnose", "train.py"], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert done.returncode == status, done.stderr
-    assert unseen in done.stdout
-    assert "unexpected error" not in done.stderr
+    done = Command(["diagnose", "train.py"], tmp_path).run()
+    assert done.status == status, done.err
+    assert unseen in done.out
+    assert "unexpected error" not in done.err
 
 
 @pytest.mark.slow
 def test_a_script_that_does_not_exist(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "lsgcli", "diagnose", "missing.py", "--json"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "missing.py" in done.stderr
-    assert "--json: after SCRIPT" in done.stderr
+    done = Command(["diagnose", "missing.py", "--json"], tmp_path).run()
+    assert done.ended(2, "missing.py", "--json: after SCRIPT") == ""
+    assert done.out == ""

@@ -183,5 +183,6 @@ def repeated_augmentation(count: int, chance: random.Random, folder: Path) -> It
         ways["resumed"] = other(7, (0, 1), start=1)
         for way, found in ways.items():
             expected = {key: value for key, value in epochs[-1].items() if key in found}
-            whole = way == "resumed" or len(found) == N
-            yield Case("the same epoch", "" if found == expected and whole and found else f"{name}, {kind}, seed {seed}: {way}")
+            size_of_way = N - 7 if way == "resumed" else N  # without the first batch of 7
+            equal = found == expected and len(found) == size_of_way
+            yield Case("the same epoch", "" if equal else f"{name}, {kind}, seed {seed}: {way}")

@@ -98,15 +98,17 @@ def moved(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
         yield Case(kind, problem and f"step {step}: {problem}")
 
 
-def few_descriptors(number: int) -> Callable[[], None]:
-    """Allow only so many open files."""
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
-
-
 def closed_stdin() -> None:
     """As after ``<&-``."""
     os.close(0)
     sys.stdin = None  # type: ignore[assignment]
+
+
+def closed_streams() -> None:
+    """As after ``<&- >&- 2>&-``."""
+    closed_stdin()
+    os.closerange(1, 3)
+    sys.stdout = sys.stderr = None  # type: ignore[assignment]
 
 
 def full_stderr() -> None:
@@ -114,19 +116,19 @@ def full_stderr() -> None:
     os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
 
 
-def ascii_only() -> None:
-    """As with PYTHONIOENCODING=ascii, or a pipe on Windows, whose encoding lacks most characters."""
+def ascii_and_few_files() -> None:
+    """As with PYTHONIOENCODING=ascii, or a pipe on Windows, whose encoding lacks most characters; and with ``ulimit -n 18``."""
     sys.stdout.reconfigure(encoding="ascii")  # type: ignore[union-attr]
     sys.stderr.reconfigure(encoding="ascii", errors="backslashreplace")  # type: ignore[union-attr]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (18, 18))
 
 
 LACKS: dict[str, tuple[dict[str, str | None], Callable[[], None]]] = {
-    "stdout and stderr in ASCII": ({}, ascii_only),
-    "18 open files": ({}, few_descriptors(18)),
+    "stdout and stderr in ASCII, 18 open files": ({}, ascii_and_few_files),
+    "closed streams": ({}, closed_streams),
     "no HOME": ({"HOME": None, "XDG_CACHE_HOME": None}, lambda: None),
     "HOME is no folder": ({"HOME": "/dev/null", "XDG_CACHE_HOME": None}, lambda: None),
     "the cache is no folder": ({"XDG_CACHE_HOME": "/dev/null"}, lambda: None),
-    "stdin closed": ({}, closed_stdin),
     "stderr full": ({}, full_stderr),
     "an invalid time zone": ({"TZ": "nowhere/at:all"}, lambda: None),
     "a terminal of no width": ({"COLUMNS": "0", "LINES": "-1", "TERM": "dumb"}, lambda: None),
@@ -142,7 +144,7 @@ LACKS: dict[str, tuple[dict[str, str | None], Callable[[], None]]] = {
 )
 def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """`lsg train`, and `lsg predict` with a class whose name is not ASCII. The last checkpoint must be bit-identical to that of another run;
-    in ASCII, a prediction must contain the name as an escape."""
+    in ASCII, a prediction must contain the name as an escape. A list of paths on a closed stdin is refused."""
     words, data = warm(folder), folder / "named"
     shutil.copytree(folder / "data", data)
     for part in ("train", "test"):
@@ -158,8 +160,14 @@ def environments(count: int, chance: random.Random, folder: Path) -> Iterator[Ca
         one = Command([*words, "--out", "run"], at, variables, before).run()
         yield Case(kind, one.ended(0) or ("" if tensors(at / "run") == expected else "other bits"))
         predicted = Command(test, at, variables, before).run()
-        wanted = lines.replace("\u00f6", "\\xf6") if before is ascii_only else lines
+        wanted = lines
+        if before is ascii_and_few_files:
+            wanted = lines.replace("\u00f6", "\\xf6")
+        elif before is closed_streams:
+            wanted = ""
         yield Case(kind, predicted.ended(0) or ("" if predicted.out == wanted else f"other lines: {predicted.out[-200:]}"))
+    listed = Command([*test[:2], "-"], folder / "usual", before=closed_stdin).run()
+    yield Case("a list on a closed stdin", listed.ended(3, "stdin"))
 
 
 MODULES = ("lsgcli", "torch", "numpy", "numba", "typer", "msgspec", "json", "pickle", "runpy", "selectors", "socket")

@@ -56,8 +56,10 @@ def losses_of(data: DataConfig, training: TrainingConfig, neuron: NeuronConfig) 
 
 def test_sections_train_as_the_settings_of_a_run_do():
     """The bits of the losses are those with a RunConfig, which takes the place of each section."""
-    run = RunConfig(**DATA, **TRAINING, method="trainable-decay", surrogate="atan")
-    parts = losses_of(DataConfig(**DATA), TrainingConfig(**TRAINING), NeuronConfig(method="trainable-decay", surrogate="atan"))
+    run = RunConfig(**DATA, **TRAINING, method="trainable-decay", surrogate="triangular")
+    parts = losses_of(
+        DataConfig(**DATA), TrainingConfig(**TRAINING), NeuronConfig(method="trainable-decay", surrogate="triangular")
+    )
     assert parts == losses_of(run, run, run.part(NeuronConfig))
     assert parts[-1] < parts[0]
 

@@ -1,12 +1,15 @@
 """The search of `lsg tune`: what is searched, and what becomes of trials that end before their time. Runs are made up."""
 
 import contextlib
+import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from optuna.storages import RDBStorage
+from sqlalchemy import Engine, NullPool, event
 
 from lsgcli.config.fields import formerly
 from lsgcli.config.resolve import resolve
@@ -16,12 +19,26 @@ from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metr
 from lsgcli.sweeps import schedule, search
 from lsgcli.sweeps.jobs import name_of
 from lsgcli.sweeps.runners import InProcess, Submitted, job_of
-from lsgcli.sweeps.tune import Trials, conclude, open_study
+from lsgcli.sweeps.tune import STUDY, Trials, conclude, open_study
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import Cluster
 
 WIDE = {"width_multiplier": 0.03125, "size": 16, "T": 2, "epochs": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_database(tmp_path_factory):
+    """A database with Optuna's tables, which is copied sooner than created; and none waits for the disk."""
+
+    def connected(connection, record):
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", connected)
+    path = tmp_path_factory.mktemp("empty") / STUDY
+    RDBStorage(f"sqlite:///{path}", {"poolclass": NullPool})
+    yield path
+    event.remove(Engine, "connect", connected)
 
 
 def searched(*texts, **settings):
@@ -78,10 +95,13 @@ class Worker:
 
 
 @pytest.fixture
-def worker(tmp_path):
+def worker(tmp_path, empty_database):
     """``worker(search, trials)``: a process of the study in tmp_path."""
 
     def make(planned, trials, prune=False):
+        if not (tmp_path / "tune").exists():
+            files.make_folder(tmp_path / "tune")
+            shutil.copy(empty_database, tmp_path / "tune")
         opened = open_study(planned, tmp_path / "tune", prune)
         return Worker(Trials(opened, planned, tmp_path / "tune", trials), StopRequest())
 

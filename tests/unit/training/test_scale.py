@@ -50,7 +50,7 @@ def shares(net, x):
     [
         ("vggsnn", {}),
         slow_if(True, "resnet19", {}),
-        ("resnet19", {"static": True, "reset": "soft", "decay": 0.7, "threshold": 1.0}),
+        ("resnet19", {"static": True, "reset": "soft", "decay": 0.7, "threshold": 1.0, "backend": "reference"}),
         ("mlp", {}),
     ],
     ids=str,
