@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lsgcli import registry
 from lsgcli.config.run import RunConfig, from_checkpoint, from_dict
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.neurons.draws import drawing
@@ -36,6 +37,7 @@ NARROW = {
 }
 OPTIONS = {
     "reset-soft": {"reset": "soft"},
+    "reset-none": {"reset": "none"},
     "reset-detached": {"detach_reset": True},
     "threshold-learned": {"threshold_learned": True},
     "input-gain": {"input_gain": "1-beta"},
@@ -48,7 +50,7 @@ OPTIONS = {
 CASES = {
     **{f"method-{name}": ("vggsnn", {"method": name}) for name in METHODS},
     **{f"neuron-{name}": ("vggsnn", {"neuron": name}) for name in NEURONS},
-    **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "mpbn", "none", "tebn")},
+    **{f"norm-{name}": ("vggsnn", {"norm": name, "method": "lsg"}) for name in ("bn", "bn-step", "mpbn", "none", "tebn")},
     **{
         f"surrogate-{name}": ("vggsnn", {"surrogate": name, "method": "lsg"})
         for name in ("a2sg", "atan", "exponential", "sigmoid", "tanh", "triangular")
@@ -120,6 +122,13 @@ def test_the_network_of_a_nir_file(tmp_path):
 def test_the_network_of_a_plugin_that_is_not_installed():
     with pytest.raises(CheckpointError, match=r"docs/plugins"):
         checkpoint.load(FOLDER / "network-sequential-cnn.safetensors")
+
+
+def test_every_entry_has_one():
+    """``defaults`` are those of the cases that do not give one."""
+    defaults = {"method": "fixed", "neuron": "lif", "norm": "tdbn", "surrogate": "rectangular"}
+    for kind, default in defaults.items():
+        assert {arguments.get(kind, default) for _, arguments in CASES.values()} >= {*registry.names(kind)}
 
 
 def test_there_are_no_others():
