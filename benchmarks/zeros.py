@@ -41,7 +41,7 @@ Work = dict[str, Callable[[], Any]]
 def precisions() -> list[str]:
     """Those that the processor computes without emulation."""
     flags = device.cpu_flags()
-    fast = {"fp32": True, "bf16": bool(flags & {"amx_bf16", "avx512_bf16"}), "int8": bool(flags & device.VNNI)}
+    fast = {"fp32": True, "bf16": bool(flags & {"amx_bf16", "avx512_bf16"}), "int8": device.products_are_exact()}
     return [name for name, there in fast.items() if there]
 
 

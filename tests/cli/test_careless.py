@@ -142,16 +142,3 @@ def test_records_deleted_while_stopped_are_missed(train, lsg):
     assert "metrics.jsonl: found records of 0 epochs, expected 2" in result.stderr
     (run,) = json.loads(lsg("compare", "run", "--json").stdout)["runs"]
     assert (run["epochs"], run["of"]) == (3, 3)
-
-
-def test_one_damaged_run_of_many_is_a_note(program, trained, tmp_path):
-    """In a table, and in that of an ablation; alone it is an error."""
-    for run in ("a", "bad", "c"):
-        shutil.copytree(trained, tmp_path / "many" / run)
-    bad = tmp_path / "many" / "bad" / "config.json"
-    bad.write_text("[" * 200_000)
-    result = program("compare", tmp_path / "many", status=0)
-    assert f"Skipped: {bad}: found more than 32 levels" in result.stderr
-    assert f"B = {tmp_path / 'many' / 'c'}: finished" in result.stdout
-    assert f"Skipped: {bad}" in program("ablate", "--collect", tmp_path / "many", status=0).stdout
-    assert "error: " in program("compare", bad.parent, status=2).stderr

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from lsgcli.config import run as config
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import LsgError
-from lsgcli.export import hf
+from lsgcli.export import weights
 from lsgcli.export.base import chosen, open_exported
 from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
@@ -143,7 +143,7 @@ class Seeds:
         source = read(self.best, "hf", self.options)
         self.hf = folder / "hf"
         self.hf.mkdir()
-        hf.HF().write(source.written, source.content, self.hf, self.options)
+        weights.HF().write(source.written, source.content, self.hf, self.options)
         self.x = torch.zeros(1, 1, 16, 16)
         self.images = images(folder / "images", count=2, test=2) / "train"
 
@@ -158,7 +158,7 @@ def used(seeds: Seeds, path: Path) -> None:
     network.dataset()
     network.logits(network.batch([np.zeros((1, 16, 16), np.uint8)]))
     source = read(path, "hf", seeds.options)
-    hf._card(source.content, NOTHING)
+    weights._card(source.content, NOTHING)
 
 
 def of_run(seeds: Seeds, drawn: bool) -> None:
@@ -197,8 +197,8 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         return use
 
     def of_hub(text: str, number: int) -> None:
-        (seeds.hf / hf.CONFIG).write_text(text)
-        hf.HF().open(seeds.hf)
+        (seeds.hf / weights.CONFIG).write_text(text)
+        weights.HF().open(seeds.hf)
 
     def plan(text: str, number: int) -> None:
         (root / "abl" / "ablation.json").write_text(text)
@@ -244,7 +244,7 @@ def kinds(seeds: Seeds) -> dict[str, tuple[Any, Callable[[str, int], None], str]
         "gradient-flow.jsonl": (record("gradient-flow.jsonl"), in_run("gradient-flow.jsonl", True), "gradient-flow.jsonl"),
         "gradient-flow.json": (record("gradient-flow.json"), in_run("gradient-flow.json"), "gradient-flow.json"),
         "metadata of an ONNX": (source.content.config, onnx, "a.onnx"),
-        "config.json of a hub": (json.loads((seeds.hf / hf.CONFIG).read_text()), of_hub, hf.CONFIG),
+        "config.json of a hub": (json.loads((seeds.hf / weights.CONFIG).read_text()), of_hub, weights.CONFIG),
         "ablation.json": ({"table": None, "seeds": [0, 1], "rows": [described]}, plan, "ablation.json"),
     }
 
@@ -315,20 +315,25 @@ def by_command(seeds: Seeds, kind: str, record: Any, count: int, chance: random.
         place.mkdir(parents=True, exist_ok=True)
         for file in seeds.run.iterdir():
             (place / file.name).write_bytes(file.read_bytes())
-    for _ in range(count):
-        (bad / kind).write_text(mutant(record, chance) + "\n" * kind.endswith("l"), errors="surrogatepass")
+    logging.disable(logging.NOTSET)  # the note is a warning
+    for number in range(count):
+        unreadable = number == 0  # most mutants can be read
+        text = DEEP if unreadable else mutant(record, chance)
+        (bad / kind).write_text(text + "\n" * kind.endswith("l"), errors="surrogatepass")
+        noted = unreadable and kind != rundir.GRADIENT_FLOW  # which is read where the other record of the flow is missing
         for words in (("compare", bad), ("compare", bad.parent), ("ablate", "--collect", bad.parent)):
-            result = CliRunner().invoke(app, [*map(str, words), "-q"])
+            result = CliRunner().invoke(app, [*map(str, words)])
             alone = words[-1] == bad
             status = result.exit_code
             crashed = result.exception is not None and not isinstance(result.exception, SystemExit | LsgError)
             wrong = status not in ((0, *STATUSES) if alone else (0,)) or crashed
-            shown = (bad / kind).read_text(errors="replace")[:200]
+            wrong |= noted and (str(bad) not in result.output or (alone and status == 0))
             yield Case(
                 f"{words[0]} {'alone' if alone else 'of many'}",
-                f"status {status}: {result.output[-300:]} {shown}" if wrong else "",
+                f"status {status}: {result.output[-300:]} {text[:200]}" if wrong else "",
             )
         (bad / kind).write_bytes((seeds.run / kind).read_bytes())
+    logging.disable()
 
 
 # Row 53
@@ -400,7 +405,7 @@ def texts(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
     def card(changed: dict[str, Any], of_state: dict[str, Any]) -> str:
         path = seeds.rewritten(folder / "text.safetensors", config=json.dumps(changed), state=json.dumps(of_state))
-        return hf._card(read(path, "hf", seeds.options).content, NOTHING)
+        return weights._card(read(path, "hf", seeds.options).content, NOTHING)
 
     plain = card(stored, state)
     files = {
