@@ -46,9 +46,8 @@ def test_push_and_use(lsg, server, trained, images, tmp_path):
     repository.branches["v1"] = repository.branches["main"]
     name = "hf:ann/net@v1"
     data = ["--data-dir", images, "--json"]
-    read = [
-        lsg("eval", one, *data, "--precision", "fp32") for one in (name, trained / "best.safetensors")
-    ]  # an export is evaluated in fp32
+    # In fp32, as an export.
+    read = [lsg("eval", one, *data, "--precision", "fp32") for one in (name, trained / "best.safetensors")]
     assert [one.exit_code for one in read] == [0, 0]
     losses = [json.loads(one.stdout)["loss"] for one in read]
     assert losses[0] == losses[1]

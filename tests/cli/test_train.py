@@ -95,9 +95,8 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert cost["seconds_per_step"] > 0
     assert cost["peak_of"] == "the whole process"
     graded = json.loads(train("--dry-run", "--json", "--method", "trsg", "--epochs", "1").stdout)
-    assert graded["spikes_per_sample"] == pytest.approx(
-        cost["spikes_per_sample"], rel=0.25
-    )  # of v_th = 0.5 each; .93 to 1.05 over 20 seeds
+    # Of v_th = 0.5 each; .93 to 1.05 over 20 seeds.
+    assert graded["spikes_per_sample"] == pytest.approx(cost["spikes_per_sample"], rel=0.25)
     in_parts = json.loads(train("--dry-run", "--json", "--accumulate", "4").stdout)
     assert in_parts["macs_per_sample"] == cost["macs_per_sample"]
     assert in_parts["input"] == cost["input"]
@@ -126,9 +125,8 @@ def test_run_directory_holds_a_run(train, finished, tmp_path):
 def test_precision_is_recorded_and_kept(train, lsg, tmp_path, monkeypatch):
     """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise."""
     monkeypatch.setattr("lsgcli.system.device.cpu_flags", lambda: {"amx_bf16"})
-    first = train(
-        "--precision", "auto", "--backend", "reference", "--epochs", "1", "--out", "run"
-    )  # without kernels of bf16 to compile
+    # Without kernels of bf16 to compile.
+    first = train("--precision", "auto", "--backend", "reference", "--epochs", "1", "--out", "run")
     assert "in bf16 (the processor has amx_bf16)" in first.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["precision"]["used"] == "bf16"
     monkeypatch.setattr("lsgcli.system.device.cpu_flags", set)

@@ -69,9 +69,8 @@ def writings(folder: Path) -> dict[str, Writing]:
         "train --force": Writing([*train, "--epochs", "1", "--log", "csv", "--out", RUN, "--force"], ["run"], RUN),
         "train --resume": Writing(["train", "--resume", RUN, "--epochs", "2"], ["run"], RUN),
         "ablate": Writing(ablate),
-        "ablate --launcher": Writing(
-            [*ablate, "--launcher", "local", "--jobs", "1"]
-        ),  # starts interpreters, which takes seconds
+        # Starts interpreters, which takes seconds.
+        "ablate --launcher": Writing([*ablate, "--launcher", "local", "--jobs", "1"]),
         "ablate --plot": Writing(["ablate", "--collect", "ablation", "--plot", OUT, "--force"], ["ablation"]),
         "compare --html": Writing(["compare", made / "run", "--html", "page.html", "--force"], named=Path("page.html")),
         "inspect-gradients": Writing(["inspect-gradients", net, "--data-dir", folder / "data", "--plot", OUT, "--force"]),

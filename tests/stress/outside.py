@@ -376,9 +376,8 @@ def spreads(card: str, plain: str) -> str:
     def structure(text: str) -> list[str]:
         body = text.partition("---\n")[2].partition("---\n")[2]
         blocks = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(body)
-        addresses = re.findall(
-            r"https?://|www\.", re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.MULTILINE | re.DOTALL)
-        )  # become links
+        text_alone = re.sub(r"^(`{3,}).*?^\1$", "", body, flags=re.MULTILINE | re.DOTALL)
+        addresses = re.findall(r"https?://|www\.", text_alone)  # become links
         return [*addresses] + [
             one.type for block in blocks for one in (block, *(block.children or ())) if one.type not in ("text", "text_special")
         ]

@@ -207,6 +207,7 @@ class LibraryDataset(Dataset):
             found = getattr(data, name, None)
             if found is not None and len(found) == len(data) and np.asarray(found).dtype.kind in "iu":
                 return found
+        # Otherwise of pairs: those of ``_samples``, such as (path, label), or the samples themselves, which are then loaded.
         pairs = getattr(data, "_samples", data)
         if not isinstance(pairs[0], tuple):
             pairs = data

@@ -37,10 +37,11 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
                 decay=start, threshold=threshold, method=method, width=width, surrogate=surrogate, backend=backend
             ).double()
             beta, slope = oracle.decay(layer.b.item())
+            # Rounded to float32.
             stored = {
                 "width": float(layer.alpha if method == "isometric" else getattr(layer, "width", width)),
                 "sigma": float(getattr(layer, "sigma", 0.0)),
-            }  # rounded to float32
+            }
             alpha = oracle.WIDTHS[method](oracle.State(T, beta, threshold, **stored)).reshape(T, 1, 1, 1, 1)
             current, grad, expected = draw(T, threshold, surrogate, alpha, beta, seed=100 * T + i)
             leaf = torch.tensor(current, requires_grad=True)

@@ -12,12 +12,13 @@ from lsgcli.neurons.methods import Method
 from lsgcli.neurons.widths import WidthRule
 from tests.unit.neurons.helpers import METHODS
 
+# Besides b.
 STORED = {
     "measured-sigma": ["sigma"],
     "adaptive": ["sigma", "ratio"],
     "matched-width": ["width"],
     "isometric": ["u_mean", "u_std"],
-}  # besides b
+}
 
 
 @pytest.mark.parametrize("method", METHODS)

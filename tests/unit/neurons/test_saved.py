@@ -42,9 +42,8 @@ def test_views_share_what_is_saved(dtype):
         z = (x.flatten() * other).sum() + x.square().sum()
     kept = [node._raw_saved_self.data for node in (y.grad_fn, z.grad_fn.next_functions[1][0].next_functions[0][0])]
     assert kept[0][0] is kept[1][0]
-    assert len(kept[0][0].words.flatten()) == (
-        48 if dtype == torch.float64 else 8 + 16
-    )  # bytes, or bits that can be read by words
+    # Bytes, or bits that can be read by words.
+    assert len(kept[0][0].words.flatten()) == (48 if dtype == torch.float64 else 8 + 16)
     grad = torch.rand(3, 4, 2, 2, dtype=dtype)
     (z + (y * grad).sum()).backward()
     expected = 2 * x * (1 + grad.permute(3, 2, 0, 1)) + other.view_as(x)

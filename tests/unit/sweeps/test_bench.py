@@ -25,9 +25,8 @@ def test_the_floor_has_neither_neurons_nor_normalisation(which):
     net = small(which)
     bench.strip(net)
     x = sequence(net)
-    assert torch.allclose(net(2 * x) - net(0 * x), 2 * (net(x) - net(0 * x))) == (
-        which != "qkformer"
-    )  # whose attention multiplies
+    # The attention of QKFormer multiplies.
+    assert torch.allclose(net(2 * x) - net(0 * x), 2 * (net(x) - net(0 * x))) == (which != "qkformer")
     net(x).sum().backward()
     fires = {p for module in net.modules() if isinstance(module, LIF) for p in module.parameters()}
     assert all(parameter.grad is None for parameter in fires)
