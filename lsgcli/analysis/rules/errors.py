@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 NO_GRAPH, NO_DERIVATIVE = "does not require grad", "derivative for"
 IN_PLACE = "modified by an inplace operation"
 TWICE = "backward through the graph a second time", IN_PLACE
-OPERANDS = 4  # in a text
 # A rule, a regular expression of an error's type and first line, and the remedy, into which its groups are put; without a remedy, the rule has its own.
 CRASHES = (
     (
@@ -160,8 +159,7 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     """The rule that names the cause of the error that ended a script, empty without one, and what was found, if the rule does not find it itself."""
     if seen is None or seen.error is None or isinstance(seen.error, KeyboardInterrupt):
         return "", None
-    first, _, _ = str(seen.error).partition("\n")
-    text, given = f"{type(seen.error).__name__}: {first}", seen.operands
+    text, given = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0], seen.operands
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")
     changed = next((line for shape, line in seen.changed.items() if f"Tensor {shape}]" in text), None)
@@ -173,7 +171,7 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
         kept = any(one.low != one.high for one in old)  # rather than a state that begins with zeros
         fixed = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
         rule, advice = ("state-kept", reset_of(seen)) if kept else ("shapes", fixed)
-    sizes = "; ".join(map(str, [text, *given[-OPERANDS:]]))
+    sizes = "; ".join(map(str, [text, *given[-4:]]))
     return rule, Found(sizes, (), "error", where, advice.format(*match.groups())) if advice else None
 
 
