@@ -5,6 +5,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, first_of, reset_of, rewritten
+from lsgcli.analysis.rules.errors import UNEQUAL, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -114,6 +115,11 @@ class BatchAsTime(
     """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if failed(seen, UNEQUAL):
+            sizes = "Average outputs over the timesteps alone, the first axis of (T, B, classes): they have another number of samples than the labels."
+            return Found(
+                "other than the labels have", measure="samples of the outputs", where=seen.lines.get("error"), advice=sizes
+            )
         mixed, stepless = [], []
         first = {} if seen.progresses else seen.separability("first")
         clear = {layout for layout, z in first.items() if z > CLEAR}
@@ -266,7 +272,7 @@ class SaturatedOutputs(
     usual="below 20",
     limit=60.0,
 ):
-    """The outputs are so large that the softmax is 0 or 1."""
+    """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs = seen.outputs
@@ -274,8 +280,18 @@ class SaturatedOutputs(
             return None
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.where(values > -math.inf, math.inf).amin(1)).median())  # without masked classes
-        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
-        return Found(spread, where=outputs.where, advice=less) if spread > limit else None
+        bounded = float(((values.abs() > 0.98) & (values.abs() <= 1)).float().mean())
+        if spread > limit:
+            return Found(
+                spread,
+                where=outputs.where,
+                advice=f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing.",
+            )
+        return (
+            Found(spread, where=outputs.where, advice="Read the outputs before the tanh.")
+            if bounded > 0.5 and spread > 1.9
+            else None
+        )
 
 
 @register("rule", "last-step")
@@ -346,23 +362,6 @@ class EvaluationMode(
         return Found(few(list(seen.evaluating))) if seen.evaluating else None
 
 
-@register("rule", "training-mode")
-class TrainingMode(
-    ScriptRule,
-    measure="modules in training mode in evaluation",
-    usual="none",
-    severity="warning",
-    least="warning",
-    source="TrainCheck (OSDI 2025)",
-    advice="Call net.eval() before evaluation, and net.train() after it; give F.dropout training=self.training.",
-):
-    """Normalisation or dropout is in training mode while the network is evaluated."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        names = list(seen.training)
-        return Found(few(names), where=seen.training[names[0]]) if names else None
-
-
 @register("rule", "dropout")
 class Dropout(
     ScriptRule,
@@ -377,51 +376,6 @@ class Dropout(
         p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
         less = f"Drop less, {rewritten(where, 'p', p, 0.2)}: it is the share that is dropped."
         return Found(p, where=where, advice=less) if p >= limit else None
-
-
-@register("rule", "evaluation-input")
-class EvaluationInput(
-    ScriptRule,
-    measure="input.std in evaluation over that in training",
-    usual="0.5 to 2",
-    limit=2.0,
-    least="warning",
-    at="evaluation",
-    advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
-):
-    """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
-
-    farthest = 0.6  # 0.2 between batches
-    least_gap = 0.03  # of accuracies, where timesteps differ
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        train, other = seen.trained_input, seen.evaluated_input
-        trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
-        alone = len(seen.networks) == 1  # a part that is called by itself has fewer
-        if alone and trained > 1 and evaluated and not 2 / 3 < evaluated / trained < 3 / 2 and seen.gap > self.least_gap:
-            equal = "Evaluate with as many timesteps as in training."
-            return Found(evaluated / trained, measure="calls of neurons in evaluation over those in training", advice=equal)
-        if not (train and other and train["std"] > 0):
-            return None
-        ratio = other["std"] / train["std"]
-        shift = (other["mean"] - train["mean"]) / train["std"]
-        scaled, a, b = not 1 / limit < ratio < limit, train.get("rows", ()), other.get("rows", ())
-        moved = math.nan
-        if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any():
-            shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
-            moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes
-        return first_of(
-            seen,
-            (abs(shift) > 1, shift, "difference of the input's means over its standard deviation", "evaluation", ""),
-            (
-                not scaled and moved > self.farthest and not seen.gap < 0.1,
-                moved,
-                "difference of a feature's means over its standard deviation, in the median",
-                "evaluation",
-                "Order features, axes and timesteps in evaluation as in training.",
-            ),
-            (scaled, ratio, "", "evaluation", ""),
-        )
 
 
 @register("rule", "no-reset")

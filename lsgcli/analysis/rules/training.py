@@ -17,13 +17,13 @@ from lsgcli.analysis.rules.base import (
     rewritten,
 )
 from lsgcli.analysis.rules.data_flow import CLEAR, UNCLEAR
+from lsgcli.analysis.rules.errors import OUTSIDE, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
-LARGEST_EPS = 1e-3
 STEPS = 20  # fewest, after which outputs should carry information about labels
 
 
@@ -143,9 +143,15 @@ class Labels(
         better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
         by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
         less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
-        codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
         return first_of(
             seen,
+            (
+                failed(seen, OUTSIDE),
+                str(seen.error),
+                "labels",
+                "error",
+                "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0.",
+            ),
             (
                 seen.outside,
                 seen.outside,
@@ -163,27 +169,6 @@ class Labels(
                 "Leave out what turns samples of one class into those of another, such as flips of directions, and let the loss tell them apart.",
             ),
             (better and long, seen.gap, "training accuracy minus that of evaluation", "loss", ""),
-            (
-                seen.progress > 0.8 and seen.evaluated_explained < -1,  # rather than near 0, as of constants
-                seen.evaluated_explained,
-                "R^2 in evaluation",
-                "evaluation",
-                "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean.",
-            ),
-            (
-                seen.gap > limit and seen.codes,
-                len(seen.codes),
-                "classes that are coded otherwise in evaluation",
-                "evaluation",
-                f"Code the classes in evaluation by the same table as in training: {codes} are the same class.",
-            ),
-            (
-                learns and held_out < 0.5 * seen.chance,
-                held_out,
-                "accuracy in evaluation, below that of guessing",
-                "evaluation",
-                "Predict the class of the highest output, as in training: the evaluation seems to take the lowest, or other groups of outputs.",
-            ),
             (
                 by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit),
                 seen.gap,
@@ -223,24 +208,13 @@ class LearningRate(
     limit=5.0,
     source="spikingjelly, issue 338",
 ):
-    """The learning rate is far from what this data set, or an optimiser that divides gradients by their size, usually has, and the network does not learn."""
-
-    highest = 0.01  # of Adam and its like
+    """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            rate, line = max(e.seen.rates, default=0.0), e.seen.lines.get("optimiser")
-            high = e.seen.adaptive and rate > limit * self.highest and not e.seen.skill > 0.65
-            less = f"Decrease it: {rewritten(line, 'lr', rate, self.highest / 10)}."
-            return Found(rate, where=line, advice=less) if high else None
         return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return (
-            Remedy(found.advice)
-            if found.advice
-            else Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
-        )
+        return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
 
 
 def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
@@ -254,7 +228,7 @@ class UnusualSettings(
     usual="within a factor of 10 of the data set's defaults",
     limit=10.0,
 ):
-    """The network does not learn, with settings of training or data that are far from those usual for the data set, or for the optimiser."""
+    """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
     far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
         "weight_decay": off_by_a_factor,
@@ -285,18 +259,7 @@ class UnusualSettings(
             back["rate_target"] = 0.99  # which no layer exceeds
         return back
 
-    def _in_script(self, seen: "Seen") -> MaybeFound:
-        group, line = seen.settings, seen.lines.get("optimiser")
-        eps, average = float(group.get("eps", 0)), float(group.get("betas", [group.get("momentum", 0)])[0])
-        usual = f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}."
-        mean = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
-        return first_of(
-            seen, (eps > LARGEST_EPS, eps, "eps", "optimiser", usual), (average > 0.98, average, "momentum", "optimiser", mean)
-        )
-
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            return None if e.seen.skill > 0.65 else self._in_script(e.seen)
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
             return None
         if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in self._far(
@@ -307,8 +270,6 @@ class UnusualSettings(
         return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in names)) if names else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if e.seen is not None:
-            return Remedy(found.advice)
         back = self._far(e, self.limit)
         names = ", ".join(f"{name} {_written(usual)}" for name, usual in back.items())
         text = f"Return to usual values: {names}." if back else ""
@@ -343,66 +304,6 @@ class SmallBatch(
         return Remedy("Use larger batches, of which normalisation computes its statistics.", settings)
 
 
-@register("rule", "running-statistics")
-class RunningStatistics(
-    Rule,
-    measure="eval_gap",
-    usual="below 0.1",
-    limit=0.2,
-    source="spikingjelly, issues 157 and 559",
-):
-    """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
-
-    slowest = 1e-3  # momentum
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        gap = e.flow.get("eval_gap")
-        if e.seen is not None and e.seen.momenta:
-            slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
-            if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
-                return Found(slowest, measure="momentum", where=where)
-            gap = e.seen.gap if e.seen.gap > 2 * limit and not e.seen.training else None
-        return Found(gap) if gap is not None and gap > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.measure:
-            return Remedy(
-                f"Use a larger momentum, {rewritten(found.where, 'momentum', found.value, 0.1)}: the share of the newest batch."
-            )
-        if not e.settings:
-            return Remedy(
-                "Train for more steps, with larger batches and the same T and inputs as in evaluation, or use a momentum of 0.1."
-            )
-        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
-        return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
-
-
-@register("rule", "averaging")
-class Averaging(
-    Rule,
-    measure="raw_val_accuracy",
-    usual="within 0.05 of val_accuracy",
-    limit=0.1,
-):
-    """The weights that are evaluated are not the last of the training: an average (--ema) that is too slow, another copy, or weights of an earlier state."""
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            if not ((e.seen.elsewhere or e.seen.restored) and e.seen.skill > 0.5 and e.seen.gap > 2 * limit):
-                return None
-            above = "accuracy of the trained network above that of the evaluated one"
-            return Found(e.seen.gap, measure=above, where=e.seen.lines.get("evaluation"))
-        raw = e.last("raw_val_accuracy")
-        return Found(raw) if raw - e.last("val_accuracy") > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(
-            "Evaluate the network with the weights of its last step (of its best epoch by the evaluation), or an average with a smaller decay (0.9 for 100 "
-            "steps): check load_state_dict(), and copies.",
-            {"ema": 0.0},
-        )
-
-
 @register("rule", "coarse-outputs")
 class CoarseOutputs(
     Rule,
@@ -416,20 +317,27 @@ class CoarseOutputs(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            return self._in_script(e.seen)
+            return self._in_script(e.seen, limit)
         count = e.flow.get("output_values")
         return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
 
-    def _in_script(self, seen: "Seen") -> MaybeFound:
+    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs, last = seen.outputs, list(seen.layers.values())[-1:]
-        if outputs is None or outputs.targets is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest or not last:
+        if outputs is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest:
             return None
-        read = last[0]
-        fires = read.du and not (read.arriving or read.unreset or read.compares) and read.spikes > 0.02 * read.n
-        if not fires or float(outputs.targets.max()) <= read.threshold:
-            return None
-        free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
-        return Found(read.threshold, (read.name,), "threshold of the neurons that are read", advice=free)
+        targets = outputs.values if outputs.targets is None else outputs.targets
+        read = [layer for layer in last if layer.du and not layer.arriving and not layer.unreset and not layer.compares]
+        if (
+            read
+            and read[0].spikes > 0.02 * read[0].n
+            and float(targets.max()) > read[0].threshold
+            and outputs.targets is not None
+        ):
+            free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
+            return Found(read[0].threshold, (read[0].name,), "threshold of the neurons that are read", advice=free)
+        count = len(outputs.values.unique())
+        coarse = 1 < count <= limit * (seen.timesteps + 1) and outputs.values.numel() > 2 * count
+        return Found(count, where=outputs.where) if coarse and len(targets.unique()) >= count else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         instead = "Give the loss what the last neurons receive, the outputs of the layer before them, averaged over timesteps."
@@ -470,6 +378,7 @@ class FewSteps(
     usual="hundreds",
     limit=50.0,
     source="DeepCrime: batch size, epochs",
+    advice="Train for more epochs, or with smaller batches, for some hundred steps.",
 ):
     """The script ends after a few steps, in which the weights cannot change by much."""
 
@@ -484,8 +393,7 @@ class FewSteps(
                 f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."
             )
             return Found(seen.steps, where=seen.lines.get("step"), advice=once)
-        more = f"Train for {300 / seen.steps:.0f} times as many epochs, or with smaller batches."
-        return Found(seen.steps, advice=more) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
+        return Found(seen.steps) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
 
 
 @register("rule", "not-learning")
@@ -526,31 +434,3 @@ class NotLearning(
             else "Train longer, and try learning rates of 0.1, 0.01 and 0.001"
         )
         return Remedy(f"{text}, and check that inputs and labels belong together and that no weight is frozen.", settings)
-
-
-@register("rule", "overfitting")
-class Overfitting(
-    Rule,
-    measure="train_accuracy",
-    usual="within 0.15 of validation",
-    limit=0.2,
-    severity="warning",
-):
-    """Training accuracy is high, but validation accuracy does not follow."""
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            train = e.seen.recent(e.seen.accuracy)
-            return Found(train) if e.seen.gap > limit and train > 0.9 else None
-        train = e.last("train_accuracy")
-        held_out = e.last("val_accuracy")
-        if e.last("raw_val_accuracy") > held_out:  # without the average of the weights
-            held_out = e.last("raw_val_accuracy")
-        return Found(train) if train - held_out > limit and train > 0.9 else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings = e.scaled("weight_decay", 4) if e.settings.get("weight_decay") else {}
-        return Remedy(
-            "Train with more samples, augment the data (--augment), increase the weight decay, or use a smaller network.",
-            settings,
-        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.evaluation import Readout
 from lsgcli.analysis.watch.graph import memory
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.lsg import OwnLayers
@@ -72,11 +73,19 @@ class Forward:
         self.loose: list[nn.Parameter] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
+        self.readout = Readout()
         self.start()
+
+    def begin_evaluation(self) -> None:
+        """Begin an evaluation."""
+        self.called.clear()
+        self.evaluated = 0
+        self.readout.calls, self.readout.decided = {}, []
 
     def start(self) -> None:
         """Begin a step."""
         self.called.clear()
+        self.readout.calls = {}
         self.stack: list[
             tuple[nn.Module, list[tuple[Tensor, Tensor, Any]], int]
         ] = []  # module, surrogates called, layers inside
@@ -133,8 +142,6 @@ class Forward:
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
-            if self.layers and (x := first_tensor(arguments)) is not None:
-                self.seen.entering.setdefault(self.name(module), []).append(float((sampled(x) != 0).float().mean()))
             if "first" in self.entries or not self.layers:  # before any neurons
                 self._enters("first", module, first_tensor(arguments))
 
@@ -165,9 +172,9 @@ class Forward:
             self.evaluated += 1
             trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
             seen.elsewhere |= bool(seen.steps) and not trains
-            if x is not None and not seen.evaluated_input:
+            if x is not None and self.evaluated == 1:
                 seen.note("evaluation", lines.here(2))
-                seen.evaluated_input = moments(x, self.axis) if trains else {}
+                seen.evaluated_input = moments(x, self.axis) if trains else seen.evaluated_input
             return
         seen.note("network", lines.here(2))
         self.calls += 1
@@ -211,6 +218,8 @@ class Forward:
         if self.foreign or not self.stack or self.stack[-1][0] is not module:
             return
         _, applied, inner = self.stack.pop()
+        if not self.stack:
+            self.readout.add(module, first_tensor(output))
         if not torch.is_grad_enabled():
             return
         if applied and self.stack and is_library_neuron(self.stack[-1][0]):  # a surrogate that is a module

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.measures import LEARNED
-from lsgcli.analysis.rules.base import RECENT, fallen
-from lsgcli.analysis.watch.lines import Line, Operand
+from lsgcli.analysis.watch.lines import Line
 
 SAMPLES, FEATURES = 64, 4096  # of an input, of which moments of features are computed
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
 Scores = list[tuple[int, float, int]]  # step, share, samples
+RECENT = 20  # losses and accuracies that count as the last
 
 
 def sampled(x: Tensor) -> Tensor:
@@ -68,12 +68,14 @@ class Neurons:
         boundary: the value above which its function fires: v_th, or 0 if it is given u - v_th.
         threshold: v_th, in whose units u is recorded.
         spikes, n: sum and number of outputs.
+        rates: firing rate of each call.
         u, u_squared, m: sums over a sample of m potentials before the reset, in units of the threshold.
         inside, h, h_squared: of the same sample, how many are inside the surrogate, and sums of the surrogate.
         width: equivalent width of the surrogate.
         arriving, du: squared norm of dL/do and dL/du at each call.
         zeros, entries: exact zeros among the entries of dL/du, of calls whose spikes have a gradient.
         unreset: decay of neurons that are not reset; 0 of others.
+        means: of u at each call.
         ignores: whether its surrogate passes a gradient on where none arrives.
         not_finite: whether dL/du is not finite while dL/do is.
         rested: calls after the first that began at rest.
@@ -96,6 +98,7 @@ class Neurons:
     threshold: float = 1.0
     spikes: float = 0.0
     n: int = 0
+    rates: list[float] = field(default_factory=list)
     u: float = 0.0
     u_squared: float = 0.0
     m: int = 0
@@ -118,6 +121,7 @@ class Neurons:
     library: str = ""
     kept: bool = False
     unreset: float = 0.0
+    means: list[float] = field(default_factory=list)
     shape: tuple[int, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -127,6 +131,7 @@ class Neurons:
         self.n += values.numel()
         count = float((values != 0).sum())
         self.spikes += count
+        self.rates.append(count / max(1, values.numel()))
 
     def potentials(self, x: Tensor, heights: Tensor | None) -> None:
         """Add u - v_th of a sample, and the surrogate there."""
@@ -134,6 +139,7 @@ class Neurons:
         self.u += float(u.double().sum())
         self.u_squared += float(u.double().square().sum())
         self.m += u.numel()
+        self.means.append(float(u.double().mean()))
         if heights is not None:
             self.inside += float((x.abs() < self.width / 2).sum())
             self.h += float(heights.double().sum())
@@ -159,6 +165,7 @@ class Neurons:
         }
         if measured:
             known |= {"u_mean": mean, "u_std": math.sqrt(max(0.0, variance))}
+            known["drift"] = {"mean": self.means[-1] - self.means[0]}
         if has_width:
             known |= {
                 "alpha": self.width,
@@ -238,7 +245,9 @@ class Seen:
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
         two: as ``accuracy``, of the two highest outputs together, where there are 4 classes or more.
-        evaluated_explained: R^2 in evaluation.
+        evaluated_explained, correlation: R^2 in evaluation, and the correlation of predictions and targets.
+        decisions: what was compared in evaluation.
+        ranked: area under the curve of scores in evaluation.
         outside: a target of a binary cross-entropy that is not between 0 and 1; 0 if there is none.
         pull: of measured steps, the gradient at the outputs of the labels' classes beside the others, over their mean size; below 0 in a descent.
         softmax: what is passed through a softmax before a loss that has its own: its "classes" or "another axis".
@@ -277,7 +286,7 @@ class Seen:
     backwards: int = 0
     leaves: int = 0  # backward passes of tensors without a graph
     moved: bool = False  # parameters changed without a step
-    optimisers: Counter[Line | None] = field(default_factory=Counter)  # that were built, by line
+    optimisers: Counter[Any] = field(default_factory=Counter)  # that were built, by line and type
     maximises: bool = False
     weight_decay: float = 0.0
     largest_update: float = 0.0  # relative, of a weight
@@ -293,6 +302,9 @@ class Seen:
     explained: Scores = field(default_factory=list)
     two: Scores = field(default_factory=list)
     evaluated_explained: float = math.nan
+    correlation: float = math.nan
+    decisions: list[Any] = field(default_factory=list)
+    ranked: float = math.nan
     outside: float = 0.0
     pull: list[float] = field(default_factory=list)
     softmax: str = ""
@@ -304,10 +316,6 @@ class Seen:
     ended: bool = False
     arriving: float = math.nan
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
-    settings: dict[str, Any] = field(default_factory=dict)  # of the first group of an optimiser
-    # By module with weights behind neurons, at each call, the share of its input that is not 0.
-    entering: dict[str, list[float]] = field(default_factory=dict)
-    parts: list[Any] = field(default_factory=list)  # of each loss, the loss function of the outputs
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
     low: int = 0  # steps with a small part of that rate
@@ -325,10 +333,6 @@ class Seen:
     beyond: tuple[str, Line | None, float] | None = None
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
-    operands: list[Operand] = field(default_factory=list)  # of the call that failed
-    changed: dict[str, Line | None] = field(
-        default_factory=dict
-    )  # by the shape of a tensor, the last line that changed one in place
 
     def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
         """Keep a parameter, if it is not known."""
@@ -374,7 +378,12 @@ class Seen:
     @property
     def progress(self) -> float:
         """Share by which the loss fell from its start, the mean of the first steps, to the mean of the last; NaN with fewer than 5 steps."""
-        return fallen(self.losses)
+        losses = self.numbers()
+        if len(losses) < 5:
+            return math.nan
+        start, last = losses[:3], losses[-min(RECENT, len(losses) // 3) :]
+        first = sum(start) / len(start)
+        return (first - sum(last) / len(last)) / abs(first) if first else math.nan
 
     @property
     def progresses(self) -> bool:
@@ -407,6 +416,12 @@ class Seen:
     def separable(self, *stages: str) -> float:
         """The :meth:`separability` of labels in the best layout of some stages; NaN if none is known."""
         return max((z for stage in stages for z in self.separability(stage).values()), default=math.nan)
+
+    def fits(self, values: Tensor, targets: Tensor) -> None:
+        """Predictions of targets in evaluation, (n,) each."""
+        rest, variance = (values - targets).square().mean(), targets.var(unbiased=False)
+        self.evaluated_explained = 1 - float(rest / variance) if variance > 0 else math.nan
+        self.correlation = float(torch.corrcoef(torch.stack([values, targets]).float())[0, 1])
 
     @property
     def codes(self) -> dict[int, int]:
@@ -468,4 +483,14 @@ def moments(x: Tensor, axis: int) -> dict[str, Any]:
         "max": float(values.max()),
         "finite": float(torch.isfinite(values).all()),
         "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
+        "fitted": _fitted(x.movedim(axis, 0).flatten(1)) if known and not spikes else False,
     }
+
+
+def _fitted(rows: Tensor) -> bool:
+    """Whether all features of samples (B, features) have the same moments, 0 and 1, or bounds, exactly, as where a scaling was fitted to these samples."""
+    rows = rows[:, :: 1 + rows.shape[1] // SAMPLES].double()
+    if min(len(rows), 10 * rows.shape[1]) < 20 or 2 * len(rows.unique()) < rows.numel():  # also of few values, such as pixels
+        return False
+    ends = (rows.mean(0), rows.std(0, unbiased=False) - 1), (rows.amin(0) - rows.min(), rows.amax(0) - rows.max())
+    return any(bool(torch.cat(pair).abs().max() < 1e-2) for pair in ends)

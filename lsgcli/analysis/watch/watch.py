@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import Forward
 from lsgcli.analysis.watch.graph import leaves, softmax_before
 from lsgcli.analysis.watch.neighbours import agreement, layouts
@@ -26,9 +26,7 @@ from lsgcli.analysis.watch.seen import Outputs, Scores, Seen, axis_of, first_ten
 from lsgcli.system.files import finite
 
 Function = Callable[..., Any]
-INTEGERS = (torch.int64, torch.int32, torch.uint8)
 MANY = 5  # backward passes without a step
-EVALUATIONS = 3  # blocks without gradients in which modes are observed
 LONGER = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
 PATIENCE = 30  # seconds until that evaluation
 FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
@@ -42,23 +40,6 @@ ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
 EQUALITIES = ("__eq__", "eq")
-IN_PLACE = (
-    "__iadd__",
-    "__isub__",
-    "__imul__",
-    "__itruediv__",
-    "__setitem__",
-    "add_",
-    "sub_",
-    "mul_",
-    "div_",
-    "copy_",
-    "zero_",
-    "fill_",
-    "clamp_",
-    "masked_fill_",
-)
-METRICS = ("sklearn.metrics._classification", "_check_targets"), ("sklearn.metrics._regression", "_check_reg_targets")
 
 
 class Enough(BaseException):
@@ -99,6 +80,7 @@ class Watch:
         self.stepped: set[int] = set()  # optimisers
         self.until = math.inf  # time at which an evaluation is no longer waited for
         self.measuring = False
+        self.evaluation = Evaluation(self)
         self._undo: list[Callable[[], object]] = []
         self._hooks: list[Any] = []
         self._begin()
@@ -118,18 +100,17 @@ class Watch:
         self.steppers: set[int] = set()  # optimisers that have stepped since the last backward pass
         self.weights: dict[int, Tensor] = {}  # before a measured step
         self.trained: list[tuple[Tensor, Tensor]] = []  # a parameter, with some of its values after the last step
-        self.evaluations: list[Any] = []  # blocks without gradients that were observed; None if they have ended
         self._start()
 
     def _begin_again(self, optimiser: torch.optim.Optimizer) -> None:
         """Forget a training without spikes, such as that of a teacher, before that of another optimiser."""
         built = self.forward.built
-        self._measure(False)
+        self.measure(False)
         self._begin()
         self.forward.built = built
         self.seen.note("optimiser", built.get(optimiser))
-        self.seen.optimisers[built.get(optimiser)] = 1
-        self._measure(True)
+        self.seen.optimisers[optimiser] = 1
+        self.measure(True)
 
     def _start(self) -> None:
         """Begin a step."""
@@ -138,7 +119,6 @@ class Watch:
         self.after_backward = 0.0
         self.stepping = False  # whether an optimiser is at work
         self.logits: Outputs | None = None
-        self.parts: list[Tensor] = []  # values of the loss function
 
     def __enter__(self) -> Self:
         if Watch.active is not None:
@@ -148,8 +128,7 @@ class Watch:
             (F, LOSSES, self._loss),
             (F, DROPOUTS, self._dropped),
             (Tensor, COMPARISONS, self._without_gradient),  # methods only: torch.jit looks functions of torch up by themselves
-            (Tensor, EQUALITIES, self._equal),
-            (Tensor, IN_PLACE, self._changes),
+            (Tensor, EQUALITIES, self.evaluation.equal),
             (nn.Module, ("__init__",), self._built),
             (torch.optim.Optimizer, ("__init__",), self._optimiser_built),
             (_BaseDataLoaderIter, ("__next__",), self._draws),
@@ -157,7 +136,7 @@ class Watch:
             (nn.Module, ("load_state_dict",), partial(self._noted, "loaded")),
         ]
         for context in (torch.no_grad, torch.inference_mode):
-            patches += [(context, ("__enter__",), self._evaluation_begins), (context, ("__exit__",), self._evaluation_ends)]
+            patches += [(context, ("__enter__",), self.evaluation.begins), (context, ("__exit__",), self.evaluation.ends)]
         for owner, names, around in patches:
             for name in names:
                 self._patch(owner, name, around)
@@ -170,11 +149,11 @@ class Watch:
         ):
             self._undo.append(handle.remove)
         Watch.active = self
-        self._measure(True)
+        self.measure(True)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._measure(False)
+        self.measure(False)
         for undo in reversed(self._undo):
             undo()
         Watch.active = None
@@ -182,8 +161,7 @@ class Watch:
         if error is not None and not isinstance(error, Enough | SystemExit):
             self.seen.layers = self.forward.layers or self.seen.layers
             self.seen.error = error
-            line, self.seen.operands = lines.of_error(error)
-            self.seen.note("error", line)
+            self.seen.note("error", lines.of_error(error))
 
     def _patch(self, owner: Any, name: str, around: Function) -> None:
         """Replace a function by ``around``, which is called with the function first."""
@@ -200,34 +178,9 @@ class Watch:
         """Keep the user's line that did something first."""
         self.seen.note(what, lines.here(3))
 
-    # Evaluation
-
-    def _evaluation_begins(self, original: Function, context: Any) -> Any:
-        """Observe the modes of modules in the user's first blocks without gradients."""
-        value = original(context)
-        caller = sys._getframe(2)
-        if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
-            caller = caller.f_back
-        if not lines.of_user(caller.f_code.co_filename):
-            return value
-        self.seen.restored = self._other_weights()
-        if not self.measuring and len(self.evaluations) < EVALUATIONS:
-            self.evaluations.append(context)
-            self.forward.called.clear()
-            self._measure(True)
-        return value
-
-    def _other_weights(self) -> bool:
+    def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
         return any(not torch.allclose(_begin_of(p), values, 0, 0, equal_nan=True) for p, values in self.trained)
-
-    def _evaluation_ends(self, original: Function, context: Any, *error: Any) -> Any:
-        if self.evaluations and self.evaluations[-1] is context:
-            self.evaluations[-1] = None
-            if not self.forward.called:  # such as an update of averaged weights
-                self.evaluations.pop()
-            self._measure(False)
-        return original(context, *error)
 
     # What is built
 
@@ -238,15 +191,14 @@ class Watch:
     def _optimiser_built(self, original: Function, optimiser: Any, *arguments: Any, **options: Any) -> None:
         self.forward.built[optimiser] = lines.here_of(optimiser)
         self.seen.note("optimiser", self.forward.built[optimiser])
-        self.seen.optimisers[self.forward.built[optimiser]] += 1
+        self.seen.optimisers[self.forward.built[optimiser], type(optimiser)] += 1
         original(optimiser, *arguments, **options)
         self._add_optimiser(optimiser)
 
     def _add_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         self.optimised |= {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
-        self.seen.settings = optimiser.param_groups[0]
 
-    def _measure(self, on: bool) -> None:
+    def measure(self, on: bool) -> None:
         """Begin or end to observe each module."""
         if on and not self._hooks:
             self._hooks = [
@@ -277,8 +229,6 @@ class Watch:
                 elif isinstance(positive, Tensor) and positive.numel() == 1:
                     self.seen.class_weights = [1.0, float(positive)]
             self._compared(original.__name__, outputs.detach(), arguments[1].detach())
-            if self.logits is not None and self.logits.loss == original.__name__:
-                self.parts.append(value.detach())
             if self.measuring and outputs.requires_grad and outputs.dim() == 2 and self.logits is not None:
                 outputs.register_hook(partial(self._pulls, self.logits.labels))
         return value
@@ -335,7 +285,9 @@ class Watch:
             above = values - (0.5 if found.loss == "binary_cross_entropy" else 0.0)
             values, labels = torch.cat([-above, above], 1), labels.flatten().long()
         seen.batch = max(seen.batch, len(values))
-        if found.targets is not None and scores is seen.accuracy and labels.is_floating_point():
+        if found.targets is not None and scores is seen.evaluated and labels.is_floating_point() and len(values) > 1:
+            seen.fits(found.values.flatten(), found.targets.flatten())
+        elif found.targets is not None and labels.is_floating_point():
             means = found.values / found.calls
             variance = float((found.targets - found.targets.mean(0)).square().mean())
             rest = float((means - found.targets).square().mean()) / variance if variance > 0 else math.nan
@@ -353,24 +305,6 @@ class Watch:
                 seen.two.append((seen.steps, float((best == labels[:, None]).any(1).float().mean()), len(labels)))
         scores.append((seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
 
-    def _equal(self, original: Function, *arguments: Any, **options: Any) -> Any:
-        """Labels that the user compares with predictions, outside training."""
-        value = original(*arguments, **options)
-        if (
-            torch.is_grad_enabled()
-            or self.forward.foreign
-            or not isinstance(value, Tensor)
-            or value.dim() != 1
-            or len(value) < 2
-        ):
-            return value
-        if all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in arguments[:2]):
-            trained = self.labels
-            if trained is None or not any(torch.equal(part, trained) for part in arguments[:2]):
-                self.seen.evaluated.append((self.seen.steps, float(value.float().mean()), len(value)))
-                self.seen.judged = list(zip(*(part.tolist() for part in arguments[:2]), strict=True))
-        return value
-
     def _without_gradient(self, original: Function, *arguments: Any, **options: Any) -> Any:
         """Comparisons in the user's code of values that have a gradient."""
         if self.measuring and torch.is_grad_enabled() and not self.forward.foreign and arguments:
@@ -382,12 +316,6 @@ class Watch:
                     self.forward.compared(arguments[0], arguments[1], spikes, line)
                 return spikes
         return original(*arguments, **options)
-
-    def _changes(self, original: Function, changed: Tensor, *arguments: Any, **options: Any) -> Any:
-        """A tensor is changed in place."""
-        if self.measuring and torch.is_grad_enabled() and not self.forward.foreign:
-            self.seen.changed[str(list(changed.shape))] = lines.here(2)
-        return original(changed, *arguments, **options)
 
     def _dropped(self, original: Function, x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
         """A call of dropout, by a module of torch or another library, or by the user."""
@@ -403,6 +331,7 @@ class Watch:
     def _draws(self, original: Function, iterator: Any) -> Any:
         """A batch of a data loader is drawn."""
         batch, drawn = original(iterator), iterator._num_yielded
+        self.evaluation.draws(batch)
         if torch.is_grad_enabled():
             self._here("batch")
             self.seen.passes += drawn == 1
@@ -442,7 +371,6 @@ class Watch:
         if loss is not None and loss.numel() == 1:
             if self.backwards == 1:
                 seen.losses.append(loss.detach())
-                seen.parts += [torch.stack(self.parts).mean()] if self.parts else []
             if self.logits is not None:
                 self._score(self.logits, seen.accuracy)
         if self.measuring:
@@ -469,6 +397,7 @@ class Watch:
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
         if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2 or not self.logits.labels.numel():
             return
+        self.forward.readout.learn(self.logits.labels)
         labels = self.logits.labels.flatten(1) if self.logits.labels.dim() > 1 else self.logits.labels[:, None]
         labels = labels[:, int(labels.float().var(0).argmax())]  # of targets with several values, the one of largest variance
         stages["outputs"] = [self.logits.values]
@@ -490,7 +419,7 @@ class Watch:
             self.seen.moved |= self.seen.backwards > 1 and (not sums or sums != self.sums)
             self.sums = sums
         elif self.seen.backwards > 4 * MANY:
-            self._measure(False)
+            self.measure(False)
         if self.limit is not None and self.seen.backwards >= 4 * self.limit:
             raise Enough
 
@@ -528,24 +457,12 @@ class Watch:
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
             seen.broken = broken if len(broken) < len(own) else set()
         self.stepping = True
-        seen.overwritten += self._other_weights()
+        seen.overwritten += self.other_weights()
         if self.measuring and self.backwards and not self.weights:
             self._end_measurement()
         for module, name in METRICS:
             if self.seen.steps == 0 and hasattr(sys.modules.get(module), name):  # once the script has imported it
-                self._patch(sys.modules[module], name, self._metric)
-
-    def _metric(self, original: Function, true: Any, predicted: Any, *arguments: Any, **options: Any) -> Any:
-        """A score of scikit-learn."""
-        try:
-            targets, values = np.asarray(true), np.asarray(predicted)
-            if targets.shape == values.shape == (targets.size,) and targets.dtype.kind == "f":
-                self.seen.evaluated_explained = 1 - float(np.square(targets - values).mean() / (targets.var() or math.inf))
-            elif targets.shape == values.shape == (targets.size,):
-                self.seen.evaluated.append((self.seen.steps, float((targets == values).mean()), len(values)))
-        except Exception:  # as of tensors on a device, or of labels that cannot be compared: scikit-learn says so
-            pass
-        return original(true, predicted, *arguments, **options)
+                self._patch(sys.modules[module], name, self.evaluation.metric)
 
     def _end_measurement(self) -> None:
         """Keep what was measured in this step, before parameters change."""
@@ -601,13 +518,13 @@ class Watch:
         self.weights = {}
         self.trained = [(p, _begin_of(p)) for p in [p for p in own if p.dim() > 1][-1:]]
         seen.steps += 1
-        self._measure(False)
+        self.measure(False)
         self._start()
         if self.limit is not None and seen.steps >= self.limit and (seen.steps >= LONGER * self.limit or self._is_enough()):
             raise Enough
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and len(seen.records) == 0):
-            self._measure(True)
+            self.measure(True)
 
     def _is_enough(self) -> bool:
         """After the last step that is to be watched: whether there is nothing to wait for."""

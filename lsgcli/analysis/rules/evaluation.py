@@ -1,0 +1,226 @@
+"""Rules on what a network is evaluated by: decisions and scores of a script, and what differs between training and evaluation."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, few, first_of, rewritten
+from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from lsgcli.analysis.watch.seen import Seen
+
+
+@register("rule", "metric")
+class Metric(
+    ScriptRule,
+    measure="accuracy that the script counts below that of the network's own decisions",
+    usual="0",
+    limit=0.1,
+    least="warning",
+    at="evaluation",
+):
+    """The evaluation does not count what the network decides: outputs are decoded otherwise than the loss takes them, or compared with other labels."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        last = [
+            (one.accuracy, one.own, one.samples) for one in seen.decisions if one.step == seen.decisions[-1].step
+        ]  # of several, the best: others may be of earlier timesteps, or of other networks
+        accuracy, own, samples = max(last, default=(math.nan, math.nan, 1))
+        codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
+        fit, learns = seen.correlation, seen.skill > 0.4
+        decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
+        coded = f"Code the classes in evaluation by the same table as in training: {codes} are the same class."
+        scale = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
+        return first_of(
+            seen,
+            (
+                seen.gap > 2 * limit and seen.codes,
+                len(seen.codes),
+                "classes that are coded otherwise in evaluation",
+                "evaluation",
+                coded,
+            ),
+            (
+                learns and own - accuracy > limit + 1 / math.sqrt(samples),
+                own - accuracy,
+                "",
+                "evaluation",
+                decode,
+            ),
+            (
+                learns and accuracy < 0.5 * seen.chance,
+                accuracy,
+                "accuracy of the script, below that of guessing",
+                "evaluation",
+                decode,
+            ),
+            (
+                seen.ranked < 0.35,
+                seen.ranked,
+                "area under the curve, below that of guessing",
+                "evaluation",
+                "Change the sign of the scores, or exchange the two classes.",
+            ),
+            (
+                abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3,
+                seen.evaluated_explained,
+                f"R^2 of predictions whose correlation with the targets is {fit:.2g}",
+                "evaluation",
+                scale,
+            ),
+        )
+
+
+@register("rule", "training-mode")
+class TrainingMode(
+    ScriptRule,
+    measure="modules in training mode in evaluation",
+    usual="none",
+    severity="warning",
+    least="warning",
+    source="TrainCheck (OSDI 2025)",
+    advice="Call net.eval() before evaluation, and net.train() after it; give F.dropout training=self.training.",
+):
+    """Normalisation or dropout is in training mode while the network is evaluated."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        names = list(seen.training)
+        return Found(few(names), where=seen.training[names[0]]) if names else None
+
+
+@register("rule", "evaluation-input")
+class EvaluationInput(
+    ScriptRule,
+    measure="input.std in evaluation over that in training",
+    usual="0.5 to 2",
+    limit=2.0,
+    least="warning",
+    at="evaluation",
+    advice="Apply the same scaling and normalisation, with the statistics of the training data, to both.",
+):
+    """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
+
+    farthest = 0.6  # 0.2 between batches
+    well = 0.8  # area under the curve
+    least_gap = 0.03  # of accuracies, where timesteps differ
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        size, found = max(self._differences(seen, limit), key=lambda pair: pair[0], default=(0.0, None))
+        return found if size > 1 and not seen.ranked > self.well else None
+
+    def _differences(self, seen: "Seen", limit: float) -> Iterator[tuple[float, Found]]:
+        """What differs, each with its size over that which does no harm."""
+        train, other = seen.trained_input, seen.evaluated_input
+        trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
+        # A part of a network that is called by itself has fewer.
+        if len(seen.networks) == 1 and trained > 1 and evaluated and seen.gap > self.least_gap:
+            equal = "Evaluate with as many timesteps as in training."
+            steps = "calls of neurons in evaluation over those in training"
+            yield abs(math.log(evaluated / trained)) / math.log(1.5), Found(evaluated / trained, measure=steps, advice=equal)
+        if not (train and other and train["std"] > 0):
+            return
+        shift, ratio = (other["mean"] - train["mean"]) / train["std"], other["std"] / train["std"]
+        yield abs(shift), Found(shift, measure="difference of the input's means over its standard deviation")
+        yield abs(math.log(max(ratio, 1e-9))) / math.log(limit), Found(ratio)
+        a, b = train.get("rows", ()), other.get("rows", ())
+        if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any() and not seen.gap < 0.1:
+            shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
+            moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes
+            order = "Order features, axes and timesteps in evaluation as in training."
+            median = "difference of a feature's means over its standard deviation, in the median"
+            yield moved / self.farthest, Found(moved, measure=median, advice=order)
+        if other.get("fitted") and (seen.gap > 0.1 or seen.ranked < self.well):
+            again = "Fit scaling, normalisation and encoding to the training samples alone, and apply them to others: scaler.transform(x), not fit_transform(x)."
+            yield 2.0, Found(1.0, measure="share of features that have the same range, exactly", advice=again)
+
+
+@register("rule", "averaging")
+class Averaging(
+    Rule,
+    measure="raw_val_accuracy",
+    usual="within 0.05 of val_accuracy",
+    limit=0.1,
+):
+    """The weights that are evaluated are not the last of the training: an average (--ema) that is too slow, another copy, or weights of an earlier state."""
+
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            gap = e.seen.gap if e.seen.elsewhere or e.seen.restored else math.nan
+            before = [one.balanced for one in e.seen.decisions if not one.restored]  # scores that the script has seen
+            if e.seen.restored and before:
+                gap = max(max(before) - e.seen.decisions[-1].balanced, gap)
+            above = "accuracy of the trained network above that of the evaluated one"
+            found = Found(gap, measure=above, where=e.seen.lines.get("loaded") or e.seen.lines.get("evaluation"))
+            return found if gap > 2 * limit and e.seen.skill > 0.5 else None
+        raw = e.last("raw_val_accuracy")
+        return Found(raw) if raw - e.last("val_accuracy") > limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        return Remedy(
+            "Evaluate the network with the weights of its last step (of its best epoch by the evaluation), or an average with a smaller decay (0.9 for 100 "
+            "steps): check load_state_dict(), and copies.",
+            {"ema": 0.0},
+        )
+
+
+@register("rule", "running-statistics")
+class RunningStatistics(
+    Rule,
+    measure="eval_gap",
+    usual="below 0.1",
+    limit=0.2,
+    source="spikingjelly, issues 157 and 559",
+):
+    """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
+
+    slowest = 1e-3  # momentum
+
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        gap = e.flow.get("eval_gap")
+        if e.seen is not None and e.seen.momenta:
+            slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
+            if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
+                return Found(slowest, measure="momentum", where=where)
+            gap = e.seen.gap if e.seen.gap > 2 * limit and not e.seen.training else None
+        return Found(gap) if gap is not None and gap > limit else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if found.measure:
+            return Remedy(
+                f"Use a larger momentum, {rewritten(found.where, 'momentum', found.value, 0.1)}: the share of the newest batch."
+            )
+        if not e.settings:
+            return Remedy(
+                "Train for more steps, with larger batches and the same T and inputs as in evaluation, or use a momentum of 0.1."
+            )
+        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
+        return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
+
+
+@register("rule", "overfitting")
+class Overfitting(
+    Rule,
+    measure="train_accuracy",
+    usual="within 0.15 of validation",
+    limit=0.2,
+    severity="warning",
+):
+    """Training accuracy is high, but validation accuracy does not follow."""
+
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            train = e.seen.recent(e.seen.accuracy)
+            return Found(train) if e.seen.gap > limit and train > 0.9 else None
+        train = e.last("train_accuracy")
+        held_out = e.last("val_accuracy")
+        if e.last("raw_val_accuracy") > held_out:  # without the average of the weights
+            held_out = e.last("raw_val_accuracy")
+        return Found(train) if train - held_out > limit and train > 0.9 else None
+
+    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        settings = e.scaled("weight_decay", 4) if e.settings.get("weight_decay") else {}
+        return Remedy(
+            "Train with more samples, augment the data (--augment), increase the weight decay, or use a smaller network.",
+            settings,
+        )

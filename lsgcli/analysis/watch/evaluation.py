@@ -1,0 +1,207 @@
+"""What a watched script is evaluated by: its blocks without gradients, what it counts as correct there, and what the network itself decides."""
+
+import math
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.seen import axis_of
+
+if TYPE_CHECKING:
+    from lsgcli.analysis.watch.watch import Watch
+
+BATCHES = 1000  # of which labels are kept
+BLOCKS = 3  # without gradients that are observed; later ones where the number of steps has doubled
+INTEGERS = (torch.int64, torch.int32, torch.uint8)
+Values = np.ndarray[Any, Any]
+METRICS = (  # functions of scikit-learn that its scores call with the true values and the predicted ones
+    ("sklearn.metrics._classification", "_check_targets"),
+    ("sklearn.metrics._regression", "_check_reg_targets"),
+    ("sklearn.metrics._ranking", "_average_binary_score"),
+)
+
+
+class Judged(NamedTuple):
+    """A comparison of predictions with labels in evaluation.
+
+    Attributes:
+        step: of the optimiser.
+        samples: their number.
+        accuracy: share of the samples that the script counts as correct.
+        balanced: mean of that share over the classes.
+        own: share that is correct by the network's own decisions, NaN if these are not known; of the labels that the samples were delivered with, if
+            these are others.
+        restored: whether the network had other weights than after its last step.
+    """
+
+    step: int
+    samples: int
+    accuracy: float
+    balanced: float
+    own: float
+    restored: bool
+
+
+class Readout:
+    """The network's own decisions: the class whose outputs in training are most like the network's outputs, however a script reads classes from these.
+
+    Attributes:
+        kind: type, axes and size of the output that is read, the last of a step.
+        calls: outputs of each kind since the last backward pass, or of this batch of an evaluation.
+        decided: classes of the samples of an evaluation.
+    """
+
+    def __init__(self) -> None:
+        self.kind: tuple[Any, ...] = ()
+        self.axis, self.steps = -1, 1
+        self.calls: dict[tuple[Any, ...], list[Tensor]] = {}
+        self.sums: dict[int, tuple[Tensor, float]] = {}  # outputs of each class, and their number; of late batches
+        self.decided: list[int] = []
+
+    def add(self, module: nn.Module, output: Tensor | None) -> None:
+        """An output of a module that no other module has called."""
+        if output is None or not output.is_floating_point() or not 1 < output.dim() < 4:
+            return
+        kind = type(module), output.dim(), output.shape[-1]
+        if torch.is_grad_enabled() or kind == self.kind:
+            self.calls[kind] = [*self.calls.pop(kind, []), output.detach()]  # the last of a step is the last of its kinds
+        if not torch.is_grad_enabled() and len(self.calls.get(self.kind, ())) >= self.steps:
+            self._decide()
+
+    def learn(self, labels: Tensor) -> None:
+        """The last outputs of a step of training are those of samples with these labels (B,)."""
+        calls, self.calls = self.calls, {}
+        self.decided = []
+        if not calls or labels.dim() != 1 or labels.is_floating_point():
+            return
+        kind, outputs = calls.popitem()
+        axis = axis_of(outputs[-1], len(labels))
+        if axis < 0 or any(output.shape != outputs[0].shape for output in outputs):
+            return
+        self.sums = self.sums if kind == self.kind else {}
+        self.kind, self.axis, self.steps = kind, axis, len(outputs)
+        features = self._features(outputs)
+        for label in labels.unique().tolist():
+            total, number = self.sums.get(label, (0.0, 0.0))
+            own = features[labels == label]
+            self.sums[label] = total / 4 + own.sum(0), number / 4 + len(own)
+
+    def _features(self, outputs: list[Tensor]) -> Tensor:
+        """Outputs (B, classes), a mean over timesteps, in which what all classes share is left out."""
+        rows = torch.stack(outputs).float().mean(0).movedim(self.axis, 0)
+        rows = rows.mean(1) if rows.dim() > 2 else rows
+        return rows - rows.mean(1, keepdim=True) if rows.shape[1] > 2 else rows
+
+    def _decide(self) -> None:
+        outputs = self.calls.pop(self.kind, [])
+        if len(self.sums) < 2 or not outputs:
+            return
+        means = torch.stack([total / number for total, number in self.sums.values()])
+        middle = means.mean(0)
+        likeness = (self._features(outputs) - middle) @ F.normalize(means - middle, dim=1).T
+        classes = list(self.sums)
+        self.decided += [classes[nearest] for nearest in likeness.argmax(1).tolist()]
+
+    def last(self, samples: int) -> list[int]:
+        """The decisions on the last samples; empty if they are not known."""
+        self._decide()
+        return self.decided[-samples:] if len(self.decided) >= samples else []
+
+
+class Evaluation:
+    """Observes blocks without gradients, and what is compared in them.
+
+    Attributes:
+        blocks: that were observed; None if they have ended.
+        delivered: labels of the last batches of data loaders.
+    """
+
+    def __init__(self, watch: "Watch"):
+        self.watch = watch
+        self.blocks: list[Any] = []
+        self.due = 0  # steps after which a block is observed again
+        self.delivered: deque[Tensor] = deque(maxlen=BATCHES)
+
+    def draws(self, batch: Any) -> None:
+        """A batch of a data loader."""
+        parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else ()
+        self.delivered.extend(
+            [part for part in parts if isinstance(part, Tensor) and part.dtype in INTEGERS and part.dim() == 1][-1:]
+        )
+
+    def begins(self, original: Callable[..., Any], context: Any) -> Any:
+        """Observe the user's first blocks without gradients."""
+        value, watch = original(context), self.watch
+        caller = sys._getframe(2)
+        if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
+            caller = caller.f_back
+        if not lines.of_user(caller.f_code.co_filename):
+            return value
+        watch.seen.restored = watch.other_weights()
+        if not watch.measuring and (len(self.blocks) < BLOCKS or watch.seen.steps >= self.due):
+            self.blocks.append(context)
+            self.due = 2 * watch.seen.steps
+            watch.forward.begin_evaluation()
+            watch.measure(True)
+        return value
+
+    def ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
+        """A block ends."""
+        if self.blocks and self.blocks[-1] is context:
+            self.blocks[-1] = None
+            if not self.watch.forward.called:  # such as an update of averaged weights
+                self.blocks.pop()
+            self.watch.measure(False)
+        return original(context, *error)
+
+    def equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Labels that the user compares with predictions, outside training."""
+        value, watch = original(*arguments, **options), self.watch
+        if torch.is_grad_enabled() or watch.forward.foreign or not isinstance(value, Tensor) or value.dim() != 1:
+            return value
+        if all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in arguments[:2]):
+            trained = watch.labels
+            if len(value) > 1 and (trained is None or not any(torch.equal(part, trained) for part in arguments[:2])):
+                self._judge(*(part.cpu().numpy() for part in arguments[:2]))
+        return value
+
+    def metric(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """A score of scikit-learn."""
+        value, seen = original(*arguments, **options), self.watch.seen
+        try:
+            if callable(arguments[0]):  # a score of two classes
+                seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
+                return value
+            targets, values = (np.asarray(given) for given in arguments[:2])
+            if targets.shape != values.shape or targets.ndim != 1:
+                return value
+            if targets.dtype.kind == "f":
+                seen.fits(torch.as_tensor(values), torch.as_tensor(targets))
+            else:
+                self._judge(values, targets)
+        except Exception:  # as of tensors on a device, or of labels that cannot be compared: scikit-learn says so
+            pass
+        return value
+
+    def _judge(self, predicted: Values, labels: Values) -> None:
+        """Predictions that the user compares with labels, (n,) each."""
+        seen, count = self.watch.seen, len(labels)
+        known: list[int] = []
+        for batch in reversed(self.delivered):
+            known = [*batch.tolist(), *known] if len(known) < count else known
+        if predicted.tolist() == known:  # labels on the left
+            predicted, labels = labels, predicted
+        own, right = np.array(self.watch.forward.readout.last(count)), predicted == labels
+        references = [labels, np.array(known)] if len(known) == count else [labels]
+        best = max(float((own == one).mean()) for one in references) if len(own) else math.nan
+        balanced = float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
+        seen.evaluated.append((seen.steps, float(right.mean()), count))
+        seen.judged = list(zip(predicted.tolist(), labels.tolist(), strict=True))
+        seen.decisions.append(Judged(seen.steps, count, float(right.mean()), balanced, best, seen.restored))
