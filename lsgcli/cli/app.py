@@ -29,7 +29,7 @@ COMMANDS = {
     "bench": "bench:bench",
     "data": "data:app",
     "list": "names:names",
-    "recipe": "recipe:recipe",
+    "recipe": "names:recipe",
     "reproduce": "reproduce:reproduce",
     "doctor": "doctor:doctor",
     "skill": "skill:skill",

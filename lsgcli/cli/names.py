@@ -1,4 +1,4 @@
-"""``lsg list``: names that options accept, with a line each."""
+"""``lsg list``: names that options accept, with a line each; ``lsg recipe``: the settings of a published recipe as a TOML file."""
 
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from lsgcli import registry
 from lsgcli.cli import common
 from lsgcli.cli.options import schema_of_settings
 from lsgcli.config import recipes, source
+from lsgcli.config.resolve import as_toml, resolve, sources
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
@@ -67,3 +68,40 @@ def names(
         of = KINDS[kind][0]
         lines = {name: source.summary(of, name).replace("``", "`") for name in registry.names(of)}
     print_result("\n".join(f"{name}\t{text}" for name, text in lines.items()))
+
+
+def recipe(
+    *,
+    name: Annotated[
+        str | None,
+        Argument(metavar="NAME", help="Name of a recipe."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        Option(
+            help="Data set that the settings are for. Default: the embedded digits.",
+        ),
+    ] = None,
+    verbosity: common.Verbosity,
+) -> None:
+    """Print a published recipe as a TOML file for `lsg train --config`, with the source of each value; without NAME, the names.
+
+    The file contains all settings of the run that have an effect: those of the recipe, and presets and defaults for the others.
+    """
+    common.messages(verbosity)
+    if name is None:
+        common.require("NAME", {"--dataset": dataset})
+        print_result("\n".join(recipes.names()))
+        return
+    if name not in recipes.names():
+        raise ConfigError(registry.unknown("recipe", name, recipes.names()), "`lsg list recipes` describes them.")
+    published = recipes.load(name)
+    given = {"recipe": name, "dataset": dataset or ("digits-dvs" if "recordings" in published else "digits")}
+    config = resolve(given, environment={})
+    about = [
+        f"Source: {published['source']}",
+        "Differences from the source, and what it does not state:",
+        *(f"- {line}" for line in published["assumed"]),
+    ]
+    origins = {**sources(config, {}, environment={}), "recipe": "this file", "dataset": "chosen"}
+    print_result("".join(f"# {line}\n" for line in about) + "\n" + as_toml(config, origins).rstrip())

@@ -106,20 +106,20 @@ def _events(
     camera: Camera,
     rng: np.random.Generator,
 ) -> Events:
-    (width, height), duration_us = sensor, camera.duration_us
-    pixels = width * height
-    place = np.flatnonzero(steps != 0)
-    count = np.abs(steps.ravel()[place]).astype(np.int64)
+    width, height = sensor
+    pixels, period = width * height, camera.duration_us / (len(level) - 1)
+    level, steps, before = level.ravel(), steps.ravel(), before.ravel()
+    place = np.flatnonzero(steps)
+    count = np.abs(steps[place]).astype(np.int64)
     nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count) + 1  # 1, 2, ... within a pixel's crossings
     place = np.repeat(place, count)
-    sign = np.sign(steps.ravel()[place])
-    start, end = level.ravel()[place], level.ravel()[place + pixels]
-    share = (before.ravel()[place] + sign * nth - start) / (end - start)
+    sign = np.sign(steps[place])
+    start, end = level[place], level[place + pixels]
+    share = (before[place] + sign * nth - start) / (end - start)
     frame, pixel = np.divmod(place, pixels)
-    period = duration_us / (len(level) - 1)
     t = ((frame + np.clip(share, 0, 1)) * period).astype(np.int64)
     extra = max(rng.poisson(camera.noise * len(t)), 0 if len(t) else 1)
     pixel = np.concatenate([pixel, rng.integers(0, pixels, extra)])
-    t = np.concatenate([t, rng.integers(0, duration_us, extra)])
+    t = np.concatenate([t, rng.integers(0, camera.duration_us, extra)])
     on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
     return in_order(pixel % width, pixel // width, t, on, sensor)

@@ -8,7 +8,7 @@ from lsgcli.data.augment.base import Apply, augmentation
 from lsgcli.registry import register
 
 
-def whole(u: np.ndarray, low: int, high: int) -> np.ndarray:
+def whole(u: np.ndarray, low: int, high: int | np.ndarray) -> np.ndarray:
     """Uniform integers from low to high, inclusive; int64, with the shape of u."""
     return low + np.minimum((u * (high - low + 1)).astype(np.int64), high - low)
 
@@ -68,7 +68,7 @@ def boxes(
     sides = np.rint(np.stack([np.sqrt(pixels * shape), np.sqrt(pixels / shape)], axis=1))
     sides = sides.clip(1, size).astype(np.int64)
     room = np.array(size) - sides
-    return np.minimum((u[:, 2:] * (room + 1)).astype(np.int64), room), sides
+    return whole(u[:, 2:], 0, room), sides
 
 
 def blanked(x: np.ndarray, start: np.ndarray, sides: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def cutout(x: np.ndarray, u: np.ndarray, side: int = 16) -> np.ndarray:
 
     Source: DeVries and Taylor, 2017, arXiv:1708.04552.
     """
-    centre = np.stack([whole(u[:, axis], 0, length - 1) for axis, length in enumerate(x.shape[-2:])], axis=1)
+    centre = whole(u, 0, np.array(x.shape[-2:]) - 1)
     return blanked(x, centre - side // 2, np.full_like(centre, side))
 
 
