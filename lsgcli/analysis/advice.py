@@ -9,6 +9,7 @@ from typing import Any
 from lsgcli import registry
 from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import CAUSES, FORMER, SEVERITIES, SYMPTOMS, Evidence, Rule
+from lsgcli.analysis.rules.errors import explained
 from lsgcli.config.run import from_dict, option_words, without_effect
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system.files import finite
@@ -31,10 +32,11 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         the rule of the finding of which this one is a symptom, and therefore a note.
     """
     records: list[Finding] = []
+    crash, failure = explained(evidence.seen)
     for name, rule in ranked().items():
         if rule.alone and any(record["severity"] == "error" for record in records):
             continue
-        found = rule.found(evidence, (limits or {}).get(name, rule.limit))
+        found = failure if name == crash and failure else rule.found(evidence, (limits or {}).get(name, rule.limit))
         if found is None:
             continue
         remedy = rule.remedy(evidence, found)
@@ -43,8 +45,8 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         records.append(
             {
                 "rule": name,
-                "severity": _severity(rule, evidence, found.layers),
-                "follows": _cause(name, records),
+                "severity": "error" if name == crash else _severity(rule, evidence, found.layers),
+                "follows": _cause(name, records, crash),
                 "layers": list(found.layers),
                 "measure": found.measure or rule.measure,
                 "value": finite(found.value),
@@ -80,10 +82,17 @@ def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[st
     return {name: value for name, value in settings.items() if not without_effect({name: value}, [config])}
 
 
-def _cause(name: str, records: Sequence[Finding]) -> str | None:
-    """The rule of the first serious finding of which ``name`` is a symptom. Labels, and the length of training, are suspected where nothing else is wrong."""
+def _cause(name: str, records: Sequence[Finding], crash: str) -> str | None:
+    """The rule of the first serious finding of which ``name`` is a symptom. Labels, and the length of training, are suspected where nothing else is wrong.
+
+    An error that ends the script is explained by missing surrogates alone, and explains all else.
+    """
+    if crash in ("", "script-failed") or name in (crash, "no-surrogate"):
+        crash = ""
     causes = (record["rule"] for record in records if record["severity"] != "note")
-    return next((cause for cause in causes if name in ("labels", "not-learning") or name in SYMPTOMS.get(cause, ())), None)
+    return crash or next(
+        (cause for cause in causes if name in ("labels", "not-learning") or name in SYMPTOMS.get(cause, ())), None
+    )
 
 
 def _severity(rule: Rule, evidence: Evidence, layers: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SEVERITIES = ("error", "warning", "note")
 OURS = "ours"
 MOST = 4  # names in a text
+RECENT = 20  # losses that count as the last
 RESETS = {  # of the state, by package of the neurons
     "snntorch": "Begin each batch with the states of init_leaky() (init_synaptic(), ...), or with snntorch.utils.reset(net)",
     "spikingjelly": "Call spikingjelly.activation_based.functional.reset_net(net) after each step of the optimiser and each batch of evaluation",
@@ -36,7 +37,10 @@ CAUSES = (
     "input-constant",
     "no-surrogate",
     "no-graph",
+    "in-place",
     "graph-twice",
+    "shapes",
+    "types",
     "no-step",
     "no-backward",
     "gradients-lost",
@@ -60,10 +64,15 @@ CAUSES = (
     "shared-weights",
     "evaluation-mode",
     "dropout",
+    "same-batch",
+    "classes",
+    "signal-lost",
+    "penalty",
     "learning-rate",
+    "unusual-settings",
+    "clipped",
     "steps-too-small",
     "weight-decay",
-    "clipped",
     "metric",
     "evaluation-input",
     "averaging",
@@ -76,9 +85,6 @@ CAUSES = (
     "steps-too-large",
     "few-steps",
     "batch-dependent",
-    "same-batch",
-    "classes",
-    "unusual-settings",
     "small-batch",
     "running-statistics",
     "training-mode",
@@ -134,17 +140,21 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "potential-scale": {"narrow-window", *_SIGNALS, *_GRADIENTS},
     "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
     "narrow-window": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
-    "silent": {"narrow-window", "potential-scale", "steps-too-large", *_SIGNALS, *_GRADIENTS},
+    "silent": {*_SIGNALS, *_GRADIENTS},
     "metric": {"overfitting", "running-statistics", "labels", "evaluation-input", "averaging", "last-step", "coarse-outputs"},
     "averaging": {"overfitting", "running-statistics", "labels", "decay-at-bound", *_SIGNALS, *_GRADIENTS},
-    "classes": {"overfitting", *_SIGNALS},
+    "classes": _MEASURED,
     "decay-at-bound": {"initial-scale"},
     "saturated": {"drift", *_GRADIENTS},
-    "unusual-settings": _GRADIENTS,
+    "no-step": {"rebuilt", *_MEASURED},
+    "signal-lost": _MEASURED,
+    "penalty": _MEASURED,
+    "learning-rate": _MEASURED,
+    "unusual-settings": _MEASURED,
+    "clipped": _MEASURED,
     "running-statistics": {"overfitting"},
     "evaluation-input": {"overfitting", "running-statistics", "averaging", *_SIGNALS, *_GRADIENTS},
     "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
-    "zero-outputs": {"equal-outputs"},
     "equal-outputs": _GRADIENTS,
     "labels": {"overfitting", "last-step", *_SIGNALS, *_GRADIENTS},
 }
@@ -300,6 +310,14 @@ class Evidence:
         return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
 
 
+def fallen(losses: Sequence[Any]) -> float:
+    """Share by which losses fell from their start, the mean of the first, to the mean of the last; NaN of fewer than 5."""
+    if len(losses) < 5:
+        return math.nan
+    start, last = sum(map(float, losses[:3])) / 3, [float(loss) for loss in losses[-min(RECENT, len(losses) // 3) :]]
+    return (start - sum(last) / len(last)) / abs(start) if start else math.nan
+
+
 def rewritten(line: "Line | None", names: str, value: float, new: float) -> str:
     """A value and what replaces it: ``threshold=20.0 -> 0.3 at train.py:14`` where one of ``names``, separated by ``|``, is given in the line."""
     given = line and re.search(rf"\b(?:{names})\s*=\s*-?[\d.][^,)\s]*", line.source)
@@ -377,6 +395,6 @@ class ScriptRule(Rule):
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         return None if e.seen is None else self.in_script(e.seen, limit)
 
-    @abstractmethod
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        """What was seen that is outside its usual range; None if nothing is."""
+        """What was seen that is outside its usual range; None if nothing is, as by default of rules on errors alone."""
+        return None

@@ -5,7 +5,6 @@ import statistics
 from typing import TYPE_CHECKING
 
 from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, first_of, reset_of, rewritten
-from lsgcli.analysis.rules.errors import UNEQUAL, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -115,11 +114,6 @@ class BatchAsTime(
     """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        if failed(seen, UNEQUAL):
-            sizes = "Average outputs over the timesteps alone, the first axis of (T, B, classes): they have another number of samples than the labels."
-            return Found(
-                "other than the labels have", measure="samples of the outputs", where=seen.lines.get("error"), advice=sizes
-            )
         mixed, stepless = [], []
         first = {} if seen.progresses else seen.separability("first")
         clear = {layout for layout, z in first.items() if z > CLEAR}
@@ -272,7 +266,7 @@ class SaturatedOutputs(
     usual="below 20",
     limit=60.0,
 ):
-    """The outputs are so large that the softmax is 0 or 1, or at the bounds of a tanh."""
+    """The outputs are so large that the softmax is 0 or 1."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs = seen.outputs
@@ -280,18 +274,8 @@ class SaturatedOutputs(
             return None
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.where(values > -math.inf, math.inf).amin(1)).median())  # without masked classes
-        bounded = float(((values.abs() > 0.98) & (values.abs() <= 1)).float().mean())
-        if spread > limit:
-            return Found(
-                spread,
-                where=outputs.where,
-                advice=f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing.",
-            )
-        return (
-            Found(spread, where=outputs.where, advice="Read the outputs before the tanh.")
-            if bounded > 0.5 and spread > 1.9
-            else None
-        )
+        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
+        return Found(spread, where=outputs.where, advice=less) if spread > limit else None
 
 
 @register("rule", "last-step")

@@ -1,5 +1,6 @@
 """Rules on errors that end a watched script, and on spikes without a gradient."""
 
+import re
 from typing import TYPE_CHECKING
 
 from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, reset_of
@@ -8,14 +9,170 @@ from lsgcli.registry import register
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
-EMPTY = "empty parameter list"
 NO_GRAPH, NO_DERIVATIVE = "does not require grad", "derivative for"
-ADVICE = {  # by a part of the error
-    "attempted relative import": "Run the script as a module: lsg diagnose -m PACKAGE.MODULE.",
-}
-OUTSIDE, UNEQUAL = "out of bounds", "to match target batch_size"  # labels
 IN_PLACE = "modified by an inplace operation"
 TWICE = "backward through the graph a second time", IN_PLACE
+# A rule, a regular expression of an error's type and first line, and the remedy, into which its groups are put; without a remedy, the rule has its own.
+CRASHES = (
+    (
+        "empty-optimiser",
+        "empty parameter list",
+        "Give the optimiser net.parameters(), of a network whose layers are attributes of an nn.Module or in an "
+        "nn.ModuleList, not in a plain list.",
+    ),
+    (
+        "no-surrogate",
+        "derivative for",
+        "",
+    ),
+    (
+        "no-graph",
+        "does not require grad",
+        "",
+    ),
+    (
+        "in-place",
+        "used in an in-place operation|being modified inplace",
+        "Make a new tensor instead: u = u + x, not u += x; change parameters inside torch.no_grad().",
+    ),
+    (
+        "graph-twice",
+        "backward through the graph a second time|modified by an inplace operation",
+        "",
+    ),
+    (
+        "labels",
+        r"Target -?\d+ is out|Class values must|device-side assert|target should be between",
+        "Count labels from 0, and give the last layer as many outputs as there are classes.",
+    ),
+    (
+        "small-batch",
+        "more than 1 value per channel",
+        "Give the data loader drop_last=True, or batches that leave no single sample: normalisation in training needs two or "
+        "more.",
+    ),
+    (
+        "input-scale",
+        "p_in >= 0",
+        "Spikes are drawn with probabilities from 0 to 1: divide the inputs by their largest value, x / x.max(), before they "
+        "are encoded.",
+    ),
+    (
+        "types",
+        "target dtype to be|expected scalar type Long|target with class probabilities|multi-target",
+        "Give cross_entropy outputs (B, classes) and class numbers (B) of dtype int64: y.long(), y.squeeze(1) without an "
+        "axis of size 1, or y.argmax(1) of one-hot targets.",
+    ),
+    (
+        "types",
+        "the same dtype|should be the same|not implemented for '|Found dtype|be cast to the desired|infer output "
+        "dtype|expected scalar type",
+        "Give all tensors of this call one dtype: x.float() for inputs, states and targets that are numbers, y.long() for "
+        "class numbers.",
+    ),
+    (
+        "types",
+        r"the same device|expected device|compiled with CUDA|NVIDIA driver|numpy\(\)|cuda.* to numpy",
+        "Keep network, batches and states on one device: net.to(device), x.to(device), torch.zeros(..., device=x.device); "
+        "and x.detach().cpu().numpy() for NumPy.",
+    ),
+    (
+        "types",
+        "not tuple|'tuple' object|values to unpack",
+        "Check what this call returns: neurons give spikes and state, as in spikes, state = lif(x, state); inside "
+        "nn.Sequential, they keep their state (snntorch: init_hidden=True; norse: SequentialState).",
+    ),
+    (
+        "types",
+        "^TypeError",
+        "Check the names, number and types of the arguments of this call.",
+    ),
+    (
+        "batch-as-time",
+        r"input batch_size \(\d+\) to match target",
+        "The loss needs as many outputs as labels, (B, classes) and (B): average outputs over the axis of time alone, and "
+        "keep the first axis in view() and reshape(), as in (x.shape[0], -1).",
+    ),
+    (
+        "shapes",
+        r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x",
+        "The layer is given {0} features and takes {1}: build it with {0} inputs, or give it (B, {1}): x.flatten(1) of "
+        "images, x[t] of a sequence.",
+    ),
+    (
+        "shapes",
+        r"to have (\d+) channels, but got (\d+) channels",
+        "The convolution takes {0} channels and is given {1}: build it with {1}, or order axes as (B, {0}, ...), with time "
+        "in a loop or merged into the batch.",
+    ),
+    (
+        "shapes",
+        r"running_mean should contain (\d+) elements not (\d+)",
+        "Build this normalisation for {0} features, the size of axis 1 of its input.",
+    ),
+    (
+        "shapes",
+        r"[eE]xpected \dD|[eE]xpect(ed)? .*shape \[",
+        "Layers of torch take no axis of time: loop over x[t], or merge it with x.flatten(0, 1), or use layers of the "
+        "library with a step mode (spikingjelly: functional.set_step_mode(net, 'm')). Add a missing axis with unsqueeze().",
+    ),
+    (
+        "shapes",
+        "same as input size|different to the input size",
+        "Give the loss equal shapes: loss(outputs, targets.view_as(outputs)), or outputs.squeeze(1).",
+    ),
+    (
+        "shapes",
+        "Size mismatch between tensors|inconsistent numbers of samples",
+        "Inputs and labels need as many rows: train_test_split(x, y) returns x_train, x_test, y_train, y_test, in this order.",
+    ),
+    (
+        "shapes",
+        "only for scalar outputs",
+        "Call backward() on a number: loss.mean().backward().",
+    ),
+    (
+        "shapes",
+        "invalid for input of size|view size is not compatible",
+        "Let the shape follow the input: x.reshape(x.shape[0], -1), without a batch size or size of images that is fixed.",
+    ),
+    (
+        "shapes",
+        "must match|Expected (target )?size|equal size|out of range|out of bounds for dim|[sS]ize mismatch|be greater than "
+        "actual|be broadcast",
+        "Compare the sizes above with the axes that this line takes for time, samples and classes.",
+    ),
+    (
+        "script-failed",
+        "attempted relative import",
+        "Run the script as a module: lsg diagnose -m PACKAGE.MODULE.",
+    ),
+    (
+        "script-failed",
+        "",
+        "Mend the error; what follows is what was seen before it.",
+    ),
+)
+
+
+def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
+    """The rule that names the cause of the error that ended a script, empty without one, and what was found, if the rule does not find it itself."""
+    if seen is None or seen.error is None or isinstance(seen.error, KeyboardInterrupt):
+        return "", None
+    text, given = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0], seen.operands
+    rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
+    where = seen.lines.get("error")
+    changed = next((line for shape, line in seen.changed.items() if f"Tensor {shape}]" in text), None)
+    if IN_PLACE in text and changed:
+        rule, where = "in-place", changed
+        advice = "Make a new tensor in this line, as backward() needs the one that it changes: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
+    old = [one for one in given if one.shape[:1] == (seen.batch,) != given[-1].shape[:1]]
+    if rule == "shapes" and seen.backwards and old:  # which fitted in earlier batches
+        kept = any(one.low != one.high for one in old)  # rather than a state that begins with zeros
+        fixed = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
+        rule, advice = ("state-kept", reset_of(seen)) if kept else ("shapes", fixed)
+    sizes = "; ".join(map(str, [text, *given[-4:]]))
+    return rule, Found(sizes, (), "error", where, advice.format(*match.groups())) if advice else None
 
 
 def failed(seen: "Seen", *texts: str) -> bool:
@@ -30,19 +187,8 @@ def _unreached(seen: "Seen") -> bool:
 
 
 @register("rule", "empty-optimiser")
-class EmptyOptimiser(
-    ScriptRule,
-    measure="parameters",
-    usual="those of the network",
-    least="error",
-    at="error",
-    source="torch.optim",
-    advice="Give the optimiser net.parameters(), of a network whose layers are attributes of an nn.Module or in an nn.ModuleList, not in a plain list.",
-):
+class EmptyOptimiser(ScriptRule, measure="error", usual="none", at="error", source="torch.optim"):
     """The optimiser was given no parameters: the network has none registered, or its generator of parameters was already used up."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        return Found(0) if failed(seen, EMPTY) else None
 
 
 @register("rule", "no-surrogate")
@@ -112,31 +258,26 @@ class GraphTwice(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
-        once = f"{reset_of(seen)} Sum the losses of timesteps, and call backward() once a batch."
-        if failed(seen, IN_PLACE):
-            once = f"Change no potentials, spikes or weights in place before backward(): u = u * (1 - o), not u *= 1 - o or u[fires] = 0. {once}"
+        once = "Call backward() once for each forward pass, on the sum of its losses."
+        once = f"{reset_of(seen)} {once}" if seen.steps else once
         return Found(seen.steps, kept, advice=once) if failed(seen, *TWICE) else None
 
 
-@register("rule", "script-failed")
-class ScriptFailed(
-    ScriptRule,
-    measure="error",
-    usual="none",
-    least="error",
-    at="error",
-    advice="Mend the error; what follows is what was seen before it.",
-):
-    """The script ended with an error of its own."""
+@register("rule", "in-place")
+class InPlace(ScriptRule, measure="error", usual="none", at="error", source="torch.autograd"):
+    """Values that backward() needs were changed in place before it."""
 
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        error = seen.error
-        if (
-            error is None
-            or isinstance(error, KeyboardInterrupt)
-            or failed(seen, EMPTY, NO_GRAPH, NO_DERIVATIVE, OUTSIDE, UNEQUAL, *TWICE)
-        ):
-            return None
-        text, _, _ = str(error).partition("\n")
-        advice = next((advice for part, advice in ADVICE.items() if part in text), "")
-        return Found(f"{type(error).__name__}: {text}", advice=advice)
+
+@register("rule", "shapes")
+class Shapes(ScriptRule, measure="error", usual="none", at="error"):
+    """The sizes of tensors do not fit: those of a layer and its input, of outputs and labels, or of a state and a batch."""
+
+
+@register("rule", "types")
+class Types(ScriptRule, measure="error", usual="none", at="error"):
+    """A call is given values of another dtype, device or type than it takes, such as labels that are no integers, or arguments that it does not have."""
+
+
+@register("rule", "script-failed")
+class ScriptFailed(ScriptRule, measure="error", usual="none", at="error"):
+    """The script ended with an error of its own."""

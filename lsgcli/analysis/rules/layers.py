@@ -27,14 +27,15 @@ class InputScale(
 ):
     """The input is not scaled, or has hardly any spikes, and no normalisation follows the first weights."""
 
-    rarest = 0.01  # share of the entries of an input of spikes
+    rarest = 0.03  # share of the entries of an input of spikes
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
         if std is not None and e.seen is not None:  # the mean over timesteps of spikes in time may be constant
             std = max(std, e.seen.trained_input.get("std", 0.0))
         spikes = math.nan if e.seen is None or not e.layers else e.seen.arriving
-        if spikes < self.rarest and not e.progresses and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02:
+        quiet = spikes < self.rarest and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02
+        if quiet and e.seen is not None and not e.seen.skill > 0.65:
             more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
             return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
         unequal = math.nan if e.seen is None else e.seen.trained_input.get("unequal", math.nan)
@@ -347,10 +348,8 @@ class Drift(
     """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        def shifts(layer: Mapping[str, Any]) -> bool:  # inhibited neurons without bounds drift down, without harm
-            return bool((layer["drift"]["mean"] if e.seen else abs(layer["drift"]["mean"])) > limit)
-
-        return e.where("drift.mean", shifts)
+        # Of a script, it was a symptom of what other rules say, or did no harm.
+        return e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit) if e.seen is None else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}

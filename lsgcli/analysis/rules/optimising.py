@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, fallen, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Rebuilt(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         again = max(seen.optimisers.values(), default=0)
-        return Found(seen.steps / again) if again > 2 and seen.steps < limit * again else None
+        few = again > 2 and 0 < seen.steps < limit * again
+        return Found(seen.steps / again) if few and not seen.skill > 0.65 else None  # rather than folds, each of which learns
 
 
 @register("rule", "not-optimised")
@@ -244,6 +245,44 @@ class WrongSign(
             else "Call backward() on the loss, not on its negative."
         )
         return Found(losses[-1], advice=ascends) if falls or (seen.maximises and not seen.progresses) else None
+
+
+@register("rule", "signal-lost")
+class SignalLost(
+    ScriptRule,
+    measure="share of the input that is not 0",
+    usual="that of the spikes before it",
+    limit=0.003,
+    advice="Add what is multiplied there, as in spikes + shortcut, and check masks, dropout and pooling between neurons and these weights.",
+):
+    """Weights receive hardly any signal, although all neurons fire: spikes are multiplied, masked or pooled away on the way to them."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        shares = {name: statistics.fmean(given) for name, given in seen.entering.items()}
+        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
+        name = min(shares, key=lambda name: shares[name], default="")
+        where = next((p.where for p in seen.parameters.values() if p.name.startswith(f"{name}.")), None)
+        return Found(shares[name], (name,), where=where) if fire and name and shares[name] < limit else None
+
+
+@register("rule", "penalty")
+class Penalty(
+    ScriptRule,
+    measure="share by which the loss of the outputs fell",
+    usual="that of the whole loss",
+    limit=0.05,
+    at="backward",
+):
+    """A term beside the loss of the outputs outweighs it: their sum falls, but that loss does not."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        fell = fallen(seen.parts)
+        if seen.progresses or not fell < limit < seen.progress - 0.15:
+            return None
+        part, whole = float(seen.parts[0]), float(seen.losses[0])
+        factor = min(0.1, 0.1 * abs(part / (whole - part or math.inf)))
+        less = f"Multiply the term that is added to the loss by {factor:.2g}, and check its sign: it should have the smaller part in the gradient."
+        return Found(fell, advice=less)
 
 
 @register("rule", "equal-weights")
@@ -363,7 +402,9 @@ class StepsTooSmall(
         if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
         too_large = seen.largest_update > 0.5  # in a step before
-        if not (0 < update < limit and stays and not too_large) or seen.smoothing > 0.9:
+        # Without normalised steps, they may be small because gradients are.
+        large = not seen.adaptive and _rate(seen) > 0.1 * (1 - float(seen.settings.get("momentum", 0)))
+        if not (0 < update < limit and stays) or too_large or large or seen.smoothing > 0.9:
             return None
         factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update)))) if update > 0 else 10.0
         return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")

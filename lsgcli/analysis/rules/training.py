@@ -17,13 +17,13 @@ from lsgcli.analysis.rules.base import (
     rewritten,
 )
 from lsgcli.analysis.rules.data_flow import CLEAR, UNCLEAR
-from lsgcli.analysis.rules.errors import OUTSIDE, failed
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
+LARGEST_EPS = 1e-3
 STEPS = 20  # fewest, after which outputs should carry information about labels
 
 
@@ -146,13 +146,6 @@ class Labels(
         return first_of(
             seen,
             (
-                failed(seen, OUTSIDE),
-                str(seen.error),
-                "labels",
-                "error",
-                "Labels are 0 to classes - 1: give the last layer as many outputs as there are classes, and count labels from 0.",
-            ),
-            (
                 seen.outside,
                 seen.outside,
                 "target of a binary cross-entropy",
@@ -208,13 +201,24 @@ class LearningRate(
     limit=5.0,
     source="spikingjelly, issue 338",
 ):
-    """The learning rate is far from what this data set is usually trained with, and the network does not learn."""
+    """The learning rate is far from what this data set, or an optimiser that divides gradients by their size, usually has, and the network does not learn."""
+
+    highest = 0.01  # of Adam and its like
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            rate, line = max(e.seen.rates, default=0.0), e.seen.lines.get("optimiser")
+            high = e.seen.adaptive and rate > limit * self.highest and not e.seen.skill > 0.65
+            less = f"Decrease it: {rewritten(line, 'lr', rate, self.highest / 10)}."
+            return Found(rate, where=line, advice=less) if high else None
         return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
+        return (
+            Remedy(found.advice)
+            if found.advice
+            else Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
+        )
 
 
 def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
@@ -228,7 +232,7 @@ class UnusualSettings(
     usual="within a factor of 10 of the data set's defaults",
     limit=10.0,
 ):
-    """The network does not learn, with settings of training or data that are far from those usual for the data set."""
+    """The network does not learn, with settings of training or data that are far from those usual for the data set, or for the optimiser."""
 
     far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
         "weight_decay": off_by_a_factor,
@@ -259,7 +263,18 @@ class UnusualSettings(
             back["rate_target"] = 0.99  # which no layer exceeds
         return back
 
+    def _in_script(self, seen: "Seen") -> MaybeFound:
+        group, line = seen.settings, seen.lines.get("optimiser")
+        eps, average = float(group.get("eps", 0)), float(group.get("betas", [group.get("momentum", 0)])[0])
+        usual = f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}."
+        mean = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
+        return first_of(
+            seen, (eps > LARGEST_EPS, eps, "eps", "optimiser", usual), (average > 0.98, average, "momentum", "optimiser", mean)
+        )
+
     def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:
+            return None if e.seen.skill > 0.65 else self._in_script(e.seen)
         if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
             return None
         if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in self._far(
@@ -270,6 +285,8 @@ class UnusualSettings(
         return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in names)) if names else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
+        if e.seen is not None:
+            return Remedy(found.advice)
         back = self._far(e, self.limit)
         names = ", ".join(f"{name} {_written(usual)}" for name, usual in back.items())
         text = f"Return to usual values: {names}." if back else ""
@@ -317,27 +334,20 @@ class CoarseOutputs(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            return self._in_script(e.seen, limit)
+            return self._in_script(e.seen)
         count = e.flow.get("output_values")
         return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
 
-    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+    def _in_script(self, seen: "Seen") -> MaybeFound:
         outputs, last = seen.outputs, list(seen.layers.values())[-1:]
-        if outputs is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest:
+        if outputs is None or outputs.targets is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest or not last:
             return None
-        targets = outputs.values if outputs.targets is None else outputs.targets
-        read = [layer for layer in last if layer.du and not layer.arriving and not layer.unreset and not layer.compares]
-        if (
-            read
-            and read[0].spikes > 0.02 * read[0].n
-            and float(targets.max()) > read[0].threshold
-            and outputs.targets is not None
-        ):
-            free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
-            return Found(read[0].threshold, (read[0].name,), "threshold of the neurons that are read", advice=free)
-        count = len(outputs.values.unique())
-        coarse = 1 < count <= limit * (seen.timesteps + 1) and outputs.values.numel() > 2 * count
-        return Found(count, where=outputs.where) if coarse and len(targets.unique()) >= count else None
+        read = last[0]
+        fires = read.du and not (read.arriving or read.unreset or read.compares) and read.spikes > 0.02 * read.n
+        if not fires or float(outputs.targets.max()) <= read.threshold:
+            return None
+        free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
+        return Found(read.threshold, (read.name,), "threshold of the neurons that are read", advice=free)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
         instead = "Give the loss what the last neurons receive, the outputs of the layer before them, averaged over timesteps."
@@ -378,7 +388,6 @@ class FewSteps(
     usual="hundreds",
     limit=50.0,
     source="DeepCrime: batch size, epochs",
-    advice="Train for more epochs, or with smaller batches, for some hundred steps.",
 ):
     """The script ends after a few steps, in which the weights cannot change by much."""
 
@@ -393,7 +402,8 @@ class FewSteps(
                 f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."
             )
             return Found(seen.steps, where=seen.lines.get("step"), advice=once)
-        return Found(seen.steps) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
+        more = f"Train for {300 / seen.steps:.0f} times as many epochs, or with smaller batches."
+        return Found(seen.steps, advice=more) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
 
 
 @register("rule", "not-learning")

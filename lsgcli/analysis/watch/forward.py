@@ -142,6 +142,8 @@ class Forward:
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.dim() > 1:
             self.synapse = weight
+            if self.layers and (x := first_tensor(arguments)) is not None:
+                self.seen.entering.setdefault(self.name(module), []).append(float((sampled(x) != 0).float().mean()))
             if "first" in self.entries or not self.layers:  # before any neurons
                 self._enters("first", module, first_tensor(arguments))
 

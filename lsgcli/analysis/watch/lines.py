@@ -2,10 +2,17 @@
 
 import functools
 import linecache
+import re
 import sys
 import sysconfig
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from lsgcli.analysis.watch.neurons import states
 
 PACKAGE = Path(__file__).resolve().parents[2]  # lsgcli
 LIBRARIES = (*{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}, str(PACKAGE))
@@ -46,14 +53,50 @@ def here(depth: int = 1) -> Line | None:
     return None
 
 
-def of_error(error: BaseException) -> Line | None:
-    """The innermost line of the user's code in the traceback of an error."""
-    found, trace = None, error.__traceback__
-    while trace is not None:
-        if of_user(trace.tb_frame.f_code.co_filename):
-            found = Line(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-        trace = trace.tb_next
-    return found
+class Operand(NamedTuple):
+    """A tensor of a call that failed."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {self.shape}, {self.low:.3g} to {self.high:.3g}"
+
+
+def of_error(error: BaseException) -> tuple[Line | None, list[Operand]]:
+    """The innermost line of the user's code in the traceback of an error, and the tensors that it names, or that functions behind it are given."""
+    found: Line | None = None
+    given: dict[int, Operand] = {}
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        names = frame.f_locals if found and not file.startswith(str(PACKAGE)) else {}
+        if of_user(file):
+            found, given = Line(file, number), {}
+            used = re.findall(r"\w+", re.sub(r"^[\w., ]+=(?!=)", "", found.source))  # without what is assigned
+            names = {name: frame.f_locals[name] for name in used if name in frame.f_locals}
+        for name, value in names.items():
+            for tensor in _tensors_of(value):
+                given.setdefault(id(tensor), _operand(name, tensor))
+    return found, list(given.values())
+
+
+def _tensors_of(value: Any) -> Iterator[Tensor]:
+    """A tensor, those of a tuple, or those that a module keeps beside its parameters."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.numel():
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors_of(part)
+    elif isinstance(value, nn.Module):
+        yield from states(value, ())
+
+
+def _operand(name: str, tensor: Tensor) -> Operand:
+    low, high = tensor.detach().double().aminmax()
+    return Operand(name, str(tensor.dtype), tuple(tensor.shape), float(low), float(high))
 
 
 def here_of(built: object) -> Line | None:

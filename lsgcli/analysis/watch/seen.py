@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.measures import LEARNED
-from lsgcli.analysis.watch.lines import Line
+from lsgcli.analysis.rules.base import RECENT, fallen
+from lsgcli.analysis.watch.lines import Line, Operand
 
 SAMPLES, FEATURES = 64, 4096  # of an input, of which moments of features are computed
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
 Scores = list[tuple[int, float, int]]  # step, share, samples
-RECENT = 20  # losses and accuracies that count as the last
 
 
 def sampled(x: Tensor) -> Tensor:
@@ -68,14 +68,12 @@ class Neurons:
         boundary: the value above which its function fires: v_th, or 0 if it is given u - v_th.
         threshold: v_th, in whose units u is recorded.
         spikes, n: sum and number of outputs.
-        rates: firing rate of each call.
         u, u_squared, m: sums over a sample of m potentials before the reset, in units of the threshold.
         inside, h, h_squared: of the same sample, how many are inside the surrogate, and sums of the surrogate.
         width: equivalent width of the surrogate.
         arriving, du: squared norm of dL/do and dL/du at each call.
         zeros, entries: exact zeros among the entries of dL/du, of calls whose spikes have a gradient.
         unreset: decay of neurons that are not reset; 0 of others.
-        means: of u at each call.
         ignores: whether its surrogate passes a gradient on where none arrives.
         not_finite: whether dL/du is not finite while dL/do is.
         rested: calls after the first that began at rest.
@@ -98,7 +96,6 @@ class Neurons:
     threshold: float = 1.0
     spikes: float = 0.0
     n: int = 0
-    rates: list[float] = field(default_factory=list)
     u: float = 0.0
     u_squared: float = 0.0
     m: int = 0
@@ -121,7 +118,6 @@ class Neurons:
     library: str = ""
     kept: bool = False
     unreset: float = 0.0
-    means: list[float] = field(default_factory=list)
     shape: tuple[int, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -131,7 +127,6 @@ class Neurons:
         self.n += values.numel()
         count = float((values != 0).sum())
         self.spikes += count
-        self.rates.append(count / max(1, values.numel()))
 
     def potentials(self, x: Tensor, heights: Tensor | None) -> None:
         """Add u - v_th of a sample, and the surrogate there."""
@@ -139,7 +134,6 @@ class Neurons:
         self.u += float(u.double().sum())
         self.u_squared += float(u.double().square().sum())
         self.m += u.numel()
-        self.means.append(float(u.double().mean()))
         if heights is not None:
             self.inside += float((x.abs() < self.width / 2).sum())
             self.h += float(heights.double().sum())
@@ -165,7 +159,6 @@ class Neurons:
         }
         if measured:
             known |= {"u_mean": mean, "u_std": math.sqrt(max(0.0, variance))}
-            known["drift"] = {"mean": self.means[-1] - self.means[0]}
         if has_width:
             known |= {
                 "alpha": self.width,
@@ -316,6 +309,10 @@ class Seen:
     ended: bool = False
     arriving: float = math.nan
     clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
+    settings: dict[str, Any] = field(default_factory=dict)  # of the first group of an optimiser
+    # By module with weights behind neurons, at each call, the share of its input that is not 0.
+    entering: dict[str, list[float]] = field(default_factory=dict)
+    parts: list[Any] = field(default_factory=list)  # of each loss, the loss function of the outputs
     rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
     highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
     low: int = 0  # steps with a small part of that rate
@@ -333,6 +330,10 @@ class Seen:
     beyond: tuple[str, Line | None, float] | None = None
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
+    operands: list[Operand] = field(default_factory=list)  # of the call that failed
+    changed: dict[str, Line | None] = field(
+        default_factory=dict
+    )  # by the shape of a tensor, the last line that changed one in place
 
     def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
         """Keep a parameter, if it is not known."""
@@ -378,12 +379,7 @@ class Seen:
     @property
     def progress(self) -> float:
         """Share by which the loss fell from its start, the mean of the first steps, to the mean of the last; NaN with fewer than 5 steps."""
-        losses = self.numbers()
-        if len(losses) < 5:
-            return math.nan
-        start, last = losses[:3], losses[-min(RECENT, len(losses) // 3) :]
-        first = sum(start) / len(start)
-        return (first - sum(last) / len(last)) / abs(first) if first else math.nan
+        return fallen(self.losses)
 
     @property
     def progresses(self) -> bool:

@@ -40,6 +40,22 @@ ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
 COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
 EQUALITIES = ("__eq__", "eq")
+IN_PLACE = (
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__itruediv__",
+    "__setitem__",
+    "add_",
+    "sub_",
+    "mul_",
+    "div_",
+    "copy_",
+    "zero_",
+    "fill_",
+    "clamp_",
+    "masked_fill_",
+)
 
 
 class Enough(BaseException):
@@ -119,6 +135,7 @@ class Watch:
         self.after_backward = 0.0
         self.stepping = False  # whether an optimiser is at work
         self.logits: Outputs | None = None
+        self.parts: list[Tensor] = []  # values of the loss function
 
     def __enter__(self) -> Self:
         if Watch.active is not None:
@@ -129,6 +146,7 @@ class Watch:
             (F, DROPOUTS, self._dropped),
             (Tensor, COMPARISONS, self._without_gradient),  # methods only: torch.jit looks functions of torch up by themselves
             (Tensor, EQUALITIES, self.evaluation.equal),
+            (Tensor, IN_PLACE, self._changes),
             (nn.Module, ("__init__",), self._built),
             (torch.optim.Optimizer, ("__init__",), self._optimiser_built),
             (_BaseDataLoaderIter, ("__next__",), self._draws),
@@ -161,7 +179,8 @@ class Watch:
         if error is not None and not isinstance(error, Enough | SystemExit):
             self.seen.layers = self.forward.layers or self.seen.layers
             self.seen.error = error
-            self.seen.note("error", lines.of_error(error))
+            line, self.seen.operands = lines.of_error(error)
+            self.seen.note("error", line)
 
     def _patch(self, owner: Any, name: str, around: Function) -> None:
         """Replace a function by ``around``, which is called with the function first."""
@@ -197,6 +216,7 @@ class Watch:
 
     def _add_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         self.optimised |= {id(parameter) for group in optimiser.param_groups for parameter in group["params"]}
+        self.seen.settings = optimiser.param_groups[0]
 
     def measure(self, on: bool) -> None:
         """Begin or end to observe each module."""
@@ -229,6 +249,8 @@ class Watch:
                 elif isinstance(positive, Tensor) and positive.numel() == 1:
                     self.seen.class_weights = [1.0, float(positive)]
             self._compared(original.__name__, outputs.detach(), arguments[1].detach())
+            if self.logits is not None and self.logits.loss == original.__name__:
+                self.parts.append(value.detach())
             if self.measuring and outputs.requires_grad and outputs.dim() == 2 and self.logits is not None:
                 outputs.register_hook(partial(self._pulls, self.logits.labels))
         return value
@@ -317,6 +339,12 @@ class Watch:
                 return spikes
         return original(*arguments, **options)
 
+    def _changes(self, original: Function, changed: Tensor, *arguments: Any, **options: Any) -> Any:
+        """A tensor is changed in place."""
+        if self.measuring and torch.is_grad_enabled() and not self.forward.foreign:
+            self.seen.changed[str(list(changed.shape))] = lines.here(2)
+        return original(changed, *arguments, **options)
+
     def _dropped(self, original: Function, x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
         """A call of dropout, by a module of torch or another library, or by the user."""
         if self.measuring and training and not self.forward.foreign:
@@ -371,6 +399,7 @@ class Watch:
         if loss is not None and loss.numel() == 1:
             if self.backwards == 1:
                 seen.losses.append(loss.detach())
+                seen.parts += [torch.stack(self.parts).mean()] if self.parts else []
             if self.logits is not None:
                 self._score(self.logits, seen.accuracy)
         if self.measuring:

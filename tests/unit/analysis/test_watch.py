@@ -1,6 +1,7 @@
 """A watched training: measures against hand-made numbers, the same bits, and hooks that are gone afterwards."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -207,6 +208,70 @@ def test_an_error_in_the_loop_is_explained_and_raised(capsys):
     assert record["findings"][0]["rule"] == "no-graph"
     assert record["findings"][0]["where"]["file"] == __file__
     assert "no-graph" in capsys.readouterr().err
+
+
+class Kept(nn.Module):
+    state = torch.zeros(())
+
+    def forward(self, x):
+        self.state = 0.5 * self.state + x
+        return self.state.detach() + x
+
+
+def _changes(net, x, y):
+    u = net(x).sigmoid()
+    u *= 0.5
+    u.sum().backward()
+
+
+def _other_sizes(net, x, y):
+    kept = Kept()
+    for batch in (x, x[:5]):
+        F.cross_entropy(net(kept(batch)), y[: len(batch)]).backward()
+
+
+def _fixed_sizes(net, x, y):
+    for batch in (x, x[:5]):
+        F.cross_entropy(net(batch + torch.zeros(16, 5)), y[: len(batch)]).backward()
+
+
+@pytest.mark.parametrize(
+    ("rule", "line", "fails"),
+    [
+        ("labels", "lambda", lambda net, x, y: F.cross_entropy(net(x), y + 1)),
+        ("types", "lambda", lambda net, x, y: F.cross_entropy(net(x), y.float())),
+        ("types", "lambda", lambda net, x, y: net(x.double())),
+        ("types", "lambda", lambda net, x, y: net((x, y))),
+        ("types", "lambda", lambda net, x, y: nn.Linear(3, 4, features=2)),
+        ("shapes", "lambda", lambda net, x, y: net(x.T)),
+        ("shapes", "lambda", lambda net, x, y: nn.Conv2d(3, 4, 3)(x[None, None])),
+        ("shapes", "lambda", lambda net, x, y: net(x).backward()),
+        ("shapes", "torch.zeros(16, 5)", _fixed_sizes),
+        ("batch-as-time", "lambda", lambda net, x, y: F.cross_entropy(net(x)[:3], y)),
+        ("small-batch", "lambda", lambda net, x, y: nn.BatchNorm1d(5)(x[:1])),
+        ("input-scale", "lambda", lambda net, x, y: torch.bernoulli(x)),
+        ("in-place", "u *= 0.5", _changes),
+        ("state-kept", "0.5 * self.state", _other_sizes),
+        ("script-failed", "lambda", lambda net, x, y: {}["key"]),
+    ],
+)
+def test_an_error_names_its_cause_and_line(rule, line, fails):
+    net, optimizer, x, y = made()
+    with pytest.raises(Exception), lsg.watch(net, optimizer, quiet=True) as record:  # noqa: B017, PT011
+        fails(net, x, y)
+    found = record["findings"][0]
+    assert (found["rule"], found["severity"]) == (rule, "error")
+    assert line in Path(__file__).read_text().splitlines()[found["where"]["line"] - 1]
+    assert all(finding["severity"] == "note" for finding in record["findings"][1:])
+
+
+def test_the_tensors_of_a_call_that_failed():
+    net, optimizer, x, y = made()
+    with pytest.raises(IndexError), lsg.watch(net, optimizer, quiet=True) as record:
+        F.cross_entropy(net(x), y + 7)
+    (found,) = record["findings"]
+    assert "x torch.float32 (16, 5)" in found["value"]
+    assert "target torch.int64 (16,), 7 to 9" in found["value"]
 
 
 def test_one_watch_at_a_time():
