@@ -14,6 +14,7 @@ from torch import Tensor
 from lsgcli import registry
 from lsgcli.neurons import LIFParameters
 from lsgcli.neurons.kernels.base import NormParameters, normalise
+from lsgcli.neurons.step import RESETS
 from lsgcli.neurons.widths import LayerState
 from tests.unit.neurons.helpers import METHODS, SURROGATES, normal
 from tests.unit.neurons.oracle import JUMPS
@@ -224,6 +225,6 @@ def random_case(seed: int) -> Case:
 def case_with_options(seed: int) -> Case:
     """The random case of that number with another reset, perhaps detached, and perhaps a learned threshold."""
     r, case = random.Random(seed), random_case(seed)
-    case.reset, case.detach, case.learned = r.choice(["soft", "none", "hard"]), r.random() < 0.5, r.random() < 0.75
+    case.reset, case.detach, case.learned = r.choice(sorted(RESETS, reverse=True)), r.random() < 0.5, r.random() < 0.75
     case.surrogate, case.dtype = "triangular", torch.float32  # more kernels take longer to compile
     return case

@@ -18,6 +18,7 @@ from lsgcli.neurons.kernels import fused, selftest
 from lsgcli.neurons.kernels.auto import auto
 from lsgcli.neurons.kernels.base import NormParameters, single_backward
 from lsgcli.neurons.kernels.cpu import threads
+from lsgcli.neurons.step import RESETS
 from lsgcli.neurons.surrogates import Forms
 from lsgcli.system.device import limited_threads
 from tests.unit.neurons import oracle
@@ -315,6 +316,11 @@ def test_a_broken_numba_is_reported_once_and_not_used(monkeypatch, caplog):
         assert caplog.text.count("numba is installed but cannot be imported") == 1
     finally:
         fused._numba_problem.cache_clear()
+
+
+def test_each_surrogate_and_reset_is_in_a_case_of_the_self_test():
+    assert {case.surrogate for case in selftest.CASES} >= {*registry.names("surrogate")}
+    assert {case.reset for case in selftest.CASES} == {*RESETS}
 
 
 @pytest.mark.parametrize("case", selftest.CASES + selftest.FEW, ids=str)
