@@ -24,7 +24,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 def lines(findings: Sequence[Record]) -> list[Text]:
     """A heading for each finding, and under it the line of the script, value, cause, remedy and command."""
     if not findings:
-        return [Text("no findings: all measures are in their usual ranges")]
+        return [Text("no findings: what was measured is in its usual range")]
     shown = []
     for number, finding in enumerate(findings, 1):
         head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"

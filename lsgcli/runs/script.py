@@ -106,6 +106,7 @@ def _unseen(seen: Seen) -> list[str]:
         said.append(f"several networks: {', '.join(seen.networks)}; findings concern all of them")
     if not seen.steps:
         said.append("no optimiser stepped")
+    said += seen.unevaluated
     return said
 
 

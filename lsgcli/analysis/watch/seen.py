@@ -420,6 +420,19 @@ class Seen:
         self.correlation = float(torch.corrcoef(torch.stack([values, targets]).float())[0, 1])
 
     @property
+    def unevaluated(self) -> list[str]:
+        """What was not seen of an evaluation, in a sentence."""
+        if self.steps and not self.runs[False]:
+            return [
+                "no evaluation seen: no network ran without gradients, so nothing is known of test data and metrics (--steps all: of all steps)"
+            ]
+        if self.steps and not self.evaluated and math.isnan(self.evaluated_explained) and math.isnan(self.ranked):
+            return [
+                "what the evaluation counts as correct was not seen: no tensors of classes were compared, nor scores of scikit-learn computed"
+            ]
+        return []
+
+    @property
     def codes(self) -> dict[int, int]:
         """Of an evaluation, pairs of different classes, predicted and given, that nearly always go together; empty if classes do not."""
         pairs = Counter(self.judged)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import lsgcli as lsg
 from lsgcli.analysis.watch.neighbours import agreement, layouts
 from lsgcli.analysis.watch.seen import Neurons as Layer
-from lsgcli.analysis.watch.seen import Outputs, Seen
+from lsgcli.analysis.watch.seen import Outputs, Seen, moments
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -682,6 +682,47 @@ def test_the_network_decides_by_its_outputs_in_training(decode, own, steps):
     (judged,) = watch.seen.decisions
     assert judged.own == own
     assert judged.accuracy == float((predicted == given).float().mean())
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "said"),
+    [
+        (lambda net, x, y: None, "no evaluation seen"),
+        (lambda net, x, y: net(x), "was not seen"),
+        (lambda net, x, y: net(x[:12]).argmax(1) == y[:12], ""),
+    ],
+)
+def test_what_was_not_seen_of_an_evaluation_is_said(evaluate, said):
+    net, optimizer, x, y = made()
+    with lsg.watch(net, optimizer, quiet=True) as record:
+        train(net, optimizer, 3, x, y)
+        with torch.no_grad():
+            evaluate(net, x, y)
+    assert said in " ".join(record["unseen"])
+    assert bool(said) == bool(record["unseen"])
+
+
+def test_scores_of_anomalies_may_be_good_where_their_inputs_are_unusual():
+    seen = Seen(steps=100, trained_input={"std": 1.0, "mean": 0.0}, evaluated_input={"std": 9.0, "mean": 3.0})
+    assert [one["rule"] for one in record_of(seen)["findings"]] == ["evaluation-input"]
+    seen.ranked = 0.95
+    assert record_of(seen)["findings"] == []
+
+
+def test_optimisers_of_two_types_in_one_line_are_built_once():
+    net, _, x, y = made()
+    with Watch() as watch:
+        for _ in range(2):
+            both = [torch.optim.Adam([net[0].weight]), torch.optim.SGD([net[0].bias], 0.1)]
+            train(net, both[0], 1, x, y)
+    assert max(watch.seen.optimisers.values()) == 2
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_scaling_that_is_fitted_to_other_samples(fitted):
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    x = (x - x.mean(0)) / x.std(0, unbiased=False)
+    assert moments(x if fitted else x[:30], 0)["fitted"] == fitted
 
 
 def test_a_closure_and_gradients_by_hand_are_no_missing_backward():
