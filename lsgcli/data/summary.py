@@ -213,7 +213,7 @@ class Verdict(NamedTuple):
             *(f"unreadable: {problem}" for problem in self.unreadable.values()),
         ]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """As JSON types."""
         return {"ok": not self.faults, **self._asdict()}
 

@@ -15,6 +15,7 @@ from lsgcli import registry
 from lsgcli.config.source import traits
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.system.files import check_regular, json_text
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:  # importing them takes torch
     from lsgcli.export.runners import Runner
@@ -108,7 +109,7 @@ class Format(ABC):
             CheckpointError: it is not an export of this format by lsg.
         """
 
-    def conclude(self, path: Path, content: "Checkpoint", record: Mapping[str, Any]) -> None:
+    def conclude(self, path: Path, content: "Checkpoint", record: Record) -> None:
         """Add results to the written export: ``record`` is the record that ``lsg export --json`` prints."""
         return
 
@@ -145,7 +146,7 @@ def metadata(content: "Checkpoint") -> dict[str, str]:
     return {"lsg.export_version": VERSION, "lsg.config": json_text(content.config)}
 
 
-def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
+def read_metadata(stored: Mapping[str, str], path: Path) -> Record:
     """The configuration from metadata written by :func:`metadata`.
 
     Raises:

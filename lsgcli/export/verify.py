@@ -21,7 +21,6 @@ format exposes no spikes, there are no ties, and all logits are compared.
 import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -127,7 +126,7 @@ def _differences(
     return counts, tie_before[-1]
 
 
-def _check(result: Mapping[str, Any], what: str) -> None:
+def _check(result: Record, what: str) -> None:
     ties_allowed = max(1, result["spikes_compared"] // SPIKES_PER_TIE)
     good = not result["spikes_different"] and not result["predictions_different"] and result["ties"] <= ties_allowed
     if good and result["max_logit_error"] <= LOGIT_TOLERANCE:
@@ -139,7 +138,7 @@ def _check(result: Mapping[str, Any], what: str) -> None:
     )
 
 
-def described(result: Mapping[str, Any]) -> str:
+def described(result: Record) -> str:
     """The result of a comparison as a sentence."""
     text = (
         f"{result['spikes_different']} of {result['spikes_compared']} spikes and {result['predictions_different']} of "

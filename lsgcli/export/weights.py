@@ -1,9 +1,8 @@
 """The weights and the configuration of a network: one safetensors file, or a folder for a model hub, with a model card."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from lsgcli.errors import CheckpointError
 from lsgcli.export.base import ExportOptions, Format
@@ -16,6 +15,7 @@ from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
 from lsgcli.system.files import json_text
+from lsgcli.system.schema import Record
 from lsgcli.system.text import clean
 
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
@@ -57,18 +57,18 @@ class HF(Format):
 
     def open(self, path: Path) -> Runner:
         runner = SafeTensors().open(path / WEIGHTS)
-        stored = schema.read(path / CONFIG, dict[str, Any], CheckpointError, hint="Copy the folder again.")
+        stored = schema.read(path / CONFIG, Record, CheckpointError, hint="Copy the folder again.")
         if stored != runner.config:
             raise CheckpointError(
                 f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", "Copy the folder again."
             )
         return runner
 
-    def conclude(self, path: Path, content: Checkpoint, record: Mapping[str, Any]) -> None:
+    def conclude(self, path: Path, content: Checkpoint, record: Record) -> None:
         (path / CARD).write_text(_card(content, record), encoding="utf-8", errors="backslashreplace")
 
 
-def _card(content: Checkpoint, record: Mapping[str, Any]) -> str:
+def _card(content: Checkpoint, record: Record) -> str:
     """The model card; ``record`` is the record of the verification, with 0 samples without one."""
     config, model, settings = content.config, content.config["model"], content.config["settings"]
     export = config["export"]
@@ -96,7 +96,7 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
 
 
-def _results(content: Checkpoint, record: Mapping[str, Any]) -> Iterator[str]:
+def _results(content: Checkpoint, record: Record) -> Iterator[str]:
     """Results of these weights, in the order of measurement. Results of the training are omitted if it had other weights or another T."""
     model, export = content.config["model"], content.config["export"]
     same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])

@@ -4,9 +4,9 @@ import base64
 import datetime
 import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -34,7 +34,7 @@ REFRESH = 10  # seconds after which the page of a run in progress is loaded agai
 SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
 DRAWN = 300  # classes up to which the confusion matrix is drawn
 OPEN = 12  # classes up to which the table of scores is open
-Epochs = Sequence[Mapping[str, Any]]
+Epochs = Sequence[Record]
 
 
 def run_page(path: Path, status: Status) -> str:

@@ -4,7 +4,7 @@ import json
 import logging
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lsgcli.store.rundir import (
 from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
-Flow = dict[str, Any]  # a gradient-flow record
+Flow = Record  # a gradient-flow record
 
 
 def find(paths: Iterable[Path]) -> list[Path]:
@@ -123,7 +123,7 @@ def _shared(config: RunConfig) -> Record:
     return settings | {"fold": config.fold and config.fold.partition("/")[2]}
 
 
-def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Mapping[str, Any]]) -> Record:
+def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Record]) -> Record:
     known = [records[k]["accuracy"] for k in runs if records[k]["accuracy"] is not None]
     return {
         "runs": list(runs),

@@ -1,8 +1,6 @@
 """Description of a network or checkpoint: its layers, the settings that differ from the defaults, and where it comes from."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lsgcli import models
 from lsgcli.analysis.structure import structure
@@ -17,7 +15,7 @@ from lsgcli.training.initialise import new_model
 IMAGES = 3  # channels of a network whose input is images
 
 
-def of_network(settings: Mapping[str, Any], classes: int | None = None) -> Record:
+def of_network(settings: Record, classes: int | None = None) -> Record:
     """Layers of a new network; other result as :func:`of_checkpoint`.
 
     Args:

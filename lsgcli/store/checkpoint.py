@@ -271,7 +271,7 @@ def decode_config(text: str, path: Path | str) -> Record:
     return dict(config)
 
 
-def check_described(config: Mapping[str, Any], where: object) -> None:
+def check_described(config: Record, where: object) -> None:
     """Check that a configuration describes the training data, as those of ``lsg train`` do, and not only the network.
 
     Raises:
@@ -288,7 +288,7 @@ def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path}: not a valid checkpoint: {what}", AGAIN)
 
 
-def check_unfolded(path: Path, config: Mapping[str, Any], why: str) -> None:
+def check_unfolded(path: Path, config: Record, why: str) -> None:
     """Check that a checkpoint is not an export with tdBN folded into the convolutions; ``why`` is the hint of the CheckpointError."""
     if config["folded"]:
         raise CheckpointError(f"{path}: found an export with folded tdBN, expected a checkpoint written by training", why)

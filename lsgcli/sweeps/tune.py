@@ -8,9 +8,8 @@
 import contextlib
 import functools
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -178,7 +177,7 @@ class Trials(Strategy):
         return self.study.get_trials(deepcopy=False, states=states or None)
 
 
-def values_text(params: Mapping[str, Any]) -> str:
+def values_text(params: Record) -> str:
     """Values of axes, such as ``method=fixed width=0.7123``."""
     return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
 
