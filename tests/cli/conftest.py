@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lsgcli.cli.app import app, main
+from lsgcli.cli.commands import Group
 from tests.tiny import PRECISION
 from tests.tiny import images as image_folder
 
@@ -17,6 +18,24 @@ TINY = ["--arch", "mlp", "-T", "2", "--size", "16", "--width-multiplier", "0.25"
 CONVOLUTIONS = ["--arch", "vggsnn", "--width-multiplier", "0.03125"]  # of eight layers, which take three times as long
 if PRECISION != "fp32":
     TINY += ["--precision", PRECISION]
+
+
+BUILT = {}  # commands by their functions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_once():
+    """Commands are built once, as in a process of lsg, rather than for each call."""
+    build = Group.get_command
+
+    def get_command(group, context, name):
+        path = group.table.get(name)
+        if path not in BUILT:
+            BUILT[path] = build(group, context, name)
+        return BUILT[path]
+
+    with mock.patch.object(Group, "get_command", get_command):
+        yield
 
 
 @pytest.fixture(autouse=True)
