@@ -14,7 +14,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
-from lsgcli.models.recompute import checkpointed, possible
+from lsgcli.models.recompute import backward_may_follow, checkpointed
 from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
 from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import Gather
@@ -217,7 +217,7 @@ class SpikingNet(nn.Module, ABC):
         With :meth:`save_memory`, a block is a checkpoint, unless it has convolutions that are checkpoints themselves.
         """
         itself = any(hasattr(module, "recomputes") for module in block.modules())
-        if self.recomputes and not itself and possible(self, x):
+        if self.recomputes and not itself and backward_may_follow(self, x):
             return checkpointed(block, [block], x, None, *others)
         return block(x, *others)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lsgcli import registry
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
 from lsgcli.models.convolution import Conv2d
-from lsgcli.models.recompute import checkpointed, possible, saved
+from lsgcli.models.recompute import backward_may_follow, checkpointed, saved
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import average
 
@@ -119,7 +119,7 @@ class ConvNorm(nn.Module):
                 z = self.conv(flat).unflatten(0, steps)
             return rest(z.expand(T, *z.shape[1:]) if T is not None and len(z) != T else z, *others)
 
-        if self.recomputes and possible(self, flat):
+        if self.recomputes and backward_may_follow(self, flat):
             return checkpointed(run, (self.conv, *uses), flat, levels, *others)
         return run(flat, *others)
 

@@ -28,7 +28,7 @@ def saved(x: Tensor, levels: int | None) -> AbstractContextManager[Any]:
     return saved_compactly(x, levels, torch.is_grad_enabled() and not INSIDE.get())
 
 
-def possible(module: nn.Module, x: Tensor) -> bool:
+def backward_may_follow(module: nn.Module, x: Tensor) -> bool:
     """Whether a backward pass may follow a call of a module with x, for which less can be kept."""
     return module.training and torch.is_grad_enabled() and not is_tracing(x)
 

@@ -33,7 +33,7 @@ class NeuronLayer(Draws):
     """Base of :class:`~lsgcli.neurons.lif.LIF`, whose documentation describes the attributes.
 
     Attributes:
-        measures: whether the layer measures u in training, for running averages of the width rule or of the neuron.
+        measures_u: whether the layer measures u in training, for running averages of the width rule or of the neuron.
         gather: collects measurements of a batch that is divided among processes.
         momentum: of the running averages.
     """
@@ -44,7 +44,7 @@ class NeuronLayer(Draws):
     neuron: Any
     watcher: Any
     membrane: MembraneNorm | None
-    measures: bool
+    measures_u: bool
     learns_threshold: bool
     b: Tensor
     q: Tensor
@@ -178,7 +178,7 @@ class NeuronLayer(Draws):
         Args:
             skip: 0-dimensional; if true, the measurements are discarded. Its value is not synchronised with the host.
         """
-        if self.measures:
+        if self.measures_u:
             moments = self._of_all(self.measured)
             whole = moments.sum(1) if moments.dim() > 1 else moments
             for name, value in {**self.method.width.averages(whole), **self.neuron.averages(moments)}.items():

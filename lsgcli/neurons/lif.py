@@ -162,8 +162,8 @@ class LIF(NeuronLayer):
             self._start_sums("products", steps + 1, steps + 1)
             self._of_width += ("covariance",)
         per_step = _has_averages(self.neuron, Neuron)
-        self.measures = per_step or _has_averages(self.method.width, WidthRule)
-        if self.measures:
+        self.measures_u = per_step or _has_averages(self.method.width, WidthRule)
+        if self.measures_u:
             self._start_sums("measured", 3, *([steps] if per_step else []))
         self.learns_threshold = config.threshold_learned or self.neuron.relative
         if self.learns_threshold:
@@ -201,7 +201,7 @@ class LIF(NeuronLayer):
             beta = over_channels(beta, trailing)
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
-        measured = self.measured if self.measures and self.is_measuring else None
+        measured = self.measured if self.measures_u and self.is_measuring else None
         threshold = self.threshold
         if self.neuron.relative:
             alpha, threshold = alpha / detached(threshold), 1.0
