@@ -23,10 +23,12 @@ class Metric(
     """The evaluation does not count what the network decides: outputs are decoded otherwise than the loss takes them, or compared with other labels."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        last = [
-            (one.accuracy, one.own, one.samples) for one in seen.decisions if one.step == seen.decisions[-1].step
-        ]  # of several, the best: others may be of earlier timesteps, or of other networks
-        accuracy, own, samples = max(last, default=(math.nan, math.nan, 1))
+        last = [one for one in seen.decisions if one.step == seen.decisions[-1].step]
+        # Of several comparisons, the best: others may be of earlier timesteps.
+        accuracy, own = max([(one.accuracy, one.own) for one in last], default=(math.nan, math.nan))
+        surely = limit + 1 / math.sqrt(1 + sum(one.samples for one in last))
+        # Other weights, and those of first steps, have outputs of another scale for each class.
+        same = not (seen.restored or seen.elsewhere) and own < seen.recent(seen.accuracy) + limit
         codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
         fit, learns = seen.correlation, seen.skill > 0.4
         decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
@@ -42,7 +44,7 @@ class Metric(
                 coded,
             ),
             (
-                learns and own - accuracy > limit + 1 / math.sqrt(samples),
+                learns and same and own - accuracy > surely,
                 own - accuracy,
                 "",
                 "evaluation",
@@ -141,6 +143,7 @@ class Averaging(
     measure="raw_val_accuracy",
     usual="within 0.05 of val_accuracy",
     limit=0.1,
+    least="warning",
 ):
     """The weights that are evaluated are not the last of the training: an average (--ema) that is too slow, another copy, or weights of an earlier state."""
 

@@ -66,8 +66,8 @@ class Readout:
         self.decided: list[int] = []
 
     def add(self, module: nn.Module, output: Tensor | None) -> None:
-        """An output of a module that no other module has called."""
-        if output is None or not output.is_floating_point() or not 1 < output.dim() < 4:
+        """An output of a module that no other module has called, if it has parameters: others may be a part of the loss."""
+        if output is None or not 1 < output.dim() < 4 or next(module.parameters(), None) is None:
             return
         kind = type(module), output.dim(), output.shape[-1]
         if torch.is_grad_enabled() or kind == self.kind:

@@ -492,7 +492,7 @@ def moments(x: Tensor, axis: int) -> dict[str, Any]:
         "max": float(values.max()),
         "finite": float(torch.isfinite(values).all()),
         "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
-        "fitted": _fitted(x.movedim(axis, 0).flatten(1)) if known and not spikes else False,
+        "fitted": not spikes and x.dim() > 1 and _fitted(x.movedim(max(axis, 0), 0).flatten(1)),
     }
 
 

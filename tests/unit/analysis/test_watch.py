@@ -673,7 +673,14 @@ def test_the_network_decides_by_its_outputs_in_training(decode, own, steps):
     net.weight.data, net.bias.data = torch.eye(3), torch.zeros(3)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     with Watch() as watch:
-        train(net, optimizer, 3, x, labels, lambda out, y: F.cross_entropy(sum(net(x) for _ in range(steps - 1)) + out, y))
+        train(
+            net,
+            optimizer,
+            3,
+            x,
+            labels,
+            lambda out, y: F.nll_loss(nn.LogSoftmax(1)(sum(net(x) for _ in range(steps - 1)) + out), y),
+        )
         with torch.no_grad():
             for _ in range(steps):
                 out = net(x[:6])
