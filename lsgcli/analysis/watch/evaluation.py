@@ -180,11 +180,9 @@ class Evaluation:
                 seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
                 return value
             targets, values = (np.asarray(given) for given in arguments[:2])
-            if targets.shape != values.shape or targets.ndim != 1:
-                return value
-            if targets.dtype.kind == "f":
-                seen.fits(torch.as_tensor(values), torch.as_tensor(targets))
-            else:
+            if targets.size == values.size and targets.dtype.kind == "f":
+                seen.fits(torch.as_tensor(values).flatten(), torch.as_tensor(targets).flatten())
+            elif targets.shape == values.shape == (targets.size,):
                 self._judge(values, targets)
         except Exception:  # as of tensors on a device, or of labels that cannot be compared: scikit-learn says so
             pass

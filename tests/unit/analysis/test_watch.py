@@ -824,7 +824,7 @@ def test_scores_of_scikit_learn():
     with Watch() as watch:
         train(net, optimizer, 1, x, y)
         metrics.balanced_accuracy_score([0, 1, 1, 0], [0, 1, 0, 0])
-        metrics.r2_score([0.0, 1.0, 2.0], [0.0, 1.0, 1.0])
+        metrics.r2_score([[0.0], [1.0], [2.0]], [[0.0], [1.0], [1.0]])
         metrics.roc_auc_score([0, 1, 1, 0], [0.3, 0.1, 0.4, 0.2])
     assert watch.seen.evaluated == [(1, 0.75, 4)]
     assert watch.seen.evaluated_explained == pytest.approx(0.5)
