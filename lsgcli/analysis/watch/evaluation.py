@@ -162,9 +162,14 @@ class Evaluation:
         return original(context, *error)
 
     def equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Labels that the user compares with predictions, outside training."""
+        """Labels that the user compares with predictions, outside training: in a block without gradients, or after one, before the next step."""
         value, watch = original(*arguments, **options), self.watch
-        if torch.is_grad_enabled() or watch.forward.foreign or not isinstance(value, Tensor) or value.dim() != 1:
+        if (
+            (torch.is_grad_enabled() and not watch.forward.readout.decided)
+            or watch.forward.foreign
+            or not isinstance(value, Tensor)
+            or value.dim() != 1
+        ):
             return value
         if all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in arguments[:2]):
             trained = watch.labels

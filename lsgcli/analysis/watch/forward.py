@@ -84,8 +84,7 @@ class Forward:
 
     def start(self) -> None:
         """Begin a step."""
-        self.called.clear()
-        self.readout.calls = {}
+        self.begin_evaluation()
         self.stack: list[
             tuple[nn.Module, list[tuple[Tensor, Tensor, Any]], int]
         ] = []  # module, surrogates called, layers inside

@@ -685,7 +685,7 @@ def test_the_network_decides_by_its_outputs_in_training(decode, own, steps):
             for _ in range(steps):
                 out = net(x[:6])
             predicted, given = decode(out[:, order], labels[:6].clone())
-            (predicted == given).float().mean()
+        (predicted == given).float().mean()
     (judged,) = watch.seen.decisions
     assert judged.own == own
     assert judged.accuracy == float((predicted == given).float().mean())
