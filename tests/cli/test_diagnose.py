@@ -167,6 +167,13 @@ FAULTS = {
         "y.float()",
     ),
     "a change in place": ("own", "return total / T", "u = total.exp(); u /= T; return u", "in-place", "u /= T"),
+    "weights that are rounded": (
+        "own",
+        "self.second(spikes)",
+        "nn.functional.linear(spikes, 0.1 * (10 * self.second.weight).round())",
+        "without-gradient",
+        "",
+    ),
     "spikes that are masked": (
         "own",
         "self.second(spikes))",
@@ -286,7 +293,7 @@ FAULTS = {
         "snn",
         "spikes, mem1 = self.lif1(self.first(x), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)",
         "spikes, mem1 = self.lif1(self.first(x), mem1.detach())\n            _, mem2 = self.lif2(self.out(spikes), mem2.detach())",
-        "state-lost last-step",
+        "state-lost",
         "snntorch.Leaky(",
     ),
     "norse, batch first": (

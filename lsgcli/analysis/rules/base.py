@@ -95,7 +95,6 @@ CAUSES = (
     "equal-outputs",
     "zero-outputs",
     "saturated-outputs",
-    "last-step",
     "exploding",
     "blocked",
     "vanishing",
@@ -107,12 +106,21 @@ CAUSES = (
     "overfitting",
 )
 # Rules that say nothing new where one of the rules on the left applies: they are notes then.
-_SIGNALS = {"silent", "saturated", "zero-outputs", "equal-outputs", "saturated-outputs", "drift", "coarse-outputs"}
+_SIGNALS = {
+    "silent",
+    "saturated",
+    "zero-outputs",
+    "equal-outputs",
+    "saturated-outputs",
+    "drift",
+    "coarse-outputs",
+    "decay-at-bound",
+}
 _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
 _MEASURED = {
     *("input-scale", "initial-scale", "potential-scale", "narrow-window", "wide-window", "no-reset"),
     *("steps-too-large", "steps-too-small", "weight-decay", "batch-dependent"),
-    *("last-step", "target-scale", "running-statistics", "overfitting", "too-deep", "not-finite"),
+    *("target-scale", "running-statistics", "overfitting", "too-deep", "not-finite"),
     *_SIGNALS,
     *_GRADIENTS,
 }
@@ -141,7 +149,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
     "narrow-window": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
     "silent": {*_SIGNALS, *_GRADIENTS},
-    "metric": {"overfitting", "running-statistics", "labels", "evaluation-input", "averaging", "last-step", "coarse-outputs"},
+    "metric": {"overfitting", "running-statistics", "labels", "evaluation-input", "averaging", "coarse-outputs"},
     "averaging": {"overfitting", "running-statistics", "labels", "decay-at-bound", *_SIGNALS, *_GRADIENTS},
     "classes": _MEASURED,
     "decay-at-bound": {"initial-scale"},
@@ -156,7 +164,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "evaluation-input": {"overfitting", "running-statistics", "averaging", *_SIGNALS, *_GRADIENTS},
     "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
     "equal-outputs": _GRADIENTS,
-    "labels": {"overfitting", "last-step", *_SIGNALS, *_GRADIENTS},
+    "labels": {"overfitting", *_SIGNALS, *_GRADIENTS},
 }
 
 

@@ -278,25 +278,6 @@ class SaturatedOutputs(
         return Found(spread, where=outputs.where, advice=less) if spread > limit else None
 
 
-@register("rule", "last-step")
-class LastStep(
-    ScriptRule,
-    measure="timesteps with a gradient",
-    usual="all",
-    limit=1.0,
-    severity="warning",
-    at="loss",
-    advice="Sum or average the outputs over all timesteps before the loss, and detach() states only between batches.",
-):
-    """The loss reads the spikes of the last timestep alone."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        reached = [[layer.arriving.get(call, 0) > 0 for call in range(layer.calls)] for layer in seen.layers.values()]
-        reached = [calls for calls in reached if len(calls) > 2 and any(calls)]
-        alone = reached and reached[-1][-1] and sum(reached[-1]) == limit
-        return Found(1) if alone and seen.steps > 1 else None
-
-
 @register("rule", "classes")
 class Classes(
     ScriptRule,

@@ -258,11 +258,13 @@ class SignalLost(
     """Weights receive hardly any signal, although all neurons fire: spikes are multiplied, masked or pooled away on the way to them."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        shares = {name: statistics.fmean(given) for name, given in seen.entering.items()}
         fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
-        name = min(shares, key=lambda name: shares[name], default="")
-        where = next((p.where for p in seen.parameters.values() if p.name.startswith(f"{name}.")), None)
-        return Found(shares[name], (name,), where=where) if fire and name and shares[name] < limit else None
+        for name, given in seen.entering.items():
+            share = statistics.fmean(given)
+            if fire and share < limit:
+                where = next((p.where for p in seen.parameters.values() if p.name.startswith(f"{name}.")), None)
+                return Found(share, (name,), where=where)
+        return None
 
 
 @register("rule", "penalty")
@@ -331,6 +333,9 @@ class WithoutGradient(
         fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
         found = _named(zero if fire and 0.5 < _share(zero, _weights(seen)) < 1 else none)
         advice = "Remove the detach(), .data, no_grad() or rounding between {} and the loss, or let the loss depend on them."
+        if seen.flat and not seen.skill > 0.65:
+            found = found or Found(seen.flat, measure="operation whose derivative is 0")
+            advice = f"Pass the gradient through {seen.flat}(): w + (w.{seen.flat}() - w).detach() instead of w.{seen.flat}()."
         return found and found._replace(advice=advice.format(found.value))
 
 

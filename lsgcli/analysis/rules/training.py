@@ -201,15 +201,16 @@ class LearningRate(
     limit=5.0,
     source="spikingjelly, issue 338",
 ):
-    """The learning rate is far from what this data set, or an optimiser that divides gradients by their size, usually has, and the network does not learn."""
+    """The learning rate is far from what this data set, or this optimiser, is usually trained with, and the network does not learn."""
 
-    highest = 0.01  # of Adam and its like
+    highest = 1.0, 0.01  # of an optimiser as it is given, and of Adam and its like
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             rate, line = max(e.seen.rates, default=0.0), e.seen.lines.get("optimiser")
-            high = e.seen.adaptive and rate > limit * self.highest and not e.seen.skill > 0.65
-            less = f"Decrease it: {rewritten(line, 'lr', rate, self.highest / 10)}."
+            highest = self.highest[e.seen.adaptive]
+            high = rate > limit * highest and not e.seen.skill > 0.65
+            less = f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}."
             return Found(rate, where=line, advice=less) if high else None
         return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
 

@@ -1,6 +1,8 @@
 """What the autograd graph behind a loss or an output contains."""
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -8,22 +10,32 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # names of nodes that have weights, at their beginning
+FLAT = ("round", "floor", "ceil", "trunc", "sign")
 NODES = 30  # that are followed from an output
 NODES_OF_STEP = 2000  # that are followed from potentials
 
 
-def leaves(loss: Tensor) -> list[Any]:
-    """The tensors without a history that a loss depends on."""
-    nodes, found, known = [loss.grad_fn], [], set()
+def behind(loss: Tensor) -> Iterator[Any]:
+    """The nodes of the graph behind a loss."""
+    nodes, known = [loss.grad_fn], set()
     while nodes:
         node = nodes.pop()
         if node is None or node in known:
             continue
         known.add(node)
         nodes += [one for one, _ in node.next_functions]
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-    return found
+        yield node
+
+
+def leaves(loss: Tensor) -> list[Any]:
+    """The tensors without a history that a loss depends on."""
+    return [node.variable for node in behind(loss) if hasattr(node, "variable")]
+
+
+def flat(loss: Tensor) -> str:
+    """The first operation behind a loss whose derivative is 0 everywhere, such as "round"; empty if there is none, or the graph is large."""
+    names = (type(node).__name__.removesuffix("Backward0").lower() for node in islice(behind(loss), NODES_OF_STEP))
+    return next((name for name in names if name in FLAT), "")
 
 
 def softmax_before(outputs: Tensor, loss: str) -> str:

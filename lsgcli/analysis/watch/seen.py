@@ -301,6 +301,7 @@ class Seen:
     outside: float = 0.0
     pull: list[float] = field(default_factory=list)
     softmax: str = ""
+    flat: str = ""  # an operation without a derivative
     smoothing: float = 0.0
     class_weights: list[float] = field(default_factory=list)  # of a loss
     negative: list[str] = field(default_factory=list)

@@ -20,7 +20,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import Forward
-from lsgcli.analysis.watch.graph import leaves, softmax_before
+from lsgcli.analysis.watch.graph import flat, leaves, softmax_before
 from lsgcli.analysis.watch.neighbours import agreement, layouts
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen, axis_of, first_tensor, is_binary, moments, norm_of
 from lsgcli.system.files import finite
@@ -381,6 +381,8 @@ class Watch:
             return
         self._here("backward")
         loss = first_tensor(tensors)
+        if loss is not None and not seen.backwards:
+            seen.flat = flat(loss)
         by_hand = not (seen.steps or seen.optimisers)  # parameters are updated by the script, or not at all
         if by_hand and not seen.backwards and not self.forward.parameters() and loss is not None:
             self.forward.loose = leaves(loss)
