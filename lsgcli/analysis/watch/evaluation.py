@@ -203,8 +203,9 @@ class Evaluation:
             predicted, labels = labels, predicted
         own, right = np.array(self.watch.forward.readout.last(count)), predicted == labels
         references = [labels, np.array(known)] if len(known) == count else [labels]
-        best = max(float((own == one).mean()) for one in references) if len(own) else math.nan
-        balanced = float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
-        seen.evaluated.append((seen.steps, float(right.mean()), count))
+        accuracy, seen.restored = float(right.mean()), self.watch.other_weights()  # which the same block may have changed
+        seen.evaluated.append((seen.steps, accuracy, count))
         seen.judged = list(zip(predicted.tolist(), labels.tolist(), strict=True))
-        seen.decisions.append(Judged(seen.steps, count, float(right.mean()), balanced, best, seen.restored))
+        balanced = float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
+        best = max(float((own == one).mean()) for one in references) if len(own) else math.nan
+        seen.decisions.append(Judged(seen.steps, count, accuracy, balanced, best, seen.restored))

@@ -732,6 +732,18 @@ def test_a_scaling_that_is_fitted_to_other_samples(fitted):
     assert moments(x if fitted else x[:30], 0)["fitted"] == fitted
 
 
+@pytest.mark.parametrize("rounded", [False, True])
+def test_weights_that_the_evaluation_itself_rounds(rounded):
+    net, optimizer, x, y = made()
+    with Watch() as watch:
+        train(net, optimizer, 3, x, y)
+        with torch.no_grad():
+            if rounded:
+                net[2].weight.copy_(net[2].weight.round())
+            (net(x[:12]).argmax(1) == y[:12]).sum()
+    assert watch.seen.restored == watch.seen.decisions[-1].restored == rounded
+
+
 def test_a_closure_and_gradients_by_hand_are_no_missing_backward():
     net, _, x, y = made()
     optimizer = torch.optim.LBFGS(net.parameters(), max_iter=2)
