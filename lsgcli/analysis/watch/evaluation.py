@@ -203,7 +203,8 @@ class Evaluation:
             predicted, labels = labels, predicted
         own, right = np.array(self.watch.forward.readout.last(count)), predicted == labels
         references = [labels, np.array(known)] if len(known) == count else [labels]
-        accuracy, seen.restored = float(right.mean()), self.watch.other_weights()  # which the same block may have changed
+        accuracy = float(right.mean())
+        seen.restored = self.watch.other_weights()  # which the same block may have changed
         seen.evaluated.append((seen.steps, accuracy, count))
         seen.judged = list(zip(predicted.tolist(), labels.tolist(), strict=True))
         balanced = float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
