@@ -258,7 +258,7 @@ class SignalLost(
     """Weights receive hardly any signal, although all neurons fire: spikes are multiplied, masked or pooled away on the way to them."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
+        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in [*seen.first.values(), *seen.records])
         for name, given in seen.entering.items():
             share = statistics.fmean(given)
             if fire and share < limit:
@@ -408,7 +408,7 @@ class StepsTooSmall(
             limit = max(limit, seen.least_update)
         too_large = seen.largest_update > 0.5  # in a step before
         # Without normalised steps, they may be small because gradients are.
-        large = not seen.adaptive and _rate(seen) > 0.1 * (1 - float(seen.settings.get("momentum", 0)))
+        large = not seen.adaptive and _rate(seen) > 0.1 * (1 - seen.settings.get("momentum", 0))
         if not (0 < update < limit and stays) or too_large or large or seen.smoothing > 0.9:
             return None
         factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update)))) if update > 0 else 10.0

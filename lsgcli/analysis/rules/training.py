@@ -207,7 +207,7 @@ class LearningRate(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            rate, line = max(e.seen.rates, default=0.0), e.seen.lines.get("optimiser")
+            rate, line = e.seen.highest_rate, e.seen.lines.get("optimiser")
             highest = self.highest[e.seen.adaptive]
             high = rate > limit * highest and not e.seen.skill > 0.65
             less = f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}."
@@ -266,7 +266,7 @@ class UnusualSettings(
 
     def _in_script(self, seen: "Seen") -> MaybeFound:
         group, line = seen.settings, seen.lines.get("optimiser")
-        eps, average = float(group.get("eps", 0)), float(group.get("betas", [group.get("momentum", 0)])[0])
+        eps, average = group.get("eps", 0), group.get("betas", [group.get("momentum", 0)])[0]
         usual = f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}."
         mean = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
         return first_of(

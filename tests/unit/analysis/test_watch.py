@@ -872,3 +872,15 @@ def test_what_was_seen_and_its_rule(rule, attributes):
     seen.records = [{"name": "1", "firing_rate": rate, "u_std": 1.0}]
     assert record_of(seen)["findings"][0]["rule"] == rule
     assert record_of(seen)["findings"][0]["severity"] != "note"
+
+
+@pytest.mark.parametrize(("first", "rule"), [(0.1, "signal-lost"), (0.0, None)])
+def test_a_signal_that_neurons_did_not_send_at_first_is_not_lost(first, rule):
+    seen = Seen(steps=100, entering={"out": [0.0, 0.001]}, records=[{"name": "1", "firing_rate": 0.1}])
+    seen.first = {"1": {"name": "1", "firing_rate": first}}
+    assert {found["rule"] for found in record_of(seen)["findings"]} & {"signal-lost"} == ({rule} if rule else set())
+
+
+def test_the_largest_learning_rate_of_a_schedule():
+    seen = Seen(steps=100, rates=[1e-3], highest_rate=50.0, classes=10, accuracy=[(99, 0.1, 50)])
+    assert record_of(seen)["findings"][0]["rule"] == "learning-rate"
