@@ -10,6 +10,12 @@ In a linear layer, whose images have one pixel, the gradient of the weights adds
 
 A number k = 2^0 b_0 + 2^1 b_1 + ... adds its rows with the factors 2^j. Every sum is computed by one thread, in an order that depends on
 shapes only: results are bit-identical for any number of threads.
+
+Three workers take chunks of the result; ``job.rows`` is the address of what they add:
+
+    forward   chunk: lines of the output    rows: weights   add_block > add_position > bits, then store
+    backward  chunk: sums of the weights    rows: dL/dz     lay, then for 64 pixels add_tile > gather > bits, add_products
+    outer     chunk: output channels        rows: dL/dz     add_outer > bits, then add_totals (linear layers)
 """
 
 import math
@@ -160,7 +166,7 @@ def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
 def _fields(
     spikes: Packed, shape: Geometry, tensors: Iterable[Tensor], parts: int, per_chunk: int, chunks: int
 ) -> "array[int]":
-    """``FIELDS`` and the counter; the tensors are rows, bias and output."""
+    """``FIELDS`` of a worker; the tensors are rows, bias and output. ``parts`` is the number of chunks that share a kernel: 1, or its lines."""
     planes, sizes = spikes.planes, (*shape, shape.groups, shape.blocks, parts, spikes.levels, per_chunk, chunks)
     addresses = (tensor.data_ptr() for tensor in tensors)
     return array("q", (0, planes.data_ptr(), planes.shape[0], planes.stride(0), *addresses, *sizes, 0))
