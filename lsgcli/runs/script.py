@@ -86,7 +86,7 @@ def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Se
         "loss": finite(losses[-1]) if losses else None,
         "losses": finite(losses),
         "accuracy": finite(seen.recent(seen.accuracy)),
-        "evaluation_accuracy": finite(seen.recent(seen.evaluated)),  # of losses that were computed without gradients
+        "evaluation_accuracy": finite(seen.held_out),
         "input": finite(seen.input),
         "layers": seen.records,
         "unseen": _unseen(seen),

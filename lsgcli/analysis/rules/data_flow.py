@@ -305,6 +305,10 @@ class Classes(
                 return Found(
                     frequent / rare, measure="weight of the most frequent class over that of the rarest", advice=inverse
                 )
+        if (
+            seen.skill > 0.8 and seen.largest_class and statistics.median(seen.largest_class) < 1
+        ):  # rare classes are told apart, and in each batch
+            return None
         share = max(seen.labels.values()) / seen.labels.total()
         if seen.batch >= 8:
             share = max(share, statistics.mean(seen.largest_class))

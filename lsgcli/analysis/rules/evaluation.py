@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 @register("rule", "metric")
 class Metric(
     ScriptRule,
-    measure="accuracy that the script counts below that of the network's own decisions",
-    usual="0",
-    limit=0.1,
+    measure="accuracy of the script",
+    usual="that of the network's own decisions",
+    limit=0.05,
     least="warning",
     at="evaluation",
 ):
@@ -28,32 +28,27 @@ class Metric(
         accuracy, own = max([(one.accuracy, one.own) for one in last], default=(math.nan, math.nan))
         surely = limit + 1 / math.sqrt(1 + sum(one.samples for one in last))
         # Other weights, and those of first steps, have outputs of another scale for each class.
-        same = not (seen.restored or seen.elsewhere) and own < seen.recent(seen.accuracy) + limit
+        same = not (seen.restored or seen.elsewhere) and own < seen.recent(seen.accuracy) + 0.1
         codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
-        fit, learns = seen.correlation, seen.skill > 0.4
+        # Far below guessing, a decision is turned, whatever the network's own is.
+        decides = seen.skill > 0.4 and ((same and own - accuracy > surely) or accuracy < 0.5 * seen.chance)
+        fit = seen.correlation
         decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
         coded = f"Code the classes in evaluation by the same table as in training: {codes} are the same class."
         scale = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
         return first_of(
             seen,
             (
-                seen.gap > 2 * limit and seen.codes,
+                seen.gap > 0.2 and seen.codes,
                 len(seen.codes),
                 "classes that are coded otherwise in evaluation",
                 "evaluation",
                 coded,
             ),
             (
-                learns and same and own - accuracy > surely,
-                own - accuracy,
-                "",
-                "evaluation",
-                decode,
-            ),
-            (
-                learns and accuracy < 0.5 * seen.chance,
+                decides,
                 accuracy,
-                "accuracy of the script, below that of guessing",
+                f"accuracy of the script, where the network's own decisions have {own:.3g},",
                 "evaluation",
                 decode,
             ),

@@ -34,7 +34,10 @@ class InputScale(
         if std is not None and e.seen is not None:  # the mean over timesteps of spikes in time may be constant
             std = max(std, e.seen.trained_input.get("std", 0.0))
         spikes = math.nan if e.seen is None or not e.layers else e.seen.arriving
-        quiet = spikes < self.rarest and (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02
+        # Of a feature in a timestep, where hardly any neuron fires, or in all timesteps.
+        quiet = spikes < self.rarest and (
+            spikes * e.flow["T"] < 10 * self.rarest or (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02
+        )
         if quiet and e.seen is not None and not e.seen.skill > 0.65:
             more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
             return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)

@@ -136,7 +136,7 @@ class Labels(
         return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        entered, two, accuracy = seen.separable("input", "first"), seen.recent(seen.two), seen.recent(seen.accuracy)
+        entered, accuracy = seen.separable("input", "first"), seen.recent(seen.accuracy)
         held_out, learns = accuracy - seen.gap, accuracy > 2 * seen.chance
         begun, long = seen.steps >= NotLearning.fewest, seen.steps > 2 * NotLearning.fewest
         unclear = entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
@@ -154,13 +154,6 @@ class Labels(
             ),
             (seen.smoothing > 0.9, seen.smoothing, "label_smoothing", "loss", f"Smooth less: {less}."),
             (unclear and begun, entered, "standard deviations by which neighbours share labels", "loss", ""),
-            (
-                two > 0.95 and accuracy < 0.65 and begun,
-                two,
-                "accuracy of the two highest outputs together",
-                "loss",
-                "Leave out what turns samples of one class into those of another, such as flips of directions, and let the loss tell them apart.",
-            ),
             (better and long, seen.gap, "training accuracy minus that of evaluation", "loss", ""),
             (
                 by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit),

@@ -131,6 +131,7 @@ class Evaluation:
 
     def draws(self, batch: Any) -> None:
         """A batch of a data loader."""
+        self.watch.forward.ended = True
         parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else ()
         self.delivered.extend(
             [part for part in parts if isinstance(part, Tensor) and part.dtype in INTEGERS and part.dim() == 1][-1:]
@@ -196,6 +197,7 @@ class Evaluation:
     def _judge(self, predicted: Values, labels: Values) -> None:
         """Predictions that the user compares with labels, (n,) each."""
         seen, count = self.watch.seen, len(labels)
+        self.watch.forward.ended = True
         known: list[int] = []
         for batch in reversed(self.delivered):
             known = [*batch.tolist(), *known] if len(known) < count else known

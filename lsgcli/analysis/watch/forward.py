@@ -67,7 +67,7 @@ class Forward:
         self.names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self.shapes: weakref.WeakKeyDictionary[nn.Module, torch.Size] = weakref.WeakKeyDictionary()  # of spikes
         self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # layers, in this batch of an evaluation
-        self.per_batch, self.evaluated = 1, 0  # calls of the network
+        self.per_batch = 1  # calls of the network
         self.roots: list[nn.Module] = []
         self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.loose: list[nn.Parameter] = []
@@ -79,7 +79,8 @@ class Forward:
     def begin_evaluation(self) -> None:
         """Begin an evaluation."""
         self.called.clear()
-        self.evaluated = 0
+        self.ended = False  # whether labels were drawn or compared since the first call of a batch
+        self.evaluated = self.of_batch = 0
         self.readout.calls, self.readout.decided = {}, []
 
     def start(self) -> None:
@@ -168,8 +169,11 @@ class Forward:
         x = first_tensor(arguments)
         x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
         if not torch.is_grad_enabled():
-            if self.evaluated % self.per_batch == 0:
+            # Another batch, rather than a timestep that batches of training do not have.
+            if self.per_batch == 1 or (self.ended and self.of_batch >= self.per_batch):
                 self.called.clear()
+                self.ended, self.of_batch = False, 0
+            self.of_batch += 1
             self.evaluated += 1
             trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
             seen.elsewhere |= bool(seen.steps) and not trains

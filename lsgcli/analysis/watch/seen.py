@@ -237,7 +237,6 @@ class Seen:
             the measured steps of :func:`agreement`.
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
-        two: as ``accuracy``, of the two highest outputs together, where there are 4 classes or more.
         evaluated_explained, correlation: R^2 in evaluation, and the correlation of predictions and targets.
         decisions: what was compared in evaluation.
         ranked: area under the curve of scores in evaluation.
@@ -293,7 +292,6 @@ class Seen:
     agreements: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     same_input: int = 0
     explained: Scores = field(default_factory=list)
-    two: Scores = field(default_factory=list)
     evaluated_explained: float = math.nan
     correlation: float = math.nan
     decisions: list[Any] = field(default_factory=list)
@@ -447,13 +445,15 @@ class Seen:
         return max(1 / max(1, self.classes), max(self.labels.values(), default=0) / max(1, self.labels.total()))
 
     @property
+    def held_out(self) -> float:
+        """Accuracy in the last evaluation; NaN without any."""
+        return self.recent([score for score in self.evaluated if score[0] == self.evaluated[-1][0]])
+
+    @property
     def gap(self) -> float:
         """Accuracy in training minus that of the last evaluation, at the same time; NaN if one of them is unknown."""
-        if not self.evaluated:
-            return math.nan
-        last, _, _ = self.evaluated[-1]
-        near = [score for score in self.accuracy if last - 5 <= score[0] < last]
-        return self.recent(near) - self.recent([score for score in self.evaluated if score[0] == last])
+        last = self.evaluated[-1][0] if self.evaluated else 0
+        return self.recent([score for score in self.accuracy if last - 5 <= score[0] < last]) - self.held_out
 
     def recent(self, pairs: Sequence[tuple[int, float, int]]) -> float:
         """Mean of the last accuracies; NaN without any."""

@@ -322,9 +322,6 @@ class Watch:
             counts = Counter(labels.tolist())
             seen.labels.update(counts)
             seen.largest_class.append(max(counts.values()) / len(labels))
-            if values.shape[1] > 3:
-                best = values.topk(2, 1).indices
-                seen.two.append((seen.steps, float((best == labels[:, None]).any(1).float().mean()), len(labels)))
         scores.append((seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
 
     def _without_gradient(self, original: Function, *arguments: Any, **options: Any) -> Any:

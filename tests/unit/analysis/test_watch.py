@@ -847,7 +847,6 @@ def test_scores_of_scikit_learn():
 @pytest.mark.parametrize(
     ("rule", "attributes"),
     [
-        ("labels", {"two": [(99, 0.99, 50)], "accuracy": [(99, 0.5, 50)]}),  # only pairs of classes are distinguished
         ("labels", {"accuracy": [(99, 0.99, 50)], "evaluated": [(100, 0.0, 50)]}),  # the lowest output is taken
         ("metric", {"evaluated_explained": -3.0, "correlation": 0.9}),  # predictions that are still standardised
         ("metric", {"ranked": 0.1}),
