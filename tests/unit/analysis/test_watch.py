@@ -298,6 +298,33 @@ def test_a_state_of_snntorch_that_is_reset_is_at_rest():
     assert not holds_a_state(neurons, (x,), x.shape)
 
 
+class Keeping(nn.Module):
+    v = None
+
+    def forward(self, u):
+        self.v = u if self.v is None else self.v / 2 + u
+        return Spike.apply(self.v - 1)
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_an_evaluation_with_more_timesteps_than_training(resets):
+    net, optimizer, x, y = made(Keeping)
+
+    def run(x, steps):
+        return sum(net(x) for _ in range(steps))
+
+    with Watch() as watch:
+        for _ in range(3):
+            net[1].v = None
+            F.cross_entropy(run(x, 2), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for _ in range(2):
+                net[1].v = None if resets or net[1].v.requires_grad else net[1].v
+                (run(x[:12], 5).argmax(1) == y[:12]).sum()
+    assert bool(watch.seen.kept) != resets
+
+
 class Listed(nn.Module):
     """Its second layer is in a plain list."""
 
@@ -839,6 +866,8 @@ def test_scores_of_scikit_learn():
         metrics.r2_score([[0.0], [1.0], [2.0]], [[0.0], [1.0], [1.0]])
         metrics.roc_auc_score([0, 1, 1, 0], [0.3, 0.1, 0.4, 0.2])
     assert watch.seen.evaluated == [(1, 0.75, 4)]
+    watch.seen.evaluated.insert(0, (0, 0.25, 4))
+    assert watch.seen.held_out == 0.75
     assert watch.seen.evaluated_explained == pytest.approx(0.5)
     assert watch.seen.correlation == pytest.approx(3**0.5 / 2)
     assert watch.seen.ranked == pytest.approx(0.5)
