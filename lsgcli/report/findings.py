@@ -28,7 +28,8 @@ def lines(findings: Sequence[Record]) -> list[Text]:
     shown = []
     for number, finding in enumerate(findings, 1):
         head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"
-        value = "" if finding["value"] is None else f"{finding['measure']} {figure(finding['value'])}{usually(finding)}. "
+        measure = "" if finding["measure"] == "error" else f"{finding['measure']} "  # a message says itself what it is
+        value = "" if finding["value"] is None else f"{measure}{figure(finding['value'])}{usually(finding)}. "
         shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
         shown.append(Text(f"   {finding['remedy']['text']}"))
         if place := finding.get("where"):
@@ -68,7 +69,9 @@ def diagnosis(record: Record) -> list[Text | Table]:
 
 def figure(value: Any) -> str:
     """A measured value, with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def tried(rows: Sequence[Record]) -> Table:

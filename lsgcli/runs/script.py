@@ -100,7 +100,7 @@ def _unseen(seen: Seen) -> list[str]:
     said = []
     if not seen.networks and not seen.layers:
         said.append("no network was trained: no module with parameters ran before a step of an optimiser")
-    elif not seen.layers:
+    elif not seen.layers and (seen.steps or seen.error is None):
         said.append(f"no spiking neurons found in {', '.join(seen.networks)}: no module or function put out spikes")
     if len(seen.networks) > 1:
         said.append(f"several networks: {', '.join(seen.networks)}; findings concern all of them")

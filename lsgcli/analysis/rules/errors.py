@@ -80,7 +80,8 @@ CRASHES = (
         "types",
         "not tuple|'tuple' object|values to unpack",
         "Check what this call returns: neurons give spikes and state, as in spikes, state = lif(x, state); inside "
-        "nn.Sequential, they keep their state (snntorch: init_hidden=True; norse: SequentialState).",
+        "nn.Sequential, they keep their state (snntorch: init_hidden=True, and output=True in the last layer alone; norse: "
+        "SequentialState).",
     ),
     (
         "types",
@@ -149,6 +150,12 @@ CRASHES = (
     ),
     (
         "script-failed",
+        "deepcopy protocol",
+        "Neurons keep a state with a graph: reset them before the copy (snntorch: utils.reset(net); spikingjelly: "
+        "functional.reset_net(net)), or keep copy.deepcopy(net.state_dict()).",
+    ),
+    (
+        "script-failed",
         "",
         "Mend the error; what follows is what was seen before it.",
     ),
@@ -171,7 +178,11 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
         kept = any(one.low != one.high for one in old)  # rather than a state that begins with zeros
         fixed = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
         rule, advice = ("state-kept", reset_of(seen)) if kept else ("shapes", fixed)
-    sizes = "; ".join(map(str, [text, *given[-4:]]))
+    flat = [int(size) for size in match.groups()] if "mat1" in text else [0, 1]
+    sequences = [one.shape for one in given if len(one.shape) in (3, 5)]  # (T, B, N) or (T, B, C, H, W)
+    if any(shape[1] > 1 and flat[0] == shape[1] * flat[1] for shape in sequences):
+        advice = "Samples were flattened into features: keep axes of time and samples, flatten(2), or layer.Flatten() of spikingjelly."
+    sizes = "; ".join(map(str, [text, *given[-2:]]))  # of the innermost call
     return rule, Found(sizes, (), "error", where, advice.format(*match.groups())) if advice else None
 
 
@@ -187,7 +198,7 @@ def _unreached(seen: "Seen") -> bool:
 
 
 @register("rule", "empty-optimiser")
-class EmptyOptimiser(ScriptRule, measure="error", usual="none", at="error", source="torch.optim"):
+class EmptyOptimiser(ScriptRule, measure="error", usual="", at="error", source="torch.optim"):
     """The optimiser was given no parameters: the network has none registered, or its generator of parameters was already used up."""
 
 
@@ -201,7 +212,7 @@ class NoSurrogate(
     source="Neftci et al. 2019",
     advice=(
         "Add the gradient of a sigmoid: with h = torch.sigmoid(4 * (u - v_th)), the spikes are (u > v_th).float() + h - h.detach(). Or use "
-        "neurons with a surrogate (lsg.LIF(), snntorch.Leaky(), spikingjelly's LIFNode())."
+        "neurons with a surrogate (lsg.LIF(), snntorch.Leaky() without surrogate_disable, spikingjelly's LIFNode())."
     ),
 ):
     """The spikes have no gradient: a comparison such as u > v_th is not differentiable, and no surrogate replaces its gradient."""
@@ -264,20 +275,20 @@ class GraphTwice(
 
 
 @register("rule", "in-place")
-class InPlace(ScriptRule, measure="error", usual="none", at="error", source="torch.autograd"):
+class InPlace(ScriptRule, measure="error", usual="", at="error", source="torch.autograd"):
     """Values that backward() needs were changed in place before it."""
 
 
 @register("rule", "shapes")
-class Shapes(ScriptRule, measure="error", usual="none", at="error"):
+class Shapes(ScriptRule, measure="error", usual="", at="error"):
     """The sizes of tensors do not fit: those of a layer and its input, of outputs and labels, or of a state and a batch."""
 
 
 @register("rule", "types")
-class Types(ScriptRule, measure="error", usual="none", at="error"):
+class Types(ScriptRule, measure="error", usual="", at="error"):
     """A call is given values of another dtype, device or type than it takes, such as labels that are no integers, or arguments that it does not have."""
 
 
 @register("rule", "script-failed")
-class ScriptFailed(ScriptRule, measure="error", usual="none", at="error"):
+class ScriptFailed(ScriptRule, measure="error", usual="", at="error"):
     """The script ended with an error of its own."""

@@ -258,7 +258,8 @@ class SignalLost(
     """Weights receive hardly any signal, although all neurons fire: spikes are multiplied, masked or pooled away on the way to them."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in [*seen.first.values(), *seen.records])
+        layers = [*seen.first.values(), *seen.records] if seen.steps else []
+        fire = layers and all((layer.get("firing_rate") or 0) > 0.01 for layer in layers)
         for name, given in seen.entering.items():
             share = statistics.fmean(given)
             if fire and share < limit:

@@ -2,6 +2,7 @@
 
 import functools
 import linecache
+import math
 import re
 import sys
 import sysconfig
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.watch.neurons import states
@@ -90,13 +92,15 @@ def _tensors_of(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple):
         for part in value:
             yield from _tensors_of(part)
-    elif isinstance(value, nn.Module):
+    elif isinstance(value, nn.Module) and "_buffers" in vars(value):  # it is built: deepcopy() may fail before
         yield from states(value, ())
 
 
 def _operand(name: str, tensor: Tensor) -> Operand:
-    low, high = tensor.detach().double().aminmax()
-    return Operand(name, str(tensor.dtype), tuple(tensor.shape), float(low), float(high))
+    low = high = math.nan
+    if not (tensor.is_complex() or tensor.is_meta or tensor.is_quantized) and tensor.layout == torch.strided:
+        low, high = map(float, tensor.detach().double().aminmax())
+    return Operand(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), low, high)
 
 
 def here_of(built: object) -> Line | None:

@@ -1,5 +1,6 @@
 """A watched training: measures against hand-made numbers, the same bits, and hooks that are gone afterwards."""
 
+import copy
 from collections import Counter
 from pathlib import Path
 
@@ -235,6 +236,15 @@ def _fixed_sizes(net, x, y):
         F.cross_entropy(net(batch + torch.zeros(16, 5)), y[: len(batch)]).backward()
 
 
+def _copies(net, x, y):
+    net.state = net(x)
+    copy.deepcopy(net)
+
+
+def _flattens(net, x, y):
+    nn.Sequential(nn.Flatten(), nn.Linear(5, 3))(x.expand(4, 16, 5))
+
+
 @pytest.mark.parametrize(
     ("rule", "line", "fails"),
     [
@@ -252,6 +262,8 @@ def _fixed_sizes(net, x, y):
         ("input-scale", "lambda", lambda net, x, y: torch.bernoulli(x)),
         ("in-place", "u *= 0.5", _changes),
         ("state-kept", "0.5 * self.state", _other_sizes),
+        ("script-failed", "copy.deepcopy", _copies),
+        ("shapes", "nn.Flatten", _flattens),
         ("script-failed", "lambda", lambda net, x, y: {}["key"]),
     ],
 )
@@ -270,8 +282,15 @@ def test_the_tensors_of_a_call_that_failed():
     with pytest.raises(IndexError), lsg.watch(net, optimizer, quiet=True) as record:
         F.cross_entropy(net(x), y + 7)
     (found,) = record["findings"]
-    assert "x torch.float32 (16, 5)" in found["value"]
-    assert "target torch.int64 (16,), 7 to 9" in found["value"]
+    assert "input float32 (16, 3)" in found["value"]
+    assert "target int64 (16,), 7 to 9" in found["value"]
+
+
+def test_samples_that_were_flattened_into_features():
+    net, optimizer, x, y = made()
+    with pytest.raises(RuntimeError), lsg.watch(net, optimizer, quiet=True) as record:
+        _flattens(net, x, y)
+    assert "flatten(2)" in record["findings"][0]["remedy"]["text"]
 
 
 def test_one_watch_at_a_time():
