@@ -98,20 +98,16 @@ class EvaluationInput(
 ):
     """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
 
-    farthest = 0.6  # 0.2 between batches
-    well = 0.8  # area under the curve
-    least_gap = 0.03  # of accuracies, where timesteps differ
-
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         size, found = max(self._differences(seen, limit), key=lambda pair: pair[0], default=(0.0, None))
-        return found if size > 1 and not seen.ranked > self.well else None
+        return found if size > 1 and not seen.ranked > 0.8 else None
 
     def _differences(self, seen: "Seen", limit: float) -> Iterator[tuple[float, Found]]:
         """What differs, each with its size over that which does no harm."""
         train, other = seen.trained_input, seen.evaluated_input
         trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
         # A part of a network that is called by itself has fewer.
-        if len(seen.networks) == 1 and trained > 1 and evaluated and seen.gap > self.least_gap:
+        if len(seen.networks) == 1 and trained > 1 and evaluated and seen.gap > 0.03:
             equal = "Evaluate with as many timesteps as in training."
             steps = "calls of neurons in evaluation over those in training"
             yield abs(math.log(evaluated / trained)) / math.log(1.5), Found(evaluated / trained, measure=steps, advice=equal)
@@ -123,11 +119,11 @@ class EvaluationInput(
         a, b = train.get("rows", ()), other.get("rows", ())
         if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any() and not seen.gap < 0.1:
             shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
-            moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes
+            moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes; 0.2 between batches
             order = "Order features, axes and timesteps in evaluation as in training."
             median = "difference of a feature's means over its standard deviation, in the median"
-            yield moved / self.farthest, Found(moved, measure=median, advice=order)
-        if other.get("fitted") and (seen.gap > 0.1 or seen.ranked < self.well):
+            yield moved / 0.6, Found(moved, measure=median, advice=order)
+        if other.get("fitted") and (seen.gap > 0.1 or seen.ranked < 0.8):
             again = "Fit scaling, normalisation and encoding to the training samples alone, and apply them to others: scaler.transform(x), not fit_transform(x)."
             yield 2.0, Found(1.0, measure="share of features that have the same range, exactly", advice=again)
 

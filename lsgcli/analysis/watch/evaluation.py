@@ -50,7 +50,9 @@ class Judged(NamedTuple):
 
 
 class Readout:
-    """The network's own decisions: the class whose outputs in training are most like the network's outputs, however a script reads classes from these.
+    """The network's own decisions, however a script reads classes from its outputs.
+
+    The class of the largest output, or where that is not what it was trained to, the class whose outputs in training are most like the network's outputs.
 
     Attributes:
         kind: type, axes and size of the output that is read, the last of a step.
@@ -61,6 +63,7 @@ class Readout:
     def __init__(self) -> None:
         self.kind: tuple[Any, ...] = ()
         self.axis, self.steps = -1, 1
+        self.plain = False  # whether the largest output is that of the class
         self.calls: dict[tuple[Any, ...], list[Tensor]] = {}
         self.sums: dict[int, tuple[Tensor, float]] = {}  # outputs of each class, and their number; of late batches
         self.decided: list[int] = []
@@ -88,6 +91,7 @@ class Readout:
         self.sums = self.sums if kind == self.kind else {}
         self.kind, self.axis, self.steps = kind, axis, len(outputs)
         features = self._features(outputs)
+        self.plain = bool((features.argmax(1) == labels).float().mean() > 0.5)
         for label in labels.unique().tolist():
             total, number = self.sums.get(label, (0.0, 0.0))
             own = features[labels == label]
@@ -103,10 +107,13 @@ class Readout:
         outputs = self.calls.pop(self.kind, [])
         if len(self.sums) < 2 or not outputs:
             return
+        features, classes = self._features(outputs), list(self.sums)
+        if self.plain:
+            self.decided += features.argmax(1).tolist()
+            return
         means = torch.stack([total / number for total, number in self.sums.values()])
         middle = means.mean(0)
-        likeness = (self._features(outputs) - middle) @ F.normalize(means - middle, dim=1).T
-        classes = list(self.sums)
+        likeness = (features - middle) @ F.normalize(means - middle, dim=1).T
         self.decided += [classes[nearest] for nearest in likeness.argmax(1).tolist()]
 
     def last(self, samples: int) -> list[int]:
