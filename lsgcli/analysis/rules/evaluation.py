@@ -34,13 +34,13 @@ class Metric(
         decides = seen.skill > 0.4 and ((same and own - accuracy > surely) or accuracy < 0.5 * seen.chance)
         fit = seen.correlation
         decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
-        coded = f"Code the classes in evaluation by the same table as in training: {codes} are the same class."
+        coded = "Code the classes in evaluation by the same table as in training: these pairs, predicted and given, are the same class."
         scale = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
         return first_of(
             seen,
             (
-                seen.gap > 0.2 and seen.codes,
-                len(seen.codes),
+                seen.gap > 0.2 and codes,
+                codes,
                 "classes that are coded otherwise in evaluation",
                 "evaluation",
                 coded,

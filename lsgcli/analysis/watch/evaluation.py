@@ -105,16 +105,16 @@ class Readout:
 
     def _decide(self) -> None:
         outputs = self.calls.pop(self.kind, [])
-        if len(self.sums) < 2 or not outputs:
+        if not (self.sums and outputs):
             return
-        features, classes = self._features(outputs), list(self.sums)
+        features = self._features(outputs)
         if self.plain:
             self.decided += features.argmax(1).tolist()
             return
         means = torch.stack([total / number for total, number in self.sums.values()])
         middle = means.mean(0)
         likeness = (features - middle) @ F.normalize(means - middle, dim=1).T
-        self.decided += [classes[nearest] for nearest in likeness.argmax(1).tolist()]
+        self.decided += [list(self.sums)[nearest] for nearest in likeness.argmax(1).tolist()]
 
     def last(self, samples: int) -> list[int]:
         """The decisions on the last samples; empty if they are not known."""

@@ -702,7 +702,9 @@ def test_weights_of_an_earlier_state_are_evaluated(restored):
     assert watch.seen.restored == restored
 
 
-@pytest.mark.parametrize("steps", [1, 3])  # of the network in a batch
+@pytest.mark.parametrize(
+    ("steps", "order"), [(1, [2, 0, 1]), (3, [2, 0, 1]), (1, [0, 1, 2])]
+)  # calls of the network in a batch
 @pytest.mark.parametrize(
     ("decode", "own"),
     [
@@ -711,9 +713,9 @@ def test_weights_of_an_earlier_state_are_evaluated(restored):
         (lambda out, labels: (out.argmax(1), labels.roll(1)), 0.0),
     ],
 )
-def test_the_network_decides_by_its_outputs_in_training(decode, own, steps):
+def test_the_network_decides_by_its_outputs_in_training(decode, own, steps, order):
     """Each class has an output of its own in training, in an order that only the loss knows."""
-    order = torch.tensor([2, 0, 1])
+    order = torch.tensor(order)
     net, labels = nn.Linear(3, 3), torch.arange(3).repeat(4)
     x = 5 * torch.eye(3)[order[labels]]
     net.weight.data, net.bias.data = torch.eye(3), torch.zeros(3)
