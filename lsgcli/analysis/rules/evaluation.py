@@ -53,13 +53,6 @@ class Metric(
                 decode,
             ),
             (
-                seen.ranked < 0.35,
-                seen.ranked,
-                "area under the curve, below that of guessing",
-                "evaluation",
-                "Change the sign of the scores, or exchange the two classes.",
-            ),
-            (
                 abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3,
                 seen.evaluated_explained,
                 f"R^2 of predictions whose correlation with the targets is {fit:.2g}",
@@ -176,7 +169,6 @@ class RunningStatistics(
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
             if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
                 return Found(slowest, measure="momentum", where=where)
-            gap = e.seen.gap if e.seen.gap > 2 * limit and not e.seen.training else None
         return Found(gap) if gap is not None and gap > limit else None
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
