@@ -373,7 +373,7 @@ class Clipped(
     usual="above 0.1",
     limit=0.01,
     at="step",
-    advice="Clip gradients to a norm of 1, as with clip_grad_norm_(net.parameters(), 1.0).",
+    advice="Clip gradients to a norm of 1, as with clip_grad_norm_(net.parameters(), 1.0); with a GradScaler, call scaler.unscale_(optimizer) before.",
 ):
     """Gradients are clipped to a small part of themselves before each step."""
 
