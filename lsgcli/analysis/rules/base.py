@@ -19,7 +19,7 @@ SEVERITIES = ("error", "warning", "note")
 OURS = "ours"
 MOST = 4  # names in a text
 RECENT = 20  # losses that count as the last
-RESETS = {  # of the state, by package of the neurons
+RESET_CALLS = {  # of the state, by package of the neurons
     "snntorch": "Begin each batch with the states of init_leaky() (init_synaptic(), ...), or with snntorch.utils.reset(net)",
     "spikingjelly": "Call spikingjelly.activation_based.functional.reset_net(net) after each step of the optimiser and each batch of evaluation",
     "norse": "Begin each batch with the state None",
@@ -347,16 +347,8 @@ def off_by_a_factor(own: float, usual: float, limit: float) -> bool:
 
 def reset_of(seen: "Seen") -> str:
     """How the states of the neurons that were seen are reset."""
-    ways = (RESETS[layer.library] for layer in seen.layers.values() if layer.library in RESETS)
+    ways = (RESET_CALLS[layer.library] for layer in seen.layers.values() if layer.library in RESET_CALLS)
     return next(ways, "Set the potentials of all neurons to 0 before each batch") + ", in training and in evaluation."
-
-
-def first_of(seen: "Seen", *cases: tuple[Any, Any, str, str, str]) -> MaybeFound:
-    """The first of some cases that applies: each whether it does, its value, measure, what stands at its line, and advice; empty if those of the rule."""
-    for applies, number, measure, at, advice in cases:
-        if applies:
-            return Found(number, (), measure, seen.lines.get(at), advice)
-    return None
 
 
 class Rule(ABC):

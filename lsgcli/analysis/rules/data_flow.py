@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, first_of, reset_of, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -29,37 +29,20 @@ class InputConstant(
         known = seen.input
         if not known or not known["finite"]:
             return None
-        return first_of(
-            seen,
-            (
-                known["std"] == 0,
-                "constant",
-                "",
-                "network",
-                "Remove the scale, or the conversion to integers, that makes all values of the input equal.",
-            ),
-            (
-                known["differences"] < limit * known["std"],
-                "equal samples",
-                "",
-                "network",
-                "Give each sample of the batch its own data: one is repeated, as of an index that does not change, or a buffer that is not copied.",
-            ),
-            (
-                seen.same_input > 1,
-                "equal steps",
-                "",
-                "network",
-                "Reset the encoder before each batch, or take the next batch: the same input comes with other labels.",
-            ),
-            (
-                known["repeated"] and not seen.learned,
-                "equal timesteps",
-                "",
-                "network",
-                "Give each timestep its own input, x[t], or encode it again inside the loop, from values between 0 and 1.",
-            ),
-        )
+        found, advice = "", ""
+        if known["std"] == 0:
+            found = "constant"
+            advice = "Remove the scale, or the conversion to integers, that makes all values of the input equal."
+        elif known["differences"] < limit * known["std"]:
+            found = "equal samples"
+            advice = "Give each sample of the batch its own data: one is repeated, as of an index that does not change, or a buffer that is not copied."
+        elif seen.same_input > 1:
+            found = "equal steps"
+            advice = "Reset the encoder before each batch, or take the next batch: the same input comes with other labels."
+        elif known["repeated"] and not seen.learned:
+            found = "equal timesteps"
+            advice = "Give each timestep its own input, x[t], or encode it again inside the loop, from values between 0 and 1."
+        return Found(found, advice=advice) if found else None
 
 
 @register("rule", "state-kept")

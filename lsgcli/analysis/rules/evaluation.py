@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, few, first_of, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -36,30 +36,15 @@ class Metric(
         decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
         coded = "Code the classes in evaluation by the same table as in training: these pairs, predicted and given, are the same class."
         scale = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
-        return first_of(
-            seen,
-            (
-                seen.gap > 0.2 and codes,
-                codes,
-                "classes that are coded otherwise in evaluation",
-                "evaluation",
-                coded,
-            ),
-            (
-                decides,
-                accuracy,
-                f"accuracy of the script, where the network's own decisions have {own:.3g},",
-                "evaluation",
-                decode,
-            ),
-            (
-                abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3,
-                seen.evaluated_explained,
-                f"R^2 of predictions whose correlation with the targets is {fit:.2g}",
-                "evaluation",
-                scale,
-            ),
-        )
+        if seen.gap > 0.2 and codes:
+            return Found(codes, measure="classes that are coded otherwise in evaluation", advice=coded)
+        if decides:
+            counted = f"accuracy of the script, where the network's own decisions have {own:.3g},"
+            return Found(accuracy, measure=counted, advice=decode)
+        if abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3:
+            explained = f"R^2 of predictions whose correlation with the targets is {fit:.2g}"
+            return Found(seen.evaluated_explained, measure=explained, advice=scale)
+        return None
 
 
 @register("rule", "training-mode")

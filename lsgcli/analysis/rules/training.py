@@ -12,7 +12,6 @@ from lsgcli.analysis.rules.base import (
     Remedy,
     Rule,
     ScriptRule,
-    first_of,
     off_by_a_factor,
     rewritten,
 )
@@ -142,27 +141,21 @@ class Labels(
         unclear = entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
         better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
         by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
-        less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
-        return first_of(
-            seen,
-            (
-                seen.outside,
-                seen.outside,
-                "target of a binary cross-entropy",
-                "loss",
-                "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest.",
-            ),
-            (seen.smoothing > 0.9, seen.smoothing, "label_smoothing", "loss", f"Smooth less: {less}."),
-            (unclear and begun, entered, "standard deviations by which neighbours share labels", "loss", ""),
-            (better and long, seen.gap, "training accuracy minus that of evaluation", "loss", ""),
-            (
-                by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit),
-                seen.gap,
-                "training accuracy minus that of evaluation, which is that of guessing",
-                "evaluation",
-                "",
-            ),
-        )
+        loss = seen.lines.get("loss")
+        if seen.outside:
+            targets = "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest."
+            return Found(seen.outside, (), "target of a binary cross-entropy", loss, targets)
+        if seen.smoothing > 0.9:
+            less = rewritten(loss, "label_smoothing", seen.smoothing, 0.1)
+            return Found(seen.smoothing, (), "label_smoothing", loss, f"Smooth less: {less}.")
+        if unclear and begun:
+            return Found(entered, (), "standard deviations by which neighbours share labels", loss)
+        if better and long:
+            return Found(seen.gap, (), "training accuracy minus that of evaluation", loss)
+        if by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit):
+            guessing = "training accuracy minus that of evaluation, which is that of guessing"
+            return Found(seen.gap, (), guessing, seen.lines.get("evaluation"))
+        return None
 
 
 def _mixed(seen: "Seen") -> str:
@@ -260,11 +253,12 @@ class UnusualSettings(
     def _in_script(self, seen: "Seen") -> MaybeFound:
         group, line = seen.settings, seen.lines.get("optimiser")
         eps, average = group.get("eps", 0), group.get("betas", [group.get("momentum", 0)])[0]
-        usual = f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}."
-        mean = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
-        return first_of(
-            seen, (eps > LARGEST_EPS, eps, "eps", "optimiser", usual), (average > 0.98, average, "momentum", "optimiser", mean)
-        )
+        if eps > LARGEST_EPS:
+            return Found(eps, (), "eps", line, f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}.")
+        if average > 0.98:
+            fewer = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
+            return Found(average, (), "momentum", line, fewer)
+        return None
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
