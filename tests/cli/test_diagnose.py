@@ -289,6 +289,13 @@ FAULTS = {
         "no-reset",
         "snntorch.Leaky(beta=1.0",
     ),
+    "loss of the first timestep": (
+        "snn",
+        "        for _ in range(T):\n            spikes, mem1 = self.lif1(self.first(x), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)\n        return mem2",
+        "        potentials = []\n        for _ in range(T):\n            spikes, mem1 = self.lif1(self.first(x + 3 * torch.randn(x.shape)), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)\n            potentials.append(mem2)\n        return potentials[0]",
+        "steps-without-gradient",
+        "cross_entropy(",
+    ),
     "last timestep": (
         "snn",
         "spikes, mem1 = self.lif1(self.first(x), mem1)\n            _, mem2 = self.lif2(self.out(spikes), mem2)",

@@ -88,6 +88,7 @@ CAUSES = (
     "small-batch",
     "running-statistics",
     "training-mode",
+    "steps-without-gradient",
     "labels",
     "wide-window",
     "silent",
@@ -120,7 +121,7 @@ _GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
 _MEASURED = {
     *("input-scale", "initial-scale", "potential-scale", "narrow-window", "wide-window", "no-reset"),
     *("steps-too-large", "steps-too-small", "weight-decay", "batch-dependent"),
-    *("target-scale", "running-statistics", "overfitting", "too-deep", "not-finite"),
+    *("target-scale", "running-statistics", "overfitting", "too-deep", "not-finite", "steps-without-gradient"),
     *_SIGNALS,
     *_GRADIENTS,
 }
@@ -164,6 +165,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "evaluation-input": {"overfitting", "running-statistics", "averaging", *_SIGNALS, *_GRADIENTS},
     "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
     "equal-outputs": _GRADIENTS,
+    "steps-without-gradient": {"labels", "overfitting", "too-deep", *_SIGNALS, *_GRADIENTS},
     "labels": {"overfitting", *_SIGNALS, *_GRADIENTS},
 }
 

@@ -85,6 +85,41 @@ class StateLost(
         return Found(0.0, tuple(layer.name for layer in known), derivative, advice=carry)
 
 
+@register("rule", "steps-without-gradient")
+class StepsWithoutGradient(
+    ScriptRule,
+    measure="timesteps with a gradient",
+    usual="all",
+    limit=1e-4,
+    severity="warning",
+    least="warning",
+):
+    """The loss reads early timesteps alone, or late ones of neurons that forget too fast: the others have no gradient."""
+
+    fewest = 8  # timesteps
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        layer = next((layer for layer in seen.layers.values() if any(layer.arriving.values())), None)
+        if layer is None or layer.calls < self.fewest or not layer.memory > 0:  # calls that are no timesteps, or not connected
+            return None
+        # What arrives at potentials: at their spikes, and through the decay at those of the next timestep.
+        arrives, sizes = 0.0, []
+        for call in reversed(range(layer.calls)):
+            arrives = math.sqrt(layer.arriving.get(call, 0.0)) + layer.memory * arrives
+            sizes.append(arrives)
+        share = f"{sum(size > limit * max(sizes) for size in sizes)} of {layer.calls}"
+        if sizes[layer.calls // 4] == 0 and seen.skill < 0.9:
+            index = "Give the loss all timesteps, or the last one: check the index of the timestep, and which outputs are kept."
+            return Found(share, (layer.name,), where=seen.lines.get("loss"), advice=index)
+        forgotten = sizes[layer.calls // 2] <= limit * max(sizes) and seen.repetition < 0.5  # and not told again later
+        if not (forgotten and seen.skill < 0.65):
+            return None
+        forgets = min((known for known in seen.layers.values() if known.memory > 0), key=lambda known: known.memory)
+        half = 0.5 ** (2 / layer.calls)  # what is left of a potential after half of the timesteps: a half
+        slower = f"Let potentials decay more slowly, by a factor per timestep of {rewritten(forgets.where, 'beta', forgets.memory, half)}."
+        return Found(share, (forgets.name,), advice=slower, where=forgets.where)
+
+
 @register("rule", "batch-as-time")
 class BatchAsTime(
     ScriptRule,

@@ -235,6 +235,7 @@ class Seen:
         repeated: measured steps with the labels of the step before.
         agreements: by stage ("input" of the network, "first" layer with weights, "outputs", and those of the first steps, "begin") and layout, sums over
             the measured steps of :func:`agreement`.
+        repetition: correlation, over samples, of the input's means over the earlier and the later half of the timesteps.
         same_input: measured steps with the input of the measured step before and other labels.
         explained: of each step of a regression, as ``accuracy``, the share of the variance of its targets (R^2).
         evaluated_explained, correlation: R^2 in evaluation, and the correlation of predictions and targets.
@@ -291,6 +292,7 @@ class Seen:
     repeated: int = 0
     agreements: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     same_input: int = 0
+    repetition: float = math.nan
     explained: Scores = field(default_factory=list)
     evaluated_explained: float = math.nan
     correlation: float = math.nan

@@ -423,6 +423,11 @@ class Watch:
             self.seen.input["repeated"] = max(self.seen.input["repeated"], float(same))
         if first and all(is_binary(call) for call in first):
             self.seen.arriving = sum(float((call != 0).float().mean()) for call in first) / len(first)
+        if len(first) > 1 and first[0].dim() > 1 and all(call.shape == first[0].shape for call in first):
+            half = len(first) // 2
+            means = [torch.stack(calls).float().mean(0) for calls in (first[:half], first[half:])]
+            centred = torch.stack([(mean - mean.mean(0)).flatten() for mean in means])
+            self.seen.repetition = float(torch.corrcoef(centred)[0, 1])
         if self.logits is None or self.logits.labels.dim() < 1 or len(self.logits.labels) < 2 or not self.logits.labels.numel():
             return
         self.forward.readout.learn(self.logits.labels)

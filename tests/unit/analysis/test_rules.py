@@ -8,7 +8,7 @@ import pytest
 from lsgcli import registry
 from lsgcli.analysis.advice import findings, gated, judge, parse_gates, ranked
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, ScriptRule
-from lsgcli.analysis.watch.seen import Seen
+from lsgcli.analysis.watch.seen import Neurons, Seen
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
@@ -216,6 +216,21 @@ def test_layers_that_were_silent_before_the_first_step_get_a_factor_each():
 @pytest.mark.parametrize(("first", "skill"), [([0.04, 0.0, 0.0], 0.9), ([0.1, 0.1, 0.0], 0.3)])
 def test_silent_layers_at_the_start_that_do_no_harm(first, skill):
     assert "initial-scale" not in {one["rule"] for one in findings(of_script(first, [0.2, 0.2, 0.2], skill))}
+
+
+@pytest.mark.parametrize(
+    ("memory", "repetition", "skill", "found"),
+    [(0.3, 0.1, 0.3, True), (0.9, 0.1, 0.3, False), (0.3, 0.9, 0.3, False), (0.3, 0.1, 0.9, False)],
+)
+def test_a_memory_that_is_too_short_for_early_inputs(memory, repetition, skill, found):
+    """The loss reads the last of 20 timesteps; 0.3^8 is below 1e-4, and 0.9^19 is not."""
+    seen = Seen(steps=50, classes=10, accuracy=[(49, skill, 100)], repetition=repetition)
+    seen.layers = {0: Neurons("lif1", calls=20, memory=memory, arriving={0: 0.0, 19: 1.0})}
+    rules = {one["rule"]: one for one in findings(Evidence(flow(1), classes=10, seen=seen))}
+    assert ("steps-without-gradient" in rules) == found
+    if found:
+        assert rules["steps-without-gradient"]["value"] == "8 of 20"
+        assert "0.93" in rules["steps-without-gradient"]["remedy"]["text"]  # a half after 10 timesteps
 
 
 def test_normalisation_is_the_other_remedy_of_initial_weights():
