@@ -39,7 +39,7 @@ class Metric(
         if seen.gap > 0.2 and codes:
             return Found(codes, measure="classes that are coded otherwise in evaluation", advice=coded)
         if decides:
-            counted = f"accuracy of the script, where the network's own decisions have {own:.3g},"
+            counted = f"accuracy of the network's own decisions {own:.3g}, of the script"
             return Found(accuracy, measure=counted, advice=decode)
         if abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3:
             explained = f"R^2 of predictions whose correlation with the targets is {fit:.2g}"
