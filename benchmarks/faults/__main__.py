@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import judging, rivals
-from benchmarks.faults.cases import Case, failures, healthy
+from benchmarks.faults.cases import PARTS, Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
 from benchmarks.faults.running import alone, findings
 from benchmarks.measuring import RESULTS, machine
@@ -31,7 +31,7 @@ def harmful(case: Case) -> bool:
 def main() -> None:
     """Run, judge, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("tuning", "test", "second", "third", "fourth"), required=True)
+    parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts, or those of these libraries")
     parser.add_argument("--again", action="store_true", help="also run what the record has")
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "scripts"
+FOLDERS = ("second", "third", "fourth", "fifth")  # of parts below a library's; all other scripts are of the first two
+PARTS = ("tuning", "test", *FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Case:
 
     @property
     def part(self) -> str:
-        """Of the benchmark: second, third or fourth, by its folder, or tuning or test, by the name alone."""
+        """Of the benchmark: by its folder, or tuning or test, by the name alone."""
         folder = self.script.split("/")[1]
-        if folder in ("second", "third", "fourth"):
+        if folder in FOLDERS:
             return folder
         digest = hashlib.sha256(self.name.encode()).hexdigest()
         return "tuning" if int(digest[:8], 16) % 10 < 4 else "test"
