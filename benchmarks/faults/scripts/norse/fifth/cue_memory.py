@@ -1,20 +1,20 @@
-"""A recurrent network of adaptive neurons remembers which of four groups of inputs gave the cue, until it is asked."""
+"""A recurrent network of adaptive neurons remembers which of eight groups of inputs gave the cue, until it is asked."""
 import torch
 from norse.torch import LIFParameters, LSNNRecurrent, LI
 from norse.torch.functional.lsnn import LSNNParameters
 from torch import nn
 
 DT = 0.001
-GROUPS, PER_GROUP = 4, 8
-CUE, DELAY, ANSWER = 12, 12, 12
+GROUPS, PER_GROUP = 8, 5
+CUE, DELAY, ANSWER = 12, 14, 10
 
 
 def trials(n):
     """Spikes (time, n, inputs) and cues: the last eight inputs are noise and the question."""
     cue = torch.randint(0, GROUPS, (n,))
-    rate = torch.full((CUE + DELAY + ANSWER, n, GROUPS * PER_GROUP + 8), 0.01)
+    rate = torch.full((CUE + DELAY + ANSWER, n, GROUPS * PER_GROUP + 8), 0.03)
     for group in range(GROUPS):
-        rate[:CUE, cue == group, group * PER_GROUP:(group + 1) * PER_GROUP] = 0.4
+        rate[:CUE, cue == group, group * PER_GROUP:(group + 1) * PER_GROUP] = 0.25
     rate[CUE + DELAY:, :, -8:] = 0.3
     return torch.bernoulli(rate), cue
 

@@ -23,7 +23,7 @@ def recordings(n, seed):
     frames = torch.zeros(n, STEPS + 1, SIZE, SIZE)
     labels = torch.randint(0, len(masks), (n,), generator=g)
     for i in range(n):
-        y, x = torch.randint(1, SIZE - 5, (2,), generator=g).tolist()
+        y, x = torch.randint(2, 4, (2,), generator=g).tolist()
         for step in range(STEPS + 1):
             dy, dx = ((0, 0), (0, 1), (1, 1), (1, 0))[step % 4]
             frames[i, step, y + dy:y + dy + 4, x + dx:x + dx + 4] = masks[labels[i]].float()
@@ -46,12 +46,12 @@ snn = nn.Sequential(
     nn.Dropout2d(0.1), nn.Flatten(),
     nn.Linear(16 * 4, len(LETTERS), bias=False), spiking(),
 )
-train_loader = DataLoader(TensorDataset(*recordings(500, seed=0)), batch_size=batch_size, shuffle=True, drop_last=True)
+train_loader = DataLoader(TensorDataset(*recordings(596, seed=0)), batch_size=batch_size, shuffle=True, drop_last=True)
 test_loader = DataLoader(TensorDataset(*recordings(240, seed=1)), batch_size=batch_size)
-optimizer = torch.optim.Adam(snn.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(snn.parameters(), lr=4e-3)
 crit = nn.CrossEntropyLoss()
 
-for epoch in range(8):
+for epoch in range(10):
     snn.train()
     for data, label in train_loader:
         data = data.flatten(0, 1)

@@ -4,18 +4,18 @@ import sinabs.layers as sl
 import torch
 from torch import nn
 
-FIBRES, STEPS, CLASSES = 12, 50, 5
+FIBRES, STEPS, CLASSES = 12, 50, 3
 
 
 def sounds(n, seed):
-    """Spikes (n, STEPS, 2 * FIBRES); class k: the right ear is 6 - 3 k steps late."""
+    """Spikes (n, STEPS, 2 * FIBRES); class k: the right ear is 6 - 6 k steps late."""
     g = torch.Generator().manual_seed(seed)
     label = torch.randint(0, CLASSES, (n,), generator=g)
     left = torch.zeros(n, STEPS, FIBRES)
-    clicks = torch.randint(8, 36, (n, 3), generator=g)
+    clicks = torch.randint(8, 36, (n, 4), generator=g)
     for i in range(n):
         left[i, clicks[i]] = 1.0
-    delay = 6 - 3 * label
+    delay = 6 - 6 * label
     right = torch.stack([torch.roll(left[i], int(delay[i]), dims=0) for i in range(n)])
     both = torch.cat([left, right], dim=2)
     keep = (torch.rand(both.shape, generator=g) < 0.8).float()
@@ -32,6 +32,9 @@ class Localiser(nn.Module):
             nn.Linear(hidden, hidden), sl.LIF(tau_mem=tau_mem, **options),
             nn.Linear(hidden, CLASSES), sl.ExpLeak(tau_mem=20.0, norm_input=True),
         )
+        with torch.no_grad():
+            self.net[0].weight.mul_(4)  # clicks are rare
+            self.net[2].weight.mul_(3)
 
     def forward(self, spikes):
         for layer in self.net:

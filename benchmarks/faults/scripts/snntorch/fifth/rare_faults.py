@@ -54,7 +54,7 @@ class EarlyStopping:
 
 
 torch.manual_seed(1)
-x, y = vibration(900, seed=0)
+x, y = vibration(600, seed=0)
 val_x, val_y = vibration(300, seed=1)
 test_x, test_y = vibration(500, seed=2)
 model = Monitor()
@@ -62,8 +62,8 @@ criterion = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(5.0))
 optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
 stopper = EarlyStopping(patience=5, min_delta=0.001)
 
-for epoch in range(14):
-    for rows in torch.randperm(len(y)).split(45):
+for epoch in range(11):
+    for rows in torch.randperm(len(y)).split(40):
         optimizer.zero_grad()
         loss = criterion(model(x[rows]), y[rows])
         loss.backward()

@@ -5,13 +5,9 @@ import torch.nn as nn
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 
 
-class NonSpikingLIFNode(neuron.LIFNode):
+class NonSpikingLIFNode(neuron.SimpleLIFNode):
     def single_step_forward(self, x: torch.Tensor):
-        self.v_float_to_tensor(x)
-        if self.training:
-            self.neuronal_charge(x)
-        else:
-            self.v = self.neuronal_charge_decay_input(x, self.v, self.v_reset, self.tau)
+        self.neuronal_charge(x)
         return self.v
 
 
@@ -24,7 +20,7 @@ class DQSN(nn.Module):
             layer.Linear(hidden_size, hidden_size),
             neuron.IFNode(surrogate_function=surrogate.ATan()),
             layer.Linear(hidden_size, output_size),
-            NonSpikingLIFNode(tau=2.0),
+            NonSpikingLIFNode(tau=2.0, decay_input=True),
         )
         self.T = T
 
