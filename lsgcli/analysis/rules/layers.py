@@ -69,6 +69,8 @@ class InitialScale(
             return _recovering(e, e.seen, limit)
         if e.settings.get("norm") != "none" or e.settings["init"] == "measured":
             return None
+        if e.back("threshold", 2) or e.back("width", 5):  # these do not fit, rather than the weights
+            return None
 
         def lost(layer: Mapping[str, Any]) -> bool:
             ratio = layer.get("grad_ratio") or 0

@@ -138,7 +138,8 @@ class Labels(
         entered, accuracy = seen.separable("input", "first"), seen.recent(seen.accuracy)
         held_out, learns = accuracy - seen.gap, accuracy > 2 * seen.chance
         begun, long = seen.steps >= NotLearning.fewest, seen.steps > 2 * NotLearning.fewest
-        unclear = entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
+        fires = all((layer.get("firing_rate") or 0) > 1e-3 for layer in seen.records)  # otherwise, no label reaches the weights
+        unclear = fires and entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
         better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
         by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
         loss = seen.lines.get("loss")
@@ -195,17 +196,22 @@ class LearningRate(
         if e.seen is not None:
             rate, line = e.seen.highest_rate, e.seen.lines.get("optimiser")
             highest = self.highest[e.seen.adaptive]
-            high = rate > limit * highest and not e.seen.skill > 0.65
+            high = rate > limit * highest and (not e.seen.skill > 0.65 or e.seen.gap > 0.3)
             less = f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}."
             return Found(rate, where=line, advice=less) if high else None
-        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and e.rate(limit) else None
+        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and self._usual(e, limit) else None
+
+    def _usual(self, e: Evidence, limit: float) -> dict[str, Any]:
+        """The usual rate as settings, where the run's is far from it; for AdamW it is another than the data set's, of SGD."""
+        if e.settings.get("optimizer") == "adamw" and e.settings["lr"] > limit * self.highest[True]:
+            return {"lr": self.highest[True] / 10}
+        return e.rate(limit)
 
     def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return (
-            Remedy(found.advice)
-            if found.advice
-            else Remedy(f"Train with a learning rate of {e.usual['lr']:g}.", {"lr": e.usual["lr"]})
-        )
+        if found.advice:
+            return Remedy(found.advice)
+        settings = self._usual(e, self.limit) or {"lr": e.usual["lr"]}
+        return Remedy(f"Train with a learning rate of {settings['lr']:g}.", settings)
 
 
 def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
@@ -233,6 +239,8 @@ class UnusualSettings(
         "mixup": _off_by_a_half,
         "cutmix": _off_by_a_half,
         "accumulate": off_by_a_factor,
+        "val_fraction": lambda own, usual, limit: own > 0.5,
+        "tet_lambda": _off_by_a_half,
         "decay_lr": off_by_a_factor,
         "schedule": lambda own, usual, limit: True,
         "slicing": lambda own, usual, limit: True,

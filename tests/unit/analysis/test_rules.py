@@ -149,6 +149,14 @@ MORE = {  # further evidence, and whether a rule finds it
     "frozen layers": ("unusual-settings", {"settings": {"freeze": "conv*"}, "epoch": POOR}, True),
     "penalty on rates": ("unusual-settings", {"settings": {"rate_target": 0.001}, "epoch": POOR}, True),
     "clipped": ("unusual-settings", {"settings": {"clip_grad": 1e-4}, "epoch": POOR}, True),
+    "most samples held out": ("unusual-settings", {"settings": {"val_fraction": 0.97}, "epoch": POOR}, True),
+    "TET without labels": ("unusual-settings", {"settings": {"tet_lambda": 1.0}, "epoch": POOR}, True),
+    "a threshold that no weight fits": (
+        "initial-scale",
+        {"layer": {"firing_rate": 0.0}, "settings": {"norm": "none", "threshold": 5.0}},
+        False,
+    ),
+    "AdamW at a rate of SGD": ("learning-rate", {"settings": {"lr": 0.1, "optimizer": "adamw"}, "epoch": POOR}, True),
     "after 20 updates": ("unusual-settings", {"settings": {"weight_decay": 1.0}, "samples": 200, "epoch": POOR}, False),
     "two updates an epoch": ("unusual-settings", {"settings": {"batch_size": 512}, "samples": 1000, "epoch": POOR}, True),
     "large batches of many samples": (
@@ -201,6 +209,23 @@ def of_script(first, now, skill=0.3):
     for k, rate in enumerate(now):
         record["layers"][k].update(HEALTHY | {"name": f"n{k}", "firing_rate": rate})
     return Evidence(record, classes=10, seen=seen)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, False), (0.1, True)])
+def test_labels_are_not_suspected_behind_a_silent_layer(rate, expected, monkeypatch):
+    monkeypatch.setattr(Seen, "separable", lambda *of: 0.0)
+    watched = of_script([0.1, 0.1], [0.1, rate], skill=0.1)
+    watched.seen.records = watched.flow["layers"]
+    found = findings(watched)
+    assert ("labels" in {one["rule"] for one in found}) == expected
+
+
+def test_a_high_learning_rate_that_spoils_the_evaluation_alone():
+    learned = of_script([0.1], [0.1], skill=0.8)
+    learned.seen.highest_rate, learned.seen.adaptive = 0.3, True
+    assert "learning-rate" not in {one["rule"] for one in findings(learned)}
+    learned.seen.evaluated = [(50, 0.1, 1000)]
+    assert "learning-rate" in {one["rule"] for one in findings(learned)}
 
 
 def test_layers_that_were_silent_before_the_first_step_get_a_factor_each():
