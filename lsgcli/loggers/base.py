@@ -13,7 +13,7 @@ class Logger(ABC):
     Attributes:
         extra: the extra in ``pyproject.toml`` that it requires, if any.
         packages: import names of the packages in the extra.
-        logged: number of epochs in the log, which are not added again when a run continues. A log that each process begins anew has 0.
+        logged: number of epochs already in the log; a resumed run skips them. 0 if each process starts a new log.
     """
 
     extra = ""

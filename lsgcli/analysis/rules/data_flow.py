@@ -323,9 +323,8 @@ class Classes(
                 return Found(
                     frequent / rare, measure="weight of the most frequent class over that of the rarest", advice=inverse
                 )
-        if (
-            seen.skill > 0.8 and seen.largest_class and statistics.median(seen.largest_class) < 1
-        ):  # rare classes are told apart, and in each batch
+        several = seen.largest_class and statistics.median(seen.largest_class) < 1  # classes in a batch
+        if several and seen.skill > 0.8:  # the network also recognises the rare ones
             return None
         share = max(seen.labels.values()) / seen.labels.total()
         if seen.batch >= 8:

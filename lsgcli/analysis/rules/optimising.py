@@ -259,10 +259,11 @@ class SignalLost(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         layers = [*seen.first.values(), *seen.records] if seen.steps else []
-        fire = layers and all((layer.get("firing_rate") or 0) > 0.01 for layer in layers)
+        if not layers or any((layer.get("firing_rate") or 0) <= 0.01 for layer in layers):
+            return None
         for name, given in seen.entering.items():
             share = statistics.fmean(given)
-            if fire and share < limit:
+            if share < limit:
                 where = next((p.where for p in seen.parameters.values() if p.name.startswith(f"{name}.")), None)
                 return Found(share, (name,), where=where)
         return None

@@ -172,20 +172,18 @@ class Evaluation:
     def equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Labels that the user compares with predictions, outside training: in a block without gradients, or after one, before the next step."""
         value, watch = original(*arguments, **options), self.watch
-        if (
-            (torch.is_grad_enabled() and not watch.forward.readout.decided)
-            or watch.forward.foreign
-            or not isinstance(value, Tensor)
-            or value.dim() != 1
-        ):
+        training = torch.is_grad_enabled() and not watch.forward.readout.decided
+        if training or watch.forward.foreign or not isinstance(value, Tensor) or value.dim() != 1 or len(value) < 2:
             return value
-        if all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in arguments[:2]):
-            trained = watch.labels
-            if len(value) > 1 and (trained is None or not any(torch.equal(part, trained) for part in arguments[:2])):
-                swapped = (
-                    sys._getframe(2).f_globals.get("__name__") == "snntorch.functional.acc"
-                )  # which has labels on the left
-                self._judge(*(part.cpu().numpy() for part in (arguments[1::-1] if swapped else arguments[:2])))
+        pair = arguments[:2]
+        if not all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in pair):
+            return value
+        trained = watch.labels
+        if trained is not None and any(torch.equal(part, trained) for part in pair):
+            return value
+        if sys._getframe(2).f_globals.get("__name__") == "snntorch.functional.acc":  # which has labels on the left
+            pair = pair[::-1]
+        self._judge(*(part.cpu().numpy() for part in pair))
         return value
 
     def metric(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -210,7 +208,9 @@ class Evaluation:
         self.watch.forward.ended = True
         known: list[int] = []
         for batch in reversed(self.delivered):
-            known = [*batch.tolist(), *known] if len(known) < count else known
+            if len(known) >= count:
+                break
+            known = [*batch.tolist(), *known]
         decided = self.watch.forward.readout.last(count)
         if predicted.tolist() == known or labels.tolist() == decided:  # labels on the left
             predicted, labels = labels, predicted

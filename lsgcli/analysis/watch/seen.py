@@ -332,9 +332,8 @@ class Seen:
     adaptive: bool = False  # whether an optimiser divides gradients by their size
     error: BaseException | None = None
     operands: list[Operand] = field(default_factory=list)  # of the call that failed
-    changed: dict[str, Line | None] = field(
-        default_factory=dict
-    )  # by the shape of a tensor, the last line that changed one in place
+    # By the shape of a tensor, the last line that changed one in place.
+    changed: dict[str, Line | None] = field(default_factory=dict)
 
     def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
         """Keep a parameter, if it is not known."""
