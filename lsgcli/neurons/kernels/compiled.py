@@ -87,7 +87,8 @@ class Compiled(Backend):
 
     def give_up(self, device: torch.device, reason: str) -> None:
         """Use ``reference`` on a device from now on."""
-        self.problems[device] = " ".join(reason.split())[:200]
+        first_paragraph = reason.partition("\n\n")[0]  # torch's advice to its developers follows
+        self.problems[device] = " ".join(first_paragraph.split())[:200]
         _warn(f"{self.problems[device]} on {device}")
 
 

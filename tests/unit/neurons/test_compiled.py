@@ -44,7 +44,7 @@ def backend(monkeypatch):
 
 def broken(graph, example_inputs):
     """A compiler of torch that cannot compile."""
-    raise RuntimeError("no compiler today")
+    raise RuntimeError("no compiler today\n\nSet TORCHDYNAMO_VERBOSE=1")
 
 
 def said(caplog):
@@ -106,6 +106,7 @@ def test_one_line_where_it_cannot_compile(backend, monkeypatch, caplog):
     (line,) = said(caplog)
     assert "no compiler today" in line
     assert "\n" not in line
+    assert "VERBOSE" not in line
     monkeypatch.setattr(compiled, "_graph", None)
     assert case.run("compiled", torch.float32).same_bits(expected)
     assert "no compiler today" in used.problems[CPU]
