@@ -31,7 +31,8 @@ def _redact(record: logging.LogRecord) -> bool:
     return True
 
 
-logging.getLogger("lsg").addFilter(_redact)
+log = logging.getLogger("lsg")
+log.addFilter(_redact)
 
 
 def counted(number: int, what: str) -> str:

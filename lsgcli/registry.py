@@ -16,7 +16,6 @@ entries through entry points of the group ``lsg.<kind>``, scripts through the de
 
 import difflib
 import importlib
-import linecache
 import re
 import traceback
 from collections.abc import Callable
@@ -42,7 +41,7 @@ PLACES = {  # relative to the package: a folder, or a module without .py
     "loss": "training/losses",
     "format": "export",
     "picture": "report",
-    "launcher": "sweeps/launchers",
+    "launcher": "sweeps",
     "logger": "loggers",
 }
 # Kind -> ``module:class`` of its entries; entries of all other kinds are functions.
@@ -57,7 +56,7 @@ BASES = {
     "rule": "analysis.rules.base:Rule",
     "format": "export.base:Format",
     "picture": "report.figures:Picture",
-    "launcher": "sweeps.launchers.base:Launcher",
+    "launcher": "sweeps.launchers:Launcher",
     "logger": "loggers.base:Logger",
 }
 INSTANCES = {"method", "backend", "reader", "augmentation", "picture"}  # kinds whose entries are instances, not subclasses
@@ -74,7 +73,6 @@ NAME = "NAME"
 GROUP = "lsg."
 
 _entries: dict[tuple[str, str], Any] = {}
-_loaded: list[EntryPoint] = []
 T = TypeVar("T")
 
 
@@ -118,21 +116,19 @@ def _modules(kind: str) -> dict[str, str]:
 
 def _check(kind: str, name: str, entry: Any) -> None:
     """Check that an entry of another package is of the type that its kind requires."""
-    found = f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}"
-    if kind not in BASES:
-        if not callable(entry):
-            raise ConfigError(f"{found}, expected a function")
-        return
-    module, _, base_name = BASES[kind].partition(":")
-    base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
-    if kind in INSTANCES:
-        fits, expected = isinstance(entry, base), f"an instance of {base_name}"
-    else:
-        fits, expected = isinstance(entry, type) and issubclass(entry, base), f"a subclass of {base_name}"
+    fits, expected = callable(entry), "a function"
+    if kind in BASES:
+        module, _, base_name = BASES[kind].partition(":")
+        base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
+        if kind in INSTANCES:
+            fits, expected = isinstance(entry, base), f"an instance of {base_name}, from {__package__}.{module}"
+        else:
+            fits = isinstance(entry, type) and issubclass(entry, base)
+            expected = f"a subclass of {base_name}, from {__package__}.{module}"
+    if fits and isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
+        fits, expected = False, f"it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}"
     if not fits:
-        raise ConfigError(f"{found}, expected {expected}, from {__package__}.{module}")
-    if isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
-        raise ConfigError(f"{found}, expected it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}")
+        raise ConfigError(f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}, expected {expected}")
 
 
 def names(kind: str) -> list[str]:
@@ -194,7 +190,7 @@ def unknown(what: str, name: str, known: list[str]) -> str:
 
 
 class PluginError(ConfigError):
-    """A mistake in a plug-in; the message names its entry point and package, the hint shows the lines of its code."""
+    """A plug-in that cannot be loaded; the message names its entry point, package and line."""
 
 
 @cache
@@ -222,41 +218,13 @@ def loaded(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
     Raises:
         PluginError: it cannot be imported, does not exist, or is not accepted.
     """
-    _loaded.append(point)
     try:
         return accept(point.load())
     except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error}, in {last.filename}, line {last.lineno}"
+        if isinstance(error, LsgError):
+            said = error.message
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
-        raise PluginError(f"{described(point)}: {_said(error)}", _lines(error, _package(point)) or hint) from error
-
-
-def blamed(error: BaseException) -> PluginError | None:
-    """A PluginError for an unexpected error in the code of a plug-in; None if the traceback contains no such code."""
-    for package in dict.fromkeys(map(_package, _loaded)):
-        if lines := _lines(error, package):
-            points = dict.fromkeys(described(point) for point in _loaded if _package(point) == package)
-            return PluginError(f"{' and '.join(points)}: {_said(error)}", lines)
-    return None
-
-
-def _package(point: EntryPoint) -> str:
-    return point.module.partition(".")[0]
-
-
-def _lines(error: BaseException, package: str) -> str:
-    """The lines of a package's code that led to an error, from the outermost call; empty if there are none."""
-    lines = []
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__", "").partition(".")[0] == package:
-            file = frame.f_code.co_filename
-            lines.append(f"{file}, line {number}, in {frame.f_code.co_qualname}: {linecache.getline(file, number).strip()}")
-    if isinstance(error, SyntaxError):  # raised before any of its lines ran
-        lines.append(f"{error.filename}, line {error.lineno}")
-    return "\n  ".join(lines)
-
-
-def _said(error: BaseException) -> str:
-    """Type and message of an error, in one line."""
-    text = error.message if isinstance(error, LsgError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split()).removesuffix(":")
+        raise PluginError(f"{described(point)}: {' '.join(said.split())}", hint) from error

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from lsgcli.config.run import FIELDS, option_name
 from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError, redacted
-from lsgcli.registry import blamed
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.ranks import here
 from lsgcli.system.text import clean
@@ -34,7 +33,7 @@ def ending() -> Iterator[None]:
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        expected = _expected(error) or blamed(error)
+        expected = _expected(error)
         if expected is None:
             print(clean(redacted(traceback.format_exc())), file=sys.stderr, end="")
             print("lsg: unexpected error; please report it with the lines above", file=sys.stderr)

@@ -10,11 +10,11 @@ from typer import Option
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
-    from lsgcli.sweeps.runners import Submitted
+    from lsgcli.sweeps.launchers import Submitted
     from lsgcli.sweeps.schedule import States, Strategy
 
 
@@ -82,14 +82,13 @@ class LauncherOptions(NamedTuple):
         if not jobs.launcher.lasting:
             found = f"--cancel: found --launcher {jobs.name}, expected one whose jobs outlive the command"
             raise ConfigError(found, "Stop the command with Ctrl-C, which ends its jobs.")
-        common.log.info("cancelled jobs: %d", jobs.cancel())
+        log.info("cancelled jobs: %d", jobs.cancel())
 
     def run(self, strategy: "Strategy", quiet: bool) -> None:
         """Run the cells of a strategy, except those that other processes are running."""
         from lsgcli.report.display import TrainingDisplay
         from lsgcli.report.run_page import run_page
-        from lsgcli.sweeps.runners import InProcess
-        from lsgcli.sweeps.schedule import run
+        from lsgcli.sweeps.schedule import InProcess, run
         from lsgcli.training.signals import stop_on_signals
 
         if not self.launcher:
@@ -103,8 +102,7 @@ class LauncherOptions(NamedTuple):
 
     def _submitted(self, strategy: "Strategy") -> "Submitted":
         from lsgcli.sweeps.jobs import FOLDER
-        from lsgcli.sweeps.launchers.base import make
-        from lsgcli.sweeps.runners import Submitted
+        from lsgcli.sweeps.launchers import Submitted, make
 
         name, options = self.check()
         return Submitted(strategy, name, make(name, options, strategy.root / FOLDER))

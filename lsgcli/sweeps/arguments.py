@@ -2,28 +2,28 @@
 
 import dataclasses
 import itertools
-import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lsgcli.config.fields import Values
 from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
 from lsgcli.config.run import FIELDS, RunConfig, check, option_name, without_effect
-from lsgcli.errors import ConfigError, refuse
+from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps.cells import check_same, folder_for
 from lsgcli.sweeps.paper import TABLES
-from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid, text_of
+from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
-log = logging.getLogger("lsg")
 
 
 def plan(
-    settings: Mapping[str, Any],
+    settings: Values,
     table: str | None,
     axes: Sequence[str],
     seeds: str,
@@ -66,21 +66,20 @@ def plan(
             "Omit the option." if axes else "Omit the option, or use --grid.",
         )
     rows: dict[RunConfig, Variant] = {}
-    for resolved, variant in zip(
-        resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"}), variants, strict=True
-    ):
-        effective = {name: value for name, value in variant.items() if not without_effect({name: value}, [resolved])}
-        if rows.setdefault(resolved, effective) is not effective:
+    configs = resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"})
+    for resolved, variant in zip(configs, variants, strict=True):
+        if resolved in rows:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
-    folders: dict[str, Variant] = {}
-    for variant in rows.values():
-        if (first := folders.setdefault(folder_name(variant), variant)) is not variant:
+            continue
+        rows[resolved] = {name: value for name, value in variant.items() if not without_effect({name: value}, [resolved])}
+    for name, count in Counter(map(folder_name, rows.values())).items():
+        if count > 1:
             raise ConfigError(
-                f"--grid: found {text_of(first)} and {text_of(variant)}, expected rows with different directories; both are {folder_name(variant)}",
+                f"--grid: found {count} rows with the directory {name}, expected different ones",
                 "Rename the files: names of directories have only the letters a to z, digits, and the characters _ . = + -",
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
-    repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (chosen[0][1].fold,)
+    repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (configs[0].fold,)
     planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated)
     if root is None:
         folder = folder_for(planned.root, lambda other: dataclasses.replace(planned, root=other).cells())

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,7 +45,6 @@ WARM, TURN, MOST = 2, 0.5, 1000  # rounds that are not timed; seconds and steps 
 # outputs are large, would soon have them. The time of a step depends on neither.
 RATE, SMOOTHING = 1e-12, 0.1
 CLASSES, EVENTS = 10, 0.3  # of the random data: classes, and events per pixel and timestep
-QUIET = 0.5  # load from which times may be too long
 Progress = Callable[[str, int, int], object]  # what, rounds done, rounds
 Step = Callable[[], object]  # of a contender, to its end
 
@@ -131,16 +131,19 @@ def rows_of(seconds: Mapping[str, Sequence[float]], case: str, samples: float) -
     ours = next(iter(seconds.values()))
     for title, own in seconds.items():
         median = statistics.median(own)
-        row = {"contender": title, "case": case, "samples_per_s": samples / median, "ms": 1e3 * median}
-        rows.append(row | {"time_over_lsg": ratio(own, ours) if rows else None})
+        over = ratio(own, ours) if rows else None
+        rows.append(
+            {"contender": title, "case": case, "samples_per_s": samples / median, "ms": 1e3 * median, "time_over_lsg": over}
+        )
     return rows
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> dict[str, float]:
     """Median of the rounds' ratios of their time to ours, ``ratio``, and its 95 % interval by bootstrap of the rounds, ``low`` to ``high``."""
-    generator, rounds = random.Random(0), [a / b for a, b in zip(theirs, ours, strict=True)]
-    redrawn = sorted(statistics.median(generator.choices(rounds, k=len(rounds))) for _ in range(draws))
-    return {"ratio": statistics.median(rounds), "low": redrawn[int(0.025 * draws)], "high": redrawn[int(0.975 * draws)]}
+    rounds = np.divide(theirs, ours)
+    redrawn = np.random.default_rng(0).choice(rounds, (draws, len(rounds)))
+    low, high = np.quantile(np.median(redrawn, 1), (0.025, 0.975))
+    return {"ratio": float(np.median(rounds)), "low": float(low), "high": float(high)}
 
 
 def machine() -> Record:

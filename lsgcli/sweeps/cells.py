@@ -1,7 +1,6 @@
 """A cell as a shell command, and whether its directory contains its run, on its data."""
 
 import functools
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 from lsgcli.config.resolve import VARIABLES, differing
 from lsgcli.config.run import option_words
 from lsgcli.data.datasets.base import dataset_of, digests
-from lsgcli.errors import RunInUseError
+from lsgcli.errors import RunInUseError, log
 from lsgcli.runs import checks
 from lsgcli.store.rundir import Facts, is_run, read_facts
 from lsgcli.sweeps.plan import Cell, data_settings
 
 Found = tuple[Any, Callable[[], Any]]  # digests of the files of data, and a function that returns that of their content
-log = logging.getLogger("lsg")
 
 
 def check_same(cell: Cell) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,26 +60,21 @@ class Collection:
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
+@dataclass
 class _Row:
-    """The runs of a row: settings of any of them, a label of their data, and by repetition where each is planned, and which exist."""
+    """The runs of a row.
 
-    def __init__(self, config: RunConfig, label: str):
-        self.config, self.label = config, label
-        self.planned: dict[Repetition, Path] = {}
-        self.found: dict[Repetition, list[Path]] = {}
+    Attributes:
+        config: settings of any of them.
+        label: of their data.
+        folder: in which they are.
+        runs: those that exist, by repetition; none of one that is expected.
+    """
 
-    def repetitions(self, everywhere: Set[Repetition]) -> list[Repetition]:
-        """Those planned, found, or expected because other rows have them, over as many folds."""
-        folds = Repetition.of(self.config).folds
-        expected = {repetition for repetition in everywhere if repetition.folds == folds}
-        return sorted(expected | self.planned.keys() | self.found.keys())
-
-    def place(self, missing: Repetition) -> Path:
-        """The directory of a run that does not exist: where it is planned, or next to the other runs of the row."""
-        if missing in self.planned:
-            return self.planned[missing]
-        others = next(iter(self.found.values()))
-        return others[0].parent / missing.folder
+    config: RunConfig
+    label: str
+    folder: Path
+    runs: dict[Repetition, list[Path]] = field(default_factory=dict)
 
 
 def collect(folder: Path) -> Collection:
@@ -93,47 +88,53 @@ def collect(folder: Path) -> Collection:
     """
     plan = load(folder)
     configs, results, notes = _read(folder, planned=plan is not None)
-    data = _labels_of_data(configs)
-    everywhere = set() if plan else {Repetition.of(config) for config in configs.values()}
+    labels = _labels_of_data(configs)
     collection = Collection([], [], plan.table if plan else None, notes)
-    for number, row in enumerate(_rows(plan, configs, data)):
-        for repetition in row.repetitions(everywhere):
-            runs = row.found.get(repetition, [])
+    for number, row in enumerate(_rows(plan, configs, labels)):
+        for repetition in sorted(row.runs):
+            runs = row.runs[repetition]
             finished = [run for run in runs if results[run] is not None]
-            path = (finished or runs or [row.place(repetition)])[0]
+            path = (finished or runs or [row.folder / repetition.folder])[0]
             if len(runs) > 1:
                 ignored = ", ".join(str(run) for run in runs if run != path)
                 which = repetition.text.replace(", ", " and ")
                 notes.append(f"{len(runs)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
             collection.cells.append(Cell(number, row.config.replace(**repetition.settings), path, row.label))
-            collection.records.append(results[path] if runs else None)
-    if any(data.values()):
+            collection.records.append(results.get(path))
+    if any(labels.values()):
         notes.append(
             "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
         )
     return collection
 
 
-def _rows(plan: Plan | None, configs: Mapping[Path, RunConfig], data: Mapping[Path, str]) -> list[_Row]:
+def _rows(plan: Plan | None, configs: Mapping[Path, RunConfig], labels: Mapping[Path, str]) -> list[_Row]:
     """The rows of the plan, if there is one, followed by those of other runs.
 
     Args:
         configs: settings of each run.
-        data: label of the data of each run.
+        labels: of the data of each run.
     """
     rows: dict[tuple[str, str], _Row] = {}  # by settings and label
 
-    def row_of(config: RunConfig, label: str) -> _Row:
+    def runs_like(config: RunConfig, label: str, path: Path) -> list[Path]:
+        """The runs of the row and repetition with these settings."""
         settings = json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
-        return rows.setdefault((settings, label), _Row(config, label))
+        row = rows.setdefault((settings, label), _Row(config, label, path.parent))
+        return row.runs.setdefault(Repetition.of(config), [])
 
     planned = plan.cells() if plan else []
-    label = next((data[cell.path] for cell in planned if cell.path in data), "")
+    label = next((labels[cell.path] for cell in planned if cell.path in labels), "")
     for cell in planned:
-        row_of(cell.config, label).planned[Repetition.of(cell.config)] = cell.path
-    for run in _in_order(configs, data):
-        config = configs[run]
-        row_of(config, data[run]).found.setdefault(Repetition.of(config), []).append(run)
+        runs_like(cell.config, label, cell.path)
+    for run in _in_order(configs, labels):
+        runs_like(configs[run], labels[run], run).append(run)
+    if plan is None:
+        everywhere = {repetition for row in rows.values() for repetition in row.runs}
+        for row in rows.values():
+            for repetition in everywhere:
+                if repetition.folds == Repetition.of(row.config).folds:
+                    row.runs.setdefault(repetition, [])
     return list(rows.values())
 
 
@@ -177,14 +178,18 @@ def _labels_of_data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
     digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
     used: dict[Any, set[str]] = {}  # digests by settings of the data, and by these and the folder
     for path, config in runs.items():
-        for group in (data_settings(config), (data_settings(config), config.data_dir)):
-            used.setdefault(group, set()).update({digests[path]} - {""})
+        settings = data_settings(config)
+        for group in (settings, (settings, config.data_dir)):
+            digests_of_group = used.setdefault(group, set())
+            if digests[path]:
+                digests_of_group.add(digests[path])
     if all(len(values) < 2 for values in used.values()):
         return dict.fromkeys(runs, "")
     labels = {}
     for path, config in runs.items():
-        several = len(used[data_settings(config), config.data_dir]) > 1
-        labels[path] = (config.data_dir or "in the default folder") + (f" ({digests[path][:8]})" if several else "")
+        labels[path] = config.data_dir or "in the default folder"
+        if len(used[data_settings(config), config.data_dir]) > 1:
+            labels[path] += f" ({digests[path][:8]})"
     return labels
 
 
@@ -211,7 +216,7 @@ def _about_accuracy(table_rows: Sequence[Record]) -> list[str]:
     chosen = {row["best_chosen_on"] for row in table_rows} - {None}
     if len(chosen) == 1:
         return [meanings[chosen.pop()]]
-    return [f"{row['label']}: {meanings.get(row['best_chosen_on'], 'no result')}" for row in table_rows] if chosen else []
+    return [f"{row['label']}: {meanings[row['best_chosen_on']]}" for row in table_rows if row["best_chosen_on"]]
 
 
 def _about_folds(cells: Sequence[Cell]) -> list[str]:
@@ -225,12 +230,9 @@ def _about_folds(cells: Sequence[Cell]) -> list[str]:
 
 
 def _about_precision(cells: Sequence[Cell]) -> list[str]:
-    """A note if runs used another precision than fp32, and one if runs with equal settings used different ones."""
+    """A note if runs used another precision than fp32."""
     counts = Counter(read_precision(cell.path) for cell in cells if read_result(cell.path) is not None)
+    if counts.keys() <= {"fp32"}:
+        return []
     used = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
-    notes = []
-    if counts.keys() - {"fp32"}:
-        notes.append(f"Accuracies are in the precision of the training ({used}); `lsg eval` computes in fp32.")
-    if len(counts) > 1 and "precision" not in varied([cell.config for cell in cells]):
-        notes.append(f"Runs used different precisions ({used}), which may explain differences between rows.")
-    return notes
+    return [f"Accuracies are in the precision of the training ({used}); `lsg eval` computes in fp32."]

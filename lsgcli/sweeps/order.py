@@ -14,6 +14,7 @@ from lsgcli.data import random
 from lsgcli.data.bundle import DataBundle, Rows, Split
 from lsgcli.errors import ConfigError
 from lsgcli.sweeps.statistics import compared
+from lsgcli.system.schema import Record
 from lsgcli.training.evaluate import Evaluation
 
 DRAWS = 5  # random orders of each sample
@@ -45,13 +46,16 @@ def altered(bundle: DataBundle, split: Split) -> dict[str, list[Split]]:
             f"--time-test: found {'images' if bundle.static else 'samples of one frame'}, expected several frames per sample",
             "Evaluate a network trained on recordings, with -T above 1.",
         )
+
+    def ordered(order: np.ndarray | None) -> Split:
+        return dataclasses.replace(split, x=Reordered(split.x, order))
+
     draws = [np.argsort(random.uniforms(0, draw, split.ids, frames, "time-test"), 1) for draw in range(DRAWS)]
     backwards = np.broadcast_to(np.arange(frames)[::-1], (len(split), frames))
-    orders: dict[str, list[Any]] = {"random": draws, "reversed": [backwards], "mean": [None]}
-    return {name: [dataclasses.replace(split, x=Reordered(split.x, order)) for order in own] for name, own in orders.items()}
+    return {"random": [ordered(draw) for draw in draws], "reversed": [ordered(backwards)], "mean": [ordered(None)]}
 
 
-def time_test(split: Split, in_order: Evaluation, others: Mapping[str, Sequence[Evaluation]]) -> dict[str, Any]:
+def time_test(split: Split, in_order: Evaluation, others: Mapping[str, Sequence[Evaluation]]) -> Record:
     """Accuracy by order of frames, as JSON types.
 
     Args:
@@ -70,7 +74,7 @@ def time_test(split: Split, in_order: Evaluation, others: Mapping[str, Sequence[
 
     found = {}
     for name, evaluations in others.items():
-        test = compared((right(evaluations) - right([in_order])).tolist())
-        accuracy = float(right(evaluations).mean())
-        found[name] = {"accuracy": accuracy, "difference": test["difference"], "interval": test["interval"]}
+        correct = right(evaluations)
+        test = compared((correct - right([in_order])).tolist())
+        found[name] = {"accuracy": float(correct.mean()), "difference": test["difference"], "interval": test["interval"]}
     return {"accuracy": in_order.accuracy, "draws": DRAWS, "frames": found}

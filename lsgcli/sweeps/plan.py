@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from msgspec import Meta
 
-from lsgcli.config.fields import formerly, renamed
+from lsgcli.config.fields import Values, formerly, renamed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
 from lsgcli.store.rundir import RUNS
@@ -24,7 +24,7 @@ from lsgcli.system.schema import Record
 
 PLAN = "ablation.json"
 
-Variant = Mapping[str, Any]  # settings that distinguish a row
+Variant = Values  # settings that distinguish a row
 Row = tuple[Variant, RunConfig]  # with the complete settings, of any seed
 
 
@@ -171,7 +171,7 @@ def folder_of(command: str, config: RunConfig, settings: Any) -> Path:
     return RUNS / f"{command}-{config.dataset.replace(':', '-')}-{config.arch}-{digest}"
 
 
-def changed(settings: Mapping[str, Any]) -> Record:
+def changed(settings: Values) -> Record:
     """Settings that differ from their defaults: new settings, and new names, do not change the digest in :func:`folder_of`."""
     return formerly({name: value for name, value in settings.items() if value != FIELDS[name].default})
 

@@ -5,10 +5,10 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from lsgcli.config.fields import Values
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
@@ -18,6 +18,7 @@ from lsgcli.store.rundir import read_config, read_data_folder, read_facts, read_
 from lsgcli.sweeps.jobs import CellState
 from lsgcli.sweeps.plan import Cell, folder_name, text_of
 from lsgcli.sweeps.schedule import Strategy
+from lsgcli.system.schema import Record
 
 FOLDER, UNCHANGED = "tried", "unchanged"
 MOST = 3  # remedies
@@ -41,7 +42,7 @@ class Trials(Strategy):
             self.failed[cell.label] = now.message
 
 
-def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Trials:
+def trials(run: Path, findings: Sequence[Values], epochs: int) -> Trials:
     """The unchanged run and the first remedies that settings express, with the seed of the run.
 
     The unchanged run is the run itself if that has as many epochs, and is finished.
@@ -81,7 +82,7 @@ def trials(run: Path, findings: Sequence[Mapping[str, Any]], epochs: int) -> Tri
     return planned
 
 
-def _config(run: Path, settings: Mapping[str, Any], epochs: int) -> RunConfig:
+def _config(run: Path, settings: Values, epochs: int) -> RunConfig:
     brief = {"epochs": epochs, "data_dir": read_data_folder(run)}
     config, whole = resolve({**settings, **brief}, file=run, environment={}), read_config(run).epochs
     # The same share of the epochs as in the run.
@@ -89,7 +90,7 @@ def _config(run: Path, settings: Mapping[str, Any], epochs: int) -> RunConfig:
     return config.replace(warmup_epochs=min(warmup, epochs - 1), cooldown_epochs=min(cooldown, max(0, epochs - 1 - warmup)))
 
 
-def table(tried: Trials) -> list[dict[str, Any]]:
+def table(tried: Trials) -> list[Record]:
     """A row for each trained cell, and one for each remedy that could not be trained.
 
     Returns:

@@ -1,22 +1,29 @@
-"""The scheduler of ``lsg ablate`` and ``lsg tune``: a strategy decides which cell is next, a runner where it runs."""
+"""The scheduler of ``lsg ablate`` and ``lsg tune``: a strategy decides which cell is next, a runner where it runs, such as in this process."""
 
 import contextlib
-import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lsgcli.errors import LsgError, Stopped, error_of
-from lsgcli.sweeps.jobs import CellState, file_of, name_of
-from lsgcli.sweeps.plan import Cell
+from lsgcli.errors import DivergedError, LsgError, OutOfMemoryError, RunInUseError, Stopped, error_of, log
+from lsgcli.store.rundir import in_use, is_run, read_result
+from lsgcli.sweeps.jobs import CellState, file_of, name_of, state
+from lsgcli.sweeps.plan import Cell, Repetition
+from lsgcli.system.memory import is_out_of_memory
+from lsgcli.system.schema import Record
 from lsgcli.training.signals import StopRequest, reason
+
+if TYPE_CHECKING:
+    from lsgcli.runs.report import Page
+    from lsgcli.training.loop import Emit
 
 REFRESH = 0.1  # seconds
 States = Mapping[Cell, CellState]
 AGAIN = "Repeat the command to continue."
-log = logging.getLogger("lsg")
 
 
 class Strategy:
@@ -81,6 +88,81 @@ class Runner(ABC):
     def stopped(self, message: str) -> Stopped:
         """The error of a command that a signal ends."""
         return Stopped(message, AGAIN)
+
+
+class Pruned(Exception):
+    """The strategy prunes the run."""
+
+
+class InProcess(Runner):
+    """One cell after another in this process.
+
+    Args:
+        strategy: chooses the cells.
+        stop: checked between steps.
+        display: returns a context, for the title of a run, whose value is called with the run's records.
+        page: the text of a run's ``report.html``.
+    """
+
+    slots, pause = 1, 1.0
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        stop: StopRequest,
+        display: Callable[[str], AbstractContextManager["Emit"]],
+        page: "Page",
+    ):
+        self.strategy, self.stop, self.display, self.page = strategy, stop, display, page
+
+    def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
+        for cell in cells:
+            if not in_use(cell.path):
+                try:
+                    return {cell: self._run(cell)}
+                except RunInUseError:
+                    if not (is_run(cell.path) or in_use(cell.path)):
+                        raise
+                    # Another process started it after the check.
+        return {}
+
+    def _run(self, cell: Cell) -> CellState:
+        try:
+            self._train(cell)
+        except DivergedError:  # divergence is a result, too
+            pass
+        except Stopped as error:
+            raise self.stopped(error.message) from None
+        except Pruned:
+            pruned = replace(state(cell), kind="pruned")
+            log.info("%s: %s", name_of(cell.path), pruned.text)
+            return pruned
+        except Exception as error:
+            status = OutOfMemoryError.exit_code if is_out_of_memory(error) else getattr(error, "exit_code", None)
+            if not self.strategy.excuses(status):
+                raise
+            message = (str(error) or "out of memory").splitlines()[0]
+            log.warning("%s: failed: %s", name_of(cell.path), message)
+            return CellState("failed", status=status, message=message)
+        return state(cell)
+
+    def _train(self, cell: Cell) -> None:
+        from lsgcli.runs.run import Existing, train  # with torch, which errors in the arguments do without
+
+        def emit(record: Record) -> None:
+            if record["event"] == "start":
+                self.strategy.started()
+            show(record)
+            if record["event"] == "epoch":
+                now = CellState("running", record["epoch"] + 1, cell.config.epochs)
+                if self.strategy.prunes(cell, now):
+                    raise Pruned
+
+        title = f"[{self.strategy.progress()} done] {cell.label}, {Repetition.of(cell.config).text}"
+        with self.display(title) as show:
+            if read_result(cell.path) is None:
+                existing: Existing = "resume" if is_run(cell.path) else "refuse"
+                train(cell.config, cell.path, emit, self.stop, existing=existing, test=cell.test, page=self.page)
 
 
 def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[States], None] = lambda states: None) -> States:

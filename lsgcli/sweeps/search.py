@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.config.fields import BEFORE
+from lsgcli.config.fields import BEFORE, Values
 from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError, refuse
@@ -63,7 +63,7 @@ class Search:
     axes: Mapping[str, Axis]
     configs: Mapping[tuple[Any, ...], RunConfig]
 
-    def config(self, chosen: Mapping[str, Any]) -> RunConfig:
+    def config(self, chosen: Values) -> RunConfig:
         """Complete settings with the ``chosen`` values, and the first value of every other axis."""
         listed = tuple(chosen.get(name, axis.values[0]) for name, axis in self.axes.items() if not axis.scale)
         return self.configs[listed].replace(**{name: value for name, value in chosen.items() if self.axes[name].scale})
@@ -95,7 +95,7 @@ class Search:
         return [Cell(0, read_config(path).replace(data_dir=self.config({}).data_dir), path, test=False) for path in runs]
 
 
-def plan(settings: Mapping[str, Any], texts: Sequence[str], file: Path | None) -> Search:
+def plan(settings: Values, texts: Sequence[str], file: Path | None) -> Search:
     """The search that the arguments of ``lsg tune`` describe.
 
     Args:

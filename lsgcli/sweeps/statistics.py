@@ -178,11 +178,13 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
 def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
     """The verdict and the sentence with its reason, in percentage points."""
     n, diverged, missing = row["n"], len(row["diverged"]), len(row["missing"])
-    if is_baseline or not n:
-        verdict = "baseline" if is_baseline else "unknown"
-        text = "the baseline" if n else "every run diverged" if diverged and not missing else "no run has finished"
-    else:
+    if is_baseline and n:
+        verdict, text = "baseline", "the baseline"
+    elif n:
         verdict, text = _compared(row)
+    else:
+        verdict = "baseline" if is_baseline else "unknown"
+        text = "every run diverged" if diverged and not missing else "no run has finished"
     sentence, total = f"{row['label']}: {text}.", n + diverged + missing
     if diverged and n:
         sentence += f" {diverged} of {total} runs diverged and are excluded."
@@ -193,34 +195,36 @@ def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
 
 def _compared(row: Values) -> tuple[str, str]:
     shared, difference, interval = row["shared"], row["difference"], row["interval"]
+    unit = "fold" if row["folds"] else "seed"
     if not row["baseline_n"]:
         return "unknown", "the baseline has no result to compare with"
     if not shared:
         return "unknown", "no seed in common with the baseline, so no comparison"
-    points, unit = f"{100 * difference:+.2f} points", "fold" if row["folds"] else "seed"
+    points = f"{100 * difference:+.2f} points"
     if shared == 1:
         return "unknown", f"{points} with one {unit}, which does not show whether it is more than noise"
     if interval is None and abs(difference) < ROUNDING:
-        untested = "" if row["margin"] is None else f"; without variation between {unit}s, equivalence cannot be tested"
-        return "within noise", f"the same accuracy as the baseline for each of {shared} {unit}s{untested}"
+        return "within noise", f"the same accuracy as the baseline for each of {shared} {unit}s"
     if interval is None:
         return "unknown", f"{points} for each of {shared} {unit}s; without variation between {unit}s, noise cannot be estimated"
     low, high = interval
     freedom = ", one degree of freedom" if shared == 2 else ""
     text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} {unit}s{freedom})"
     if low <= 0 <= high:
+        verdict = "within noise"
         text += f", within noise: the interval includes 0. With {shared} {unit}s, a true difference of {100 * row['detectable']:.2f} "
-        return "within noise", f"{text}points is found in 80 % of experiments{_equivalence(row)}"
-    few = f"; two {unit}s are weak evidence, run more" if shared == 2 else ""
-    verdict = "better" if low > 0 else "worse"
-    noise = "by more than noise"
-    if row["p"] > 0.05:
-        noise = f"by this interval alone; p = {row['p']:.3f} after correction for all rows, so not significant in this table"
-    return verdict, f"{text}, {verdict} than the baseline {noise}{few}{_equivalence(row)}"
-
-
-def _equivalence(row: Values) -> str:
-    if row["equivalent"] is None:
-        return ""
-    shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
-    return f"; {shown} within {100 * row['margin']:g} points"
+        text += "points is found in 80 % of experiments"
+    else:
+        verdict = "better" if low > 0 else "worse"
+        noise = "by more than noise"
+        if row["p"] > 0.05:
+            noise = (
+                f"by this interval alone; p = {row['p']:.3f} after correction for all rows, so not significant in this table"
+            )
+        text += f", {verdict} than the baseline {noise}"
+        if shared == 2:
+            text += f"; two {unit}s are weak evidence, run more"
+    if row["equivalent"] is not None:
+        shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
+        text += f"; {shown} within {100 * row['margin']:g} points"
+    return verdict, text

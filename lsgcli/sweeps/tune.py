@@ -20,7 +20,7 @@ from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageE
 from lsgcli.runs import checks
 from lsgcli.store.rundir import LOCK, check_links, read_metrics
 from lsgcli.sweeps.cells import check_same
-from lsgcli.sweeps.jobs import FOLDER, CellState
+from lsgcli.sweeps.jobs import CellState
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.schedule import Strategy
 from lsgcli.sweeps.search import TRIALS, Search
@@ -48,19 +48,13 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
         prune: whether trials are pruned.
 
     Raises:
-        RunInUseError: ``root`` contains other files, another command runs the study, or it has other settings.
+        RunInUseError: another command runs the study, or it has other settings.
         ConfigError: another version of Optuna wrote it, or ``root`` is in the folder of the data.
         StorageError: the database cannot be opened, or is a symbolic link.
     """
     checks.check_place(root, search.config({}))
     for name in (STUDY, BEST):
         files.check_no_link(root / name)
-    for path in root.glob("[!.]*"):
-        if path.name not in (TRIALS, BEST, FOLDER) and not path.name.startswith(STUDY):  # SQLite appends suffixes
-            raise RunInUseError(
-                f"{root}: found {path.name}, expected a new or empty directory, or that of a study",
-                "Choose another --out.",
-            )
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with files.making_folder(root), _alone(root), _database():
         # A URL cannot express every path. Without a pool, a connection is closed after each use.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
 from lsgcli.sweeps.jobs import note, read_record
-from lsgcli.sweeps.launchers.base import CANCELLED, Launcher
+from lsgcli.sweeps.launchers import CANCELLED, Launcher
 from lsgcli.sweeps.plan import Cell, Plan
 from lsgcli.sweeps.statistics import rows
 from lsgcli.system import files
@@ -75,6 +75,7 @@ class Cluster(Launcher):
     def cancel(self, ids):
         self.cancelled += ids
         self.living -= ids.keys()
+        self.revoked |= ids.keys()
 
 
 def finish(job):

@@ -5,12 +5,11 @@ import logging
 
 import pytest
 
+import lsgcli.runs.run
 from lsgcli.errors import DivergedError, RunInUseError, Stopped
 from lsgcli.store.rundir import RESULT, RunDir, write_config
-from lsgcli.sweeps import runners
 from lsgcli.sweeps.cells import check_same
-from lsgcli.sweeps.runners import InProcess
-from lsgcli.sweeps.schedule import Strategy, run
+from lsgcli.sweeps.schedule import InProcess, Strategy, run
 from lsgcli.system import files
 from lsgcli.training.signals import StopRequest
 from tests.unit.sweeps.helpers import plan, record, write_run
@@ -32,7 +31,7 @@ def trained(monkeypatch):
         files.write_json(path / RESULT, record(0.5))
 
     train.calls, train.before = [], lambda path: None
-    monkeypatch.setattr(runners.run, "train", train)
+    monkeypatch.setattr(lsgcli.runs.run, "train", train)
     monkeypatch.setattr(InProcess, "pause", 0)
     return train
 

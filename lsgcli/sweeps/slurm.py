@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import re
 import shlex
 import shutil
@@ -14,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, LsgError
+from lsgcli.config.fields import Values
+from lsgcli.errors import ConfigError, LsgError, log
 from lsgcli.registry import register
 from lsgcli.sweeps.jobs import Attempt, Job
-from lsgcli.sweeps.launchers.base import CANCELLED, Convert, Ids, Launcher, text, whole
+from lsgcli.sweeps.launchers import CANCELLED, Ids, Launcher
 from lsgcli.system import interpreter
 
-log = logging.getLogger("lsg")
 SIGNAL = "USR1"  # sent before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
 ANSWER = 60  # seconds
@@ -28,22 +27,52 @@ ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
 TIME = "60"  # minutes of a job
 GRACE = 90  # seconds between the signal and the time limit
 REFILL = 30.0  # seconds until jobs are submitted again, after SLURM had no room for them
-# fmt: off
-FINISHED = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
-}
-# fmt: on
+FINISHED = [
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+]
 # Messages of SLURM. WAIT: the controller does not answer, or MaxJobCount is reached. LIMIT: a limit on
 # the number of jobs that fewer jobs satisfy (MaxArraySize, MaxSubmitJobs of an account or QOS).
 WAIT = re.compile("contact slurm controller|timed out|connection|zero bytes|temporarily una", re.IGNORECASE)
 LIMIT = re.compile("job array specification|job submit limit|MaxSubmitJob", re.IGNORECASE)
-# fmt: off
-SBATCH = (
-    "account", "begin", "comment", "constraint", "cpus_per_gpu", "cpus_per_task", "dependency", "exclude", "exclusive", "gpus",
-    "gpus_per_node", "gpus_per_task", "gres", "job_name", "licenses", "mail_type", "mail_user", "mem", "mem_per_cpu", "mem_per_gpu",
-    "nice", "nodelist", "partition", "prefer", "qos", "reservation", "time", "tmp",
-)
-# fmt: on
+SBATCH = [
+    "account",
+    "begin",
+    "comment",
+    "constraint",
+    "cpus_per_gpu",
+    "cpus_per_task",
+    "dependency",
+    "exclude",
+    "exclusive",
+    "gpus",
+    "gpus_per_node",
+    "gpus_per_task",
+    "gres",
+    "job_name",
+    "licenses",
+    "mail_type",
+    "mail_user",
+    "mem",
+    "mem_per_cpu",
+    "mem_per_gpu",
+    "nice",
+    "nodelist",
+    "partition",
+    "prefer",
+    "qos",
+    "reservation",
+    "time",
+    "tmp",
+]
 
 
 @dataclass(frozen=True)
@@ -74,17 +103,12 @@ class Slurm(Launcher):
     """A job array of SLURM. At its time limit a job saves and requeues itself."""
 
     extra, packages = "slurm", ("submitit",)
-    options: Mapping[str, Convert] = {
-        "grace": whole,
-        "parallel": whole,
-        "setup": text,
-        **dict.fromkeys(SBATCH, text),
-    }
+    options = {"grace": int, "parallel": int, "setup": str, **dict.fromkeys(SBATCH, str)}
     pause = 5.0
 
-    def __init__(self, folder: Path, options: Mapping[str, Any]):
+    def __init__(self, folder: Path, options: Values):
         super().__init__(folder / "slurm", options)
-        for name, value in {"--out": folder.absolute(), **{f"--slurm {key}": value for key, value in options.items()}}.items():
+        for name, value in {"--out": folder.absolute(), **options}.items():
             if re.search(r"[\r\n]", str(value)):  # it would be another line of the script, such as one for sbatch
                 raise ConfigError(
                     f"{name}: found {str(value)!r}, expected one line, because it is written to a script for SLURM"
@@ -107,16 +131,20 @@ class Slurm(Launcher):
         if time.monotonic() < self._again:
             return {}
         size = min(len(jobs), self._most)
-        while size:
+        while True:
             ids, problem = self._submit(jobs[:size])
             if not problem:
                 self._most = min(ARRAY, 2 * size)
                 return ids
-            waits = WAIT.search(problem)
-            if not waits and not (LIMIT.search(problem) and (size > 1 or self._is_busy())):
+            if WAIT.search(problem):
+                break
+            is_busy = any(state not in FINISHED for state, _ in self._jobs.values())  # such jobs make room when they end
+            if not LIMIT.search(problem) or (size == 1 and not is_busy):
                 raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", "Check --slurm.")
-            size = 0 if waits else size // 2
-            self._most = max(1, size)
+            if size == 1:
+                break
+            size //= 2
+        self._most = size
         self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
         self._again = time.monotonic() + REFILL
         return {}
@@ -167,15 +195,16 @@ class Slurm(Launcher):
     def _ask(self) -> str:
         """Ask SLURM for the jobs of this user; returns the problem if it does not answer."""
         out, problem = _run("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
-        if not problem:
-            self._jobs = {job: (state, reason) for job, state, reason in (line.split("|", 2) for line in out.splitlines())}
-            self._pending -= self._jobs.keys()
-            self._pending |= {job for job, (state, _) in self._jobs.items() if state == "PENDING"}
-        return problem
-
-    def _is_busy(self) -> bool:
-        """Whether this user has other jobs, which make room when they end."""
-        return any(state not in FINISHED for state, _ in self._jobs.values())
+        if problem:
+            return problem
+        self._jobs = {}
+        for line in out.splitlines():
+            job, state, reason = line.split("|", 2)
+            self._jobs[job] = state, reason
+            self._pending.discard(job)
+            if state == "PENDING":
+                self._pending.add(job)
+        return ""
 
     def _warn(self, message: str) -> None:
         if message != self._said:

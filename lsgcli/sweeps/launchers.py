@@ -1,0 +1,281 @@
+"""Launchers, which run the jobs of an ablation or a search, how jobs are followed, and the launcher ``local``.
+
+A launcher is a subclass of :class:`Launcher`, registered by name. It submits jobs, looks at them, and cancels them. The state of
+a job is read from files, see :mod:`lsgcli.sweeps.jobs`; :class:`Submitted` submits it again if it was lost.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lsgcli import registry
+from lsgcli.config.fields import Values
+from lsgcli.errors import ConfigError, Stopped, refuse, require
+from lsgcli.registry import register
+from lsgcli.sweeps.cells import command
+from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
+from lsgcli.sweeps.plan import Cell
+from lsgcli.sweeps.schedule import Runner, Strategy
+from lsgcli.system import cpus, files, interpreter
+from lsgcli.training import launch
+
+Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
+CANCELLED = "cancelled"  # what a launcher says of a job that was cancelled with the scheduler's own command
+
+
+class Launcher(ABC):
+    """A way to run jobs.
+
+    Attributes:
+        extra: name of the extra in ``pyproject.toml`` that it requires, if any.
+        packages: import names of the packages in the extra.
+        options: type of each option, text or a whole number above 0, by its name.
+        pause: seconds between calls of :meth:`look`.
+        lasting: whether its jobs outlive the command.
+        slots: number of jobs that a search runs at a time; its further settings depend on their results.
+    """
+
+    extra = ""
+    packages: tuple[str, ...] = ()
+    options: Mapping[str, type[str] | type[int]] = {}
+    pause = 0.5
+    lasting: bool = True
+    slots: int = 8
+
+    def __init__(self, folder: Path, options: Values):
+        """
+        Args:
+            folder: folder of the files of the jobs.
+            options: converted values of the options.
+        """
+        self.folder = folder
+        self.given = options
+
+    @abstractmethod
+    def submit(self, jobs: Sequence[Job]) -> Ids:
+        """Submit jobs, or the first of them if there is no room for all; returns the identifiers of the submitted jobs.
+
+        A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
+
+        Raises:
+            ConfigError: an option is refused.
+        """
+
+    @abstractmethod
+    def look(self, ids: Ids) -> Mapping[str, str]:
+        """The jobs that are queued or running, by name; all of them if the scheduler does not answer.
+
+        The value is the scheduler's reason why a job is still queued, or empty; or ``CANCELLED``.
+        """
+
+    @abstractmethod
+    def cancel(self, ids: Ids) -> None:
+        """Cancel jobs that are alive; those that are running save their state."""
+
+
+def make(name: str, text: str, folder: Path) -> Launcher:
+    """The launcher ``name`` with options such as ``partition=gpu,time=4:00:00``.
+
+    Raises:
+        ConfigError: an option is unknown or invalid, or a required package is not installed.
+    """
+    kind: type[Launcher] = registry.get("launcher", name)
+    options = _parse(name, text, kind.options)
+    require(kind.packages, f"--launcher {name}", kind.extra)
+    return kind(folder, options)
+
+
+def _parse(name: str, text: str, known: Mapping[str, type[str] | type[int]]) -> dict[str, Any]:
+    """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
+    texts: dict[str, str] = {}
+    key = ""
+    for part in text.split(",") if text else []:
+        before, equals, value = part.partition("=")
+        if equals:
+            key = before.strip().replace("-", "_")
+            texts[key] = value
+        elif key:
+            texts[key] += f",{part}"
+        else:
+            raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
+    options, problems = {}, []
+    for key, value in texts.items():
+        is_number = value.isdecimal() and len(value) < 10 and int(value) > 0
+        if key not in known:
+            problems.append(f"--{name}: {registry.unknown('option', key, sorted(known))}")
+        elif known[key] is int and not is_number:
+            problems.append(f"--{name} {key}: found {value!r}, expected a whole number, at least 1")
+        elif not value:
+            problems.append(f"--{name} {key}: found no value, expected one")
+        else:
+            options[key] = known[key](value)
+    refuse(problems)
+    return options
+
+
+@register("launcher", "local")
+class Local(Launcher):
+    """Processes on this machine, several at a time or one on each GPU; they end with the command."""
+
+    options = {"jobs": int, "devices": str}
+    lasting = False
+
+    def __init__(self, folder: Path, options: Values):
+        super().__init__(folder, options)
+        devices = launch.parse(options["devices"]) if "devices" in options else launch.Devices(1)
+        count = options.get("jobs", devices.count)
+        if count < len(devices.gpus):
+            raise ConfigError(
+                f"--jobs: found {count}, expected at least {len(devices.gpus)}, one for each of --devices",
+                "Omit --jobs, or use fewer devices.",
+            )
+        self.environments = [cpus.share(count) for _ in range(count)]
+        for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        self.slots = count
+        self._running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}  # by job: index of its environment, process
+
+    def submit(self, jobs: Sequence[Job]) -> Ids:
+        taken = {number for number, _ in self._alive().values()}
+        free = [number for number in range(self.slots) if number not in taken]
+        ids = {}
+        for job, number in zip(jobs, free, strict=False):
+            process = subprocess.Popen(
+                interpreter.command("lsgcli.sweeps.jobs", json.dumps(asdict(job))),
+                env={**os.environ, **self.environments[number]},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
+            )
+            self._running[job.name] = number, process
+            ids[job.name] = str(process.pid)
+        return ids
+
+    def look(self, ids: Ids) -> Mapping[str, str]:
+        return dict.fromkeys(self._alive(), "")
+
+    def cancel(self, ids: Ids) -> None:
+        own = [process for name, (_, process) in self._alive().items() if name in ids]
+        for process in own:
+            process.terminate()
+        for process in own:
+            process.wait()
+
+    def _alive(self) -> dict[str, tuple[int, subprocess.Popen[bytes]]]:
+        """The jobs whose processes have not ended."""
+        self._running = {name: one for name, one in self._running.items() if one[1].poll() is None}
+        return self._running
+
+
+def job_of(cell: Cell) -> Job:
+    """The job of a cell, with this process's working directory."""
+    return Job(command(cell, environment={}), str(cell.path.absolute()), os.getcwd())
+
+
+class Submitted(Runner):
+    """Cells as jobs of a launcher, submitted again if they were lost.
+
+    Several commands may have the same cells; each job is submitted by one of them. What is known about a job is in its record.
+
+    Args:
+        strategy: chooses the cells.
+        name: name of the launcher.
+        launcher: runs the jobs.
+    """
+
+    def __init__(self, strategy: Strategy, name: str, launcher: Launcher):
+        self.strategy, self.name, self.launcher = strategy, name, launcher
+        self.slots, self.pause = launcher.slots, launcher.pause
+        self.folder = strategy.root / FOLDER
+        self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
+
+    def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
+        states = self._states(cells)
+        if any(now.kind == "stopped" for now in states.values()):
+            with self._locked():
+                states = self._states(cells)  # another command may have submitted them
+                self._submit(states)
+        for cell, now in states.items():
+            if now.kind != "failed" and self.strategy.prunes(cell, now):
+                self.launcher.cancel(self._ids([name_of(cell.path)]))
+                states[cell] = replace(now, kind="pruned")
+        return states
+
+    def cancel(self) -> int:
+        """Cancel all jobs, including those of other commands; returns how many were alive."""
+        with self._locked():
+            ids = self._ids(file.stem for file in self.folder.glob("*.jsonl"))
+            found = self.launcher.look(ids)
+            alive = {name: job for name, job in ids.items() if found.get(name, CANCELLED) != CANCELLED}
+            self.launcher.cancel(alive)
+        return len(alive)
+
+    def stopped(self, message: str) -> Stopped:
+        if self.launcher.lasting:
+            hint = "Repeat the command to follow them; add --cancel to cancel them."
+            return Stopped(f"{message}; the other jobs continue", hint)
+        self.launcher.cancel(self._ids(self._seen))
+        return super().stopped(message)
+
+    def _record(self, name: str) -> Record:
+        return read_record(self.folder / f"{name}.jsonl")
+
+    def _ids(self, names: Iterable[str]) -> Ids:
+        """The identifiers of the jobs that this launcher has."""
+        records = {name: self._record(name) for name in names}
+        return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
+
+    def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
+        found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
+        return {cell: self._state(cell, found) for cell in cells}
+
+    def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
+        name = name_of(cell.path)
+        record, cancelled = self._record(name), found.get(name) == CANCELLED
+        alive = name in found and not cancelled
+        if alive:
+            self._seen.add(name)
+        now = state(cell, alive=alive)
+        if now.kind == "waiting":
+            return replace(now, message=found[name])
+        if now.kind == "done" and alive and not self.launcher.lasting:  # its process is about to end
+            return replace(now, kind="running")
+        if name not in self._seen:
+            # What failed before this command is tried again.
+            return CellState("stopped", now.epochs, now.of) if now.kind == "failed" else now
+        if now.kind in ("stopped", "failed") and cancelled:
+            why = f"{self.name} says that job {record.id} was cancelled"
+            return replace(now, kind="failed", status=Stopped.exit_code, message=why)
+        if now.kind == "stopped" and record.attempts_at(now.epochs) >= ATTEMPTS:
+            why = f"interrupted {ATTEMPTS} times without completing an epoch, last with exit status {now.status}"
+            return replace(now, kind="failed", message=why)
+        return now
+
+    def _submit(self, states: dict[Cell, CellState]) -> None:
+        """Submit the jobs that are stopped, as far as the launcher has room for them."""
+        due = {name_of(cell.path): cell for cell, now in states.items() if now.kind == "stopped"}
+        for name, cell in due.items():
+            for suffix in (".log", ".jsonl"):
+                files.check_no_link(file_of(cell.path, suffix))
+            epochs, record = states[cell].epochs, self._record(name)
+            attempts = record.attempts_at(epochs) if name in self._seen else 0
+            new = Record(launcher=self.name, attempts=attempts, epochs=epochs)
+            if new != record:  # a launcher without room for the job is asked often
+                note(self.folder / f"{name}.jsonl", **asdict(new))
+        ids = self.launcher.submit([job_of(cell) for cell in due.values()]) if due else {}
+        for name, job in ids.items():
+            note(self.folder / f"{name}.jsonl", id=job)
+            self._seen.add(name)
+            states[due[name]] = replace(states[due[name]], kind="waiting")
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """A context in which no other command submits or cancels jobs."""
+        files.make_folder(self.folder, self.strategy.root)
+        return files.locked(self.folder / ".lock", "waiting for another command that submits jobs")

@@ -1,1 +1,0 @@
-"""Launchers, which run the jobs of an ablation: one file each."""
