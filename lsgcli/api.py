@@ -27,7 +27,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
 from lsgcli.report.display import TrainingDisplay
 from lsgcli.report.run_page import run_page
-from lsgcli.runs.flow import advise, full_flow
+from lsgcli.runs.flow import measured
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
 from lsgcli.runs.script import record_of
@@ -250,10 +250,7 @@ def _measured(
         raise ConfigError("batches: found mini-batches, expected their number for a checkpoint")
     path = hub.local(network)
     opened = open_checkpoint(path, options, buffers_finite=False)
-    checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, batches, detailed=detailed)
-    advise(flow, opened.config, path, len(opened.bundle.classes), limits)
-    return flow
+    return measured(opened, path, batches, limits, detailed=detailed)
 
 
 @contextmanager

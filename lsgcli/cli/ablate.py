@@ -1,7 +1,7 @@
 """``lsg ablate``: variants of a run over several seeds, and a table of their results."""
 
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from typer import Argument, Option
 
@@ -9,10 +9,11 @@ from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.report.output import check_plot, print_exact, print_result
 from lsgcli.store.rundir import in_use, read_result
 from lsgcli.sweeps.plan import Plan
+from lsgcli.system.schema import Record
 
 SEEDS = "0-2"
 
@@ -93,7 +94,7 @@ def ablate(
     where: LauncherOptions,
     force: common.Force = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(FIELDS.keys() - {"seed"})],
+    settings: Annotated[Record, Chosen(FIELDS.keys() - {"seed"})],
 ) -> None:
     """Run variants over several seeds, and with --folds over folds of the data, and print mean, spread and paired difference to the first row.
 
@@ -167,7 +168,7 @@ def ablate(
 
         runs = finished(found, [row["label"] for row in summary["rows"]])
         written = [path for target in output.plot for path in draw(runs, target)]
-        common.log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
+        log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
     if folder is None:
         common.say_next("lsg", "compare", planned.root, "--html", "runs.html")
 
@@ -175,18 +176,14 @@ def ablate(
 def _print_commands(plan: Plan, quiet: bool) -> None:
     """Print a command for each cell that is neither finished nor running."""
     import shlex
-    import shutil
 
     from lsgcli.sweeps.cells import command
 
     plan.save()
     cells = plan.cells()
     left = [cell for cell in cells if read_result(cell.path) is None and not in_use(cell.path)]
-    lines = [command(cell, ("-q",) if quiet else ()) for cell in left]
     if len(left) < len(cells):
-        common.log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
-    if shutil.which("lsg") is None:
-        common.log.warning("lsg is not on the PATH; activate its environment in the shell that runs these commands")
-    for words in lines:
-        print_exact(shlex.join(words))
-    common.log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))
+        log.info("%d of %d runs are finished or running", len(cells) - len(left), len(cells))
+    for cell in left:
+        print_exact(shlex.join(command(cell, ("-q",) if quiet else ())))
+    log.info("to make the table: lsg ablate --collect %s", shlex.quote(str(plan.root)))

@@ -7,7 +7,6 @@ parsed or shown, and pages are laid out by click's plain formatter. A page shows
 import ast
 import importlib
 import inspect
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import TextWrapper
@@ -24,7 +23,6 @@ from lsgcli.config.run import COMMON, SECTIONS
 # Values of absent flags. typer would convert None to bool with pydantic, whose import takes longer than printing a page.
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
 UsageError: Any = typer.BadParameter.__base__  # of click, of which typer has its own copy since version 0.16
-EXTRA = re.compile(r"Got unexpected extra argument(?:s|\(s\))? \((\S+?)[ )]")
 # Options that pages with settings leave out, too.
 RARE = {"force", "print_config", "as_json", "devices", "no_test", "quiet", "verbose"}
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
@@ -68,7 +66,6 @@ class Page:
     """Mixin for commands: a help page with a section for each panel of options and without truncation."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words = [*args]  # which click consumes
         try:
             return super().parse_args(ctx, args)  # type: ignore[misc]
         except typer.BadParameter as error:
@@ -77,27 +74,13 @@ class Page:
                 raise typer.BadParameter(f"found {found!r}. {error.message}", error.ctx, error.param) from None
             raise
         except UsageError as error:
-            if answer := self._answer(ctx, error, words):
-                raise UsageError(answer, ctx) from None
+            if not hasattr(error, "possibilities"):  # which it has if an option is unknown
+                raise
+            from lsgcli.cli import elsewhere
+
+            if answer := elsewhere.for_option(error.option_name, flags(self, ctx)):
+                raise UsageError(f"No such option: {error.option_name}; lsg has {answer}.", ctx) from None
             raise
-
-    def _answer(self, ctx: Any, error: Any, words: list[str]) -> str:
-        """A message that says what lsg has instead of an unknown option or argument; empty if that is not known."""
-        option = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
-        argument = EXTRA.match(error.message)
-        if not (option or argument):
-            return ""
-        from lsgcli.cli import elsewhere
-
-        others = {name: flags(command, ctx) for name, command in commands_of(ctx.find_root().command)}
-        if argument:
-            word, problem, look_up = argument[1], "Unexpected argument", elsewhere.for_argument
-        else:
-            word, problem, look_up = option, "No such option:", elsewhere.for_option
-            if not option.startswith("--"):  # click has read -num_gpus as -n -u ...
-                word = next((given.partition("=")[0] for given in words if given.startswith(option)), option)
-        answer = look_up(word, flags(self, ctx), others)
-        return f"{problem} {word}; lsg has {answer}." if answer else ""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         # Names such as ms-resnet18 are not broken at their hyphens.
@@ -115,8 +98,7 @@ class Page:
             if brief and (parameter.name in RARE or (panel in SECTIONS and parameter.name not in COMMON)):
                 left_out += 1
             elif record := parameter.get_help_record(ctx):
-                flag = re.sub(r"<list\[(\w+)\]>|<(\w+) range>", r"<\1\2>", record[0])
-                sections.setdefault(panel, []).append((flag, record[1]))
+                sections.setdefault(panel, []).append(record)
         for title, rows in sections.items():
             write_section(formatter, title, rows)
         if left_out:

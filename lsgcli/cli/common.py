@@ -12,12 +12,11 @@ from typer import Argument, Option
 
 from lsgcli.config.fields import Values
 from lsgcli.config.resolve import from_environment, warn_of_others
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.system.memory import check_address_space
 from lsgcli.system.schema import Record
 from lsgcli.system.text import clean
 
-log = logging.getLogger("lsg")
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, Option("--force", help="Overwrite existing output files.")]
 CHECKPOINT = "Checkpoint or run directory: a path or hf:USER/NAME[@REVISION]"
@@ -118,17 +117,13 @@ class Compute(NamedTuple):
     ] = None
 
     def check_on_cpu(self) -> None:
-        """Raise a ConfigError for a device, precision or synapses other than those of exported networks: the CPU, float32 and dense."""
-        for flag, value, accepted in (
-            ("--device", self.device, ("auto", "cpu")),
-            ("--precision", self.precision, (None, "auto", "fp32")),
-            ("--synapses", self.synapses, (None, "auto", "dense")),
-        ):
-            if value not in accepted:
-                raise ConfigError(
-                    f"{flag}: found {value}, but exported networks run on the CPU in float32, with dense synapses",
-                    "Use the checkpoint, or omit the option.",
-                )
+        """Raise a ConfigError for a device, precision or synapses other than those of exported networks."""
+        others = {
+            "--device": self.device not in ("auto", "cpu"),
+            "--precision": self.precision not in (None, "auto", "fp32"),
+            "--synapses": self.synapses not in (None, "auto", "dense"),
+        }
+        exclude("an exported CKPT, which runs on the CPU in float32, with dense synapses", others)
 
 
 # LSG_* variables that also apply to checkpoints: paths and computation, not the trained network.
@@ -166,7 +161,7 @@ def say_next(*words: object) -> None:
 def exclude(option: str, others: Values) -> None:
     """Raise a ConfigError if options of ``others``, name -> value, are given together with ``option``."""
     if given := _given(others):
-        raise ConfigError(f"{given}: cannot be combined with {option}", f"Omit {option} or {given}.")
+        raise ConfigError(f"{given}: cannot be combined with {option}", "Omit one of them.")
 
 
 def require(option: str, others: Values) -> None:

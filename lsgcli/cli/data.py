@@ -15,7 +15,7 @@ from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
 from lsgcli.config.resolve import resolve
-from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted
+from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted, log
 from lsgcli.report.output import check_output, print_exact, print_json, print_result
 from lsgcli.system import cpus, files
 from lsgcli.system.schema import Record
@@ -118,7 +118,7 @@ def info(
     bad = record.get("unreadable", [])
     print_json(record) if as_json else print_result(terminal.facts({**record, "unreadable": len(bad) or None}))
     if bad:
-        common.log.warning(
+        log.warning(
             "%s cannot be read:\n  %s", counted(len(bad), "recording"), "\n  ".join(recording["problem"] for recording in bad)
         )
 
@@ -192,13 +192,11 @@ def verify(
         verdict = summary.verify(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
     print_json(verdict.record()) if as_json else print_result(terminal.facts(verdict.record()))
     for warning in verdict.warnings:
-        common.log.warning("%s: %s", verdict.path, warning)
+        log.warning("%s: %s", verdict.path, warning)
     if verdict.faults:
-        hint = "Download or create these files again. "
+        hint = "Download or create these files again. If the changes are intended, --write updates SHA256SUMS."
         if verdict.unreadable:
-            hint += "To skip unreadable files, use --skip-bad of `lsg data prepare` and `lsg train`."
-        else:
-            hint += "If the changes are intended, --write updates SHA256SUMS."
+            hint = "Create these files again, or skip unreadable ones: --skip-bad of `lsg data prepare` and `lsg train`."
         raise DataError(f"{verdict.path}: {counted(len(verdict.faults), 'fault')}:\n  " + "\n  ".join(verdict.faults), hint)
 
 
@@ -242,5 +240,5 @@ def _open(settings: Record, takes: Collection[str] = WHERE) -> "Dataset":
             dataset.scan((existing,))
         except MissingPart:
             raise missing from None
-        common.log.warning("%s\n  Continuing with the %s part only.", missing.message, existing)
+        log.warning("%s\n  Continuing with the %s part only.", missing.message, existing)
         return dataset

@@ -1,6 +1,5 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -8,11 +7,10 @@ from typer import Argument, Option
 
 from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, GateError
+from lsgcli.errors import ConfigError, GateError, log
 from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
 
-log = logging.getLogger("lsg")
 OF_LSG = {"--html", "--json", "--fail-on"}  # options that few scripts have
 
 

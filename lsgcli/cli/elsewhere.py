@@ -5,7 +5,7 @@ the options in it, and the first such one is given; an answer without options is
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 OPTION = re.compile(r"(?<![\w-])-{1,2}[a-zA-Z][\w-]*|\bCKPT\b")
 
@@ -134,13 +134,12 @@ def needed(answer: str) -> set[str]:
     return set(OPTION.findall(re.sub("`.*?`", "", answer)))
 
 
-def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
+def for_option(name: str, own: Collection[str]) -> str:
     """What lsg has instead of an unknown option; empty if nothing is known.
 
     Args:
         name: with its dashes.
         own: options of the command, and CKPT if it takes that.
-        others: other commands -> their options.
     """
     plain = name.lstrip("-").rpartition(".")[2].replace("_", "-")  # --train.epochs is of the group train
     if f"--{plain}" in own:
@@ -148,19 +147,7 @@ def for_option(name: str, own: Collection[str], others: Mapping[str, Collection[
     for answer in OPTIONS.get(plain, OPTIONS.get(plain.lower() if len(plain) > 1 else "", ())):
         if needed(answer) <= {*own}:
             return answer
-    having = [f"`lsg {command}`" for command, options in others.items() if f"--{plain}" in options]
-    return f"it in {', '.join(having)}" if having else ""
-
-
-def for_argument(name: str, own: Collection[str], others: Mapping[str, Collection[str]]) -> str:
-    """What lsg has instead of an unexpected argument, such as ``epochs=100`` or a directory; other arguments as :func:`for_option`."""
-    key, _, value = name.partition("=")
-    if value:
-        answer = for_option(f"--{key}", own, others)
-        return f"{answer} {value}" if OPTION.fullmatch(answer) else answer
-    if "/" in name and "--data-dir" in own:
-        return f"--data-dir {name}"
-    return "options: --dataset NAME, --data-dir DIR" if {"--dataset", "--epochs"} <= {*own} else ""
+    return ""
 
 
 def for_command(name: str, group: str) -> str:

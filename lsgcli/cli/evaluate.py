@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from typer import Option
 
 from lsgcli.cli import common
-from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.errors import CheckpointError, ConfigError, log
 from lsgcli.report.output import check_output, check_plot, csv_text, print_json, print_result
 from lsgcli.system import files
 from lsgcli.system.schema import Record
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 STDOUT = Path("-")
 HEAD = "path,label,prediction,probability"
 CONFUSION = 12  # classes up to which the confusion matrix is printed
+SCORES = ("precision", "recall", "f1")
 SYNOPS = {  # field -> heading
+    "name": "layer",
+    "input": "input",
+    "averages_over": "over",
     "density": "not 0",
     "firing_rate": "firing rate",
     "ac": "AC",
@@ -133,18 +137,18 @@ def evaluate(
     parts = ("train", "test") if refresh.out else ("test",)
     runner = open_exported(path)
     with terminal.preparing(verbosity.quiet) as progress:
-        around: dict[str, Any] = {"environment": common.around(), "progress": progress}
+        around: Record = {"environment": common.around(), "progress": progress}
         if runner is None:
             opened = open_checkpoint(path, changes, parts, **around)
             model, _, config, bundle, where = opened
         else:
             _check_export(path, runner, data, compute, refresh, synops)
-            config, bundle, where = open_data(path, runner.config, {**changes, "device": "cpu"}, parts, **around)
+            config, bundle, _ = open_data(path, runner.config, {**changes, "device": "cpu"}, parts, **around)
     if refresh.refresh_norm is not None:
         content = refreshed(opened, path, refresh.refresh_norm)
     split = bundle.parts["test"]
     others = order.altered(bundle, split) if time_test else {}
-    also = ("firing_rate", "synops") if synops else ("firing_rate",)
+    also = ("firing_rate", *["synops"] * synops)
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
 
@@ -152,7 +156,7 @@ def evaluate(
             bar.update(task, completed=done, total=total)
 
         def evaluated(split: "Split") -> "Evaluation":
-            options: dict[str, Any] = {"batch_size": config.batch_size, "workers": config.workers, "progress": shown}
+            options: Record = {"batch_size": config.batch_size, "workers": config.workers, "progress": shown}
             if runner is not None:
                 return runners.evaluate(runner, split, bundle, **options)
             return networks.evaluate(model, split, bundle, where, also=also, **options)
@@ -160,13 +164,13 @@ def evaluate(
         result = evaluated(split).checked()
         record = result.record(bundle.classes)
         if time_test:
-            tested = {name: list(map(evaluated, splits)) for name, splits in others.items()}
+            tested = {name: [evaluated(altered) for altered in splits] for name, splits in others.items()}
             record["time_test"] = order.time_test(split, result, tested)
     if runner is None:
         running.check(model, bundle, where, config.batch_size, result.accuracy)
     if refresh.out is not None:
         save(refresh.out, content)
-        common.log.info("%s", refresh.out)
+        log.info("%s", refresh.out)
     if output.plot:
         drawing.save_as(heatmaps.confusion(record["confusion"], bundle.classes), output.plot)
     if output.csv:
@@ -192,11 +196,7 @@ def _check_export(
             "Refresh the checkpoint, and export the result.",
         )
     compute.check_on_cpu()
-    if synops:
-        raise ConfigError(
-            "--synops: found an exported file, expected a checkpoint",
-            "Synaptic operations are counted inside lsg's own networks.",
-        )
+    common.exclude("an exported CKPT", {"--synops": synops})
     if data.T not in (None, runner.T):
         raise ConfigError(
             f"-T: found {data.T}, expected {runner.T}, the timesteps of {path}",
@@ -206,32 +206,30 @@ def _check_export(
 
 def _show(record: Record) -> None:
     """Print accuracy, scores per class and their averages, firing rates, and the confusion matrix of up to 12 classes."""
-    from lsgcli.report.tables import formatted
     from lsgcli.report.terminal import facts, show, table
 
     names = ("accuracy", "top5_accuracy", "loss", "samples", "samples_per_s")
-    classes, scores = list(record["per_class"]), ("precision", "recall", "f1")
+    classes = list(record["per_class"])
     rows: list[list[Any]] = []
     for index, name in enumerate(classes):
         label = name if name == str(index) else f"{index} {name}"
-        rows.append([label, *(formatted(record["scores"][score][name], ".3f") for score in scores)])
-    rows.append(["average", *(formatted(record[score], ".3f") for score in scores)])
-    parts: list[Any] = [facts({name: record.get(name) for name in names}), table(("class", *scores), rows)]
+        rows.append([label, *(record["scores"][score][name] for score in SCORES)])
+    rows.append(["average", *(record[score] for score in SCORES)])
+    parts: list[Any] = [facts({name: record.get(name) for name in names}), table(("class", *SCORES), rows)]
     if len(classes) <= CONFUSION:
         counts = [[name, *row] for name, row in zip(classes, record["confusion"], strict=True)]
         parts.append(table(("label", *classes), counts, "confusion (columns: prediction)"))
-    rates = [[layer, f"{rate:.4f}"] for layer, rate in record["firing_rate"].items()]
-    show([*parts, table(("layer", "spikes per neuron and timestep"), rates)])
+    parts.append(table(("layer", "spikes per neuron and timestep"), record["firing_rate"].items()))
+    show(parts)
 
 
 def _show_time_test(record: Record) -> None:
     """Print a record of :func:`lsgcli.sweeps.order.time_test`."""
     from lsgcli.report.terminal import show, table
 
-    rows = [["in order", record["accuracy"], "", "", ""]]
+    rows = [["in order", record["accuracy"], None, None, None]]
     for name, found in record["frames"].items():
-        low, high = found["interval"] or (None, None)
-        rows.append([name, found["accuracy"], found["difference"], low, high])
+        rows.append([name, found["accuracy"], found["difference"], *(found["interval"] or (None, None))])
     heads = ("frames", "accuracy", "difference", "95 % from", "to")
     show([table(heads, rows, "accuracy by order of frames, intervals over samples")])
 
@@ -240,18 +238,15 @@ def _show_synops(record: Record) -> None:
     """Print a record of :class:`lsgcli.analysis.energy.SynapticOperations`, per sample, compared with the same-shape ANN."""
     from lsgcli.report.terminal import show, table
 
-    rows = []
-    for layer in (*record["layers"], {**record["total"], "name": "total", "input": ""}):
-        kind = layer["input"] if layer.get("averages_over") is None else f"{layer['input']} of {layer['averages_over']}"
-        rows.append([layer["name"], kind, *(layer.get(name) for name in SYNOPS)])
-    heads = ("layer", "input", *SYNOPS.values())
-    operations = table(heads, rows, "synaptic operations per sample, all timesteps", left=2)
+    layers = [*record["layers"], {**record["total"], "name": "total"}]
+    rows = [[layer.get(name) for name in SYNOPS] for layer in layers]
+    operations = table(SYNOPS.values(), rows, "synaptic operations per sample, all timesteps", left=2)
     energies = []
     for one in record["memory"]:
-        terms = [one["spiking"][term] / 1e3 for term in TERMS]
-        energies.append([one["bits"], *terms, one["ann"]["total"] / 1e3, one["break_even_rate"]])
+        terms = [one["spiking"][term] for term in TERMS]
+        energies.append([one["bits"], *terms, one["ann"]["total"], one["break_even_rate"]])
     heads = ("bits", *TERMS, "ANN: total", "break-even rate")
-    with_memory = table(heads, energies, "energy per sample with memory, nJ")
+    with_memory = table(heads, energies, "energy per sample with memory, pJ")
     unit = (
         f"AC: an addition, {record['ac_pj']} pJ; MAC: with a multiplication, {record['mac_pj']} pJ. Energy is {record['note']}."
     )
@@ -268,6 +263,7 @@ def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> st
     Args:
         answers: (N, 3), as in :class:`lsgcli.training.evaluate.Evaluation`.
     """
-    rows = zip(split.keys, split.y, answers.tolist(), strict=True)
-    named = ([key, classes[label], classes[int(answer)], f"{probability:.6g}"] for key, label, (answer, probability, _) in rows)
-    return csv_text([HEAD.split(","), *named])
+    rows = [HEAD.split(",")]
+    for key, label, (answer, probability, _) in zip(split.keys, split.y, answers.tolist(), strict=True):
+        rows.append([key, classes[label], classes[int(answer)], f"{probability:.6g}"])
+    return csv_text(rows)

@@ -1,13 +1,15 @@
-"""``lsg export``: export a trained network to other formats."""
+"""``lsg export``: export a trained network to other formats; ``lsg push``: upload it to the Hugging Face Hub."""
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from typer import Option
+from typer import Argument, Option
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.report.output import check_output, print_exact, print_json
+from lsgcli.errors import log
+from lsgcli.report.output import check_output, print_exact, print_json, print_result
 
 
 class Form(NamedTuple):
@@ -88,8 +90,45 @@ def export(
                 )
             samples = batches(bundle, spread(bundle.parts["test"], verify), 32)
             record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
-            common.log.info("%s", verifying.described(record))
+            log.info("%s", verifying.described(record))
         exporter.conclude(temporary, content, record)
     print_json(record) if as_json else print_exact(output)
     if exporter.is_run:
         common.say_next("lsg", "eval", output)
+
+
+def push(
+    *,
+    checkpoint: common.CheckpointPath,
+    repository: Annotated[str, Argument(metavar="USER/NAME", help="Repository, which is created if it does not exist.")],
+    private: Annotated[bool, Option("--private", help="Create a private repository.")] = False,
+    verbosity: common.Verbosity,
+) -> None:
+    """Upload a network to the Hugging Face Hub, and print the address of its repository.
+
+    Uploads weights, configuration and model card as `lsg export --format hf --no-fold-bn` writes them, so that every command accepts
+    hf:USER/NAME as CKPT. A folder that `lsg export --format hf` wrote is uploaded as it is; `hf upload` uploads to a branch.
+    Needs lsgcli[hub], and a token of the Hub (`hf auth login`, or HF_TOKEN).
+    """
+    common.messages(verbosity)
+    from lsgcli import errors
+    from lsgcli.export.base import ExportOptions
+    from lsgcli.export.source import read
+    from lsgcli.export.verify import NOTHING
+    from lsgcli.export.weights import HF
+    from lsgcli.store import hub
+    from lsgcli.store.checkpoint import read_config
+
+    errors.require(("huggingface_hub",), "lsg push", "hub")
+    hub.check_repository(repository)
+    path = hub.local(checkpoint)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = path
+        if HF.recognises(path):
+            HF().open(path)
+        else:
+            folder, options = Path(temporary), ExportOptions(fold_bn=bool(read_config(path)["folded"]))
+            _, written, content = read(path, "hf", options)
+            HF().write(written, content, folder, options)
+            HF().conclude(folder, content, NOTHING)
+        print_result(hub.push(folder, repository, private=private))

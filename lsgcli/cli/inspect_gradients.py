@@ -113,9 +113,8 @@ def inspect_gradients(
 
     from lsgcli.analysis import Sample, measures
     from lsgcli.report import drawing, figures, findings, page, tables, terminal
-    from lsgcli.runs.flow import advise, full_flow
+    from lsgcli.runs.flow import measured
     from lsgcli.runs.open import open_checkpoint
-    from lsgcli.store.checkpoint import check_unfolded
     from lsgcli.store.flows import history
 
     sample = Sample(measuring.mismatch, step or 0.1) if measuring.mismatch else None
@@ -124,13 +123,9 @@ def inspect_gradients(
     for checkpoint, path in zip(checkpoints, paths, strict=True):
         with terminal.preparing(verbosity.quiet) as progress:
             opened = open_checkpoint(path, changes, buffers_finite=False, environment=common.around(), progress=progress)
-        check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
-        measured = opened.model, opened.bundle, opened.config, opened.compute
-        flow = full_flow(*measured, measuring.batches, output.sample, sample=sample, detailed=advice.advise)
-        advise(flow, opened.config, path, len(opened.bundle.classes), limits)
-        flow["tried"] = None
-        names = {"checkpoint": redacted(checkpoint), "method": opened.config.method}
-        flows.append({**flow, **names, "history": history(path)})
+        flow = measured(opened, path, measuring.batches, limits, shown=output.sample, sample=sample, detailed=advice.advise)
+        flow |= {"checkpoint": redacted(checkpoint), "method": opened.config.method, "history": history(path), "tried": None}
+        flows.append(flow)
     if advice.epochs is not None:
         flows[0]["tried"] = _tried(paths[0], flows[0]["findings"], advice.epochs, advice.jobs, verbosity.quiet)
     if output.as_json:

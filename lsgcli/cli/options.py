@@ -2,13 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, NamedTuple, Optional
 
 from typer import Option
 
 from lsgcli import registry
-from lsgcli.config.fields import FORMER, renamed
+from lsgcli.config.fields import FORMER, Values, renamed
 from lsgcli.config.machine import INT8
 from lsgcli.config.run import FIELDS, RULES, SECTIONS, base_type
 from lsgcli.system.schema import Record
@@ -65,7 +65,7 @@ def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
     return options
 
 
-def _value(parameter: inspect.Parameter, arguments: Mapping[str, Any]) -> Any:
+def _value(parameter: inspect.Parameter, arguments: Values) -> Any:
     """The value of a parameter or field, from the arguments for its options."""
     if fields := _fields(parameter):
         return parameter.annotation(*[_value(field, arguments) for field in fields])

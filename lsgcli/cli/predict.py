@@ -3,9 +3,7 @@
 import contextlib
 import os
 import sys
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 
 from typer import Argument, Option
 
@@ -13,6 +11,7 @@ from lsgcli.cli import common
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.report.output import is_abandoned
 from lsgcli.system.files import json_text
+from lsgcli.system.schema import Record
 from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
@@ -23,61 +22,8 @@ LISTED = 1 << 26  # bytes of a list of paths
 UNSURE = "?"
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Formatting of predictions.
-
-    Attributes:
-        as_json: JSON instead of columns.
-        top: number of classes; None for the most probable one, and in JSON the probabilities of all.
-        by_step: include the class after each timestep.
-        threshold: a class with lower probability is unsure: ``?`` in a column, ``unsure`` in JSON.
-        logits: include the logits, in JSON.
-    """
-
-    as_json: bool = False
-    top: int | None = None
-    by_step: bool = False
-    threshold: float = 0.0
-    logits: bool = False
-
-    def prediction(self, answer: "Prediction") -> str:
-        """The line for a file."""
-        record, columns = self._answer(answer)
-        if self.by_step:
-            values, indices = answer.by_step.max(-1)
-            record["by_step"] = [answer.classes[i] for i in indices.tolist()]
-            record["by_step_probability"] = values.tolist()
-            columns += [self._class(name, p) for name, p in zip(record["by_step"], values.tolist(), strict=True)]
-        return json_text(record) if self.as_json else "\t".join(columns)
-
-    def timestep(self, answer: "Timestep") -> str:
-        """The line for a timestep of a stream."""
-        record, columns = self._answer(answer)
-        record |= {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
-        return json_text(record) if self.as_json else "\t".join([*columns, str(answer.step)])
-
-    def _answer(self, answer: "Answer") -> tuple[dict[str, Any], list[str]]:
-        found = answer.top(self.top or 1)
-        (name, probability), *_ = found
-        every = found if self.top else zip(answer.classes, answer.probabilities.tolist(), strict=True)
-        record = {
-            "path": answer.path,
-            "class": name,
-            "probability": probability,
-            "probabilities": dict(every),
-            **({"unsure": probability < self.threshold} if self.threshold else {}),
-            **({"logits": answer.logits.tolist()} if self.logits else {}),
-        }
-        pairs = [column for name, p in found for column in (self._class(name, p), f"{p:.4f}")]
-        return record, [clean(answer.path, column=True), *pairs]
-
-    def _class(self, name: str, probability: float) -> str:
-        return clean(name, column=True) if probability >= self.threshold else UNSURE
-
-
-class Columns(NamedTuple):
-    """What is printed for each file or timestep."""
+class Output(NamedTuple):
+    """What is printed for each file or timestep: columns, or JSON."""
 
     top: Annotated[
         int | None, Option(min=1, help="Print the N most probable classes and their probabilities, most probable first.")
@@ -87,6 +33,49 @@ class Columns(NamedTuple):
         float, Option(min=0.0, max=1.0, help='Print ? for a class with a lower probability; in JSON, "unsure": true.')
     ] = 0.0
     logits: Annotated[bool, Option("--logits", help="With --json: also print the logits of each timestep.")] = False
+    as_json: common.Json = False
+
+    def prediction(self, answer: "Prediction") -> str:
+        """The line for a file."""
+        record = self._record(answer)
+        if self.by_step:
+            probabilities, indices = answer.by_step.max(-1)
+            record["by_step"] = [answer.classes[i] for i in indices.tolist()]
+            record["by_step_probability"] = probabilities.tolist()
+        return self._line(record)
+
+    def timestep(self, answer: "Timestep") -> str:
+        """The line for a timestep of a stream."""
+        record = self._record(answer)
+        record |= {"window": answer.window, "step": answer.step, "events": answer.events, "t_us": list(answer.t_us)}
+        return self._line(record)
+
+    def _record(self, answer: "Answer") -> Record:
+        best = answer.top(self.top or 1)
+        name, probability = best[0]
+        record = {"path": answer.path, "class": name, "probability": probability}
+        record["probabilities"] = dict(best if self.top else zip(answer.classes, answer.probabilities.tolist(), strict=True))
+        if self.min_probability:
+            record["unsure"] = probability < self.min_probability
+        if self.logits:
+            record["logits"] = answer.logits.tolist()
+        return record
+
+    def _line(self, record: Record) -> str:
+        if self.as_json:
+            return json_text(record)
+        columns = [clean(record["path"], column=True)]
+        shown = record["probabilities"] if self.top else {record["class"]: record["probability"]}
+        for name, probability in shown.items():
+            columns += [self._class(name, probability), f"{probability:.4f}"]
+        if self.by_step:
+            columns += map(self._class, record["by_step"], record["by_step_probability"])
+        if "step" in record:
+            columns.append(str(record["step"]))
+        return "\t".join(columns)
+
+    def _class(self, name: str, probability: float) -> str:
+        return clean(name, column=True) if probability >= self.min_probability else UNSURE
 
 
 class Stream(NamedTuple):
@@ -120,10 +109,9 @@ def predict(
             help="Recordings, images, or folders; - reads a list of paths from stdin.",
         ),
     ],
-    columns: Columns,
+    output: Output,
     stream: Stream,
     compute: common.Compute,
-    as_json: common.Json = False,
     verbosity: common.Verbosity,
 ) -> None:
     """Classify recordings or images: one line each with path, class and probability, separated by tabs.
@@ -136,10 +124,10 @@ def predict(
     SIGINT and SIGTERM end the stream with status 0.
     """
     common.messages(verbosity, common.AROUND)
-    if not as_json:
-        common.require("--json", {"--logits": columns.logits})
+    if not output.as_json:
+        common.require("--json", {"--logits": output.logits})
     if stream.stream:
-        common.exclude("--stream", {"--by-step": columns.by_step, "--batch-size": compute.batch_size})
+        common.exclude("--stream", {"--by-step": output.by_step, "--batch-size": compute.batch_size})
         if len(paths) != 1:
             raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", "Start one process per recording.")
         if stream.idle is not None and paths == ["-"]:
@@ -155,14 +143,13 @@ def predict(
     network = Network.open(path, **common.around(compute._asdict()))
     if network.exported:
         compute.check_on_cpu()
-    lines = Lines(as_json, columns.top, columns.by_step, columns.min_probability, columns.logits)
     if stream.stream:
-        _stream(network, paths[0], lines, stream)
+        _stream(network, paths[0], output, stream)
     else:
-        _files(network, paths, lines)
+        _files(network, paths, output)
 
 
-def _stream(network: "Network", path: str, lines: Lines, options: Stream) -> None:
+def _stream(network: "Network", path: str, output: Output, options: Stream) -> None:
     """Print a line for each timestep."""
     from lsgcli.inference.stream import IDLE, stream
     from lsgcli.training.signals import stop_on_signals
@@ -172,12 +159,12 @@ def _stream(network: "Network", path: str, lines: Lines, options: Stream) -> Non
         found = stream(network, path, per_slice=options.per_slice, idle=idle, stop=lambda: bool(stop) or is_abandoned())
         with contextlib.closing(found) as timesteps:
             for timestep in timesteps:
-                _print(lines.timestep(timestep))
+                _print(output.timestep(timestep))
     if not stop and is_abandoned():
         raise BrokenPipeError
 
 
-def _files(network: "Network", paths: list[str], lines: Lines) -> None:
+def _files(network: "Network", paths: list[str], output: Output) -> None:
     """Print a line for each file, on stderr for those that cannot be read.
 
     Raises:
@@ -191,12 +178,9 @@ def _files(network: "Network", paths: list[str], lines: Lines) -> None:
         failed.append(path)
         _print(f"error: {clean(error.message, column=True)}", file=sys.stderr)
 
-    count, begin = 0, time.perf_counter()
     with contextlib.closing(predict(network, paths, on_error=on_error)) as predictions:
-        for count, prediction in enumerate(predictions, 1):  # noqa: B007 (logged below)
-            _print(lines.prediction(prediction))
-    seconds = time.perf_counter() - begin
-    common.log.debug("%d samples in %.1f s, %.1f samples/s", count, seconds, count / seconds)
+        for prediction in predictions:
+            _print(output.prediction(prediction))
     if failed:
         raise SystemExit(DataError.exit_code)
 

@@ -61,12 +61,13 @@ def reproduce(
         found, data = result[planned["measure"]], read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})
-    lines = [
-        f"{row['run']}: {row['measure']} {row['found']:.4f}, expected {row['expected']} +- {row['tolerance']}: "
-        + ("met" if row["met"] else "not met")
-        for row in rows
-    ]
-    print_json({"figure": name, "runs": rows}) if as_json else print_result("\n".join(lines))
+    if as_json:
+        print_json({"figure": name, "runs": rows})
+    for row in () if as_json else rows:
+        met = "met" if row["met"] else "not met"
+        print_result(
+            f"{row['run']}: {row['measure']} {row['found']:.4f}, expected {row['expected']} +- {row['tolerance']}: {met}"
+        )
     if not all(row["met"] for row in rows):
         raise GateError(
             f"{name}: not met",

@@ -1,4 +1,4 @@
-"""``lsg runs``: the runs below a folder."""
+"""``lsg runs``: the runs below a folder; ``lsg compare``: runs side by side."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,10 @@ from typing import Annotated
 from typer import Argument, Option
 
 from lsgcli.cli import common
-from lsgcli.report.output import print_json, print_result
+from lsgcli.errors import log
+from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.store.rundir import RUNS
+from lsgcli.system import files
 from lsgcli.system.text import clean
 
 
@@ -34,12 +36,12 @@ def runs(
     common.messages(verbosity)
     from lsgcli.runs import overview
 
-    found = overview.ordered(overview.where(every := overview.find(folder), where or ()), sort)
+    found = overview.ordered(overview.where(overview.find(folder), where or ()), sort)
     for run in found:
         if run.problem:
-            common.log.warning("damaged: %s", run.problem)
+            log.warning("damaged: %s", run.problem)
     if not found:
-        common.log.info("%s", f"{folder}: no runs" + (f" of {len(every)} with {' '.join(where)}" if where else ""))
+        log.info("%s: no runs%s", folder, f" with {' '.join(where)}" if where else "")
     elif as_json:
         for run in found:
             print_json(run.record)
@@ -55,3 +57,42 @@ def runs(
 
 def _text(value: object) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else clean(str(value), column=True)
+
+
+def compare(
+    *,
+    runs: Annotated[
+        list[Path],
+        Argument(
+            metavar="RUN",
+            help="Run directories, checkpoints in run directories, or folders that contain runs.",
+        ),
+    ],
+    as_json: common.Json = False,
+    html: common.Html = None,
+    force: common.Force = False,
+    verbosity: common.Verbosity,
+) -> None:
+    """Compare runs: differing settings, final results and gradient flow, with one column per run. Runs that differ only in
+    their seed or fold share a column, with mean and standard deviation.
+
+    Paths without a run are skipped. Stopped, diverged and running runs are marked and shown with their results so far. Layers with a
+    verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.
+    """
+    common.messages(verbosity)
+    from lsgcli.report import comparison as report
+    from lsgcli.report.terminal import show
+    from lsgcli.runs import compare as comparison
+
+    directories = comparison.find(runs)
+    if not html:
+        common.require("--html", {"--force": force})
+    for target in html or ():
+        check_output(target, "--html", suffixes=(".html",), inputs=directories, force=force)
+    record = comparison.compare(directories)
+    if as_json:
+        print_json(record)
+    else:
+        show(report.parts(record))
+    for target in html or ():
+        files.write_text(target, report.page(record))

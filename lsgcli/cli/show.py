@@ -1,6 +1,6 @@
 """``lsg show``: the layers of a network, and where a checkpoint comes from."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Argument, Option
 
@@ -11,6 +11,7 @@ from lsgcli.config.network import NetworkConfig
 from lsgcli.config.run import check, option_name
 from lsgcli.errors import ConfigError, refuse
 from lsgcli.report.output import print_json
+from lsgcli.system.schema import Record
 
 OF_NETWORK = {*fields_of(NetworkConfig), "dataset", "T", "size", "neuron", "method"} - {"dropout", "dropout_at"}
 
@@ -24,7 +25,7 @@ def show(
     classes: Annotated[int | None, Option(min=1, help="Number of classes. Default: that of --dataset.")] = None,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(OF_NETWORK)],
+    settings: Annotated[Record, Chosen(OF_NETWORK)],
 ) -> None:
     """Show the layers of a checkpoint, of the network --arch, or of a network for --dataset before its training: output shape, weights, multiplications, decay, width, threshold.
 

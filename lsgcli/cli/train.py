@@ -11,7 +11,7 @@ from lsgcli.cli.options import Chosen
 from lsgcli.config.fields import listed
 from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check_effect, from_dict, option_name
-from lsgcli.errors import ConfigError, refuse
+from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.report.output import print_exact, print_json, print_result
 from lsgcli.store import hub, rundir
 from lsgcli.system.ranks import here
@@ -89,9 +89,10 @@ def train(
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
+    origins = sources(run_config, settings, start.resume or start.config)
     if instead.print_config:
         common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
-        text = as_toml(run_config, sources(run_config, settings, start.resume or start.config))
+        text = as_toml(run_config, origins)
         print_result(f"#:schema ./lsg.schema.json\n# which `lsg list settings --json-schema` prints\n{text.rstrip()}")
         return
     if chosen is not None and processes == 1:
@@ -113,7 +114,7 @@ def train(
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
         if as_json:
-            print_json({**cost, "sources": sources(run_config, settings, start.resume or start.config)})
+            print_json({**cost, "sources": origins})
         else:
             print_result(terminal.facts({name: value for name, value in cost.items() if name != "settings"}))
         return
@@ -171,7 +172,7 @@ def _of_resumed_run(path: Path, settings: Record, start: Start) -> RunConfig:
     changed = from_dict({**stored.to_dict(), "data_dir": folder, **from_environment(os.environ, MAY_CHANGE), **settings})
     check_effect(settings, changed)
     if listed(stored.log) and changed.log == stored.log and "log" not in settings:
-        common.log.info("--log %s: as in config.json", stored.log)
+        log.info("--log %s: as in config.json", stored.log)
     if changed.epochs < stored.epochs:
         raise ConfigError(f"--epochs: found {changed.epochs}, expected at least {stored.epochs}, as in the run {path}")
     return changed

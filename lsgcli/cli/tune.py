@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from typer import Argument, Option
 
@@ -10,7 +10,9 @@ from lsgcli.cli import common
 from lsgcli.cli.launcher import LauncherOptions
 from lsgcli.cli.options import Chosen
 from lsgcli.config.run import FIELDS
+from lsgcli.errors import log
 from lsgcli.report.output import print_exact, print_json
+from lsgcli.system.schema import Record
 
 
 class Study(NamedTuple):
@@ -46,7 +48,7 @@ def tune(
     where: LauncherOptions,
     as_json: common.Json = False,
     verbosity: common.Verbosity,
-    settings: Annotated[dict[str, Any], Chosen(FIELDS)],
+    settings: Annotated[Record, Chosen(FIELDS)],
 ) -> None:
     """Search for the settings with the highest validation accuracy, and print the path of a TOML file for `lsg train --config`.
 
@@ -76,6 +78,6 @@ def tune(
         rows.append([record["trial"], record["state"], record["epochs"], accuracy, values])
     if not verbosity.quiet:
         show([table(heads, rows, left=len(heads))], sys.stderr)
-    common.log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
+    log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
     print_json(found) if as_json else print_exact(found["config"])
     common.say_next("lsg", "train", "--config", found["config"])

@@ -24,19 +24,17 @@ class CSV(Logger):
     def __init__(self, source: LoggedRun):
         super().__init__(source)
         self.file = source.folder / "metrics.csv"
-        self.names: dict[str, None] = {}
+        self.names: dict[str, None] = {}  # in the order of their appearance: earlier epochs may lack measures
         self.rows: list[dict[str, float]] = []
 
     def epoch(self, epoch: Epoch) -> None:
         row = {"epoch": epoch.number, **epoch.values}
         self.rows.append(row)
-        more = row.keys() - self.names.keys()  # earlier epochs may lack measures; the table is then written again
         self.names |= dict.fromkeys(row)
-        with files.open_in_place(self.file, "w" if more else "a") as stream:
+        with files.open_in_place(self.file, "w") as stream:
             writer = csv.DictWriter(stream, self.names, lineterminator="\n")
-            if more:
-                writer.writeheader()
-            writer.writerows(self.rows if more else [row])
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 @register("logger", "tensorboard")
@@ -122,7 +120,6 @@ class MLflow(Logger):
         if runs := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
             self.id = runs[0].info.run_id
             self.client.update_run(self.id, status="RUNNING")
-            self.logged = len(self.client.get_metric_history(self.id, "train_loss"))
         else:
             self.id = self.client.create_run(experiment, run_name=source.name, tags={"lsg.id": source.id}).info.run_id
             self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in source.settings.items()])
@@ -130,9 +127,8 @@ class MLflow(Logger):
     def epoch(self, epoch: Epoch) -> None:
         from mlflow.entities import Metric
 
-        # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
-        names = sorted(epoch.values, key=lambda name: name == "train_loss")
-        metrics = [Metric(name, epoch.values[name], int(epoch.time * 1000), epoch.number) for name in names]
+        # Points that an earlier process has logged have the same time, so that the store ignores them.
+        metrics = [Metric(name, value, int(epoch.time * 1000), epoch.number) for name, value in epoch.values.items()]
         for first in range(0, len(metrics), MOST):
             self.client.log_batch(self.id, metrics=metrics[first : first + MOST])
 

@@ -1,9 +1,8 @@
 """What must hold before a run begins, and before it goes on: settings that go together, and those and the data with which it began."""
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lsgcli import registry
 from lsgcli.config.fields import all_at_once, listed
@@ -11,14 +10,13 @@ from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, chec
 from lsgcli.data.augment.base import chain
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import dataset_of
-from lsgcli.errors import ConfigError, DataError, RunInUseError, require
+from lsgcli.errors import ConfigError, DataError, RunInUseError, log, require
 from lsgcli.store import hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from lsgcli.training.distributed import Group
-
-log = logging.getLogger("lsg")
 
 
 def check(config: RunConfig, fresh: bool = True) -> None:
@@ -108,7 +106,7 @@ def check_shares(config: RunConfig, bundle: DataBundle, group: "Group") -> None:
         )
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
+def identity(config: RunConfig) -> Record:
     """The settings that must not change on resume, with the path of an initial checkpoint replaced by its digest.
 
     Raises:

@@ -1,7 +1,6 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
 import json
-import logging
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.config.run import MAY_CHANGE, SECTIONS, RunConfig, varying
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.store import flows
 from lsgcli.store.rundir import (
     FULL_FLOW,
@@ -25,7 +24,6 @@ from lsgcli.store.rundir import (
 )
 from lsgcli.system.schema import Record
 
-log = logging.getLogger("lsg")
 Flow = Record  # a gradient-flow record
 
 

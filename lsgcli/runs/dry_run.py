@@ -1,40 +1,35 @@
 """Cost of a run, measured on a few steps: ``lsg train --dry-run``."""
 
-import logging
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
-
+from lsgcli.analysis.structure import structure
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
+from lsgcli.errors import log
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.checks import check
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
+from lsgcli.system.schema import Record
 from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.step import gradients
 
 STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step
 
-log = logging.getLogger("lsg")
 
-
-def dry_run(config: RunConfig, progress: NamedProgress) -> dict[str, Any]:
+def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
     """Prepare the data, without downloading any, build the network, and measure the cost of a few training steps.
 
     No run directory is created.
 
     Returns:
-        Settings, shapes, number of parameters, multiply-accumulates and spikes per sample, peak memory in bytes, and seconds per step
-        (median, including the optimiser).
+        Settings, shapes, number of parameters, multiply-accumulates per sample, peak memory in bytes, and seconds per step (median,
+        including the optimiser).
     """
     check(config)
     compute = set_up(config)
@@ -49,22 +44,19 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> dict[str, Any]:
         begin = time.perf_counter()
         step(batch)
         times.append(time.perf_counter() - begin)
-    seconds, peak = statistics.median(times), compute.peak_bytes()
-    part = batch.first(-(-len(batch.y) // config.accumulate))
-    output, macs, spikes = _forward(model, part, compute)
+    seconds = statistics.median(times)
     return {
         "settings": config.to_dict(),
         "input": list(batch.x.shape),
-        "output": [output[0], len(batch.y), output[2]],
+        "output": [config.T, len(batch.y), len(bundle.classes)],
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
         "precision": {"used": compute.precision, "because": compute.reason},
         "synapses": {"used": compute.convolutions.choice, "crossings": model.crossings(compute)},
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "macs_per_sample": macs // len(part.y),
-        "spikes_per_sample": spikes / len(part.y),
-        "peak_bytes": peak,
+        "macs_per_sample": structure(model, bundle.static)["multiplications"],
+        "peak_bytes": compute.peak_bytes(),
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
         "memory": config.memory,
         "seconds_per_step": seconds,
@@ -89,18 +81,3 @@ def stepping(model: SpikingNet, config: RunConfig, compute: Compute) -> Callable
             first = False
 
     return step
-
-
-def _forward(model: SpikingNet, batch: Batch, compute: Compute) -> tuple[torch.Size, int, float]:
-    """Output shape, multiply-accumulates and spikes of one pass."""
-    spikes = []
-
-    def count(lif: Any, arguments: tuple[Tensor, ...], output: Tensor) -> None:
-        spikes.append(output.sum(dtype=torch.float64) / lif.unit)
-
-    handles = [layer.lif.register_forward_hook(count) for layer in model.spiking_layers()]
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), compute.context():
-        output = model(compute.move(batch.x)).shape
-    for handle in handles:
-        handle.remove()
-    return output, counter.get_total_flops() // 2, float(sum(spikes))

@@ -1,7 +1,6 @@
 """Gradient flow of a run's network on batches of its training data, advice on the run, and running statistics estimated again."""
 
 import itertools
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batches, batches
 from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.errors import CheckpointError, ConfigError, log
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.open import Opened
 from lsgcli.store import checkpoint
@@ -77,7 +76,16 @@ def _is_batch_invariant(model: SpikingNet, stream: Batches, compute: Compute) ->
         model.train(was_training)
 
 
-log = logging.getLogger("lsg")
+def measured(opened: Opened, path: Path, n_batches: int, limits: Mapping[str, float] | None = None, **options: Any) -> Record:
+    """The gradient-flow record of an opened checkpoint, with findings, see :func:`advise`; ``options`` as for :func:`full_flow`.
+
+    Raises:
+        CheckpointError: an export.
+    """
+    checkpoint.check_unfolded(path, opened.stored, "Gradient flow is measured as in training, with batch statistics.")
+    flow = full_flow(opened.model, opened.bundle, opened.config, opened.compute, n_batches, **options)
+    advise(flow, opened.config, path, len(opened.bundle.classes), limits)
+    return flow
 
 
 def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:

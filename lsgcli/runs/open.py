@@ -1,7 +1,6 @@
 """Opening a checkpoint with its data, prepared as in training."""
 
 import dataclasses
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +10,11 @@ from lsgcli.config.run import CONFIG, RunConfig, check_effect, from_checkpoint
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, log
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint, hub, rundir
 from lsgcli.system.device import Compute, set_up
 from lsgcli.system.schema import Record
-
-log = logging.getLogger("lsg")
 
 
 class Opened(NamedTuple):

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import FIELDS, RunConfig, from_dict
 from lsgcli.errors import ConfigError, LsgError, refuse
 from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
+from lsgcli.system.schema import Record
 
 COLUMNS = (
     "state",
@@ -43,7 +44,7 @@ class Run(NamedTuple):
         problem: what is damaged, if anything is.
     """
 
-    record: dict[str, Any]
+    record: Record
     settings: RunConfig | None
     problem: str = ""
 
@@ -106,33 +107,27 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
             )
         key, sign, value = condition.groups()
         key = _known("--where", key)
-        if sign == "=":
-            wanted = {str(one) for one in _values(key, value)}
-            runs = [run for run in runs if str(run.value(key)) in wanted]
-        else:
-            bound = _bound(text, value)
-            numbers = [(run, run.value(key)) for run in runs]
-            numbers = [(run, number) for run, number in numbers if isinstance(number, int | float)]
-            runs = [run for run, number in numbers if ORDERS[sign](number, bound)]
+        if sign != "=":
+            runs = _beyond(runs, key, ORDERS[sign], value)
+            continue
+        if key in FIELDS:
+            value = current(FIELDS[key], value)
+        wanted = {value, "None"} if value == "none" else {value}
+        if key in FIELDS and value != "none":
+            parsed, problems = parse_all(key, [value])
+            refuse(f"--where: {problem}" for problem in problems)
+            wanted = set(map(str, parsed))
+        runs = [run for run in runs if str(run.value(key)) in wanted]
     return list(runs)
 
 
-def _bound(condition: str, text: str) -> float:
+def _beyond(runs: Sequence[Run], key: str, order: Callable[[float, float], bool], text: str) -> list[Run]:
+    """The runs whose value of a column or setting is a number on one side of a bound."""
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
-        raise ConfigError(f"--where {condition}: found {text!r}, expected a number") from None
-
-
-def _values(key: str, text: str) -> list[Any]:
-    """The values of a column or setting that a text may stand for."""
-    if key in FIELDS:
-        text = current(FIELDS[key], text)
-    if key not in FIELDS or text == "none":
-        return [text, None if text == "none" else text]
-    values, problems = parse_all(key, [text])
-    refuse(f"--where: {problem}" for problem in problems)
-    return list(values)
+        raise ConfigError(f"--where {key}: found {text!r}, expected a number") from None
+    return [run for run in runs if isinstance(run.value(key), int | float) and order(run.value(key), bound)]
 
 
 def _known(option: str, key: str) -> str:

@@ -8,7 +8,6 @@ added when the log is opened again.
 import contextlib
 import datetime
 import io
-import logging
 import secrets
 import shutil
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lsgcli import registry
-from lsgcli.errors import LsgError, Stopped, counted
+from lsgcli.errors import LsgError, Stopped, log
 from lsgcli.store import flows
 from lsgcli.store.rundir import LOGS, RunFiles, read_config, read_facts, read_metrics
 from lsgcli.system import files
@@ -31,7 +30,6 @@ if TYPE_CHECKING:  # importing them takes torch
     from lsgcli.data.bundle import DataBundle
     from lsgcli.training.evaluate import Evaluation
 
-log = logging.getLogger("lsg")
 INTERVAL = 5.0  # seconds, at least, between pages of a run in progress
 
 
@@ -154,7 +152,7 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
 
     def __init__(self, names: Sequence[str], run: RunFiles, emit: Callable[[Record], None]):
         self.names, self.source, self.emit = names, LoggedRun(run), emit
-        self.loggers: dict[str, Any] = {}  # each a lsgcli.loggers.base.Logger
+        self.loggers: Record = {}  # each a lsgcli.loggers.base.Logger
 
     def __call__(self, record: Record) -> None:
         if record["event"] == "start":
@@ -175,8 +173,6 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
 
     def _copy(self, logger: Any, record: Record) -> None:
         epochs = self.source.epochs()
-        if logger.logged > len(epochs):
-            raise LsgError(f"its log has {counted(logger.logged, 'epoch')}, expected at most the {len(epochs)} of the run")
         for epoch in epochs[logger.logged :]:
             logger.epoch(epoch)
             logger.logged += 1

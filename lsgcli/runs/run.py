@@ -1,11 +1,20 @@
 """A complete run, from settings to report, as in ``lsg train`` and each cell of ``lsg ablate``."""
 
 import dataclasses
-import logging
+import datetime
+import hashlib
+import json
+import os
+import platform
 import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from lsgcli.config.fields import listed
 from lsgcli.config.run import RunConfig
@@ -13,9 +22,8 @@ from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
-from lsgcli.errors import DivergedError, LsgError
+from lsgcli.errors import DivergedError, LsgError, log, redacted
 from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
-from lsgcli.runs.facts import facts
 from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.report import Loggers, Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
@@ -24,14 +32,14 @@ from lsgcli.store.rundir import (
     LAST,
     RunDir,
     RunFiles,
-    read_config,
     read_facts,
     read_metrics,
     read_precision,
     write_config,
 )
 from lsgcli.system import files, memory
-from lsgcli.system.device import set_up
+from lsgcli.system.device import Compute, set_up
+from lsgcli.system.interpreter import __version__, version_of
 from lsgcli.system.ranks import here
 from lsgcli.system.schema import Record
 from lsgcli.training.distributed import ALONE, Group, joined
@@ -39,7 +47,6 @@ from lsgcli.training.loop import Emit, Trainer
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest
 
-log = logging.getLogger("lsg")
 PLACEHOLDER = "RUN"  # for the directory of a run, in its own files, so that it can be moved
 Existing = Literal["refuse", "replace", "resume"]  # what a new training does with the run in its directory
 
@@ -77,11 +84,11 @@ def _tell_overfit(end: Record, findings: list[Record], samples: int) -> None:
     if end["best_accuracy"] == 1:
         log.info("overfit: %s, in epoch %d: the network can learn", share, end["best_epoch"] + 1)
         return
-    causes = "".join(f"\n  {one['rule']}: {one['cause']} {one['remedy']['text']}" for one in findings)
-    found = f"In the way, with commands in `lsg inspect-gradients {shlex.quote(end['run'])} --advise`:{causes}"
-    log.warning(
-        "overfit: %s, expected 100 %%. %s", share, found if findings else "Nothing is found in the way: try more --epochs."
-    )
+    log.warning("overfit: %s, expected 100 %%", share)
+    for finding in findings:
+        log.warning("  %s: %s %s", finding["rule"], finding["cause"], finding["remedy"]["text"])
+    if not findings:
+        log.warning("  Nothing is found in the way: try more --epochs.")
 
 
 def train(
@@ -149,9 +156,8 @@ def train(
         trainer = Trainer(config, bundle, compute, run, report, stop, group)
         if resume:
             run.result.unlink(missing_ok=True)  # rewritten at the end
-            _record_processes(run, config, trainer.state.epoch, group.size)
-            if read_config(path).epochs != config.epochs:
-                emit(_extend(run, config, trainer))
+            if extension := _record_changes(run, config, trainer, group.size):
+                emit({"event": "extended", **extension})
         else:
             run.clear()
             counts = [{"from_epoch": 0, "processes": group.size}]
@@ -233,24 +239,70 @@ def train_together(
         return train(config, path, emit, stop, existing=group.agree("existing", existing), group=group, test=test, page=page)
 
 
-def _extend(run: RunDir, config: RunConfig, trainer: Trainer) -> Record:
-    """Record the new number of epochs in config.json; returns the record to emit."""
+def _record_changes(run: RunDir, config: RunConfig, trainer: Trainer, processes: int) -> Record:
+    """Record in config.json that a run is resumed with more epochs or another number of processes; a record of the first, to emit."""
     state, facts = trainer.state, read_facts(run.path)
-    record = {"from_epoch": state.epoch, "planned": facts["settings"]["epochs"], "epochs": config.epochs}
-    record["lr"] = config.lr * schedule(state.epoch * trainer.steps + state.step, trainer.steps, config)
-    write_config(run, config, {**facts, "extended": [*facts.get("extended", []), record]})
-    return {"event": "extended", **record}
-
-
-def _record_processes(run: RunDir, config: RunConfig, epoch: int, count: int) -> None:
-    """Record in config.json that a run is resumed with another number of processes."""
-    facts = read_facts(run.path)
+    changes, extension = Record(), Record()
     counts = facts.get("processes", [{"from_epoch": 0, "processes": 1}])
-    if counts[-1]["processes"] != count:
-        write_config(run, config, {**facts, "processes": [*counts, {"from_epoch": epoch, "processes": count}]})
+    if counts[-1]["processes"] != processes:
+        changes["processes"] = [*counts, {"from_epoch": state.epoch, "processes": processes}]
+    if (planned := facts["settings"]["epochs"]) != config.epochs:
+        lr = config.lr * schedule(state.epoch * trainer.steps + state.step, trainer.steps, config)
+        extension = {"from_epoch": state.epoch, "planned": planned, "epochs": config.epochs, "lr": lr}
+        changes["extended"] = [*facts.get("extended", []), extension]
+    if changes:
+        write_config(run, config, {**facts, **changes})
+    return extension
 
 
 def _trained_on(path: Path) -> Record | None:
     """The data description in the last checkpoint of a run; None if there is no checkpoint yet."""
     last = path / LAST
     return checkpoint.read_config(last)["data"] if last.exists() else None
+
+
+def digest_of(crossings: Mapping[str, Sequence[float]]) -> str | None:
+    """A digest of the crossings by which ``--synapses auto`` chooses, equal for runs that choose alike; None without any."""
+    if not crossings:
+        return None
+    return hashlib.sha256(json.dumps(crossings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def facts(compute: Compute, bundle: DataBundle) -> Record:
+    """Facts about a run: program, versions, command line, machine and data."""
+    device = (
+        torch.cuda.get_device_name(compute.device)
+        if compute.device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "lsg": __version__,
+        "git_revision": _git_revision(),
+        "argv": [redacted(word) for word in sys.argv],
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": {
+            "torch": str(torch.__version__),  # with its build, such as +cu132, which the package's metadata lacks
+            **{name: version_of(name) for name in ("torchvision", "tonic", "numpy", "numba", "safetensors")},
+        },
+        "device": {"type": compute.device.type, "name": device, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
+        "precision": {"used": compute.precision, "because": compute.reason},
+        "crossings": digest_of(compute.convolutions.crossings),
+        "classes": list(bundle.classes),
+        "samples": bundle.sizes(),
+        "data": bundle.info,
+        "data_digest": bundle.content_digest(),
+        "data_files": dict(bundle.files) or None,  # none of embedded data
+    }
+
+
+def _git_revision() -> str | None:
+    """Git revision of the source tree; None if lsg does not run from a repository."""
+    try:
+        root = Path(__file__).resolve().parents[2]
+        if not (root / ".git").exists():
+            return None
+        done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -61,7 +61,7 @@ class DataFiles(TypedDict):
 
 
 class Facts(TypedDict, total=False):
-    """The content of config.json, with the facts from :func:`lsgcli.runs.facts.facts`."""
+    """The content of config.json, with the facts from :func:`lsgcli.runs.run.facts`."""
 
     schema: str
     settings: Record

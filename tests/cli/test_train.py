@@ -91,14 +91,10 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert cost["sources"].keys() == cost["settings"].keys() == FIELDS.keys()
     assert cost["input"] == [8, 3, 16, 16]
     assert cost["output"] == [2, 8, 3]
-    assert cost["spikes_per_sample"] > 0
     assert cost["seconds_per_step"] > 0
     assert cost["peak_of"] == "the whole process"
-    graded = json.loads(train("--dry-run", "--json", "--method", "trsg", "--epochs", "1").stdout)
-    # Of v_th = 0.5 each; .93 to 1.05 over 20 seeds.
-    assert graded["spikes_per_sample"] == pytest.approx(cost["spikes_per_sample"], rel=0.25)
     in_parts = json.loads(train("--dry-run", "--json", "--accumulate", "4").stdout)
-    assert in_parts["macs_per_sample"] == cost["macs_per_sample"]
+    assert in_parts["macs_per_sample"] == cost["macs_per_sample"] > 0
     assert in_parts["input"] == cost["input"]
     assert in_parts["output"] == cost["output"]
 
@@ -220,7 +216,7 @@ def test_overfitting(train, tmp_path):
     )
     failed = train(*words, "no", "--epochs", "1", "--lr", "1e-6")
     assert failed.exit_code == 0
-    assert re.search(r"overfit: [\d.]+ % of 6 samples are classified correctly, expected 100 %. In the way", failed.stderr)
+    assert re.search(r"overfit: [\d.]+ % of 6 samples are classified correctly, expected 100 %", failed.stderr)
     assert "\n  learning-rate: The learning rate is far from" in failed.stderr
     lines = [json.loads(line) for line in (tmp_path / "yes" / "metrics.jsonl").read_text().splitlines()]
     result = json.loads((tmp_path / "yes" / "result.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lsgcli.cli.predict import Lines
+from lsgcli.cli.predict import Output
 from lsgcli.data import summary
 from lsgcli.data.datasets.base import Sample
 from lsgcli.errors import ConfigError, DataError
@@ -104,12 +104,12 @@ def test_lines(tmp_path, written):
     (name, probability), (second, less), _ = answers[0].top(3)
     steps = [CLASSES[i] for i in answers[0].by_step.argmax(1).tolist()]
     path = clean(written[0], column=True)
-    assert Lines().prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}"
-    assert Lines(top=2).prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}\t{second}\t{less:.4f}"
-    assert Lines(by_step=True).prediction(answers[0]).split("\t")[3:] == steps
-    unsure = Lines(threshold=(probability + less) / 2, top=2).prediction(answers[0]).split("\t")
+    assert Output().prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}"
+    assert Output(top=2).prediction(answers[0]) == f"{path}\t{name}\t{probability:.4f}\t{second}\t{less:.4f}"
+    assert Output(by_step=True).prediction(answers[0]).split("\t")[3:] == steps
+    unsure = Output(min_probability=(probability + less) / 2, top=2).prediction(answers[0]).split("\t")
     assert (unsure[1], unsure[3]) == (name, "?")
-    assert Lines(threshold=1.0).prediction(answers[0]).split("\t")[1] == "?"
+    assert Output(min_probability=1.0).prediction(answers[0]).split("\t")[1] == "?"
 
 
 @pytest.mark.parametrize(

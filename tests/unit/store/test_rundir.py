@@ -2,7 +2,7 @@
 
 import pytest
 
-from lsgcli.runs.facts import digest_of
+from lsgcli.runs.run import digest_of
 from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, write_config
 from tests import tiny
 

@@ -1,17 +1,40 @@
-"""``lsg bench``: speed and memory on this machine."""
+"""This machine: ``lsg doctor``, checks of the installation; ``lsg bench``, its speed."""
 
-import sys
 from typing import Annotated
 
 from typer import Option
 
 from lsgcli.cli import common
 from lsgcli.cli.options import Chosen
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, GateError, log
 from lsgcli.report.output import print_json, print_result
 from lsgcli.system.schema import Record
 
 SETTINGS = ("arch", "width_multiplier", "T", "size", "batch_size", "device", "precision", "threads")
+
+
+def doctor(*, as_json: common.Json = False, verbosity: common.Verbosity) -> None:
+    """Check this installation and machine: packages, GPU, threads, OpenMP, disk, backends. Takes a few seconds.
+
+    Each backend is compared with the backend reference. Of a check that fails, what was expected and what to do is printed, and the
+    exit status is 9. The output contains neither user names nor paths: paste it into a bug report.
+    """
+    common.messages(verbosity, common.AROUND)
+    from lsgcli.report import terminal
+    from lsgcli.runs.doctor import examine
+
+    log.info("testing backends; kernels are compiled once")
+    record = examine()
+    failed = [check for check in record["checks"] if not check["ok"]]
+    if as_json:
+        print_json(record)
+    else:
+        rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
+        terminal.show([terminal.table(("check", "result", "found"), rows, left=3), terminal.shown(record["versions"])])
+        for check in failed:
+            print_result(f"\n{check['name']}: found {check['found']}, expected {check['expected']}\n  {check['hint']}")
+    if failed:
+        raise GateError(f"failed: {', '.join(check['name'] for check in failed)}")
 
 
 def bench(
@@ -44,34 +67,21 @@ def bench(
 
         def progress(title: str, done: int, total: int) -> None:
             bar.update(task, description=title, completed=done, total=total, refresh=True)
-            if bar.disable and done == 0:
-                common.log.info("measuring %s", title)
 
         record = benches.bench(config, mode.split(","), rounds, progress)
     if as_json:
         print_json(record)
     else:
         show(record)
-    if (load := record["machine"]["load"]) > benches.QUIET:
-        common.log.warning(
-            "found a load of %.1f before the first measurement, expected a quiet machine: times may be too long", load
-        )
 
 
 def show(record: Record) -> None:
-    """Print the rows of a measurement, off a terminal separated by tabs; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
+    """Print the rows of a measurement; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
     from lsgcli.report import terminal
-    from lsgcli.report.tables import formatted
 
     heads = ("case", "contender", "samples_per_s", "ms", "time_over_lsg", "low", "high")
     rows = []
     for row in record["rows"]:
         over = row["time_over_lsg"] or dict.fromkeys(("ratio", "low", "high"))
-        numbers = [f"{row['samples_per_s']:.4g}", f"{row['ms']:.4g}"]
-        rows.append(
-            [row["case"], row["contender"], *numbers, *(formatted(over[key], ".3f") for key in ("ratio", "low", "high"))]
-        )
-    if not sys.stdout.isatty():
-        print_result("\n".join("\t".join(line) for line in (heads, *rows)))
-        return
+        rows.append([row["case"], row["contender"], row["samples_per_s"], row["ms"], *over.values()])
     terminal.show([terminal.facts(record["machine"]), terminal.table(heads, rows, left=2)])
