@@ -123,5 +123,4 @@ def process():
 
 @pytest.fixture
 def lines():
-    """The records of JSONL text."""
     return lambda text: [json.loads(line) for line in text.splitlines()]

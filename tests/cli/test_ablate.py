@@ -1,4 +1,4 @@
-"""ablate: tables from runs, whoever ran them and however often they were stopped."""
+"""ablate and tune: tables from runs however often they were stopped; a search that never reads the test part."""
 
 import json
 import shlex
@@ -7,6 +7,8 @@ import shutil
 import pytest
 
 from lsgcli.errors import Stopped
+from lsgcli.store import checkpoint
+from lsgcli.system import schema
 from lsgcli.training.loop import Trainer
 
 
@@ -32,7 +34,6 @@ def test_ablate(lsg, tiny, tmp_path):
 
 @pytest.fixture
 def small(tiny):
-    """An ablation of two rows and two seeds."""
     axes = ["--grid", "method=fixed,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]
     return ["ablate", *tiny, "--epochs", "1", *axes]
 
@@ -77,3 +78,44 @@ def test_a_run_that_goes_on_has_no_result_until_its_end(trained, images, monkeyp
     monkeypatch.setattr(Trainer, "train", train)
     assert lsg("train", "--resume", tmp_path / "run", "--data-dir", images, "-q").exit_code == 75
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+AXES = ["--search", "lr=log:1e-3:0.3", "method=lsg,fixed", "width=0.5:2"]
+
+
+@pytest.fixture
+def unreadable(images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    for file in (tmp_path / "images" / "test").rglob("*.png"):
+        file.write_bytes(b"not an image")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def command(tiny):
+    return ["tune", *tiny, "--val-fraction", "0.2", "--threads", "1", "--workers", "0", "--out", "tuned", *AXES]
+
+
+def test_tune(lsg, train, command, images, unreadable, tmp_path):
+    assert train("--data-dir", unreadable).exit_code == 3
+    command = [*command, "--data-dir", unreadable, "--trials", "2", "--epochs", "1"]
+    result = lsg(*command, "--json", status=0)
+    found = json.loads(result.stdout)
+    best = found["best"]
+    assert f"best: trial {best['trial']}, validation accuracy {best['val_accuracy']:.4f}" in result.stderr
+    assert [record["state"] for record in found["trials"]] == ["finished"] * 2
+    page = (tmp_path / best["run"] / "report.html").read_text()
+    assert f"<dt>validation accuracy</dt><dd>{100 * best['val_accuracy']:.2f} %" in page
+    assert "<dt>test accuracy</dt>" not in page
+    assert "--no-test" in page
+
+    lsg("train", "--config", found["config"], "--data-dir", images, "--out", "again", status=0)
+    assert max(line["val_accuracy"] for line in schema.read_lines(tmp_path / "again" / "metrics.jsonl")) == best["val_accuracy"]
+    first, again = (checkpoint.read_digest(tmp_path / run / "best.safetensors") for run in (best["run"], "again"))
+    assert first == again
+
+    repeated = lsg(*command, "-q")
+    assert (repeated.stdout, repeated.stderr) == (f"{found['config']}\n", "")
+    compared = lsg("compare", "tuned", "--json")
+    assert [run["accuracy"] for run in json.loads(compared.stdout)["runs"]] == [None] * 2
+    assert lsg("compare", "tuned").exit_code == 0

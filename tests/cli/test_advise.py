@@ -96,16 +96,3 @@ def test_remedies_keep_the_warm_up(train, tmp_path):
     train("--epochs", "2", "--warmup-epochs", "1", "--out", "run", "-q", status=0)
     tried = remedies.trials(tmp_path / "run", [{"remedy": {"settings": {"threshold": 0.3}}}], 6)
     assert [cell.config.warmup_epochs for cell in tried.cells] == [3, 3]
-
-
-def test_try_needs_a_run(lsg, trained, images, tmp_path):
-    (tmp_path / "alone.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
-    result = lsg("inspect-gradients", "alone.safetensors", "--data-dir", images, "--advise", "--try", "1", status=2)
-    assert "outside a run directory" in result.stderr
-
-
-def test_a_run_without_a_checkpoint(lsg, trained, tmp_path):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "config.json").write_bytes((trained / "config.json").read_bytes())
-    result = lsg("inspect-gradients", "empty", "--advise", status=4)
-    assert "found a run without a checkpoint" in result.stderr

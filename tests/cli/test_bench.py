@@ -35,7 +35,6 @@ def test_table(lsg, measured):
 
 @pytest.mark.slow
 def test_a_measurement(lsg):
-    """All contenders."""
     done = lsg("bench", *TINY, "--device", "cpu", "--precision", "fp32", "--mode", "train,stream", "--json", status=0)
     record = json.loads(done.stdout)
     names = ["lsg fp32", "lsg-auto fp32", "floor fp32"]

@@ -1,7 +1,6 @@
 """`lsg compare` as a user sees it: what differs between runs, what came out, and which runs have no result."""
 
 import json
-import os
 import re
 import shutil
 
@@ -70,16 +69,6 @@ def test_runs_without_a_result_are_shown_as_such(lsg, runs):
     assert "B: exploding: conv3 (grad_ratio nan > 1000)" in told
     (row,) = [line.split("  ") for line in told.splitlines() if line.startswith("conv3 ")]
     assert [" !" in cell for cell in row if cell.strip()] == [False, False, True, False, False, False]
-
-
-def test_a_narrow_terminal_loses_nothing(lsg, runs):
-    """All cells are there, each in a line of its own; in a pipe each row is a line."""
-    paths = [os.path.relpath(runs / name) for name in ("one", "other", "stopped", "diverged", "begun")]
-    narrow, wide = (lsg("compare", *paths, env={"COLUMNS": columns}, status=0) for columns in ("40", None))
-    assert narrow.stderr == wide.stderr == ""
-    (row,) = [line for line in wide.stdout.splitlines() if line.startswith("conv1 ")]
-    for cell in re.split(" {2,}", row.strip()):
-        assert cell in narrow.stdout
 
 
 def test_seeds_share_a_column(lsg, runs, tmp_path):

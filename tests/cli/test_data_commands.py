@@ -1,4 +1,4 @@
-"""lsg data info, show and verify."""
+"""lsg data info, show and verify; `--dataset tonic:NAME` and `torchvision:NAME`, on small files in the layouts of these libraries."""
 
 import json
 import shutil
@@ -9,6 +9,7 @@ from PIL import Image
 from lsgcli.data import manifest
 from lsgcli.report.sheet import OFF, ON
 from tests.unit.data.conftest import aedat2_bytes, blob
+from tests.unit.data.recordings_of import write_dvs_lip, write_fashion, write_nmnist, write_shd
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,6 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def copied(made, tmp_path):
-    """The same, to be damaged."""
     return shutil.copytree(made, tmp_path / "copied")
 
 
@@ -117,3 +117,48 @@ def test_a_sheet_warns_of_counts_that_saturate(lsg, tmp_path):
     result = lsg("data", "show", tmp_path / "long.aedat", tmp_path / "short.aedat", *options, status=0)
     assert "4 of 262,144 values, in 1 of 2 recordings, saturate at 255" in result.stderr
     assert "saturate" not in lsg("data", "show", tmp_path / "short.aedat", *options, "--force").stderr
+
+
+TINY = ("--arch", "mlp", "-T", "2", "--size", "16", "--width-multiplier", "0.25", "--epochs", "1", "--batch-size", "4")
+
+
+def write_shd_parts(root):
+    recordings = [[(0.01 * k, (100 * i + 7 * k) % 700) for k in range(20)] for i in range(6)]
+    for part in ("train", "test"):
+        write_shd(root / "SHD" / f"shd_{part}.h5", recordings, [0, 19] * 3)
+
+
+SETS = {
+    "tonic:NMNIST": (write_nmnist, 10, 6),
+    "tonic:DVSLip": (write_dvs_lip, 100, 6),
+    "tonic:SHD": (write_shd_parts, 20, 6),
+    "torchvision:FashionMNIST": (write_fashion, 10, 10),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_trains_and_evaluates_from_the_default_folder(lsg, tmp_path, name):
+    write, classes, count = SETS[name]
+    write(tmp_path / "data")
+    trained = lsg("train", "--dataset", name, *TINY, "--workers", "0", "-q", status=0)
+    assert trained.stdout.startswith(f"runs/{name.replace(':', '-')}-mlp-lsg/")
+    result = lsg("eval", trained.stdout.strip(), "--json", status=0)
+    record = json.loads(result.stdout)
+    assert record["samples"] == count
+    assert len(record["per_class"]) == classes
+    info = lsg("data", "info", "--dataset", name, "--json", status=0)
+    assert json.loads(info.stdout)["parts"]["test"] == count
+    lsg("data", "show", "--dataset", name, "-T", "2", "-o", "sheet.png", status=0)
+    with Image.open("sheet.png") as image:
+        assert image.height > 100
+
+
+def test_files_are_predicted_as_the_test_part_is(lsg, tmp_path):
+    """The data set itself need not be there."""
+    write_dvs_lip(tmp_path / "data")
+    checkpoint = lsg("train", "--dataset", "tonic:DVSLip", *TINY, "--workers", "0", "-q").stdout.strip()
+    accuracy = json.loads(lsg("eval", checkpoint, "--json").stdout)["accuracy"]
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    result = lsg("predict", checkpoint, tmp_path / "elsewhere" / "DVSLip" / "DVS-Lip" / "test", "--json", status=0)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sum(answer["class"] in answer["path"] for answer in answers) / len(answers) == pytest.approx(accuracy)

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of hugg
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """The stand-in, with the token in the environment."""
     remote._local.cache_clear()
     with hub(TOKEN, tmp_path / "hub") as server:
         monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -27,7 +26,6 @@ def server(tmp_path, monkeypatch):
 
 
 def everything(*roots):
-    """The content of all files below folders."""
     return b"".join(path.read_bytes() for root in roots for path in Path(root).rglob("*") if path.is_file())
 
 

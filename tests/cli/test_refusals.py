@@ -1,14 +1,17 @@
 """Command lines that every command refuses before it computes or writes anything: the exit status, and what the message names."""
 
 import shlex
+import shutil
 
 import pytest
 
+from tests.exports import exported
 from tests.networks import saved
 from tests.unit.data.conftest import aedat2_bytes, blob
 
-# Status | command line | parts of the message, separated by blanks. {run} is a finished run, {best} its checkpoint, {tiny} its settings,
-# {images} its data; {net} is a checkpoint of recordings, {file} a recording.
+# Status | command line | parts of the message, separated by blanks. {run} is a finished run, {best} its checkpoint, {images} its data;
+# {alone} is this checkpoint outside of the run, {folded}, {whole} and {nir} are exports of it, {begun} is a run without a checkpoint;
+# {tiny} are settings of another network; {net} is a checkpoint of recordings, {file} a recording.
 LINES = """
 2 | ablate --seeds a | --seeds
 2 | ablate --seeds 0-100000000 | --seeds 10,000
@@ -71,6 +74,14 @@ LINES = """
 2 | eval {best} --data-dir {images} --out new.safetensors | --refresh-norm
 2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.safetensors -T 3 | -T --refresh-norm
 2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.nir | .safetensors
+2 | eval {best} --data-dir {images} --refresh-norm 4 --out {best} --force | {best}
+2 | eval {alone} --data-dir {images} --refresh-norm 4 --out {alone} --force | {alone}
+4 | eval {folded} --data-dir {images} --refresh-norm 4 --out new.safetensors | {folded}
+4 | eval {whole} --data-dir {images} --refresh-norm 4 --out new.safetensors | {whole}
+4 | eval {nir} --data-dir {images} --refresh-norm 4 --out new.safetensors | {nir}
+2 | eval {nir} --data-dir {images} --device cuda | CPU
+2 | eval {nir} --data-dir {images} --precision bf16 | CPU
+2 | eval {nir} --data-dir {images} -T 4 | -T
 2 | eval {best} --data-dir {images} --synops --precision int8 | --precision
 2 | eval https://example.org/net.safetensors | https://example.org/net.safetensors
 2 | export ftp://127.0.0.1/a -o a.onnx | ftp://127.0.0.1/a
@@ -82,6 +93,7 @@ LINES = """
 2 | export {best} -o out --format nir --dt nan | --dt
 2 | export {best} -o out --format nir --no-fold-bn | --no-fold-bn
 2 | export {best} -o out --format nir --verify 0 | --verify
+2 | export {folded} -o new.safetensors --no-fold-bn | --no-fold-bn
 2 | export {best} -o out --format onxx | onnx?
 2 | export {best} -o out --format onnx -T 0 | --timesteps
 2 | export net.safetensors -o net | net .nir .onnx
@@ -99,6 +111,9 @@ LINES = """
 2 | inspect-gradients {best} --data-dir {images} --mismatch 2 --mismatch-step 0 | --mismatch-step
 2 | inspect-gradients {best} --data-dir {images} --precision int8 | --precision
 2 | inspect-gradients net.safetensors --mismatch-step 0.1 | --mismatch
+4 | inspect-gradients {begun} --advise | {begun}
+4 | inspect-gradients {folded} --data-dir {images} | {folded}
+2 | inspect-gradients {alone} --data-dir {images} --batches 1 --advise --try 1 | --try {alone}
 2 | list archx | archs?
 2 | list archs --json-schema | --json-schema
 2 | predict {net} |
@@ -125,6 +140,7 @@ LINES = """
 2 | show net.safetensors --arch mlp | CKPT
 3 | show --dataset cifar10 |
 2 | train --config /dev/null | /dev/null device
+3 | train --dataset cifar10 --dry-run | prepare
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --seed 99999999999999999999999 | --seed
@@ -136,6 +152,7 @@ LINES = """
 2 | train --dataset torchvision:FashonMNIST | FashionMNIST
 2 | train --dataset tonic:DSEC | 'DSEC'
 2 | train --dataset tonic: | tonic:NAME
+2 | train --log tensorbord,csv | 'tensorbord,csv'
 2 | train --resume {run} --threads -3 | --threads
 2 | train --resume {run} --device tpu | --device
 2 | train --resume {run} --out other | --out
@@ -143,6 +160,10 @@ LINES = """
 2 | train {tiny} --precision int8 | --precision
 2 | train {tiny} --method matched-width --out other | --width-from
 4 | train {tiny} --method matched-width --width-from absent.safetensors --out other | absent.safetensors
+4 | train {tiny} --method matched-width --width-from {folded} | {folded}
+4 | train {tiny} --init-from absent.safetensors | absent.safetensors
+4 | train {tiny} --init-from {best} | {best} vggsnn mlp
+4 | train {tiny} --arch vggsnn --init-from {folded} | {folded}
 4 | train {tiny} --arch vggsnn --init-from {best} --width-multiplier 0.0625 | {best} features.0.current.norm.weight
 2 | tune --search lr=0.001-0.1 | 'lr=0.001-0.1' lr=LOW:HIGH
 2 | tune --search lr=0.1,abc | --lr 'abc'
@@ -161,9 +182,17 @@ LINES = """
 def places(tiny, trained, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     (folder / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
-    net = saved(folder / "net.safetensors", medians=(40, 1))
-    found = {"run": trained, "best": trained / "best.safetensors", "images": images, "net": net, "file": folder / "a.aedat"}
-    return {"tiny": shlex.join(tiny), **found}
+    saved(folder / "net.safetensors", medians=(40, 1))
+    best = trained / "best.safetensors"
+    shutil.copy(best, folder / "alone.safetensors")
+    exported(best, "safetensors", folder / "folded.safetensors")
+    exported(best, "safetensors", folder / "whole.safetensors", fold_bn=False)
+    exported(best, "nir", folder / "net.nir")
+    (folder / "begun").mkdir()
+    shutil.copy(trained / "config.json", folder / "begun")
+    made = {name: folder / f"{name}.safetensors" for name in ("net", "alone", "folded", "whole")}
+    made |= {"file": folder / "a.aedat", "nir": folder / "net.nir", "begun": folder / "begun"}
+    return {"tiny": shlex.join(tiny), "run": trained, "best": best, "images": images, **made}
 
 
 @pytest.mark.parametrize("line", LINES.strip().splitlines())

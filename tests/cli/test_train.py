@@ -24,7 +24,6 @@ from tests.tiny import PRECISION
 
 @pytest.fixture
 def finished(trained, tmp_path):
-    """A finished run in the directory ``run``."""
     shutil.copytree(trained, tmp_path / "run")
 
 
@@ -97,13 +96,6 @@ def test_dry_run_writes_nothing(train, tmp_path):
     assert in_parts["macs_per_sample"] == cost["macs_per_sample"] > 0
     assert in_parts["input"] == cost["input"]
     assert in_parts["output"] == cost["output"]
-
-
-def test_dry_run_downloads_nothing(lsg, tmp_path):
-    result = lsg("train", "--dataset", "cifar10", "--dry-run")
-    assert result.exit_code == 3
-    assert "downloading" not in result.stderr
-    assert "lsg data prepare --dataset cifar10" in result.stderr
 
 
 def test_run_directory_holds_a_run(train, finished, tmp_path):
@@ -288,8 +280,6 @@ def test_a_terminal_that_closes(tiny, tmp_path):
 
 
 def test_gradient_flow_that_does_not_fit_into_memory_is_left_out(train, tmp_path, monkeypatch):
-    """The run is finished nevertheless."""
-
     def full(*arguments):
         raise MemoryError
 

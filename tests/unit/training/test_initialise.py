@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lsgcli.errors import CheckpointError, RunInUseError, Stopped
-from lsgcli.models.fold import fold
 from lsgcli.runs import checks
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
@@ -77,35 +76,12 @@ def test_one_decay_for_every_channel(source):
     assert torch.equal(state["features.3.lif.b"], learned.expand(16))
 
 
-def test_another_number_of_timesteps(tmp_path):
+def test_another_number_of_timesteps(untrained):
     """Factors and thresholds per timestep start new, with all else taken."""
-    train(tmp_path / "run", tiny.config(epochs=1, norm="tebn", method="ds-atgo"), tiny.bundle())
-    _, record, _ = begun(tmp_path / "run" / "last.safetensors", norm="tebn", method="ds-atgo", T=5)
+    settings = {"norm": "tebn", "method": "ds-atgo"}
+    _, record, _ = begun(untrained(**settings), **settings, T=5)
     names = ("current.norm.p", "lif.theta")
     assert record["new"] == {f"features.{i}.{name}": {"shape": [5], "found": [3]} for i in range(8) for name in names}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"arch": "mlp"}, "found weights of vggsnn, expected mlp"),
-        ({"width_multiplier": 1 / 8}, r"features\.0\.current\.norm\.weight: found shape \(4,\), expected shape \(8,\)"),
-        ({"init_from": "absent.safetensors"}, r"absent\.safetensors: no such file"),
-    ],
-)
-def test_another_network_is_refused_before_anything_is_done(source, changes, message):
-    with pytest.raises(CheckpointError, match=message) as caught:
-        checks.check(tiny.config(**{"init_from": str(source), **changes}))
-    assert caught.value.exit_code == 4
-
-
-def test_a_folded_export_is_refused(source, tmp_path):
-    model, config = checkpoint.load(source)
-    folded = fold(model)
-    content = Checkpoint(folded.state_dict(), {**config, **checkpoint.describe(folded, folded=True)})
-    checkpoint.save(tmp_path / "folded.safetensors", content)
-    with pytest.raises(CheckpointError, match="found an export with folded tdBN"):
-        begun(tmp_path / "folded.safetensors")
 
 
 def test_resumes_to_the_bit_without_the_file(source, tmp_path):
@@ -143,16 +119,15 @@ def test_cells_are_told_apart_by_the_content_of_the_checkpoint(source, tmp_path)
         check_same(Cell(0, configs[1], tmp_path / "cell"))
 
 
-def test_what_is_not_used_is_recorded(tmp_path):
-    train(tmp_path / "run", tiny.config(epochs=1, method="measured-sigma"), tiny.bundle())
-    _, record, _ = begun(tmp_path / "run" / "last.safetensors")
+def test_what_is_not_used_is_recorded(untrained):
+    _, record, _ = begun(untrained(method="measured-sigma"))
     assert record["unused"] == {f"features.{i}.lif.sigma": [] for i in range(8)}
 
 
-def test_decays_of_channels_are_not_averaged(tmp_path):
-    train(tmp_path / "run", tiny.config(epochs=1, decay_per="channel"), tiny.bundle())
+def test_decays_of_channels_are_not_averaged(untrained):
+    path = untrained(decay_per="channel")
     with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \(4,\), expected shape \(\)"):
-        begun(tmp_path / "run" / "last.safetensors")
+        begun(path)
 
 
 def test_classes_of_the_data_decide(source, tmp_path):
