@@ -51,7 +51,6 @@ def large_chunk(file: h5py.File, name: str, other: Path) -> None:
 
 
 def loop(file: h5py.File, name: str, other: Path) -> None:
-    """A group that contains the group above it."""
     file[name].parent["again"] = file["/"]
 
 
@@ -64,7 +63,6 @@ def doubled(file: h5py.File, name: str, other: Path) -> None:
 
 
 def deep(file: h5py.File, name: str, other: Path) -> None:
-    """Groups in groups in groups."""
     group = file[name].parent
     for _ in range(2000):
         group = group.create_group("g")
@@ -78,7 +76,6 @@ FAULTS: dict[str, Callable[[h5py.File, str, Path], None]] = {
 
 
 def datasets(path: Path) -> list[str]:
-    """The names of all data sets of a file."""
     found: list[str] = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)

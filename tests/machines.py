@@ -15,7 +15,6 @@ BEGAN = time.monotonic()
 
 
 def write(name: str, found: dict[str, object]) -> None:
-    """Replace the row of a machine."""
     rows = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())

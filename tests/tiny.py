@@ -16,7 +16,6 @@ CLASSES = ("left", "right", "top")
 
 
 def config(**changes) -> RunConfig:
-    """Settings of a tiny VGGSNN."""
     settings = {
         "T": 3,
         "size": 16,
@@ -53,7 +52,6 @@ def image_bundle(n: int = 48) -> DataBundle:
 
 
 def bundle(val: bool = True, n: int = 48) -> DataBundle:
-    """Train, validation (if wanted) and test parts of such recordings."""
     parts = {"train": split(n, "train"), "val": split(12, "val") if val else None, "test": split(15, "test")}
     return DataBundle(CLASSES, **parts, channels=2, static=False, mean=None, std=None, info={"sensor": [16, 16]})
 

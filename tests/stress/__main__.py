@@ -20,7 +20,6 @@ from tests.stress.rows import RESULTS, measure, path_of, table
 
 @mock.patch.object(registry, "installed", dict)  # the rows test what lsg registers, not what else is installed
 def main() -> int:
-    """Run the rows that are asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.stress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -27,7 +27,6 @@ VALUES = (math.nan, math.inf, -math.inf)
 
 
 def spoilt(x: torch.Tensor, value: float) -> torch.Tensor:
-    """x with one element replaced."""
     x = x.clone(memory_format=torch.contiguous_format)
     x.view(-1)[x.numel() // 2] = value
     return x
@@ -198,7 +197,6 @@ def workers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 
 def kill_child(delay: float) -> None:
-    """Kill the first process that this one starts, after a delay."""
     while not (children := multiprocessing.active_children()):
         time.sleep(0.01)
     time.sleep(delay)

@@ -84,7 +84,6 @@ def described(net: Any) -> dict[str, Any]:
 
 
 def drawn(chance: random.Random, cases: list[Any], count: int) -> list[Any]:
-    """``count`` of the cases, at random, or all of them."""
     return chance.sample(cases, min(count, len(cases)))
 
 

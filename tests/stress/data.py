@@ -42,7 +42,6 @@ DATA = {field.name for field in dataclasses.fields(DataConfig)}
 
 
 def recording(seed: int, count: int = 60) -> bytes:
-    """A small AEDAT 2.0 file."""
     return seeds.aedat2(seeds.rows(seed, count, 128, 128))
 
 
@@ -59,7 +58,6 @@ def recordings(
 
 
 def prepared(dataset: str, folder: Path, cache: Path, **settings: Any) -> Any:
-    """The bundle of a folder of data."""
     given = {"dataset": dataset, "data_dir": str(folder), "cache_dir": str(cache), "workers": 0, "T": 2, "size": 16}
     return prepare(resolve({**given, **settings}, environment={}))
 
@@ -263,7 +261,6 @@ PATHS = {"dataset", "data_dir"}
 
 
 def others(name: str) -> list[Any]:
-    """Other values of a setting of data."""
     field = FIELDS[name]
     about, default = field.metadata, field.default
     known = [*about["choices"]] or {

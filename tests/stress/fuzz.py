@@ -59,7 +59,6 @@ class Mutator:
         self.rng = rng
 
     def __call__(self, content: bytes) -> bytes:
-        """Damage it once, twice or three times."""
         ways = [getattr(self, name) for name in sorted(dir(self)) if name.startswith("way_")]
         for _ in range(int(self.rng.choice([1, 1, 1, 2, 2, 3]))):
             content = ways[int(self.rng.integers(len(ways)))](content)
@@ -300,14 +299,12 @@ def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (32, 24)) -> I
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    """An image file."""
     stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 

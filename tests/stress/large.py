@@ -26,7 +26,6 @@ def link(run: Path, to: Path) -> None:
 
 
 def deep(root: Path) -> None:
-    """Folders inside each other."""
     before = os.getcwd()
     root.mkdir()
     os.chdir(root)

@@ -35,7 +35,6 @@ def training(root: Path) -> dict[int, tuple[int, str]]:
 
 @contextlib.contextmanager
 def local(folder: Path) -> Iterator[list[str]]:
-    """Options of the launcher for two processes on this machine."""
     yield ["--jobs", "2"]
 
 
@@ -77,7 +76,6 @@ def hit(fault: str, root: Path, command: Command, chance: random.Random) -> bool
 
 
 def epochs(root: Path) -> list[list[int]]:
-    """The epochs that each cell has recorded."""
     files = sorted(root.rglob("metrics.jsonl"))
     return [[json.loads(line)["epoch"] for line in file.read_text().split("\n")[:-1]] for file in files]
 

@@ -46,12 +46,10 @@ def stamps(folder: Path) -> dict[Path, tuple[int, ...]]:
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """All files and folders below a folder."""
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def writings(folder: Path) -> dict[str, Writing]:
-    """The commands, with what they read in ``folder / "made"``."""
     made, train = folder / "made", warm(folder)
     net = made / "run" / "best.safetensors"
     Command([*train, "--log", "csv", "--epochs", "1", "--out", made / "run"], folder).run()

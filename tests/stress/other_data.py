@@ -48,7 +48,6 @@ def in_place(at: Path) -> Path:
 
 
 def gone(at: Path) -> Path:
-    """A is no longer there, or on another machine."""
     shutil.rmtree(at / "A")
     return at / "A"
 

@@ -61,7 +61,6 @@ VALUES += ([], {}, [1], [None], [[]], [{}], ["a"], {"a": 1}, {"name": "x"}, [1.5
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of each value inside a record."""
     yield at
     items = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
     for key, inner in items:
@@ -69,7 +68,6 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def replaced(record: Any, at: tuple[Any, ...], value: Any) -> Any:
-    """A copy of the record with another value at a path."""
     if not at:
         return value
     record = copy.copy(record)
@@ -78,7 +76,6 @@ def replaced(record: Any, at: tuple[Any, ...], value: Any) -> Any:
 
 
 def mutant(record: Any, chance: random.Random) -> str:
-    """Text of a record with one to three faults."""
     text = ""
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         at = chance.choice(list(places(record)))
@@ -162,7 +159,6 @@ def used(seeds: Seeds, path: Path) -> None:
 
 
 def of_run(seeds: Seeds, drawn: bool) -> None:
-    """All that commands read from a run directory."""
     run = seeds.run
     record = comparison.compare([run])
     compared.parts(record)
@@ -305,7 +301,6 @@ def records(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 
 def by_command(seeds: Seeds, kind: str, record: Any, count: int, chance: random.Random) -> Iterator[Case]:
-    """Mutants given to commands."""
     if not kind.endswith((".json", ".jsonl")) or kind == "ablation.json":
         return
     from lsgcli.cli.app import app
@@ -485,7 +480,6 @@ SUFFIXES = (".safetensors", ".onnx", ".pt2", ".nir")
 
 
 def specials(folder: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
-    """Objects in place of a file, and functions that make them."""
     yield "link to /dev/zero", lambda path: path.symlink_to("/dev/zero")
     yield "link to /dev/full", lambda path: path.symlink_to("/dev/full")
     yield "FIFO", lambda path: os.mkfifo(path)
@@ -585,6 +579,5 @@ COMMANDS += [
 
 
 def remove(path: Path) -> None:
-    """Remove whatever is there."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()

@@ -44,11 +44,9 @@ class Stream:
         os.close(reader)
 
     def write(self, content: bytes) -> None:
-        """Write bytes, fewer than the pipe holds."""
         os.write(self.writer, content)
 
     def lines(self) -> list[str]:
-        """The complete lines so far."""
         path = self.command.at / "stdout"
         return path.read_text().split("\n")[:-1] if path.exists() else []
 
@@ -60,13 +58,11 @@ class Stream:
         return len(self.lines()) >= count
 
     def end(self) -> int:
-        """Close the pipe and wait for the end."""
         os.close(self.writer)
         return self.command.wait(60)
 
 
 def resident(pid: int) -> int:
-    """KiB that a process has in memory."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found
     return int(found[1])

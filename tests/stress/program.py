@@ -55,13 +55,11 @@ class Command:
     usage: resource.struct_rusage = field(init=False)
 
     def start(self) -> "Command":
-        """Start the process."""
         self.at.mkdir(parents=True, exist_ok=True)
         self.pid = fork(self._run)
         return self
 
     def poll(self) -> int | None:
-        """The exit status, None while it runs."""
         if self.status is None and (ended := os.wait4(self.pid, os.WNOHANG))[0]:
             self.status, self.usage = os.waitstatus_to_exitcode(ended[1]), ended[2]
         return self.status
@@ -77,23 +75,19 @@ class Command:
         return self.status or 0
 
     def run(self, limit: float = LIMIT) -> "Command":
-        """Start it and wait for its end."""
         self.start().wait(limit)
         return self
 
     @property
     def seconds(self) -> float:
-        """Processor time, after its end."""
         return self.usage.ru_utime + self.usage.ru_stime
 
     @property
     def out(self) -> str:
-        """What it wrote to stdout."""
         return Path(self.stdout or self.at / f"{self.log}stdout").read_text(errors="surrogateescape")
 
     @property
     def err(self) -> str:
-        """What it wrote to stderr."""
         return (self.at / f"{self.log}stderr").read_text(errors="surrogateescape")
 
     def ended(self, status: int, *parts: object) -> str:
@@ -140,6 +134,5 @@ def warm(folder: Path, words: Sequence[str] = TINY, **of_images: int) -> list[st
 
 
 def tensors(run: Path) -> dict[str, bytes]:
-    """The bits of the last checkpoint of a run."""
     content = lsgcli.store.checkpoint.read(run / "last.safetensors")
     return {name: tensor.numpy().tobytes() for name, tensor in {**content.weights, **content.extra}.items()}

@@ -73,7 +73,6 @@ def start(words: list[str], at: Path, size: int, hit: int = -1, before: Callable
 
 
 def hanging(process: Command) -> bool:
-    """Whether a process is stopped by a signal."""
     return process.poll() is None and Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
@@ -96,7 +95,6 @@ def ended(processes: list[Command]) -> float:
 
 
 def losses(run: Path) -> list[float]:
-    """Training loss of each epoch."""
     return [json.loads(line)["train_loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -140,7 +138,6 @@ def ranks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 
 def _unlike(processes: list[Command], hit: int, fault: str, seconds: float) -> str:
-    """What is wrong with the ends of the processes."""
     others = [one for rank, one in enumerate(processes) if rank != hit or fault not in ("dies", "hangs")]
     statuses = [one.status for one in others]
     if set(statuses) != {STATUSES[fault]}:

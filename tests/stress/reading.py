@@ -31,7 +31,6 @@ SAFETENSORS = "safetensors notices 0 of 938 flipped data bits"
 
 
 def small(path: Path) -> Checkpoint:
-    """A checkpoint of a small network, written to ``path``."""
     return checkpoint.read(saved("mlp", path))
 
 

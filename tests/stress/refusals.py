@@ -79,7 +79,6 @@ def hostile_settings(count: int, chance: random.Random, folder: Path) -> Iterato
 
 
 def other_value(name: str, value: Any, run: Path) -> Any:
-    """Another valid value of a setting."""
     if base_type(name) is bool:
         return not value
     if FIELDS[name].metadata["path"]:

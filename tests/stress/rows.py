@@ -76,7 +76,6 @@ def row(number: int, *, fault: str, promise: str, peers: str = "", quick: int = 
 
 
 def table() -> dict[int, Row]:
-    """All rows by number."""
     for path in Path(__file__).parent.glob("[a-z]*.py"):
         importlib.import_module(f"tests.stress.{path.stem}")
     return dict(sorted(_rows.items()))
@@ -113,12 +112,10 @@ def measure(one: Row, count: int, seed: int = 0, command: str = "") -> dict[str,
 
 
 def path_of(folder: Path, number: int) -> Path:
-    """The file of a row's record."""
     return folder / f"row-{number:02}.json"
 
 
 def records() -> dict[int, dict[str, Any]]:
-    """The stored records of --full."""
     return {number: json.loads(file.read_text()) for number in table() if (file := path_of(RESULTS, number)).exists()}
 
 
@@ -154,7 +151,6 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def killed_after(seconds: float, pid: int) -> None:
-    """SIGKILL a child after some time."""
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -61,7 +61,6 @@ def at(
 
 
 def on_step(number: int, action: Callable[[Trainer], object]) -> None:
-    """Call ``action`` before this step of a process."""
     at(Trainer, "_step", lambda trainer, *_, **__: action(trainer), skip=number)
 
 
@@ -144,5 +143,4 @@ class Runs:
         return f"status {one.status}: {one.err[-300:]}"
 
     def clear(self) -> None:
-        """Remove the disturbed run."""
         shutil.rmtree(self.run, ignore_errors=True)

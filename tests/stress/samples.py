@@ -92,7 +92,6 @@ def leaks(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 
 def _overlap(config: Any, bundle: DataBundle, alike: bool) -> str:
-    """What two parts have in common, or lack."""
     samples = registry.get("dataset", config.dataset)(config, may_download=False).scan().samples
     source = {sample.key: str(sample.source) for sample in samples}
     if not len(set(source.values())) == len(source) == len(samples):
@@ -110,7 +109,6 @@ def _overlap(config: Any, bundle: DataBundle, alike: bool) -> str:
 
 
 def digest(x: np.ndarray) -> str:
-    """Digest of an array."""
     return hashlib.sha256(np.ascontiguousarray(x)).hexdigest()
 
 

@@ -51,7 +51,6 @@ def aedat4_header(
 
 
 def aedat4_packets(events: Rows, packet: int = 200) -> bytes:
-    """Packets of an AEDAT 4 without compression."""
     parts = []
     for i in range(0, len(events), packet):
         part = events[i : i + packet]
@@ -65,7 +64,6 @@ def aedat4_packets(events: Rows, packet: int = 200) -> bytes:
 
 
 def nmnist(events: Rows) -> bytes:
-    """N-MNIST or N-Caltech101."""
     return b"".join(bytes([x, y]) + (on << 23 | t).to_bytes(3, "big") for x, y, t, on in events)
 
 
@@ -117,14 +115,12 @@ def evt3_vectors(seed: int, count: int) -> bytes:
 
 
 def npy(events: Rows) -> bytes:
-    """Numpy, one array with fields."""
     stream = io.BytesIO()
     np.save(stream, np.array(events, dtype=[("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "?")]))
     return stream.getvalue()
 
 
 def npz(events: Rows) -> bytes:
-    """Numpy, compressed, with the sensor."""
     stream = io.BytesIO()
     x, y, t, on = (np.array(column) for column in zip(*events, strict=True))
     np.savez_compressed(stream, x=x.astype(np.uint16), y=y, t=t, p=on, sensor=(128, 128))
@@ -152,35 +148,11 @@ LARGE: dict[str, Callable[[], tuple[str, bytes]]] = {
 }
 # Format -> (sensor, recordings to damage, given a folder of real ones or None).
 FORMATS: dict[str, tuple[tuple[int, int], Callable[[Path | None], Seeds]]] = {
-    "aedat2": (
-        (128, 128),
-        lambda _: [
-            ("a.aedat", aedat2(rows(0, 1500, 128, 128))),
-            ("wraps.aedat", aedat2(rows(1, 300, 128, 128, 2**32 - 9000, 2**32 + 9000))),
-        ],
-    ),
+    "aedat2": ((128, 128), lambda _: [("a.aedat", aedat2(rows(0, 1500, 128, 128))), ("wraps.aedat", aedat2(rows(1, 300, 128, 128, 2**32 - 9000, 2**32 + 9000)))]),
     "aedat4": ((128, 128), _aedat4),
-    "nmnist-bin": (
-        (34, 34),
-        lambda _: [
-            ("a.bin", nmnist(rows(0, 2000, 34, 34))),
-            (
-                "late.bin",
-                nmnist([(x, 240 if i % 40 == 9 else y, t, on) for i, (x, y, t, on) in enumerate(rows(1, 400, 34, 34))]),
-            ),
-        ],
-    ),
-    "prophesee-dat": (
-        (304, 240),
-        lambda _: [("a.dat", dat(rows(0, 1500, 304, 240))), ("b.dat", dat(rows(1, 100, 304, 240), b""))],
-    ),
-    "prophesee-evt2": (
-        (640, 480),
-        lambda _: [("a.raw", evt2(rows(0, 1500, 640, 480))), ("b.raw", evt2(rows(1, 100, 640, 480), b""))],
-    ),
-    "prophesee-evt3": (
-        (1280, 720),
-        lambda _: [("a.raw", evt3(rows(0, 800, 1280, 720))), ("vectors.raw", evt3_vectors(1, 300))],
-    ),
+    "nmnist-bin": ((34, 34), lambda _: [("a.bin", nmnist(rows(0, 2000, 34, 34))), ("late.bin", nmnist([(x, 240 if i % 40 == 9 else y, t, on) for i, (x, y, t, on) in enumerate(rows(1, 400, 34, 34))]))]),
+    "prophesee-dat": ((304, 240), lambda _: [("a.dat", dat(rows(0, 1500, 304, 240))), ("b.dat", dat(rows(1, 100, 304, 240), b""))]),
+    "prophesee-evt2": ((640, 480), lambda _: [("a.raw", evt2(rows(0, 1500, 640, 480))), ("b.raw", evt2(rows(1, 100, 640, 480), b""))]),
+    "prophesee-evt3": ((1280, 720), lambda _: [("a.raw", evt3(rows(0, 800, 1280, 720))), ("vectors.raw", evt3_vectors(1, 300))]),
     "npy": ((128, 128), lambda _: [("a.npy", npy(rows(0, 1000, 128, 128))), ("a.npz", npz(rows(1, 1000, 128, 128)))]),
-}
+}  # fmt: skip

@@ -29,7 +29,6 @@ LENGTH = b"Content-Length: %d\r\n"
 
 
 def endless(*first: bytes) -> Iterator[bytes]:
-    """The given bytes and then zeros without end."""
     return itertools.chain(first, itertools.repeat(BLOCK))
 
 
@@ -42,7 +41,6 @@ def crawling(*first: bytes) -> Iterator[bytes]:
 
 
 def redirect(location: bytes) -> bytes:
-    """The header of a redirect."""
     return b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n"
 
 
@@ -104,7 +102,6 @@ class Server:
                 self.sent += len(block)
 
     def close(self) -> None:
-        """Take no more connections."""
         self.listening.close()
 
 
@@ -135,7 +132,6 @@ def servers(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
 
 
 def odd(status: bytes, *more: bytes) -> Answer:
-    """An answer with this status, and headers or content."""
     return lambda file: [b"HTTP/1.1 ", status, b"\r\n", *more]
 
 

@@ -160,8 +160,6 @@ SERVICES = {
 
 
 def raising(name: str, method: str, skip: int) -> Callable[[], None]:
-    """Make a method of a logger raise, after ``skip`` calls."""
-
     def fail(*arguments: object) -> None:
         raise RuntimeError("a logger that fails\nin two lines")
 

@@ -5,7 +5,6 @@ import itertools
 import os
 import random
 import shlex
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,18 @@ from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
-from lsgcli.store.rundir import RunDir, write_config
 from lsgcli.system import ranks
 from lsgcli.system.device import Compute
-from lsgcli.training import loop
 from lsgcli.training.distributed import joined
 from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.signals import StopRequest
 from lsgcli.training.step import gradients
 from tests import tiny
 from tests.stress.contract import METHODS, NEURONS, described, network, sequence, valid
 from tests.stress.program import Command
 from tests.stress.ranks import environments, start
 from tests.stress.rows import Case, fork, refused, row
+from tests.unit.training.test_loop import run as train
 
 CPU = Compute(torch.device("cpu"))
 
@@ -190,27 +187,14 @@ def loss_scaler(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
 
 def _trained(path: Path, stops: Any) -> str:
     """Train in fp16, stopped after so many steps; the digest of the last checkpoint, or the message of divergence."""
-    stops, steps, config = [*stops, None], 0, tiny.config(arch="mlp", backend="reference", epochs=3, augment="none")
-    for stop in stops:
-        request = StopRequest()
-
-        def count(record: dict[str, Any], stop: int | None = stop, request: StopRequest = request) -> None:
-            nonlocal steps
-            steps += record["event"] == "step"
-            if stop is not None and steps >= stop:
-                request.signal_name = signal.SIGTERM.name
-
-        resume = path.exists()
+    config, compute = tiny.config(arch="mlp", backend="reference", epochs=3, augment="none"), Compute(CPU.device, "fp16")
+    for before, stop in itertools.pairwise([0, *stops, None]):
+        steps = None if stop is None else stop - before
         try:
-            with RunDir(path, resume=resume) as run:
-                trainer = loop.Trainer(config, tiny.bundle(), Compute(torch.device("cpu"), "fp16"), run, count, request)
-                if not resume:
-                    write_config(run, config, {})
-                trainer.train()
+            train(path, config, tiny.bundle(), steps, resume=path.exists(), compute=compute)
         except Stopped:
             continue
         except DivergedError as error:
             return error.message
-        break
     content = checkpoint.read(path / "last.safetensors")
     return checkpoint.tensor_digest({**content.weights, **content.extra})

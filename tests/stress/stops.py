@@ -41,14 +41,12 @@ def after(seconds: float) -> Ready:
 
 
 def wrote(place: Path, pipe: int | None) -> bool:
-    """Whether the command has written to stdout."""
     if pipe is not None:
         return bool(select.select([pipe], [], [], 0)[0])
     return (place / "stdout").exists() and (place / "stdout").stat().st_size > 0
 
 
 def says(text: str) -> Ready:
-    """Whether the command has written this to stderr."""
     return lambda place, pipe: (place / "stderr").exists() and text in (place / "stderr").read_text()
 
 
@@ -194,7 +192,6 @@ def _stopped(one: Loop, stop: str, place: Path, delay: float) -> str:
 
 
 def _alive(group: int) -> bool:
-    """Whether a process group has processes."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

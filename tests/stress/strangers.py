@@ -158,7 +158,6 @@ def formats_of_images(count: int, chance: random.Random, folder: Path) -> Iterat
 
 
 def _commands(folder: Path, accepted: dict[str, bool], started: Started) -> Iterator[Case]:
-    """Commands over all these files."""
     data = folder / "data"
     for part, label in itertools.product(("train", "test"), ("cat", "dog")):
         (data / part / label).mkdir(parents=True)

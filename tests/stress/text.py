@@ -23,7 +23,6 @@ BINARY = (".safetensors", ".png", ".npy", ".sqlite")
 
 
 def formulas(text: str) -> list[str]:
-    """The cells of a table that a spreadsheet program would take for formulas."""
     cells = [cell for line in csv.reader(io.StringIO(text)) for cell in line]
     return [cell for cell in cells if FORMULA.match(cell) and not re.fullmatch(r"([-+]?[\d.]+(e[-+]?\d+)?\s*)+", cell)]
 

@@ -34,7 +34,6 @@ def batch(index: int) -> Callable[..., bool]:
 
 
 def always(*arguments: Any, **named: Any) -> bool:
-    """Whatever the arguments are."""
     return True
 
 

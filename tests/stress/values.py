@@ -29,7 +29,6 @@ BLANK = np.zeros((1, 16, 16), np.uint8)
 
 
 def spoilt(x: np.ndarray, chance: random.Random) -> np.ndarray:
-    """x with NaN or infinity in place of an element."""
     x = np.array(x, x.dtype, ndmin=x.ndim)
     x.flat[chance.randrange(x.size)] = chance.choice(VALUES)
     return x
@@ -46,7 +45,6 @@ def in_checkpoint(source: Path, target: Path, chance: random.Random) -> str:
 
 
 def in_onnx(source: Path, target: Path, chance: random.Random) -> str:
-    """As :func:`in_checkpoint`."""
     model = onnx.load(source)
     weight = chance.choice([x for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT])
     name = weight.name
@@ -56,7 +54,6 @@ def in_onnx(source: Path, target: Path, chance: random.Random) -> str:
 
 
 def in_nir(source: Path, target: Path, chance: random.Random) -> str:
-    """As :func:`in_checkpoint`."""
     graph = nir.read(source)
     arrays = [
         (name, key)
@@ -123,13 +120,11 @@ def renamed(model: onnx.ModelProto, name: str, node: str, *others: str, **attrib
 
 
 def constant(model: onnx.ModelProto, name: str, values: list[int]) -> str:
-    """A new constant of integers; returns its name."""
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
     return name
 
 
 def value(model: onnx.ModelProto, name: str) -> Any:
-    """The description of an output."""
     return next(x for x in [*model.graph.output, *model.graph.value_info] if x.name == name)
 
 
@@ -193,20 +188,8 @@ def input_of_integers(model: onnx.ModelProto, name: str) -> None:
     model.graph.node.insert(0, onnx.helper.make_node("Cast", [first], ["as float"], ESCAPES, to=onnx.TensorProto.FLOAT))
 
 
-GRAPHS = (
-    cast,
-    in_sequence,
-    reshaped,
-    doubled,
-    fails,
-    out_of_bounds,
-    missing,
-    duplicated,
-    unknown,
-    unmade,
-    another_input,
-    input_of_integers,
-)
+GRAPHS = (cast, in_sequence, reshaped, doubled, fails, out_of_bounds)
+GRAPHS += (missing, duplicated, unknown, unmade, another_input, input_of_integers)
 
 
 @contextlib.contextmanager

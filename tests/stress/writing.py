@@ -41,7 +41,6 @@ DIRECT = (
 
 
 def numbered(content: Checkpoint, epoch: int) -> Checkpoint:
-    """The same checkpoint of another epoch."""
     return Checkpoint(content.weights, content.config, {**content.state, "epoch": epoch}, content.extra)
 
 
@@ -209,7 +208,6 @@ def written(folder: Path, content: Checkpoint) -> dict[str, tuple[Callable[[int]
 
 
 def calls_of(write: Callable[[int], object]) -> list[str]:
-    """The names of the calls that ``write(0)`` makes."""
     names = []
 
     def noted(number: int, name: str, call: Callable[[], Any], arguments: tuple[Any, ...]) -> Any:
