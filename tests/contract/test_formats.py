@@ -24,7 +24,6 @@ PLACES = [str(ROOT), str(Path.cwd()), str(Path.home()) + "/", sysconfig.get_path
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Checkpoint of each small network."""
     folder = tmp_path_factory.mktemp("checkpoints")
     return {which: saved(which, folder / f"{which}.safetensors", **shallow(which)) for which in NETWORKS}
 
@@ -36,7 +35,6 @@ def shallow(which):
 
 @pytest.fixture
 def target(tmp_path):
-    """Path for a file of a format."""
     return lambda form: tmp_path / f"net{registry.get('format', form).suffix}"
 
 
@@ -102,7 +100,6 @@ def test_is_the_same_network(which, name, mode, checkpoints, target, capfd):
     ],
 )
 def test_a_decay_per_channel_and_no_normalisation(which, name, mode, options, tmp_path, target):
-    """Of each of the layers' channels."""
     checkpoint, path = saved(which, tmp_path / "checkpoint.safetensors", **options, **shallow(which)), target(name)
     found = exported(checkpoint, name, path, mode=mode)
     result = compare(found.written, registry.get("format", name)().open(path), samples(found.content.config, 4))
@@ -169,7 +166,6 @@ def test_without_folding(which, name, checkpoints, target):
     [slow_if(name == "onnx", which, name) for which in ("mlp", "resnet19-add") for name in registry.names("format")],
 )
 def test_other_timesteps(which, name, checkpoints, target):
-    """T of the export, not of the training."""
     path = target(name)
     found = exported(checkpoints[which], name, path, T=2)
     runner = registry.get("format", name)().open(path)
@@ -181,7 +177,6 @@ def test_other_timesteps(which, name, checkpoints, target):
 
 @pytest.mark.parametrize("name", [name for name in registry.names("format") if registry.get("format", name).is_run])
 def test_foreign_files(name, target):
-    """What lsg did not write is refused with a message that names it."""
     form, path = registry.get("format", name), target(name)
     if form.folder:
         path.mkdir()

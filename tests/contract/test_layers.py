@@ -8,8 +8,6 @@ import graphlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pytest
-
 import lsgcli
 
 ROOT = Path(lsgcli.__file__).parent
@@ -39,7 +37,6 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 
 def sources() -> dict[str, str]:
-    """Source text of each module of the package."""
     modules = {}
     for file in sorted(ROOT.rglob("*.py")):
         parts = file.relative_to(ROOT.parent).with_suffix("").parts
@@ -78,7 +75,6 @@ def upward(modules: Mapping[str, str]) -> list[str]:
 
 
 def circle(modules: Mapping[str, str]) -> list[str]:
-    """Modules that import each other in a circle; empty if there are none."""
     graph = {
         module: set(imported(text, modules)) - {module, "lsgcli"} for module, text in modules.items() if module != "lsgcli"
     }
@@ -99,20 +95,3 @@ def test_imports_point_downwards():
 
 def test_no_modules_import_each_other_in_a_circle():
     assert circle(sources()) == []
-
-
-@pytest.mark.parametrize(
-    "text", ["from lsgcli.cli import train", "def f():\n    import lsgcli.cli.train", "from lsgcli import cli", "import lsgcli"]
-)
-def test_an_import_that_points_upwards_is_found(text):
-    assert upward({"lsgcli.cli": "", "lsgcli.cli.train": "", "lsgcli.system.planted": text}) != []
-
-
-def test_a_type_needs_no_layer():
-    text = "if TYPE_CHECKING:\n    from lsgcli.cli import train\nelse:\n    train = None"
-    assert upward({"lsgcli.cli": "", "lsgcli.cli.train": "", "lsgcli.system.planted": text}) == []
-
-
-def test_a_circle_is_found():
-    planted = {"lsgcli.data.a": "from lsgcli.data import b", "lsgcli.data.b": "def f():\n    from lsgcli.data.a import x"}
-    assert set(circle(planted)) == set(planted)

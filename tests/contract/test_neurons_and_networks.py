@@ -16,12 +16,8 @@ from lsgcli.neurons.widths import LayerState
 from tests.exports import slow_if
 from tests.unit.neurons.helpers import EAGER
 
-KINDS = ("surrogate", "method", "neuron", "backend", "arch")
-EVERYTHING = [(kind, name) for kind in KINDS for name in registry.names(kind)]
-
 
 def own(value):
-    """Parameters and buffers of any method."""
     return {"width": value + 1, "sigma": value, "ratio": value + 1, "log_width": value, "u_mean": value, "u_std": value}
 
 
@@ -39,12 +35,6 @@ def lif_runs(**arguments):
         assert parameter.grad.isfinite().all()
         assert parameter.grad.any()
     return layer
-
-
-@pytest.mark.parametrize(("kind", "name"), EVERYTHING)
-def test_has_a_docstring(kind, name):
-    """The docstring is the entry's text in the documentation."""
-    assert registry.get(kind, name).__doc__  # unlike that of inspect.getdoc, never one of a base class
 
 
 @pytest.mark.parametrize("surrogate", registry.names("surrogate"))
@@ -110,15 +100,7 @@ def contradictions(layer):
 
 @pytest.mark.parametrize("settings", MODELS, ids=lambda settings: "-".join(settings.values()))
 def test_what_a_neuron_declares(settings):
-    """Class attributes of a neuron say what its layer does."""
     assert not contradictions(LIF(**settings, channels=3, steps=4))
-
-
-@pytest.mark.parametrize(("settings", "name"), [({"method": "asgl"}, "draws"), ({"neuron": "glif"}, "learns")])
-def test_a_declaration_that_is_missing_is_named(settings, name):
-    layer = LIF(**settings, channels=3, steps=4)
-    setattr(layer.neuron, name, False)
-    assert contradictions(layer) == [f"{type(layer.neuron).__name__}.{name}: found False, expected True"]
 
 
 @pytest.mark.parametrize("gamma", [0.0, -0.5])
@@ -133,7 +115,7 @@ def test_method_of_a_dead_layer(method, gamma):
 @pytest.mark.parametrize("method", registry.names("method"))
 @pytest.mark.parametrize(
     ("backend", "decay_per"),
-    [slow_if((name, per) not in (("autograd", "layer"), ("fused", "channel")), name, per) for name in EAGER for per in PER],
+    [slow_if((name, per) != ("fused", "channel"), name, per) for name in EAGER for per in PER],
 )
 def test_method_in_a_network(method, backend, decay_per):
     """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""

@@ -7,25 +7,6 @@ import sys
 from lsgcli import registry
 from lsgcli.config import source
 
-HEAVY = ("torch", "torchvision", "tonic", "numba", "scipy", "sklearn", "matplotlib")
-SCRIPT = f"""
-import sys
-from lsgcli import registry
-from lsgcli.config import run as config
-listed = {{kind: registry.names(kind) for kind in registry.PLACES}}
-assert all(listed[kind] for kind in ("surrogate", "method", "backend", "arch", "dataset", "loss")), listed
-assert not config.check({{"method": "lsg", "surrogate": "atan", "backend": "auto", "arch": "vggsnn"}})
-assert not config.check({{"dataset": "tonic:SHD"}}) and config.check({{"dataset": "tonic:"}})
-print(*(name for name in {HEAVY!r} if name in sys.modules))
-"""
-
-
-def test_listing_all_names_imports_nothing_heavy():
-    """A fresh interpreter lists every kind and checks a configuration, and has imported none of the large packages."""
-    found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.split() == []
-
 
 def test_constants_in_the_source_text_are_those_of_the_classes(monkeypatch):
     """Also of bases in other modules, and of the rows of the table of methods."""

@@ -136,7 +136,6 @@ def test_there_are_no_others():
 
 
 def write(name: str) -> None:
-    """Write a checkpoint and what its network computes."""
     which, arguments = CASES[name]
     net = seasoned(which, batch=2, dtype=torch.float32, **arguments)
     data = {

@@ -29,7 +29,6 @@ RTOL = 1e-9 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") els
 
 
 def losses(arch, method, loss, residual="add"):
-    """Five steps of a tiny network on made-up recordings."""
     config = tiny.config(lr=0.05, decay_lr=0.01, loss=loss, epochs=5)
     torch.manual_seed(0)
     model = models.build(

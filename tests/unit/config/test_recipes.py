@@ -107,50 +107,33 @@ PSN = {"method": "fixed", "surrogate": "atan", "width": 1.0, "threshold": 1.0, "
 
 
 def published(epochs, batch_size, lr, weight_decay, *groups, **others):
-    """Settings of a publication."""
     settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "schedule": "cosine"}
     return {**settings, **{name: value for group in groups for name, value in group.items()}, **others}
 
 
 PUBLISHED = {
-    ("mpd-agl", "cifar10"): published(
-        150, 100, 0.1, 1e-4, SGD, SEW, augment=CROP, weight_decay_on="all", threshold=0.5, decay=0.2
-    ),
+    ("mpd-agl", "cifar10"): published(150, 100, 0.1, 1e-4, SGD, SEW, augment=CROP, weight_decay_on="all", threshold=0.5, decay=0.2),
     ("mpd-agl", "cifar-dvs"): published(150, 100, 0.1, 5e-4, SGD, EVENTS, weight_decay_on="all", loss="ce"),
     ("ds-atgo", "cifar10"): published(400, 100, 0.1, 1e-4, SGD, SEW, augment=CROP, label_smoothing=0.1, T=2),
     ("tet", "cifar-dvs"): published(150, 128, 1e-3, 0.0, ADAMW, EVENTS, loss="tet", tet_lambda=1e-3, decay=0.5, width=1.0),
-    ("asgl", "cifar100"): published(
-        300, 128, 0.1, 5e-4, SGD, augment=f"{CROP},cutout", width=4 * 5.0, width_as="slope", smooth=0.2, decay_lr=3e-4
-    ),
+    ("asgl", "cifar100"): published(300, 128, 0.1, 5e-4, SGD, augment=f"{CROP},cutout", width=4 * 5.0, width_as="slope", smooth=0.2, decay_lr=3e-4),
     ("asgl", "cifar-dvs"): published(100, 32, 0.1, 1e-3, SGD, loss="tet", tet_lambda=1e-3, smooth=0.1, augment="flip,roll"),
-    ("clif", "cifar10"): published(
-        200, 128, 0.1, 5e-5, SGD, loss="tet", tet_lambda=0.05, augment="crop,flip,cutout-area", dropout=0.0, norm="bn-step"
-    ),
+    ("clif", "cifar10"): published(200, 128, 0.1, 5e-5, SGD, loss="tet", tet_lambda=0.05, augment="crop,flip,cutout-area", dropout=0.0, norm="bn-step"),
     ("clif", "cifar100"): published(200, 128, 0.1, 5e-4, SGD, loss="tet", tet_lambda=0.05, decay=0.5, threshold=1.0),
     ("clif", "cifar-dvs"): published(300, 128, 0.05, 5e-4, SGD, CLIF_DVS, tet_target="one-hot", T=10, size=48, dropout=0.3),
     ("clif", "dvs-gesture"): published(300, 16, 0.1, 5e-4, SGD, CLIF_DVS, tet_target="one", T=20, size=128, dropout=0.4),
-    ("qkformer", "cifar10"): published(
-        410, 64, 1e-3, 0.06, QK, warmup_epochs=20, mix_until=200, augment="flip,randaugment,erase"
-    ),
+    ("qkformer", "cifar10"): published(410, 64, 1e-3, 0.06, QK, warmup_epochs=20, mix_until=200, augment="flip,randaugment,erase"),
     ("qkformer", "cifar-dvs"): published(106, 16, 5e-3, 0.06, QK_DVS, split="lexicographic", slicing="count", size=128),
-    ("ar-lif", "cifar10"): published(
-        400, 128, 0.1, 5e-5, SGD, AR_LIF, MIXED, augment="flip,randaugment,erase", loss="tet", tet_lambda=0.05, tet_target="one"
-    ),
+    ("ar-lif", "cifar10"): published(400, 128, 0.1, 5e-5, SGD, AR_LIF, MIXED, augment="flip,randaugment,erase", loss="tet", tet_lambda=0.05, tet_target="one"),
     ("ar-lif", "cifar100"): published(400, 128, 0.05, 5e-4, SGD, AR_LIF, MIXED, decay=0.5, norm="bn-step", carry_m=True),
-    ("ar-lif", "cifar-dvs"): published(
-        100, 16, 0.1, 5e-4, SGD, neuron="ar-lif", surrogate="triangular", carry_m=False, decay=0.2, dropout=0.25, split="first"
-    ),
-    ("psn", "cifar-dvs"): published(
-        200, 32, 0.1, 5e-4, SGD, PSN, neuron="sliding-psn", order=2, loss="tet", tet_lambda=1e-3, size=48, split="first"
-    ),
+    ("ar-lif", "cifar-dvs"): published(100, 16, 0.1, 5e-4, SGD, neuron="ar-lif", surrogate="triangular", carry_m=False, decay=0.2, dropout=0.25, split="first"),
+    ("psn", "cifar-dvs"): published(200, 32, 0.1, 5e-4, SGD, PSN, neuron="sliding-psn", order=2, loss="tet", tet_lambda=1e-3, size=48, split="first"),
     ("qkformer", "dvs-gesture"): published(202, 16, 1e-3, 0.06, QK_DVS, mlp_ratio=4),
-    ("maxformer", "cifar10"): published(
-        410, 128, 1.5e-3, 0.06, QK, warmup_epochs=20, mixup=0.5, cutmix=0.5, mix_prob=1.0, mix_until=200
-    ),
+    ("maxformer", "cifar10"): published(410, 128, 1.5e-3, 0.06, QK, warmup_epochs=20, mixup=0.5, cutmix=0.5, mix_prob=1.0, mix_until=200),
     ("maxformer", "cifar100"): published(410, 64, 1.5e-3, 0.06, QK, mixup=0.75, cutmix=0.5, mix_until=250),
     ("maxformer", "cifar-dvs"): published(106, 16, 5e-3, 0.06, QK_DVS, cutmix=0.1, split="lexicographic", slicing="count"),
     ("maxformer", "dvs-gesture"): published(160, 16, 5e-3, 0.06, QK_DVS, cutmix=0.1, mlp_ratio=None),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "dataset"), PUBLISHED)

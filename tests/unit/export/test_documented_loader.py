@@ -24,7 +24,9 @@ def test_is_short_and_imports_nothing_of_lsg():
 
 
 QUANTIZE = {"layer": "int8", "channel": None}  # by what has a decay
-CASES = list(itertools.product(("vggsnn", "resnet19-add", "resnet19-sew"), QUANTIZE, ("safetensors", "hf")))
+# Each network with each kind of weights, each of which is in both formats.
+CASES = list(itertools.product(("vggsnn", "resnet19-add", "resnet19-sew"), QUANTIZE))
+CASES = [(*case, ("safetensors", "hf", "hf", "safetensors")[number % 4]) for number, case in enumerate(CASES)]
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,6 @@ def written(request, tmp_path_factory):
 
 
 def write(network, path, **options):
-    """Write a folded network with a configuration of its own making."""
     config = {
         **describe(network),
         "classes": [f"class {i}" for i in range(network.spec.num_classes)],
@@ -63,7 +62,6 @@ def plain(tmp_path):
 
 
 def frames(height, width, which):
-    """A folded network for such frames, and frames."""
     net = fold(small(which, dtype=torch.float32, input_size=width, input_height=height))
     return net, sequence(net, batch=3, seed=7)
 
@@ -286,7 +284,6 @@ def unfolded(network):
     ],
 )
 def test_refused(change, message, tmp_path):
-    """What the graph cannot say is refused, and nothing is written."""
     network = fold(small("vggsnn", dtype=torch.float32))
     change(network)
     with pytest.raises(ConfigError, match=message):

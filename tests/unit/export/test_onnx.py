@@ -139,21 +139,11 @@ def test_shapes_that_it_does_not_take(made):
         stepping.run(x[..., :8])
 
 
-@pytest.mark.parametrize("bad", ["cut off", "of others", "not a graph"])
-def test_files_that_are_not_its_own(bad, made, tmp_path):
-    path, _ = made("vggsnn", "step")
-    content = path.read_bytes()
-    if bad == "cut off":
-        content = content[: len(content) // 2]
-    elif bad == "of others":
-        model = onnx.load(path)
-        model.ClearField("metadata_props")
-        content = model.SerializeToString()
-    else:
-        model = onnx.load(path)
-        del model.graph.node[3]
-        content = model.SerializeToString()
-    (tmp_path / "net.onnx").write_bytes(content)
+def test_a_file_of_others(made, tmp_path):
+    """tests/contract/test_formats.py has files that are no ONNX, row 62 of the fault table graphs that do not run."""
+    model = onnx.load(made("vggsnn", "step")[0])
+    model.ClearField("metadata_props")
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match=r"net\.onnx"):
         exporting.ONNX().open(tmp_path / "net.onnx")
 

@@ -23,7 +23,6 @@ NETWORKS = ("mlp", "vggsnn", "resnet19-add")
 
 
 def frames(config, size=6):
-    """A batch of event counts."""
     batch = next(samples(config, size))
     batch.x.abs_().mul_(2).round_()
     return batch
@@ -107,14 +106,9 @@ def test_refusals():
 
 @pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])
 @pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn")])
-def test_every_initializer_is_used(which, quantize, made, capfd):
-    check_initializers(made(which, quantize), quantize, capfd)
-
-
-@pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])
-@pytest.mark.parametrize("which", ["mlp", slow_if(True, "vggsnn")])
-def test_openvino_runs_it(which, quantize, made):
+def test_openvino_runs_it(which, quantize, made, capfd):
     """A runtime that shares no code with onnxruntime, in float32; its default may be bfloat16."""
+    check_initializers(made(which, quantize), quantize, capfd)
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
     target = made(which, quantize)
     runner = registry.get("format", "onnx")().open(target)

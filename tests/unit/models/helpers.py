@@ -109,7 +109,6 @@ def sequence(net, batch=2, seed=1):
 
 
 def image(net, batch=2, seed=1):
-    """Static images (B, C, H, W) for a network."""
     spec = net.spec
     x = normal(net.T, batch, spec.in_channels, spec.height, spec.input_size, seed=seed)
     return x[0].to(next(net.parameters()).dtype)

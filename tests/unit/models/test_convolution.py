@@ -51,7 +51,6 @@ def gradients(model, x, choice="dense"):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Calls of the kernels."""
     from lsgcli.neurons.kernels.cpu import rows
 
     calls = {"convolved": 0, "weight_gradient": 0}

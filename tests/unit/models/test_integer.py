@@ -32,7 +32,6 @@ def exact_products():
 
 
 def counts(net, batch=3, seed=0, rate=0.7):
-    """Frames of event counts."""
     generator = torch.Generator().manual_seed(seed)
     return torch.poisson(torch.full(sequence(net, batch).shape, rate), generator=generator)
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.models.base import NetworkSpec
-from lsgcli.models.convolution import Conv2d
 from lsgcli.models.layers import ConvNorm, SpikingConv, at_each_step
 from lsgcli.neurons.kernels.base import single_backward
 from tests.unit.models.helpers import EVERY, sequence, small
@@ -110,20 +109,6 @@ def test_a_norm_that_is_not_ours_is_used():
     block = SpikingConv(NetworkSpec(T=2, num_classes=2, in_channels=1, input_size=4), 1, 2)
     block.current.norm = High()
     assert block(torch.zeros(2, 1, 1, 4, 4)).min() == 1
-
-
-def test_a_strided_shortcut_of_few_channels_is_the_same_convolution():
-    ours, plain = Conv2d(3, 5, 1, stride=2, bias=False).double(), nn.Conv2d(3, 5, 1, stride=2, bias=False).double()
-    plain.load_state_dict(ours.state_dict())
-    x = torch.randn(2, 3, 7, 6, dtype=torch.float64)
-    inputs = [x.clone().requires_grad_(), x.clone().requires_grad_()]
-    outputs = [conv(of_conv) for conv, of_conv in zip((ours, plain), inputs, strict=True)]
-    g = torch.randn_like(outputs[0])
-    for y in outputs:
-        y.backward(g)
-    torch.testing.assert_close(outputs[0], outputs[1])
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
-    torch.testing.assert_close(ours.weight.grad, plain.weight.grad)
 
 
 def test_a_strided_shortcut_of_few_channels_corrupts_no_memory():

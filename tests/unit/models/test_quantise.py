@@ -7,8 +7,6 @@ import torch
 from lsgcli import models
 from lsgcli.models.fold import fold
 from lsgcli.models.quantise import integers, on_grid, round_weights
-from lsgcli.training.initialise import initialise
-from tests import tiny
 from tests.unit.models.helpers import seasoned, sequence
 
 
@@ -53,12 +51,3 @@ def test_folding_a_network_of_few_bits(which):
         weight = layer.synapse.weight.detach().flatten(1)
         steps = weight / weight.abs().amax(1, keepdim=True) * 7
         torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)
-
-
-def test_a_network_of_few_bits_starts_from_floats(tmp_path):
-    from tests.exports import saved
-
-    path = saved("mlp", tmp_path / "float.safetensors")
-    config = tiny.config(arch="mlp", init_from=str(path), weight_bits=4)
-    net = models.build("mlp", width_multiplier=1 / 32, input_size=9, input_height=1, T=3, num_classes=10, weight_bits=4)
-    assert initialise(net, config)["init_from"]["new"] == {}

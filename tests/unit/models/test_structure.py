@@ -1,5 +1,6 @@
-"""The networks' layers, channels and sizes against their description, and what they refuse."""
+"""The networks' layers, channels and sizes against their description, what they refuse, and what folding leaves of them."""
 
+import copy
 import math
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import nn
 
 from lsgcli import models
 from lsgcli.errors import ConfigError
-from lsgcli.neurons import LIF
-from tests.unit.models.helpers import SMALL, backward, sequence, small
+from lsgcli.models.fold import fold, is_folded
+from lsgcli.neurons import LIF, TdBatchNorm2d
+from tests.unit.models.helpers import SMALL, backward, seasoned, sequence, small
 from tests.unit.neurons import oracle
 
 VGG_CHANNELS = [64, 128, 256, 256, 512, 512, 512, 512]
@@ -117,7 +119,6 @@ def test_one_row_needs_a_network_for_it():
 
 
 def test_all_wrong_arguments_at_once():
-    """One error tells of every mistake."""
     with pytest.raises(ConfigError) as error:
         models.build("resnet19", T=0, residual="sum", num_classes=0, input_size=16.0, width_multiplier=math.nan, treshold=1.0)
     words = ("T: found 0", "residual: found 'sum'", "num_classes: found 0", "size: found 16.0", "width_multiplier: found nan")
@@ -137,3 +138,38 @@ def test_a_width_that_is_missing_or_without_effect(settings, message):
         models.build("vggsnn", T=2, num_classes=3, in_channels=2, input_size=16, width_multiplier=1 / 16, **settings)
     with pytest.raises(ConfigError, match=message):
         LIF(**settings)
+
+
+@pytest.fixture(params=SMALL)
+def which(request):
+    return request.param
+
+
+def test_folded_network_has_plain_convolutions(which):
+    """No tdBN is left, each convolution has a bias, and the network that was folded is as it was."""
+    net = seasoned(which).train()
+    before = copy.deepcopy(net.state_dict())
+    folded = fold(net)
+    assert not any(isinstance(m, TdBatchNorm2d) for m in folded.modules())
+    assert all(m.bias is not None for m in folded.modules() if isinstance(m, nn.Conv2d))
+    assert not folded.training
+    assert net.training
+    assert net.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_folding_twice(which):
+    folded = fold(seasoned(which))
+    again = fold(folded)
+    assert again.state_dict().keys() == folded.state_dict().keys()
+    assert all(torch.equal(value, folded.state_dict()[name]) for name, value in again.state_dict().items())
+
+
+def test_a_tdbn_that_follows_no_convolution_remains(tmp_path):
+    """Of a network of a plug-in: the rest is folded, and its export can be read again."""
+    net = models.build(**SMALL["vggsnn"])
+    net.extra = TdBatchNorm2d(4)
+    folded = fold(net.eval())
+    assert is_folded(folded)
+    assert not is_folded(net)
+    assert isinstance(folded.extra, TdBatchNorm2d)

@@ -107,7 +107,6 @@ class Case:
         return self.norm._replace(running_mean=running[0], running_var=running[1])
 
     def __str__(self) -> str:
-        """In words."""
         kind = "neurons alone" if not self.pool else f"pool {self.pool}"
         norm = "no tdBN" if self.norm is None else f"tdBN {'in training' if self.norm.training else 'in evaluation'}"
         shapes = f"z {tuple(self.z.shape)}, beta {tuple(self.beta.shape)}, alpha {tuple(self.alpha.shape)}"
@@ -123,7 +122,6 @@ class Outcome:
     measured: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
 
     def same_bits(self, other: "Outcome") -> bool:
-        """Whether spikes, gradients and statistics are equal."""
         return torch.equal(self.out, other.out) and all(torch.equal(other.others[name], x) for name, x in self.others.items())
 
 

@@ -25,7 +25,6 @@ class Run(NamedTuple):
 
 
 def normal(*shape, seed=0, mean=0.0, std=1.0, dtype=torch.float64):
-    """Normal numbers of a fixed seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).mul(std).add(mean).to(dtype)
 
 
@@ -50,7 +49,6 @@ def close(found, expected, tolerance=1e-9):
 
 
 def same(found, expected, tolerance=1e-9):
-    """Whether two Runs have equal spikes and close gradients."""
     return torch.equal(found.spikes, expected.spikes) and all(
         close(a, b, tolerance) for a, b in zip(found[1:], expected[1:], strict=True)
     )

@@ -1,4 +1,4 @@
-"""Every backend against the numpy form of the equations and against numbers worked out by hand."""
+"""Backends against the equations in numpy, numbers worked out by hand, and plain autograd: memory layouts, reuse of memory, types."""
 
 import math
 
@@ -6,9 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from lsgcli.neurons import LIF
+from lsgcli.errors import ConfigError
+from lsgcli.neurons import LIF, initial_state, step
+from tests.exports import slow_if
 from tests.unit.neurons import oracle
-from tests.unit.neurons.helpers import BACKENDS, METHODS, SURROGATES, close, normal, parameters, run_backend
+from tests.unit.neurons.helpers import (
+    AVAILABLE,
+    BACKENDS,
+    METHODS,
+    SURROGATES,
+    Run,
+    close,
+    normal,
+    parameters,
+    run_backend,
+    same,
+)
 
 DECAYS = (0.05, 0.2, 0.5, 0.9)
 WIDTHS = (0.4, 1.0, 2.5)
@@ -24,8 +37,14 @@ def draw(T, threshold, surrogate, alpha, beta, seed):
 
 
 @pytest.mark.parametrize("threshold", [0.5, pytest.param(1.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("surrogate", SURROGATES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "surrogate"),
+    [
+        slow_if(surrogate != "rectangular" and method != "lsg", method, surrogate)
+        for method in METHODS
+        for surrogate in SURROGATES
+    ],
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_layer_equals_numpy(backend, method, surrogate, threshold):
     """Spikes, dI and db of a layer, for several T, four decays and three widths."""
@@ -59,7 +78,6 @@ def test_layer_equals_numpy(backend, method, surrogate, threshold):
 @pytest.mark.parametrize("shape", [(5,), (5, 4), (5, 2, 3), (5, 2, 3, 4), (5, 1, 2, 3, 4, 2)])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_dimensions(backend, shape):
-    """A single neuron (T,) up to six dimensions."""
     current, grad = normal(*shape, seed=3, mean=0.2), normal(*shape, seed=4)
     expected = oracle.lif(current.numpy(), grad.numpy(), 0.5, 1.0, 0.5, "triangular")
     found = run_backend(backend, current, grad, parameters(0.5, 1.0, 0.5, "triangular"))
@@ -100,3 +118,88 @@ def test_three_steps_by_hand(backend):
     assert spikes.tolist() == [0, 1, 0]
     assert current.grad.tolist() == pytest.approx([0.5408, 2.704, 6.0], rel=1e-12)
     assert layer.b.grad.item() == pytest.approx(0.086528, rel=1e-12)
+
+
+# name -> (shape of a leaf, how the current is made of it); each is a differentiable view, or the leaf itself.
+LAYOUTS = {
+    "contiguous": ((5, 2, 3, 4, 4), lambda x: x),
+    "transposed": ((4, 3, 2, 5), lambda x: x.permute(3, 2, 1, 0)),
+    "every second": ((5, 2, 6, 4), lambda x: x[:, :, ::2, 1:]),
+    "every second step": ((10, 2, 3), lambda x: x[::2]),
+    "channels last": ((10, 4, 4, 3), lambda x: x.permute(0, 3, 1, 2).unflatten(0, (5, 2))),
+    "static": ((2, 3, 4, 4), lambda x: x.expand(5, *x.shape)),
+    "static channels last": ((2, 4, 4, 3), lambda x: x.permute(0, 3, 1, 2).expand(5, 2, 3, 4, 4)),
+    "same in all channels": ((5, 2, 1, 4, 4), lambda x: x.expand(5, 2, 3, 4, 4)),
+    "one step": ((1, 2, 3), lambda x: x),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_layouts(backend, layout):
+    """Spikes and gradients do not depend on how the current lies in memory, which is left as it was; nor on leave to use this memory."""
+    shape, view = LAYOUTS[layout]
+    leaf = normal(*shape, seed=1, mean=0.2)
+    before, p = leaf.clone(), parameters(0.6, 1.2)
+    grad = normal(*view(leaf).shape, seed=2)
+    expected = run_backend("autograd", leaf, grad, p, shape=view)
+    assert expected.spikes.any()
+    assert same(run_backend(backend, leaf, grad, p, shape=view), expected)
+    assert torch.equal(leaf, before)
+    # Times 1: a tensor that nobody reads again, as the permission asks for.
+    assert same(run_backend(backend, leaf, grad, p, shape=lambda x: view(x * 1), overwrite=True), expected)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_decay_and_width_that_broadcast(surrogate):
+    """beta per channel and per neuron, alpha per timestep, per channel and per neuron and timestep."""
+    current, grad = normal(4, 2, 3, 2, 2, seed=1, mean=0.2), normal(4, 2, 3, 2, 2, seed=2)
+    betas = [(), (1,), (3, 1, 1), (3, 2, 2), (2, 1, 1, 1)]
+    alphas = [(), (3, 1, 1), (4, 1, 1, 1, 1), (4, 1, 3, 1, 1), (4, 2, 3, 2, 2), (1, 1, 1, 1)]
+    for beta_shape in betas:
+        for alpha_shape in alphas:
+            beta, alpha = normal(*beta_shape, seed=3).sigmoid(), normal(*alpha_shape, seed=4).exp()
+            p = parameters(beta, alpha, surrogate=surrogate)
+            expected, found = (run_backend(name, current, grad, p) for name in BACKENDS)
+            assert found.d_beta.shape == beta_shape
+            assert same(found, expected), (beta_shape, alpha_shape)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sequence_is_the_repeated_step(backend, surrogate):
+    """The pure step, repeated by hand from the initial state, gives the sequence's spikes and gradients."""
+    leaf, grad, p = normal(5, 2, 3, seed=1, mean=0.2), normal(5, 2, 3, seed=2), parameters(0.7, 0.9, surrogate=surrogate)
+    current, state, spikes = leaf.clone().requires_grad_(), initial_state(leaf[0]), []
+    for t in range(5):
+        before = (state.u.clone(), state.o.clone())
+        o, after = step(current[t], state, p)
+        assert torch.equal(state.u, before[0])
+        assert torch.equal(state.o, before[1])
+        assert after.o is o
+        spikes.append(o)
+        state = after
+    stacked = torch.stack(spikes)
+    expected = Run(stacked.detach(), *torch.autograd.grad(stacked, (current, p.beta), grad))
+    assert same(run_backend(backend, leaf, grad, p), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_gradient_where_none_is_asked_for(backend):
+    """Under no_grad, and for a current without gradient, the spikes are the same; beta still gets its gradient."""
+    current, layer = normal(4, 3, seed=1, mean=0.3), LIF(method="lsg", backend=backend).double()
+    with torch.no_grad():
+        quiet = layer(current)
+    spikes = layer(current)
+    spikes.sum().backward()
+    assert not quiet.requires_grad
+    assert torch.equal(quiet, spikes.detach())
+    assert layer.b.grad != 0
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (0, 2, 3, 4, 4)])
+@pytest.mark.parametrize("backend", AVAILABLE)
+def test_no_timestep_is_an_error(backend, shape):
+    """A current without a time axis, or of no timestep, is refused with its shape."""
+    with pytest.raises(ConfigError, match="at least one timestep"):
+        LIF(backend=backend)(torch.zeros(shape))

@@ -48,7 +48,6 @@ def broken(graph, example_inputs):
 
 
 def said(caplog):
-    """The warnings of lsg."""
     return [record.getMessage() for record in caplog.records if record.name == "lsg" and record.levelname == "WARNING"]
 
 

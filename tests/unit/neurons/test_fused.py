@@ -7,7 +7,6 @@ import copy
 import pickle
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,12 +15,11 @@ from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, LIFParameters, TdBatchNorm2d
 from lsgcli.neurons.kernels import fused, selftest
 from lsgcli.neurons.kernels.auto import auto
-from lsgcli.neurons.kernels.base import NormParameters, single_backward
+from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.neurons.kernels.cpu import threads
 from lsgcli.neurons.step import RESETS
 from lsgcli.neurons.surrogates import Forms
 from lsgcli.system.device import limited_threads
-from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, large_case, random_case
 from tests.unit.neurons.helpers import close, normal, parameters, run_backend, same
 from tests.unit.neurons.oracle import JUMPS
@@ -133,46 +131,6 @@ def test_surrogates_of_plug_ins(surrogate):
     assert gradients[0].any()
 
 
-def pooled(x, pool):
-    """Means over windows of pool x pool."""
-    T, B, C, H, W = x.shape
-    return x.reshape(T, B, C, H // pool, pool, W // pool, pool).mean((4, 6))
-
-
-@pytest.mark.parametrize("pool", [1, 2])
-@pytest.mark.parametrize("surrogate", ["rectangular", "atan"])
-def test_equals_numpy(surrogate, pool):
-    """tdBN, addition, neurons and pooling, forward and backward, against the formulas in float64 numpy."""
-    T, B, C, H, W = shape = (4, 3, 5, 6, 8)
-    z, residual = (normal(*shape, seed=s, std=0.7).float().double().numpy() for s in (1, 2))
-    gamma, mu = (normal(C, seed=s, mean=1 - s, std=0.2).float().double().numpy() for s in (0, 1))
-    beta, alpha, v_th, eta = 0.25, 1.125, 0.5, 0.75
-    current = oracle.tdbn(z, gamma, mu, v_th, eta) + residual
-    arriving = normal(T, B, C, H // pool, W // pool, seed=3).float().double().numpy()
-    spread = np.repeat(np.repeat(arriving, pool, 3), pool, 4) / pool**2
-    expected = oracle.lif(current, spread, beta, alpha, v_th, surrogate)
-    assert oracle.margin(expected.u, v_th, alpha, surrogate) > 1e-6
-
-    du, axes, column = expected.d_current, (0, 1, 3, 4), (-1, 1, 1)
-    mean, var = z.mean(axes), z.var(axes)
-    x_hat = (z - mean.reshape(column)) / np.sqrt(var + 1e-5).reshape(column)
-    d_x = du * (gamma * eta * v_th).reshape(column)
-    d_z = d_x - d_x.mean(axes, keepdims=True) - x_hat * (d_x * x_hat).mean(axes, keepdims=True)
-    d_z /= np.sqrt(var + 1e-5).reshape(column)
-
-    leaves = [torch.tensor(x, dtype=torch.float32, requires_grad=True) for x in (z, gamma, mu, residual, beta)]
-    norm = NormParameters(leaves[1], leaves[2], torch.zeros(C), torch.ones(C), True, 0.1, 1e-5, eta * v_th)
-    p = LIFParameters(leaves[4], torch.tensor(alpha), v_th, registry.get("surrogate", surrogate))
-    out = registry.get("backend", "fused").normalise_and_fire(leaves[0], norm, p, residual=leaves[3], pool=pool)
-    out.backward(torch.tensor(arriving, dtype=torch.float32))
-    n = T * B * H * W
-    assert np.array_equal(out.detach().numpy(), pooled(expected.o, pool))
-    wanted = (d_z, eta * v_th * (du * x_hat).sum(axes), du.sum(axes), du, expected.d_beta.sum())
-    assert all(close(leaf.grad, value, 1e-5) for leaf, value in zip(leaves, wanted, strict=True))
-    assert close(norm.running_mean, 0.1 * mean, 1e-6)
-    assert close(norm.running_var, 0.9 + 0.1 * var * n / (n - 1), 1e-6)
-
-
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_divergence_is_seen(value, training):
@@ -188,7 +146,6 @@ def test_divergence_is_seen(value, training):
 
 @pytest.mark.parametrize("shape", [(2, 0, 3, 4, 4), (2, 3, 0, 4, 4), (2, 1, 3, 0, 4)])
 def test_empty_tensors(shape):
-    """Nothing in, nothing out."""
     z = torch.zeros(shape, requires_grad=True)
     spikes = LIF(backend="fused")(z)
     spikes.sum().backward()
@@ -225,7 +182,6 @@ def network(arch="vggsnn", size=16, **options):
 
 
 def outcome(model, x):
-    """Logits, gradients and buffers of a step."""
     logits = model(x)
     logits.square().sum().backward()
     return [logits.detach(), *(p.grad for p in model.parameters()), *model.buffers()]
@@ -287,7 +243,6 @@ def test_backward_hooks_are_called(register):
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_compute_the_same(copied):
-    """A network that has run can be copied and pickled."""
     model, x = network(backend="fused")
     model(x)
     other = copied(model)

@@ -44,14 +44,6 @@ def test_by_hand(method, expected):
     assert registry.get("method", method).width.alpha(state()).tolist() == pytest.approx(expected, rel=1e-3)
 
 
-def test_mpd_agl_per_channel_and_step():
-    """(T, C): the first step has one width for all channels, later ones follow each channel's decay."""
-    alpha = registry.get("method", "mpd-agl").width.alpha(state(T=3, beta=[0.0, 0.75]))
-    assert alpha.tolist() == [pytest.approx(row) for row in ([1.5, 1.5], [1.5, 1.875], [1.5, 1.875])]
-    assert registry.get("method", "mpd-agl").width.alpha(state(T=1)).tolist() == pytest.approx([1.5])
-    assert registry.get("method", "mpd-agl").width.alpha(state(T=1, gamma=-1.5)).tolist() == pytest.approx([1.5])
-
-
 @pytest.mark.parametrize("decay_per", ["layer", "channel"])
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("backend", BACKENDS)

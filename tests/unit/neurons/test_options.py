@@ -28,7 +28,6 @@ def softplus(q):
 
 
 def drawn(T, seed, threshold=0.5):
-    """A current and an arriving gradient."""
     shape = (T, 2, 3, 2, 2)
     return normal(*shape, seed=seed, mean=0.4 * threshold, std=threshold), normal(*shape, seed=seed + 1000)
 
@@ -38,7 +37,6 @@ def drawn(T, seed, threshold=0.5):
 @pytest.mark.parametrize("surrogate", SURROGATES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_reset_and_threshold(backend, surrogate, reset, detach):
-    """Spikes, dI, db and dq for T = 1 to 6."""
     for T in range(1, 7):
         layer = LIF(
             decay=0.6,

@@ -224,7 +224,6 @@ def test_output_folders(user):
 
 
 def digests(folder):
-    """Every file below a folder with its content."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -10,13 +10,12 @@ import warnings
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 
 from lsgcli.analysis import gradflow, lif_watchers
 from lsgcli.analysis.watchers import watching
-from lsgcli.data.batches import batches, shares
+from lsgcli.data.batches import batches
 from lsgcli.errors import Stopped
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
@@ -202,14 +201,6 @@ def test_without_synchronised_statistics(together):
     (own, first), (others, second) = (torch.load(together(2) / f"unsynchronised.{rank}.pt") for rank in (0, 1))
     assert not any(torch.equal(own[name], others[name]) for name in own if name.endswith("running_mean"))
     assert all(torch.equal(first[name], second[name]) and torch.equal(first[name], own[name]) for name in first)
-
-
-def test_shares_cover_each_sample_once():
-    for total, parts, size in ((7, 1, 2), (7, 2, 3), (8, 3, 2), (5, 9, 1)):
-        every = [shares(total, parts, rank, size) for rank in range(size)]
-        assert {len(own) for own in every} == {min(parts, total)}
-        together = np.concatenate([part for own in every for part in own])
-        assert sorted(together) == list(range(total))
 
 
 def test_place_of_a_process():

@@ -86,7 +86,6 @@ def metrics(path, keep=False):
 
 
 def same_tensors(first, second):
-    """Whether two checkpoints hold the same bits under the same names."""
     a, b = checkpoint.read(first), checkpoint.read(second)
     tensors = [{**content.weights, **content.extra} for content in (a, b)]
     assert tensors[0].keys() == tensors[1].keys()
@@ -252,23 +251,6 @@ def test_a_schedule_is_not_averaged(tmp_path):
     masks = [x.item() for name, x in weights.items() if name.endswith(".mask")]
     assert masks
     assert set(masks) == {1.0}
-
-
-def test_finished_run_resumes_to_the_same_result(tmp_path):
-    config, bundle = quick(epochs=1), tiny.bundle()
-    first = run(tmp_path / "run", config, bundle)
-    again = run(tmp_path / "run", config, bundle, resume=True)
-    assert first == again
-
-
-@pytest.mark.parametrize(("val", "chosen", "used"), [(True, "val", "best"), (False, "test", "last")])
-def test_only_a_validation_split_chooses_the_result(tmp_path, val, chosen, used):
-    end = run(tmp_path / "run", quick(epochs=3), tiny.bundle(val=val))
-    accuracies = [line[f"{chosen}_accuracy"] for line in metrics(tmp_path / "run")]
-    assert end["best_epoch"] == max(range(3), key=lambda epoch: (accuracies[epoch], epoch))  # of equals the last
-    assert end["best_chosen_on"] == chosen
-    assert end["checkpoint"].endswith(f"{used}.safetensors")
-    assert end["accuracy"] == end[f"test_accuracy_{used}"]
 
 
 def nan_from_the_third_batch(model):
