@@ -1,5 +1,6 @@
 """Run a training script as Python would, watch it, and return what was found."""
 
+import math
 import os
 import runpy
 import sys
@@ -106,7 +107,14 @@ def _unseen(seen: Seen) -> list[str]:
         said.append(f"several networks: {', '.join(seen.networks)}; findings concern all of them")
     if not seen.steps:
         said.append("no optimiser stepped")
-    said += seen.unevaluated
+    elif not seen.runs[False]:
+        said.append(
+            "no evaluation seen: no network ran without gradients, so nothing is known of test data and metrics (--steps all: of all steps)"
+        )
+    elif not seen.evaluated and math.isnan(seen.evaluated_explained) and math.isnan(seen.ranked):
+        said.append(
+            "what the evaluation counts as correct was not seen: no tensors of classes were compared, nor scores of scikit-learn computed"
+        )
     return said
 
 

@@ -243,7 +243,7 @@ class Evidence:
         first = self.seen.first if from_start and self.seen is not None else {}
         known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
         found = {
-            layer["name"]: number for layer, number in known if outside(layer) and outside(first.get(layer["name"], layer))
+            layer["name"]: number for layer, number in known if outside(layer) and outside(layer | first.get(layer["name"], {}))
         }
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 

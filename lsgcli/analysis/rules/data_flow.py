@@ -158,6 +158,7 @@ class SoftmaxBeforeLoss(
     usual="logits",
     limit=1e-3,
     least="warning",
+    at="loss",
     source="DeepFD; torch.nn.CrossEntropyLoss",
     advice="Remove the softmax or sigmoid: give the loss logits, such as membrane potentials or the outputs of a linear layer.",
 ):
@@ -166,7 +167,7 @@ class SoftmaxBeforeLoss(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if seen.softmax:
             classes = "Give the softmax the axis of the classes (dim=-1), or remove it: the loss has its own."
-            return Found(seen.softmax, where=seen.lines.get("loss"), advice="" if seen.softmax == "classes" else classes)
+            return Found(seen.softmax, advice="" if seen.softmax == "classes" else classes)
         if (outputs := seen.outputs) is None:
             return None
         values = outputs.values.float() / outputs.calls
@@ -175,13 +176,13 @@ class SoftmaxBeforeLoss(
             logarithms = high <= limit and (outputs.calls > 1 or float(values.logsumexp(1).abs().max()) < 0.01)
             logarithms |= low >= 0 and float((-values).logsumexp(1).abs().max()) < 0.01  # the sign is wrong, not the scale
             instead = "Use cross_entropy (nn.CrossEntropyLoss) instead of nll_loss: it applies log_softmax itself."
-            return None if logarithms else Found("not log-probabilities", where=outputs.where, advice=instead)
+            return None if logarithms else Found("not log-probabilities", advice=instead)
         if outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits") or low < 0:
             return None
         if float((values - values[:1]).abs().max()) < limit:  # all samples have the same outputs
             return None
         between = ((values > 0) & (values < 1)).float().mean()  # of spikes and their rates, many are 0
-        return Found("between 0 and 1", where=outputs.where) if 0 < high <= 1 and float(between) > 0.99 else None
+        return Found("between 0 and 1") if 0 < high <= 1 and float(between) > 0.99 else None
 
 
 @register("rule", "broadcast")
@@ -248,6 +249,7 @@ class EqualOutputs(
     measure="largest difference between the outputs of samples",
     usual="similar to the outputs",
     limit=1e-6,
+    at="loss",
     advice="Average over timesteps, not over the batch, and check what lies between the input and the outputs.",
 ):
     """The outputs are the same for all samples, whatever their input: the batch axis is averaged or indexed, or the input does not reach them."""
@@ -257,7 +259,7 @@ class EqualOutputs(
             return None
         values = outputs.values.flatten(1)
         difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
-        return Found(difference, where=outputs.where) if difference < limit * largest else None
+        return Found(difference) if difference < limit * largest else None
 
 
 @register("rule", "zero-outputs")
@@ -266,6 +268,7 @@ class ZeroOutputs(
     measure="share of samples whose outputs are all 0",
     usual="0",
     limit=0.5,
+    at="loss",
     advice="Give the loss what the last ReLU or neurons receive, the outputs of the layer before them, averaged over timesteps.",
 ):
     """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
@@ -274,7 +277,7 @@ class ZeroOutputs(
         if (outputs := seen.outputs) is None:
             return None
         share = float((outputs.values == 0).all(1).float().mean())
-        return Found(share, where=outputs.where) if share > limit else None
+        return Found(share) if share > limit else None
 
 
 @register("rule", "saturated-outputs")
@@ -283,6 +286,7 @@ class SaturatedOutputs(
     measure="largest minus smallest output of a sample",
     usual="below 20",
     limit=60.0,
+    at="loss",
 ):
     """The outputs are so large that the softmax is 0 or 1."""
 
@@ -293,7 +297,7 @@ class SaturatedOutputs(
         values = outputs.values / outputs.calls
         spread = float((values.amax(1) - values.where(values > -math.inf, math.inf).amin(1)).median())  # without masked classes
         less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
-        return Found(spread, where=outputs.where, advice=less) if spread > limit else None
+        return Found(spread, advice=less) if spread > limit else None
 
 
 @register("rule", "classes")

@@ -29,15 +29,11 @@ class Metric(
         surely = limit + 1 / math.sqrt(1 + sum(one.samples for one in last))
         # Other weights, and those of first steps, have outputs of another scale for each class.
         same = not (seen.restored or seen.elsewhere) and own < seen.recent(seen.accuracy) + 0.1
-        codes = ", ".join(f"{one} and {other}" for one, other in seen.codes.items())
         # Far below guessing, a decision is turned, whatever the network's own is.
         decides = seen.skill > 0.4 and ((same and own - accuracy > surely) or accuracy < 0.5 * seen.chance)
         fit = seen.correlation
         decode = "Decode outputs in evaluation as the loss takes them (groups of neurons, axis, maximum or minimum, time of the decision), and compare them with the labels of these inputs."
-        coded = "Code the classes in evaluation by the same table as in training: these pairs, predicted and given, are the same class."
         scale = "Undo in evaluation what was done to the targets of training: predictions times their standard deviation, plus their mean."
-        if seen.gap > 0.2 and codes:
-            return Found(codes, measure="classes that are coded otherwise in evaluation", advice=coded)
         if decides:
             counted = f"accuracy of the network's own decisions {own:.3g}, of the script"
             return Found(accuracy, measure=counted, advice=decode)

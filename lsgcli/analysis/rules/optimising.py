@@ -36,7 +36,7 @@ def _largest(parameter: "Parameters") -> float:
 
 def _rate(seen: "Seen") -> float:
     """The largest learning rate; NaN if it is unknown."""
-    return max(seen.rates, default=math.nan)
+    return seen.rate
 
 
 def _changed_rate(seen: "Seen", factor: float) -> str:
@@ -394,7 +394,7 @@ class StepsTooSmall(
     least="warning",
     at="optimiser",
 ):
-    """Each step hardly changes the weights: the learning rate is too low, a schedule keeps it low, or updates are rounded away."""
+    """Each step hardly changes the weights: the learning rate is too low, or a schedule keeps it low."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         update = seen.update
@@ -403,9 +403,6 @@ class StepsTooSmall(
         if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
             often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {_rate(seen):.2g}."
             return Found(_rate(seen) / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
-        if seen.rounded > 0.3 and not seen.skill > 0.95:
-            wide = "Keep weights in float32, and compute inside torch.autocast(): updates are smaller than the spacing of numbers in half precision."
-            return Found(seen.rounded, measure="share of a weight's entries that a step leaves as they are", advice=wide)
         if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
             limit = max(limit, seen.least_update)
         too_large = seen.largest_update > 0.5  # in a step before

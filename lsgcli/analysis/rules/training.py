@@ -57,10 +57,8 @@ class NotFinite(
             names = tuple(layer.name for layer in layers if id(layer.weight) in e.seen.broken)[-1:] or names
         measure = "step of the first loss that is not finite" if step is not None else "dL/du"
         if step == 0 and not names:  # before any update of the weights
-            name, where, growth = e.seen.beyond or ("the loss function", e.seen.lines.get("loss"), 0.0)
-            ways = "look there for a logarithm, root or quotient of 0, and for weights or inputs that are too large"
-            if growth > 1.5:
-                ways = f"they grow {growth:.3g} times at each call: check its decay, and that dt is well below the time constants, in the same units"
+            name, where = e.seen.beyond or ("the loss function", e.seen.lines.get("loss"))
+            ways = "look there for a logarithm, root or quotient of 0, a decay above 1, and for weights or inputs that are too large"
             return Found(
                 step, (), measure, where, f"The first values that are not finite, or too large, come from {name}: {ways}."
             )
@@ -390,9 +388,6 @@ class FewSteps(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if not 0 < seen.steps < limit or seen.skill > 0.65:
             return None
-        if seen.passes > 1 and 2 * seen.drawn < seen.batches:
-            stay = "Draw all batches of the data loader: a break or return leaves the loop over them early."
-            return Found(f"{seen.drawn} of {seen.batches}", (), "batches of an epoch", seen.lines.get("batch"), stay)
         if seen.backwards > 8 * seen.steps > 0 and seen.backwards > limit:
             once = (
                 f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."

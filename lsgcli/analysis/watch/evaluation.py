@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis.watch import lines
-from lsgcli.analysis.watch.seen import axis_of
+from lsgcli.analysis.watch.tensors import axis_of, tensors
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.watch import Watch
 
-BATCHES = 1000  # of which labels are kept
+LABELS = 100_000  # that are kept
 BLOCKS = 3  # without gradients that are observed; later ones where the number of steps has grown by half
 INTEGERS = (torch.int64, torch.int32, torch.uint8)
 Values = np.ndarray[Any, Any]
@@ -65,7 +65,7 @@ class Readout:
         self.axis, self.steps = -1, 1
         self.plain = False  # whether the largest output is that of the class
         self.calls: dict[tuple[Any, ...], list[Tensor]] = {}
-        self.sums: dict[int, tuple[Tensor, float]] = {}  # outputs of each class, and their number; of late batches
+        self.means: dict[int, Tensor] = {}  # of the outputs of each class, in the last batch with samples of it
         self.decided: list[int] = []
 
     def add(self, module: nn.Module, output: Tensor | None) -> None:
@@ -88,14 +88,13 @@ class Readout:
         axis = axis_of(outputs[-1], len(labels))
         if axis < 0 or any(output.shape != outputs[0].shape for output in outputs):
             return
-        self.sums = self.sums if kind == self.kind else {}
+        if kind != self.kind:
+            self.means = {}
         self.kind, self.axis, self.steps = kind, axis, len(outputs)
         features = self._features(outputs)
         self.plain = bool((features.argmax(1) == labels).float().mean() > 0.5)
         for label in labels.unique().tolist():
-            total, number = self.sums.get(label, (0.0, 0.0))
-            own = features[labels == label]
-            self.sums[label] = total / 4 + own.sum(0), number / 4 + len(own)
+            self.means[label] = features[labels == label].mean(0)
 
     def _features(self, outputs: list[Tensor]) -> Tensor:
         """Outputs (B, classes), a mean over timesteps, in which what all classes share is left out."""
@@ -105,16 +104,16 @@ class Readout:
 
     def _decide(self) -> None:
         outputs = self.calls.pop(self.kind, [])
-        if not (self.sums and outputs):
+        if not (self.means and outputs):
             return
         features = self._features(outputs)
         if self.plain:
             self.decided += features.argmax(1).tolist()
             return
-        means = torch.stack([total / number for total, number in self.sums.values()])
+        classes, means = list(self.means), torch.stack(list(self.means.values()))
         middle = means.mean(0)
         likeness = (features - middle) @ F.normalize(means - middle, dim=1).T
-        self.decided += [list(self.sums)[nearest] for nearest in likeness.argmax(1).tolist()]
+        self.decided += [classes[nearest] for nearest in likeness.argmax(1).tolist()]
 
     def last(self, samples: int) -> list[int]:
         """The decisions on the last samples; empty if they are not known."""
@@ -127,22 +126,23 @@ class Evaluation:
 
     Attributes:
         blocks: that were observed; None if they have ended.
-        delivered: labels of the last batches of data loaders.
+        delivered: the last labels of data loaders.
     """
 
     def __init__(self, watch: "Watch"):
         self.watch = watch
         self.blocks: list[Any] = []
         self.due = 0.0  # steps after which a block is observed again
-        self.delivered: deque[Tensor] = deque(maxlen=BATCHES)
+        self.delivered: deque[int] = deque(maxlen=LABELS)
 
-    def draws(self, batch: Any) -> None:
+    def draws(self, original: Callable[..., Any], iterator: Any) -> Any:
         """A batch of a data loader."""
+        batch = original(iterator)
         self.watch.forward.ended = True
-        parts = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, list | tuple) else ()
-        self.delivered.extend(
-            [part for part in parts if isinstance(part, Tensor) and part.dtype in INTEGERS and part.dim() == 1][-1:]
-        )
+        labels = [part for part in tensors(batch) if part.dtype in INTEGERS and part.dim() == 1]
+        if labels:
+            self.delivered.extend(labels[-1].tolist())
+        return batch
 
     def begins(self, original: Callable[..., Any], context: Any) -> Any:
         """Observe the user's first blocks without gradients."""
@@ -178,8 +178,7 @@ class Evaluation:
         pair = arguments[:2]
         if not all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in pair):
             return value
-        trained = watch.labels
-        if trained is not None and any(torch.equal(part, trained) for part in pair):
+        if watch.labels is not None and any(torch.equal(part, watch.labels) for part in pair):
             return value
         if sys._getframe(2).f_globals.get("__name__") == "snntorch.functional.acc":  # which has labels on the left
             pair = pair[::-1]
@@ -204,22 +203,18 @@ class Evaluation:
 
     def _judge(self, predicted: Values, labels: Values) -> None:
         """Predictions that the user compares with labels, (n,) each."""
-        seen, count = self.watch.seen, len(labels)
-        self.watch.forward.ended = True
-        known: list[int] = []
-        for batch in reversed(self.delivered):
-            if len(known) >= count:
-                break
-            known = [*batch.tolist(), *known]
-        decided = self.watch.forward.readout.last(count)
+        watch, seen, count = self.watch, self.watch.seen, len(labels)
+        watch.forward.ended = True
+        known, decided = list(self.delivered)[-count:], watch.forward.readout.last(count)
         if predicted.tolist() == known or labels.tolist() == decided:  # labels on the left
             predicted, labels = labels, predicted
-        own, right = np.array(decided), predicted == labels
-        references = [labels, np.array(known)] if len(known) == count else [labels]
+        right = predicted == labels
         accuracy = float(right.mean())
-        seen.restored = self.watch.other_weights()  # which the same block may have changed
+        balanced = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+        own = math.nan
+        if decided:
+            references = [labels.tolist(), known] if len(known) == count else [labels.tolist()]
+            own = max(float(np.mean(np.array(decided) == reference)) for reference in references)
+        seen.restored = watch.other_weights()  # which the same block may have changed
         seen.evaluated.append((seen.steps, accuracy, count))
-        seen.judged = list(zip(predicted.tolist(), labels.tolist(), strict=True))
-        balanced = float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
-        best = max(float((own == one).mean()) for one in references) if len(own) else math.nan
-        seen.decisions.append(Judged(seen.steps, count, accuracy, balanced, best, seen.restored))
+        seen.decisions.append(Judged(seen.steps, count, accuracy, balanced, own, seen.restored))

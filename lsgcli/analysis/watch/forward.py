@@ -3,44 +3,54 @@
 import math
 import threading
 import weakref
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lsgcli.analysis.lif_watchers import OwnLayer, present
+from lsgcli.analysis.sums import signal
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import Readout
-from lsgcli.analysis.watch.graph import memory
 from lsgcli.analysis.watch.lines import Line
-from lsgcli.analysis.watch.lsg import OwnLayers
-from lsgcli.analysis.watch.neighbours import kept
-from lsgcli.analysis.watch.neurons import (
-    holds_a_state,
-    is_library_neuron,
-    is_own,
-    library_of,
-    states,
-    threshold_of,
-    unreset_decay,
-)
-from lsgcli.analysis.watch.seen import (
-    Neurons,
-    Seen,
-    axis_of,
-    first_tensor,
-    is_binary,
-    is_count,
-    moments,
-    norm_of,
-    sampled,
-)
-from lsgcli.analysis.watchers import equivalent_width, height_of
+from lsgcli.analysis.watch.neurons import holds_a_state, library_of, states, threshold_of, unreset_decay
+from lsgcli.analysis.watch.seen import Neurons, Seen
+from lsgcli.analysis.watch.tensors import axis_of, first_tensor, is_binary, is_count, kept, memory, moments, norm_of, sampled
+from lsgcli.analysis.watchers import Watcher, equivalent_width, height_of
+from lsgcli.neurons import LIF
 
 NORMS = (nn.modules.batchnorm._NormBase,)
 LARGE = 1e9  # norm of outputs that no usual module has
 CALLS = 64  # of which inputs are kept
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
+
+
+class Fired(NamedTuple):
+    """A call of a surrogate, or of a comparison that may be one.
+
+    Attributes:
+        x, out: what it was given, and the spikes.
+        fire: computes the spikes again; of a comparison, the threshold.
+        line: of the user that called it.
+        synapse: the weight before it.
+    """
+
+    x: Tensor
+    out: Tensor
+    fire: Any
+    line: Line | None
+    synapse: nn.Parameter | None
+
+
+@dataclass
+class Call:
+    """A module that runs: the surrogates that it has called, and the layers of neurons that ran inside of it."""
+
+    module: nn.Module
+    fired: list[Fired] = field(default_factory=list)
+    layers: int = 0
 
 
 class Forward:
@@ -51,6 +61,7 @@ class Forward:
 
     Attributes:
         built: the user's line that built a module or optimiser.
+        stack: the modules that run, the innermost last.
         layers: layers of neurons of this step, by module, or by module and line.
         roots: networks of this step, which no other module calls, and modules apart that run.
         apart: modules that run inside of networks that do not have them.
@@ -70,10 +81,11 @@ class Forward:
         self.per_batch = 1  # calls of the network
         self.roots: list[nn.Module] = []
         self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.loose: list[nn.Parameter] = []
+        self.loose: list[Any] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
         self.readout = Readout()
+        self.own: dict[LIF, Watcher] = {}
         self.start()
 
     def begin_evaluation(self) -> None:
@@ -86,24 +98,31 @@ class Forward:
     def start(self) -> None:
         """Begin a step."""
         self.begin_evaluation()
-        self.stack: list[
-            tuple[nn.Module, list[tuple[Tensor, Tensor, Any]], int]
-        ] = []  # module, surrogates called, layers inside
+        self.stack: list[Call] = []
         self.layers: dict[Any, Neurons] = {}
         self.before, self.roots = self.roots, []
         self.calls = 0
-        self.sizes: dict[nn.Module, float] = {}  # of the last outputs of modules, before the first step
         self.entries: dict[str, tuple[nn.Module, list[Tensor]]] = {}
-        self.own: OwnLayers | None = None
         self.synapse: nn.Parameter | None = None
         self.inside = False
+
+    def release(self) -> None:
+        """Observe lsg's neurons no longer."""
+        for watcher in self.own.values():
+            watcher.close()
+        self.own = {}
 
     @property
     def foreign(self) -> bool:
         """Whether a call is of another thread, of the watch itself, or is being compiled."""
         return self.inside or threading.get_ident() != self.thread or torch.compiler.is_compiling()
 
-    def parameters(self) -> list[nn.Parameter]:
+    @property
+    def innermost(self) -> nn.Module | None:
+        """The module that runs."""
+        return self.stack[-1].module if self.stack else None
+
+    def parameters(self) -> list[Any]:
         """The parameters of the networks of this step, or before these run, of the step before."""
         roots = self.roots or self.before
         return [parameter for root in roots for parameter in root.parameters()] if roots else self.loose
@@ -116,45 +135,51 @@ class Forward:
         """Before a module runs."""
         if self.foreign:
             return
-        if not self.stack and any(True for _ in module.parameters()) and not isinstance(module, nn.modules.loss._Loss):
+        if not self.stack and _has_parameters(module) and not isinstance(module, nn.modules.loss._Loss):
             self._network(module, arguments)
         elif self._is_apart(module):
             self.roots.append(module)
-        self.stack.append((module, [], 0))
+        self.stack.append(Call(module))
         grads = torch.is_grad_enabled()
         if isinstance(module, NORMS + DROPOUTS) and grads != module.training and not (grads and _frozen(module)):
-            kept = self.seen.evaluating if grads else self.seen.training
-            kept.setdefault(self.name(module), self.built.get(module))
-        shape = self.shapes.get(module)
-        begins = module not in self.called
-        self.called.add(module)
-        if begins and shape is not None and holds_a_state(module, arguments, shape):
-            if grads:
-                self._layer(module, module).kept = True
-            else:
-                self.seen.kept[self.name(module)] = self.built.get(module)
-        if not grads:
-            return
-        if shape is not None and not begins:
-            layer = self._layer(module, module)
-            layer.holds = holds_a_state(module, arguments, shape)
-            layer.rested += is_library_neuron(module) and not layer.holds
+            modes = self.seen.evaluating if grads else self.seen.training
+            modes.setdefault(self.name(module), self.built.get(module))
+        self._begins(module, arguments)
         weight = getattr(module, "weight", None)
-        if isinstance(weight, nn.Parameter) and weight.dim() > 1:
-            self.synapse = weight
-            if self.layers and (x := first_tensor(arguments)) is not None:
+        if grads and isinstance(weight, nn.Parameter) and weight.dim() > 1:
+            self.synapse, x = weight, first_tensor(arguments)
+            if self.layers and x is not None:
                 self.seen.entering.setdefault(self.name(module), []).append(float((sampled(x) != 0).float().mean()))
             if "first" in self.entries or not self.layers:  # before any neurons
-                self._enters("first", module, first_tensor(arguments))
+                self._enters("first", module, x)
+
+    def _begins(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """The state with which neurons begin a batch, or a timestep after the first."""
+        shape, begins = self.shapes.get(module), module not in self.called
+        self.called.add(module)
+        if shape is None:
+            return
+        holds = holds_a_state(module, arguments, shape)
+        if not torch.is_grad_enabled():
+            if begins and holds:
+                self.seen.kept[self.name(module)] = self.built.get(module)
+        elif not begins:
+            layer = self._layer(module)
+            layer.holds = holds
+            layer.rested += bool(library_of(module)) and not holds
+        elif holds:
+            self._layer(module).kept = True
 
     def _enters(self, stage: str, module: nn.Module, x: Tensor | None) -> None:
         first, calls = self.entries.setdefault(stage, (module, []))
         if first is module and x is not None and len(calls) < CALLS:
-            calls.append(kept(x))
+            x = kept(x)
+            if not calls or x.shape == calls[0].shape:
+                calls.append(x)
 
     def _is_apart(self, module: nn.Module) -> bool:
         """Whether a module with parameters runs inside a network that does not have it, as those of a plain list."""
-        if module not in self.names and torch.is_grad_enabled() and any(True for _ in module.parameters()):
+        if module not in self.names and torch.is_grad_enabled() and _has_parameters(module):
             for root in self.roots:
                 self.parts(root)  # which may have made it in its first call
             if module not in self.names:
@@ -169,19 +194,9 @@ class Forward:
         x = first_tensor(arguments)
         x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
         if not torch.is_grad_enabled():
-            # Another batch, rather than a timestep that batches of training do not have.
-            if self.per_batch == 1 or (self.ended and self.of_batch >= self.per_batch):
-                self.called.clear()
-                self.ended, self.of_batch = False, 0
-            self.of_batch += 1
-            self.evaluated += 1
-            trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
-            seen.elsewhere |= bool(seen.steps) and not trains
-            if x is not None and self.evaluated == 1:
-                seen.note("evaluation", lines.here(2))
-                seen.evaluated_input = moments(x, self.axis) if trains else seen.evaluated_input
+            self._evaluates(module, x)
             return
-        seen.note("network", lines.here(2))
+        seen.note("network", lines.here())
         self.calls += 1
         self._enters("input", module, x)
         if x is not None and self.calls == 1:
@@ -193,120 +208,111 @@ class Forward:
         if type(module).__name__ not in seen.networks:
             seen.networks.append(type(module).__name__)
         self.parts(module)
-        if any(is_own(part) for part in module.modules()):
-            self.own = OwnLayers(module)
+        for part in module.modules():
+            if isinstance(part, LIF) and part not in self.own:
+                self.own[part] = OwnLayer(self.name(part), part, part.b, partial(present, part)).watch(full=True)
+
+    def _evaluates(self, module: nn.Module, x: Tensor | None) -> None:
+        """A call of a network without gradients."""
+        seen = self.seen
+        # Another batch, rather than a timestep that batches of training do not have.
+        if self.per_batch == 1 or (self.ended and self.of_batch >= self.per_batch):
+            self.called.clear()
+            self.ended, self.of_batch = False, 0
+        self.of_batch += 1
+        self.evaluated += 1
+        trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
+        seen.elsewhere |= bool(seen.steps) and not trains
+        if x is not None and self.evaluated == 1:
+            seen.note("evaluation", lines.here())
+            seen.evaluated_input = moments(x, self.axis) if trains else seen.evaluated_input
 
     def parts(self, module: nn.Module) -> None:
         """The names of a network's modules, and its parameters."""
         owners: dict[int, str] = {}
         for name, part in module.named_modules(remove_duplicate=False):
             name = name.removeprefix("module.")  # of DataParallel
-            known = self.names.setdefault(part, name or type(part).__name__)
-            if name and known != name and is_library_neuron(part) and any(True for _ in states(part, ())):
+            line, known = self.built.get(part), self.names.setdefault(part, name or type(part).__name__)
+            if name and known != name and library_of(part) and states(part, ()):
                 self._share(known, name)
             if isinstance(part, NORMS) and part.track_running_stats:
-                momentum = 1.0 if part.momentum is None else part.momentum
-                self.seen.momenta[known] = momentum, self.built.get(part)
+                self.seen.momenta[known] = 1.0 if part.momentum is None else part.momentum, line
             for own, parameter in part.named_parameters(recurse=False):
                 full = f"{name}.{own}".lstrip(".")
-                if id(parameter) in owners and owners[id(parameter)] != full:
-                    self._share(owners[id(parameter)], full)
-                owners.setdefault(id(parameter), full)
-                self.seen.add(full, parameter, self.built.get(part))
+                self._share(owners.setdefault(id(parameter), full), full)
+                self.seen.add(full, parameter, line)
 
     def _share(self, first: str, second: str) -> None:
-        if (first, second) not in self.seen.shared:
+        if first != second and (first, second) not in self.seen.shared:
             self.seen.shared.append((first, second))
 
     def leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         """After a module has run."""
-        if self.foreign or not self.stack or self.stack[-1][0] is not module:
+        if self.foreign or self.innermost is not module:
             return
-        _, applied, inner = self.stack.pop()
+        call, spikes = self.stack.pop(), first_tensor(output)
         if not self.stack:
-            self.readout.add(module, first_tensor(output))
+            self.readout.add(module, spikes)
         if not torch.is_grad_enabled():
             return
-        if applied and self.stack and is_library_neuron(self.stack[-1][0]):  # a surrogate that is a module
-            self.stack[-1][1].extend(applied)
+        outer = self.stack[-1] if self.stack else Call(module)
+        if call.fired and self.stack and library_of(outer.module):  # a surrogate that is a module
+            outer.fired += call.fired
             return
-        applied = [call for call in applied if callable(call[2][0])] or applied  # rather than comparisons beside them
-        spikes, current = first_tensor(output), first_tensor(arguments)
-        if not self.seen.steps and spikes is not None:
-            size, before = norm_of([sampled(spikes)]), self.sizes.get(module) or math.inf
-            if not size < LARGE and not self.seen.beyond:
-                self.seen.beyond = self.name(module), self.built.get(module), size / before
-            self.sizes[module] = size
-        if self.own is not None and is_own(module):
-            found = 1
-            if spikes is not None:
-                self.shapes[module] = spikes.shape
-        elif spikes is None or (is_library_neuron(module) and not is_count(spikes)):  # such as an integrator without spikes
-            found = 0
-        elif applied and (is_library_neuron(module) or not inner):
-            found = self._fires(module, spikes, applied)
-        elif not inner and self._is_neurons(module, spikes, current):
-            layer = self._layer(module, module)
-            layer.detached |= bool(current is not None and current.requires_grad and not spikes.requires_grad)
-            layer.calls += 1
-            layer.fired(spikes)
+        if spikes is not None:
+            if not self.seen.steps and self.seen.beyond is None and not norm_of([sampled(spikes)]) < LARGE:
+                self.seen.beyond = self.name(module), self.built.get(module)
+            call.layers += self._neurons(call, spikes, first_tensor(arguments))
+        outer.layers += call.layers
+
+    def _neurons(self, call: Call, spikes: Tensor, current: Tensor | None) -> int:
+        """The number of layers of neurons that a module is itself, beside those inside of it."""
+        module, library = call.module, library_of(call.module)
+        if module in self.own:
             self.shapes[module] = spikes.shape
-            found = 1
-        else:
-            found = 0
-        if self.stack and (found or inner):
-            parent, calls, count = self.stack[-1]
-            self.stack[-1] = parent, calls, count + found + inner
+            self.layers[module] = Neurons(self.name(module), self.built.get(module), self.synapse)
+            return 1
+        if library and not is_count(spikes):  # such as an integrator without spikes
+            return 0
+        if call.fired and (library or not call.layers):
+            return self._fires(module, spikes, [fired for fired in call.fired if callable(fired.fire)] or call.fired)
+        if call.layers or not (library or _puts_out_spikes(spikes, current)):
+            return 0
+        layer = self._layer(module)
+        layer.detached |= bool(current is not None and current.requires_grad and not spikes.requires_grad)
+        layer.calls += 1
+        layer.fired(spikes)
+        self.shapes[module] = spikes.shape
+        return 1
 
-    def _is_neurons(self, module: nn.Module, spikes: Tensor, current: Tensor | None) -> bool:
-        """Whether a module whose surrogate is not seen puts out spikes, of which its input has none."""
-        if is_library_neuron(module):
-            return True
-        if current is None or not current.requires_grad or not is_binary(spikes) or is_binary(current):
-            return False
-        return bool(spikes.any()) or not spikes.requires_grad
-
-    def _fires(self, module: nn.Module, spikes: Tensor, applied: list[tuple[Tensor, Tensor, Any]]) -> int:
+    def _fires(self, module: nn.Module, spikes: Tensor, calls: list[Fired]) -> int:
         """Surrogates that a module has called; returns the number of layers that they are."""
         self.runs += 1
-        one = (
-            len({how[1:] for _, _, how in applied}) == 1
-            and is_binary(spikes)
-            and spikes.shape[-1:] == applied[-1][1].shape[-1:]
-        )
-        if is_library_neuron(module) or one:
-            single = spikes.shape == applied[-1][1].shape
+        shape, threshold = calls[-1].out.shape, threshold_of(module)
+        places = {(fired.line, fired.synapse) for fired in calls}
+        if library_of(module) or (len(places) == 1 and is_binary(spikes) and spikes.shape[-1:] == shape[-1:]):
+            self.shapes[module] = shape
             steps = spikes.shape[1:], spikes.shape[:1] + spikes.shape[2:]  # of (T, B, ...) and (B, T, ...)
-            chosen = applied[-1:] if single else [call for call in applied if call[1].shape in steps] or applied[-1:]
-            self.shapes[module] = applied[-1][1].shape
-            for call in chosen:
-                self._observe(self._layer(module, module, self.built.get(module)), *call, threshold_of(module))
+            each = [] if spikes.shape == shape else [fired for fired in calls if fired.out.shape in steps]
+            for fired in each or calls[-1:]:
+                self._observe(self._layer(module), fired, threshold)
             return 1
-        keys = set()
-        for x, out, how in applied:
-            _, line, synapse = how
-            key = (module, line, synapse)
-            keys.add(key)
-            self._observe(self._layer(key, module, line, synapse), x, out, how, threshold_of(module))
-        return len(keys)
+        for fired in calls:
+            self._observe(self._layer(module, fired), fired, threshold)
+        return len(places)
 
-    def _layer(
-        self, key: Any, module: nn.Module | None, where: Line | None = None, synapse: nn.Parameter | None = None
-    ) -> Neurons:
-        """The layer of a key in this step."""
+    def _layer(self, module: nn.Module | None, fired: Fired | None = None) -> Neurons:
+        """The layer of a module in this step, or that of one of the surrogates that a module, or none, calls."""
+        key = module if fired is None else (module, fired.line, fired.synapse)
         if key not in self.layers:
-            name = self.name(module) if module is not None else "spikes"
-            if key is not module:
-                weight = self.seen.parameters.get(id(synapse))
+            name, where = ("spikes", None) if module is None else (self.name(module), self.built.get(module))
+            synapse = self.synapse
+            if fired is not None:
+                weight, synapse = self.seen.parameters.get(id(fired.synapse)), fired.synapse
                 name = name if weight is None else weight.name.removesuffix(".weight")
-                name = f"{name}, line {where.line}" if where else name
-            self.layers[key] = Neurons(
-                name,
-                where or (self.built.get(module) if module is not None else None),
-                self.synapse if synapse is None else synapse,
-                unreset=unreset_decay(module),
-                library=library_of(module),
-            )
+                name = f"{name}, line {fired.line.line}" if fired.line else name
+                where = fired.line or where
+            self.layers[key] = Neurons(name, where, synapse, unreset=unreset_decay(module), library=library_of(module))
         return self.layers[key]
 
     def name(self, module: nn.Module) -> str:
@@ -319,44 +325,41 @@ class Forward:
             return
         own = function.__module__.startswith("lsgcli.")  # other functions in evaluation than in training
         self.seen.fires[torch.is_grad_enabled()] += not own
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or (self.own and own):  # seen by its own watchers
             return
-        x = arguments[0] if arguments else None
+        x, *rest = arguments or (None,)
         if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape):
             return
-        module = self.stack[-1][0] if self.stack else None
-        if not is_binary(out) and not (is_library_neuron(module) and is_count(out)):
+        module = self.innermost
+        spikes = is_binary(out) or (library_of(module) and is_count(out))
+        if not spikes or is_binary(x):  # for example a straight-through rounding of spikes
             return
-        if self.own is not None and own:  # seen by its own watchers
-            return
-        if is_binary(x):  # for example a straight-through rounding of spikes
-            return
-        rest = arguments[1:]
-        how = (lambda v: function.apply(v, *rest)), lines.here(3), self.synapse
+        fired = Fired(x, out, lambda v: function.apply(v, *rest), lines.here(), self.synapse)
         if module is not None:
-            self.stack[-1][1].append((x, out, how))
-        elif how[1] is not None:
-            self._observe(self._layer((None, *how[1:]), None, *how[1:]), x, out, how, 1.0)
+            self.stack[-1].fired.append(fired)
+        elif fired.line is not None:
+            self._observe(self._layer(None, fired), fired, 1.0)
 
     def compared(self, x: Tensor, threshold: Any, out: Tensor, line: Line) -> None:
         """A comparison of potentials with a threshold, in the user's own neurons: where no surrogate is called, its gradient is added otherwise."""
         single = threshold.numel() == 1 if isinstance(threshold, Tensor) else isinstance(threshold, int | float)
         if self.stack and x.dim() > 1 and single:
-            self.stack[-1][1].append((x, out.to(x.dtype), (float(threshold), line, self.synapse)))
+            self.stack[-1].fired.append(Fired(x, out.to(x.dtype), float(threshold), line, self.synapse))
 
-    def _observe(self, layer: Neurons, x: Tensor, out: Tensor, how: Any, threshold: float) -> None:
+    def _observe(self, layer: Neurons, fired: Fired, threshold: float) -> None:
         """Add a call of the neurons, and observe its gradients."""
-        fire, *_ = how
+        x, out, fire, *_ = fired
         layer.compares |= not callable(fire)
         layer.detached |= x.requires_grad and not out.requires_grad and not layer.compares
         call, layer.calls = layer.calls, layer.calls + 1
         layer.fired(out)
         layer.threshold = threshold if math.isnan(layer.boundary) else layer.threshold
+        if x.grad_fn is not None:
+            layer.nodes.append((self.runs, x.grad_fn._sequence_nr()))  # type: ignore[attr-defined]
         values, heights = sampled(x), None
         self.inside = True
         try:
             with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
-                layer.nodes += [] if x.grad_fn is None else [(self.runs, x.grad_fn._sequence_nr())]
                 # Timesteps, not other samples: calls within one of the module, or with a state.
                 if call == 2 < len(layer.nodes) and (layer.holds or layer.nodes[0][0] == self.runs):
                     layer.memory = memory(x, layer.nodes[0][1], layer.nodes[1][1])
@@ -364,15 +367,15 @@ class Forward:
                     layer.boundary = boundary_of(fire, values) if callable(fire) else fire
                     layer.threshold = layer.boundary or threshold
                 values = values - layer.boundary
-                height = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary))
-                heights = height(values, values.new_ones(())).detach()
+                height, unit = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary)), values.new_ones(())
+                heights = height(values, unit).detach()
                 if math.isnan(layer.width):
-                    unasked = height_of(lambda v: 0 * fire(v + layer.boundary))(values.new_zeros(1), values.new_ones(()))
+                    unasked = height_of(lambda v: 0 * fire(v + layer.boundary))(values.new_zeros(1), unit)
                     layer.ignores |= float(unasked.abs()) > 0
-                if math.isnan(layer.width) and float(heights.sum()) >= 0:
-                    width = float(equivalent_width(height))
-                    layer.width = width if width > 0 else math.nan  # of a surrogate that is negative on one side
-                    layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
+                    if float(heights.sum()) >= 0:
+                        width = float(equivalent_width(height))
+                        layer.width = width if 0 < width < math.inf else math.nan  # negative on one side
+                        layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
         except Exception:  # no surrogate, or one that takes tensors of one shape only
             heights = None
         finally:
@@ -391,10 +394,20 @@ class Forward:
         if self.inside:
             return
         layer.du[call] = float(grad.double().square().sum())
-        if layer.arriving.get(call, 0) > 0:
+        arrives = layer.arriving.get(call, math.nan)
+        if arrives > 0:
             layer.zeros += int((grad == 0).sum())
             layer.entries += grad.numel()
-        layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(layer.arriving.get(call, math.nan))
+        layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(arrives)
+
+    def add_own(self) -> None:
+        """Add lsg's own neurons to the layers, after the backward pass."""
+        for module, watcher in self.own.items():
+            watcher.end_batch()
+            if module in self.layers and "n" in watcher.sums.values:
+                layer = self.layers[module]
+                layer.threshold, layer.calls = watcher.sums.threshold, len(watcher.sums.values["n"])
+                layer.shape, layer.extra = tuple(self.shapes[module])[1:], signal(watcher.sums, None)
 
     def records(self) -> list[dict[str, Any]]:
         """Records of the layers, in the order of their first calls."""
@@ -402,16 +415,23 @@ class Forward:
         last = layers[-1]
         if not last.arriving and not last.compares and (last.du or any(layer.arriving for layer in layers)):
             layers.pop()  # it is read from its potentials, not from its spikes
-        norms = [
-            math.nan if layer.weight is None or layer.weight.grad is None else norm_of([layer.weight.grad]) for layer in layers
-        ]
-        return [layer.record(norm, norms[-1]) for layer, norm in zip(layers, norms, strict=True)]
+        return [layer.record(layers[-1].grad_norm) for layer in layers]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def _frozen(module: nn.Module) -> bool:
     """Whether a module has parameters of which none is trained."""
-    own = list(module.parameters())
-    return bool(own) and not any(parameter.requires_grad for parameter in own)
+    return _has_parameters(module) and not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _puts_out_spikes(spikes: Tensor, current: Tensor | None) -> bool:
+    """Whether a module whose surrogate is not seen puts out spikes, of which its input has none."""
+    if current is None or not current.requires_grad or not is_binary(spikes) or is_binary(current):
+        return False
+    return bool(spikes.any()) or not spikes.requires_grad
 
 
 def boundary_of(fire: Any, values: Tensor) -> float:

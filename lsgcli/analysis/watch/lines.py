@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.watch.neurons import states
+from lsgcli.analysis.watch.tensors import tensors
 
 PACKAGE = Path(__file__).resolve().parents[2]  # lsgcli
 LIBRARIES = (*{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}, str(PACKAGE))
@@ -45,12 +45,14 @@ def of_user(file: str) -> bool:
     return "site-packages" not in path and "dist-packages" not in path and not path.startswith(LIBRARIES)
 
 
-def here(depth: int = 1) -> Line | None:
-    """The innermost line of the user's code on the stack, from ``depth`` frames above; None if there is none."""
-    frame = sys._getframe(depth)
+def here(built: object = None) -> Line | None:
+    """The innermost line of the user's code on the stack, outside the ``__init__`` methods of what is ``built``; None if there is none."""
+    frame = sys._getframe(1)
     while frame is not None:
-        if of_user(frame.f_code.co_filename):
-            return Line(frame.f_code.co_filename, frame.f_lineno)
+        code = frame.f_code
+        builds = code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is built
+        if of_user(code.co_filename) and not builds:
+            return Line(code.co_filename, frame.f_lineno)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
@@ -87,29 +89,17 @@ def of_error(error: BaseException) -> tuple[Line | None, list[Operand]]:
 
 def _tensors_of(value: Any) -> Iterator[Tensor]:
     """A tensor, those of a tuple, or those that a module keeps beside its parameters."""
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.numel():
-        yield value
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _tensors_of(part)
-    elif isinstance(value, nn.Module) and "_buffers" in vars(value):  # it is built: deepcopy() may fail before
+    if isinstance(value, nn.Module) and "_buffers" in vars(value):  # it is built: deepcopy() may fail before
         yield from states(value, ())
+    elif isinstance(value, Tensor | tuple):
+        for part in tensors(value):
+            if part.numel() and not isinstance(part, nn.Parameter):
+                yield part
 
 
 def _operand(name: str, tensor: Tensor) -> Operand:
-    low = high = math.nan
-    if not (tensor.is_complex() or tensor.is_meta or tensor.is_quantized) and tensor.layout == torch.strided:
+    try:
         low, high = map(float, tensor.detach().double().aminmax())
+    except RuntimeError:  # as of complex and sparse tensors, and of those of a device that has failed
+        low = high = math.nan
     return Operand(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), low, high)
-
-
-def here_of(built: object) -> Line | None:
-    """The line that builds an object, outside the ``__init__`` methods of its classes; None if it is not the user's."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        code = frame.f_code
-        own = code.co_name == "__init__" and code.co_argcount and frame.f_locals.get(code.co_varnames[0]) is built
-        if of_user(code.co_filename) and not own:
-            return Line(code.co_filename, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]
-    return None

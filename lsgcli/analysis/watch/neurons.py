@@ -1,10 +1,11 @@
 """Which modules are layers of neurons, and what is known of the thresholds and states of those of other libraries."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lsgcli.analysis.watch.tensors import tensors
 
 THRESHOLDS = ("v_threshold", "threshold", "v_th", "spike_threshold", "theta", "vth", "thresh")  # attributes of modules
 KINDS = {  # base classes of neurons, by the package that defines them
@@ -20,16 +21,6 @@ def library_of(module: nn.Module | None) -> str:
     """The package of a layer of neurons of a known library; empty for other modules."""
     packages = [(kind, kind.__module__.partition(".")[0]) for kind in type(module).__mro__]
     return next((package for kind, package in packages if kind.__name__ in KINDS.get(package, ())), "")
-
-
-def is_library_neuron(module: nn.Module | None) -> bool:
-    """Whether a module is a layer of neurons of a known library."""
-    return bool(library_of(module))
-
-
-def is_own(module: nn.Module) -> bool:
-    """Whether a module is lsg's LIF."""
-    return any(kind.__module__ == "lsgcli.neurons.lif" and kind.__name__ == "LIF" for kind in type(module).__mro__)
 
 
 def threshold_of(module: nn.Module) -> float:
@@ -52,30 +43,18 @@ def unreset_decay(module: nn.Module | None) -> float:
     return float(beta.detach().mean()) if isinstance(beta, Tensor) else float(beta)
 
 
-def states(module: nn.Module, arguments: tuple[Any, ...]) -> Iterator[Tensor]:
+def states(module: nn.Module, arguments: tuple[Any, ...]) -> list[Tensor]:
     """The floating tensors that a module is given beside its input, or if there are none those that it keeps, other than parameters."""
-    given = list(_tensors(arguments[1:]))
-    if given:
-        yield from given
-        return
-    yield from _tensors(tuple(module._buffers.values()))
-    for name, value in vars(module).items():
-        if name == "reset":  # of snntorch, from the potential: no state of its own
-            continue
-        if name in ("_memories", "_StatefulLayer__states") or isinstance(value, Tensor):
-            yield from _tensors(value)
+    if given := _floating(arguments[1:]):
+        return given
+    # Of snntorch, "reset" follows from the potential, and is no state of its own.
+    own = [value for name, value in vars(module).items() if isinstance(value, Tensor) and name != "reset"]
+    holders = [vars(module).get(name) for name in ("_memories", "_StatefulLayer__states")]  # of spikingjelly and sinabs
+    return _floating([*module._buffers.values(), *own, *holders])
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        if value.is_floating_point() and not isinstance(value, nn.Parameter):
-            yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
+def _floating(value: Any) -> list[Tensor]:
+    return [part for part in tensors(value) if part.is_floating_point() and not isinstance(part, nn.Parameter)]
 
 
 @torch.no_grad()

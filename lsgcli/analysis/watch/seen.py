@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,48 +12,9 @@ from torch import Tensor, nn
 from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.rules.base import RECENT, fallen
 from lsgcli.analysis.watch.lines import Line, Operand
+from lsgcli.analysis.watch.tensors import explained, norm_of, sampled
 
-SAMPLES, FEATURES = 64, 4096  # of an input, of which moments of features are computed
-SAMPLE = 100_000  # entries of a tensor of which moments are computed
 Scores = list[tuple[int, float, int]]  # step, share, samples
-
-
-def sampled(x: Tensor) -> Tensor:
-    """At most about ``SAMPLE`` entries of x, evenly spaced, (n,), float32, without gradient."""
-    flat = x.detach().reshape(-1)
-    return flat[:: max(1, flat.numel() // SAMPLE)].float()
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """A tensor, or the first tensor of a tuple, list or mapping; None if there is none."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, dict):
-        value = value.values()
-    if isinstance(value, tuple | list | type({}.values())):
-        for part in value:
-            if (tensor := first_tensor(part)) is not None:
-                return tensor
-    return None
-
-
-def is_binary(x: Tensor) -> bool:
-    """Whether a floating tensor has the values 0 and one other value above it, in a sample; also if all are 0, or 1."""
-    if not x.is_floating_point() or not x.numel():
-        return False
-    values = sampled(x)
-    top = values.max()
-    return (
-        bool(((values == 0) | (values == top)).all())
-        and bool(top >= 0)
-        and not bool((values == top).all() and top > 0 and top != 1)
-    )
-
-
-def is_count(x: Tensor) -> bool:
-    """Whether all values of a sample are counts of spikes, or spikes of one height."""
-    values = sampled(x)
-    return is_binary(x) or bool(((values >= 0) & (values == values.round())).all())
 
 
 @dataclass
@@ -124,16 +85,15 @@ class Neurons:
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
         values, self.shape = sampled(spikes), tuple(spikes.shape)
-        self.n += values.numel()
-        count = float((values != 0).sum())
-        self.spikes += count
+        self.n += len(values)
+        self.spikes += float((values != 0).sum())
 
     def potentials(self, x: Tensor, heights: Tensor | None) -> None:
         """Add u - v_th of a sample, and the surrogate there."""
-        u = x / self.threshold + 1
-        self.u += float(u.double().sum())
-        self.u_squared += float(u.double().square().sum())
-        self.m += u.numel()
+        u = (x / self.threshold + 1).double()
+        self.u += float(u.sum())
+        self.u_squared += float(u.square().sum())
+        self.m += len(u)
         if heights is not None:
             self.inside += float((x.abs() < self.width / 2).sum())
             self.h += float(heights.double().sum())
@@ -145,32 +105,32 @@ class Neurons:
         weight = None if self.weight is None else self.weight.detach()
         return math.nan if weight is None else float(weight.std()) * math.sqrt(weight[0].numel()) / self.threshold
 
-    def record(self, grad_norm: float, reference: float) -> dict[str, Any]:
+    @property
+    def grad_norm(self) -> float:
+        """Norm of the gradient of its weights; NaN without one."""
+        grad = None if self.weight is None else self.weight.grad
+        return math.nan if grad is None else norm_of([grad])
+
+    def record(self, reference: float) -> dict[str, Any]:
         """The layer as in a gradient-flow record, as far as it is known."""
-        measured = self.m > 0
-        mean = self.u / self.m if measured else math.nan
-        variance = self.u_squared / self.m - mean**2 if measured else math.nan
-        has_width = measured and math.isfinite(self.width)
-        known: dict[str, Any] = {
-            "name": self.name,
-            "firing_rate": self.spikes / self.n if self.n else math.nan,
-            "grad_norm": grad_norm,
-            "grad_ratio": grad_norm / reference if reference > 0 else math.nan,
+        m = self.m or math.nan
+        wide = m if math.isfinite(self.width) else math.nan
+        mean = self.u / m
+        known = {
+            "firing_rate": self.spikes / (self.n or math.nan),
+            "u_mean": mean,
+            "u_std": math.sqrt(max(self.u_squared / m - mean**2, 0.0)),
+            "alpha": self.width,
+            "coverage": self.inside / wide,
+            "sg_mean": self.h / wide,
+            "sg_sq_mean": self.h_squared / wide,
+            "grad_zero": self.zeros / (self.entries or math.nan),
+            "beta": self.memory or math.nan,
+            "grad_norm": self.grad_norm,
+            "grad_ratio": self.grad_norm / (reference or math.nan),
         }
-        if measured:
-            known |= {"u_mean": mean, "u_std": math.sqrt(max(0.0, variance))}
-        if has_width:
-            known |= {
-                "alpha": self.width,
-                "coverage": self.inside / self.m,
-                "sg_mean": self.h / self.m,
-                "sg_sq_mean": self.h_squared / self.m,
-            }
-        if self.entries:
-            known["grad_zero"] = self.zeros / self.entries
-        if self.memory > 0:
-            known["beta"] = self.memory
-        return known | self.extra
+        known = {key: number for key, number in known.items() if math.isfinite(number)}
+        return {"name": self.name, **known, **self.extra}
 
 
 @dataclass
@@ -205,7 +165,6 @@ class Outputs:
     """What a loss function was given in a measured step: ``values`` (B, classes), after a sum over its calls, and ``labels``; ``targets`` of losses that compare values."""
 
     loss: str
-    where: Line | None
     values: Tensor
     labels: Tensor
     calls: int = 1
@@ -280,7 +239,6 @@ class Seen:
     leaves: int = 0  # backward passes of tensors without a graph
     moved: bool = False  # parameters changed without a step
     optimisers: Counter[Any] = field(default_factory=Counter)  # that were built, by line and type
-    maximises: bool = False
     weight_decay: float = 0.0
     largest_update: float = 0.0  # relative, of a weight
     broken: set[int] | None = None
@@ -290,7 +248,7 @@ class Seen:
     without_backward: int = 0  # steps of optimisers without a backward pass before
     shapes: tuple[torch.Size, torch.Size] | None = None
     repeated: int = 0
-    agreements: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    agreements: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     same_input: int = 0
     repetition: float = math.nan
     explained: Scores = field(default_factory=list)
@@ -314,22 +272,14 @@ class Seen:
     # By module with weights behind neurons, at each call, the share of its input that is not 0.
     entering: dict[str, list[float]] = field(default_factory=dict)
     parts: list[Any] = field(default_factory=list)  # of each loss, the loss function of the outputs
-    rates: list[float] = field(default_factory=list)  # learning rates of the groups of an optimiser
+    rate: float = math.nan  # largest learning rate of the last step
     highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
     low: int = 0  # steps with a small part of that rate
     shrink: float = 0.0  # share of the weights that a step takes away by weight decay alone
-    # Largest share of the entries with a gradient of a matrix in half precision that a step does not change.
-    rounded: float = 0.0
     overwritten: int = 0  # steps before which weights were no longer those after the step before
-    passes: int = 0  # of data loaders in training
-    drawn: int = 0  # batches of the longest of them
-    batches: int = 0  # that a data loader has
-    judged: list[Any] = field(default_factory=list)  # pairs of classes that the last comparison in evaluation was of
     runs: Counter[bool] = field(default_factory=Counter)  # calls of the network with gradients, and without
     fires: Counter[bool] = field(default_factory=Counter)  # of surrogates
-    # The module whose outputs were too large before the first step, and their growth between two calls.
-    beyond: tuple[str, Line | None, float] | None = None
-    adaptive: bool = False  # whether an optimiser divides gradients by their size
+    beyond: tuple[str, Line | None] | None = None  # the module whose outputs were too large before the first step
     error: BaseException | None = None
     operands: list[Operand] = field(default_factory=list)  # of the call that failed
     # By the shape of a tensor, the last line that changed one in place.
@@ -372,6 +322,16 @@ class Seen:
         return updates[len(updates) // 2] if updates else math.nan
 
     @property
+    def adaptive(self) -> bool:
+        """Whether the optimiser divides gradients by their size."""
+        return "betas" in self.settings or "eps" in self.settings
+
+    @property
+    def maximises(self) -> bool:
+        """Whether the optimiser was asked to."""
+        return self.settings.get("maximize") is True
+
+    @property
     def least_update(self) -> float:
         """The size of updates that together change little; without an adaptive optimiser, which adds up noise, it is larger."""
         return min(2e-3, (0.1 if self.adaptive else 0.3) / max(1, self.steps))
@@ -406,39 +366,19 @@ class Seen:
 
     def separability(self, stage: str) -> dict[str, float]:
         """For each layout of a stage, by how many standard deviations more neighbours share their labels than random samples do."""
-        known = [(layout, sums) for (name, layout), sums in self.agreements.items() if name == stage and sums[2] > 5]
-        return {layout: (right - chance) / math.sqrt(variance) for layout, (right, chance, variance) in known}
+        known = {layout: sums.tolist() for (name, layout), sums in self.agreements.items() if name == stage}
+        return {layout: (right - chance) / variance**0.5 for layout, (right, chance, variance) in known.items() if variance > 5}
 
     def separable(self, *stages: str) -> float:
         """The :meth:`separability` of labels in the best layout of some stages; NaN if none is known."""
         return max((z for stage in stages for z in self.separability(stage).values()), default=math.nan)
 
     def fits(self, values: Tensor, targets: Tensor) -> None:
-        """Predictions of targets in evaluation, (n,) each."""
-        rest, variance = (values - targets).square().mean(), targets.var(unbiased=False)
-        self.evaluated_explained = 1 - float(rest / variance) if variance > 0 else math.nan
-        self.correlation = float(torch.corrcoef(torch.stack([values, targets]).float())[0, 1])
-
-    @property
-    def unevaluated(self) -> list[str]:
-        """What was not seen of an evaluation, in a sentence."""
-        if self.steps and not self.runs[False]:
-            return [
-                "no evaluation seen: no network ran without gradients, so nothing is known of test data and metrics (--steps all: of all steps)"
-            ]
-        if self.steps and not self.evaluated and math.isnan(self.evaluated_explained) and math.isnan(self.ranked):
-            return [
-                "what the evaluation counts as correct was not seen: no tensors of classes were compared, nor scores of scikit-learn computed"
-            ]
-        return []
-
-    @property
-    def codes(self) -> dict[int, int]:
-        """Of an evaluation, pairs of different classes, predicted and given, that nearly always go together; empty if classes do not."""
-        pairs = Counter(self.judged)
-        best = dict(pair for pair, _ in reversed(pairs.most_common()))  # of pairs with one class, the most frequent
-        fit = sum(pairs[pair] for pair in best.items()) > max(0.8 * pairs.total(), 4 * self.classes)
-        return {one: other for one, other in best.items() if one != other and fit and 2 * len({*best.values()}) > len(best)}
+        """Predictions of targets in evaluation, (B, ...) each."""
+        if len(values) > 1:
+            self.evaluated_explained = explained(values, targets)
+            pair = torch.stack([values.flatten(), targets.flatten()])
+            self.correlation = float(torch.corrcoef(pair.float())[0, 1])
 
     @property
     def chance(self) -> float:
@@ -461,47 +401,3 @@ class Seen:
         last = pairs[-RECENT:]
         samples = sum(count for _, _, count in last)
         return sum(share * count for _, share, count in last) / samples if samples else math.nan
-
-
-def norm_of(tensors: Iterable[Tensor]) -> float:
-    """Euclidean norm of some tensors together."""
-    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
-
-
-def axis_of(x: Tensor, batch: int) -> int:
-    """The axis of an input that is that of the samples, of which there are ``batch``; -1 if that is not clear."""
-    axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch > 1]  # none is one of features
-    return axes[0] if len(axes) == 1 else -1
-
-
-def moments(x: Tensor, axis: int) -> dict[str, Any]:
-    """Statistics of a network's input with its axis of samples, and some of these as "rows", (B, features)."""
-    values = sampled(x)
-    spikes = is_binary(x)
-    known = 0 <= axis < x.dim() - 1
-    rows = x.movedim(axis, 0)[:SAMPLES].flatten(1) if known else values[:0, None]
-    rows = rows[:, :: 1 + rows.shape[1] // FEATURES].float()
-    spreads = rows.std(0)[rows.std(0) > 0] if len(rows) > 1 else values[:0]
-    time = x.movedim(1 - axis, 0) if known and x.dim() > 2 else x[:1]
-    return {
-        "rows": rows,
-        "spikes": float((values != 0).float().mean()) if spikes else math.nan,  # share of entries
-        "repeated": float(spikes and len(time) > 1 and bool((time == time[:1]).all())),
-        "mean": float(values.mean()),
-        "std": float(values.std()) if values.numel() > 1 else 0.0,
-        "unequal": float(spreads.max() / spreads.median()) if len(spreads) else math.nan,  # standard deviations of features
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "finite": float(torch.isfinite(values).all()),
-        "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
-        "fitted": not spikes and x.dim() > 1 and _fitted(x.movedim(max(axis, 0), 0).flatten(1)),
-    }
-
-
-def _fitted(rows: Tensor) -> bool:
-    """Whether all features of samples (B, features) have the same moments, 0 and 1, or bounds, exactly, as where a scaling was fitted to these samples."""
-    rows = rows[:, :: 1 + rows.shape[1] // SAMPLES].double()
-    if min(len(rows), 10 * rows.shape[1]) < 20 or 2 * len(rows.unique()) < rows.numel():  # also of few values, such as pixels
-        return False
-    ends = (rows.mean(0), rows.std(0, unbiased=False) - 1), (rows.amin(0) - rows.min(), rows.amax(0) - rows.max())
-    return any(bool(torch.cat(pair).abs().max() < 1e-2) for pair in ends)

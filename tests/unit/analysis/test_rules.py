@@ -222,7 +222,7 @@ def test_labels_are_not_suspected_behind_a_silent_layer(rate, expected, monkeypa
 
 def test_a_high_learning_rate_that_spoils_the_evaluation_alone():
     learned = of_script([0.1], [0.1], skill=0.8)
-    learned.seen.highest_rate, learned.seen.adaptive = 0.3, True
+    learned.seen.highest_rate, learned.seen.settings = 0.3, {"betas": (0.9, 0.999)}
     assert "learning-rate" not in {one["rule"] for one in findings(learned)}
     learned.seen.evaluated = [(50, 0.1, 1000)]
     assert "learning-rate" in {one["rule"] for one in findings(learned)}

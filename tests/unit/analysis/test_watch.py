@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import lsgcli as lsg
-from lsgcli.analysis.watch.neighbours import agreement, layouts
 from lsgcli.analysis.watch.seen import Neurons as Layer
-from lsgcli.analysis.watch.seen import Outputs, Seen, moments
+from lsgcli.analysis.watch.seen import Outputs, Seen
+from lsgcli.analysis.watch.tensors import agreement, layouts, moments
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -435,7 +435,7 @@ def test_inputs_that_are_not_finite():
 def test_targets_that_outputs_cannot_reach(lowest, found):
     """Spikes and a ReLU are never negative; of other outputs, the last ones may have one sign."""
     values = torch.linspace(lowest, lowest + 0.4, 16)[:, None]
-    seen = Seen(steps=100, outputs=Outputs("mse_loss", None, values, values, targets=torch.linspace(-1, 1, 16)[:, None]))
+    seen = Seen(steps=100, outputs=Outputs("mse_loss", values, values, targets=torch.linspace(-1, 1, 16)[:, None]))
     assert ("target-scale" in {one["rule"] for one in record_of(seen)["findings"]}) == found
 
 
@@ -453,7 +453,7 @@ def test_neighbours_that_share_labels():
     for labels, right in [([0, 0, 1, 1], 4), ([0, 1, 0, 1], 0), ([0, 0, 1, 0], 2)]:
         chance = sum((labels.count(label) - 1) / 3 for label in labels)
         variance = sum((labels.count(label) - 1) / 3 * (4 - labels.count(label)) / 3 for label in labels)
-        assert agreement(x, torch.tensor(labels)) == (right, pytest.approx(chance), pytest.approx(variance))
+        assert agreement(x, torch.tensor(labels)).tolist() == pytest.approx([right, chance, variance])
 
 
 def test_readings_of_a_tensor_as_samples():
@@ -931,5 +931,5 @@ def test_a_signal_that_neurons_did_not_send_at_first_is_not_lost(first, rule):
 
 
 def test_the_largest_learning_rate_of_a_schedule():
-    seen = Seen(steps=100, rates=[1e-3], highest_rate=50.0, classes=10, accuracy=[(99, 0.1, 50)])
+    seen = Seen(steps=100, rate=1e-3, highest_rate=50.0, classes=10, accuracy=[(99, 0.1, 50)])
     assert record_of(seen)["findings"][0]["rule"] == "learning-rate"

@@ -1,0 +1,209 @@
+"""What tensors of a watched training tell: their values, their samples beside labels, and the autograd graph behind them."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+from torch.utils._pytree import tree_leaves
+
+SAMPLE = 100_000  # entries of a tensor of which moments are computed
+ROWS, FEATURES = 64, 4096  # samples and features of an input, of which moments of features are computed
+COMPARED = 128  # samples whose nearest neighbours are found
+BINS = 4  # classes of targets that are numbers
+FLAT = ("round", "floor", "ceil", "trunc", "sign")
+WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # names of nodes that have weights, at their beginning
+NODES = 30  # that are followed from an output
+NODES_OF_STEP = 2000  # that are followed from potentials
+
+
+def sampled(x: Tensor) -> Tensor:
+    """At most about ``SAMPLE`` entries of x, evenly spaced, (n,), float32, without gradient."""
+    flat = x.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // SAMPLE)].float()
+
+
+def kept(x: Tensor) -> Tensor:
+    """A copy of a tensor, thinned along its last axis if it is large."""
+    return x.detach()[..., :: 1 + x.numel() // SAMPLE].clone()
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """A tensor, or the tensors in tuples, lists and dictionaries."""
+    for part in tree_leaves(value):
+        if isinstance(part, Tensor):
+            yield part
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The first of the :func:`tensors`; None if there is none."""
+    return value if isinstance(value, Tensor) else next(tensors(value), None)
+
+
+def is_binary(x: Tensor) -> bool:
+    """Whether a floating tensor has the values 0 and one other value above it, in a sample; also if all are 0, or 1."""
+    if not x.is_floating_point() or not x.numel():
+        return False
+    values = sampled(x)
+    low, top = values.aminmax()
+    return bool(((values == 0) | (values == top)).all()) and bool(low == 0 or low == 1)
+
+
+def is_count(x: Tensor) -> bool:
+    """Whether all values of a sample are counts of spikes, or spikes of one height."""
+    values = sampled(x)
+    return is_binary(x) or bool(((values >= 0) & (values == values.round())).all())
+
+
+def norm_of(tensors: Iterable[Tensor]) -> float:
+    """Euclidean norm of some tensors together."""
+    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
+
+
+def explained(values: Tensor, targets: Tensor) -> float:
+    """The share of the variance of targets (B, ...) that values explain, R^2; NaN if they are all equal."""
+    rest, variance = (values - targets).square().mean(), (targets - targets.mean(0)).square().mean()
+    return 1 - float(rest / variance) if variance > 0 else math.nan
+
+
+def axis_of(x: Tensor, batch: int) -> int:
+    """The axis of an input that is that of the samples, of which there are ``batch``; -1 if that is not clear."""
+    axes = [axis for axis, size in enumerate(x.shape[: min(2, x.dim() - 1)]) if size == batch > 1]  # none is one of features
+    return axes[0] if len(axes) == 1 else -1
+
+
+def moments(x: Tensor, axis: int) -> dict[str, Any]:
+    """Statistics of a network's input with its axis of samples, and some of these as "rows", (B, features)."""
+    values = sampled(x)
+    known = 0 <= axis < x.dim() - 1
+    rows = x.movedim(axis, 0)[:ROWS].flatten(1) if known else values[:0, None]
+    rows = rows[:, :: 1 + rows.shape[1] // FEATURES].float()
+    spreads = rows.std(0)[rows.std(0) > 0] if len(rows) > 1 else values[:0]
+    spikes = is_binary(x)
+    steps = x.movedim(1 - axis, 0) if known and x.dim() > 2 else x[:1]
+    return {
+        "rows": rows,
+        "repeated": float(spikes and all_equal(steps)),
+        "mean": float(values.mean()),
+        "std": float(values.std()) if values.numel() > 1 else 0.0,
+        "unequal": float(spreads.max() / spreads.median()) if len(spreads) else math.nan,  # standard deviations of features
+        "finite": float(torch.isfinite(values).all()),
+        "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
+        "fitted": not spikes and x.dim() > 1 and _fitted(x.movedim(max(axis, 0), 0).flatten(1)),
+    }
+
+
+def all_equal(parts: Sequence[Tensor] | Tensor) -> bool:
+    """Whether there are several tensors, all with the same values."""
+    return len(parts) > 1 and all(torch.equal(part, parts[0]) for part in parts)
+
+
+def _fitted(rows: Tensor) -> bool:
+    """Whether all features of samples (B, features) have the same moments, 0 and 1, or bounds, exactly, as where a scaling was fitted to these samples."""
+    rows = rows[:, :: 1 + rows.shape[1] // ROWS].double()
+    if min(len(rows), 10 * rows.shape[1]) < 20 or 2 * len(rows.unique()) < rows.numel():  # also of few values, such as pixels
+        return False
+    standard = torch.cat([rows.mean(0), rows.std(0, unbiased=False) - 1])
+    bounds = torch.cat([rows.amin(0) - rows.min(), rows.amax(0) - rows.max()])
+    return bool(standard.abs().max() < 1e-2 or bounds.abs().max() < 1e-2)
+
+
+def layouts(calls: Sequence[Tensor], batch: int) -> Iterator[tuple[str, Tensor]]:
+    """The readings of some calls' tensors as samples, each (B, features): ``rows`` of the first axis, ``second`` of the second, or one a call
+    (``calls``)."""
+    if batch < 2 or any(call.dim() < 1 or call.shape != calls[0].shape for call in calls):
+        return
+    x = torch.stack(list(calls), 1)  # (rows, calls, ...)
+    if len(calls) == batch:
+        yield "calls", x.transpose(0, 1).flatten(1)
+    if len(x) == batch:
+        yield "rows", x.flatten(1)
+    if x.dim() > 3 and x.shape[2] == batch:
+        yield "second", x.movedim(2, 0).flatten(1)
+
+
+def agreement(features: Tensor, labels: Tensor) -> Tensor:
+    """How many samples have the label of their nearest neighbour, how many would have that of a random one, and the variance of that number, (3,)."""
+    features, labels = features[:COMPARED, :: 1 + features.shape[1] // FEATURES].float(), labels[:COMPARED]
+    if labels.is_floating_point() and len(labels.unique()) > BINS:
+        labels = labels.argsort().argsort() * BINS // len(labels)
+    distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
+    same = labels == labels[:, None]
+    right = same.gather(1, distances.argmin(1, keepdim=True)).sum()
+    chance = (same.sum(1) - 1).double() / (len(labels) - 1)
+    return torch.stack([right.double(), chance.sum(), (chance * (1 - chance)).sum()])
+
+
+def behind(loss: Tensor) -> Iterator[Any]:
+    """The nodes of the graph behind a loss."""
+    nodes, known = [loss.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        nodes += [before for before, _ in node.next_functions]
+        yield node
+
+
+def leaves(loss: Tensor) -> list[Any]:
+    """The tensors without a history that a loss depends on."""
+    return [node.variable for node in behind(loss) if hasattr(node, "variable")]
+
+
+def flat(loss: Tensor) -> str:
+    """The first operation behind a loss whose derivative is 0 everywhere, such as "round"; empty if there is none, or the graph is large."""
+    names = (type(node).__name__.removesuffix("Backward0").lower() for node in islice(behind(loss), NODES_OF_STEP))
+    return next((name for name in names if name in FLAT), "")
+
+
+def softmax_before(outputs: Tensor) -> str:
+    """Whether outputs pass a softmax after the last weights: over their "classes", or "another axis"; else empty."""
+    node: Any = outputs.grad_fn
+    for _ in range(NODES):
+        name = type(node).__name__
+        if name == "SoftmaxBackward0":
+            shape = node._input_metadata[0].shape
+            size = shape[node._saved_dim if node._saved_dim < len(shape) else -1]
+            return "classes" if size == outputs.shape[min(1, outputs.dim() - 1)] else "another axis"
+        before = [one for one, _ in node.next_functions if one is not None]
+        weighted = len(before) > 1 and name == "MulBackward0"  # by attention
+        if not before or weighted or name.startswith(WEIGHTED):
+            break
+        node = before[0]
+    return ""
+
+
+def memory(u: Tensor, start: int, end: int) -> float:
+    """The largest derivative of potentials by what the timestep before computed: of leaky neurons the decay, 0 if no graph connects the timesteps.
+
+    Args:
+        u: the potentials.
+        start, end: sequence numbers of the graph's nodes of the potentials two timesteps before and one before.
+
+    Returns:
+        NaN if it cannot be computed.
+    """
+    edges: list[GradientEdge] = []
+    known: set[tuple[Any, int]] = set()
+    nodes: list[tuple[Any, int]] = [(u.grad_fn, 0)]
+    while nodes and len(known) < NODES_OF_STEP:
+        edge = node, number = nodes.pop()
+        if node is None or edge in known or hasattr(node, "variable"):
+            continue
+        known.add(edge)
+        created = node._sequence_nr()
+        if created > end:
+            nodes += node.next_functions
+        elif created > start:
+            edges.append(GradientEdge(node, number))
+    if not edges:
+        return math.nan if nodes else 0.0
+    try:
+        grads = torch.autograd.grad(u, edges, torch.ones_like(u), retain_graph=True, allow_unused=True)
+    except RuntimeError:  # of tensors that were changed in place
+        return math.nan
+    return max([1e-12, *(float(grad.abs().max()) for grad in grads if grad is not None)])  # a decay of 0 is no missing graph
