@@ -6,7 +6,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,23 +75,24 @@ def diagnose(
 
 def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:
     """The record of a training that was watched: ``{"schema", "findings", "layers", ...}``."""
-    layers = list(seen.layers.values())
-    losses = seen.numbers()
-    flow = {
-        "schema": SCHEMA,
-        "command": list(command),
-        "steps": seen.steps,
-        "networks": seen.networks,
-        "threshold": layers[0].threshold if layers else 1.0,
-        "T": seen.timesteps,
-        "loss": finite(losses[-1]) if losses else None,
-        "losses": finite(losses),
-        "accuracy": finite(seen.recent(seen.accuracy)),
-        "evaluation_accuracy": finite(seen.held_out),
-        "input": finite(seen.input),
-        "layers": seen.records,
-        "unseen": _unseen(seen),
-    }
+    layers, losses = list(seen.layers.values()), seen.numbers()
+    flow: Record = finite(
+        {
+            "schema": SCHEMA,
+            "command": list(command),
+            "steps": seen.steps,
+            "networks": seen.networks,
+            "threshold": layers[0].threshold if layers else 1.0,
+            "T": seen.timesteps,
+            "loss": losses[-1] if losses else None,
+            "losses": losses,
+            "accuracy": seen.recent(seen.accuracy),
+            "evaluation_accuracy": seen.held_out,
+            "input": seen.input,
+            "layers": seen.records,
+            "unseen": _unseen(seen),
+        }
+    )
     judge(Evidence(flow, classes=seen.classes, seen=seen), limits)
     return flow
 
@@ -99,12 +100,13 @@ def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Se
 def _unseen(seen: Seen) -> list[str]:
     """What could not be seen, in sentences."""
     said = []
-    if not seen.networks and not seen.layers:
+    names = ", ".join(seen.networks)
+    if not (seen.networks or seen.layers):
         said.append("no network was trained: no module with parameters ran before a step of an optimiser")
     elif not seen.layers and (seen.steps or seen.error is None):
-        said.append(f"no spiking neurons found in {', '.join(seen.networks)}: no module or function put out spikes")
+        said.append(f"no spiking neurons found in {names}: no module or function put out spikes")
     if len(seen.networks) > 1:
-        said.append(f"several networks: {', '.join(seen.networks)}; findings concern all of them")
+        said.append(f"several networks: {names}; findings concern all of them")
     if not seen.steps:
         said.append("no optimiser stepped")
     elif not seen.runs[False]:
@@ -121,20 +123,18 @@ def _unseen(seen: Seen) -> list[str]:
 @contextmanager
 def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[None]:
     """Arguments, path and streams as ``python script arguments`` has them, but with its stdout on stderr."""
-    argv, path, out = sys.argv, list(sys.path), sys.stdout
+    argv, path, kept = sys.argv, list(sys.path), os.dup(1)
     if not sys.flags.safe_path:  # lsg's own, for processes that it starts
         os.environ.pop("PYTHONSAFEPATH", None)
     sys.argv = [script, *arguments]
     sys.path.insert(0, os.getcwd() if module else str(Path(script).resolve().parent))
     sys.stdout.flush()
-    kept = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         sys.stderr.flush()
-        sys.stdout = out
         os.dup2(kept, 1)
         os.close(kept)
         sys.argv, sys.path[:] = argv, path
@@ -142,10 +142,8 @@ def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[No
 
 def _status(code: object) -> int:
     """The exit status that Python gives for ``sys.exit(code)``."""
-    if code is None:
-        return 0
-    if isinstance(code, int):
-        return code & 0xFF
+    if isinstance(code, int | None):
+        return (code or 0) & 0xFF
     print(code, file=sys.stderr)
     return 1
 
@@ -153,6 +151,6 @@ def _status(code: object) -> int:
 def _without_own_frames(error: BaseException) -> BaseException:
     """The error with a traceback that begins in the script."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
         trace = trace.tb_next
     return error.with_traceback(trace) if trace is not None else error
