@@ -18,7 +18,6 @@ from lsgcli.system.files import finite
 from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.diagnosis/1"
-INTERRUPTED = 130  # status of a script that Ctrl-C ends
 
 
 class Diagnosis(NamedTuple):
@@ -66,7 +65,7 @@ def diagnose(
         except SystemExit as ending:
             status = _status(ending.code)
         except KeyboardInterrupt:
-            status = INTERRUPTED
+            status = 130
         except BaseException as error:
             traceback.print_exception(_without_own_frames(error))
             status = 1
@@ -79,7 +78,7 @@ def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Se
     flow: Record = finite(
         {
             "schema": SCHEMA,
-            "command": list(command),
+            "command": command,
             "steps": seen.steps,
             "networks": seen.networks,
             "threshold": layers[0].threshold if layers else 1.0,
