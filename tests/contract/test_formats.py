@@ -56,7 +56,7 @@ def test_describes_itself(name):
 @pytest.mark.parametrize(
     ("which", "name", "mode"),
     [
-        slow_if(traced(name, which), which, name, mode)
+        slow_if(traced(name, which) or mode == "step", which, name, mode)  # test_onnx.py has steps
         for which in NETWORKS
         for name, mode in WAYS
         if (which, mode) != ("resnet19-sew", "unroll")  # as long as that of resnet19-add

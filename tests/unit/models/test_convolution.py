@@ -15,6 +15,7 @@ from lsgcli.models.convolution import Conv2d, PrepackedConv2d, by_spikes, prepac
 from lsgcli.models.layers import at_each_step
 from lsgcli.neurons.kernels.saved import saved_compactly
 from lsgcli.system.device import CONVOLUTIONS, Compute, Convolutions, convolved, pick_synapses
+from tests.exports import slow_if
 
 pytest.importorskip("numba")
 CPU = torch.device("cpu")
@@ -83,7 +84,7 @@ def test_a_network_computes_the_same(arch, changes, checkpointed, counted):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("bf16", [False, slow_if(True, True)])  # whose kernels take seconds to compile
 def test_a_layer_has_the_gradients_of_autograd(bias, bf16):
     torch.manual_seed(0)
     conv = Conv2d(5, 7, 3, stride=2, padding=1, bias=bias)

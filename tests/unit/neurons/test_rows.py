@@ -68,6 +68,7 @@ def test_as_in_float64(case):
     assert compare(*case) < CLOSE
 
 
+@pytest.mark.slow  # its kernels take seconds to compile
 def test_weights_and_gradients_in_bfloat16_have_sums_of_float32():
     torch.manual_seed(0)
     assert compare(2, 65, 70, 6, 6, 3, 1, 0.2, 4, torch.bfloat16) < CLOSE

@@ -14,6 +14,7 @@ from lsgcli.system.device import Compute
 from lsgcli.training.initialise import new_model
 from lsgcli.training.step import gradients
 from tests import tiny
+from tests.exports import slow_if
 
 CPU = Compute(torch.device("cpu"))
 CASES = [
@@ -49,7 +50,7 @@ def outcome(level, **settings):
     return [sums, *(p.grad for p in model.parameters() if p.grad is not None), *model.buffers()], peak[0]
 
 
-@pytest.mark.parametrize("settings", CASES, ids=str)
+@pytest.mark.parametrize("settings", [slow_if("resnet18" in case.get("arch", ""), case) for case in CASES], ids=str)
 def test_recomputation_changes_no_bit(settings):
     """Random numbers are drawn again, statistics and measurements updated once; the peak is lower."""
     (expected, most), (found, least) = outcome("none", **settings), outcome("bits", **settings)

@@ -50,7 +50,7 @@ def shares(net, x):
     [
         ("vggsnn", {}),
         slow_if(True, "resnet19", {}),
-        ("resnet19", {"static": True, "reset": "soft", "decay": 0.7, "threshold": 1.0, "backend": "reference"}),
+        slow_if(True, "resnet19", {"static": True, "reset": "soft", "decay": 0.7, "threshold": 1.0, "backend": "reference"}),
         ("mlp", {}),
     ],
     ids=str,
@@ -77,7 +77,7 @@ def test_spikeinit_fires_at_the_rate(static):
 @pytest.mark.parametrize(
     ("arch", "init"),
     [
-        slow_if(init == "measured" and arch != "resnet19", arch, init)
+        slow_if((arch, init) not in (("resnet19", "measured"), ("ms-resnet18", "ding")), arch, init)
         for arch in ("ms-resnet18", "resnet19")
         for init in initial.SCALES
     ],
