@@ -3,12 +3,12 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 from lsgcli import registry
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import CAUSES, FORMER, SEVERITIES, SYMPTOMS, Evidence, Rule
+from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, Rule
 from lsgcli.analysis.rules.errors import explained
 from lsgcli.config.run import from_dict, option_words, without_effect
 from lsgcli.errors import ConfigError, LsgError
@@ -39,8 +39,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         found = failure if name == crash and failure else rule.found(evidence, (limits or {}).get(name, rule.limit))
         if found is None:
             continue
-        remedy = rule.remedy(evidence, found)
-        settings, alternative = (_resolved(evidence.settings, given) for given in remedy[1:])
+        settings, alternative = (_resolved(evidence.settings, given) for given in (found.settings, found.alternative))
         words = [word for setting, value in settings.items() for word in option_words(setting, value)]
         records.append(
             {
@@ -52,7 +51,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
                 "value": finite(found.value),
                 "usual": rule.usual if found.measure in ("", rule.measure) else "",
                 "cause": " ".join((rule.__doc__ or "").split()),
-                "remedy": {"text": remedy.text, "settings": dict(settings), "alternative": dict(alternative)},
+                "remedy": {"text": found.advice or rule.advice, "settings": dict(settings), "alternative": dict(alternative)},
                 "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
                 "source": rule.source,
             }
@@ -112,19 +111,16 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
     """
     found = findings(evidence, limits, run)
     serious = [finding for finding in found if finding["severity"] != "note"]
-    followers = [finding for finding in found if finding["follows"]]
-    whole = [finding["rule"] for finding in serious if not finding["layers"]]
+    told = serious + [finding for finding in found if finding["follows"]]
+    whole = ", ".join(finding["rule"] for finding in serious if not finding["layers"])
     for layer in evidence.layers:
-        serious_of = (finding for finding in [*serious, *followers] if layer["name"] in finding["layers"])
-        named = next(serious_of, None)
+        named = next((finding for finding in told if layer["name"] in finding["layers"]), None)
         if named is not None:
             layer["verdict"], layer["reason"] = named["rule"], _reason(layer, named)
-        elif whole:
-            layer["verdict"], layer["reason"] = "network", ", ".join(whole)
         else:
-            layer["verdict"], layer["reason"] = "ok", ""
-    used = {name: rule.limit for name, rule in ranked().items()} | dict(limits or {})
-    evidence.flow["thresholds"] = {name: limit for name, limit in used.items() if isfinite(limit)}
+            layer["verdict"], layer["reason"] = "network" if whole else "ok", whole
+    own = {name: rule.limit for name, rule in ranked().items() if isfinite(rule.limit)}
+    evidence.flow["thresholds"] = {**own, **(limits or {})}
     evidence.flow["findings"] = found
     return found
 
@@ -156,7 +152,7 @@ def parse_gates(text: str) -> set[str]:
     Raises:
         ConfigError: an unknown name.
     """
-    names = {FORMER.get(name.strip(), name.strip()) for name in text.split(",")}
+    names = {name.strip() for name in text.split(",")}
     known = [*SEVERITIES, *registry.names("rule")]
     if unknown := sorted(names.difference(known)):
         raise ConfigError(
@@ -171,17 +167,13 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     Raises:
         ConfigError: an unknown name, or an invalid number.
     """
-    limits, problems, known = {}, [], registry.names("rule")
+    limits, known = {}, registry.names("rule")
     for text in texts:
         name, _, number = text.partition("=")
-        name = FORMER.get(name, name)
         try:
             limits[name] = float(number)
-            valid = name in known and isfinite(limits[name])
         except ValueError:
-            valid = False
-        if not valid:
-            problems.append(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(known)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
+            limits[name] = nan
+        if name not in known or not isfinite(limits[name]):
+            raise ConfigError(f"--limit: found {text!r}, expected NAME=NUMBER with one of {', '.join(known)}")
     return limits

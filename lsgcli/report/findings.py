@@ -32,39 +32,46 @@ def lines(findings: Sequence[Record]) -> list[Text]:
         value = "" if finding["value"] is None else f"{measure}{figure(finding['value'])}{usually(finding)}. "
         shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
         shown.append(Text(f"   {finding['remedy']['text']}"))
-        if place := finding.get("where"):
-            shown.append(Text(f"   {source_line(place)}", style="cyan"))
-        shown += [Text(f"   {finding['command']}")] if finding["command"] else []
+        if finding.get("where"):
+            shown.append(Text(f"   {source_line(finding['where'])}", style="cyan"))
+        if finding["command"]:
+            shown.append(Text(f"   {finding['command']}"))
     return shown
 
 
 def source_line(place: Record) -> str:
     """A line of a file: its path relative to the working directory if it is below it, its number, and its text."""
     path = Path(place["file"])
-    shown = path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     return f"{shown}:{place['line']}: {linecache.getline(place['file'], place['line']).strip()}"
 
 
 def diagnosis(record: Record) -> list[Text | Table]:
     """What was seen of a script, and its findings."""
-    steps = counted(record["steps"], "step")
     of = f" of {', '.join(record['networks'])}" if record["networks"] else ""
-    losses, accuracy = record["losses"], record["accuracy"]
-    known = [f"loss {formatted(losses[0], '.4g')} to {formatted(losses[-1], '.4g')}"] if losses else []
-    known += [f"training accuracy {100 * accuracy:.1f} % in the last batches"] if accuracy is not None else []
-    evaluated = record["evaluation_accuracy"]
-    known += [f"{100 * evaluated:.1f} % in evaluation"] if evaluated is not None else []
-    parts: list[Text | Table] = [Text(f"{steps}{of} watched{': ' if known else ''}{', '.join(known)}")]
+    known = []
+    if record["losses"]:
+        start, last = (formatted(record["losses"][k], ".4g") for k in (0, -1))
+        known.append(f"loss {start} to {last}")
+    if record["accuracy"] is not None:
+        known.append(f"training accuracy {100 * record['accuracy']:.1f} % in the last batches")
+    if record["evaluation_accuracy"] is not None:
+        known.append(f"{100 * record['evaluation_accuracy']:.1f} % in evaluation")
+    watched = f"{counted(record['steps'], 'step')}{of} watched"
+    parts: list[Text | Table] = [Text(f"{watched}: {', '.join(known)}" if known else watched)]
     parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
-    if record["layers"]:
-        shown = [key for key in SHOWN if any(layer.get(key) is not None for layer in record["layers"])]
+    layers = record["layers"]
+    if layers:
+        shown = [key for key in SHOWN if any(layer.get(key) is not None for layer in layers)]
         rows = []
-        for layer in record["layers"]:
+        for layer in layers:
             cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
             rows.append([layer["name"], *cells, layer["verdict"]])
         parts += [Text(""), table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)]
-    said = lines(record["findings"]) if record["findings"] or record["layers"] else []
-    return [*parts, Text(""), *said] if said else parts
+    parts.append(Text(""))
+    if layers or record["findings"]:
+        parts += lines(record["findings"])
+    return parts
 
 
 def figure(value: Any) -> str:
@@ -92,7 +99,7 @@ def tried(rows: Sequence[Record]) -> Table:
 
 
 BAR = 6  # characters
-STEPS = 12  # characters; more timesteps are averaged in groups
+STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line
 FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
 
@@ -118,16 +125,19 @@ def _table(flow: Flow, width: int) -> Table:
     """A row for each layer, and a column for each measure that fits."""
     layers = flow["layers"]
     every = [v for layer in layers for v in layer["per_step"]["coverage"] if v is not None]
-    span = min(every, default=0.0), max(every, default=0.0)
+    low, high = min(every, default=0.0), max(every, default=0.0)
     ranked = {key: measure for key, measure in present(layers).items() if measure.rank}
     rows = []
     for layer in layers:
-        cells = [layer["name"], _bar(layer["coverage"]), _row(layer["per_step"]["coverage"], span)]
-        rows.append([*cells, *(text(layer, key) for key in ranked), layer["verdict"]])
+        cells = [text(layer, key) for key in ranked]
+        steps = _row(layer["per_step"]["coverage"], low, high)
+        rows.append([layer["name"], _bar(layer["coverage"]), steps, *cells, layer["verdict"]])
     heads = ["layer", "coverage", "by step", *(measure.title for measure in ranked.values()), "verdict"]
-    order = [measure.title for measure in sorted(ranked.values(), key=lambda measure: -measure.rank)]
-    table, left_out = fitted(heads, rows, min(width, ROOM), order, left=3)
-    table.caption = f"coverage: bars from 0 to 1; by step: from {span[0]:.2f} ({HEIGHTS[0]}) to {span[1]:.2f} ({HEIGHTS[-1]}). u in units of v_th"
+    order = sorted(ranked.values(), key=lambda measure: -measure.rank)
+    table, left_out = fitted(heads, rows, min(width, ROOM), [measure.title for measure in order], left=3)
+    table.caption = (
+        f"coverage: bars from 0 to 1; by step: from {low:.2f} ({HEIGHTS[0]}) to {high:.2f} ({HEIGHTS[-1]}). u in units of v_th"
+    )
     if left_out:
         wider = ", or a wider terminal" if width < ROOM else ""
         table.caption += f". {len(left_out)} more measures: --json or --csv{wider}"
@@ -142,13 +152,12 @@ def _bar(value: float | None) -> str:
     return f"{value:.3f} {FILLED[-1] * whole + (FILLED[rest - 1] if rest else '')}"
 
 
-def _row(values: Sequence[float | None], span: tuple[float, float]) -> str:
-    """Coverage per timestep, one character each."""
-    if len(values) > STEPS:  # average neighbouring timesteps
-        groups = [values[len(values) * k // STEPS : len(values) * (k + 1) // STEPS] for k in range(STEPS)]
-        values = [None if None in group else sum(group) / len(group) for group in groups]  # type: ignore[arg-type]
+def _row(values: Sequence[float | None], low: float, high: float) -> str:
+    """Coverage per timestep, one character each; of many timesteps, every second or third and so on."""
     row = ""
-    for value in values:
-        share = 0.5 if value is None or span[1] == span[0] else (value - span[0]) / (span[1] - span[0])
-        row += " " if value is None else HEIGHTS[min(7, int(8 * share))]
+    for value in values[:: -(-len(values) // STEPS)]:
+        if value is None:
+            row += " "
+        else:
+            row += HEIGHTS[min(7, int(8 * (value - low) / (high - low or 1)))]
     return row

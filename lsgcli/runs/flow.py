@@ -18,8 +18,7 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.runs.open import Opened
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
-from lsgcli.store.flows import history
-from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
+from lsgcli.store.rundir import is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
 from lsgcli.system.schema import Record
 from lsgcli.training.freeze import freeze
@@ -143,7 +142,6 @@ def advise(
         settings=config.to_dict(),
         usual=usual(config.dataset),
         epochs=read_metrics(folder) if of_run else (),
-        history=history(folder / LAST) if of_run else None,
         classes=classes,
         samples=(facts.get("samples") or {}).get("train", 0),
         tested=math.nan if (tested := result.get("accuracy")) is None else tested,

@@ -49,7 +49,7 @@ def test_findings_and_remedies(lsg, broken):
     text = lsg("inspect-gradients", broken, "--advise", "-q").stdout
     assert "1. potential-scale (error): conv1" in text
     assert first["command"] in text
-    gated = lsg("inspect-gradients", broken, "--advise", "-q", "--fail-on", "potential-scale", "--limit", "drift=1", status=9)
+    gated = lsg("inspect-gradients", broken, "--advise", "-q", "--fail-on", "potential-scale", "--limit", "blocked=1", status=9)
     assert "potential-scale: conv1, conv2, conv3, conv4 and 4 more" in gated.stderr
     moved = ["--limit", "silent=0", "--fail-on", "silent"]
     assert lsg("inspect-gradients", broken, "--advise", "-q", *moved).exit_code == 0

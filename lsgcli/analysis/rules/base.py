@@ -25,12 +25,6 @@ RESET_CALLS = {  # of the state, by package of the neurons
     "norse": "Begin each batch with the state None",
     "sinabs": "Call sinabs.reset_states(net) before each batch",
 }
-FORMER = {  # names of rules that --fail-on and --limit accept, too
-    "silent-layers": "silent",
-    "saturated-layers": "saturated",
-    "vanishing-gradients": "vanishing",
-    "exploding-gradients": "exploding",
-}
 # The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
 CAUSES = (
     "empty-optimiser",
@@ -42,10 +36,8 @@ CAUSES = (
     "shapes",
     "types",
     "no-step",
-    "no-backward",
     "gradients-lost",
     "gradients-accumulate",
-    "rebuilt",
     "not-optimised",
     "frozen",
     "unchanged",
@@ -85,7 +77,6 @@ CAUSES = (
     "steps-too-large",
     "few-steps",
     "batch-dependent",
-    "small-batch",
     "running-statistics",
     "training-mode",
     "steps-without-gradient",
@@ -94,13 +85,9 @@ CAUSES = (
     "silent",
     "saturated",
     "equal-outputs",
-    "zero-outputs",
-    "saturated-outputs",
     "exploding",
     "blocked",
     "vanishing",
-    "decay-fast",
-    "drift",
     "coarse-outputs",
     "too-deep",
     "not-learning",
@@ -110,10 +97,7 @@ CAUSES = (
 _SIGNALS = {
     "silent",
     "saturated",
-    "zero-outputs",
     "equal-outputs",
-    "saturated-outputs",
-    "drift",
     "coarse-outputs",
     "decay-at-bound",
 }
@@ -126,7 +110,7 @@ _MEASURED = {
     *_GRADIENTS,
 }
 _ERRORS = (  # of code: what is measured in their presence says little
-    *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "no-backward", "gradients-lost", "rebuilt"),
+    *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "gradients-lost"),
     *("gradients-accumulate", "not-optimised", "frozen", "unchanged", "wrong-sign", "softmax-before-loss", "broadcast"),
     *("state-kept", "state-lost", "without-gradient", "batch-as-time", "equal-weights", "evaluation-mode"),
     *("dropout", "target-scale"),
@@ -154,8 +138,7 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
     "averaging": {"overfitting", "running-statistics", "labels", "decay-at-bound", *_SIGNALS, *_GRADIENTS},
     "classes": _MEASURED,
     "decay-at-bound": {"initial-scale"},
-    "saturated": {"drift", *_GRADIENTS},
-    "no-step": {"rebuilt", *_MEASURED},
+    "saturated": _GRADIENTS,
     "signal-lost": _MEASURED,
     "penalty": _MEASURED,
     "learning-rate": _MEASURED,
@@ -170,14 +153,6 @@ SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
 }
 
 
-class Remedy(NamedTuple):
-    """What to change: in words, and as settings of ``lsg train``, if settings can do it. Of a network without a run, settings do not count."""
-
-    text: str
-    settings: Mapping[str, Any] = {}
-    alternative: Mapping[str, Any] = {}  # settings that ``--try`` trains, too
-
-
 class Found(NamedTuple):
     """Where a measure is outside its usual range.
 
@@ -187,6 +162,8 @@ class Found(NamedTuple):
         measure: the measure, if it is not that of the rule.
         where: line of the user's code; by default that of the rule, or of the first layer.
         advice: the remedy in words, if it depends on what was found.
+        settings: the remedy as settings of ``lsg train``, if settings can do it; of a network without a run, they do not count.
+        alternative: settings that ``--try`` trains, too.
     """
 
     value: Any
@@ -194,6 +171,8 @@ class Found(NamedTuple):
     measure: str = ""
     where: "Line | None" = None
     advice: str = ""
+    settings: Mapping[str, Any] = {}
+    alternative: Mapping[str, Any] = {}
 
 
 MaybeFound = Found | None
@@ -208,7 +187,6 @@ class Evidence:
         settings: of its run; empty for a network without a run.
         usual: the settings of a run of the same data set, in which nothing else is given.
         epochs: the records of metrics.jsonl so far.
-        history: decay, width and coverage of each layer at each epoch.
         classes: number of classes; 0 if unknown.
         samples: number of training samples; 0 if unknown.
         tested: accuracy on the test part; NaN if unknown.
@@ -220,7 +198,6 @@ class Evidence:
     settings: Mapping[str, Any] = field(default_factory=dict)
     usual: Mapping[str, Any] = field(default_factory=dict)
     epochs: Sequence[Mapping[str, Any]] = ()
-    history: Mapping[str, Any] | None = None
     classes: int = 0
     samples: int = 0
     tested: float = math.nan
@@ -257,11 +234,6 @@ class Evidence:
         numbers = [value(self.start(layer["name"]), key) for layer in self.layers if not names or layer["name"] in names]
         numbers = [number for number in numbers if number is not None]
         return sum(numbers) / len(numbers) if numbers else math.nan
-
-    @property
-    def chance(self) -> float:
-        """Cross-entropy of equal probabilities, log(classes); NaN if the number of classes is unknown."""
-        return math.log(self.classes) if self.classes > 1 else math.nan
 
     def last(self, key: str) -> float:
         """A number of the last epoch; NaN if there is none."""
@@ -384,11 +356,7 @@ class Rule(ABC):
 
     @abstractmethod
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        """Where the measure is outside its usual range; None if it is not."""
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        """What to change."""
-        return Remedy(found.advice or self.advice)
+        """Where the measure is outside its usual range, and what to change; None if it is not."""
 
 
 class ScriptRule(Rule):

@@ -252,52 +252,19 @@ class EqualOutputs(
     at="loss",
     advice="Average over timesteps, not over the batch, and check what lies between the input and the outputs.",
 ):
-    """The outputs are the same for all samples, whatever their input: the batch axis is averaged or indexed, or the input does not reach them."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        if (outputs := seen.outputs) is None or len(outputs.values) < 2:
-            return None
-        values = outputs.values.flatten(1)
-        difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
-        return Found(difference) if difference < limit * largest else None
-
-
-@register("rule", "zero-outputs")
-class ZeroOutputs(
-    ScriptRule,
-    measure="share of samples whose outputs are all 0",
-    usual="0",
-    limit=0.5,
-    at="loss",
-    advice="Give the loss what the last ReLU or neurons receive, the outputs of the layer before them, averaged over timesteps.",
-):
-    """The outputs of most samples are all zero: a ReLU, or neurons that do not fire, stand before the loss."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        if (outputs := seen.outputs) is None:
-            return None
-        share = float((outputs.values == 0).all(1).float().mean())
-        return Found(share) if share > limit else None
-
-
-@register("rule", "saturated-outputs")
-class SaturatedOutputs(
-    ScriptRule,
-    measure="largest minus smallest output of a sample",
-    usual="below 20",
-    limit=60.0,
-    at="loss",
-):
-    """The outputs are so large that the softmax is 0 or 1."""
+    """The outputs are the same for all samples, or 0 for most, whatever their input: the batch axis is averaged, the input does not reach them, or a ReLU stands before the loss."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         outputs = seen.outputs
-        if outputs is None or outputs.loss != "cross_entropy":
+        if outputs is None or len(outputs.values) < 2:
             return None
-        values = outputs.values / outputs.calls
-        spread = float((values.amax(1) - values.where(values > -math.inf, math.inf).amin(1)).median())  # without masked classes
-        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
-        return Found(spread, advice=less) if spread > limit else None
+        values = outputs.values.flatten(1)
+        difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
+        if difference < limit * largest:
+            return Found(difference)
+        zeros = float((values == 0).all(1).float().mean())
+        raw = "Give the loss what the last ReLU or neurons receive, the outputs of the layer before them, averaged over timesteps."
+        return Found(zeros, (), "share of samples whose outputs are all 0", advice=raw) if zeros > 0.5 else None
 
 
 @register("rule", "classes")

@@ -46,7 +46,7 @@ CRASHES = (
         "Count labels from 0, and give the last layer as many outputs as there are classes.",
     ),
     (
-        "small-batch",
+        "running-statistics",
         "more than 1 value per channel",
         "Give the data loader drop_last=True, or batches that leave no single sample: normalisation in training needs two or "
         "more.",
@@ -98,7 +98,7 @@ CRASHES = (
         "shapes",
         r"mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x",
         "The layer is given {0} features and takes {1}: build it with {0} inputs, or give it (B, {1}): x.flatten(1) of "
-        "images, x[t] of a sequence.",
+        "images, x[t] or x.flatten(2) of (T, B, ...).",
     ),
     (
         "shapes",
@@ -166,24 +166,24 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     """The rule that names the cause of the error that ended a script, empty without one, and what was found, if the rule does not find it itself."""
     if seen is None or seen.error is None or isinstance(seen.error, KeyboardInterrupt):
         return "", None
-    text, given = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0], seen.operands
+    text, operands = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0], seen.operands
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")
-    changed = next((line for shape, line in seen.changed.items() if f"Tensor {shape}]" in text), None)
-    if IN_PLACE in text and changed:
-        rule, where = "in-place", changed
-        advice = "Make a new tensor in this line, as backward() needs the one that it changes: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
-    old = [one for one in given if one.shape[:1] == (seen.batch,) != given[-1].shape[:1]]
-    if rule == "shapes" and seen.backwards and old:  # which fitted in earlier batches
-        kept = any(one.low != one.high for one in old)  # rather than a state that begins with zeros
-        fixed = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
-        rule, advice = ("state-kept", reset_of(seen)) if kept else ("shapes", fixed)
-    flat = [int(size) for size in match.groups()] if "mat1" in text else [0, 1]
-    sequences = [one.shape for one in given if len(one.shape) in (3, 5)]  # (T, B, N) or (T, B, C, H, W)
-    if any(shape[1] > 1 and flat[0] == shape[1] * flat[1] for shape in sequences):
-        advice = "Samples were flattened into features: keep axes of time and samples, flatten(2), or layer.Flatten() of spikingjelly."
-    sizes = "; ".join(map(str, [text, *given[-2:]]))  # of the innermost call
-    return rule, Found(sizes, (), "error", where, advice.format(*match.groups())) if advice else None
+    if IN_PLACE in text:
+        for shape, line in seen.changed.items():
+            if f"Tensor {shape}]" in text:
+                rule, where = "in-place", line
+                advice = "Make a new tensor in this line, as backward() needs the one that it changes: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
+    # Tensors of the size of earlier batches, in a call with another one.
+    old = [one for one in operands if one.shape[:1] == (seen.batch,) != operands[-1].shape[:1]]
+    if rule == "shapes" and seen.backwards and old:
+        advice = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
+        if any(one.low != one.high for one in old):  # rather than a state that begins with zeros
+            rule, advice = "state-kept", reset_of(seen)
+    if not advice:
+        return rule, None
+    sizes = "; ".join(map(str, [text, *operands[-2:]]))  # of the innermost call
+    return rule, Found(sizes, (), "error", where, advice.format(*match.groups()))
 
 
 def failed(seen: "Seen", *texts: str) -> bool:
@@ -193,12 +193,16 @@ def failed(seen: "Seen", *texts: str) -> bool:
 
 def _unreached(seen: "Seen") -> bool:
     """Whether ``backward`` reached no parameter at all."""
-    gradients = [gradient for parameter in seen.parameters.values() for gradient in parameter.gradients]
-    return bool(seen.leaves) or (seen.backwards > 0 and not seen.clipped and bool(gradients) and set(gradients) == {None})
+    gradients = {gradient for parameter in seen.parameters.values() for gradient in parameter.gradients}
+    return bool(seen.leaves) or (seen.backwards > 0 and not seen.clipped and gradients == {None})
+
+
+class ErrorRule(ScriptRule, measure="error", usual="", at="error"):
+    """A rule on an error that ended a script, which :func:`explained` finds."""
 
 
 @register("rule", "empty-optimiser")
-class EmptyOptimiser(ScriptRule, measure="error", usual="", at="error", source="torch.optim"):
+class EmptyOptimiser(ErrorRule, source="torch.optim"):
     """The optimiser was given no parameters: the network has none registered, or its generator of parameters was already used up."""
 
 
@@ -275,20 +279,20 @@ class GraphTwice(
 
 
 @register("rule", "in-place")
-class InPlace(ScriptRule, measure="error", usual="", at="error", source="torch.autograd"):
+class InPlace(ErrorRule, source="torch.autograd"):
     """Values that backward() needs were changed in place before it."""
 
 
 @register("rule", "shapes")
-class Shapes(ScriptRule, measure="error", usual="", at="error"):
+class Shapes(ErrorRule):
     """The sizes of tensors do not fit: those of a layer and its input, of outputs and labels, or of a state and a batch."""
 
 
 @register("rule", "types")
-class Types(ScriptRule, measure="error", usual="", at="error"):
+class Types(ErrorRule):
     """A call is given values of another dtype, device or type than it takes, such as labels that are no integers, or arguments that it does not have."""
 
 
 @register("rule", "script-failed")
-class ScriptFailed(ScriptRule, measure="error", usual="", at="error"):
+class ScriptFailed(ErrorRule):
     """The script ended with an error of its own."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ class Averaging(
     usual="within 0.05 of val_accuracy",
     limit=0.1,
     least="warning",
+    advice=(
+        "Evaluate the network with the weights of its last step (of its best epoch by the evaluation), or an average with a smaller decay (0.9 for 100 "
+        "steps): check load_state_dict(), and copies."
+    ),
 ):
     """The weights that are evaluated are not the last of the training: an average (--ema) that is too slow, another copy, or weights of an earlier state."""
 
@@ -122,14 +126,7 @@ class Averaging(
             found = Found(gap, measure=above, where=e.seen.lines.get("loaded") or e.seen.lines.get("evaluation"))
             return found if gap > 2 * limit and e.seen.skill > 0.5 else None
         raw = e.last("raw_val_accuracy")
-        return Found(raw) if raw - e.last("val_accuracy") > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(
-            "Evaluate the network with the weights of its last step (of its best epoch by the evaluation), or an average with a smaller decay (0.9 for 100 "
-            "steps): check load_state_dict(), and copies.",
-            {"ema": 0.0},
-        )
+        return Found(raw, settings={"ema": 0.0}) if raw - e.last("val_accuracy") > limit else None
 
 
 @register("rule", "running-statistics")
@@ -139,30 +136,30 @@ class RunningStatistics(
     usual="below 0.1",
     limit=0.2,
     source="spikingjelly, issues 157 and 559",
+    advice="Train with batches of 16 or more, a momentum of 0.1, and the same T and inputs as in evaluation.",
 ):
     """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
 
     slowest = 1e-3  # momentum
+    smallest = 8  # samples that are normalised together
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         gap = e.flow.get("eval_gap")
+        size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
+        advice = ""
         if e.seen is not None and e.seen.momenta:
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
             if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
-                return Found(slowest, measure="momentum", where=where)
-        return Found(gap) if gap is not None and gap > limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.measure:
-            return Remedy(
-                f"Use a larger momentum, {rewritten(found.where, 'momentum', found.value, 0.1)}: the share of the newest batch."
-            )
-        if not e.settings:
-            return Remedy(
-                "Train for more steps, with larger batches and the same T and inputs as in evaluation, or use a momentum of 0.1."
-            )
-        text = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
-        return Remedy(text, e.back("batch_size", 4) | e.back("epochs", 2))
+                larger = f"Use a larger momentum, {rewritten(where, 'momentum', slowest, 0.1)}: the share of the newest batch."
+                return Found(slowest, (), "momentum", where, larger)
+            size = e.seen.batch or size
+        elif e.settings:
+            advice = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: larger batches, or more steps."
+        settings = e.back("batch_size", 4) | e.back("accumulate", 4) or e.back("epochs", 2)
+        if gap is not None and gap > limit:
+            return Found(gap, advice=advice, settings=settings)
+        small = Found(size, (), "samples that are normalised together", advice=advice, settings=settings)
+        return small if size < self.smallest else None
 
 
 @register("rule", "overfitting")
@@ -172,22 +169,16 @@ class Overfitting(
     usual="within 0.15 of validation",
     limit=0.2,
     severity="warning",
+    advice="Train with more samples, augment the data (--augment), increase the weight decay, or use a smaller network.",
 ):
     """Training accuracy is high, but validation accuracy does not follow."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            train = e.seen.recent(e.seen.accuracy)
-            return Found(train) if e.seen.gap > limit and train > 0.9 else None
-        train = e.last("train_accuracy")
-        held_out = e.last("val_accuracy")
-        if e.last("raw_val_accuracy") > held_out:  # without the average of the weights
-            held_out = e.last("raw_val_accuracy")
-        return Found(train) if train - held_out > limit and train > 0.9 else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
+            train, gap = e.seen.recent(e.seen.accuracy), e.seen.gap
+        else:
+            train = e.last("train_accuracy")
+            held_out = e.last("val_accuracy"), e.last("raw_val_accuracy")  # the latter without the average of the weights
+            gap = min(train - held_out[0], train - held_out[1])
         settings = e.scaled("weight_decay", 4) if e.settings.get("weight_decay") else {}
-        return Remedy(
-            "Train with more samples, augment the data (--augment), increase the weight decay, or use a smaller network.",
-            settings,
-        )
+        return Found(train, settings=settings) if gap > limit and train > 0.9 else None

@@ -1,13 +1,11 @@
 """Rules on the measures of layers: scales, firing rates, surrogates, gradients and decays."""
 
-import itertools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Remedy, Rule, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
@@ -30,26 +28,29 @@ class InputScale(
     rarest = 0.03  # share of the entries of an input of spikes
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        std, potential = value(e.flow, "input.std"), value(e.layers[0], "u_std") if e.layers else None
-        if std is not None and e.seen is not None:  # the mean over timesteps of spikes in time may be constant
-            std = max(std, e.seen.trained_input.get("std", 0.0))
-        spikes = math.nan if e.seen is None or not e.layers else e.seen.arriving
-        # Of a feature in a timestep, where hardly any neuron fires, or in all timesteps.
-        quiet = spikes < self.rarest and (
-            spikes * e.flow["T"] < 10 * self.rarest or (e.start(e.layers[0]["name"]).get("firing_rate") or 0) < 0.02
-        )
-        if quiet and e.seen is not None and not e.seen.skill > 0.65:
-            more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
-            return Found(spikes, (e.layers[0]["name"],), "share of spikes in the input", advice=more)
-        unequal = math.nan if e.seen is None else e.seen.trained_input.get("unequal", math.nan)
-        if unequal > 5 * limit:
-            each = "Standardise each feature by itself: (x - x.mean(0)) / x.std(0), with the moments of the training samples."
-            return Found(unequal, measure="largest over median standard deviation of a feature", advice=each)
-        if not std or potential is None or 1 / limit <= std <= limit:
+        if not e.layers:
             return None
-        hidden = std < limit**-2 and e.seen is not None  # by a bias
+        first, potential = e.layers[0]["name"], value(e.layers[0], "u_std")
+        std = value(e.flow, "input.std") or 0.0
+        hidden = False
+        if e.seen is not None:
+            spikes, unequal = e.seen.arriving, e.seen.trained_input.get("unequal", 0.0)
+            # Of a feature in all timesteps, or where hardly any neuron fires.
+            rare = spikes * e.flow["T"] < 10 * self.rarest or _rate(e.start(first)) < 0.02
+            if spikes < self.rarest and rare and not e.seen.skill > 0.65:
+                more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
+                return Found(spikes, (first,), "share of spikes in the input", advice=more)
+            if unequal > 5 * limit:
+                each = (
+                    "Standardise each feature by itself: (x - x.mean(0)) / x.std(0), with the moments of the training samples."
+                )
+                return Found(unequal, measure="largest over median standard deviation of a feature", advice=each)
+            std = max(std, e.seen.trained_input.get("std", 0.0))  # the mean over timesteps of spikes in time may be constant
+            hidden = std < limit**-2  # by a bias
+        if not std or potential is None or _within(std, limit) or (_within(potential, limit) and not hidden):
+            return None
         scaled = f"Divide the input by {std:.2g}, its standard deviation, or normalise the current of the first layer."
-        return Found(std, (e.layers[0]["name"],), advice=scaled) if hidden or not 1 / limit <= potential <= limit else None
+        return Found(std, (first,), advice=scaled)
 
 
 @register("rule", "initial-scale")
@@ -65,22 +66,33 @@ class InitialScale(
     gradients = 1e-2, 1e2
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            return _recovering(e, e.seen, limit)
+        found = self._of_run(e, limit) if e.seen is None else self._in_script(e, e.seen, limit)
+        if found is None:
+            return None
+        advice = f"{_rescaled(e, found.layers)}."
+        return found._replace(advice=advice, settings={"init": "measured"}, alternative={"norm": "tdbn"})
+
+    def _of_run(self, e: Evidence, limit: float) -> MaybeFound:
         if e.settings.get("norm") != "none" or e.settings["init"] == "measured":
             return None
         if e.back("threshold", 2) or e.back("width", 5):  # these do not fit, rather than the weights
             return None
 
         def lost(layer: Mapping[str, Any]) -> bool:
-            ratio = layer.get("grad_ratio") or 0
-            rate = layer["firing_rate"]
-            return bool(rate < limit or rate > SaturatedLayers.limit or not self.gradients[0] < ratio < self.gradients[1])
+            vanishes, explodes = self.gradients
+            fires = limit <= layer["firing_rate"] <= SaturatedLayers.limit
+            return not (fires and vanishes < (layer.get("grad_ratio") or 0) < explodes)
 
         return e.where("firing_rate", lost, smallest=True)
 
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy(f"{_rescaled(e, found.layers)}.", {"init": "measured"}, {"norm": "tdbn"})
+    def _in_script(self, e: Evidence, seen: "Seen", limit: float) -> MaybeFound:
+        """Layers that were silent before the first step, and fire now, where little is learned."""
+        silent = [name for name, layer in seen.first.items() if _rate(layer) < limit]
+        if not seen.skill < 0.65 or seen.momenta or len(silent) < 2:
+            return None
+        if SilentLayers().found(e, limit) or PotentialScale().found(e, PotentialScale.limit):
+            return None
+        return Found(_rate(seen.first[silent[-1]]), tuple(silent), "firing_rate in the first step")
 
 
 @register("rule", "potential-scale")
@@ -101,27 +113,16 @@ class PotentialScale(
             reach = (1 - (layer.get("u_mean") or 0)) / layer["u_std"] if layer["u_std"] else math.inf
             return bool(layer["u_std"] < 1 / limit and reach > self.reach)
 
-        low = None if e.seen is not None else e.where("u_std", far, smallest=True, from_start=True)  # which is silent
-        return low or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest), from_start=True)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        spread = value(e.start(found.layers[0]), "u_std") or 0.0
+        found = None if e.seen is not None else e.where("u_std", far, smallest=True)  # which is silent
+        found = found or e.where("u_std", lambda layer: layer["u_std"] > max(limit, self.largest), from_start=True)
+        if found is None:
+            return None
         settings = e.back("threshold", 2)
         if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
             settings = {"norm": "tdbn"}
+        spread = value(e.start(found.layers[0]), "u_std") or 0.0
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
-        text = _rescaled(e, found.layers)
-        first, threshold = found.layers[0], _threshold(e, found.layers[0])
-        line = None if e.seen is None else e.seen.line_of(first)
-        if threshold and line and re.search(THRESHOLDS, line.source):
-            return Remedy(f"Change the threshold: {threshold}.")
-        own_norm = e.settings.get("norm", "none") != "none"
-        normalised = own_norm if e.seen is None else len(e.seen.momenta) >= len(e.layers)
-        if normalised:
-            text = f"Set the weight of the normalisation before {first} to {_own_threshold(e, first):.2g}, and its bias to 0"
-        if e.settings and not settings:
-            text = f"Check that the normalisation before {first} uses the statistics of each batch in training. {text}"
-        return Remedy(f"{text}, or change the threshold: {threshold}." if threshold else f"{text}.", settings)
+        return found._replace(advice=_scaled(e, found.layers), settings=settings)
 
 
 @register("rule", "silent")
@@ -135,25 +136,28 @@ class SilentLayers(
     """Neurons hardly ever reach the threshold, so that later layers receive nothing."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < limit, smallest=True, from_start=True)
-        if not now and e.seen is not None:  # they died in training
-            least = 1e-6 if e.progresses else limit / 5
-            now = e.where("firing_rate", lambda layer: (layer.get("firing_rate") or 0) < least, smallest=True)
-        if now or e.seen is None or e.learned or e.seen.outputs is None or not e.layers:
-            return now
-        *_, last = e.seen.layers.values()
-        begins, ends = (value(layer, "firing_rate") for layer in (e.seen.first.get(last.name, {}), e.layers[-1]))
-        read = last.shape[-1:] == e.seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
-        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
-        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None  # which later steps hardly change
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        found = e.where("firing_rate", lambda layer: _rate(layer) < limit, smallest=True, from_start=True)
+        if not found and e.seen is not None:
+            found = self._died(e, limit) or self._read(e, e.seen, limit)
+        if found is None:
+            return None
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
-        first = found.layers[0]
-        normalised = f"Double the weight of the normalisation before {first}, and check that its bias is not far below 0."
-        threshold = _threshold(e, first, lower=True)
-        smaller = f"Lower the threshold: {threshold}." if threshold else f"{_rescaled(e, found.layers)}."
-        return Remedy(smaller if settings or not e.settings else normalised, settings)
+        return found._replace(advice=_scaled(e, found.layers, 1.0), settings=settings)
+
+    def _died(self, e: Evidence, limit: float) -> MaybeFound:
+        """Layers that died in training."""
+        least = 1e-6 if e.progresses else limit / 5
+        return e.where("firing_rate", lambda layer: _rate(layer) < least, smallest=True)
+
+    def _read(self, e: Evidence, seen: "Seen", limit: float) -> MaybeFound:
+        """A layer that is read, which later steps hardly change."""
+        if e.learned or seen.outputs is None or not e.layers:
+            return None
+        *_, last = seen.layers.values()
+        begins, ends = (value(layer, "firing_rate") for layer in (seen.first.get(last.name, {}), e.layers[-1]))
+        read = last.shape[-1:] == seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
+        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
+        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None
 
 
 @register("rule", "saturated")
@@ -167,17 +171,20 @@ class SaturatedLayers(
     """Neurons fire at almost every timestep, so that spikes carry no information."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        return e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
+        found = e.where("firing_rate", lambda layer: layer["firing_rate"] > limit)
+        if found is None:
+            return None
         settings = e.back("threshold", 1.5)
-        if not settings and e.settings and e.settings["decay"] > 2 * e.usual["decay"]:
-            settings = {"decay": e.usual["decay"]} | ({"input_gain": "1-beta"} if e.mean("beta") > 0.5 else {})
-        if not settings and e.settings and e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
-            settings = {"input_gain": "1-beta"}
-        threshold = _threshold(e, found.layers[0], lower=False)
-        text = f"Raise the threshold: {threshold}." if threshold else "Decrease the decay, or scale the current by 1 - beta."
-        return Remedy(text, settings or e.threshold(2, found.layers))
+        if e.settings and not settings:
+            if e.settings["decay"] > 2 * e.usual["decay"]:
+                settings["decay"] = e.usual["decay"]
+            if e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
+                settings["input_gain"] = "1-beta"
+        first = found.layers[0]
+        advice = "Decrease the decay, or scale the current by 1 - beta."
+        if (threshold := _threshold(e, first, 100.0)) and _reached(e, first) > 1:
+            advice = f"Raise the threshold: {threshold}."
+        return found._replace(advice=advice, settings=settings or e.threshold(2, found.layers))
 
 
 @register("rule", "narrow-window")
@@ -195,18 +202,16 @@ class NarrowWindow(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         def narrow(layer: Mapping[str, Any]) -> bool:
-            share, zero, std = layer.get("coverage", 1.0), layer.get("grad_zero") or 0, layer.get("u_std") or 0
-            relative = (
-                layer.get("alpha", math.inf) / (std * e.flow["threshold"]) if 0 < std < PotentialScale.largest else math.inf
-            )
-            few = share < limit / 100 or (share < limit and zero > 1 - 2 * limit)
-            # Where neurons are silent, it is the mean or the scale of potentials that is wrong.
-            return bool((relative < self.thinnest or (few and relative < 1)) and not _silent(layer))
+            std, share = layer.get("u_std") or 0, layer.get("coverage", 1.0)
+            if (
+                _silent(layer) or not 0 < std < PotentialScale.largest
+            ):  # it is the mean or the scale of potentials that is wrong
+                return False
+            relative = layer.get("alpha", math.inf) / (std * e.flow["threshold"])
+            few = share < limit / 100 or (share < limit and (layer.get("grad_zero") or 0) > 1 - 2 * limit)
+            return bool(relative < self.thinnest or (few and relative < 1))
 
-        return e.where("coverage", narrow, smallest=True, from_start=True)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return _two_sigma(e, found.layers)
+        return _two_sigma(e, e.where("coverage", narrow, smallest=True, from_start=True))
 
 
 @register("rule", "wide-window")
@@ -221,16 +226,13 @@ class WideWindow(
     """The surrogate is much wider than the distribution of potentials, so that its gradient says little about spikes."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        quiet = any(_silent(layer) for layer in e.layers)
+        factor = 100 if any(_silent(layer) for layer in e.layers) else 2 * limit
 
         def wide(layer: Mapping[str, Any]) -> bool:
-            std, factor = layer.get("u_std"), 100 if quiet else 2 * limit
+            std = layer.get("u_std")
             return bool(std and not _silent(layer) and layer["alpha"] > factor * std * e.flow["threshold"])
 
-        return e.where("alpha", wide)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return _two_sigma(e, found.layers)
+        return _two_sigma(e, e.where("alpha", wide))
 
 
 @register("rule", "blocked")
@@ -254,18 +256,13 @@ class ExplodingGradients(
     usual="0.1 to 30",
     limit=100.0,
     source="Zenke and Vogels 2021 (second-hand)",
+    advice="Clip gradients at 1, or omit the gradient through the reset (--detach-reset).",
 ):
     """The gradient grows from layer to layer, or through time, on its way to the input."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        peak = 1 / e.mean("alpha") if e.mean("alpha") > 0 else math.nan
-        if peak * max(1.0, e.mean("beta")) > 1.5 and e.mean("alpha") < _width(e):
-            return _two_sigma(e)
-        settings = {"clip_grad": 1.0} if e.settings and not e.settings["clip_grad"] else {}
-        return Remedy("Clip gradients at 1, or omit the gradient through the reset (--detach-reset).", settings)
+        found = e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
+        return found and found._replace(settings={} if e.settings.get("clip_grad") else {"clip_grad": 1.0})
 
 
 @register("rule", "vanishing")
@@ -275,20 +272,17 @@ class VanishingGradients(
     usual="0.1 to 30",
     limit=1e-2,
     source="Fang et al. 2021 (SEW); Deng et al. 2022 (TET)",
+    advice="Add residual connections, use fewer layers, or a loss at every timestep (tet).",
 ):
     """The gradient shrinks from layer to layer on its way to the input."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        return e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.value == 0:
-            return Remedy(
-                f"No gradient arrives at {found.layers[0]}: look for no_grad(), detach(), and silent or frozen layers behind it."
-            )
-        settings = {"residual": "add"} if e.settings.get("residual") == "none" else {}
-        settings = settings or ({"loss": "tet"} if e.settings.get("loss") == "ce" else {})
-        return Remedy("Add residual connections, use fewer layers, or a loss at every timestep (tet).", settings)
+        found = e.where("grad_ratio", lambda layer: layer["grad_ratio"] < limit, smallest=True)
+        if found is not None and found.value == 0:
+            look = f"No gradient arrives at {found.layers[0]}: look for no_grad(), detach(), and silent or frozen layers behind it."
+            return found._replace(advice=look)
+        settings = {"loss": "tet"} if e.settings.get("loss") == "ce" else {}
+        return found and found._replace(settings={"residual": "add"} if e.settings.get("residual") == "none" else settings)
 
 
 @register("rule", "decay-at-bound")
@@ -303,78 +297,26 @@ class DecayAtBound(
     """The decay is 0 or 1: neurons forget everything, or nothing."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        low = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
-        high = 1 - limit if e.seen is None else math.inf  # neurons without a leak are usual
-        return low or e.where("beta", lambda layer: layer["beta"] > high)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if e.seen is not None:
-            return Remedy(
-                "Use a decay near 0.9, with time constant and timestep in the same unit: exp(-dt / tau) for dt of a tenth of tau."
-            )
-        text = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
-        return Remedy(text, e.back("decay_lr", 3) or e.back("decay", 2))
-
-
-@register("rule", "decay-fast")
-class DecayFast(
-    Rule,
-    measure="beta",
-    usual="changes below 0.05 an epoch",
-    limit=0.1,
-    severity="warning",
-    source="spyx: freeze it at first",
-):
-    """Decays change by much in each epoch, faster than the weights can follow."""
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        changes = {}
-        for name, lists in (e.history or {}).get("layers", {}).items():
-            betas = [beta for beta in lists["beta"] if beta is not None]
-            start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
-            steps = [abs(b - a) for a, b in itertools.pairwise([*start, *betas])]
-            if steps and max(steps) > limit:
-                changes[name] = max(steps)
-        return Found(max(changes.values()), tuple(changes)) if changes else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        return Remedy("Decrease the learning rate of the decays.", e.back("decay_lr", 2) or e.scaled("decay_lr", 0.1))
-
-
-@register("rule", "drift")
-class Drift(
-    Rule,
-    measure="drift.mean",
-    usual="-1 to 1 v_th",
-    limit=2.0,
-    severity="warning",
-    source="MP-Init and TEBN, as in docs/zoo.md",
-):
-    """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        # Of a script, it was a symptom of what other rules say, or did no harm.
-        return e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit) if e.seen is None else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        settings = {} if not e.settings or e.settings["norm"] == "tebn" else {"norm": "tebn"}
-        options = (
-            " (tebn), or start from measured potentials (--init-potential measured)"
-            if e.settings
-            else ", decrease the decay, and check that spikes reset the potential"
+        found = e.where("beta", lambda layer: layer["beta"] < limit, smallest=True)
+        advice = (
+            "Use a decay near 0.9, with time constant and timestep in the same unit: exp(-dt / tau) for dt of a tenth of tau."
         )
-        return Remedy(f"Normalise each timestep by its own statistics{options}.", settings)
+        if e.seen is None:  # in scripts, neurons without a leak are usual
+            found = found or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
+            advice = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
+        return found and found._replace(advice=advice, settings=e.back("decay_lr", 3) or e.back("decay", 2))
 
 
-def _recovering(e: Evidence, seen: "Seen", limit: float) -> MaybeFound:
-    """Layers of a script without normalisation that were silent before its first step, and fire now, where little is learned."""
-    rates = {name: value(layer, "firing_rate") or 0.0 for name, layer in seen.first.items()}
-    silent = [name for name, rate in rates.items() if rate < limit]
-    if not seen.skill < 0.65 or seen.momenta or len(silent) < 2:
-        return None
-    if SilentLayers().found(e, limit) or PotentialScale().found(e, PotentialScale.limit):
-        return None
-    return Found(rates[silent[-1]], tuple(silent), "firing_rate in the first step")
+def _rate(layer: Mapping[str, Any]) -> float:
+    return layer.get("firing_rate") or 0.0
+
+
+def _silent(layer: Mapping[str, Any]) -> bool:
+    return layer.get("firing_rate") is not None and _rate(layer) < SilentLayers.limit
+
+
+def _within(number: float, limit: float) -> bool:
+    return 1 / limit <= number <= limit
 
 
 def _rescaled(e: Evidence, names: Sequence[str]) -> str:
@@ -382,9 +324,9 @@ def _rescaled(e: Evidence, names: Sequence[str]) -> str:
     moments, named, before = e.flow.get("input") or {}, [], None
     size = math.hypot(moments.get("mean") or 0, moments.get("std") or 0)
     for layer in e.layers if e.seen is None else e.seen.first.values():
-        name, rate = layer["name"], value(layer, "firing_rate") or 0.0
+        name, rate = layer["name"], _rate(layer)
         if e.seen is None or rate:
-            factor = _factor(e, name) * (1 if before is None else math.sqrt(before / 0.1))
+            factor = math.sqrt(1 if before is None else before / 0.1) / (_reached(e, name) or math.inf)
         else:  # potentials may be those of a bias: from the weights
             factor = 1.26 / (size * e.seen.spreads.get(name, 0) or math.inf)
         if name in names and 1e-3 < factor < 1e3:
@@ -394,16 +336,10 @@ def _rescaled(e: Evidence, names: Sequence[str]) -> str:
     return f"Scale the initial weights before these neurons, {factors}, or normalise their currents (tdBN)"
 
 
-def _silent(layer: Mapping[str, Any]) -> bool:
-    rate = layer.get("firing_rate")
-    return rate is not None and rate < SilentLayers.limit
-
-
-def _factor(e: Evidence, name: str) -> float:
-    """The factor on the potentials of a layer at which a tenth of them reach the threshold; infinite where they are 0 or below it."""
+def _reached(e: Evidence, name: str) -> float:
+    """What a tenth of the potentials of a layer reach, in units of the threshold; 0 where they are below 0."""
     layer = e.start(name)
-    reached = (layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0)
-    return 1 / reached if reached > 0 else math.inf
+    return max(0.0, (layer.get("u_mean") or 0) + 1.3 * (layer.get("u_std") or 0))
 
 
 def _own_threshold(e: Evidence, name: str) -> float:
@@ -411,32 +347,41 @@ def _own_threshold(e: Evidence, name: str) -> float:
     return float(e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"]))
 
 
-def _threshold(e: Evidence, name: str, lower: bool | None = None) -> str:
-    """The threshold of a layer, and a ``lower`` or higher one that a tenth of its neurons would reach; empty where potentials are too far from it."""
-    own = _own_threshold(e, name)
-    reached = own / _factor(e, name)
-    if lower is not None and lower != (reached < own):
-        return ""
-    if not 1e-3 < reached / own < 100 or 0.9 < reached / own < 1.1:
+def _threshold(e: Evidence, name: str, most: float) -> str:
+    """The threshold of a layer, and one that a tenth of its neurons would reach, up to ``most`` times as high; empty where it would be nearly the same."""
+    reached, own = _reached(e, name), _own_threshold(e, name)
+    if not 1e-3 < reached < most or 0.9 < reached < 1.1:
         return ""
     line = None if e.seen is None else e.seen.line_of(name)
-    return f"{rewritten(line, THRESHOLDS, own, reached)}, which a tenth of the potentials reach"
+    return f"{rewritten(line, THRESHOLDS, own, own * reached)}, which a tenth of the potentials reach"
 
 
-def _width(e: Evidence, names: Sequence[str] = ()) -> float:
-    return 2 * e.mean("u_std", names) * float(e.flow["threshold"])
+def _scaled(e: Evidence, names: Sequence[str], most: float = 100.0) -> str:
+    """A remedy in words: another threshold, up to ``most`` times as high, or other weights before these neurons."""
+    first = names[0]
+    threshold = _threshold(e, first, most)
+    ways = [f"Change the threshold: {threshold}"] if threshold else []
+    own_norm = e.settings.get("norm", "none") != "none"
+    if own_norm if e.seen is None else len(e.seen.momenta) >= len(e.layers):
+        norm = f"Set the weight of the normalisation before {first} to {_own_threshold(e, first):.2g}, and its bias to 0"
+        ways.append(f"{norm}, and check that it uses the statistics of each batch in training")
+    else:
+        ways.append(_rescaled(e, names))
+    return f"{'. Or: '.join(ways)}."
 
 
-def _two_sigma(e: Evidence, names: Sequence[str] = ()) -> Remedy:
-    """The width of 2 standard deviations of u, by comparison with that of some layers."""
-    width, own = _width(e, names), e.mean("alpha", names)
+def _two_sigma(e: Evidence, found: MaybeFound) -> MaybeFound:
+    """A finding with the width of 2 standard deviations of u, by comparison with that of its layers."""
+    if found is None:
+        return None
+    width, own = 2 * e.mean("u_std", found.layers) * float(e.flow["threshold"]), e.mean("alpha", found.layers)
     method = e.settings.get("method")
     settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
     if not (own > 0 and 1e-3 < width < 1e3):  # or a state of which no size follows
-        return Remedy("Use a surrogate as wide as the distribution of u.", settings)
+        return found._replace(advice="Use a surrogate as wide as the distribution of u.", settings=settings)
     if method in TAKE_WIDTH:
         settings = {"width": float(f"{width:.2g}")}
     verb, factor = ("Widen", "divide") if width > own else ("Narrow", "multiply")
-    ratio = max(width, own) / min(width, own)
-    slope = "" if e.settings else f" ({factor} its slope, or alpha, by {ratio:.2g})"
-    return Remedy(f"{verb} the surrogate from {own:.2g} to {width:.2g}, 2 standard deviations of u{slope}.", settings)
+    slope = "" if e.settings else f" ({factor} its slope, or alpha, by {max(width / own, own / width):.2g})"
+    advice = f"{verb} the surrogate from {own:.2g} to {width:.2g}, 2 standard deviations of u{slope}."
+    return found._replace(advice=advice, settings=settings)

@@ -57,28 +57,11 @@ class NoStep(
     """An optimiser is built, but never steps."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        idle = not (seen.steps or seen.moved) and seen.optimisers
+        idle = not (seen.steps or seen.moved) and seen.has_optimiser
         if idle and seen.ended and not seen.backwards:
             empty = "Check that the loop runs: the data loader may have no batch, as with drop_last and more samples in a batch than there are."
             return Found(0, where=seen.lines.get("optimiser"), advice=empty)
         return Found(seen.backwards) if idle and seen.backwards > limit else None
-
-
-@register("rule", "no-backward")
-class NoBackward(
-    ScriptRule,
-    measure="steps without backward()",
-    usual="0",
-    limit=1.0,
-    least="error",
-    at="step",
-    source="torch.optim",
-    advice="Call loss.backward() between zero_grad() and step(), in every iteration.",
-):
-    """The optimiser steps without a backward pass before, so that parameters have no gradients."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        return Found(seen.without_backward) if seen.without_backward > limit else None
 
 
 @register("rule", "gradients-lost")
@@ -89,11 +72,14 @@ class GradientsLost(
     limit=0.5,
     least="error",
     at="step",
-    advice="Keep the order zero_grad(), backward(), step().",
+    source="torch.optim",
+    advice="Keep the order zero_grad(), backward(), step(), in every iteration.",
 ):
-    """Gradients are set to zero between backward() and step()."""
+    """The optimiser steps without the gradients of a backward pass: there was none, or they were set to zero after it."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        if seen.without_backward > 1:
+            return Found(seen.without_backward)
         lost = seen.clipped.count(0.0)
         return Found(lost) if lost > limit * len(seen.clipped) else None
 
@@ -113,23 +99,6 @@ class GradientsAccumulate(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         return Found(seen.accumulated) if seen.accumulated > limit else None
-
-
-@register("rule", "rebuilt")
-class Rebuilt(
-    ScriptRule,
-    measure="steps of an optimiser",
-    usual="all",
-    limit=100.0,
-    at="optimiser",
-    advice="Build the network and its optimiser once, before the loop.",
-):
-    """Optimisers are built again and again, and start from nothing each time."""
-
-    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        again = max(seen.optimisers.values(), default=0)
-        few = again > 2 and 0 < seen.steps < limit * again
-        return Found(seen.steps / again) if few and not seen.skill > 0.65 else None  # rather than folds, each of which learns
 
 
 @register("rule", "not-optimised")
@@ -180,7 +149,7 @@ class Unchanged(
     """An optimiser has the parameters and they have gradients, but their values do not change: the learning rate is 0, or they are overwritten."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        if seen.backwards > 5 and not (seen.optimisers or seen.steps or seen.moved):
+        if seen.backwards > 5 and not (seen.has_optimiser or seen.steps or seen.moved):
             place = "Update parameters in place, inside torch.no_grad(): w -= lr * w.grad; w = w - lr * w.grad makes a new tensor. Or use an optimiser."
             return Found("all", where=seen.lines.get("backward"), advice=place)
         stuck = [

@@ -1,15 +1,13 @@
 """Rules on the whole of a training: its settings, its losses and accuracies, and what the network puts out."""
 
 import math
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.analysis.measures import LEARNED, value
+from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.rules.base import (
     Evidence,
     Found,
     MaybeFound,
-    Remedy,
     Rule,
     ScriptRule,
     off_by_a_factor,
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
 SMALLEST_CLIP = 0.01  # norm of gradients
-LARGEST_EPS = 1e-3
 STEPS = 20  # fewest, after which outputs should carry information about labels
 
 
@@ -33,55 +30,58 @@ class NotFinite(
     usual="finite",
     limit=math.inf,
     source="spyx: learning rate / 10, gradients clipped at 1",
+    advice=(
+        "Divide the learning rate by 10, and clip gradients to a norm of 1; if the loss was usual before, look for a logarithm, root or quotient "
+        "of 0 (torch.autograd.set_detect_anomaly(True))."
+    ),
 ):
     """Weights, potentials or gradients grew until they were not finite."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            return self._in_script(e)
-        measured = [key for key in ("u_mean", "grad_norm") if any(key in layer for layer in e.layers)]
-        broken = tuple(layer["name"] for layer in e.layers if any(value(layer, key) is None for key in measured))
-        return Found(None, broken) if e.diverged or broken or (e.layers and e.flow.get("loss") is None) else None
+            return self._in_script(e.seen)
+        # Records without numbers have None, and short ones have no such field.
+        broken = tuple(layer["name"] for layer in e.layers if None in (layer.get("u_mean", 0), layer.get("grad_norm", 0)))
+        if not (e.diverged or broken or (e.layers and e.flow.get("loss") is None)):
+            return None
+        if not e.settings:
+            return Found(None, broken)
+        own, usual = e.settings["lr"], e.usual["lr"]
+        settings = {"lr": min(usual, float(f"{own / 10:.2g}"))}
+        advice = f"Likely cause: a learning rate of {own:g}"
+        if own > usual:
+            advice += f", where {e.settings['dataset']} has {usual:g} by default"
+        if not e.settings["clip_grad"]:
+            advice += ", and gradients that are not clipped"
+            settings["clip_grad"] = 1.0
+        return Found(None, broken, advice=f"{advice}.", settings=settings)
 
-    def _in_script(self, e: Evidence) -> MaybeFound:
-        assert e.seen is not None
-        if not e.seen.input.get("finite", 1.0):
+    def _in_script(self, seen: "Seen") -> MaybeFound:
+        if not seen.input.get("finite", 1.0):
             known = "Replace the values that are not finite before the network, as with torch.nan_to_num(x)."
-            return Found(None, (), "input", e.seen.lines.get("network"), known)
-        step = next((step for step, loss in enumerate(e.seen.numbers()) if not math.isfinite(loss)), None)
-        layers = list(e.seen.layers.values())
-        names = tuple(layer.name for layer in layers if layer.not_finite)
+            return Found(None, (), "input", seen.lines.get("network"), known)
+        step = next((step for step, loss in enumerate(seen.numbers()) if not math.isfinite(loss)), None)
+        names = tuple(layer.name for layer in seen.layers.values() if layer.not_finite)
         if step is None and not names:
             return None
-        if e.seen.broken:  # a surrogate makes the weights before it NaN, but not those behind it
-            names = tuple(layer.name for layer in layers if id(layer.weight) in e.seen.broken)[-1:] or names
-        measure = "step of the first loss that is not finite" if step is not None else "dL/du"
-        if step == 0 and not names:  # before any update of the weights
-            name, where = e.seen.beyond or ("the loss function", e.seen.lines.get("loss"))
-            ways = "look there for a logarithm, root or quotient of 0, a decay above 1, and for weights or inputs that are too large"
-            return Found(
-                step, (), measure, where, f"The first values that are not finite, or too large, come from {name}: {ways}."
+        if seen.broken:  # a surrogate makes the weights before it NaN, but not those behind it
+            names = tuple(layer.name for layer in seen.layers.values() if id(layer.weight) in seen.broken)[-1:] or names
+        measure = "dL/du" if step is None else "step of the first loss that is not finite"
+        if names:
+            surrogate = (
+                f"The backward pass of the surrogate of {names[0]} returns NaN or Inf: check it at 0 and at large potentials."
             )
-        return Found(step, names, measure, None if names else e.seen.lines.get("loss"))
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.advice:
-            return Remedy(found.advice)
-        if e.seen is not None and found.layers:
-            return Remedy(
-                f"The backward pass of the surrogate of {found.layers[0]} returns NaN or Inf: check it at 0 and at large potentials."
-            )
-        if not e.settings:
-            return Remedy(
-                "Divide the learning rate by 10, and clip gradients to a norm of 1; if the loss was usual before, look for a logarithm, root or "
-                "quotient of 0 (torch.autograd.set_detect_anomaly(True))."
-            )
-        own, usual, unclipped = e.settings["lr"], e.usual["lr"], not e.settings["clip_grad"]
-        default = f", where {e.settings['dataset']} has {usual:g} by default" if own > usual else ""
-        text = (
-            f"Likely cause: a learning rate of {own:g}{default}{', and gradients that are not clipped' if unclipped else ''}."
+            return Found(step, names, measure, advice=surrogate)
+        loss = seen.lines.get("loss")
+        if step:
+            return Found(step, (), measure, loss)
+        # Before any update of the weights.
+        name, where = seen.beyond or ("the loss function", loss)
+        ways = (
+            "look there for a logarithm, root or quotient of 0, a decay above 1, and for weights or inputs that are too large"
         )
-        return Remedy(text, {"lr": min(usual, float(f"{own / 10:.2g}"))} | ({"clip_grad": 1.0} if unclipped else {}))
+        first = f"The first values that are not finite, or too large, come from {name}: {ways}."
+        return Found(step, (), measure, where, first)
 
 
 @register("rule", "batch-dependent")
@@ -90,22 +90,15 @@ class BatchDependent(
     measure="batch_invariant",
     usual="true",
     source="spikingjelly, issues 318 and 594",
+    advice="Reset all neurons before each batch, in training and evaluation, and check the order of axes: (T, B, ...).",
 ):
     """The output for a sample depends on its batch, or on earlier calls: a state is not reset, or axes are mixed up."""
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None and not e.progresses and (place := _mixed(e.seen)):
-            return Found(False, measure=f"labels separable in the {place}", where=e.seen.lines.get("network"))
+            apart = "Keep samples apart: exchange axes with transpose() or permute() before view() or reshape(), and average outputs over timesteps only."
+            return Found(False, (), f"labels separable in the {place}", e.seen.lines.get("network"), apart)
         return Found(False) if e.flow.get("batch_invariant") is False else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.measure:
-            return Remedy(
-                "Keep samples apart: exchange axes with transpose() or permute() before view() or reshape(), and average outputs over timesteps only."
-            )
-        return Remedy(
-            "Reset all neurons before each batch, in training and evaluation, and check the order of axes: (T, B, ...)."
-        )
 
 
 @register("rule", "labels")
@@ -124,22 +117,16 @@ class Labels(
         train, held_out = e.last("train_accuracy"), e.last("val_accuracy")
         if e.classes < 2 or math.isnan(train):
             return None
-        if train < 1 / e.classes and e.last("train_loss") < e.chance / 2:  # other labels in loss and accuracy
+        if train < 1 / e.classes and e.last("train_loss") < math.log(e.classes) / 2:  # other labels in loss and accuracy
             return Found(train, measure="train_accuracy")
         altered = any(e.settings.get(name) != e.usual.get(name) for name in ("augment", "mixup", "cutmix", "dropout"))
         if held_out - train > limit and not altered and 1 / e.classes <= train < LEARNED:
             return Found(train, measure="train_accuracy, below that of validation")
-        guesses = e.tested < 2 / e.classes and held_out - e.tested > limit
-        return Found(e.tested, measure="test accuracy, unlike that of validation") if guesses else None
+        if e.tested < 2 / e.classes and held_out - e.tested > limit:
+            return Found(e.tested, measure="test accuracy, unlike that of validation")
+        return None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        entered, accuracy = seen.separable("input", "first"), seen.recent(seen.accuracy)
-        held_out, learns = accuracy - seen.gap, accuracy > 2 * seen.chance
-        begun, long = seen.steps >= NotLearning.fewest, seen.steps > 2 * NotLearning.fewest
-        fires = all((layer.get("firing_rate") or 0) > 1e-3 for layer in seen.records)  # otherwise, no label reaches the weights
-        unclear = fires and entered < UNCLEAR > seen.separable("outputs") and not seen.progresses
-        better = -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts)
-        by_heart = seen.gap > limit / 2 and learns and held_out < 1.2 * seen.chance and long
         loss = seen.lines.get("loss")
         if seen.outside:
             targets = "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest."
@@ -147,10 +134,16 @@ class Labels(
         if seen.smoothing > 0.9:
             less = rewritten(loss, "label_smoothing", seen.smoothing, 0.1)
             return Found(seen.smoothing, (), "label_smoothing", loss, f"Smooth less: {less}.")
-        if unclear and begun:
+        fires = all((layer.get("firing_rate") or 0) > 1e-3 for layer in seen.records)  # otherwise, no label reaches the weights
+        entered, left = seen.separable("input", "first"), seen.separable("outputs")
+        if fires and entered < UNCLEAR and left < UNCLEAR and not seen.progresses and seen.steps >= NotLearning.fewest:
             return Found(entered, (), "standard deviations by which neighbours share labels", loss)
-        if better and long:
+        long = seen.steps > 2 * NotLearning.fewest
+        if long and -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts):
             return Found(seen.gap, (), "training accuracy minus that of evaluation", loss)
+        train = seen.recent(seen.accuracy)
+        held_out = train - seen.gap
+        by_heart = long and seen.gap > limit / 2 and train > 2 * seen.chance and held_out < 1.2 * seen.chance
         if by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit):
             guessing = "training accuracy minus that of evaluation, which is that of guessing"
             return Found(seen.gap, (), guessing, seen.lines.get("evaluation"))
@@ -192,28 +185,20 @@ class LearningRate(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            rate, line = e.seen.highest_rate, e.seen.lines.get("optimiser")
-            highest = self.highest[e.seen.adaptive]
-            high = rate > limit * highest and (not e.seen.skill > 0.65 or e.seen.gap > 0.3)
-            less = f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}."
-            return Found(rate, where=line, advice=less) if high else None
-        return Found(e.settings["lr"]) if e.learns_poorly and e.epochs and self._usual(e, limit) else None
+            return self._in_script(e.seen, limit)
+        if not e.learns_poorly or not e.epochs:
+            return None
+        own, adam = e.settings["lr"], self.highest[True]
+        settings = e.rate(limit)
+        if e.settings.get("optimizer") == "adamw" and own > limit * adam:
+            settings = {"lr": adam / 10}  # rather than the data set's, of SGD
+        return Found(own, advice=f"Train with a learning rate of {settings['lr']:g}.", settings=settings) if settings else None
 
-    def _usual(self, e: Evidence, limit: float) -> dict[str, Any]:
-        """The usual rate as settings, where the run's is far from it; for AdamW it is another than the data set's, of SGD."""
-        if e.settings.get("optimizer") == "adamw" and e.settings["lr"] > limit * self.highest[True]:
-            return {"lr": self.highest[True] / 10}
-        return e.rate(limit)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if found.advice:
-            return Remedy(found.advice)
-        settings = self._usual(e, self.limit) or {"lr": e.usual["lr"]}
-        return Remedy(f"Train with a learning rate of {settings['lr']:g}.", settings)
-
-
-def _off_by_a_half(own: float, usual: float, limit: float) -> bool:
-    return abs(own - usual) > 0.5
+    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        rate, highest, line = seen.highest_rate, self.highest[seen.adaptive], seen.lines.get("optimiser")
+        if rate <= limit * highest or (seen.skill > 0.65 and not seen.gap > 0.3):
+            return None
+        return Found(rate, where=line, advice=f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}.")
 
 
 @register("rule", "unusual-settings")
@@ -225,94 +210,60 @@ class UnusualSettings(
 ):
     """The network does not learn, with settings of training or data that are far from those usual for the data set, or for the optimiser."""
 
-    far: Mapping[str, Callable[[Any, Any, float], bool]] = {  # of a value, the usual value, and the limit
-        "weight_decay": off_by_a_factor,
-        "momentum": _off_by_a_half,
-        "clip_grad": lambda own, usual, limit: 0 < own < SMALLEST_CLIP,  # 0: not clipped
-        "dropout": _off_by_a_half,
-        "label_smoothing": _off_by_a_half,
-        "batch_size": off_by_a_factor,
-        "width_multiplier": lambda own, usual, limit: own < usual / 4,
-        "augment": lambda own, usual, limit: own != "none",
-        "mixup": _off_by_a_half,
-        "cutmix": _off_by_a_half,
-        "accumulate": off_by_a_factor,
-        "val_fraction": lambda own, usual, limit: own > 0.5,
-        "tet_lambda": _off_by_a_half,
-        "decay_lr": off_by_a_factor,
-        "schedule": lambda own, usual, limit: True,
-        "slicing": lambda own, usual, limit: True,
-    }
+    factors = "weight_decay", "batch_size", "accumulate", "decay_lr"  # judged by their ratio to the usual value
+    shares = "momentum", "dropout", "label_smoothing", "mixup", "cutmix", "tet_lambda", "val_fraction"  # from 0 to 1
+    kinds = "augment", "schedule", "slicing"
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
-        pairs = {name: (e.settings.get(name), e.usual.get(name)) for name in self.far}
-        changed = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
-        back = {name: usual for name, (own, usual) in changed.items() if self.far[name](own, usual, limit)}
-        if 2 * e.settings["warmup_epochs"] > e.settings["epochs"] > 1:
-            back["warmup_epochs"] = e.settings["epochs"] // 10
-        if 0 < e.samples < limit * e.settings["batch_size"] and e.settings["batch_size"] > e.usual["batch_size"]:
+        """The usual values of the settings that are far from them."""
+        settings, back = e.settings, {}
+        for name, usual in e.usual.items():
+            own = settings.get(name)
+            if own is None or usual is None or own == usual:
+                continue
+            if name in self.factors:
+                far = off_by_a_factor(own, usual, limit)
+            elif name in self.shares:
+                far = abs(own - usual) > 0.5
+            else:
+                far = name in self.kinds and own != "none"
+            if far:
+                back[name] = usual
+        if 4 * settings["width_multiplier"] < e.usual["width_multiplier"]:
+            back["width_multiplier"] = e.usual["width_multiplier"]
+        if 0 < settings["clip_grad"] < SMALLEST_CLIP:
+            back["clip_grad"] = e.usual["clip_grad"]
+        if 2 * settings["warmup_epochs"] > settings["epochs"] > 1:
+            back["warmup_epochs"] = settings["epochs"] // 10
+        if 0 < e.samples < limit * settings["batch_size"] and settings["batch_size"] > e.usual["batch_size"]:
             back["batch_size"] = e.usual["batch_size"]  # few updates in an epoch
-        if e.settings.get("rate_target"):
+        if settings.get("rate_target"):
             back["rate_target"] = 0.99  # which no layer exceeds
         return back
 
     def _in_script(self, seen: "Seen") -> MaybeFound:
         group, line = seen.settings, seen.lines.get("optimiser")
-        eps, average = group.get("eps", 0), group.get("betas", [group.get("momentum", 0)])[0]
-        if eps > LARGEST_EPS:
-            return Found(eps, (), "eps", line, f"Return to the usual value: {rewritten(line, 'eps', eps, 1e-8)}.")
-        if average > 0.98:
-            fewer = f"Average over fewer steps: {rewritten(line, 'momentum|beta', average, 0.9)}."
-            return Found(average, (), "momentum", line, fewer)
+        average = group.get("betas", [group.get("momentum", 0)])[0]
+        for name, own, largest, usual in (("eps", group.get("eps", 0), 1e-3, 1e-8), ("momentum", average, 0.98, 0.9)):
+            if own > largest:
+                less = rewritten(line, f"{name}|betas", own, usual)
+                return Found(own, (), name, line, f"Return to the usual value: {less}.")
         return None
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return None if e.seen.skill > 0.65 else self._in_script(e.seen)
-        if not e.epochs or not e.learns_poorly or e.last("val_accuracy") > LEARNED:
+        if not e.epochs or not e.learns_poorly:
             return None
-        if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in self._far(
-            e, limit
-        ):
+        far = self._far(e, limit)
+        if 0 < e.samples * len(e.epochs) < NotLearning.fewest * e.settings["batch_size"] and "batch_size" not in far:
             return None  # after so few updates, nothing learns
-        names = [*self._far(e, limit), *(["freeze"] if e.settings.get("freeze") else [])]
-        return Found(", ".join(f"{name} {_written(e.settings[name])}" for name in names)) if names else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if e.seen is not None:
-            return Remedy(found.advice)
-        back = self._far(e, self.limit)
-        names = ", ".join(f"{name} {_written(usual)}" for name, usual in back.items())
-        text = f"Return to usual values: {names}." if back else ""
-        return Remedy(f"{text} Train all layers, without --freeze.".strip() if e.settings.get("freeze") else text, back)
-
-
-def _written(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@register("rule", "small-batch")
-class SmallBatch(
-    Rule,
-    measure="batch_size",
-    usual="at least 16",
-    limit=8.0,
-    source="spikingjelly, issue 157",
-):
-    """Normalisation computes its statistics from too few samples."""
-
-    def found(self, e: Evidence, limit: float) -> MaybeFound:
-        size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
-        if e.seen is not None and e.seen.momenta and e.seen.batch:
-            size = e.seen.batch
-        return Found(size) if size < limit else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if not e.settings:
-            return Remedy("Use batches of 16 or more, of which normalisation computes its statistics, or group normalisation.")
-        settings = {"batch_size": max(16, e.usual["batch_size"])} if e.settings["batch_size"] < 16 else {}
-        settings |= {"accumulate": 1} if e.settings["accumulate"] > 1 else {}
-        return Remedy("Use larger batches, of which normalisation computes its statistics.", settings)
+        given = [f"{name} {e.settings[name]}" for name in far]
+        ways = [f"Return to usual values: {', '.join(f'{name} {usual}' for name, usual in far.items())}."] if far else []
+        if e.settings.get("freeze"):
+            given.append(f"freeze {e.settings['freeze']}")
+            ways.append("Train all layers, without --freeze.")
+        return Found(", ".join(given), advice=" ".join(ways), settings=far) if given else None
 
 
 @register("rule", "coarse-outputs")
@@ -323,6 +274,7 @@ class CoarseOutputs(
     limit=1.0,
     severity="warning",
     alone=True,
+    advice="Give the loss what the last neurons receive, the outputs of the layer before them, averaged over timesteps.",
 ):
     """The network's outputs are spike counts with few values, of which the loss sees only steps."""
 
@@ -333,6 +285,7 @@ class CoarseOutputs(
         return Found(count) if count is not None and count <= limit * (e.flow["T"] + 1) else None
 
     def _in_script(self, seen: "Seen") -> MaybeFound:
+        """Neurons that are read and reset, of a regression whose targets are above their threshold."""
         outputs, last = seen.outputs, list(seen.layers.values())[-1:]
         if outputs is None or outputs.targets is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest or not last:
             return None
@@ -342,10 +295,6 @@ class CoarseOutputs(
             return None
         free = "Read the potential of neurons that are not reset: reset_mechanism='none', or a threshold above all targets."
         return Found(read.threshold, (read.name,), "threshold of the neurons that are read", advice=free)
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        instead = "Give the loss what the last neurons receive, the outputs of the layer before them, averaged over timesteps."
-        return Remedy(found.advice or instead)
 
 
 @register("rule", "too-deep")
@@ -357,22 +306,25 @@ class TooDeep(
     severity="warning",
     alone=True,
     source="docs/evidence.md#e3-depth",
+    advice="Use half of the layers, residual connections, or more epochs.",
 ):
     """The network has more layers than so short a training can reach, and its loss hardly fell."""
 
     plain = 4  # in a script that learns poorly
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        watched = e.seen is not None and e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5
-        deep = len(e.layers) > (self.plain if watched else limit) and (watched or (e.learns_poorly and e.epochs))
-        return Found(len(e.layers)) if deep else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
         settings: dict[str, Any] = {}
-        if "depth" in e.settings and e.settings["arch"] == "resnet19":
-            settings = {"depth": max(9, e.settings["depth"] // 4 * 2 + 1)}
-            settings |= {"residual": "add"} if e.settings["residual"] == "none" else {}
-        return Remedy("Use half of the layers, residual connections, or more epochs.", settings)
+        if e.seen is not None:
+            poor, limit = e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5, self.plain
+        else:
+            poor = e.learns_poorly and bool(e.epochs)
+        if not poor or len(e.layers) <= limit:
+            return None
+        if e.settings.get("arch") == "resnet19":
+            settings["depth"] = max(9, e.settings["depth"] // 4 * 2 + 1)
+            if e.settings["residual"] == "none":
+                settings["residual"] = "add"
+        return Found(len(e.layers), settings=settings)
 
 
 @register("rule", "few-steps")
@@ -405,6 +357,7 @@ class NotLearning(
     limit=0.9,
     alone=True,
     source="spikingjelly, issue 338",
+    advice="Train for 10 times as many steps.",
 ):
     """The loss stays where it started, or accuracy near that of guessing, with signals and gradients in their usual ranges."""
 
@@ -412,26 +365,26 @@ class NotLearning(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            seen = e.seen
-            guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
-            begun = seen.steps >= self.fewest and not seen.learned_before  # of several tasks, the next one may have just begun
-            stays = begun and not seen.progresses and (guesses or seen.progress <= 1 - limit)
-            others = "Let the loss count what the accuracy counts: check its masks, weights and indices, and that each sample is compared with its label."
-            fell = Found(seen.progress, measure="share by which the loss fell", where=seen.lines.get("loss"))
-            return fell._replace(advice=others if seen.progress > limit else "") if stays else None
-        if len(e.epochs) < 3:
+            return self._in_script(e.seen, limit)
+        if len(e.epochs) < 3 or e.skill > 0.2:
             return None
         start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")
-        return Found(loss) if loss > limit * start and not e.skill > 0.2 else None
-
-    def remedy(self, e: Evidence, found: Found) -> Remedy:
-        if e.seen is not None:
-            return Remedy(found.advice or "Train for 10 times as many steps.")
         settings = e.rate(2) or e.back("epochs", 2)
-        usual = "epochs" if "epochs" in settings else "learning rate"
-        text = (
-            f"Try the {usual} of the command below"
+        way = (
+            "Try the settings of the command below"
             if settings
             else "Train longer, and try learning rates of 0.1, 0.01 and 0.001"
         )
-        return Remedy(f"{text}, and check that inputs and labels belong together and that no weight is frozen.", settings)
+        advice = f"{way}, and check that inputs and labels belong together and that no weight is frozen."
+        return Found(loss, advice=advice, settings=settings) if loss > limit * start else None
+
+    def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        # Of several tasks, the next one may have just begun.
+        if seen.steps < self.fewest or seen.learned_before or seen.progresses:
+            return None
+        share, line = "share by which the loss fell", seen.lines.get("loss")
+        if seen.progress <= 1 - limit:
+            return Found(seen.progress, (), share, line)
+        others = "Let the loss count what the accuracy counts: check its masks, weights and indices, and that each sample is compared with its label."
+        guesses = seen.steps > 2 * self.fewest and seen.skill < 0.02
+        return Found(seen.progress, (), share, line, others) if guesses else None

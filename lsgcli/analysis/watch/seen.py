@@ -238,7 +238,7 @@ class Seen:
     backwards: int = 0
     leaves: int = 0  # backward passes of tensors without a graph
     moved: bool = False  # parameters changed without a step
-    optimisers: Counter[Any] = field(default_factory=Counter)  # that were built, by line and type
+    has_optimiser: bool = False
     weight_decay: float = 0.0
     largest_update: float = 0.0  # relative, of a weight
     broken: set[int] | None = None

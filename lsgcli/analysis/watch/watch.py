@@ -135,7 +135,7 @@ class Watch:
         self._begin()
         self.forward.built = built
         self.seen.note("optimiser", built.get(optimiser))
-        self.seen.optimisers[optimiser] = 1
+        self.seen.has_optimiser = True
         self.measure(True)
 
     def _start(self) -> None:
@@ -225,7 +225,7 @@ class Watch:
     def _optimiser_built(self, original: Function, optimiser: Any, *arguments: Any, **options: Any) -> None:
         line = self.forward.built[optimiser] = lines.here(optimiser)
         self.seen.note("optimiser", line)
-        self.seen.optimisers[line, type(optimiser)] += 1
+        self.seen.has_optimiser = True
         original(optimiser, *arguments, **options)
         self._add_optimiser(optimiser)
 
@@ -387,7 +387,7 @@ class Watch:
             return
         self._here("backward")
         loss = first_tensor(tensors)
-        by_hand = not (seen.steps or seen.optimisers)  # parameters are updated by the script, or not at all
+        by_hand = not (seen.steps or seen.has_optimiser)  # parameters are updated by the script, or not at all
         if loss is not None and not seen.backwards:
             seen.flat = flat(loss)
             if by_hand and not forward.parameters():

@@ -49,7 +49,7 @@ def test_bars_and_steps():
     assert re.search(r"0\.500 ███ +▁▅█ ", printed([one]))
 
 
-def test_more_steps_than_there_is_room_for_are_averaged():
+def test_every_second_of_more_steps_than_there_is_room_for():
     one = flow(layers=1, T=24)
     one["layers"][0]["per_step"]["coverage"] = [0.1] * 12 + [0.3] * 12
     assert "▁▁▁▁▁▁██████ " in printed([one])
