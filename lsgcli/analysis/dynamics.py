@@ -122,15 +122,13 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def blocks(given: LayerInput, wants: Callable[[slice], bool] = lambda samples: True) -> Iterator[Block]:
-    """The blocks of a layer, in order, with their potentials and spikes, of wanted samples; for a loop within :func:`one_thread`."""
+def blocks(given: LayerInput) -> Iterator[Block]:
+    """The blocks of a layer, in order, with their potentials and spikes; for a loop within :func:`one_thread`."""
     x, p, first = given.x, given.p, given.x[0]
     T, B, *sizes = laid(first.expand(len(x), *first.shape)).shape
     count = max(1, ELEMENTS // max(1, T * math.prod(sizes)))  # samples
     for begin in range(0, B, count):
         samples = slice(begin, min(begin + count, B))
-        if not wants(samples):
-            continue
         some = _part(x, samples)
         wide = torch.promote_types(some.dtype, torch.float32)
         current = torch.empty(some.shape, dtype=wide, device=some.device)

@@ -226,23 +226,19 @@ class SynapticOperations:
             handle.remove()
         n, rates, layers = max(1, samples), self.rates.close(), []
         for name, arrived in self.layers.items():
-            record = arrived.record(self.events)
-            ac, mac = record.pop("ac") / n, record.pop("mac") / n
-            layers.append(
-                {
-                    "name": name,
-                    **record,
-                    "passes": arrived.passes / n,
-                    "firing_rate": rates.get(name),
-                    "ac": ac,
-                    "mac": mac,
-                    "energy_pj": energy(ac, mac),
-                    "ann_mac": arrived.dense,
-                    "ann_energy_pj": energy(0, arrived.dense),
-                    "inputs": arrived.inputs,
-                    "nonzero": arrived.nonzero / n,
-                }
-            )
+            layer = {"name": name, **arrived.record(self.events)}
+            layer["ac"] /= n
+            layer["mac"] /= n
+            layer |= {
+                "passes": arrived.passes / n,
+                "firing_rate": rates.get(name),
+                "energy_pj": energy(layer["ac"], layer["mac"]),
+                "ann_mac": arrived.dense,
+                "ann_energy_pj": energy(0, arrived.dense),
+                "inputs": arrived.inputs,
+                "nonzero": arrived.nonzero / n,
+            }
+            layers.append(layer)
         total = {key: sum(layer[key] for layer in layers) for key in ("ac", "mac", "energy_pj", "ann_mac", "ann_energy_pj")}
         spikes, steps = map(sum, zip(*self.rates.totals.values(), strict=True))
         rate = spikes / max(1.0, steps)
@@ -264,17 +260,22 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
         ``bits``; ``spiking`` and ``ann``: energy in pJ by term, and in ``total``; ``break_even_rate``, None if no rate is low enough.
     """
     ac_pj, mac_pj = PRICES[bits]
-    rows = []
-    for layer in layers:
+    access = bits * BIT_PJ
+    spiking = dict.fromkeys(TERMS, 0.0)
+    spent = 0.0  # in proportion to the spikes
+    for number, layer in enumerate(layers):
         ac, mac = layer["ac"], layer["mac"]
         address = (layer["inputs"] - 1).bit_length() + (bits if mac else 0)
-        rows.append((ac * ac_pj + mac * mac_pj, (ac + mac) * bits * BIT_PJ, 2 * layer["nonzero"] * address * BIT_PJ))
-    spiking: dict[str, float] = dict(zip(TERMS, map(sum, zip(*rows, strict=True)), strict=True))
+        terms = (ac * ac_pj + mac * mac_pj, (ac + mac) * access, 2 * layer["nonzero"] * address * BIT_PJ)
+        for name, term in zip(TERMS, terms, strict=True):
+            spiking[name] += term
+        if number > 0:
+            spent += sum(terms)
     spiking["potentials"] = 2 * steps * POTENTIAL_BITS * BIT_PJ
-    macs, inputs = (sum(layer[key] for layer in layers) for key in ("ann_mac", "inputs"))
-    ann: dict[str, float] = dict(zip(TERMS, (macs * mac_pj, macs * bits * BIT_PJ, 2 * inputs * bits * BIT_PJ), strict=True))
-    spiking["total"], ann["total"] = sum(spiking.values()), sum(ann.values())
-    spent = sum(map(sum, rows[1:]))  # in proportion to the spikes
+    spiking["total"] = sum(spiking.values())
+    macs, inputs = sum(layer["ann_mac"] for layer in layers), sum(layer["inputs"] for layer in layers)
+    ann = {"arithmetic": macs * mac_pj, "weights": macs * access, "activations": 2 * inputs * access}
+    ann["total"] = sum(ann.values())
     left = ann["total"] - spiking["total"] + spent
     return {
         "bits": bits,

@@ -83,7 +83,7 @@ def inspect(
     for layer in layers:
         if layer.weight.is_leaf:
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
-    gradients = {layer.name: WeightGradients() for layer in layers}
+    gradients = {layer.name: WeightGradients(layer.weight) for layer in layers}
     losses, ends = list[float](), dict[str, Any]()
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
@@ -126,7 +126,7 @@ def inspect(
         arriving = watchers[layer.name].sums.mean("grad_squared")
         record["gain_between"] = before / arriving if arriving > 0 else math.nan
         before = arriving
-        record |= {**gradients[layer.name].record(layer.weight, reference), "mismatch": cosines.get(layer.name)}
+        record |= {**gradients[layer.name].record(reference), "mismatch": cosines.get(layer.name)}
         records.append(finite({key: record[key] for key in LAYER if key in record}))
     sums = watchers[layers[0].name].sums
     flow = {
@@ -241,17 +241,16 @@ def _backward(
     """The backward pass as in training, and a second one without the recurrence if there are several timesteps."""
     recurs = any(watcher.T > 1 for watcher in watchers.values())
     value.backward(retain_graph=recurs)
-    whole = {layer.name: layer.weight.grad for layer in layers}
+    whole = [layer.weight.grad for layer in layers]
     spatial = whole
     if recurs:
         for layer in layers:
             layer.weight.grad = None
             watchers[layer.name].spatial = True
         value.backward()
-        spatial = {layer.name: layer.weight.grad for layer in layers}
-    for layer in layers:
-        gradients[layer.name].add(whole[layer.name])
-        gradients[layer.name].add_spatial(whole[layer.name], spatial[layer.name])
+        spatial = [layer.weight.grad for layer in layers]
+    for layer, grad, without in zip(layers, whole, spatial, strict=True):
+        gradients[layer.name].add(grad, without)
         watchers[layer.name].spatial = False
         watchers[layer.name].finish()
     return value.item()

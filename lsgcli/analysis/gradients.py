@@ -13,54 +13,43 @@ from lsgcli.system.device import full_precision
 
 
 class WeightGradients:
-    """Norms and moments of dL/dW of one layer; stores two tensors of the size of W."""
+    """Norms and moments of dL/dW of one layer; stores two tensors of the size of W.
 
-    def __init__(self) -> None:
+    Args:
+        weight: W.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight.detach()
         self.norms: list[float] = []
         self.zeros: list[float] = []
         self.temporal: list[float] = []
-        self.n = 0
-        self.mean: Tensor | None = None  # of each entry, and the sum of squared deviations from it (Welford)
-        self.squares: Tensor | None = None
+        self.mean = torch.zeros_like(full_precision(self.weight))  # of each entry
+        self.squares = torch.zeros_like(self.mean)  # sum of squared deviations from it (Welford)
 
     @torch.no_grad()
-    def add(self, grad: Tensor | None) -> None:
-        """Add the gradient of a mini-batch; None means 0."""
-        self.norms.append(norm(grad))
-        self.zeros.append(1.0 if grad is None else 1 - int(torch.count_nonzero(grad)) / max(1, grad.numel()))
-        self.n += 1
-        if grad is None:
-            grad = torch.zeros(()) if self.mean is None else torch.zeros_like(self.mean)
-        grad = full_precision(grad)
-        if self.mean is None or self.squares is None or self.mean.shape != grad.shape:
-            self.mean, self.squares = torch.zeros_like(grad), torch.zeros_like(grad)
+    def add(self, grad: Tensor | None, spatial: Tensor | None) -> None:
+        """Add the gradient of a mini-batch, and that without the recurrence; None means 0."""
+        grad = torch.zeros_like(self.mean) if grad is None else full_precision(grad)
+        total = norm(grad)
+        self.norms.append(total)
+        self.zeros.append(1 - int(torch.count_nonzero(grad)) / max(1, grad.numel()))
+        if total > 0:
+            self.temporal.append(norm(grad if spatial is None else grad - spatial) / total)
+        n = len(self.norms)
         deviation = grad - self.mean
-        self.mean.add_(deviation, alpha=1 / self.n)
-        self.squares.addcmul_(deviation, deviation, value=(self.n - 1) / self.n)
-
-    @torch.no_grad()
-    def add_spatial(self, whole: Tensor | None, spatial: Tensor | None) -> None:
-        """Add a gradient and the corresponding gradient without the recurrence."""
-        total = norm(whole)
-        if whole is not None and total > 0:
-            self.temporal.append(norm(whole if spatial is None else full_precision(whole) - spatial) / total)
+        self.mean.add_(deviation, alpha=1 / n)
+        self.squares.addcmul_(deviation, deviation, value=(n - 1) / n)
 
     def snr(self) -> float:
         """Median of abs(mean) / std over entries with std > 0; std with n - 1. NaN for one mini-batch."""
-        if self.n < 2 or self.mean is None or self.squares is None:
-            return math.nan
         varied = self.squares > 0
-        ratios = self.mean[varied].abs() / (self.squares[varied] / (self.n - 1)).sqrt()
+        ratios = self.mean[varied].abs() / (self.squares[varied] / (len(self.norms) - 1)).sqrt()
         return float(np.median(ratios.cpu().numpy())) if len(ratios) else math.nan
 
-    def record(self, weight: Tensor, reference: float) -> dict[str, Any]:
-        """The measures of the weight gradients, by name.
-
-        Args:
-            weight: W.
-            reference: gradient norm of the last layer of neurons.
-        """
-        gradient, own = mean(self.norms), norm(weight.detach())
+    def record(self, reference: float) -> dict[str, Any]:
+        """The measures of the weight gradients, by name; ``reference`` is the gradient norm of the last layer of neurons."""
+        gradient, own = mean(self.norms), norm(self.weight)
         return {
             "grad_norm": gradient,
             "grad_ratio": gradient / reference if reference > 0 else math.nan if gradient else 0.0,
@@ -71,9 +60,9 @@ class WeightGradients:
         }
 
 
-def norm(x: Tensor | None) -> float:
-    """L2 norm; 0 for None."""
-    return 0.0 if x is None else float(size(x))
+def norm(x: Tensor) -> float:
+    """L2 norm."""
+    return float(size(x))
 
 
 def size(x: Tensor) -> Tensor:
@@ -93,12 +82,10 @@ class Sample:
     Attributes:
         count: number of weights per layer; all if there are fewer.
         step: step to either side, relative to the root mean square of the layer's weights.
-        seed: seed of the sampling.
     """
 
     count: int
     step: float = 0.1
-    seed: int = 0
 
 
 @torch.no_grad()
@@ -121,7 +108,7 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
     """
     if grad is None:
         return None
-    generator = torch.Generator().manual_seed(sample.seed)
+    generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(weight.numel(), generator=generator)[: sample.count].tolist()
     indices = [torch.unravel_index(torch.tensor(i), weight.shape) for i in chosen]
     e = sample.step * float(weight.square().mean().sqrt())

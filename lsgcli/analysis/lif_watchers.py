@@ -235,7 +235,7 @@ def count(sums: LayerSums, given: LayerInput, grad: Tensor | None = None, *, ful
         count_compiled(sums, given, grad, layout, full=full)
         return
     with one_thread():
-        for block in blocks(given, sums.wants):
+        for block in blocks(given):
             sums.count(block, full=full)
             if full and grad is not None:
                 sums.add_membrane_gradient(

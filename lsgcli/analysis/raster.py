@@ -29,27 +29,21 @@ class Recorder(LayerSums):
         sample: index in the batch.
         shape: of the layer, (C, ...).
         kept: u / v_th, o and alpha / v_th, (T, ..., C) each.
-        size: number of samples of the batch.
     """
 
     detailed: bool = True  # without the compiled kernels, which only sum
     sample: int = 0
-    size: int = 0
     shape: tuple[int, ...] = ()
     kept: list[Tensor] = field(default_factory=list)
 
     def begin(self, given: LayerInput) -> None:
         """Record the shape of the layer."""
-        self.size, *self.shape = given.x[0].shape  # type: ignore[assignment]
-
-    def wants(self, samples: slice) -> bool:
-        """Whether a block of these samples contains the sample."""
-        return self.sample in range(self.size)[samples]
+        self.shape = tuple(given.x[0].shape[1:])
 
     def count(self, block: Block, *, full: bool) -> None:
         """Keep the sample, if the block contains it."""
-        if self.wants(block.samples):
-            here = self.sample - (block.samples.start or 0)
+        here = self.sample - (block.samples.start or 0)
+        if 0 <= here < block.u.shape[1]:
             v_th, alpha = (torch.as_tensor(x, device=block.u.device) for x in (block.p.threshold, block.p.width))
             values = block.u / v_th, block.o, (alpha / v_th).expand_as(block.u)
             self.kept = [x[:, here].detach().cpu() for x in values]
@@ -61,22 +55,26 @@ class Recorder(LayerSums):
         spikes, pattern = o.sum(0), 2.0 ** -np.arange(T) @ o  # the pattern is larger for earlier spikes
         ranking = np.lexsort((-u.max(0), -pattern, -spikes))
         active = int((spikes > 0).sum())
+        traces = []
+        for rank, role in _roles(active, n).items():
+            neuron = ranking[rank]
+            widths = alpha[:, neuron]
+            traces.append(
+                {
+                    "role": role,
+                    "neuron": self._index(neuron),
+                    "u": _short(u[:, neuron]),
+                    "alpha": _short(widths[:1] if (alpha == alpha[0]).all() else widths),
+                }
+            )
         rows = min(n, ROWS, max(LEAST, CELLS // T))
         shown = ranking[np.arange(rows) * (n - 1) // max(1, rows - 1)]
         return {
             "neurons": n,
             "active": active,
             "firing_rate": float(o.mean()),
-            "spikes": ["".join("01"[int(fired)] for fired in o[:, neuron]) for neuron in shown],
-            "traces": [
-                {
-                    "role": role,
-                    "neuron": self._index(ranking[rank]),
-                    "u": _short(u[:, ranking[rank]]),
-                    "alpha": _short(alpha[: 1 if (alpha == alpha[0]).all() else T, ranking[rank]]),
-                }
-                for rank, role in _roles(active, n).items()
-            ],
+            "spikes": ["".join(row) for row in o[:, shown].T.astype(int).astype(str)],
+            "traces": traces,
         }
 
     def _index(self, place: int) -> list[int]:
@@ -119,16 +117,15 @@ def activity(
         raise ConfigError(f"sample: found {sample}, expected 0 to {len(y) - 1}, the samples of the batch")
     net = copied(model, reset).to(compute.device).train()
     with watching(layers_of(net, adapter), full=False) as watchers, torch.no_grad():
-        for watcher in watchers.values():
-            watcher.sums = Recorder(sample=sample)
+        recorders = {name: Recorder(sample=sample) for name in watchers}
+        for name, watcher in watchers.items():
+            watcher.sums = recorders[name]
         with compute.context(), drawing(net, None if samples is None else compute.move(samples)):
             net(compute.move(x))
         for watcher in watchers.values():
             watcher.finish()
-        found = [
-            {"name": name, **watcher.sums.record()} for name, watcher in watchers.items() if isinstance(watcher.sums, Recorder)
-        ]
-    return finite({"sample": sample, "layers": found})  # type: ignore[return-value]
+    layers = [{"name": name, **recorder.record()} for name, recorder in recorders.items()]
+    return finite({"sample": sample, "layers": layers})  # type: ignore[return-value]
 
 
 def _roles(active: int, n: int) -> dict[int, str]:
@@ -136,8 +133,10 @@ def _roles(active: int, n: int) -> dict[int, str]:
     roles = {0: "most active" if active else "highest potential"}
     if active:
         roles.setdefault((active - 1) // 2, "median active")
-    rank, role = ((active + n - 1) // 2, "silent") if active < n else (n - 1, "least active")
-    roles.setdefault(rank, role)
+    if active < n:
+        roles.setdefault((active + n - 1) // 2, "silent")
+    else:
+        roles.setdefault(n - 1, "least active")
     return roles
 
 

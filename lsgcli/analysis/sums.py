@@ -76,10 +76,6 @@ class LayerSums:
                 more = F.pad(before, (0, max(0, longer))) + F.pad(more, (0, max(0, -longer)))
             self.values[name] = more
 
-    def wants(self, samples: slice) -> bool:
-        """Whether blocks of these samples are counted."""
-        return True
-
     def count(self, block: Block, *, full: bool) -> None:
         """Add the sums of a block's forward pass; without ``full`` only spikes and coverage."""
         current, threshold, width = block.current, block.p.threshold, block.p.width

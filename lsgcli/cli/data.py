@@ -156,7 +156,6 @@ def show(
     else:
         assert dataset is not None
         rows, name = sheet.of_dataset(dataset, samples), dataset.config.dataset
-    sheet.warn_about(name, rows)
     sheet.write(output, sheet.draw(name, rows, events=dataset is None or not dataset.static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
 

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.progress import TaskID
 
@@ -64,12 +63,8 @@ class TrainingDisplay:
 
     def say(self, text: str) -> None:
         """Print text."""
-        self._print(clean(text), soft_wrap=True, markup=False)
-
-    def _print(self, what: Any, **options: Any) -> None:
-        """Print what rich can show."""
         with _dispensable():
-            self.out.print(what, **options)
+            self.out.print(clean(text), soft_wrap=True, markup=False)
 
     def _on_preparing(self, record: Record) -> None:
         self.preparing(record["what"], record["done"], record["total"])
@@ -81,19 +76,15 @@ class TrainingDisplay:
         self.say(f"computing {record['computing']}")
         if record["epoch"] == record["epochs"]:
             self.say(f"all {record['epochs']} epochs are done; to train longer, increase --epochs")
-        if record["epoch"] == 0 and (source := record["sources"].get("init_from")):
-            self._say_taken(source)
+        source = record["sources"].get("init_from")
+        if record["epoch"] == 0 and source:
+            self.say(f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})")
+            for name, tensor in source["new"].items():
+                self.say(f"  new: {name} {tensor['shape']}; in the checkpoint: {tensor['found']}")
+            for name, shape in source["unused"].items():
+                self.say(f"  not used: {name} {shape}")
         total = record["epochs"] * record["steps"]
         self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
-
-    def _say_taken(self, source: Record) -> None:
-        """The tensors initialised from ``--init-from``, as returned by :func:`lsgcli.training.initialise.initialise`."""
-        self.say(f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})")
-        for name, tensor in source["new"].items():
-            found = "none" if tensor["found"] is None else tuple(tensor["found"])
-            self.say(f"  new: {name} {tuple(tensor['shape'])}; in the checkpoint: {found}")
-        for name, shape in source["unused"].items():
-            self.say(f"  not used: {name} {tuple(shape)}")
 
     def _on_extended(self, record: Record) -> None:
         self.say(
@@ -140,4 +131,4 @@ class TrainingDisplay:
         self.say(f"diverged in {record['message']}")
         self.say(record["cause"])
         for line in flow_lines([record["table"]], self.out) if record["table"]["layers"] else ():
-            self._print(line)
+            self.out.print(line)

@@ -5,15 +5,17 @@ A mark is a string of SVG. Coordinates are in pixels, y downwards. A colour is a
 """
 
 import io
-import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from lsgcli.system.files import make_folder, replacing
 
@@ -38,121 +40,67 @@ DARK = {
 }
 
 # Of these, the first four differ most in lightness, as far as contrast on both backgrounds permits; in print without colour, lines
-# also differ by dashes and markers.
+# also differ by dashes.
 COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
-SHAPES = ("circle", "square", "triangle", "diamond")
-DASHES = ((), (7.0, 3.0), (2.0, 3.0), (9.0, 3.0, 2.0, 3.0))
-# SEQUENTIAL is ordered by lightness; DIVERGING runs from blue (negative) to orange (positive).
-# Shares of samples: the larger, the more opaque, on a light and on a dark ground; black and white can both be read on it.
-BLUE = "#2f78c4"
-SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-DIVERGING = ("#1f5fa8", "#8fb8de", "#f2f2f2", "#f0b070", "#b5560b")
-DEPTH = ("#2b68b0", "#bf63a8", "#de7908")  # layers in their order, from the input; from dark to light
+DASHES = (None, "7 3", "2 3", "9 3 2 3")
+BLUE, ORANGE = "#2f78c4", "#ad6200"  # of cells, whose opacity says how much: black and white can both be read on them
+DEPTH = ((43, 104, 176), (191, 99, 168), (222, 121, 8))  # RGB of layers in their order, from the input; from dark to light
 
 
 @dataclass(frozen=True)
 class Style:
-    """Style of a line: colour (hexadecimal, or a name of :data:`LIGHT`), shape of markers, and lengths of dashes and gaps."""
+    """Style of a line: colour (hexadecimal, or a name of :data:`LIGHT`), and lengths of dashes and gaps."""
 
     colour: str
-    shape: str = ""
-    dash: tuple[float, ...] = ()
+    dash: str | None = None
 
 
 def styles(n: int) -> list[Style]:
-    """Styles for n unordered items, such as checkpoints. Without colour, the first 16 differ by marker and dash."""
-    return [
-        Style(COLOURS[i % len(COLOURS)], SHAPES[i % len(SHAPES)], DASHES[(i + i // len(SHAPES)) % len(DASHES)])
-        for i in range(n)
-    ]
+    """Styles for n unordered items, such as checkpoints. Without colour, four differ by their dashes."""
+    return [Style(COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]) for i in range(n)]
 
 
 def ordered(n: int) -> list[Style]:
     """Solid lines for n ordered items, such as layers."""
-    return [Style(ramp(DEPTH, i / (n - 1) if n > 1 else 0.0)) for i in range(n)]
-
-
-def ramp(colours: Sequence[str], share: float) -> str:
-    """The colour at 0 .. 1, interpolated between equally spaced colours."""
-    place = min(max(share, 0.0), 1.0) * (len(colours) - 1)
-    index = min(int(place), len(colours) - 2)
-    pair = zip(_rgb(colours[index]), _rgb(colours[index + 1]), strict=True)
-    return "#" + "".join(f"{round(a + (b - a) * (place - index)):02x}" for a, b in pair)
-
-
-def ink_on(colour: str) -> str:
-    """Black or white, whichever has more contrast to a colour (relative luminance of WCAG 2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if luminance > 0.179 else "#ffffff"
-
-
-def _rgb(colour: str) -> bytes:
-    return bytes.fromhex(colour[1:])
+    places = np.linspace(0, 2, n)
+    channels = [np.interp(places, (0, 1, 2), channel).astype(int) for channel in zip(*DEPTH, strict=True)]
+    return [Style(f"#{red:02x}{green:02x}{blue:02x}") for red, green, blue in zip(*channels, strict=True)]
 
 
 SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
-# Widths in print, inches, and in pixels: one column of a journal, and two. Text of 12 pixels then has 6.4 or 6.8 points.
-COLUMN, COLUMN_PIXELS, PAGE, PAGE_PIXELS = 3.3, 448, 7.0, 884
+INCH = 135  # pixels in print: a chart fills a column of a journal, 3.3 in, and text of 12 pixels has 6.4 points
 DPI = 300  # of PNG files
 ADVANCE = 0.54  # mean width of a character, relative to the font size
 Point = tuple[float, float]
 Mark = str
-# Corners of a marker, its rotation in revolutions, and its radius, relative to a circle of equal visual size.
-CORNERS = {"square": (4, 0.125, 1.25), "triangle": (3, 0.25, 1.35), "diamond": (4, 0.25, 1.3)}
 
 
-def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: Sequence[float] = ()) -> Mark:
+def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: str | None = None) -> Mark:
     """A line through points, solid or dashed."""
-    style = {
-        "stroke": _colour(colour),
-        "stroke_width": _number(width),
-        **({"stroke_dasharray": " ".join(map(_number, dash))} if dash else {}),
-    }
-    return _element("polyline", points=_points(points), fill="none", **style, stroke_linejoin="round")
+    stroke = _colour(colour)
+    return _element("polyline", points=_points(points), fill="none", stroke=stroke, stroke_width=width, stroke_dasharray=dash)
 
 
-def area(points: Sequence[Point], colour: str, opacity: float = 1.0) -> Mark:
+def area(points: Sequence[Point], colour: str, opacity: float | None = None) -> Mark:
     """A filled polygon."""
-    return _element("polygon", points=_points(points), **_fill(colour, opacity))
+    return _element("polygon", points=_points(points), fill=_colour(colour), fill_opacity=opacity)
 
 
-def box(corner: Point, width: float, height: float, colour: str, opacity: float = 1.0) -> Mark:
+def box(corner: Point, width: float, height: float, colour: str, opacity: float | None = None) -> Mark:
     """A filled rectangle; ``corner`` is its upper left."""
-    return _element("rect", x=corner[0], y=corner[1], width=width, height=height, **_fill(colour, opacity))
-
-
-def bars(runs: Iterable[tuple[float, float, float]], height: float, colour: str, opacity: float = 1.0) -> Mark:
-    """Many horizontal bars of one height as one mark, from their left ends, middles and widths."""
-    path = "".join(f"M{_number(x)} {round(y, 2):g}h{_number(width)}" for x, y, width in runs)
-    return _element(
-        "path",
-        d=path,
-        fill="none",
-        stroke=_colour(colour),
-        stroke_width=f"{height:g}",
-        stroke_opacity=f"{opacity:g}",
-        shape_rendering="crispEdges",
-    )
+    x, y = corner
+    return _element("rect", x=x, y=y, width=width, height=height, fill=_colour(colour), fill_opacity=opacity)
 
 
 def dots(centres: Sequence[Point], diameter: float, colour: str) -> Mark:
     """Many dots as one mark."""
-    path = "".join(f"M{_number(x)} {round(y, 2):g}h.01" for x, y in centres)
-    return _element("path", d=path, fill="none", stroke=_colour(colour), stroke_width=f"{diameter:.3g}", stroke_linecap="round")
+    path = "".join(f"M{_number(x)} {_number(y)}h.01" for x, y in centres)
+    return _element("path", d=path, fill="none", stroke=_colour(colour), stroke_width=diameter, stroke_linecap="round")
 
 
-def dot(at: Point, colour: str, shape: str = "circle", radius: float = 4.0, ring: bool = False) -> Mark:
-    """A marker, filled or as a ring: circle, square, triangle or diamond."""
-    (x, y), paint = at, _fill(colour)
-    if ring:
-        paint = {"fill": "none", "stroke": _colour(colour), "stroke_width": "1.5"}
-    if shape not in CORNERS:
-        return _element("circle", cx=x, cy=y, r=radius, **paint)
-    corners, turn, size = CORNERS[shape]
-    angles = (2 * math.pi * (k / corners - turn) for k in range(corners))
-    outline = [(x + size * radius * math.cos(a), y + size * radius * math.sin(a)) for a in angles]
-    return _element("polygon", points=_points(outline), **paint)
+def dot(at: Point, colour: str, radius: float = 4.0) -> Mark:
+    """A disk."""
+    return _element("circle", cx=at[0], cy=at[1], r=radius, fill=_colour(colour))
 
 
 def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: str = "start") -> Mark:
@@ -160,7 +108,7 @@ def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: 
     return _element("text", words, x=at[0], y=at[1], font_size=size, text_anchor=anchor, fill=_colour(colour))
 
 
-def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point = (0, 0)) -> Mark:
+def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point | None = None) -> Mark:
     """A group of marks.
 
     Args:
@@ -169,18 +117,18 @@ def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: 
         at: origin of the group.
     """
     number = f' data-layer="{layer}"' if layer is not None else ""
-    move = f' transform="translate({_number(at[0])} {_number(at[1])})"' if any(at) else ""
+    move = f' transform="translate({_number(at[0])} {_number(at[1])})"' if at else ""
     tip = f"<title>{_escaped(title)}</title>" if title else ""
     return f"<g{number}{move}>{tip}{''.join(marks)}</g>"
 
 
 def shortened(words: str, width: float, size: float = 12) -> str:
     """Text shortened in the middle to a width in pixels, because names differ at the start or end."""
-    room = max(4, int(width / (ADVANCE * size)))
+    room = int(width / (ADVANCE * size))
     if len(words) <= room:
         return words
-    tail = (room - 1) * 2 // 3
-    return f"{words[: room - 1 - tail]}…{words[len(words) - tail :]}"
+    half = (room - 1) // 2
+    return f"{words[:half]}…{words[-half:]}"
 
 
 @dataclass(frozen=True)
@@ -192,23 +140,18 @@ class Drawing:
     marks: Sequence[Mark]
     label: str
 
-    @property
-    def inches(self) -> float:
-        """Width in print: one column or two, less for a narrow drawing, whose text is not enlarged."""
-        width, pixels = (COLUMN, COLUMN_PIXELS) if self.width <= COLUMN_PIXELS else (PAGE, PAGE_PIXELS)
-        return width * min(1, self.width / pixels)
-
     def element(self) -> str:
-        """SVG element for a page, in the page's colours and with the width of its container."""
-        marks = "".join(self.marks)
-        return f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{_escaped(self.label)}">{marks}</svg>'
+        """SVG element for a page, in the page's colours, with the width of its container within limits."""
+        start = f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{_escaped(self.label)}"'
+        limits = f"min-width:{0.8 * self.width:.0f}px;max-width:{1.3 * self.width:.0f}px"
+        return f'{start} style="{limits}">{"".join(self.marks)}</svg>'
 
     def svg(self, font: str = "system-ui, sans-serif") -> str:
         """Content of an SVG file, on white."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
         ground = f'<rect width="100%" height="100%" fill="{LIGHT["ground"]}"/>'
         marks = re.sub(f"var\\(--({'|'.join(LIGHT)})\\)", lambda name: LIGHT[name[1]], "\n".join(self.marks))
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" role="img">'
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" stroke-linejoin="round" role="img">'
         return f"{head}<title>{_escaped(self.label)}</title>{ground}\n{marks}\n</svg>\n"
 
 
@@ -225,11 +168,13 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
         StorageError: a file cannot be written.
     """
     make_folder(folder)
-    suffixes = [suffix for suffix in SUFFIXES if suffix != ".pdf" or find_spec("svglib")]
-    written = [(folder / f"{name}{suffix}", drawing) for name, drawing in drawings.items() for suffix in suffixes]
-    for path, drawing in written:
-        save_as(drawing, path)
-    return [path for path, _ in written]
+    written = []
+    for name, drawing in drawings.items():
+        for suffix in SUFFIXES:
+            if suffix != ".pdf" or find_spec("svglib"):
+                written.append(folder / f"{name}{suffix}")
+                save_as(drawing, written[-1])
+    return written
 
 
 def save_as(drawing: Drawing, path: Path) -> None:
@@ -245,28 +190,22 @@ def _font() -> Iterator[tuple[str, str]]:
     """Name and file of the font included in Pillow, because a machine may have none."""
     from PIL import ImageFont
 
-    font = ImageFont.load_default(12)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    assert isinstance(font.path, io.BytesIO)
+    font: Any = ImageFont.load_default(12)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "font.ttf"
         file.write_bytes(font.path.getvalue())
-        yield str(font.getname()[0]), str(file)
+        yield font.getname()[0], str(file)
 
 
-def png(drawing: Drawing, scale: float | None = None) -> bytes:
-    """A drawing as PNG, scaled by ``scale``; by default, 300 dots per inch at its width in print."""
-    from PIL import Image
+def png(drawing: Drawing) -> bytes:
+    """A drawing as PNG, of 300 dots per inch in print."""
     from resvg_py import svg_to_bytes
 
-    zoom = DPI * drawing.inches / drawing.width if scale is None else scale
     with _font() as (name, file):
         svg = drawing.svg(name)
         # System fonts are used only for characters missing in this font, so that output is equal on all machines.
         plain = svg.replace("…", "").isascii()
-        image, content = svg_to_bytes(svg_string=svg, zoom=zoom, font_files=[file], skip_system_fonts=plain), io.BytesIO()
-    Image.open(io.BytesIO(image)).convert("RGB").save(content, "png", dpi=(DPI, DPI), optimize=True)
-    return content.getvalue()
+        return svg_to_bytes(svg_string=svg, zoom=DPI / INCH, font_files=[file], skip_system_fonts=plain)
 
 
 def pdf(drawing: Drawing) -> bytes:
@@ -279,26 +218,24 @@ def pdf(drawing: Drawing) -> bytes:
     with _font() as (name, file):
         register_font(name, file)
         page = svg2rlg(io.BytesIO(drawing.svg(name).encode()))
-    scale = 72 * drawing.inches / page.width
+    scale = 72 / INCH
     page.scale(scale, scale)
     page.initialFontName = name
-    content, size = io.BytesIO(), (scale * page.width, scale * page.height)
+    content = io.BytesIO()
     # Without initialFontName, the file also refers to Helvetica, which is not embedded; publishers reject such files.
-    canvas = Canvas(content, size, initialFontName=name, invariant=True)
+    canvas = Canvas(content, (scale * page.width, scale * page.height), initialFontName=name, invariant=True)
     renderPDF.draw(page, canvas, 0, 0)
     canvas.save()
     return content.getvalue()
 
 
-def _element(tag: str, words: str = "", /, **attributes: float | str) -> Mark:
-    """An SVG element; numbers are rounded."""
-    pairs = ((name.replace("_", "-"), v if isinstance(v, str) else _number(v)) for name, v in attributes.items())
-    start = f"<{tag} " + " ".join(f'{name}="{value}"' for name, value in pairs)
-    return f"{start}>{_escaped(words)}</{tag}>" if tag == "text" else f"{start}/>"
-
-
-def _fill(colour: str, opacity: float = 1.0) -> dict[str, str]:
-    return {"fill": _colour(colour)} | ({} if opacity == 1 else {"fill_opacity": f"{opacity:g}"})
+def _element(tag: str, words: str = "", /, **attributes: float | str | None) -> Mark:
+    """An SVG element; numbers are rounded, and attributes of None left out."""
+    start = f"<{tag}"
+    for name, value in attributes.items():
+        if value is not None:
+            start += f' {name.replace("_", "-")}="{value if isinstance(value, str) else _number(value)}"'
+    return f"{start}>{_escaped(words)}</{tag}>" if words else f"{start}/>"
 
 
 def _colour(name: str) -> str:
@@ -311,7 +248,7 @@ def _escaped(words: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{round(value, 1):g}"
+    return f"{round(value, 2):g}"
 
 
 def _points(points: Sequence[Point]) -> str:

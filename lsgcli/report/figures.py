@@ -1,8 +1,9 @@
 """Gradient-flow figures: their registry kind ``picture``, lines by layer and over training, and sheets of panels as files."""
 
+import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import PurePath
@@ -12,17 +13,18 @@ from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, value
 from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
-from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, whole_ticks
-from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Style, box, dot, group, line, ordered, shortened, styles, text
+from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, over_runs
+from lsgcli.report.drawing import ADVANCE, Drawing, dot, group, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
 
 Flow = dict[str, Any]  # a gradient-flow record
-WIDTH, HEIGHT = 420, 270  # of a chart by layer, pixels
+WIDTH, HEIGHT = 420, 250  # of a chart by layer, pixels
 MARGIN, GAP = 14, 16  # of a sheet, pixels
 TITLE, SMALL = 16, 11
 ACROSS = 880  # default width of a sheet
 NAMED = 20  # layers up to which a legend names them
-LEAST = 400  # width of a chart over training on a page, pixels
+Values = Sequence[float | None]  # None is a gap
+EVALUATED = "On the validation split, or the test part if there is none."
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,13 @@ class View:
         name: of the choice; that of the picture if it is the only or the main one.
         panels: row by row.
         columns: number of columns; 0 for as many as fit.
-        natural: drawings keep their size and scroll.
         legend: names of the lines.
-        least: minimum width of a panel on a page, pixels; 0 for that of small panels.
     """
 
     name: str
     panels: Sequence[Panel]
     columns: int = 0
-    natural: bool = False
     legend: Legend = ()
-    least: int = 0
-
-    @property
-    def narrow(self) -> bool:
-        """Whether it needs only half the width of a page."""
-        return len(self.panels) == 1 and not self.natural
 
 
 @dataclass(frozen=True)
@@ -84,17 +77,17 @@ def picture(title: str, *, shows: str, hides: str) -> Callable[[Callable[..., li
 
 
 def labels(flows: Sequence[Flow]) -> list[str]:
-    """Short distinct names of checkpoints: the methods if distinct, otherwise the differing parts of their paths."""
-    methods = [str(flow.get("method") or "") for flow in flows]
-    if all(methods) and len(set(methods)) == len(methods):
+    """Short names of checkpoints: the methods if distinct, otherwise also the parts of their paths that not all share."""
+    methods = [str(flow.get("method") or "network") for flow in flows]
+    if len(set(methods)) == len(methods):
         return methods
     paths = [PurePath(str(flow.get("checkpoint") or "")).parts for flow in flows]
-    common = set(paths[0]).intersection(*paths[1:]) if len(paths) > 1 else set(paths[0][:-1])
+    common = set(paths[0]).intersection(*paths[1:])
     names = []
-    for method, path in zip(methods, paths, strict=True):
-        differing = [part for part in path if part not in common]
-        names.append(f"{method} {'/'.join(differing or path[-1:])}".strip() or "network")
-    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
+    for number, (method, path) in enumerate(zip(methods, paths, strict=True), 1):
+        own = "/".join(part for part in path if part not in common)
+        names.append(f"{method} {own or number}")
+    return names
 
 
 @register("picture", "coverage")
@@ -113,18 +106,13 @@ def coverage(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 @picture(
     "Gradient norm by layer",
     shows="L2 norm of the gradient with respect to the input weights of each layer, on a logarithmic scale. A norm that decreases towards "
-    "the input indicates vanishing gradients, an increasing norm exploding ones. Dotted lines are the limits of these findings, if "
-    "in range.",
+    "the input indicates vanishing gradients, an increasing norm exploding ones. A norm of 0 is at the bottom.",
     hides="Whether the direction of the gradient is useful, because a surrogate gradient is not the gradient of the loss. Layers of different "
     "sizes have different norms even without vanishing or exploding.",
 )
 def gradient_norm(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
-    """With a dotted line at the norms of vanishing and exploding, which are relative to the last layer's norm."""
-    limits = []
-    for flow in flows:
-        last, thresholds = flow["layers"][-1]["grad_norm"], flow.get("thresholds") or {}
-        limits.append([last * thresholds[name] for name in ("vanishing", "exploding") if last and name in thresholds])
-    return [by_layer("gradient-norm", flows, labels, "grad_norm", limits=limits, log=True)]
+    """On a logarithmic scale."""
+    return [by_layer("gradient-norm", flows, labels, "grad_norm", log=True)]
 
 
 @register("picture", "gain")
@@ -154,125 +142,111 @@ def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 @picture(
     "Layers over training",
     shows="Decay, surrogate width, coverage, firing rate and gradient norm (on a logarithmic scale) of each layer in the last step of each "
-    "epoch of the checkpoint's run; lines are numbered by layer, from blue at the input to orange at the output.",
+    "epoch of the checkpoint's run, if any of them changes; from blue at the input to orange at the output.",
     hides="Whether a change improved the result: this is a single run with one seed. If the method derives alpha from beta, both show the "
     "same changes on different scales.",
 )
 def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """Figures 6 and 7 of Lian et al. (IJCAI 2023), beta and alpha, and further measures: a row for each, and a column per checkpoint."""
-    histories = [flow.get("history") or {"epochs": [], "layers": {}} for flow in flows]
+    histories = [(flow.get("history") or {"layers": {}})["layers"] for flow in flows]
     panels, legend = [], []
     for key in HISTORY:
-        title = MEASURES[key].title
-        moving = [layer for history in histories if _moves(history, key) for layer in history["layers"].values()]
-        shown = [v for layer in moving for v in layer.get(key, ())]
-        if not shown:
+        title, log = MEASURES[key].title, key == "grad_norm"
+        shown = [layer.get(key, ()) for history in histories for layer in history.values()]
+        if not any(_moves(values) for values in shown):
             continue
-        y = Scale.over(shown, key == "grad_norm")
+        y = Scale.over((v for values in shown for v in values), log)
         for history, label in zip(histories, labels, strict=True):
-            layers = history["layers"]
-            if not _moves(history, key):
-                why = f"{title}: constant over training."
-                panels.append(
-                    Panel(None, label, why if layers else "No gradient-flow.jsonl in the directory of this checkpoint.")
-                )
-                continue
             lines = []
-            for number, (name, look) in enumerate(zip(layers, ordered(len(layers)), strict=True), 1):
-                own = layers[name].get(key, ())
-                lines.append(Line(f"{number} {name}", own, look, tip=f"layer {number} {name}", layer=number))
-            drawing = line_drawing(lines, "epoch", title, history["epochs"][0] + 1, y)
-            panels.append(Panel(drawing, label if len(flows) > 1 else ""))
+            for number, (name, style) in enumerate(zip(history, ordered(len(history)), strict=True), 1):
+                lines.append(Line(f"{number} {name}", history[name].get(key, ()), style, layer=number))
+            why = "" if history else "No gradient-flow.jsonl in the directory of this checkpoint."
+            heading = title if len(flows) == 1 else f"{title}, {label}"
+            panels.append(Panel(line_drawing(title, lines, "epoch", y), heading, why))
             if len(flows) == 1 and len(lines) <= NAMED:
                 legend = [(line.name, line.style) for line in lines]
-    return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=LEAST)] if panels else []
+    return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend)] if panels else []
 
 
-def _moves(history: Flow, key: str) -> bool:
-    """Whether any layer has values of a measure that differ to the eye."""
-    for layer in history["layers"].values():
-        values = {f"{v:.4g}" for v in layer.get(key, ()) if drawable(v, key == "grad_norm")}
-        if len(values) > 1:
-            return True
-    return False
+def _moves(values: Values) -> bool:
+    """Whether any two values differ to the eye."""
+    return len({f"{value:.4g}" for value in values if value is not None}) > 1
 
 
-def lines_view(name: str, lines: Sequence[Line], x_label: str, y_label: str, note: str = "") -> View:
-    """A chart of lines over 1, 2, 3, ..., on a scale for all of their values and bands."""
-    heading = name.lower()
-    label = "" if heading.endswith(y_label) else y_label  # the heading says it
-    drawing = line_drawing(lines, x_label, label, 1, Scale.over(value for line in lines for value in line.reach()))
-    panel = Panel(drawing and replace(drawing, label=f"{heading} by {x_label}"), note=note)
-    return View(name, [panel], legend=[(line.name, line.style) for line in lines])
+def evaluated(epochs: Sequence[Mapping[str, Any]], measure: str) -> Values:
+    """Accuracy or loss over the epochs, see :data:`EVALUATED`."""
+    return [epoch.get(f"val_{measure}", epoch.get(f"test_{measure}")) for epoch in epochs]
 
 
-def by_layer(
-    name: str,
-    flows: Sequence[Flow],
-    labels: Sequence[str],
-    key: str,
-    *,
-    limits: Sequence[Sequence[float]] = (),
-    log: bool = False,
-) -> View:
-    """A line per checkpoint for a measure over the number of the layer; a ring marks layers whose verdict is not ok.
+def curves(title: str, groups: Mapping[str, Sequence[Values]], x_label: str = "epoch", note: str = "") -> View:
+    """A chart of a line for each group of runs over 1, 2, 3, ...: their mean, with a band of one standard deviation.
+
+    Args:
+        groups: name -> the values of each run.
+    """
+    looks = styles(len(groups))
+    lines = [over_runs(name, style, runs) for (name, runs), style in zip(groups.items(), looks, strict=True)]
+    ends = []
+    for line in lines:
+        for mean, std in zip(line.values, line.std, strict=True):
+            ends += [] if mean is None else [mean - std, mean + std]
+    if any(any(line.std) for line in lines):
+        note = f"Mean and standard deviation of up to {max(map(len, groups.values()))} runs. {note}"
+    panel = Panel(line_drawing(title, lines, x_label, Scale.over(ends)), title, note)
+    return View(title, [panel], legend=list(zip(groups, looks, strict=True)))
+
+
+def by_layer(name: str, flows: Sequence[Flow], labels: Sequence[str], key: str, *, log: bool = False) -> View:
+    """A line per checkpoint for a measure over the number of the layer; a red ring marks layers whose verdict is not ok.
 
     Args:
         name: of the view.
         key: of the measure.
-        limits: limits of findings for each checkpoint, drawn if within the scale.
-        log: on a logarithmic scale, where values of 0 are the number 0 at the bottom; otherwise from 0.
+        log: on a logarithmic scale, where values of 0 are at the bottom; otherwise from 0.
     """
-    title, n = MEASURES[key].title, max(len(flow["layers"]) for flow in flows)
-    values = [[value(layer, key) for layer in flow["layers"]] for flow in flows]
-    y = Scale.over((v for own in values for v in own), log=log, zero=not log)
+    n = max(len(flow["layers"]) for flow in flows)
+    y = Scale.over((value(layer, key) for flow in flows for layer in flow["layers"]), log, zero=not log)
     axes = Axes(WIDTH, HEIGHT, Scale(0.5, n + 0.5), y)
-    marks = axes.frame([i + 1 for i in whole_ticks(n, 20)], "layer, from the input", "" if title == name else title)
+    marks = axes.frame(n, "layer, from the input")
     looks = styles(len(flows))
-    for own, style, of_verdicts in zip(values, looks, limits or [()] * len(flows), strict=True):
-        for limit in of_verdicts:
-            if y.low <= limit <= y.high:
-                marks.append(line([axes.at(0.5, limit), axes.at(n + 0.5, limit)], style.colour, 1, (1, 4)))
-        marks += axes.line(list(enumerate(own, 1)), style, lone=False)
-    for number in range(1, n + 1):
-        (left, top), (right, floor) = axes.at(number - 0.5, y.high), axes.at(number + 0.5, y.low)
-        column = [box((left, top), right - left, floor - top, "ink", 0)]  # enlarges the hover area
-        tip = [f"layer {number}"]
-        for flow, label, style in zip(flows, labels, looks, strict=True):
-            for layer in flow["layers"][number - 1 : number]:
-                column += _marker(axes, number, value(layer, key), style, layer["verdict"] == "ok")
-                tip.append(f"{label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}")
-        marks.append(group(column, "\n".join(tip), number))
-    drawing = Drawing(WIDTH, HEIGHT, marks, f"{title} by layer: {', '.join(labels)}")
+    for flow, label, style in zip(flows, labels, looks, strict=True):
+        marks += axes.line([value(layer, key) for layer in flow["layers"]], style)
+        for number, layer in enumerate(flow["layers"], 1):
+            shown = value(layer, key)
+            if shown is None:
+                continue
+            at = axes.at(number, shown if drawable(shown, log) else y.low)
+            marker = [dot(at, style.colour)]
+            if layer["verdict"] != "ok":
+                marker.insert(0, dot(at, "bad", 7))
+            tip = f"layer {number}, {label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}"
+            marks.append(group(marker, tip, number))
+    drawing = Drawing(WIDTH, HEIGHT, marks, f"{MEASURES[key].title} by layer: {', '.join(labels)}")
     return View(name, [Panel(drawing)], legend=list(zip(labels, looks, strict=True)))
 
 
-def _marker(axes: Axes, x: float, number: float | None, style: Style, ok: bool) -> list[Mark]:
-    if number is None:
-        return []
-    if not drawable(number, axes.y.log):
-        return [text((axes.at(x, axes.y.low)[0], HEIGHT - axes.bottom - 3), "0", style.colour, anchor="middle")]
-    at = axes.at(x, number)
-    ring = [] if ok else [dot(at, "bad", radius=8, ring=True)]
-    return [dot(at, style.colour, style.shape), *ring]
-
-
-def layer_panels(
-    networks: Sequence[Sequence[Flow]], labels: Sequence[str], panel: Callable[[Flow, int, str], Panel]
-) -> list[Panel]:
-    """A panel for each layer of each network, a row per layer; empty where a network has fewer layers than another.
+def layer_views(
+    name: str,
+    networks: Sequence[Sequence[Flow]],
+    labels: Sequence[str],
+    panel: Callable[[Flow, int, str], Panel],
+    legend: Legend,
+) -> list[View]:
+    """A view with a panel for each layer of each network, empty where a network has fewer layers than another; none without layers.
 
     Args:
-        networks: records of the layers of each.
+        networks: records of the layers of each; of several networks, a row for each layer.
         panel: draws a record, of a network with this index, under this title.
     """
-    suffixes = [f", {label}" if len(labels) > 1 else "" for label in labels]
     panels = []
     for number, row in enumerate(zip_longest(*networks), 1):
         for index, layer in enumerate(row):
-            drawn = layer and panel(layer, index, f"{number} {layer['name']}{suffixes[index]}")
-            panels.append(replace(drawn, layer=number) if drawn else Panel(None))
-    return panels
+            if layer is None:
+                panels.append(Panel(None))
+            else:
+                title = f"{number} {layer['name']}" + (f", {labels[index]}" if len(labels) > 1 else "")
+                panels.append(replace(panel(layer, index, title), layer=number))
+    return [View(name, panels, len(labels) if len(labels) > 1 else 0, legend)] if panels else []
 
 
 def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
@@ -281,42 +255,43 @@ def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
     found = {}
     for name, one in registry.every("picture").items():
         for view in one.views(flows, names):
-            main = view.name == name
-            file = name if main else f"{name}-{re.sub('[^a-z0-9]+', '-', view.name.lower()).strip('-')}"
-            found[file] = sheet(one.title if main else f"{one.title}: {view.name}", view)
+            if view.name == name:
+                found[name] = sheet(one.title, view)
+            else:
+                file = re.sub("[^a-z0-9]+", "-", f"{name} {view.name}".lower()).strip("-")
+                found[file] = sheet(f"{one.title}: {view.name}", view)
     return found
 
 
 def sheet(title: str, view: View) -> Drawing:
     """The panels of a view in columns, below a title, if any, and a legend."""
     cells = [_cell(panel) for panel in view.panels]
-    wide, high = max(cell.width for cell in cells), max(cell.height for cell in cells)
-    columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / (wide + GAP))))
-    width = 2 * MARGIN + columns * (wide + GAP) - GAP
-    head = MARGIN + TITLE + 14 if title else MARGIN
-    marks = [text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE)] if title else []
+    wide, high = max(cell.width for cell in cells) + GAP, max(cell.height for cell in cells) + GAP
+    columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / wide)))
+    width = 2 * MARGIN + columns * wide - GAP
+    head = MARGIN + (TITLE + 14 if title else 0)
     entries, height = drawn_legend(view.legend, width - 2 * MARGIN)
-    marks.append(group(entries, at=(MARGIN, head)))
+    marks = [group(entries, at=(MARGIN, head))]
+    if title:
+        marks.append(text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE))
     top = head + height + 6
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
-        marks.append(group(cell.marks, at=(MARGIN + column * (wide + GAP), top + row * (high + GAP))))
-    rows = -(-len(cells) // columns)
-    return Drawing(width, top + rows * (high + GAP) - GAP + MARGIN, marks, title or view.name)
+        marks.append(group(cell.marks, at=(MARGIN + column * wide, top + row * high)))
+    rows = math.ceil(len(cells) / columns)
+    return Drawing(width, top + rows * high - GAP + MARGIN, marks, title or view.name)
 
 
 def _cell(panel: Panel) -> Drawing:
     """A panel with its title above and its note below."""
-    if panel.drawing is None:
-        return Drawing(200, 60, [text((0, 14), panel.title, "ink", SMALL + 1), *_lines(panel.note, 200, 34)], panel.title)
-    drawing, head = panel.drawing, 20 if panel.title else 0
-    marks = [text((0, 13), shortened(panel.title, drawing.width, SMALL + 1), "ink", SMALL + 1)] if head else []
-    notes = _lines(panel.note, drawing.width, head + drawing.height + SMALL + 2)
-    height = head + drawing.height + len(notes) * (SMALL + 4)
-    return replace(drawing, height=height, marks=[*marks, group(drawing.marks, at=(0, head)), *notes])
-
-
-def _lines(words: str, width: float, y: float) -> list[Mark]:
-    """Text wrapped into lines."""
-    wrapped = textwrap.wrap(words, int(width / (ADVANCE * SMALL)), break_on_hyphens=False)
-    return [text((0, y + i * (SMALL + 4)), row, "soft", SMALL) for i, row in enumerate(wrapped)]
+    drawing = panel.drawing or Drawing(200, 20, [], "")
+    marks, height = [], 0.0
+    if panel.title:
+        marks.append(text((0, 13), shortened(panel.title, drawing.width, SMALL), "ink", SMALL))
+        height = 20
+    marks.append(group(drawing.marks, at=(0, height)))
+    height += drawing.height
+    for row in textwrap.wrap(panel.note, int(drawing.width / (ADVANCE * SMALL)), break_on_hyphens=False):
+        height += SMALL + 4
+        marks.append(text((0, height), row, "soft", SMALL))
+    return Drawing(drawing.width, height, marks, panel.title)

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report import findings, tables
-from lsgcli.report.charts import Line, swatch
-from lsgcli.report.drawing import COLOURS, DARK, LIGHT, Style, ordered, styles
-from lsgcli.report.figures import Flow, View, labels, lines_view
+from lsgcli.report.charts import swatch
+from lsgcli.report.drawing import DARK, LIGHT, styles
+from lsgcli.report.figures import Flow, curves, labels
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
 
@@ -62,27 +62,8 @@ def _environment() -> Environment:
     )
     environment.globals |= {"MANY": MANY, "MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
     environment.globals |= {"where": tables.listing, "figure_text": findings.figure, "source_line": findings.source_line}
-    environment.globals |= {"swatch": lambda style: Markup("".join(swatch(style)))}
+    environment.globals |= {"swatch": lambda style: Markup(swatch(style))}
     return environment
-
-
-def by_epoch(
-    title: str,
-    values: Mapping[str, Sequence[float | None]],
-    label: str,
-    caption: str = "",
-    axis: str = "epoch",
-) -> View:
-    """A chart of one line per name over the epochs; None is a gap.
-
-    Args:
-        label: name of the y axis.
-        axis: what is counted from 1.
-    """
-    n = len(values)
-    looks = [Style(colour) for colour in COLOURS[:n]] if n <= len(COLOURS) else ordered(n)
-    lines = [Line(name, own, look) for (name, own), look in zip(values.items(), looks, strict=True)]
-    return lines_view(title, lines, axis, label, caption)
 
 
 def flow_page(flows: Sequence[Flow]) -> str:
@@ -114,6 +95,6 @@ def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]
 
 def diagnosis_page(record: Mapping[str, Any]) -> str:
     """The page of a training script that was watched, from its record."""
-    losses = [by_epoch("Loss", {"loss": record["losses"]}, "loss", axis="step")] if record["losses"] else []
+    losses = [curves("Loss", {"loss": [record["losses"]]}, "step")] if record["losses"] else []
     title = f"Diagnosis: {shlex.join(record['command'])}"
     return document("diagnosis.html", {"diagnosis": dict(record)}, title=title, record=record, losses=losses)

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 from lsgcli.registry import register
-from lsgcli.report.charts import Axes, Scale, whole_ticks
-from lsgcli.report.drawing import Drawing, Mark, area, box, dot, dots, group, line, styles, text
-from lsgcli.report.figures import Flow, Panel, View, layer_panels, picture
+from lsgcli.report.charts import Axes, Scale
+from lsgcli.report.drawing import Drawing, Mark, area, box, dots, group, line, styles, text
+from lsgcli.report.figures import Flow, Panel, View, layer_views, picture
 from lsgcli.report.tables import formatted
 
-WIDTH, LEFT, RIGHT = 284, 50, 6
-HEAD, RASTER, GAP, POTENTIALS, FOOT = 20, 120, 32, 90, 34  # heights
+WIDTH, HEIGHT, LEFT, RIGHT = 284, 296, 50, 6
+HEAD, RASTER, GAP, FOOT = 20, 120, 32, 34  # heights; potentials take the rest
 SIZE = 11  # pixels of text
-SEPARATE = 6  # pixels between timesteps above which potentials have dots at spikes
 LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
-BELOW, ABOVE = -1.0, 3.0  # u / v_th up to which the surrogate's interval is always shown
 ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
     "most active": 0,
     "highest potential": 0,
@@ -30,7 +28,7 @@ Trace = Flow  # the record of a neuron
 @picture(
     "Activity of one sample",
     shows="Spikes of one training sample: one row per neuron, the most active at the top, equally active ones in order of their first spikes, "
-    "and a dot for each spike. Below, the membrane potential u before the reset of three neurons, in units of the threshold; dots mark spikes of up to 38 timesteps. Horizontal line: "
+    "and a dot for each spike. Below, the membrane potential u before the reset of three neurons, in units of the threshold. Horizontal line: "
     "the threshold; shaded: the interval of the surrogate, outside which a rectangular surrogate passes no gradient.",
     hides="Other samples, most neurons of large layers, and the positions of neurons in the image. The silent neuron is the median of the silent ones "
     "by maximum potential.",
@@ -43,11 +41,8 @@ def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         note = _note(layer, activities[index]["sample"])
         return Panel(_draw(layer, f"{title}: {note}"), title, note)
 
-    panels = layer_panels([activity["layers"] for activity in activities], labels, panel)
-    if not panels:
-        return []
     legend = list(zip(NAMES, styles(len(NAMES)), strict=True))
-    return [View("raster", panels, len(flows) if len(flows) > 1 else 0, legend=legend, least=240)]
+    return layer_views("raster", [activity["layers"] for activity in activities], labels, panel, legend)
 
 
 def _note(layer: Layer, sample: int) -> str:
@@ -59,62 +54,45 @@ def _note(layer: Layer, sample: int) -> str:
 
 def _draw(layer: Layer, label: str) -> Drawing:
     """The raster above the potentials, with a common axis of timesteps."""
-    rows, traces = layer["spikes"], layer["traces"]
-    T = max([len(row) for row in rows] + [len(trace["u"]) for trace in traces] + [1])
+    rows = layer["spikes"]
+    T = max([1, *map(len, rows)])
     inside = WIDTH - LEFT - RIGHT
-    step, pitch = inside / T, max(1, 10 * RASTER // max(1, len(rows))) / 10
-    floor = HEAD + pitch * len(rows)
-    marks = [box((LEFT, HEAD), inside, floor - HEAD, "shade"), text((2, 12), "neuron", "ink", SIZE)]
+    step, pitch = inside / T, RASTER / max(1, len(rows))
     spikes = []
     for number, row in enumerate(rows):
-        y = HEAD + (number + 0.5) * pitch
         for t, spike in enumerate(row):
             if spike == "1":
-                spikes.append((LEFT + (t + 0.5) * step, y))
-    marks.append(dots(spikes, min(max(pitch, LEAST), step), "ink"))
-    marks.append(text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"))
-    if len(rows) > 1:
-        marks.append(text((LEFT - 6, floor), f"{layer['neurons']:,}", size=SIZE, anchor="end"))
-    top = floor + GAP
-    axes = Axes(WIDTH, top + POTENTIALS + FOOT, Scale(0.5, T + 0.5), _scale(traces), LEFT, RIGHT, top, FOOT)
-    marks += _potentials(axes, traces, [t + 1 for t in whole_ticks(T)])
-    return Drawing(WIDTH, axes.height, marks, f"Spikes and membrane potentials of one sample in layer {label}")
+                spikes.append((LEFT + (t + 0.5) * step, HEAD + (number + 0.5) * pitch))
+    marks = [
+        box((LEFT, HEAD), inside, RASTER, "shade"),
+        dots(spikes, min(max(pitch, LEAST), step), "ink"),
+        text((2, 12), "neuron", "ink", SIZE),
+        text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"),
+        text((LEFT - 6, HEAD + RASTER), f"{layer['neurons']:,}", size=SIZE, anchor="end"),
+    ]
+    return Drawing(
+        WIDTH, HEIGHT, marks + _potentials(layer["traces"], T), f"Spikes and membrane potentials of one sample in layer {label}"
+    )
 
 
-def _potentials(axes: Axes, traces: Sequence[Trace], ticks: Sequence[int]) -> list[Mark]:
-    """Window, threshold and potentials of each neuron."""
-    low, high = axes.y.low, axes.y.high
-    left, right = axes.x.low, axes.x.high
-    marks = axes.frame(ticks, "timestep", "u / v_th")
-    for widths in {tuple(trace["alpha"]) for trace in traces}:
-        upper, lower = [], []
-        for t, width in enumerate(widths):
-            ends = (t + 0.5, t + 1.5) if len(widths) > 1 else (left, right)  # a width for all timesteps
-            half = (width or 0.0) / 2
-            upper += [axes.at(end, min(1 + half, high)) for end in ends]
-            lower += [axes.at(end, max(1 - half, low)) for end in ends]
-        marks.append(area([*upper, *reversed(lower)], "ink", 0.09))
-    marks.append(line([axes.at(left, 1), axes.at(right, 1)], "ink", 1.5))
+def _potentials(traces: Sequence[Trace], T: int) -> list[Mark]:
+    """Window of the surrogate, threshold, and potentials of each neuron."""
+    scale = Scale.over([-0.5, 2.0, *(u for trace in traces for u in trace["u"])])
+    axes = Axes(WIDTH, HEIGHT, Scale(0.5, T + 0.5), scale, LEFT, RIGHT, HEAD + RASTER + GAP, FOOT)
+    marks = [*axes.frame(T, "timestep"), text((2, axes.top - 12), "u / v_th", "ink", SIZE)]
     looks = styles(len(NAMES))
-    sparse = axes.at(1, 0)[0] - axes.at(0, 0)[0] >= SEPARATE
+    for trace in traces[:1]:
+        widths = trace["alpha"] * (T if len(trace["alpha"]) == 1 else 1)
+        upper, lower = [], []
+        for t, width in enumerate(widths, 1):
+            half = (width or 0.0) / 2
+            for side in (t - 0.5, t + 0.5):
+                upper.append(axes.at(side, min(1 + half, scale.high)))
+                lower.append(axes.at(side, max(1 - half, scale.low)))
+        marks.append(area([*upper, *reversed(lower)], "ink", 0.12))
+    marks.append(line([axes.at(0.5, 1), axes.at(T + 0.5, 1)], "ink", 1.5))
     for trace in reversed(traces):
-        style = looks[ROLES.get(trace["role"], 0)]
-        points = list(enumerate(trace["u"], 1))
-        spikes = [(t, u) for t, u in points if u is not None and u >= 1]
-        own = axes.line(points, style, width=2 if sparse else 1)
-        if sparse:
-            own += [dot(axes.at(t, u), style.colour, style.shape, 3) for t, u in spikes]
-        where = ", ".join(map(str, trace["neuron"]))
-        marks.append(group(own, f"neuron {where}: {trace['role']}, {len(spikes)} spikes"))
+        where, spikes = ", ".join(map(str, trace["neuron"])), sum(u is not None and u >= 1 for u in trace["u"])
+        own = axes.line(trace["u"], looks[ROLES.get(trace["role"], 0)], 1.5)
+        marks.append(group(own, f"neuron {where}: {trace['role']}, {spikes} spikes"))
     return marks
-
-
-def _scale(traces: Sequence[Trace]) -> Scale:
-    """A scale for all potentials, 0, the threshold, and the window unless it is wide."""
-    widest = max((width for trace in traces for width in trace["alpha"] if width is not None), default=0.0)
-    low, high = min(0.0, max(BELOW, 1 - widest / 2)), max(1.0, min(ABOVE, 1 + widest / 2))
-    for trace in traces:
-        known = [u for u in trace["u"] if u is not None]
-        low, high = min([low, *known]), max([high, *known])
-    margin = 0.05 * (high - low)
-    return Scale(low - margin, high + margin)

@@ -16,8 +16,8 @@ from lsgcli.config.resolve import differing
 from lsgcli.config.run import FIELDS, RunConfig, option_name, option_words, without_effect
 from lsgcli.data.bundle import DataBundle
 from lsgcli.report import heatmaps
-from lsgcli.report.figures import View
-from lsgcli.report.page import by_epoch, document, gradient_flow
+from lsgcli.report.figures import View, curves
+from lsgcli.report.page import document, gradient_flow
 from lsgcli.report.sheet import event_tiles, image_tile, spread
 from lsgcli.report.tables import formatted
 from lsgcli.report.terminal import shown
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 REFRESH = 10  # seconds after which the page of a run in progress is loaded again
 SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
-DRAWN = 300  # classes up to which the confusion matrix is drawn
 OPEN = 12  # classes up to which the table of scores is open
 Epochs = Sequence[Record]
 
@@ -72,7 +71,6 @@ def run_page(path: Path, status: Status) -> str:
         facts=_facts(config, facts),
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
-        named=len(classes) <= heatmaps.NAMED,
         few=len(classes) <= OPEN,
         flow=flow,
         settings=settings,
@@ -89,8 +87,7 @@ def _of_test(status: Status, classes: tuple[str, ...]) -> Record:
         counts = status.tested.confusion.tolist()
         found["pairs"] = heatmaps.pairs(counts, classes)
         found["scores"] = _scores(status.tested, classes)
-        if len(classes) <= DRAWN:
-            found["matrix"] = heatmaps.confusion(counts, classes)
+        found["matrix"] = heatmaps.confusion(counts, classes)
         if status.bundle:
             found["samples"] = _samples(status.tested, status.bundle)
     return found
@@ -98,38 +95,32 @@ def _of_test(status: Status, classes: tuple[str, ...]) -> Record:
 
 def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:
     """Name, value and explanation of each number of the first screen."""
-    end, found = status.end, []
+    end, results = status.end, []
     if end.get("accuracy") is not None:
         kind = "best" if end["best_chosen_on"] == "val" else "last"
-        samples = status.tested and status.tested.samples
-        found.append(("test accuracy", _percent(end["accuracy"]), f"of the {kind} epoch, {samples} samples"))
+        results.append(("test accuracy", _percent(end["accuracy"]), f"of the {kind} epoch"))
         if "inflation" in end:
             points = f"{100 * end['inflation']:.2f} points"
-            found.append(("inflation", points, "if the best epoch on the test part were reported"))
+            results.append(("inflation", points, "if the best epoch on the test part were reported"))
         if "accuracy_fp32" in end:
-            found.append(("test accuracy in fp32", _percent(end["accuracy_fp32"]), "as in lsg eval; others as trained"))
+            results.append(("test accuracy in fp32", _percent(end["accuracy_fp32"]), "as in lsg eval; others as trained"))
         if "top5_accuracy" in end:
-            found.append(("top-5 accuracy", _percent(end["top5_accuracy"]), "on the test part"))
+            results.append(("top-5 accuracy", _percent(end["top5_accuracy"]), "on the test part"))
     done = 0
     if epochs:
         last, key = epochs[-1], f"{split}_accuracy"
-        best = max(epochs, key=lambda epoch: (epoch.get(key) or 0.0, epoch["epoch"]))
+        best = max(reversed(epochs), key=lambda epoch: epoch.get(key) or 0.0)
         name = "validation accuracy" if split == "val" else "best test accuracy"
-        found.append((name, _percent(best.get(key) or 0.0), f"of epoch {best['epoch'] + 1}, the best"))
+        results.append((name, _percent(best.get(key) or 0.0), f"of epoch {best['epoch'] + 1}, the best"))
         if last.get("firing_rate") is not None:
-            found.append(("firing rate", f"{last['firing_rate']:.3f}", "spikes per neuron and timestep"))
+            results.append(("firing rate", f"{last['firing_rate']:.3f}", "spikes per neuron and timestep"))
         done = last["epoch"] + 1
-    seconds = sum(epoch.get("seconds", 0.0) for epoch in epochs)
-    return [*found, ("epochs", f"{done} of {config.epochs}", _duration(seconds))]
+    duration = datetime.timedelta(seconds=round(sum(epoch.get("seconds", 0.0) for epoch in epochs)))
+    return [*results, ("epochs", f"{done} of {config.epochs}", f"{duration} h")]
 
 
 def _percent(accuracy: float) -> str:
     return f"{100 * accuracy:.2f} %"
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), seconds / 3600
-    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"
 
 
 def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
@@ -153,24 +144,26 @@ def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
 
 def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
     """Accuracy, loss and firing rate over the epochs. A loss has an axis with another one only if both are the same quantity."""
+
+    def chart(title: str, keys: dict[str, str], note: str = "") -> View:
+        return curves(title, {name: [[epoch.get(key) for epoch in epochs]] for name, key in keys.items()}, note=note)
+
     part = "validation" if split == "val" else "test"
-
-    def curve(name: str) -> list[float | None]:
-        return [epoch.get(name) for epoch in epochs]
-
-    loss, tested = {"training": curve("train_loss")}, {part: curve(f"{split}_loss")}
-    entropy = "cross-entropy of mean logits"
+    training, tested = {"training": "train_loss"}, {part: f"{split}_loss"}
     if config.loss == "ce" and not (config.label_smoothing or config.mixup or config.cutmix or config.rate_target):
-        losses = [by_epoch("Loss", {**loss, **tested}, "loss", f"Both: {entropy}.")]
+        losses = [chart("Loss", training | tested, "Both: cross-entropy of mean logits.")]
     else:
         losses = [
-            by_epoch("Training loss", loss, "loss", f"The loss {config.loss}, with augmentation."),
-            by_epoch(f"{part.capitalize()} loss", tested, "loss", f"{entropy.capitalize()}."),
+            chart("Training loss", training, f"The loss {config.loss}, with augmentation."),
+            chart(f"{part.capitalize()} loss", tested, "Cross-entropy of mean logits."),
         ]
-    accuracy = {"training": curve("train_accuracy"), part: curve(f"{split}_accuracy")}
-    rate = {"mean over layers": curve("firing_rate")}
-    when = "Spikes per neuron and timestep in the last step of each epoch."
-    return [by_epoch("Accuracy", accuracy, "accuracy"), *losses, by_epoch("Firing rate", rate, "firing rate", when)]
+    return [
+        chart("Accuracy", {"training": "train_accuracy", part: f"{split}_accuracy"}),
+        *losses,
+        chart(
+            "Firing rate", {"mean over layers": "firing_rate"}, "Spikes per neuron and timestep in the last step of each epoch."
+        ),
+    ]
 
 
 def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -185,26 +178,30 @@ def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, lis
 def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Record]]:
     """A few samples of the test part, with pictures: the wrong answers of highest probability, and right ones of different classes."""
     split, classes = bundle.parts["test"], bundle.classes
-    predictions, probabilities = tested.answers[:, 0].long().tolist(), tested.answers[:, 1].tolist()
-    rows: dict[bool, list[int]] = {True: [], False: []}
-    for row, (label, prediction) in enumerate(zip(split.y.tolist(), predictions, strict=True)):
-        rows[label == prediction].append(row)
-
-    def of(row: int) -> Record:
-        one = split.part(np.array([row]))
-        pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
-        return {
-            "picture": _address(pictures),
-            "frames": len(pictures),
-            "key": one.keys[0],
-            "label": classes[one.y[0]],
-            "prediction": classes[predictions[row]],
-            "probability": probabilities[row],
-        }
-
-    wrong = sorted(rows[False], key=lambda row: -probabilities[row])[:SHOWN]
-    right = [rows[True][k] for k in spread(split.y[rows[True]].tolist(), SHOWN)]
-    return {"Wrong, with the highest probability": [of(row) for row in wrong], "Right": [of(row) for row in right]}
+    predictions, probabilities = tested.answers[:, 0].numpy().astype(int), tested.answers[:, 1].numpy()
+    right = np.flatnonzero(predictions == split.y)
+    wrong = np.flatnonzero(predictions != split.y)
+    chosen = {
+        "Wrong, with the highest probability": wrong[np.argsort(-probabilities[wrong], kind="stable")][:SHOWN],
+        "Right": right[spread(split.y[right].tolist(), SHOWN)],
+    }
+    samples: dict[str, list[Record]] = {}
+    for heading, rows in chosen.items():
+        samples[heading] = []
+        for row in rows:
+            one = split.part(np.array([row]))
+            pictures = [image_tile(one.x[0])] if bundle.static else event_tiles(one.x[0])
+            samples[heading].append(
+                {
+                    "picture": _address(pictures),
+                    "frames": len(pictures),
+                    "key": one.keys[0],
+                    "label": classes[one.y[0]],
+                    "prediction": classes[predictions[row]],
+                    "probability": probabilities[row],
+                }
+            )
+    return samples
 
 
 def _address(pictures: Sequence[np.ndarray]) -> str:

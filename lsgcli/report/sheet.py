@@ -1,17 +1,17 @@
 """Contact sheets: frames of a few samples, one row each, to check orientation and slicing."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from lsgcli.config.data import DataConfig
 from lsgcli.data import summary
-from lsgcli.data.datasets.base import Dataset, EventDataset
-from lsgcli.data.frames import saturated, warn_saturated
+from lsgcli.data.datasets.base import Dataset
 from lsgcli.errors import ConfigError
 from lsgcli.report.drawing import shortened
 from lsgcli.system.files import replacing
@@ -20,27 +20,24 @@ from lsgcli.system.files import replacing
 ON, OFF = (255, 142, 0), (0, 113, 255)
 GROUND, INK = (27, 29, 34), (236, 237, 240)
 COLOURS = "ON (brighter) is orange, OFF (darker) is blue, equal numbers are white"
-LABEL, GAP, TEXT, LINE = 216, 6, 12, 16  # pixels: column of labels, between tiles, text, from line to line
+LABEL, HEAD, GAP, TEXT, LINE = 216, 48, 6, 12, 16  # pixels: column of labels, title, between tiles, text, from line to line
 TARGET = 144  # minimum size of a tile in pixels, halved for many tiles
 LIMIT = 30_000  # pixels of a sheet's side
 GAMMA = 0.55  # below 1: single events stay visible beside pixels with many
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of a contact sheet, for one sample.
 
     Attributes:
         label: its class.
         key: its name.
         tiles: (H, W, 3) uint8 each, one per timestep: see :func:`event_tiles` and :func:`image_tile`.
-        saturated: number of values of the frames that saturate, and of all.
     """
 
     label: str
     key: str
     tiles: Sequence[np.ndarray]
-    saturated: tuple[int, int] = (0, 0)
 
 
 def of_dataset(dataset: Dataset, count: int) -> list[Row]:
@@ -52,11 +49,9 @@ def of_dataset(dataset: Dataset, count: int) -> list[Row]:
     rows = []
     for i in spread([sample.label for sample in dataset.samples], count):
         sample = dataset.samples[i]
-        prepared, label = dataset.load(sample), dataset.classes[sample.label]
-        if isinstance(dataset, EventDataset):
-            rows.append(Row(label, sample.key, event_tiles(prepared), (saturated(prepared), prepared.size)))
-        else:
-            rows.append(Row(label, sample.key, [image_tile(prepared)]))
+        prepared = dataset.load(sample)
+        tiles = [image_tile(prepared)] if dataset.static else event_tiles(prepared)
+        rows.append(Row(dataset.classes[sample.label], sample.key, tiles))
     return rows
 
 
@@ -69,20 +64,14 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
     return [row for path in paths for row in of_dataset(summary.found(path, config), count)]
 
 
-def warn_about(name: str, rows: Sequence[Row]) -> None:
-    """Warn about frames that saturate, as the preparation for training does."""
-    if full := [row for row in rows if row.saturated[0]]:
-        values = sum(row.saturated[0] for row in full), sum(row.saturated[1] for row in rows)
-        warn_saturated(name, values, (len(full), len(rows)))
-
-
 def spread(labels: Sequence[int], count: int) -> list[int]:
     """Indices of up to ``count`` samples in label order: the first sample of each label, then the second ones, and so on."""
     seen, turns = Counter[int](), []
     for index, label in enumerate(labels):
         turns.append((seen[label], label, index))
         seen[label] += 1
-    return [index for label, index in sorted((label, index) for _, label, index in sorted(turns)[:count])]
+    chosen = [index for _, _, index in sorted(turns)[:count]]
+    return sorted(chosen, key=lambda index: (labels[index], index))
 
 
 def event_tiles(frames: np.ndarray) -> list[np.ndarray]:
@@ -118,10 +107,9 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
     """
     height, width, _ = np.max([tile.shape for row in rows for tile in row.tiles], axis=0).tolist()
     columns = max(len(row.tiles) for row in rows)
-    scale = max(1, -(-(TARGET if columns <= 12 else TARGET // 2) // max(height, width)))
+    scale = math.ceil((TARGET if columns <= 12 else TARGET // 2) / max(height, width))
     wide, high = width * scale + GAP, max(height * scale, 2 * LINE) + GAP
-    top = 3 * LINE
-    size = (max(LABEL + columns * wide, 640), top + len(rows) * high)
+    size = (max(LABEL + columns * wide, 640), HEAD + len(rows) * high)
     if max(size) > LIMIT:
         raise ConfigError(
             f"found a sheet of {size[0]} x {size[1]} pixels, expected at most {LIMIT} on a side",
@@ -131,12 +119,12 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
     pen.text((GAP, GAP), f"{title}: timesteps from left to right; {COLOURS}" if events else title, INK, font)
     for number, row in enumerate(rows):
-        y = top + number * high
+        y = HEAD + number * high
         for line, words in enumerate(dict.fromkeys((row.label, row.key))):  # equal in embedded data
             pen.text((GAP, y + line * LINE), shortened(words, LABEL - GAP, TEXT), INK, font)
         for k, tile in enumerate(row.tiles):
-            shown = Image.fromarray(tile).resize((tile.shape[1] * scale, tile.shape[0] * scale), Image.Resampling.NEAREST)
-            image.paste(shown, (LABEL + k * wide, y))
+            enlarged = np.repeat(np.repeat(tile, scale, 0), scale, 1)
+            image.paste(Image.fromarray(enlarged), (LABEL + k * wide, y))
     return image
 
 

@@ -54,54 +54,47 @@ def _percent(value: float | None, form: str = ".2f") -> str:
     return NOTHING if value is None else format(100 * value, form)
 
 
-def _mean(mean: float | None, std: float | None) -> str:
+def _spread(mean: float | None, std: float | None) -> str:
     return _percent(mean) + ("" if std is None else f" +- {_percent(std)}")
 
 
-def _mean_of(values: Sequence[float | None]) -> str:
+def _over_runs(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return _mean(statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
+    return _spread(statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
 
 
-def _seeds(row: Row) -> str:
+def _cells(row: Row) -> dict[str, str]:
+    """The cells of a row, by the headings of their columns."""
     runs: dict[int, list[float]] = {}  # of several folds, the mean
     for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True):
         runs.setdefault(seed, []).append(accuracy)
-    known = {
-        **{seed: _percent(statistics.fmean(own)) for seed, own in runs.items()},
-        **dict.fromkeys(row["diverged"], "diverged"),
-        **dict.fromkeys(row["missing"], "missing"),
+    seeds = {seed: _percent(statistics.fmean(own)) for seed, own in runs.items()}
+    seeds |= dict.fromkeys(row["diverged"], "diverged") | dict.fromkeys(row["missing"], "missing")
+    return {
+        "method": row["method"],
+        "width": row["width_formula"] or f"{row['width']:g}",
+        "T": str(row["T"]),
+        **{name: str(value) for name, value in row["settings"].items()},  # that differ between rows
+        "accuracy %": _spread(row["mean"], row["std"]),
+        "n": str(row["n"]),
+        "each seed": " ".join(seeds[seed] for seed in sorted(seeds)),
+        "last %": _over_runs(row["last"]),
+        "best %": _over_runs(row["best"]),
+        "difference": _percent(row["difference"], "+.2f"),
+        "95 % interval": " to ".join(_percent(end, "+.2f") for end in row["interval"] or ()) or NOTHING,
+        "p": formatted(row["p"], ".3f"),
+        "verdict": row["verdict"],
+        "paper %": _spread(row["paper"], row["paper_std"]),
     }
-    return " ".join(known[seed] for seed in sorted(known))
 
 
-def _interval(row: Row) -> str:
-    return NOTHING if row["interval"] is None else " to ".join(_percent(end, "+.2f") for end in row["interval"])
-
-
-SETTINGS = ("method", "width", "T")  # other settings that differ between rows have columns after these
-COLUMNS: dict[str, Callable[[Row], str]] = {
-    "method": lambda row: row["method"],
-    "width": lambda row: row["width_formula"] or f"{row['width']:g}",
-    "T": lambda row: str(row["T"]),
-    "accuracy %": lambda row: _mean(row["mean"], row["std"]),
-    "n": lambda row: str(row["n"]),
-    "each seed": _seeds,
-    "last %": lambda row: _mean_of(row["last"]),
-    "best %": lambda row: _mean_of(row["best"]),
-    "difference": lambda row: _percent(row["difference"], "+.2f"),
-    "95 % interval": _interval,
-    "p": lambda row: formatted(row["p"], ".3f"),
-    "verdict": lambda row: row["verdict"],
-    "paper %": lambda row: _mean(row["paper"], row["paper_std"]),
-}
 # Columns that a narrow terminal does without, in this order.
 DISPENSABLE = ("each seed", "paper %", "last %", "best %", "95 % interval", "p", "T", "width", "n")
 
 
-def _lines(rows: Sequence[Row]) -> Lines:
-    head = [*SETTINGS, *rows[0]["settings"], *(name for name in COLUMNS if name not in SETTINGS)]
-    return [head, *([COLUMNS[name](row) if name in COLUMNS else str(row["settings"][name]) for name in head] for row in rows)]
+def _lines(summary: Summary) -> Lines:
+    rows = [_cells(row) for row in summary["rows"]]
+    return [list(rows[0]), *(list(row.values()) for row in rows)]
 
 
 def _said(summary: Summary) -> list[str]:
@@ -115,19 +108,20 @@ def _said(summary: Summary) -> list[str]:
 
 def as_table(summary: Summary) -> str:
     """Aligned columns, as many as fit the terminal; if not even accuracy, difference and verdict do, each row is a block."""
-    head, *rows = _lines(summary["rows"])
+    head, *rows = _lines(summary)
     out = console(sys.stdout)
     made, left_out = fitted(head, rows, out.width, DISPENSABLE, left=len(head))
     with out.capture() as captured:
         out.print(made)
     lines = [line.rstrip() for line in captured.get().splitlines()]
-    lines += [f"more columns in a wider terminal, or with --format markdown: {', '.join(left_out)}"] if left_out else []
+    if left_out:
+        lines.append(f"more columns in a wider terminal, or with --format markdown: {', '.join(left_out)}")
     return "\n".join([*lines, "", *_said(summary)])
 
 
 def as_markdown(summary: Summary) -> str:
     """A Markdown table, and a list of conclusions and notes."""
-    lines = _lines(summary["rows"])
+    lines = _lines(summary)
     lines.insert(1, ["---"] * len(lines[0]))
     shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([*shown, "", *(f"- {text}" for text in _said(summary))])
@@ -135,41 +129,47 @@ def as_markdown(summary: Summary) -> str:
 
 def as_csv(summary: Summary) -> str:
     """Comma-separated values with unformatted numbers, accuracies 0 to 1, and lists separated by spaces."""
-    rows = [{**row["settings"], **row} for row in summary["rows"]]
-    first = [*SETTINGS, *rows[0]["settings"]]
-    fields = [*first, *(name for name in rows[0] if name not in (*first, "settings"))]
-    cells = ([" ".join(map(str, row[key])) if isinstance(row[key], list) else row[key] for key in fields] for row in rows)
-    return csv_text([fields, *cells]).rstrip("\n")
+    lines = []
+    for row in summary["rows"]:
+        values = {**row["settings"], **row}
+        del values["settings"]
+        lines.append([" ".join(map(str, value)) if isinstance(value, list) else value for value in values.values()])
+    return csv_text([list(values), *lines]).rstrip("\n")
 
 
 def as_latex(summary: Summary) -> str:
     r"""A ``tabular`` with rules of the package booktabs, followed by conclusions and notes as comments."""
-    lines = _lines(summary["rows"])
+    lines = _lines(summary)
     head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in lines]
     begin = rf"\begin{{tabular}}{{{'l' * len(lines[0])}}}"
     shown = [r"% \usepackage{booktabs}", begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return "\n".join([*shown, *(f"% {text}" for text in _said(summary))])
 
 
-LATEX = {char: "\\" + char for char in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
+LATEX = str.maketrans(
+    {char: "\\" + char for char in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
+)
+MATH = {  # text as escaped, and in mathematics
+    r"v\_th": r"$v\sb{\mathrm{th}}$",
+    r"sqrt(1+beta\textasciicircum{}2)": r"$\sqrt{1+\beta^2}$",
+    "+-": r"$\pm$",
 }
 
 
-# Parts of formulas, escaped as text, and in mathematics.
-FORMULAS = {r"v\_th": r"$v\sb{\mathrm{th}}$", r"sqrt(1+beta\textasciicircum{}2)": r"$\sqrt{1+\beta^2}$"}
-
-
 def _latex(text: str) -> str:
-    text = "".join(LATEX.get(char, char) for char in text)
-    for plain, formula in FORMULAS.items():
+    if text == NOTHING:
+        return "--"
+    text = text.translate(LATEX)
+    for plain, formula in MATH.items():
         text = text.replace(plain, formula)
-    text = text.replace("+-", r"$\pm$")
-    return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", "--" if text == NOTHING else text)
+    return re.sub(r"(?<!\S)([+-])(?=\d)", r"$\1$", text)
 
 
 FORMATS: dict[str, Callable[[Summary], str]] = {

@@ -17,7 +17,6 @@ from lsgcli.system.text import clean
 
 COUNTED = ("preparing data", "reading", "hashing")  # samples or files; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped
-MIB = 1 << 20
 GAP = 2  # spaces between columns
 
 
@@ -35,11 +34,10 @@ class Table(RichTable):
             bare.title = bare.caption = None
             yield from RichTable.__rich_console__(bare, console, options)
         else:
-            heads = [str(column.header) for column in self.columns]
             for first, *others in zip(*(column.cells for column in self.columns), strict=True):
                 yield Text(str(first), overflow="fold")
-                for head, cell in zip(heads[1:], others, strict=True):
-                    yield Text(f"  {head}: {cell}" if self.show_header else f"  {cell}", overflow="fold")
+                for column, cell in zip(self.columns[1:], others, strict=True):
+                    yield Text(f"  {column.header}: {cell}", overflow="fold")
         yield from filter(None, [plain(self.caption)])
 
 
@@ -57,16 +55,13 @@ def fitted(
     heads: Sequence[str], rows: Sequence[Sequence[Any]], width: int, order: Iterable[str], left: int = 1
 ) -> tuple[Table, list[str]]:
     """A table of the columns that fit into a width, and the heads of those that do not: the first of ``order`` are left out first."""
-    texts = [list(map(shown, row)) for row in rows]
-    needed = {head: GAP + max(map(len, column)) for head, column in zip(heads, zip(heads, *texts, strict=True), strict=True)}
+    columns = {head: [shown(cell) for cell in cells] for head, cells in zip(heads, zip(*rows, strict=True), strict=True)}
     left_out = []
     for head in order:
-        if sum(needed.values()) - GAP <= width:
-            break
-        del needed[head]
-        left_out.append(head)
-    kept = [number for number, head in enumerate(heads) if head in needed]
-    return table(needed, [[row[number] for number in kept] for row in texts], left=left), left_out
+        if sum(GAP + max(len(name), *map(len, cells)) for name, cells in columns.items()) > width + GAP:
+            del columns[head]
+            left_out.append(head)
+    return table(columns, zip(*columns.values(), strict=True), left=left), left_out
 
 
 def facts(record: Mapping[str, Any]) -> str:
@@ -131,7 +126,7 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 class Preparation:
-    """Progress of data preparation with its rate; call it with a description, the amount done, and the total."""
+    """Progress of data preparation; call it with a description, the amount done, and the total."""
 
     def __init__(self, bar: Progress):
         self.bar = bar
@@ -139,12 +134,10 @@ class Preparation:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Samples, or bytes of a file that is downloaded."""
-        scale, form = (1, "{:.0f}/s") if what in COUNTED else (MIB, "MiB, {:.1f}/s")
+        scale, unit = (1, "") if what in COUNTED else (1 << 20, "MiB")
         if what not in self.tasks:
-            self.tasks[what] = self.bar.add_task(what, total=total // scale, note="")
-        task = self.tasks[what]
-        note = form.format(self.bar.tasks[task].speed or 0.0)
-        self.bar.update(task, completed=done // scale, total=total // scale, note=note, visible=done < total)
+            self.tasks[what] = self.bar.add_task(what, note=unit)
+        self.bar.update(self.tasks[what], completed=done // scale, total=total // scale, visible=done < total)
 
 
 @contextmanager

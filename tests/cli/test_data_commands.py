@@ -110,15 +110,6 @@ def colours(path):
         return {colour for _, colour in image.getcolors(1 << 24)}
 
 
-def test_a_sheet_warns_of_counts_that_saturate(lsg, tmp_path):
-    for name, count in (("long", 2000), ("short", 400)):
-        (tmp_path / f"{name}.aedat").write_bytes(aedat2_bytes([(5, 5, t, True) for t in range(count)]))
-    options = ("-T", "4", "--size", "128", "-o", tmp_path / "sheet.png")
-    result = lsg("data", "show", tmp_path / "long.aedat", tmp_path / "short.aedat", *options, status=0)
-    assert "4 of 262,144 values, in 1 of 2 recordings, saturate at 255" in result.stderr
-    assert "saturate" not in lsg("data", "show", tmp_path / "short.aedat", *options, "--force").stderr
-
-
 TINY = ("--arch", "mlp", "-T", "2", "--size", "16", "--width-multiplier", "0.25", "--epochs", "1", "--batch-size", "4")
 
 

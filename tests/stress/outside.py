@@ -164,7 +164,6 @@ def of_run(seeds: Seeds, drawn: bool) -> None:
     compared.parts(record)
     rundir.accuracy_on_test(run / rundir.BEST)
     flows.history(run / rundir.BEST)
-    ablation_charts._read.cache_clear()
     found = collect.collect(seeds.root / "abl")
     found.summary()
     if drawn:

@@ -218,10 +218,10 @@ def test_a_network_may_return_a_tuple(form):
 
 def test_snr_of_a_bfloat16_network():
     """Against float64; means of 300 gradients, each far from 0, would stop moving in 8 bits."""
-    rng, found = np.random.default_rng(0), WeightGradients()
+    rng, found = np.random.default_rng(0), WeightGradients(torch.zeros(50).bfloat16())
     grads = torch.from_numpy(rng.normal(1, 0.3, (300, 50))).bfloat16()
     for grad in grads:
-        found.add(grad)
+        found.add(grad, grad)
     values = grads.double().numpy()
     assert found.snr() == pytest.approx(np.median(np.abs(values.mean(0)) / values.std(0, ddof=1)), rel=1e-5)
 

@@ -1,13 +1,13 @@
 """Scales: every value in its place, ticks that are round."""
 
 import math
-import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from lsgcli.report.charts import Line, Scale, line_drawing, numbers
-from lsgcli.report.drawing import COLOURS, DARK, LIGHT, SEQUENTIAL, ink_on, ordered, ramp, shortened, styles
+from lsgcli.report.charts import Line, Scale, line_drawing
+from lsgcli.report.drawing import BLUE, COLOURS, DARK, LIGHT, ORANGE, ordered, shortened, styles
 
 
 @pytest.mark.parametrize("values", [[], [None], [0.0], [3.0, 3.0], [-1e-9, 1e9], [math.inf]])
@@ -22,7 +22,7 @@ def test_any_values_have_a_scale(values):
 @pytest.mark.parametrize("style", [styles(1)[0], *ordered(1)])
 @pytest.mark.parametrize(("values", "log"), [([1.0, 0.0, 0.5], True), ([None, 0.1, math.nan], False)])
 def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, style):
-    drawing = line_drawing([Line("a", values, style)], "epoch", "g", 0, Scale.over(values, log))
+    drawing = line_drawing("g", [Line("a", values, style)], "epoch", Scale.over(values, log))
     assert 'stroke-width="2"' not in drawing.svg()  # isolated points are dots
 
 
@@ -30,7 +30,8 @@ def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, style):
     ("values", "log", "ends", "ticks"),
     [
         ([2.0, None, math.nan, 4.0], False, (1.9, 4.1), [2.0, 2.5, 3.0, 3.5, 4.0]),
-        ([3e-4, 0.0, 0.4], True, (2e-4, 0.5), [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]),
+        ([3e-4, 0.0, 0.4], True, (1.875e-4, 0.64), [1e-3, 1e-2, 1e-1]),
+        ([2.1, 2.2], True, (1.3125, 3.52), [2.0]),
     ],
 )
 def test_ends_and_ticks_are_round(values, log, ends, ticks):
@@ -62,31 +63,24 @@ def test_colours_can_be_seen(theme):
 
 
 def test_lines_differ_without_colour():
-    assert len({(style.shape, style.dash) for style in styles(16)}) == 16
+    assert len({style.dash for style in styles(4)}) == 4
     lightness = [contrast(style.colour, "#000000") for style in styles(4)]
     assert min(b / a for a, b in pairwise(sorted(lightness))) > 1.1
     depth = [contrast(style.colour, "#000000") for style in ordered(17)]
     assert depth == sorted(depth)
 
 
-@pytest.mark.parametrize("count", [8, 40])
-def test_lines_have_numbers_that_do_not_touch(count):
-    values = [k / (count - 1) for k in range(count)]
-    lines = [
-        Line(f"layer {k}", [0.2, end], style, layer=k + 1)
-        for k, (end, style) in enumerate(zip(values, ordered(count), strict=True))
-    ]
-    svg = line_drawing(lines, "epoch", "beta", 1, Scale(-0.1, 1.1)).svg()
-    found = re.findall(r'<text x="394" y="([\d.]+)" font-size="11"[^>]*>(\d+)</text>', svg)
-    assert {1, count} <= {int(number) for _, number in found}
-    places = sorted(float(y) for y, _ in found)
-    assert all(b - a >= 10.9 for a, b in pairwise(places))
+def blended(colour, opacity, ground):
+    """A colour over a ground."""
+    over, under = (np.frombuffer(bytes.fromhex(one[1:]), np.uint8) for one in (colour, ground))
+    return "#" + bytes(np.rint(opacity * over + (1 - opacity) * under).astype(np.uint8)).hex()
 
 
-def test_numbers_on_colours_can_be_read():
-    for k in range(101):
-        colour = ramp(SEQUENTIAL, k / 100)
-        assert contrast(ink_on(colour), colour) >= 4.5
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_numbers_on_cells_can_be_read(theme):
+    for colour in (BLUE, ORANGE):
+        for opacity in np.linspace(0.1, 1, 10):
+            assert contrast(theme["strong"], blended(colour, opacity, theme["ground"])) >= 4.5
 
 
 def test_shortened():
@@ -95,9 +89,3 @@ def test_shortened():
     assert text.startswith("runs/")
     assert text.endswith(".safetensors")
     assert len(text) * 12 * 0.54 <= 150
-
-
-def test_numbers_of_ticks_are_told_apart():
-    assert numbers([0.2, 0.4, 0.6]) == ["0.2", "0.4", "0.6"]
-    assert numbers([1.015, 1.0175, 1.02]) == ["1.015", "1.0175", "1.02"]
-    assert numbers([100.0, 1000.0, 1e-5]) == ["100", "1e+03", "1e-05"]

@@ -36,8 +36,7 @@ def test_files(tmp_path, most):
         root = ET.parse(svg).getroot()
         with Image.open(png) as image:
             width, height = float(root.get("width")), float(root.get("height"))
-            inches = min(3.3, width / 448 * 3.3) if width <= 448 else min(7, width / 884 * 7)
-            assert image.size == pytest.approx((300 * inches, 300 * inches * height / width), abs=1)
+            assert image.size == pytest.approx((300 / 135 * width, 300 / 135 * height), abs=1)
             assert len(image.getcolors(1 << 24)) > 10
         text = svg.read_text(encoding="utf-8")
         assert "var(" not in text  # a file knows no page's colours
@@ -46,7 +45,7 @@ def test_files(tmp_path, most):
         assert b"/FontFile2" in pdf.read_bytes()  # the font is embedded
         assert b"Helvetica" not in pdf.read_bytes()
         size = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", pdf.read_bytes())
-        assert float(size[1]) == pytest.approx(72 * inches)
+        assert float(size[1]) == pytest.approx(72 / 135 * width, rel=1e-3)
 
 
 def test_pdf_is_left_out_without_its_extra(tmp_path, monkeypatch):
@@ -97,21 +96,28 @@ def test_legend_names_the_checkpoints():
             assert {"lsg", "fixed"} <= {words.rpartition(", ")[2] for words, *_ in reading.texts(sheet.svg())}, name
 
 
-def pixels(*marks):
-    png = drawing.png(Drawing(40, 30, marks, ""), scale=1)
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+@pytest.fixture
+def pixels(monkeypatch):
+    """Draws marks at one pixel a unit."""
+    monkeypatch.setattr(drawing, "DPI", drawing.INCH)
+
+    def drawn(*marks):
+        png = drawing.png(Drawing(40, 30, marks, ""))
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+    return drawn
 
 
-def test_png_has_the_marks_where_svg_has_them():
+def test_png_has_the_marks_where_svg_has_them(pixels):
     image = pixels(group([box((10, 5), 8, 4, "#ff0000")], at=(3, -2)), dot((20, 20), "#000000", radius=6))
     assert (image[3:7, 13:21] == [255, 0, 0]).all()
     assert (image[:, :, 0] < 128).sum() == pytest.approx(np.pi * 36, rel=0.06)
-    dark = pixels(line([(0, 15), (40, 15)], "#000000", 2, (6, 4)))[15, :, 0] < 128
+    dark = pixels(line([(0, 15), (40, 15)], "#000000", 2, "6 4"))[15, :, 0] < 128
     assert dark[[1, 4, 11, 14, 21, 24, 31, 34]].all()
     assert not dark[[7, 8, 17, 18, 27, 28, 37, 38]].any()
 
 
-def test_png_has_text_whatever_fonts_the_machine_has():
+def test_png_has_text_whatever_fonts_the_machine_has(pixels):
     dark = np.argwhere(pixels(text((20, 20), "E", "#000000", 12, "middle"))[:, :, 0] < 128)
     assert dark[:, 0].max() in (19, 20)
     assert dark[:, 1].mean() == pytest.approx(20, abs=1.5)
