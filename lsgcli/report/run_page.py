@@ -19,12 +19,11 @@ from lsgcli.report import heatmaps
 from lsgcli.report.figures import View, curves
 from lsgcli.report.page import document, gradient_flow
 from lsgcli.report.sheet import event_tiles, image_tile, spread
-from lsgcli.report.tables import formatted
 from lsgcli.report.terminal import shown
 from lsgcli.runs.compare import final_flow
 from lsgcli.runs.report import Status
 from lsgcli.store.flows import history
-from lsgcli.store.rundir import LAST, Facts, read_config, read_facts, read_metrics
+from lsgcli.store.rundir import LAST, read_config, read_facts, read_metrics
 from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
@@ -46,12 +45,14 @@ def run_page(path: Path, status: Status) -> str:
     Raises:
         ConfigError: a file is damaged.
     """
-    config, facts, epochs = read_config(path), read_facts(path), read_metrics(path)
+    config, epochs = read_config(path), read_metrics(path)
+    facts: Record = {**read_facts(path)}
     flow = None if status.state in ("running", "stopped") else final_flow(path, status.state)
     if flow:
         flow = {**flow, "checkpoint": "", "method": config.method, "history": None}
     split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
-    classes = tuple(facts.get("classes", ()))
+    classes, tested = tuple(facts.get("classes", ())), status.tested
+    counts = tested.confusion.tolist() if tested else []
     own, settings, idle = differing(config), [], set()
     for name, value in config.to_dict().items():
         settings.append((option_name(name), value, name in own))
@@ -67,79 +68,35 @@ def run_page(path: Path, status: Status) -> str:
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
         status=status,
-        results=_results(status, epochs, config, split),
-        facts=_facts(config, facts),
+        config=config,
+        facts=facts,
+        say=shown,
+        command=_command(config, facts),
+        split=split,
+        best=max(reversed(epochs), key=lambda epoch: epoch.get(f"{split}_accuracy") or 0.0) if epochs else None,
+        last=epochs[-1] if epochs else None,
+        duration=datetime.timedelta(seconds=round(sum(epoch.get("seconds", 0.0) for epoch in epochs))),
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
+        classes=classes,
         few=len(classes) <= OPEN,
+        counts=counts,
+        matrix=heatmaps.confusion(counts, classes) if tested else None,
+        pairs=heatmaps.pairs(counts, classes),
+        samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
         settings=settings,
         idle=idle,
-        **_of_test(status, classes),
         **(gradient_flow([flow], [config.method]) if flow else {"shown": [], "checkpoints": []}),
     )
 
 
-def _of_test(status: Status, classes: tuple[str, ...]) -> Record:
-    """What the page shows of the evaluation of the test part, if there was one."""
-    found: Record = {"matrix": None, "pairs": [], "scores": [], "samples": {}}
-    if status.tested:
-        counts = status.tested.confusion.tolist()
-        found["pairs"] = heatmaps.pairs(counts, classes)
-        found["scores"] = _scores(status.tested, classes)
-        found["matrix"] = heatmaps.confusion(counts, classes)
-        if status.bundle:
-            found["samples"] = _samples(status.tested, status.bundle)
-    return found
-
-
-def _results(status: Status, epochs: Epochs, config: RunConfig, split: str) -> list[tuple[str, str, str]]:
-    """Name, value and explanation of each number of the first screen."""
-    end, results = status.end, []
-    if end.get("accuracy") is not None:
-        kind = "best" if end["best_chosen_on"] == "val" else "last"
-        results.append(("test accuracy", _percent(end["accuracy"]), f"of the {kind} epoch"))
-        if "inflation" in end:
-            points = f"{100 * end['inflation']:.2f} points"
-            results.append(("inflation", points, "if the best epoch on the test part were reported"))
-        if "accuracy_fp32" in end:
-            results.append(("test accuracy in fp32", _percent(end["accuracy_fp32"]), "as in lsg eval; others as trained"))
-        if "top5_accuracy" in end:
-            results.append(("top-5 accuracy", _percent(end["top5_accuracy"]), "on the test part"))
-    done = 0
-    if epochs:
-        last, key = epochs[-1], f"{split}_accuracy"
-        best = max(reversed(epochs), key=lambda epoch: epoch.get(key) or 0.0)
-        name = "validation accuracy" if split == "val" else "best test accuracy"
-        results.append((name, _percent(best.get(key) or 0.0), f"of epoch {best['epoch'] + 1}, the best"))
-        if last.get("firing_rate") is not None:
-            results.append(("firing rate", f"{last['firing_rate']:.3f}", "spikes per neuron and timestep"))
-        done = last["epoch"] + 1
-    duration = datetime.timedelta(seconds=round(sum(epoch.get("seconds", 0.0) for epoch in epochs)))
-    return [*results, ("epochs", f"{done} of {config.epochs}", f"{duration} h")]
-
-
-def _percent(accuracy: float) -> str:
-    return f"{100 * accuracy:.2f} %"
-
-
-def _facts(config: RunConfig, facts: Facts) -> dict[str, str]:
-    """What was run, where, and how it can be repeated."""
-    about: Record = dict(facts)
-    samples = {part: count for part, count in about.get("samples", {}).items() if count}
+def _command(config: RunConfig, facts: Record) -> str:
+    """The command that repeats the run."""
     names = {"dataset", "method", "seed", *differing(config)}
     words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
-    if "test" not in about.get("samples", {"test"}):
-        words.append("--no-test")
-    return {
-        "data set": f"{config.dataset}: {shown(samples)} samples; {len(about.get('classes', ()))} classes",
-        "network": f"{config.arch}, width x {config.width_multiplier:g}, {config.neuron} neurons, T = {config.T}",
-        "method": f"{config.method}, surrogate {config.surrogate}",
-        "machine": f"{shown(about.get('device'))}; {about.get('precision', {}).get('used')}",
-        "versions": shown({"lsg": about.get("lsg"), "revision": about.get("git_revision"), **about.get("versions", {})}),
-        "started": about.get("started", "-"),
-        "command": shlex.join(["lsg", "train", *words]),
-    }
+    untested = "test" not in facts.get("samples", {"test"})
+    return shlex.join(["lsg", "train", *words, *["--no-test"] * untested])
 
 
 def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
@@ -164,15 +121,6 @@ def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
             "Firing rate", {"mean over layers": "firing_rate"}, "Spikes per neuron and timestep in the last step of each epoch."
         ),
     ]
-
-
-def _scores(tested: "Evaluation", classes: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Number of samples, precision, recall and F1 of each class, and their averages."""
-    scores, averages = tested.scores(), tested.averages()
-    rows = []
-    for k, (name, n) in enumerate(zip(classes, tested.confusion.sum(1).tolist(), strict=True)):
-        rows.append((name, [f"{n}", *(formatted(values[k], ".3f") for values in scores.values())]))
-    return [*rows, ("average", [f"{tested.samples}", *(formatted(averages[name], ".3f") for name in scores)])]
 
 
 def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Record]]:
