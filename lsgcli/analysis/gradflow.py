@@ -170,10 +170,10 @@ def diagnose(
 def _ends(x: Tensor, outputs: Any) -> dict[str, Any]:
     """Statistics of the network's input and output; of a tuple, of the first element."""
     out = outputs[0] if isinstance(outputs, tuple | list) else outputs
-    of_input, of_output = full_precision(x.float()), full_precision(out.detach().float())
+    x, out = x.float(), out.float()
     return {
-        "input": finite({"mean": float(of_input.mean()), "std": float(of_input.std())}),
-        "output_values": len((of_output.mean(0) if of_output.dim() == 3 else of_output).unique()),
+        "input": finite({"mean": float(x.mean()), "std": float(x.std())}),
+        "output_values": len((out.mean(0) if out.dim() == 3 else out).unique()),
     }
 
 

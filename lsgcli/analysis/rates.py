@@ -1,10 +1,10 @@
 """Firing rates of layers of neurons."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from lsgcli.analysis.gradflow import layers_of
 from lsgcli.analysis.watchers import Adapter
@@ -22,32 +22,30 @@ class FiringRates:
 
     def __init__(self, model: nn.Module, adapter: Adapter | None = None):
         self.totals: dict[str, list[float]] = {}  # spikes, and neurons times timesteps
+        self.handles: list[RemovableHandle] = []
         if isinstance(model, SpikingNet):  # a hook on the neurons themselves would prevent a backend from fusing them
-            layers: list[tuple[str, nn.Module, nn.Module]] = [
-                (layer.name, layer.block or layer.lif, layer.lif) for layer in model.spiking_layers()
-            ]
+            for layer in model.spiking_layers():
+                self._watch(layer.name, layer.block or layer.lif, layer.lif)
         else:
-            layers = [(layer.name, layer.module, layer.module) for layer in layers_of(model, adapter)]
-        self.handles = [
-            module.register_forward_hook(self._counter(name, float(getattr(neurons, "unit", 1.0))))
-            for name, module, neurons in layers
-        ]
+            for foreign in layers_of(model, adapter):
+                self._watch(foreign.name, foreign.module, foreign.module)
 
-    def _counter(self, name: str, height: float) -> Callable[[nn.Module, Any, Any], None]:
-        """A hook on outputs, which are ``height`` where a neuron fires."""
-        total = self.totals.setdefault(name, [0.0, 0.0])
+    def _watch(self, name: str, module: nn.Module, neurons: nn.Module) -> None:
+        """Count the outputs of a module, which are 0, or the unit of its neurons where one fires."""
+        height = float(getattr(neurons, "unit", 1.0))
+        pooled = 1
+        if isinstance(module, SpikingConv) and module.pool is not None:
+            pooled = module.pool.kernel_size**2  # type: ignore[operator]
+        total = self.totals[name] = [0.0, 0.0]
 
         def count(module: nn.Module, arguments: Any, output: Any) -> None:
             spikes = output[0] if isinstance(output, tuple | list) else output
-            pooled = 1
-            if isinstance(module, SpikingConv) and module.pool is not None:
-                pooled = module.pool.kernel_size**2  # type: ignore[operator]
             # float32 sums per step are exact, and much faster than float64 sums over the whole tensor.
             fired = float(spikes.sum(tuple(range(1, spikes.dim())), dtype=torch.float32).sum(dtype=torch.float64))
             total[0] += fired / height * (pooled if spikes.is_floating_point() else 1)  # integers are sums, see Bytes
             total[1] += spikes.numel() * pooled
 
-        return count
+        self.handles.append(module.register_forward_hook(count))
 
     def close(self) -> dict[str, float]:
         """Remove the hooks and return the rates by layer."""

@@ -122,10 +122,8 @@ class TrainingDisplay:
         if "inflation" in record:
             self.say(f"the best of all epochs on the test part would flatter the run by {100 * record['inflation']:.2f} points")
         if "accuracy_fp32" in record:
-            last, best = (record[f"test_accuracy_{epoch}_fp32"] for epoch in ("last", "best"))
-            self.say(
-                f"this is in the precision of the training; in fp32, as in `lsg eval`: last epoch {last:.4f}, best epoch {best:.4f}"
-            )
+            fp32 = record["accuracy_fp32"]
+            self.say(f"this is in the precision of the training; in fp32, as in `lsg eval`: {fp32:.4f}")
 
     def _on_diverged(self, record: Record) -> None:
         self.say(f"diverged in {record['message']}")
