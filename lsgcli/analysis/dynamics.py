@@ -124,7 +124,9 @@ def one_thread() -> Iterator[None]:
 
 def blocks(given: LayerInput) -> Iterator[Block]:
     """The blocks of a layer, in order, with their potentials and spikes; for a loop within :func:`one_thread`."""
-    x, p, first = given.x, given.p, given.x[0]
+    x = given.x
+    p = given.p
+    first = given.x[0]
     T, B, *sizes = laid(first.expand(len(x), *first.shape)).shape
     count = max(1, ELEMENTS // max(1, T * math.prod(sizes)))  # samples
     for begin in range(0, B, count):
@@ -145,7 +147,8 @@ def blocks(given: LayerInput) -> Iterator[Block]:
 
 def heights(given: LayerInput) -> Tensor:
     """gain * h(u - v_th), (T, B, ...), in the memory format of x."""
-    x, first = given.x, given.x[0]
+    x = given.x
+    first = given.x[0]
     wide = torch.promote_types(first.dtype, torch.float32)
     result = torch.empty_like(x, dtype=wide) if isinstance(x, Tensor) else first.new_empty(len(x), *first.shape, dtype=wide)
     room = laid(result)
@@ -158,7 +161,8 @@ def heights(given: LayerInput) -> Tensor:
 
 def integrate(current: Tensor, p: Dynamics) -> tuple[Tensor, Tensor]:
     """Membrane potentials and spikes for a current, (T, ...) each."""
-    u, o = torch.empty_like(current), torch.empty_like(current)
+    u = torch.empty_like(current)
+    o = torch.empty_like(current)
     for t in range(len(current)):
         if t == 0:
             torch.mul(current[0], p.gain, out=u[0])

@@ -62,7 +62,8 @@ from lsgcli.analysis.watchers import Adapter
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 
-AC_PJ, MAC_PJ = 0.9, 4.6
+AC_PJ = 0.9
+MAC_PJ = 4.6
 PRICES = {32: (AC_PJ, MAC_PJ), 8: (0.1, 0.3), 4: (0.1, 0.15)}  # bits of a weight -> pJ of an AC and of a MAC
 BIT_PJ = 20 / 64  # of a memory access
 POTENTIAL_BITS = 32
@@ -112,18 +113,21 @@ class Arrived:
 
     def add(self, x: Tensor) -> None:
         """Add a batch: (..., C, H, W) for a convolution, (..., features) for a linear layer."""
-        axes, error = tuple(range(x.dim() - self.fan_out.dim())), _rounding(x)
+        axes = tuple(range(x.dim() - self.fan_out.dim()))
+        error = _rounding(x)
         if self.units != (1.0,) and not self.first:
             x = self._in_units(x, error)
         self.passes += x.numel() // self.inputs
         fan_out = self.fan_out.to(x.device)
-        present, sums = (x != 0).sum(axes), x.float().sum(axes).double()
+        present = (x != 0).sum(axes)
+        sums = x.float().sum(axes).double()
         self.nonzero += int(present.sum())
         self.reached += int((present * fan_out).sum())
         self.total += float(sums.sum())
         self.carried += float((sums * fan_out).sum())
         low, high = x.aminmax()
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        self.low = min(self.low, float(low))
+        self.high = max(self.high, float(high))
         if not _whole(x, self.parts, error).all():  # of multiples of 1/0, all are
             self.parts = math.lcm(self.parts, _parts(_values(x), error))
             self.parts *= int(_whole(x, self.parts, error).all())
@@ -145,12 +149,16 @@ class Arrived:
     def record(self, events: bool) -> dict[str, Any]:
         """Kind of the input, and ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
         whole = self.low >= 0 and self.parts == 1
-        kind, ac, mac = "graded", 0.0, float(self.reached)
+        kind = "graded"
+        ac = 0.0
+        mac = float(self.reached)
         if self.first and not (events and whole):
-            kind, mac = "real", float(self.passes * self.dense)
+            kind = "real"
+            mac = float(self.passes * self.dense)
         elif whole:
             kind = "events" if self.first else "spikes" if self.high <= 1 else "sums"
-            ac, mac = self.carried, 0.0
+            ac = self.carried
+            mac = 0.0
         elif self.low >= 0 and self.parts:
             kind = "averages"
             ac, mac = min((self.carried * self.parts, 0.0), (self.total * self.parts, mac), key=lambda way: energy(*way))
@@ -175,7 +183,8 @@ class SynapticOperations:
     """
 
     def __init__(self, model: nn.Module, events: bool, adapter: Adapter | None = None):
-        self.events, self.rates = events, FiringRates(model, adapter)
+        self.events = events
+        self.rates = FiringRates(model, adapter)
         self.layers: dict[str, Arrived] = {}
         neurons = layers_of(model, adapter)
         self.units = tuple(sorted({getattr(layer.module, "unit", 1.0) for layer in neurons}))
@@ -224,7 +233,9 @@ class SynapticOperations:
         """
         for handle in self.handles:
             handle.remove()
-        n, rates, layers = max(1, samples), self.rates.close(), []
+        n = max(1, samples)
+        rates = self.rates.close()
+        layers = []
         for name, arrived in self.layers.items():
             layer = {"name": name, **arrived.record(self.events)}
             layer["ac"] /= n
@@ -264,7 +275,8 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
     spiking = dict.fromkeys(TERMS, 0.0)
     spent = 0.0  # in proportion to the spikes
     for number, layer in enumerate(layers):
-        ac, mac = layer["ac"], layer["mac"]
+        ac = layer["ac"]
+        mac = layer["mac"]
         address = (layer["inputs"] - 1).bit_length() + (bits if mac else 0)
         terms = (ac * ac_pj + mac * mac_pj, (ac + mac) * access, 2 * layer["nonzero"] * address * BIT_PJ)
         for name, term in zip(TERMS, terms, strict=True):
@@ -273,7 +285,8 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
             spent += sum(terms)
     spiking["potentials"] = 2 * steps * POTENTIAL_BITS * BIT_PJ
     spiking["total"] = sum(spiking.values())
-    macs, inputs = sum(layer["ann_mac"] for layer in layers), sum(layer["inputs"] for layer in layers)
+    macs = sum(layer["ann_mac"] for layer in layers)
+    inputs = sum(layer["inputs"] for layer in layers)
     ann = {"arithmetic": macs * mac_pj, "weights": macs * access, "activations": 2 * inputs * access}
     ann["total"] = sum(ann.values())
     left = ann["total"] - spiking["total"] + spent
@@ -310,7 +323,9 @@ def synops(
         ConfigError: no layers of neurons were found, the network has other weights than those of convolutions and linear layers, or there
             are no batches.
     """
-    net, device, samples = copied(model, reset).eval(), next(model.parameters()).device, 0
+    net = copied(model, reset).eval()
+    device = next(model.parameters()).device
+    samples = 0
     operations = SynapticOperations(net, events, adapter)
     with torch.no_grad():
         for batch in batches:
@@ -360,7 +375,9 @@ def fan_out(module: _ConvNd | nn.Linear, x: Tensor) -> Tensor:
 def _reached(size: int, conv: _ConvNd, axis: int) -> Tensor:
     """(size,) number of outputs that read each position along one axis."""
     before, after = conv._reversed_padding_repeated_twice[-2 * axis - 2 :][:2]  # also if `padding` is a word
-    kernel, stride, dilation = conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis]
+    kernel = conv.kernel_size[axis]
+    stride = conv.stride[axis]
+    dilation = conv.dilation[axis]
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
     positions = F.pad(torch.arange(1.0, size + 1)[None], (before, after), mode)[0]  # from 1; 0 is padding
     read = positions.unfold(0, dilation * (kernel - 1) + 1, stride)[:, ::dilation]

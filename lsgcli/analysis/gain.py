@@ -28,8 +28,10 @@ class InputGradients:
     """
 
     def __init__(self, synapse: nn.Module | None, watcher: Watcher):
-        self.synapse, self.watcher = synapse, watcher
-        self.total, self.n = 0.0, 0
+        self.synapse = synapse
+        self.watcher = watcher
+        self.total = 0.0
+        self.n = 0
         self.shape = torch.Size()  # of s, without the batch
         self.active: Tensor | None = None  # (C,): channels or features that were not always 0
         self.handles = [] if synapse is None else [synapse.register_forward_pre_hook(self._enters)]

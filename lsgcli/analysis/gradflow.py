@@ -84,7 +84,8 @@ def inspect(
         if layer.weight.is_leaf:
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
     gradients = {layer.name: WeightGradients(layer.weight) for layer in layers}
-    losses, ends = list[float](), dict[str, Any]()
+    losses = list[float]()
+    ends = dict[str, Any]()
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
@@ -119,7 +120,8 @@ def inspect(
         grads = {layer.name: layer.weight.grad for layer in layers}
         cosines = {layer.name: mismatch(layer.weight, grads[layer.name], lambda: forward(*first), sample) for layer in layers}
     reference = mean(gradients[layers[-1].name].norms)
-    records, before = [], math.nan
+    records = []
+    before = math.nan
     for layer in layers:
         record = {"name": layer.name, **signal(watchers[layer.name].sums, layer.gamma)}
         record |= inputs[layer.name].record(record["sg_sq_mean"])
@@ -170,7 +172,8 @@ def diagnose(
 def _ends(x: Tensor, outputs: Any) -> dict[str, Any]:
     """Statistics of the network's input and output; of a tuple, of the first element."""
     out = outputs[0] if isinstance(outputs, tuple | list) else outputs
-    x, out = x.float(), out.float()
+    x = x.float()
+    out = out.float()
     return {
         "input": finite({"mean": float(x.mean()), "std": float(x.std())}),
         "output_values": len((out.mean(0) if out.dim() == 3 else out).unique()),

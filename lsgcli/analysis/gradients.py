@@ -49,7 +49,8 @@ class WeightGradients:
 
     def record(self, reference: float) -> dict[str, Any]:
         """The measures of the weight gradients, by name; ``reference`` is the gradient norm of the last layer of neurons."""
-        gradient, own = mean(self.norms), norm(self.weight)
+        gradient = mean(self.norms)
+        own = norm(self.weight)
         return {
             "grad_norm": gradient,
             "grad_ratio": gradient / reference if reference > 0 else math.nan if gradient else 0.0,
@@ -112,10 +113,12 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
     chosen = torch.randperm(weight.numel(), generator=generator)[: sample.count].tolist()
     indices = [torch.unravel_index(torch.tensor(i), weight.shape) for i in chosen]
     e = sample.step * float(weight.square().mean().sqrt())
-    measured, expected = [], []
+    measured = []
+    expected = []
     for index in indices:
         before = weight[index].clone()
-        values, steps = [], []
+        values = []
+        steps = []
         for sign in (1, -1):
             weight[index] = before + sign * e
             steps.append(float(weight[index]))  # rounded to the type of the weights
@@ -123,6 +126,7 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
         weight[index] = before
         measured.append((values[0] - values[1]) / (steps[0] - steps[1]))
         expected.append(float(grad[index]))
-    a, b = torch.tensor(measured, dtype=torch.float64), torch.tensor(expected, dtype=torch.float64)
+    a = torch.tensor(measured, dtype=torch.float64)
+    b = torch.tensor(expected, dtype=torch.float64)
     norms = a.norm() * b.norm()
     return float(a @ b / norms) if norms > 0 else None

@@ -18,7 +18,9 @@ from lsgcli.neurons.draws import drawing
 from lsgcli.system.device import Compute
 from lsgcli.system.files import finite
 
-ROWS, CELLS, LEAST = 200, 10_000, 50  # of a raster: most neurons, entries with more than LEAST neurons, neurons in any case
+ROWS = 200  # most neurons of a raster
+CELLS = 10_000  # its entries with more than LEAST neurons
+LEAST = 50  # neurons in any case
 
 
 @dataclass
@@ -52,7 +54,8 @@ class Recorder(LayerSums):
         """The layer, as in :func:`activity`."""
         u, o, alpha = (x.flatten(1).double().numpy() for x in self.kept)
         T, n = u.shape
-        spikes, pattern = o.sum(0), 2.0 ** -np.arange(T) @ o  # the pattern is larger for earlier spikes
+        spikes = o.sum(0)
+        pattern = 2.0 ** -np.arange(T) @ o  # larger for earlier spikes
         ranking = np.lexsort((-u.max(0), -pattern, -spikes))
         active = int((spikes > 0).sum())
         traces = []

@@ -48,11 +48,13 @@ def accuracies(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> 
     norms = _norms(net)
     if not norms:
         return None
-    right, n = torch.zeros(2, dtype=torch.int64), 0
+    right = torch.zeros(2, dtype=torch.int64)
+    n = 0
     for norm in norms:
         norm.momentum, norm.warm = 0.0, True  # type: ignore[assignment]
     for batch in stream:
-        x, y = compute.move(batch.x), compute.move(batch.y)
+        x = compute.move(batch.x)
+        y = compute.move(batch.y)
         for row, of_batch in enumerate((False, True)):
             for norm in norms:
                 norm.train(of_batch)
@@ -82,7 +84,8 @@ def refresh(model: SpikingNet, stream: Iterable[Batch], compute: Compute) -> int
     Raises:
         ConfigError: the network has no normalisation with running statistics.
     """
-    norms, n = _norms(model), 0
+    norms = _norms(model)
+    n = 0
     if not norms:
         raise ConfigError("--refresh-norm: found a network without normalisation, expected one with running statistics")
     momenta = [norm.momentum for norm in norms]

@@ -48,7 +48,8 @@ def charts(rows: Rows) -> dict[str, View]:
     for label, paths in rows.items():
         for path in paths:
             try:
-                epochs, flow = read_metrics(path), flows.read_full(path)
+                epochs = read_metrics(path)
+                flow = flows.read_full(path)
             except ConfigError as error:
                 log.warning("%s; the charts are without this run", error.message)
                 continue

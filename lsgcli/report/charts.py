@@ -9,7 +9,8 @@ from typing import TypeGuard
 
 from lsgcli.report.drawing import ADVANCE, Drawing, Mark, Point, Style, area, dot, group, line, shortened, text
 
-WIDTH, HEIGHT = 420, 250
+WIDTH = 420
+HEIGHT = 250
 ROW = 18  # of a legend, pixels
 MOST = 7  # ticks of a y axis
 ROOM = 1.6  # factor from the smallest and largest value to the ends of a logarithmic axis, which then has a tick of 1, 2 or 5
@@ -33,7 +34,8 @@ class Scale:
     def over(cls, values: Iterable[float | None], log: bool = False, zero: bool = False) -> "Scale":
         """A scale for the range of all finite values, including 0 if ``zero``."""
         known = [value for value in values if drawable(value, log)]
-        low, high = min(known, default=0.1), max(known, default=1.0)
+        low = min(known, default=0.1)
+        high = max(known, default=1.0)
         if log:
             return cls(low / ROOM, high * ROOM, log)
         if zero and low >= 0:
@@ -101,7 +103,8 @@ class Axes:
         """Grid, label of the x axis, and numbers at both axes; those of the x axis are some of 1 .. n."""
         marks = []
         for tick in self.y.ticks():
-            (left, y), (right, _) = self.at(self.x.low, tick), self.at(self.x.high, tick)
+            left, y = self.at(self.x.low, tick)
+            right, _ = self.at(self.x.high, tick)
             marks.append(line([(left, y), (right, y)], "grid"))
             marks.append(text((left - 6, y + 4), f"{tick:.6g}", anchor="end"))
         for k in range(1, n + 1, math.ceil(n / 10)):
@@ -122,7 +125,8 @@ class Axes:
 
 def over_runs(name: str, style: Style, runs: Sequence[Sequence[float | None]]) -> Line:
     """A line of the mean over the runs that have a value, with their sample standard deviation as a band."""
-    means, deviations = [], []
+    means = []
+    deviations = []
     for values in zip_longest(*runs):  # some runs may have fewer epochs
         known = [value for value in values if value is not None]
         means.append(statistics.fmean(known) if known else None)
@@ -139,7 +143,8 @@ def line_drawing(title: str, lines: Sequence[Line], x_label: str, y: Scale) -> D
     marks = axes.frame(n, x_label)
     for one in lines:
         if any(one.std):
-            upper, lower = [], []
+            upper = []
+            lower = []
             for x, (value, std) in enumerate(zip(one.values, one.std, strict=True), 1):
                 if value is not None:
                     upper.append(axes.at(x, value + std))

@@ -65,8 +65,11 @@ def _state(run: Record) -> str:
 
 def sections(record: Record) -> dict[str, Rows]:
     """The rows of the table, with a cell for each group of runs, by section title; empty sections are left out."""
-    columns, runs = list(_columns(record).values()), record["runs"]
-    settings, results, layers = Rows(), Rows(), Rows()
+    columns = list(_columns(record).values())
+    runs = record["runs"]
+    settings = Rows()
+    results = Rows()
+    layers = Rows()
     for name, values in record["settings"].items():
         texts = [None if value is None else str(value) for value in values]
         settings.append((name, [_cell([texts[k] for k in members]) for members in columns]))

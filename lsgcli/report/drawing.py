@@ -43,7 +43,9 @@ DARK = {
 # also differ by dashes.
 COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
 DASHES = (None, "7 3", "2 3", "9 3 2 3")
-BLUE, ORANGE = "#2f78c4", "#ad6200"  # of cells, whose opacity says how much: black and white can both be read on them
+# Of cells, whose opacity says how much: black and white can both be read on them.
+BLUE = "#2f78c4"
+ORANGE = "#ad6200"
 DEPTH = ((43, 104, 176), (191, 99, 168), (222, 121, 8))  # RGB of layers in their order, from the input; from dark to light
 
 
@@ -218,7 +220,7 @@ def pdf(drawing: Drawing) -> bytes:
     with _font() as (name, file):
         register_font(name, file)
         page = svg2rlg(io.BytesIO(drawing.svg(name).encode()))
-    scale = 72 / INCH
+    scale = 96 / INCH  # svglib takes a pixel for 1/96 in
     page.scale(scale, scale)
     page.initialFontName = name
     content = io.BytesIO()

@@ -13,14 +13,15 @@ from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, value
 from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
-from lsgcli.report.charts import Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, over_runs
+from lsgcli.report.charts import HEIGHT, WIDTH, Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, over_runs
 from lsgcli.report.drawing import ADVANCE, Drawing, dot, group, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
 
 Flow = dict[str, Any]  # a gradient-flow record
-WIDTH, HEIGHT = 420, 250  # of a chart by layer, pixels
-MARGIN, GAP = 14, 16  # of a sheet, pixels
-TITLE, SMALL = 16, 11
+MARGIN = 14  # of a sheet, pixels
+GAP = 16  # between its panels
+TITLE = 16
+SMALL = 11
 ACROSS = 880  # default width of a sheet
 NAMED = 20  # layers up to which a legend names them
 Values = Sequence[float | None]  # None is a gap
@@ -149,9 +150,11 @@ def gain(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """Figures 6 and 7 of Lian et al. (IJCAI 2023), beta and alpha, and further measures: a row for each, and a column per checkpoint."""
     histories = [(flow.get("history") or {"layers": {}})["layers"] for flow in flows]
-    panels, legend = [], []
+    panels = []
+    legend = []
     for key in HISTORY:
-        title, log = MEASURES[key].title, key == "grad_norm"
+        title = MEASURES[key].title
+        log = key == "grad_norm"
         shown = [layer.get(key, ()) for history in histories for layer in history.values()]
         if not any(_moves(values) for values in shown):
             continue
@@ -266,7 +269,8 @@ def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
 def sheet(title: str, view: View) -> Drawing:
     """The panels of a view in columns, below a title, if any, and a legend."""
     cells = [_cell(panel) for panel in view.panels]
-    wide, high = max(cell.width for cell in cells) + GAP, max(cell.height for cell in cells) + GAP
+    wide = max(cell.width for cell in cells) + GAP
+    high = max(cell.height for cell in cells) + GAP
     columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / wide)))
     width = 2 * MARGIN + columns * wide - GAP
     head = MARGIN + (TITLE + 14 if title else 0)
@@ -285,7 +289,8 @@ def sheet(title: str, view: View) -> Drawing:
 def _cell(panel: Panel) -> Drawing:
     """A panel with its title above and its note below."""
     drawing = panel.drawing or Drawing(200, 20, [], "")
-    marks, height = [], 0.0
+    marks = []
+    height = 0.0
     if panel.title:
         marks.append(text((0, 13), shortened(panel.title, drawing.width, SMALL), "ink", SMALL))
         height = 20

@@ -10,9 +10,13 @@ from lsgcli.registry import register
 from lsgcli.report.drawing import ADVANCE, BLUE, ORANGE, Drawing, Mark, box, group, shortened, text
 from lsgcli.report.figures import Flow, Panel, View, picture
 
-NAMES, SIZE = 130, 11  # maximum width of names, and size of text, pixels
-HEAD, ROW = 48, 22  # heights of what is above the rows, and of a row, pixels
-WIDE, NARROW = 34, 10  # pixels of a cell with a number, and of one without
+# Pixels.
+NAMES = 130  # maximum width of names
+SIZE = 11  # of text
+HEAD = 48  # height of what is above the rows
+ROW = 22  # height of a row
+WIDE = 34  # of a cell with a number
+NARROW = 10  # of one without
 MANY = 16  # timesteps above which cells have no numbers
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")
 NAMED = 30  # classes up to which cells of a confusion matrix have names and counts
@@ -38,7 +42,7 @@ class Cell(NamedTuple):
 
 def _colour(share: float) -> tuple[str, float]:
     """Colour and opacity; the smallest share differs from none."""
-    return ORANGE if share < 0 else BLUE, 0.1 + 0.9 * abs(share)
+    return ORANGE if share < 0 else BLUE, 0.2 + 0.8 * abs(share)
 
 
 def grid(
@@ -115,7 +119,9 @@ def confusion(matrix: Counts, classes: Sequence[str]) -> Drawing:
     Args:
         matrix: (classes, classes) counts; rows are labels, columns predictions.
     """
-    n, total, right = len(classes), np.sum(matrix), np.trace(matrix)
+    n = len(classes)
+    total = np.sum(matrix)
+    right = np.trace(matrix)
     label = f"Confusion matrix of {n} classes: {right} of {total} samples on the diagonal"
     if n > NAMED:
         return _unnamed(matrix, label)

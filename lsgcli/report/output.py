@@ -105,7 +105,8 @@ def check_output(
         ConfigError: ``target`` must not be replaced, or has another suffix.
         StorageError: its parent does not exist, or ``target`` is not accessible.
     """
-    name, expected = f"{option} {target}", "a folder" if folder else "a file"
+    name = f"{option} {target}"
+    expected = "a folder" if folder else "a file"
     found: str | None
     if suffixes and not folder and target.suffix.lower() not in suffixes:
         suffix = repr(target.suffix) if target.suffix else "no suffix"

@@ -12,8 +12,11 @@ from lsgcli.report.drawing import COLOURS, Drawing, Style, area, box, line, text
 from lsgcli.report.figures import Flow, Panel, View, layer_views, picture
 from lsgcli.report.tables import formatted
 
-WIDTH, HEIGHT = 200, 128
-SIDE, TOP, BOTTOM = 4, 6, 20
+WIDTH = 200
+HEIGHT = 128
+SIDE = 4
+TOP = 6
+BOTTOM = 20
 PREDICTED = Style("ink", "4 3")
 Layer = Flow  # the record of a layer
 
@@ -45,7 +48,8 @@ def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 
 
 def _draw(layer: Layer, threshold: float, colour: str, label: str) -> Drawing:
-    edges, density = np.array(layer["histogram"]["edges"]), _density(layer)
+    edges = np.array(layer["histogram"]["edges"])
+    density = _density(layer)
     highest = density.max()
     sigma = (layer.get("u_std_predicted") or {}).get("paper") or 0.0
     if sigma > 0:
@@ -56,7 +60,8 @@ def _draw(layer: Layer, threshold: float, colour: str, label: str) -> Drawing:
     interval = layer.get("interval") or [None]
     if None not in interval:
         begin, end = np.clip(np.array(interval) / threshold, edges[0], edges[-1])
-        (left, floor), (right, top) = axes.at(begin, 0), axes.at(end, axes.y.high)
+        left, floor = axes.at(begin, 0)
+        right, top = axes.at(end, axes.y.high)
         marks.append(box((left, top), right - left, floor - top, "ink", 0.12))
     heights = [0, *np.repeat(density, 2), 0]
     marks.append(area([axes.at(u, height) for u, height in zip(np.repeat(edges, 2), heights, strict=True)], colour, 0.75))

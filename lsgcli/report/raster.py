@@ -8,8 +8,14 @@ from lsgcli.report.drawing import Drawing, Mark, area, box, dots, group, line, s
 from lsgcli.report.figures import Flow, Panel, View, layer_views, picture
 from lsgcli.report.tables import formatted
 
-WIDTH, HEIGHT, LEFT, RIGHT = 284, 296, 50, 6
-HEAD, RASTER, GAP, FOOT = 20, 120, 32, 34  # heights; potentials take the rest
+WIDTH = 284
+HEIGHT = 296
+LEFT = 50
+RIGHT = 6
+HEAD = 20
+RASTER = 120  # height; potentials take the rest
+GAP = 32
+FOOT = 34
 SIZE = 11  # pixels of text
 LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
 ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
@@ -46,7 +52,8 @@ def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 
 
 def _note(layer: Layer, sample: int) -> str:
-    shown, n = len(layer["spikes"]), layer["neurons"]
+    shown = len(layer["spikes"])
+    n = layer["neurons"]
     rate = formatted(layer["firing_rate"], ".3f")
     which = "all shown" if shown >= n else f"{shown} shown, evenly chosen"
     return f"Sample {sample}: {layer['active'] / max(1, n):.1%} of {n:,} neurons fire, rate {rate}; {which}"
@@ -57,7 +64,8 @@ def _draw(layer: Layer, label: str) -> Drawing:
     rows = layer["spikes"]
     T = max([1, *map(len, rows)])
     inside = WIDTH - LEFT - RIGHT
-    step, pitch = inside / T, RASTER / max(1, len(rows))
+    step = inside / T
+    pitch = RASTER / max(1, len(rows))
     spikes = []
     for number, row in enumerate(rows):
         for t, spike in enumerate(row):
@@ -83,7 +91,8 @@ def _potentials(traces: Sequence[Trace], T: int) -> list[Mark]:
     looks = styles(len(NAMES))
     for trace in traces[:1]:
         widths = trace["alpha"] * (T if len(trace["alpha"]) == 1 else 1)
-        upper, lower = [], []
+        upper = []
+        lower = []
         for t, width in enumerate(widths, 1):
             half = (width or 0.0) / 2
             for side in (t - 0.5, t + 0.5):
@@ -92,7 +101,8 @@ def _potentials(traces: Sequence[Trace], T: int) -> list[Mark]:
         marks.append(area([*upper, *reversed(lower)], "ink", 0.12))
     marks.append(line([axes.at(0.5, 1), axes.at(T + 0.5, 1)], "ink", 1.5))
     for trace in reversed(traces):
-        where, spikes = ", ".join(map(str, trace["neuron"])), sum(u is not None and u >= 1 for u in trace["u"])
+        where = ", ".join(map(str, trace["neuron"]))
+        spikes = sum(u is not None and u >= 1 for u in trace["u"])
         own = axes.line(trace["u"], looks[ROLES.get(trace["role"], 0)], 1.5)
         marks.append(group(own, f"neuron {where}: {trace['role']}, {spikes} spikes"))
     return marks

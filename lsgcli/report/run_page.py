@@ -29,9 +29,8 @@ from lsgcli.system.schema import Record
 if TYPE_CHECKING:
     from lsgcli.training.evaluate import Evaluation
 
-REFRESH = 10  # seconds after which the page of a run in progress is loaded again
-SHOWN, SIDE = 6, 96  # right and wrong samples each; size of their pictures, pixels
-OPEN = 12  # classes up to which the table of scores is open
+SHOWN = 6  # right and wrong samples each
+SIDE = 96  # of their pictures, pixels
 Epochs = Sequence[Record]
 
 
@@ -45,26 +44,26 @@ def run_page(path: Path, status: Status) -> str:
     Raises:
         ConfigError: a file is damaged.
     """
-    config, epochs = read_config(path), read_metrics(path)
+    config = read_config(path)
+    epochs = read_metrics(path)
     facts: Record = {**read_facts(path)}
     flow = None if status.state in ("running", "stopped") else final_flow(path, status.state)
     if flow:
         flow = {**flow, "checkpoint": "", "method": config.method, "history": None}
     split = "val" if any("val_accuracy" in epoch for epoch in epochs) else "test"
-    classes, tested = tuple(facts.get("classes", ())), status.tested
+    classes = tuple(facts.get("classes", ()))
+    tested = status.tested
     counts = tested.confusion.tolist() if tested else []
-    own, settings, idle = differing(config), [], set()
+    own = differing(config)
+    settings = []
     for name, value in config.to_dict().items():
-        settings.append((option_name(name), value, name in own))
-        if without_effect({name: value}, [config]):
-            idle.add(option_name(name))
+        settings.append((option_name(name), value, name in own, without_effect({name: value}, [config])))
     layers = registry.get("picture", "training")
     embedded = {"data": {"end": status.end, "epochs": epochs, "flow": flow}} if status.end else {}
     return document(
         "run.html",
         embedded,
         title=f"{config.dataset}, {config.arch}, {config.method}, T={config.T}, seed {config.seed}",
-        refresh=REFRESH if status.state == "running" else 0,
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
         status=status,
@@ -79,14 +78,12 @@ def run_page(path: Path, status: Status) -> str:
         charts=_charts(epochs, config, split) if epochs else [],
         layers=("training", layers, layers.views([{"history": history(path / LAST)}], [""])),
         classes=classes,
-        few=len(classes) <= OPEN,
         counts=counts,
         matrix=heatmaps.confusion(counts, classes) if tested else None,
         pairs=heatmaps.pairs(counts, classes),
         samples=_samples(tested, status.bundle) if tested and status.bundle else {},
         flow=flow,
         settings=settings,
-        idle=idle,
         **(gradient_flow([flow], [config.method]) if flow else {"shown": [], "checkpoints": []}),
     )
 
@@ -106,7 +103,8 @@ def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
         return curves(title, {name: [[epoch.get(key) for epoch in epochs]] for name, key in keys.items()}, note=note)
 
     part = "validation" if split == "val" else "test"
-    training, tested = {"training": "train_loss"}, {part: f"{split}_loss"}
+    training = {"training": "train_loss"}
+    tested = {part: f"{split}_loss"}
     if config.loss == "ce" and not (config.label_smoothing or config.mixup or config.cutmix or config.rate_target):
         losses = [chart("Loss", training | tested, "Both: cross-entropy of mean logits.")]
     else:
@@ -125,8 +123,10 @@ def _charts(epochs: Epochs, config: RunConfig, split: str) -> list[View]:
 
 def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Record]]:
     """A few samples of the test part, with pictures: the wrong answers of highest probability, and right ones of different classes."""
-    split, classes = bundle.parts["test"], bundle.classes
-    predictions, probabilities = tested.answers[:, 0].numpy().astype(int), tested.answers[:, 1].numpy()
+    split = bundle.parts["test"]
+    classes = bundle.classes
+    predictions = tested.answers[:, 0].numpy().astype(int)
+    probabilities = tested.answers[:, 1].numpy()
     right = np.flatnonzero(predictions == split.y)
     wrong = np.flatnonzero(predictions != split.y)
     chosen = {
@@ -154,7 +154,8 @@ def _samples(tested: "Evaluation", bundle: DataBundle) -> dict[str, list[Record]
 
 def _address(pictures: Sequence[np.ndarray]) -> str:
     """Pictures (H, W, 3), one below the other, as a ``data:`` address of a PNG of at most twice the size that it is shown in."""
-    image, content = Image.fromarray(np.concatenate(pictures)), io.BytesIO()
+    image = Image.fromarray(np.concatenate(pictures))
+    content = io.BytesIO()
     image.thumbnail((2 * SIDE, 2 * SIDE * len(pictures)))
     image.save(content, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

@@ -17,10 +17,17 @@ from lsgcli.report.drawing import shortened
 from lsgcli.system.files import replacing
 
 # Complementary colours, so that equal numbers of ON and OFF events give white; distinct for common colour blindness.
-ON, OFF = (255, 142, 0), (0, 113, 255)
-GROUND, INK = (27, 29, 34), (236, 237, 240)
+ON = (255, 142, 0)
+OFF = (0, 113, 255)
+GROUND = (27, 29, 34)
+INK = (236, 237, 240)
 COLOURS = "ON (brighter) is orange, OFF (darker) is blue, equal numbers are white"
-LABEL, HEAD, GAP, TEXT, LINE = 216, 48, 6, 12, 16  # pixels: column of labels, title, between tiles, text, from line to line
+# Pixels.
+LABEL = 216  # column of labels
+HEAD = 48  # title
+GAP = 6  # between tiles
+TEXT = 12
+LINE = 16  # from line to line
 TARGET = 144  # minimum size of a tile in pixels, halved for many tiles
 LIMIT = 30_000  # pixels of a sheet's side
 GAMMA = 0.55  # below 1: single events stay visible beside pixels with many
@@ -66,7 +73,8 @@ def of_paths(paths: Sequence[Path], config: DataConfig, count: int) -> list[Row]
 
 def spread(labels: Sequence[int], count: int) -> list[int]:
     """Indices of up to ``count`` samples in label order: the first sample of each label, then the second ones, and so on."""
-    seen, turns = Counter[int](), []
+    seen = Counter[int]()
+    turns = []
     for index, label in enumerate(labels):
         turns.append((seen[label], label, index))
         seen[label] += 1
@@ -108,7 +116,8 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
     height, width, _ = np.max([tile.shape for row in rows for tile in row.tiles], axis=0).tolist()
     columns = max(len(row.tiles) for row in rows)
     scale = math.ceil((TARGET if columns <= 12 else TARGET // 2) / max(height, width))
-    wide, high = width * scale + GAP, max(height * scale, 2 * LINE) + GAP
+    wide = width * scale + GAP
+    high = max(height * scale, 2 * LINE) + GAP
     size = (max(LABEL + columns * wide, 640), HEAD + len(rows) * high)
     if max(size) > LIMIT:
         raise ConfigError(
@@ -116,7 +125,8 @@ def draw(title: str, rows: Sequence[Row], *, events: bool = True) -> Image.Image
             "Give fewer --samples, fewer timesteps (-T) or a smaller --size.",
         )
     image = Image.new("RGB", size, GROUND)
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(TEXT)
     pen.text((GAP, GAP), f"{title}: timesteps from left to right; {COLOURS}" if events else title, INK, font)
     for number, row in enumerate(rows):
         y = HEAD + number * high

@@ -172,8 +172,8 @@ def test_confusion_matrix():
     svg = heatmaps.confusion(many.tolist(), [str(k) for k in range(100)]).svg()
     (ground, *cells) = [e for e, _, _ in reading.elements(svg, "rect")[1:]]
     assert len(cells) == 101
-    assert sorted({float(cell.get("fill-opacity")) for cell in cells}) == [0.4, 0.7, 1.0]  # shares of a label's samples
+    assert sorted({float(cell.get("fill-opacity")) for cell in cells}) == [0.47, 0.73, 1.0]  # shares of a label's samples
     size = float(ground.get("height")) / 100
-    (cell,) = [cell for cell in cells if cell.get("fill-opacity") == "0.4"]
+    (cell,) = [cell for cell in cells if cell.get("fill-opacity") == "0.47"]
     assert float(cell.get("y")) - float(ground.get("y")) == pytest.approx(7 * size, abs=0.01)
     assert float(cell.get("x")) - float(ground.get("x")) == pytest.approx(93 * size, abs=0.01)
