@@ -1,7 +1,5 @@
 """Names and what they find."""
 
-from importlib.metadata import EntryPoint, EntryPoints
-
 import pytest
 
 from lsgcli import registry
@@ -28,26 +26,6 @@ def test_a_name_belongs_to_one_module():
 
     with pytest.raises(ValueError, match="registered twice"):
         registry.register("surrogate", "atan")(other)
-
-
-def test_a_script_can_register(monkeypatch):
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-
-    @registry.register("surrogate", "mine")
-    def mine(x, width):
-        return x * 0
-
-    assert "mine" in registry.names("surrogate")
-    assert registry.get("surrogate", "mine") is mine
-
-
-def test_entry_points_add_names(monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda: EntryPoints([EntryPoint("theirs", "builtins:len", "lsg.loss")]))
-    monkeypatch.setattr(registry, "installed", registry.installed.__wrapped__)
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    assert "theirs" in registry.names("loss")
-    assert "theirs" not in registry.names("surrogate")
-    assert registry.get("loss", "theirs") is len
 
 
 @pytest.mark.parametrize("kind", sorted(registry.PLACES))
