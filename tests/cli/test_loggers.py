@@ -1,7 +1,6 @@
 """`--log`: every log equals the records of the run, also after the process was killed, and no logger stops a run."""
 
 import csv
-import importlib.util
 import os
 import signal
 import time
@@ -10,16 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from lsgcli import registry
 from lsgcli.loggers.trackers import CSV
 from lsgcli.runs.report import Epoch
 from lsgcli.system import schema
-
-INSTALLED = [
-    name
-    for name in registry.names("logger")
-    if all(importlib.util.find_spec(package) for package in registry.get("logger", name).packages)
-]
+from tests.stress.services import INSTALLED
 
 
 def points(run):

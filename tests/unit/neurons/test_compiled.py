@@ -13,6 +13,7 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels import auto, compiled
 from lsgcli.neurons.kernels.compiled import Compiled
 from lsgcli.neurons.kernels.selftest import Result, compare
+from tests.exports import slow_if
 from tests.unit.neurons.cases import against_reference, case_with_options, large_case, random_case
 from tests.unit.neurons.helpers import close, normal
 
@@ -51,7 +52,7 @@ def said(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "lsg" and record.levelname == "WARNING"]
 
 
-@pytest.mark.parametrize(("draw", "seed"), [(random_case, 0), (case_with_options, 0), (case_with_options, 4)])
+@pytest.mark.parametrize(("draw", "seed"), [(random_case, 0), (case_with_options, 0), slow_if(True, case_with_options, 4)])
 def test_graph(backend, draw, seed):
     """Spikes, gradients and statistics are those of the reference in float64."""
     used = backend()

@@ -40,7 +40,7 @@ GRID = [(T, beta) for T in (2, 4, 10, 50) for beta in (0.0, 0.2, 0.5, 0.9, 0.99)
 @pytest.mark.parametrize(("T", "beta"), [slow_if(case not in QUICK, *case) for case in GRID])
 def test_spikeinit_against_simulated_neurons(T, beta):
     """They fire at the rate; with the width, white gradients of their spikes have the same mean square behind the weights."""
-    n = 1_000_000
+    n = 300_000
     about = neurons(T, beta)
     s, _ = initial.SCALES["spikeinit"](about)
     u, o = simulated(T, beta, noise(s * math.sqrt(RATE), n), n=n)

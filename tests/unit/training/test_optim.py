@@ -129,7 +129,7 @@ def test_frozen_tensors_keep_their_bits(tmp_path, changes):
     run(first.parent, tiny.config(**changes, epochs=1), tiny.bundle())
     start = checkpoint.read(first).weights
     config = tiny.config(
-        freeze=PATTERNS, init_from=str(first), weight_decay=0.1, weight_decay_on="all", clip_grad=1.0, **changes
+        epochs=1, freeze=PATTERNS, init_from=str(first), weight_decay=0.1, weight_decay_on="all", clip_grad=1.0, **changes
     )
     run(tmp_path / "run", config, tiny.bundle())
     end = checkpoint.read(tmp_path / "run" / "last.safetensors").weights
