@@ -284,9 +284,7 @@ def watch(
         ``{"schema", "steps", "losses", "accuracy", "layers", "findings": [{"rule", "severity", "cause", "remedy", "where", ...}]}``.
     """
     record: dict[str, Any] = {}
-    watching = Watch(
-        every=every, optimizers=[] if optimizer is None else [optimizer], networks=[] if network is None else [network]
-    )
+    watching = Watch(every=every, network=network, optimizer=optimizer)
     try:
         with watching:
             yield record

@@ -57,8 +57,7 @@ class LayerSums:
         self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, given.scale
         self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
         if self.ever.shape != (shape := laid(first[None]).shape[2:]):
-            if self.histogram.device != first.device:  # nothing is counted yet
-                self.histogram = torch.zeros_like(self.histogram, device=first.device)
+            self.histogram = self.histogram.to(first.device)
             self.ever = torch.zeros(shape, dtype=torch.bool, device=first.device)
             self.always = ~self.ever
 
@@ -143,13 +142,11 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 def light(sums: LayerSums) -> dict[str, Any]:
     """Measures recorded in each training epoch."""
-    totals = {name: total.tolist() for name, total in sums.values.items()}
-    measures = measured(totals, range(len(totals.get("n", ()))))
     return {
         "beta": number(sums.beta),
         "alpha": number(sums.alpha),
-        "coverage": measures["coverage"],
-        "firing_rate": measures["firing_rate"],
+        "coverage": sums.mean("inside"),
+        "firing_rate": sums.mean("spikes"),
     }
 
 

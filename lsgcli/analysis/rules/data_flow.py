@@ -286,14 +286,6 @@ class Classes(
         missing = sorted(set(range(seen.classes)) - set(seen.labels))
         if missing and seen.labels.total() > 20 * seen.classes:
             return Found(few([str(label) for label in missing]), measure="classes without a sample")
-        if len(seen.class_weights) == seen.classes:
-            by_count = sorted(range(seen.classes), key=lambda label: seen.labels[label])
-            rare, frequent = seen.class_weights[by_count[0]], seen.class_weights[by_count[-1]]
-            if frequent > 2 * rare and seen.labels[by_count[-1]] > 2 * seen.labels[by_count[0]]:
-                inverse = "Weight each class by the inverse of its number of samples, so that rare classes weigh more."
-                return Found(
-                    frequent / rare, measure="weight of the most frequent class over that of the rarest", advice=inverse
-                )
         several = seen.largest_class and statistics.median(seen.largest_class) < 1  # classes in a batch
         if several and seen.skill > 0.8:  # the network also recognises the rare ones
             return None

@@ -97,9 +97,6 @@ class EvaluationInput(
             order = "Order features, axes and timesteps in evaluation as in training."
             median = "difference of a feature's means over its standard deviation, in the median"
             yield moved / 0.6, Found(moved, measure=median, advice=order)
-        if other.get("fitted") and (seen.gap > 0.1 or seen.ranked < 0.8):
-            again = "Fit scaling, normalisation and encoding to the training samples alone, and apply them to others: scaler.transform(x), not fit_transform(x)."
-            yield 2.0, Found(1.0, measure="share of features that have the same range, exactly", advice=again)
 
 
 @register("rule", "averaging")

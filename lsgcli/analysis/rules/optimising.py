@@ -157,8 +157,8 @@ class Unchanged(
             for parameter in _weights(seen)
             if parameter.optimised
             and _largest(parameter) > SMALLEST
-            and len(parameter.changed) > 1
-            and not any(parameter.changed)
+            and len(parameter.updates) > 1
+            and not any(parameter.updates)
         ]
         found = _named(stuck) if _share(stuck, _weights(seen)) > limit else None
         check = f"Check the learning rate (now {_rate(seen):g}), its schedule, and the optimiser's parameters."

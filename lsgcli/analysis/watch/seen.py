@@ -3,10 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from msgspec import Struct, field
 from torch import Tensor, nn
 
 from lsgcli.analysis.measures import LEARNED
@@ -17,8 +17,7 @@ from lsgcli.analysis.watch.tensors import explained, norm_of, sampled
 Scores = list[tuple[int, float, int]]  # step, share, samples
 
 
-@dataclass
-class Neurons:
+class Neurons(Struct):
     """Signals and gradients of a layer of neurons in one step of training.
 
     Attributes:
@@ -64,15 +63,15 @@ class Neurons:
     h: float = 0.0
     h_squared: float = 0.0
     width: float = math.nan
-    arriving: dict[int, float] = field(default_factory=dict)
-    du: dict[int, float] = field(default_factory=dict)
+    arriving: dict[int, float] = {}
+    du: dict[int, float] = {}
     zeros: int = 0
     entries: int = 0
     ignores: bool = False
     not_finite: bool = False
     rested: int = 0
     holds: bool = False
-    nodes: list[tuple[int, int]] = field(default_factory=list)
+    nodes: list[tuple[int, int]] = []
     memory: float = math.nan
     compares: bool = False
     detached: bool = False
@@ -80,7 +79,7 @@ class Neurons:
     kept: bool = False
     unreset: float = 0.0
     shape: tuple[int, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = {}
 
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
@@ -133,8 +132,7 @@ class Neurons:
         return {"name": self.name, **known, **self.extra}
 
 
-@dataclass
-class Parameters:
+class Parameters(Struct):
     """A parameter of the networks, over the measured steps.
 
     Attributes:
@@ -143,9 +141,8 @@ class Parameters:
         frozen: ``requires_grad`` is off.
         optimised: whether an optimiser has it.
         gradients: of each measured step, the norm of its gradient; None without one.
-        changed: between successive measured steps, whether its values changed.
         equal: whether all values of a matrix are equal at the start; None of vectors.
-        update: relative size of the last measured update.
+        updates: their relative sizes, of measured steps.
     """
 
     name: str
@@ -153,15 +150,12 @@ class Parameters:
     size: int
     frozen: bool = False
     optimised: bool = False
-    gradients: list[float | None] = field(default_factory=list)
-    changed: list[bool] = field(default_factory=list)
+    gradients: list[float | None] = []
     equal: bool | None = None
-    update: float = math.nan
-    fingerprint: float = math.nan
+    updates: list[float] = []
 
 
-@dataclass
-class Outputs:
+class Outputs(Struct):
     """What a loss function was given in a measured step: ``values`` (B, classes), after a sum over its calls, and ``labels``; ``targets`` of losses that compare values."""
 
     loss: str
@@ -171,8 +165,7 @@ class Outputs:
     targets: Tensor | None = None
 
 
-@dataclass
-class Seen:
+class Seen(Struct):
     """All that was seen. Lines are where the user's code did it first.
 
     Attributes:
@@ -212,29 +205,29 @@ class Seen:
     """
 
     steps: int = 0
-    losses: list[Any] = field(default_factory=list)
-    accuracy: Scores = field(default_factory=list)
-    evaluated: Scores = field(default_factory=list)
-    layers: dict[Any, Neurons] = field(default_factory=dict)
-    records: list[dict[str, Any]] = field(default_factory=list)
-    parameters: dict[int, Parameters] = field(default_factory=dict)
-    shared: list[tuple[str, str]] = field(default_factory=list)
-    lines: dict[str, Line] = field(default_factory=dict)
-    networks: list[str] = field(default_factory=list)
-    evaluating: dict[str, Line | None] = field(default_factory=dict)  # modules in evaluation mode in training
-    training: dict[str, Line | None] = field(default_factory=dict)  # modules in training mode in evaluation
-    kept: dict[str, Line | None] = field(default_factory=dict)
-    dropouts: set[tuple[float, Line | None]] = field(default_factory=set)
-    momenta: dict[str, tuple[float, Line | None]] = field(default_factory=dict)
-    input: dict[str, Any] = field(default_factory=dict)
-    trained_input: dict[str, Any] = field(default_factory=dict)  # of the first call of a step
-    evaluated_input: dict[str, Any] = field(default_factory=dict)
+    losses: list[Any] = []
+    accuracy: Scores = []
+    evaluated: Scores = []
+    layers: dict[Any, Neurons] = {}
+    records: list[dict[str, Any]] = []
+    parameters: dict[int, Parameters] = {}
+    shared: list[tuple[str, str]] = []
+    lines: dict[str, Line] = {}
+    networks: list[str] = []
+    evaluating: dict[str, Line | None] = {}  # modules in evaluation mode in training
+    training: dict[str, Line | None] = {}  # modules in training mode in evaluation
+    kept: dict[str, Line | None] = {}
+    dropouts: set[tuple[float, Line | None]] = set()
+    momenta: dict[str, tuple[float, Line | None]] = {}
+    input: dict[str, Any] = {}
+    trained_input: dict[str, Any] = {}  # of the first call of a step
+    evaluated_input: dict[str, Any] = {}
     batch: int = 0
     timesteps: int = 0
     outputs: Outputs | None = None
     classes: int = 0
     labels: Counter[int] = field(default_factory=Counter)
-    largest_class: list[float] = field(default_factory=list)  # its share of each batch
+    largest_class: list[float] = []  # its share of each batch
     backwards: int = 0
     leaves: int = 0  # backward passes of tensors without a graph
     moved: bool = False  # parameters changed without a step
@@ -242,36 +235,35 @@ class Seen:
     weight_decay: float = 0.0
     largest_update: float = 0.0  # relative, of a weight
     broken: set[int] | None = None
-    first: dict[str, dict[str, Any]] = field(default_factory=dict)
-    spreads: dict[str, float] = field(default_factory=dict)
+    first: dict[str, dict[str, Any]] = {}
+    spreads: dict[str, float] = {}
     accumulated: int = 0  # steps with gradients that an earlier step has used
     without_backward: int = 0  # steps of optimisers without a backward pass before
     shapes: tuple[torch.Size, torch.Size] | None = None
     repeated: int = 0
-    agreements: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    agreements: dict[tuple[str, str], Tensor] = {}
     same_input: int = 0
     repetition: float = math.nan
-    explained: Scores = field(default_factory=list)
+    explained: Scores = []
     evaluated_explained: float = math.nan
     correlation: float = math.nan
-    decisions: list[Any] = field(default_factory=list)
+    decisions: list[Any] = []
     ranked: float = math.nan
     outside: float = 0.0
-    pull: list[float] = field(default_factory=list)
+    pull: list[float] = []
     softmax: str = ""
     flat: str = ""  # an operation without a derivative
     smoothing: float = 0.0
-    class_weights: list[float] = field(default_factory=list)  # of a loss
-    negative: list[str] = field(default_factory=list)
+    negative: list[str] = []
     elsewhere: bool = False
     restored: bool = False
     ended: bool = False
     arriving: float = math.nan
-    clipped: list[float] = field(default_factory=list)  # norm of gradients at the step over that after backward
-    settings: dict[str, Any] = field(default_factory=dict)  # of the first group of an optimiser
+    clipped: list[float] = []  # norm of gradients at the step over that after backward
+    settings: dict[str, Any] = {}  # of the first group of an optimiser
     # By module with weights behind neurons, at each call, the share of its input that is not 0.
-    entering: dict[str, list[float]] = field(default_factory=dict)
-    parts: list[Any] = field(default_factory=list)  # of each loss, the loss function of the outputs
+    entering: dict[str, list[float]] = {}
+    parts: list[Any] = []  # of each loss, the loss function of the outputs
     rate: float = math.nan  # largest learning rate of the last step
     highest_rate: float = 0.0  # learning rate so far, or that a schedule is given
     low: int = 0  # steps with a small part of that rate
@@ -281,9 +273,9 @@ class Seen:
     fires: Counter[bool] = field(default_factory=Counter)  # of surrogates
     beyond: tuple[str, Line | None] | None = None  # the module whose outputs were too large before the first step
     error: BaseException | None = None
-    operands: list[Operand] = field(default_factory=list)  # of the call that failed
+    operands: list[Operand] = []  # of the call that failed
     # By the shape of a tensor, the last line that changed one in place.
-    changed: dict[str, Line | None] = field(default_factory=dict)
+    changed: dict[str, Line | None] = {}
 
     def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
         """Keep a parameter, if it is not known."""
@@ -314,11 +306,12 @@ class Seen:
     @property
     def update(self) -> float:
         """Median relative size of the last measured update of the weights; NaN if it is unknown."""
-        updates = sorted(
-            p.update
-            for p in self.parameters.values()
-            if p.optimised and p.size > 64 and p.gradients and (p.gradients[-1] or 0) > 1e-5 and not math.isnan(p.update)
-        )
+        updates = []
+        for parameter in self.parameters.values():
+            trains = parameter.optimised and parameter.gradients and (parameter.gradients[-1] or 0) > 1e-5
+            if trains and parameter.size > 64 and parameter.updates:
+                updates.append(parameter.updates[-1])
+        updates.sort()
         return updates[len(updates) // 2] if updates else math.nan
 
     @property
@@ -354,8 +347,8 @@ class Seen:
     @property
     def learned_before(self) -> bool:
         """Whether it classified most samples correctly in a fifth of the steps or more."""
-        accuracies = sorted(accuracy for _, accuracy, _ in self.accuracy)
-        return bool(accuracies) and accuracies[-1 - len(accuracies) // 5] > LEARNED
+        right = sum(accuracy > LEARNED for _, accuracy, _ in self.accuracy)
+        return right > len(self.accuracy) // 5
 
     @property
     def skill(self) -> float:

@@ -82,33 +82,21 @@ def moments(x: Tensor, axis: int) -> dict[str, Any]:
     rows = x.movedim(axis, 0)[:ROWS].flatten(1) if known else values[:0, None]
     rows = rows[:, :: 1 + rows.shape[1] // FEATURES].float()
     spreads = rows.std(0)[rows.std(0) > 0] if len(rows) > 1 else values[:0]
-    spikes = is_binary(x)
     steps = x.movedim(1 - axis, 0) if known and x.dim() > 2 else x[:1]
     return {
         "rows": rows,
-        "repeated": float(spikes and all_equal(steps)),
+        "repeated": float(is_binary(x) and all_equal(steps)),
         "mean": float(values.mean()),
         "std": float(values.std()) if values.numel() > 1 else 0.0,
         "unequal": float(spreads.max() / spreads.median()) if len(spreads) else math.nan,  # standard deviations of features
         "finite": float(torch.isfinite(values).all()),
         "differences": float((rows - rows.mean(0)).abs().mean()),  # between samples; NaN if these are not known
-        "fitted": not spikes and x.dim() > 1 and _fitted(x.movedim(max(axis, 0), 0).flatten(1)),
     }
 
 
 def all_equal(parts: Sequence[Tensor] | Tensor) -> bool:
     """Whether there are several tensors, all with the same values."""
     return len(parts) > 1 and all(torch.equal(part, parts[0]) for part in parts)
-
-
-def _fitted(rows: Tensor) -> bool:
-    """Whether all features of samples (B, features) have the same moments, 0 and 1, or bounds, exactly, as where a scaling was fitted to these samples."""
-    rows = rows[:, :: 1 + rows.shape[1] // ROWS].double()
-    if min(len(rows), 10 * rows.shape[1]) < 20 or 2 * len(rows.unique()) < rows.numel():  # also of few values, such as pixels
-        return False
-    standard = torch.cat([rows.mean(0), rows.std(0, unbiased=False) - 1])
-    bounds = torch.cat([rows.amin(0) - rows.min(), rows.amax(0) - rows.max()])
-    return bool(standard.abs().max() < 1e-2 or bounds.abs().max() < 1e-2)
 
 
 def layouts(calls: Sequence[Tensor], batch: int) -> Iterator[tuple[str, Tensor]]:

@@ -41,7 +41,8 @@ Function = Callable[..., Any]
 MANY = 5  # backward passes without a step
 LONGER = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
 PATIENCE = 30  # seconds until that evaluation
-FIRST = 3  # steps that are measured, before those at 10, 30, 100, ...
+FIRST = 3  # steps that are measured, before later ones
+MEASURED = (*range(FIRST), 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
     *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
@@ -76,10 +77,7 @@ class Enough(BaseException):
 
 def is_due(step: int, every: int | None = None) -> bool:
     """Whether a step is measured: the first three, then 10, 30, 100, 300, ... and every so many if given."""
-    if step < FIRST or (every and step % every == 0):
-        return True
-    power = 10 ** int(math.log10(step))
-    return step >= 10 and step in (power, 3 * power)
+    return step in MEASURED or bool(every and step % every == 0)
 
 
 class Watch:
@@ -91,7 +89,7 @@ class Watch:
     Args:
         steps: number of steps after which :class:`Enough` is raised; None to watch until the end.
         every: steps between further measurements.
-        networks, optimizers: that exist already.
+        network, optimizer: that exist already.
     """
 
     active: "Watch | None" = None
@@ -100,8 +98,8 @@ class Watch:
         self,
         steps: int | None = None,
         every: int | None = None,
-        networks: Sequence[nn.Module] = (),
-        optimizers: Sequence[torch.optim.Optimizer] = (),
+        network: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
     ):
         self.limit, self.every = steps, every
         self.optimised: set[int] = set()
@@ -111,9 +109,9 @@ class Watch:
         self.evaluation = Evaluation(self)
         self._patches, self._hooks = ExitStack(), ExitStack()
         self._begin()
-        for network in networks:
+        if network is not None:
             self.forward.parts(network)
-        for optimizer in optimizers:
+        if optimizer is not None:
             self._add_optimiser(optimizer)
 
     def _begin(self) -> None:
@@ -266,11 +264,6 @@ class Watch:
         if name in ("cross_entropy", "nll_loss") and not seen.softmax:
             seen.softmax = softmax_before(outputs)
         seen.smoothing = max(seen.smoothing, float(options.get("label_smoothing", 0)))
-        weights, positive = options.get("weight"), options.get("pos_weight")
-        if isinstance(weights, Tensor) and weights.dim() == 1:
-            seen.class_weights = weights.tolist()
-        elif isinstance(positive, Tensor) and positive.numel() == 1:
-            seen.class_weights = [1.0, float(positive)]
 
     def _pulls(self, labels: Tensor, grad: Tensor) -> None:
         """The gradient at the outputs (B, classes) of labels (B)."""
@@ -521,10 +514,6 @@ class Watch:
             known.frozen = not parameter.requires_grad
             known.optimised = id(parameter) in self.optimised
             known.gradients.append(None if parameter.grad is None else norm_of([parameter.grad]))
-            fingerprint = float(parameter.detach().double().sum()) + norm_of([parameter])
-            if not math.isnan(known.fingerprint):
-                known.changed.append(fingerprint != known.fingerprint)
-            known.fingerprint = fingerprint
         self.weights = [(parameter, parameter.detach().clone()) for parameter in forward.parameters()]
         forward.add_own()
         if not forward.layers:
@@ -550,7 +539,7 @@ class Watch:
             size = norm_of([before])
             if size > 0:
                 update = norm_of([parameter.detach() - before]) / size
-                seen.parameters[id(parameter)].update = update
+                seen.parameters[id(parameter)].updates.append(update)
                 if seen.steps and parameter.dim() > 1:
                     seen.largest_update = max(seen.largest_update, update)
         if self.measuring and self.backwards and not self.weights:  # by a closure

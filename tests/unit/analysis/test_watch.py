@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import lsgcli as lsg
 from lsgcli.analysis.watch.seen import Neurons as Layer
 from lsgcli.analysis.watch.seen import Outputs, Seen
-from lsgcli.analysis.watch.tensors import agreement, layouts, moments
+from lsgcli.analysis.watch.tensors import agreement, layouts
 from lsgcli.analysis.watch.watch import Enough, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -601,14 +601,6 @@ def test_a_layer_that_dies_although_the_loss_falls():
     assert rules_of(101, net, x, y * 0, after_backward=die)["silent"]["layers"] == ["1"]
 
 
-@pytest.mark.parametrize(("weights", "found"), [((1.0, 1.0, 8.0), False), ((8.0, 1.0, 1.0), True)])
-def test_weights_of_classes(weights, found):
-    net, _, x, _ = made()
-    y = torch.tensor([0] * 7 + [1] * 6 + [2] * 3)
-    named = rules_of(12, net, x, y, lambda out, y: F.cross_entropy(out, y, weight=torch.tensor(weights)))
-    assert ("weight of the most frequent class" in named.get("classes", {"measure": ""})["measure"]) == found
-
-
 @pytest.mark.parametrize(("rule", "shift", "kept"), [("labels", 1, 16), ("batch-as-time", 0, 12)])
 def test_labels_that_do_not_fit_the_outputs(rule, shift, kept):
     """Labels from 1, and those of fewer samples than the outputs have, whose rule is named rather than that of the error."""
@@ -758,13 +750,6 @@ def test_scores_of_anomalies_may_be_good_where_their_inputs_are_unusual():
     assert record_of(seen)["findings"] == []
 
 
-@pytest.mark.parametrize("fitted", [False, True])
-def test_a_scaling_that_is_fitted_to_other_samples(fitted):
-    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    x = (x - x.mean(0)) / x.std(0, unbiased=False)
-    assert moments(x if fitted else x[:30], 0)["fitted"] == fitted
-
-
 @pytest.mark.parametrize("rounded", [False, True])
 def test_weights_that_the_evaluation_itself_rounds(rounded):
     net, optimizer, x, y = made()
@@ -815,16 +800,6 @@ def test_a_surrogate_that_ignores_the_gradient():
     net, _, x, y = made(Firing)
     assert rules_of(12, net, 3 * x, y)["wrong-sign"]["layers"] == ["1"]
     assert "wrong-sign" not in rules_of(12, made()[0], 3 * x, y)
-
-
-@pytest.mark.parametrize(("weight", "found"), [(0.05, True), (6.0, False)])
-def test_the_weight_of_a_rare_class_of_two(weight, found):
-    net, _, x, _ = made()
-    y = (torch.arange(16) % 8 == 0).float()
-    named = rules_of(
-        12, net, x, y, lambda out, y: F.binary_cross_entropy_with_logits(out[:, 0], y, pos_weight=torch.tensor(weight))
-    )
-    assert ("weight of the most frequent class" in named.get("classes", {"measure": ""})["measure"]) == found
 
 
 @pytest.mark.parametrize(("low", "outside"), [(1, 2.0), (0, 0.0)])
