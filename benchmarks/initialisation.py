@@ -111,7 +111,7 @@ def steps(rounds: int = 10) -> dict[str, Any]:
     """Processor time of the gradients of a batch, with and without normalisation, with dense convolutions and ``auto``, on one thread."""
     from lsgcli.data.batches import batches
     from lsgcli.system.device import Convolutions
-    from lsgcli.training.step import gradients
+    from lsgcli.training.losses import gradients
 
     work = {}
     for network, row in itertools.product(("plain-8", "plain-20"), (BASELINE, "measured, lsg")):

@@ -28,7 +28,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.system.device import Compute
 from lsgcli.system.memory import keep_large_buffers, release_unused
 from lsgcli.training.initialise import new_model
-from lsgcli.training.step import gradients
+from lsgcli.training.losses import gradients
 
 SIZES = {"vggsnn": (10, 48), "resnet19": (4, 32), "qkformer": (4, 32)}  # T, pixels of a side
 LEVELS = ("none", "bits")

@@ -31,7 +31,7 @@ from lsgcli.runs.open import open_checkpoint
 from lsgcli.store.rundir import FULL_FLOW
 from lsgcli.sweeps.collect import collect
 from lsgcli.system.device import Convolutions
-from lsgcli.training.step import gradients
+from lsgcli.training.losses import gradients
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "rates.svg"
 PARTS = {"rates-digits-dvs": "digits-dvs", "rates-cifar": "CIFAR-10"}

@@ -21,8 +21,8 @@ from lsgcli.data.prepare import prepare
 from lsgcli.system.device import Compute, set_up
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.initialise import new_model
+from lsgcli.training.losses import gradients
 from lsgcli.training.optim import Optimizers, schedule
-from lsgcli.training.step import gradients
 
 SETS: dict[str, dict[str, Any]] = {
     "digits": {"dataset": "digits"},

@@ -1,4 +1,4 @@
-"""Expected errors, and the exit status of each kind.
+"""Expected errors, the exit status of each kind, and text from outside that is safe to show.
 
 Library code raises these errors; the command line converts them to a message and an exit status. A message states what was found and
 what was expected; ``hint`` suggests a solution. Hints name command-line options; ``str`` of an error replaces them by arguments of Python.
@@ -24,6 +24,26 @@ def redacted(text: str) -> str:
     """``text`` with ``***`` in place of users, passwords and queries of addresses, which may be secret. Errors and messages of lsg are."""
     text = re.sub(r"://[^\s/'\"]*@", "://***@", text)
     return re.sub(r"(://[^\s?'\"]+\?|\?(?=[\w.%~-]+=))[^\s'\"#]*[^\s'\"#.,:;)]", r"\1***", text)
+
+
+# Control and bidirectional formatting characters, line separators, and surrogates. TEXT keeps line breaks and tabs.
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
+
+
+def clean(text: str, *, column: bool = False) -> str:
+    r"""``text`` with control characters escaped, such as \x1b for ESC; bytes that are not UTF-8 become \x80 to \xff.
+
+    Args:
+        column: also escape line breaks, tabs and backslashes, so that any text fits into one tab-separated column.
+    """
+    return (COLUMN if column else TEXT).sub(lambda match: _escaped(match[0]), text)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that os.fsdecode could not decode
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return f"\\u{ord(char):04x}" if char >= "\x80" else char.encode("unicode_escape").decode()
 
 
 def _redact(record: logging.LogRecord) -> bool:

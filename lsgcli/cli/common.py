@@ -12,10 +12,9 @@ from typer import Argument, Option
 
 from lsgcli.config.fields import Values
 from lsgcli.config.resolve import from_environment, warn_of_others
-from lsgcli.errors import ConfigError, log
+from lsgcli.errors import ConfigError, clean, log
 from lsgcli.system.memory import check_address_space
 from lsgcli.system.schema import Record
-from lsgcli.system.text import clean
 
 Json = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Force = Annotated[bool, Option("--force", help="Overwrite existing output files.")]

@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from lsgcli.config.run import FIELDS, option_name
-from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError, redacted
+from lsgcli.errors import CLOSED_PIPE, INTERRUPTED, ConfigError, LsgError, OutOfMemoryError, StorageError, clean, redacted
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.ranks import here
-from lsgcli.system.text import clean
 
 
 @contextlib.contextmanager

@@ -10,8 +10,7 @@ from typer import Option
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, log
-from lsgcli.system.text import clean
+from lsgcli.errors import ConfigError, clean, log
 
 if TYPE_CHECKING:
     from lsgcli.sweeps.launchers import Submitted

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 from typer import Argument, Option
 
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, clean
 from lsgcli.report.output import is_abandoned
 from lsgcli.system.files import json_text
 from lsgcli.system.schema import Record
-from lsgcli.system.text import clean
 
 if TYPE_CHECKING:
     from lsgcli.inference.predict import Answer, Network, Prediction

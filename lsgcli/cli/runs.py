@@ -7,11 +7,10 @@ from typing import Annotated
 from typer import Argument, Option
 
 from lsgcli.cli import common
-from lsgcli.errors import log
+from lsgcli.errors import clean, log
 from lsgcli.report.output import check_output, print_json, print_result
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files
-from lsgcli.system.text import clean
 
 
 def runs(

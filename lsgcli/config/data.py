@@ -32,7 +32,7 @@ class DataConfig(Settings):
 
     dataset: str = setting("digits-dvs", "Data set.", kind="dataset")
     data_dir: str | None = setting(
-        None, "Directory of the data set, for reading and downloading. Default: data/.", kind="folder", applies=FROM_FILES
+        None, "Directory of the data set, for reading and downloading. Default: data/.", path="folder", applies=FROM_FILES
     )
     T: int = setting(4, "Timesteps.", at_least=1, at_most=1024, preset=True)
     size: int = setting(48, "Height and width of the network's input, in pixels.", at_least=1, at_most=4096, preset=True)

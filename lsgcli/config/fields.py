@@ -54,6 +54,7 @@ def setting(
     help: str,
     *,
     kind: str | None = None,
+    path: str | None = None,
     several: bool = False,
     choices: str = "",
     check: Callable[[Any], str | None] | None = None,
@@ -67,7 +68,8 @@ def setting(
     Args:
         default: value unless one is given.
         help: description, shown by ``--help`` and in the documentation.
-        kind: what a value names: an entry of this kind in the registry, or a ``folder`` or ``checkpoint`` on this machine.
+        kind: kind of the registry of which a value names an entry.
+        path: what a value is the path of on this machine: a ``folder`` or a ``checkpoint``.
         several: whether the value is a comma-separated list of these names, or ``none``.
         choices: the valid values, with blanks between them.
         check: function of a value that returns a description of valid values, or None if it is valid.
@@ -76,12 +78,11 @@ def setting(
         earlier: values that settings files and commands may still have, as text, and what they mean now.
         bounds: ``at_least``, ``above``, ``at_most``, ``below``.
     """
-    path = kind if kind in ("folder", "checkpoint") else None
     return field(
         default=default,
         metadata={
             "help": help,
-            "kind": None if path else kind,
+            "kind": kind,
             "several": several,
             "choices": choices.split(),
             "check": check,
@@ -185,20 +186,21 @@ def check(values: Values, fields: Mapping[str, dataclasses.Field[Any]]) -> list[
 
 
 def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
-    metadata, wanted = field.metadata, type_of(field)
-    if metadata["several"] and type(value) is str and value:
-        names, given = registry.names(metadata["kind"]), listed(value)
+    about = field.metadata
+    kind, expected = about["kind"], _expected(about, type_of(field), value)
+    if kind and not expected:
+        names, given = registry.names(kind), listed(value)
+        if not about["several"]:
+            return None if registry.known(kind, value) else registry.unknown(kind, value[:LONG], names)
         if not set(given) <= set(names):
-            return f"found {shown(value)}, expected 'none' or a comma-separated list of {', '.join(names)}"
-        return f"found {shown(value)}, expected each name once" if len(set(given)) < len(given) else None
-    if metadata["kind"] and type(value) is str and value and not registry.known(metadata["kind"], value):
-        return registry.unknown(metadata["kind"], value[:LONG], registry.names(metadata["kind"]))
-    expected = _expected(metadata, wanted, value)
+            expected = f"'none' or a comma-separated list of {', '.join(names)}"
+        elif len(set(given)) < len(given):
+            expected = "each name once"
     return expected and f"found {shown(value)}, expected {expected}"
 
 
 def _expected(about: Values, wanted: type, value: Any) -> str | None:
-    """What a setting expects; None if the value is valid."""
+    """What a setting expects, but for names of things; None if the value is valid."""
     not_finite = type(value) is float and not math.isfinite(value)
     if type(value) not in ((int, float) if wanted is float else (wanted,)) or value == "" or not_finite:
         return EXPECTED[wanted]
@@ -220,18 +222,17 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
     """The results of all attempts.
 
     Raises:
-        ConfigError: with the messages of all attempts that raise one; messages with the same hint are grouped.
+        ConfigError: with the messages of all attempts that raise one, and their hints.
     """
-    results = []
-    problems: dict[tuple[str | None, str | None], list[str]] = {}
+    results, errors = [], []
     for attempt in attempts:
         try:
             results.append(attempt())
         except ConfigError as error:
-            problems.setdefault((error.hint, error.in_python), []).append(error.message)
-    errors = [ConfigError("\n".join(lines), hint, in_python=python) for (hint, python), lines in problems.items()]
+            errors.append(error)
     if errors:
-        *before, last = errors
-        shown = [*(error.on_command_line for error in before), last.message]
-        raise ConfigError("\n".join(shown), last.hint, in_python=last.in_python)
+        hints = dict.fromkeys(error.hint for error in errors if error.hint)
+        in_python = dict.fromkeys(error.in_python for error in errors if error.in_python)
+        messages = "\n".join(error.message for error in errors)
+        raise ConfigError(messages, "\n  ".join(hints) or None, in_python="\n  ".join(in_python) or None)
     return results

@@ -66,6 +66,6 @@ class MachineConfig(Settings):
         at_most=1024,
     )
     cache_dir: str | None = setting(
-        None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", kind="folder"
+        None, "Directory of prepared data. Default: $XDG_CACHE_HOME/lsg, or ~/.cache/lsg.", path="folder"
     )
     log: str = setting("none", "Programs that also record the run, comma-separated, or none.", kind="logger", several=True)

@@ -66,7 +66,7 @@ class StartConfig(Settings):
         None,
         "Checkpoint of the same architecture (a path or hf:USER/NAME) to initialise weights and decays from, by name. "
         "The last layer is reinitialised if the classes differ, the first layer if the input channels differ.",
-        kind="checkpoint",
+        path="checkpoint",
     )
     init: str = setting(
         "kaiming",
@@ -85,5 +85,5 @@ class StartConfig(Settings):
     width_from: str | None = setting(
         None,
         "Checkpoint to copy the final width of each layer from; widths stay fixed and are stored in the new checkpoints.",
-        kind="checkpoint",
+        path="checkpoint",
     )

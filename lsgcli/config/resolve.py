@@ -16,9 +16,8 @@ from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, 
 from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, refuse
 from lsgcli.system import schema
-from lsgcli.system.schema import Record
+from lsgcli.system.schema import LONG, Record
 
-HINT = "Give a TOML file, or the config.json of a run."
 LARGEST = 1 << 22  # bytes of a settings file
 LINES = 15  # of a message about invalid settings
 VARIABLES = {f"LSG_{name.upper()}": named(name) for name in (*FIELDS, *FORMER)}
@@ -116,16 +115,12 @@ def differing(config: RunConfig) -> list[str]:
 
     :func:`resolve` omits settings of the recipe without effect, so the value of the preset need not be given for them.
     """
-    of_data, recipe = {"dataset": config.dataset}, {"recipe": config.recipe}
-    named = {name: getattr(config, name) for name in ("arch", "neuron")}  # whose presets apply
-    plain, published = _complete(of_data | recipe), _complete(of_data | named | recipe)
-    preset = _complete(of_data | named) if config.recipe else published
-    names = [
-        name for name in FIELDS if getattr(config, name) not in (None, getattr(plain if name in named else published, name))
-    ]
-    return [
-        name for name in names if getattr(config, name) != getattr(preset, name) or not without_effect({name: None}, [config])
-    ]
+    start = {name: getattr(config, name) for name in ("dataset", "recipe")}
+    network = {name: getattr(config, name) for name in ("arch", "neuron")}  # whose presets apply
+    plain, implied = _complete(start).to_dict(), _complete(start | network).to_dict()
+    implied |= {name: plain[name] for name in network}
+    given = {name: value for name, value in config.to_dict().items() if value not in (None, implied[name])}
+    return [name for name in given if not without_effect({name: given[name]}, [config])]
 
 
 def sources(
@@ -211,21 +206,22 @@ def assignments(
         expected: the form of a text, for messages.
         refused: settings that cannot be assigned, and why.
     """
-    assigned = {}
-    problems = []
+    assigned, problems = dict[str, str](), []
     for text in texts:
         name, _, value = text.partition("=")
-        name = named(name)
+        name, problem = named(name), ""
         if not value:
-            problems.append(f"{option}: found {text!r}, expected {expected}")
+            problem = f"found {text!r}, expected {expected}"
         elif name not in FIELDS:
-            problems += [f"{option}: {problem}" for problem in check({name: None})]
+            problem = registry.unknown("setting", name[:LONG], list(FIELDS))
         elif name in refused:
-            problems.append(f"{option}: found {name}, {refused[name]}")
+            problem = f"found {name}, {refused[name]}"
         elif name in assigned:
-            problems.append(f"{option}: found {name} twice")
+            problem = f"found {name} twice"
         elif name in MAY_CHANGE:
-            problems.append(f"{option}: found {name}, which does not affect results")
+            problem = f"found {name}, which does not affect results"
+        if problem:
+            problems.append(f"{option}: {problem}")
         else:
             assigned[name] = value
     return assigned, problems
@@ -240,16 +236,6 @@ def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[st
         except ValueError:
             values.append(text)  # rejected by check()
     return tuple(values), [problem for value in values for problem in check({name: value})]
-
-
-def of_number(option: str, name: str, text: str, form: str) -> list[str]:
-    """One line for a text that is neither a number nor an axis of the given ``form``, such as ``2-4``.
-
-    Empty if the setting is not a number.
-    """
-    if base_type(name) not in (int, float) or "," in text or ":" in text:
-        return []
-    return [f"{option}: found {f'{name}={text}'!r}, expected {EXPECTED[base_type(name)]} in {form.replace('KEY', name)}"]
 
 
 def ranges(text: str) -> list[range]:
@@ -288,16 +274,16 @@ def _from_file(file: Path | None) -> tuple[Record, bool]:
     """The settings in a file, and whether it is the configuration of a run."""
     if file is None:
         return {}, False
-    source = file / CONFIG if file.is_dir() else file
-    text = schema.text(source, LARGEST, ConfigError, f"--config {file}", hint=HINT)
+    source, where = file / CONFIG if file.is_dir() else file, f"--config {file}"
+    text = schema.text(source, LARGEST, ConfigError)
     content: Record
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML
-        settings = schema.decode(text, StoredRun, f"--config {file}", ConfigError, hint=HINT)["settings"]
+        settings = schema.decode(text, StoredRun, where, ConfigError)["settings"]
         # A setting unknown to the version that wrote the file had its default, whatever the recipe says now.
         stored = RunConfig().to_dict() | renamed(settings)
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
-        content = schema.toml(text, f"--config {file}", HINT)
+        content = schema.toml(text, where)
     flat = {}
     problems = []
     for key, value in content.items():
@@ -305,10 +291,8 @@ def _from_file(file: Path | None) -> tuple[Record, bool]:
         for name, item in value.items() if isinstance(value, dict) else [(key, value)]:
             name = named(name)
             if name in flat:
-                problems.append(f"--config {file}: {name} is set twice")
+                problems.append(f"{where}: {name} is set twice")
             flat[name] = item
     if len(flat) > len(FIELDS):
-        raise ConfigError(
-            f"--config {file}: found {len(flat):,} settings, expected at most the {len(FIELDS)} that there are", HINT
-        )
-    return _valid(flat, f"--config {file}: ", problems), is_json
+        raise ConfigError(f"{where}: found {len(flat):,} settings, expected at most the {len(FIELDS)} that there are")
+    return _valid(flat, f"{where}: ", problems), is_json

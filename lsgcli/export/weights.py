@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lsgcli.errors import CheckpointError
+from lsgcli.errors import CheckpointError, clean
 from lsgcli.export.base import ExportOptions, Format
 from lsgcli.export.runners import NetworkRunner, Runner
 from lsgcli.export.verify import described
@@ -16,7 +16,6 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system import schema
 from lsgcli.system.files import json_text
 from lsgcli.system.schema import Record
-from lsgcli.system.text import clean
 
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
@@ -57,7 +56,7 @@ class HF(Format):
 
     def open(self, path: Path) -> Runner:
         runner = SafeTensors().open(path / WEIGHTS)
-        stored = schema.read(path / CONFIG, Record, CheckpointError, hint="Copy the folder again.")
+        stored = schema.read(path / CONFIG, Record, CheckpointError)
         if stored != runner.config:
             raise CheckpointError(
                 f"{path / CONFIG}: found a configuration that differs from that in {WEIGHTS}", "Copy the folder again."

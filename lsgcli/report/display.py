@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.progress import TaskID
 
+from lsgcli.errors import clean
 from lsgcli.report.findings import flow_lines
 from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
 from lsgcli.system.schema import Record
-from lsgcli.system.text import clean
 
 
 @contextmanager

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, StorageError, require
+from lsgcli.errors import ConfigError, StorageError, clean, require
 from lsgcli.store import rundir
 from lsgcli.system.files import json_text, kind_of
-from lsgcli.system.text import clean
 
 ANOTHER = "Choose another name."
 EXPORTED = rb"\"export\": {\"format\": \""  # in the header of a safetensors file that `lsg export` wrote

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from lsgcli.system.text import clean
+from lsgcli.errors import clean
 
 COUNTED = ("preparing data", "reading", "hashing")  # samples or files; other progress is in bytes
 UNBOUNDED = 1 << 16  # columns of a file or pipe, so that lines are not wrapped

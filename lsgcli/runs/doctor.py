@@ -103,18 +103,15 @@ def _gpu() -> Check:
 
 
 def _threads() -> Check:
-    """Threads of torch, usable CPUs, and whether other programs slow threads down."""
+    """Threads of torch, and usable CPUs."""
     import torch
 
-    from lsgcli.system.device import CROWDED, crowding, use_threads
+    from lsgcli.system.device import use_threads
 
     count, source = cpus.usable(())
     before = torch.get_num_threads()
     found = f"{use_threads(None)}; usable CPUs: {count} ({source})"
     threads = torch.get_num_threads()
-    for precision in ("fp32", "bf16"):
-        if (times := crowding(precision)) > CROWDED:
-            found += f"; convolutions in {precision} take {times:.1f} times as long as on one thread, beside other programs: --threads 1"
     torch.set_num_threads(before)
     hint = "Unset OMP_NUM_THREADS, or give --threads: threads that share a CPU wait for each other."
     return Check("threads", threads <= count, f"{threads} threads, by {found}", f"at most {count}", hint)

@@ -16,8 +16,8 @@ from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
 from lsgcli.system.schema import Record
 from lsgcli.training.initialise import new_model
+from lsgcli.training.losses import gradients
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients
 
 STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, but at least one step
 

@@ -21,7 +21,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.store.rundir import is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
 from lsgcli.system.schema import Record
-from lsgcli.training.freeze import freeze
+from lsgcli.training.initialise import freeze
 from lsgcli.training.losses import of_run
 
 

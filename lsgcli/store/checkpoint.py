@@ -34,7 +34,7 @@ from lsgcli.config.run import FIELDS, GONE, RunConfig
 from lsgcli.config.source import traits
 from lsgcli.data.bundle import Description
 from lsgcli.data.kinds import other_kind, unreadable
-from lsgcli.errors import CheckpointError, LsgError
+from lsgcli.errors import CheckpointError, LsgError, some
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_structure
 from lsgcli.models.quantise import unpacked
@@ -175,7 +175,7 @@ def read(path: Path | str) -> Checkpoint:
     path = Path(path)
     with _opened(path) as (stream, metadata, config):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-        state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError, hint=AGAIN)
+        state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError)
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}
@@ -250,7 +250,7 @@ def decode_config(text: str, path: Path | str) -> Record:
     Raises:
         CheckpointError: a field is missing, of another type or out of range.
     """
-    config: Any = schema.decode(text, StoredConfig, f"{path}: configuration", CheckpointError, hint=AGAIN)
+    config: Any = schema.decode(text, StoredConfig, f"{path}: configuration", CheckpointError)
     spec, classes, known = config["model"], config["classes"], fields_of(NetworkSpec)
     problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
     if len(classes) != spec["num_classes"]:
@@ -347,7 +347,7 @@ def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = Tr
         with torch.device("meta"):  # shapes only: a small file may describe a large network
             differing = _differences(content.weights, build().state_dict())
         if differing:
-            raise CheckpointError("; ".join([*differing[:5], *([f"{len(differing) - 5} more"] if len(differing) > 5 else [])]))
+            raise CheckpointError(some(differing, 5))
         with torch.random.fork_rng(devices=[]):  # for initial weights, which are replaced
             model = build()
     except (LsgError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -368,8 +368,12 @@ def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     def described(x: Tensor | None) -> str:
         return "no such tensor" if x is None else f"{x.dtype} of shape {list(x.shape)}"
 
-    pairs = {name: (described(found.get(name)), described(expected.get(name))) for name in {**found, **expected}}
-    return [f"{name}: found {there}, expected {wanted}" for name, (there, wanted) in pairs.items() if there != wanted]
+    differences = []
+    for name in {**found, **expected}:
+        there, wanted = described(found.get(name)), described(expected.get(name))
+        if there != wanted:
+            differences.append(f"{name}: found {there}, expected {wanted}")
+    return differences
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

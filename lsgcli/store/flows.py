@@ -153,7 +153,8 @@ def read_lines(run: Path) -> list[Record]:
 
 def read_last(run: Path) -> Record:
     """The last of :func:`read_lines`, without reading the others; empty if there is none."""
-    return dict(schema.read_last_line(run / rundir.GRADIENT_FLOW, Line) or {})
+    lines = schema.read_lines(run / rundir.GRADIENT_FLOW, Line, last=1)
+    return lines[0] if lines else {}
 
 
 def read_full(run: Path) -> Record | None:

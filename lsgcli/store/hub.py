@@ -99,8 +99,8 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    found = ON_HUB.fullmatch(name)
-    if found is None:
+    match = ON_HUB.fullmatch(name)
+    if match is None:
         raise ConfigError(f"{name}: found an invalid name, expected hf:USER/NAME or hf:USER/NAME@REVISION")
     with _calling_hub(
         name, CheckpointError, "Check the name and the connection; private repositories need `hf auth login` or HF_TOKEN."
@@ -111,13 +111,21 @@ def _from_hub(name: str) -> Path:
         client = type(get_session())
         hooks = {"response": [_check_answer]}
         set_client_factory(lambda: client(event_hooks=hooks, follow_redirects=True, timeout=None))
-        path = Path(hf_hub_download(found[1], WEIGHTS, revision=found[2], **ABOUT_LSG))
+        path = Path(hf_hub_download(match[1], WEIGHTS, revision=match[2], **ABOUT_LSG))
+    from lsgcli.store import checkpoint
+
     digest = path.readlink().name if path.is_symlink() else ""  # of a large file, SHA-256 is its name in the cache
-    if problem := _problem(path, digest if len(digest) == 64 else ""):
+    try:
+        checkpoint.read(path)
+        with open(path, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if len(digest) == 64 and digest != found:
+            raise CheckpointError(f"found SHA-256 {found}, expected {digest}")
+    except CheckpointError as error:
         path.unlink()
         if digest:
             (path.parents[2] / "blobs" / digest).unlink(missing_ok=True)
-        raise CheckpointError(f"{name}: damaged: {problem}", "Repeat the command.")
+        raise CheckpointError(f"{name}: damaged: {error.message}", "Repeat the command.") from error
     log.debug("%s: %s", name, path)
     return path
 
@@ -141,19 +149,6 @@ def _check_answer(response: Any) -> None:
     for size in (headers.get("content-length"), headers.get("x-linked-size")):
         if size and int(size) > LARGEST:
             raise CheckpointError(f"found {int(size):,} bytes, expected at most {LARGEST:,}")
-
-
-def _problem(path: Path, sha256: str) -> str | None:
-    """Why a downloaded file is not the expected checkpoint; None if it is. ``sha256`` is its digest, or empty if unknown."""
-    from lsgcli.store import checkpoint
-
-    try:
-        checkpoint.read(path)
-    except CheckpointError as error:
-        return error.message.removeprefix(f"{path}: ")
-    with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    return f"found SHA-256 {found}, expected {sha256}" if sha256 not in ("", found) else None
 
 
 @contextlib.contextmanager

@@ -141,16 +141,6 @@ class RunFiles:
         self.path, self.resumed = path, resumed
         self.config_file, self.metrics_file, self.gradient_flow_file = path / CONFIG, path / METRICS, path / GRADIENT_FLOW
         self.best, self.last, self.report, self.result = path / BEST, path / LAST, path / REPORT, path / RESULT
-        self._lines: dict[Path, list[Record]] = {}  # of the files with a line per epoch
-
-    def append(self, file: Path, record: Record) -> None:
-        """Append a record to the file with a line per epoch. If the file was deleted during the run, the earlier records are rewritten."""
-        lines = self._lines.setdefault(file, [])
-        if lines and self.path.is_dir() and not file.exists():
-            log.warning("%s: was deleted during the run; rewritten", file)
-            files.write_text(file, _text(lines))
-        files.append_json_line(file, record)
-        lines.append(record)
 
 
 class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
@@ -196,18 +186,13 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
                     "%s: found records of %s, expected %d; reports lack the others", file, counted(len(kept), "epoch"), epochs
                 )
             if file.exists():
-                files.write_text(file, _text(kept))
-            self._lines[file] = kept
+                files.write_text(file, "".join(files.json_text(line) + "\n" for line in kept))
 
     def clear(self) -> None:
         """Remove the files of an earlier run. Call it only when the new run is about to start."""
         for name in FILES - {LOCK}:
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / LOGS, ignore_errors=True)
-
-
-def _text(lines: list[Record]) -> str:
-    return "".join(files.json_text(line) + "\n" for line in lines)
 
 
 def is_run(path: Path) -> bool:
@@ -298,7 +283,7 @@ def write_config(run: RunDir, config: RunConfig, facts: Record) -> None:
 
 def read_facts(path: Path) -> Facts:
     """The content of config.json; a ConfigError if it is not readable."""
-    return schema.read(path / CONFIG, Facts, ConfigError, hint="Restore the file, or start a new run.")
+    return schema.read(path / CONFIG, Facts, ConfigError)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -350,7 +335,7 @@ def read_result(path: Path) -> Record | None:
 
 def read_metrics(path: Path) -> list[Record]:
     """The per-epoch records of the run in a directory; a ConfigError if they are damaged."""
-    return [dict(line) for line in schema.read_lines(path / METRICS, Epoch)]
+    return schema.read_lines(path / METRICS, Epoch)
 
 
 def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
@@ -371,11 +356,6 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
             best = accuracy
         seconds += last.get("seconds", 0.0)
     return last, best, seconds
-
-
-def read_last_epoch(path: Path) -> Record:
-    """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
-    return dict(schema.read_last_line(path / METRICS, Epoch) or {})
 
 
 def checkpoint_of(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.config.fields import Values
-from lsgcli.config.resolve import assignments, of_number, parse_all, ranges, resolve_rows
+from lsgcli.config.resolve import assignments, parse_all, ranges, resolve_rows
 from lsgcli.config.run import FIELDS, RunConfig, check, option_name, without_effect
 from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.runs import checks
@@ -123,7 +123,7 @@ def _axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     axes = {}
     for name, values in assigned.items():
         axes[name], invalid = parse_all(name, values.split(","))
-        problems += invalid and (of_number("--grid", name, values, FORM) or invalid)
+        problems += invalid
     refuse(problems)
     return axes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.config.fields import BEFORE, Values
-from lsgcli.config.resolve import assignments, of_number, parse_all, resolve_rows
+from lsgcli.config.resolve import assignments, parse_all, resolve_rows
 from lsgcli.config.run import FIELDS, RULES, RunConfig, base_type, option_name, without_effect
 from lsgcli.errors import ConfigError, refuse
 from lsgcli.runs import checks
@@ -139,7 +139,7 @@ def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
     values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
     axis, expected = Axis(text, values, scale), ""
     if problems:
-        return axis, of_number("--search", name, text, FORM) or problems
+        return axis, problems
     if is_range and (len(values) != 2 or values[0] >= values[1]):
         expected = "LOW:HIGH with LOW below HIGH"
     elif is_range and FIELDS[name].metadata["check"]:

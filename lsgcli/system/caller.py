@@ -61,7 +61,7 @@ def _begin() -> None:
 def captured() -> Callable[[], None]:
     """A function that restores the current state of the process: the random number generators of torch, numpy and Python, threads and
     determinism of torch, environment variables and warning filters."""
-    python, legacy, cpu, seed = random.getstate(), np.random.get_state(), torch.get_rng_state(), torch.initial_seed()
+    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     threads, environment = torch.get_num_threads(), dict(os.environ)
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
@@ -74,8 +74,6 @@ def captured() -> Callable[[], None]:
         np.random.set_state(legacy)
         if gpus is not None:
             torch.cuda.set_rng_state_all(gpus)
-        elif torch.cuda.is_available():
-            torch.cuda.manual_seed_all(seed)  # with which a GPU is initialised
         torch.set_rng_state(cpu)
         torch.set_num_threads(threads)
         if torch.are_deterministic_algorithms_enabled() != strict:  # setting it imports torch's compiler

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -22,7 +21,6 @@ from lsgcli.system.ranks import here
 log = logging.getLogger("lsg")
 AS_SET = "as set"  # reason for a precision
 LONG = 600.0  # seconds of a training
-CROWDED = 2.0  # times as long as on one thread
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -179,18 +177,14 @@ def use_threads(given: int | None) -> str:
     if given:
         torch.set_num_threads(cpus.limited("threads", given))
         return "as set"
-    place = here()
+    place, (count, source) = here(), cpus.usable(cpus.THREADS)
     if place.local_size > 1:
-        count, source = cpus.usable(cpus.THREADS)
         if source == "OMP_NUM_THREADS" and count == 1:  # torchrun sets it, unless the user does
             count, source = cpus.usable()
-        if source == "OMP_NUM_THREADS" or (source == "SLURM_CPUS_PER_TASK" and place.of_slurm):  # of each process
-            torch.set_num_threads(count)
-            return source
-        torch.set_num_threads(max(1, count // place.local_size))
-        return f"{source}, shared by {place.local_size} processes"
-    count, source = cpus.usable(cpus.THREADS)
-    if count > torch.get_num_threads():
+        of_each = source == "OMP_NUM_THREADS" or (source == "SLURM_CPUS_PER_TASK" and place.of_slurm)
+        if not of_each:
+            count, source = max(1, count // place.local_size), f"{source}, shared by {place.local_size} processes"
+    elif count > torch.get_num_threads():
         return "torch's default"  # one per physical core, or the number set by an earlier call
     torch.set_num_threads(count)
     return source
@@ -251,11 +245,9 @@ def faster_than_fp32(device: torch.device) -> Faster | None:
 
 
 def tell_faster(compute: Compute, seconds: float) -> None:
-    """Log how a training that takes so many seconds more would be faster, if it is long."""
-    if seconds < LONG:
-        return
+    """Log in which precision a training that takes so many seconds more would be faster, if it is long."""
     faster = faster_than_fp32(compute.device)
-    if faster and compute.precision == "fp32":
+    if seconds >= LONG and faster and compute.precision == "fp32":
         log.info(
             "convolutions are up to %d times as fast in %s here (%s): --precision %s",
             faster.times,
@@ -263,28 +255,6 @@ def tell_faster(compute: Compute, seconds: float) -> None:
             faster.because,
             faster.precision,
         )
-    if compute.device.type == "cpu" and (slower := crowding(compute.precision)) > CROWDED:
-        log.info("convolutions take %.1f times as long as on one thread, beside other programs: --threads 1", slower)
-
-
-def crowding(precision: str) -> float:
-    """How many times as long as on one thread the weight gradient of a convolution takes on all threads of torch."""
-    threads, dtype = torch.get_num_threads(), HALF.get(precision, torch.float32)
-    if threads == 1:
-        return 1.0
-    x, weight = torch.zeros(20, 512, 3, 3, dtype=dtype), torch.zeros(512, 512, 3, 3, dtype=dtype)
-    x, weight = (one.contiguous(memory_format=torch.channels_last) for one in (x, weight))
-    geometry = ((1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False))
-
-    def operation() -> None:
-        torch.ops.aten.convolution_backward(x, x, weight, None, *geometry)
-
-    def seconds(count: int) -> float:
-        with limited_threads(count):
-            operation()
-            return timeit.timeit(operation, number=4)
-
-    return seconds(threads) / seconds(1)
 
 
 def _check_int8(device: torch.device) -> None:

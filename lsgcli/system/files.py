@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lsgcli.errors import LsgError, StorageError
-from lsgcli.system.text import clean
+from lsgcli.errors import LsgError, StorageError, clean
 
 log = logging.getLogger("lsg")
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
@@ -317,14 +316,12 @@ def walk(
     while pending:
         at = pending.pop()
         try:
-            with os.scandir(at) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+            names = sorted(os.listdir(at))
         except OSError as error:
             onerror(error)
             continue
-        folders = [entry.name for entry in found if os.path.isdir(entry) and (follow or not entry.is_symlink())]
-        inner = set(folders)
-        yield at, folders, [entry.name for entry in found if entry.name not in inner]
+        folders = [name for name in names if os.path.isdir(at / name) and (follow or not os.path.islink(at / name))]
+        yield at, folders, sorted(set(names) - set(folders))
         pending += [at / name for name in reversed(folders)]
 
 

@@ -17,6 +17,7 @@ except ImportError:  # Windows
 T = TypeVar("T")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 KEEP = 1 << 30  # bytes
+NO_GLIBC = (OSError, AttributeError, TypeError)  # of ctypes, with another C library
 LIBRARIES = 1280 << 20  # bytes of address space of torch, scipy and numba, for a CPU build with two threads
 # Error messages of failed allocations in torch, the dynamic linker, libc, Python and C++.
 SIGNS = (
@@ -62,21 +63,18 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def keep_large_buffers() -> bool:
-    """Configure glibc to keep freed activations between steps instead of returning them to the kernel; True on success.
+def keep_large_buffers() -> None:
+    """Configure glibc to keep freed activations between steps instead of returning them to the kernel.
 
     Otherwise the kernel maps and clears the activations in each step, which took a third of a VGGSNN step's time on two cores.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     import ctypes
 
-    try:
+    with contextlib.suppress(*NO_GLIBC):
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return False
-    mapped = mallopt(M_MMAP_THRESHOLD, KEEP) or mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that older glibc accepts
-    return bool(mallopt(M_TRIM_THRESHOLD, KEEP) and mapped)
+        if not mallopt(M_MMAP_THRESHOLD, KEEP):
+            mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that older glibc accepts
+        mallopt(M_TRIM_THRESHOLD, KEEP)
 
 
 def release_unused() -> None:
@@ -84,11 +82,9 @@ def release_unused() -> None:
 
     Call it once, after the first step, which leaves holes in the heap that later steps may not use. Pages that they do use are mapped again.
     """
-    if not sys.platform.startswith("linux"):
-        return
     import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):  # another C library
+    with contextlib.suppress(*NO_GLIBC):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -7,7 +7,7 @@ does not support, is read as null, as :func:`lsgcli.system.files.finite` writes 
 import contextlib
 import json
 import os
-import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -17,17 +17,18 @@ from lsgcli.system import files
 
 T = TypeVar("T")
 Record = dict[str, Any]  # values of JSON types by name
-LARGEST = 1 << 23  # bytes of a record; a value in memory takes up to 25 times as much
+LARGEST = 1 << 23  # characters of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
 DEEPEST = 32  # lists and objects inside each other
+TOO_DEEP = f"found more than {DEEPEST} levels of lists and objects, expected fewer"
 LARGEST_TOML, DOTS = 1 << 17, 50  # characters of a TOML file; dots in a line of it
 LONG = 200  # characters of a value in a message
 BOUND = 1e100  # of absolute values
 BOUND_OF_INTEGERS = 10**20  # a little more than 64 bits
-HINT = "Restore the file, or remove it."
+HINT = "Correct the file, restore it, or remove it."
 
 
-def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) -> T:
+def read(path: Path, kind: type[T], error: type[LsgError]) -> T:
     """The record in a file.
 
     Args:
@@ -37,18 +38,22 @@ def read(path: Path, kind: type[T], error: type[LsgError], *, hint: str = HINT) 
     Raises:
         error: the file does not exist, is not a regular file, is too large, or :func:`decode` raises it.
     """
-    return decode(text(path, LARGEST, error, path, hint=hint), kind, path, error, hint=hint)
+    return decode(text(path, LARGEST, error), kind, path, error)
 
 
-def read_lines(path: Path, kind: Any = dict) -> list[Any]:
+def read_lines(path: Path, kind: Any = dict, last: int | None = None) -> list[Any]:
     """The records in the complete lines of a JSONL file; none if it does not exist. ``kind`` as for :func:`read`.
 
     An incomplete last line, written by a killed process, is skipped.
 
+    Args:
+        last: number of lines at the end of the file; the others are not decoded. Default: all.
+
     Raises:
         ConfigError: as :func:`read`.
     """
-    return [decode(line.decode(), kind, f"{path}: line {number}", ConfigError) for number, line in _lines(path)]
+    lines = deque(_lines(path), last)
+    return [decode(line.decode(errors="replace"), kind, f"{path}: line {number}", ConfigError) for number, line in lines]
 
 
 def stream(path: Path, kind: type[T]) -> Iterator[T]:
@@ -66,56 +71,45 @@ def stream(path: Path, kind: type[T]) -> Iterator[T]:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each complete line of a file; none if it does not exist."""
     if os.path.lexists(path):
-        with _reading(path, LARGEST_LOG, ConfigError, path, HINT) as lines:
+        with _reading(path, LARGEST_LOG, ConfigError) as lines:
             for number, line in enumerate(lines, 1):
                 if line.endswith(b"\n"):
                     yield number, line
 
 
-def read_last_line(path: Path, kind: Any) -> Any | None:
-    """The record in the last complete line of a JSONL file, without decoding the others; None if there is none. ``kind`` and errors as for :func:`read_lines`."""
-    last = b""
-    for _, line in _lines(path):
-        last = line
-    return decode(last.decode(errors="replace"), kind, f"{path}: last line", ConfigError) if last else None
-
-
-def decode(text: str, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
+def decode(text: str, kind: type[T], where: object, error: type[LsgError]) -> T:
     """The record in a text, from ``where``. Other arguments as for :func:`read`.
 
     Raises:
-        error: it is not JSON, too deep, contains a number that is too large, or is not of this kind.
+        error: it is too large, not JSON, too deep, contains a number that is too large, or is not of this kind.
     """
+    if len(text) > LARGEST:
+        raise error(f"{where}: found {len(text):,} characters, expected at most {LARGEST:,}", HINT)
     try:
-        if len(text) > LARGEST:
-            raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST:,}")
         value = json.loads(text, parse_constant=lambda name: None)
-        _check_limits(value, DEEPEST)
-    except _LimitError as problem:
-        raise error(f"{where}: {problem}", hint) from None
+        problem = _beyond(value, DEEPEST)
     except RecursionError:
-        raise error(f"{where}: found more than {DEEPEST} levels of lists and objects, expected fewer", hint) from None
-    except ValueError as problem:
-        raise error(f"{where}: not valid JSON: {problem}", hint) from None
-    return check(value, kind, where, error, hint=hint)
+        problem = TOO_DEEP
+    except ValueError as reason:
+        problem = f"not valid JSON: {reason}"
+    if problem:
+        raise error(f"{where}: {problem}", HINT)
+    return check(value, kind, where, error)
 
 
-def check(value: Any, kind: type[T], where: object, error: type[LsgError], *, hint: str = HINT) -> T:
+def check(value: Any, kind: type[T], where: object, error: type[LsgError]) -> T:
     """Return ``value`` after checking that it is of this kind. Arguments and errors as for :func:`decode`."""
     import msgspec  # 25 ms
 
     try:
-        try:
-            msgspec.convert(value, kind)
-        except UnicodeEncodeError:  # file names need not be UTF-8
-            msgspec.convert(_encodable(value), kind)
-    except msgspec.ValidationError as problem:
-        raise error(f"{where}: {_described(str(problem).replace('`', ''), value)}", hint) from None
+        msgspec.convert(value, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError) as problem:
+        raise error(f"{where}: {_described(str(problem))}", HINT) from None
     return value  # type: ignore[no-any-return]
 
 
-def text(path: Path, largest: int, error: type[LsgError], where: object, *, hint: str = HINT) -> str:
-    """The text of a regular file, called ``where`` in messages.
+def text(path: Path, largest: int, error: type[LsgError]) -> str:
+    """The text of a regular file.
 
     Args:
         largest: number of bytes beyond which the file is not read.
@@ -123,11 +117,11 @@ def text(path: Path, largest: int, error: type[LsgError], where: object, *, hint
     Raises:
         error: it does not exist, cannot be read as text, is not a regular file, or is too large.
     """
-    with _reading(path, largest, error, where, hint) as stream:
+    with _reading(path, largest, error) as stream:
         return stream.read(largest).decode()
 
 
-def toml(text: str, where: object, hint: str) -> dict[str, Any]:
+def toml(text: str, where: object) -> Record:
     """The content of a TOML file from ``where``.
 
     Raises:
@@ -137,74 +131,55 @@ def toml(text: str, where: object, hint: str) -> dict[str, Any]:
 
     try:
         if len(text) > LARGEST_TOML:
-            raise _LimitError(f"found {len(text):,} characters, expected at most {LARGEST_TOML:,}")
+            raise ValueError(f"found {len(text):,} characters, expected at most {LARGEST_TOML:,}")
         if max(line.count(".") for line in text.split("\n")) > DOTS:  # keys of many parts take tomllib quadratic time
-            raise _LimitError(f"found a line of more than {DOTS} dots, expected fewer")
+            raise ValueError(f"found a line of more than {DOTS} dots, expected fewer")
         content = tomllib.loads(text)
         repr(content)  # fails for an integer of more than 4,300 digits, which no message could show
     except RecursionError:
-        raise ConfigError(f"{where}: found too many lists and tables inside each other, expected fewer", hint) from None
+        raise ConfigError(f"{where}: found too many lists and tables inside each other, expected fewer", HINT) from None
     except ValueError as problem:
-        raise ConfigError(f"{where}: not valid TOML: {str(problem)[:LONG]}", hint) from None
+        raise ConfigError(f"{where}: not valid TOML: {str(problem)[:LONG]}", HINT) from None
     return content
 
 
 @contextlib.contextmanager
-def _reading(path: Path, largest: int, error: type[LsgError], where: object, hint: str) -> Iterator[BinaryIO]:
+def _reading(path: Path, largest: int, error: type[LsgError]) -> Iterator[BinaryIO]:
     """Context of an open file; arguments as for :func:`text`."""
     try:
         with files.open_regular(path) as stream:
             if (size := os.fstat(stream.fileno()).st_size) > largest:
-                raise error(f"{where}: found {size:,} bytes, expected at most {largest:,}", hint)
+                raise error(f"{path}: found {size:,} bytes, expected at most {largest:,}", HINT)
             yield stream
     except OSError as reason:
-        raise error(f"{where}: {reason.strerror or reason}", hint) from reason
+        raise error(f"{path}: {reason.strerror or reason}", HINT) from reason
     except ValueError as reason:  # a NUL in the path, or invalid UTF-8 in the file
-        raise error(f"{where}: cannot be read as text: {reason}", hint) from reason
+        raise error(f"{path}: cannot be read as text: {reason}", HINT) from reason
 
 
-class _LimitError(ValueError):
-    """A number or text beyond the bounds."""
-
-
-def _check_limits(value: Any, levels: int) -> None:
-    """Raise a _LimitError for a number beyond the bounds, and a RecursionError for more levels of lists and objects."""
+def _beyond(value: Any, levels: int) -> str:
+    """What is beyond the bounds of a value: the levels of lists and objects, or a number; empty if nothing is."""
     if isinstance(value, dict | list):
         if not levels:
-            raise RecursionError
+            return TOO_DEEP
         for item in value.values() if isinstance(value, dict) else value:
-            _check_limits(item, levels - 1)
+            if problem := _beyond(item, levels - 1):
+                return problem
     elif isinstance(value, int | float):
         bound = BOUND_OF_INTEGERS if isinstance(value, int) else BOUND
         if not -bound < value < bound:
-            raise _LimitError(f"found the number {repr(value)[:30]}, expected an absolute value below {bound:g}")
+            return f"found the number {repr(value)[:30]}, expected an absolute value below {bound:g}"
+    return ""
 
 
-def _encodable(value: Any) -> Any:
-    """The value with ? for each character that UTF-8 cannot encode."""
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_encodable(item) for item in value]
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
-
-
-def _described(problem: str, value: Any) -> str:
-    """A message of msgspec, such as "Expected int, got str - at $.a[0]", in the wording of lsg's messages."""
-    words, _, path = problem.partition(" - at ")
+def _described(problem: str) -> str:
+    """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the wording of lsg's messages."""
+    words, _, path = problem.replace("`", "").replace("Object missing required field", "found no").partition(" - at ")
     field = path.removeprefix("key in ").removeprefix("$").removeprefix(".")
-    name = f"{field}: " if field else ""
-    if missing := re.fullmatch("Object missing required field (.*)", words):
-        return f"{name}found no {missing[1]}, expected one"
-    if words.startswith("Invalid enum value"):
-        words = "Expected one of the values that lsg writes"
-    expected, _, got = words.removeprefix("Expected ").partition(", got ")
-    for key, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", field):
-        try:
-            value = value[key or int(index)]
-        except (LookupError, TypeError, ValueError):  # [...] stands for any key
-            return f"{name}found {got or 'another value'}, expected {expected}"
-    return f"{name}found {shown(value)}, expected {expected}"
+    if words.startswith("Expected "):
+        expected, _, found = words.removeprefix("Expected ").partition(", got ")
+        words = f"found {found or 'another value'}, expected {expected}"
+    return f"{field}: {words}" if field else words
 
 
 def shown(value: Any) -> str:

@@ -77,21 +77,26 @@ class Group:
 ALONE = Group()
 
 
-class Messages:
-    """What the processes tell each other through torch's key-value store, which one of them, or torchrun, serves.
+class ProcessGroup(Group):
+    """Several processes, which communicate through ``torch.distributed``.
+
+    What they tell each other is in torch's key-value store, which one of them, or torchrun, serves.
 
     Args:
-        store: of this attempt.
+        store: the key-value store of this attempt.
         lasting: the part of the store that a restart by torchrun keeps.
-        where: address of the store, for errors.
 
     Attributes:
         answered: whether the store has answered each request so far.
     """
 
-    def __init__(self, store: Any, lasting: Any, where: str):
-        self.store, self.lasting, self.where = store, lasting, where
-        self.answered = True
+    def __init__(self, place: Place, store: Any, lasting: Any):
+        super().__init__(place)
+        self.store, self.lasting, self.answered = store, lasting, True
+        self._wrapped: list[nn.Module] = []
+        self._waited = time.monotonic()  # when this process last waited for others
+        self._limit = 0.0  # seconds that a collective may take
+        self._allow(SILENCE)
 
     def ask(self, request: Callable[..., Any], *arguments: Any) -> Any:
         """The answer of the store. It is asked in a thread, because torch waits without a limit if the process that serves it hangs.
@@ -112,10 +117,11 @@ class Messages:
             return answer.result(SILENCE)
         except TimeoutError:
             self.answered = False
-            raise LsgError(f"no answer from {self.where}, where the processes meet, for {SILENCE:g} s") from None
+            where = f"{self.place.address}:{self.place.port}"
+            raise LsgError(f"no answer from {where}, where the processes meet, for {SILENCE:g} s") from None
 
     def wait_for(self, key: str, seconds: float = math.inf) -> None:
-        """Wait until another process sets a key, but not for more than some seconds.
+        """Wait until another process sets a key, but not for more than some seconds. The time does not count as work.
 
         Raises:
             SystemExit: another process failed.
@@ -127,34 +133,7 @@ class Messages:
                 _, status = json.loads(self.store.get(FAILED))
                 raise SystemExit(status)
             time.sleep(POLL)
-
-    def first_failure(self, rank: int, status: int, *, wait: bool) -> tuple[int, int]:
-        """Rank and exit status of the first process that failed: this one, if no other has said so before.
-
-        Args:
-            wait: whether another one has failed in all likelihood, and may be about to say so.
-
-        Raises:
-            SystemExit: another process has failed, with its status.
-        """
-        with contextlib.suppress(Exception):  # the store does not answer, or its process has ended
-            if self.answered and wait:
-                self.wait_for(FAILED, GRACE)
-            if self.answered:
-                rank, status = json.loads(self.ask(self.store.compare_set, FAILED, "", json.dumps([rank, status])))
-        return rank, status
-
-
-class ProcessGroup(Group):
-    """Several processes, which communicate through ``torch.distributed``."""
-
-    def __init__(self, place: Place, messages: Messages):
-        super().__init__(place)
-        self.messages = messages
-        self._wrapped: list[nn.Module] = []
-        self._waited = time.monotonic()  # when this process last waited for others
-        self._limit = 0.0  # seconds that a collective may take
-        self._allow(SILENCE)
+        self._waited = time.monotonic()
 
     def gather(self, x: Tensor) -> Tensor:
         self._allow(2 * (time.monotonic() - self._waited))
@@ -164,23 +143,22 @@ class ProcessGroup(Group):
         return out
 
     def agree(self, name: str, decide: Callable[[], Any], lasting: bool = False) -> Any:
-        messages = self.messages
         if self.is_main:
             value = json.dumps(decide())
             if lasting:  # an earlier attempt may have decided
-                value = messages.lasting.compare_set(name, "", value).decode()
-            messages.store.set(name, value)
-        self._wait_for(name)
-        return json.loads(messages.store.get(name))
+                value = self.lasting.compare_set(name, "", value).decode()
+            self.store.set(name, value)
+        self.wait_for(name)
+        return json.loads(self.store.get(name))
 
     @contextmanager
     def one_by_one(self) -> Iterator[None]:
         key = f"prepared/{self.rank - self.place.local_rank}"
         if self.place.local_rank > 0:
-            self._wait_for(key)
+            self.wait_for(key)
         yield
         if self.place.local_rank == 0:
-            self.messages.store.set(key, "")
+            self.store.set(key, "")
 
     def wrap(self, model: nn.Module) -> nn.Module:
         from torch.nn.parallel import DistributedDataParallel
@@ -211,14 +189,19 @@ class ProcessGroup(Group):
             if self.is_main:
                 return
             with contextlib.suppress(Exception):
-                self.messages.wait_for("done/0")
+                self.wait_for("done/0")
             raise SystemExit(status) from None
         problem = str(error).lower() if isinstance(error, RuntimeError) else ""
         hangs = "timeout" in problem or "timed out" in problem
         lost = hangs or any(word in problem for word in WORDS)
         if hangs:  # perhaps the process that serves the store; all others notice it
-            self.messages.answered = False
-        first, status = self.messages.first_failure(self.rank, status, wait=lost)
+            self.answered = False
+        first = self.rank
+        with contextlib.suppress(Exception):  # the store does not answer, or its process has ended
+            if self.answered and lost:  # another one has failed in all likelihood, and may be about to say so
+                self.wait_for(FAILED, GRACE)
+            if self.answered:
+                first, status = json.loads(self.ask(self.store.compare_set, FAILED, "", json.dumps([first, status])))
         if first != self.rank:
             raise SystemExit(status) from None
         if lost:
@@ -235,13 +218,12 @@ class ProcessGroup(Group):
         A thread of Gloo may still hold tensors of a collective that has completed. If it drops them while the interpreter ends, the
         process aborts. torch joins the threads when the last reference to its group is dropped.
         """
-        messages = self.messages
-        if messages.answered:
+        if self.answered:
             with contextlib.suppress(Exception):
-                messages.ask(messages.store.set, f"done/{self.rank}", "")
+                self.ask(self.store.set, f"done/{self.rank}", "")
                 if self.place.hosts:
                     every = [f"done/{rank}" for rank in range(self.size)]
-                    messages.store.wait(every, timedelta(seconds=2 * GRACE))
+                    self.store.wait(every, timedelta(seconds=2 * GRACE))
         for wrapped in self._wrapped:
             for name in ("reducer", "logger", "process_group"):
                 delattr(wrapped, name)
@@ -252,11 +234,6 @@ class ProcessGroup(Group):
         if seconds > self._limit:
             self._limit = seconds
             torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
-
-    def _wait_for(self, key: str) -> None:
-        """As :meth:`Messages.wait_for`; the time spent in waiting does not count as work."""
-        self.messages.wait_for(key)
-        self._waited = time.monotonic()
 
 
 @contextmanager
@@ -299,8 +276,7 @@ def joined(place: Place, device: str) -> Iterator[Group]:
             f"rank {place.rank}: cannot meet the other {place.size - 1} processes at {place.address}:{place.port}: {reason}",
             hint="Check that all processes run and that the machines reach each other.",
         ) from error
-    of_attempt = PrefixStore(f"{place.attempt}/lsg", store)
-    group = ProcessGroup(place, Messages(of_attempt, PrefixStore("lsg", store), f"{place.address}:{place.port}"))
+    group = ProcessGroup(place, PrefixStore(f"{place.attempt}/lsg", store), PrefixStore("lsg", store))
     try:
         yield group
     except Exception as error:

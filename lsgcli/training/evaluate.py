@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
 from lsgcli.system.device import Compute, full_precision
+from lsgcli.system.schema import Record
 
 MANY = 20  # classes, from which on the top-5 accuracy is stated
 
@@ -41,7 +42,7 @@ class Evaluation:
     loss: float
     firing_rate: dict[str, float]
     seconds: float
-    synops: dict[str, Any] | None = None
+    synops: Record | None = None
 
     @property
     def samples(self) -> int:
@@ -56,19 +57,22 @@ class Evaluation:
     def scores(self) -> dict[str, list[float | None]]:
         """Precision, recall and F1 of each class: 0 where a denominator is 0, None for a class without samples and predictions."""
         right, labels, predictions = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
-        parts = {"precision": (right, predictions), "recall": (right, labels), "f1": (2 * right, labels + predictions)}
-        known = (labels + predictions > 0).tolist()
-        return {
-            name: [float(score) if seen else None for score, seen in zip((a / b.clamp(min=1)).tolist(), known, strict=True)]
-            for name, (a, b) in parts.items()
-        }
+        both = labels + predictions
+        scores = {}
+        for name, total in {"precision": predictions, "recall": labels, "f1": both / 2}.items():
+            values = (right / total.clamp(min=1)).tolist()
+            scores[name] = [value if n else None for value, n in zip(values, both.tolist(), strict=True)]
+        return scores
 
     def averages(self) -> dict[str, float]:
         """Macro averages of :meth:`scores`, and from 20 classes on the top-5 accuracy."""
-        values = {name: [score for score in own if score is not None] for name, own in self.scores().items()}
-        averages = {name: sum(own) / max(1, len(own)) for name, own in values.items()}
-        top5 = int((self.answers[:, 2] < 5).sum()) / max(1, self.samples)
-        return averages | ({"top5_accuracy": top5} if len(self.confusion) >= MANY else {})
+        averages = {}
+        for name, scores in self.scores().items():
+            known = [score for score in scores if score is not None]
+            averages[name] = sum(known) / max(1, len(known))
+        if len(self.confusion) >= MANY:
+            averages["top5_accuracy"] = int((self.answers[:, 2] < 5).sum()) / max(1, self.samples)
+        return averages
 
     def checked(self) -> Self:
         """This result; raises a DivergedError if logits are NaN or infinite, as then is the loss."""
@@ -85,7 +89,7 @@ class Evaluation:
         every = gather(F.pad(self.answers, (0, 0, 0, count - len(self.answers))))
         return replace(self, confusion=confusion, answers=every.transpose(0, 1).flatten(0, 1)[:samples], loss=loss)
 
-    def record(self, classes: tuple[str, ...]) -> dict[str, Any]:
+    def record(self, classes: tuple[str, ...]) -> Record:
         """The result in JSON types. The accuracy of a class without samples is None."""
         recall = zip(classes, self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True)
         return {

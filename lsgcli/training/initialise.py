@@ -1,14 +1,16 @@
-"""A new network, and its initialisation from checkpoints of other runs: weights (``--init-from``) and surrogate widths (``--width-from``).
+"""A new network, its frozen parts (``--freeze``), and its initialisation from checkpoints of other runs: weights (``--init-from``) and
+surrogate widths (``--width-from``).
 
 A run reads these files once, at its start. Its own checkpoints contain the values, so a resumed run does not need the files.
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsgcli import models, registry
 from lsgcli.config.run import RunConfig
@@ -17,9 +19,10 @@ from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.norms import TemporalBatchNorm2d
 from lsgcli.store import checkpoint, hub
-from lsgcli.training.freeze import freeze
+from lsgcli.system.schema import Record
 
-Sources = dict[str, dict[str, Any]]  # setting -> record of what was copied from its checkpoint
+SHOWN = 12  # names in an error
+Sources = dict[str, Record]  # setting -> record of what was copied from its checkpoint
 
 
 def new_model(config: RunConfig, classes: int, channels: int, height: int | None = None) -> SpikingNet:
@@ -37,6 +40,43 @@ def new_model(config: RunConfig, classes: int, channels: int, height: int | None
     if config.freeze is not None:
         freeze(model, config.freeze)
     return model
+
+
+def freeze(model: SpikingNet, patterns: str) -> None:
+    """Freeze parts of a network: their parameters require no gradient, and their modules stay in evaluation mode.
+
+    Args:
+        patterns: comma-separated patterns, such as ``conv1,features.[12],*.lif``, of names of layers, which are frozen with their
+            normalisation and their neurons; of modules, with all that they contain; and of parameters.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or no parameter is left to train.
+    """
+    layers, parameters = model.spiking_layers(), list(model.named_parameters())
+    named: list[tuple[str, list[Any]]] = [(layer.name, [layer.synapse, layer.norm, layer.lif]) for layer in layers]
+    named += [(name, [module]) for name, module in model.named_modules() if name]
+    named += [(name, [parameter]) for name, parameter in parameters]
+    for pattern in patterns.split(","):
+        parts = [part for name, some in named if fnmatchcase(name, pattern) for part in some if part is not None]
+        if not parts:
+            known = ", ".join([name for name, _ in named][:SHOWN])
+            raise ConfigError(
+                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}, ...",
+                hint="`lsg show --arch NAME` lists the layers.",
+            )
+        for part in parts:
+            part.requires_grad_(False)
+            if isinstance(part, nn.Module):
+                model.frozen += part.modules()
+    model.frozen += [module for module in model.modules() if _is_frozen(module)]
+    if not any(parameter.requires_grad for _, parameter in parameters):
+        raise ConfigError(f"freeze: found {patterns!r}, which freezes every parameter, expected some to train")
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    """Whether a module has parameters, all of which are frozen."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
 
 
 @torch.no_grad()
@@ -65,7 +105,7 @@ def initialise(model: SpikingNet, config: RunConfig, classes: Sequence[str] | No
     return sources
 
 
-def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Sequence[str] | None) -> dict[str, Any]:
+def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Sequence[str] | None) -> Record:
     """Copy parameters and buffers by name. All must exist and match, except those returned by :func:`_may_differ`."""
     content = checkpoint.read(path)
     checkpoint.check_unfolded(path, content.config, "Training requires tdBN; pass the run's own checkpoint to --init-from.")
@@ -118,7 +158,7 @@ def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
     return last, others
 
 
-def _take_widths(model: SpikingNet, path: Path) -> dict[str, Any]:
+def _take_widths(model: SpikingNet, path: Path) -> Record:
     """Copy the surrogate widths of the checkpoint's layers to the layers of the same names."""
     content = checkpoint.read(path)
     checkpoint.check_unfolded(path, content.config, "Pass the checkpoint of the run: widths may depend on tdBN.")

@@ -11,7 +11,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,17 +27,17 @@ from lsgcli.errors import ConfigError, DataError, DivergedError, Stopped
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.rundir import DIVERGED, RunDir, RunFiles
-from lsgcli.system import memory
+from lsgcli.system import files, memory
 from lsgcli.system.device import Compute, tell_faster
+from lsgcli.system.schema import Record
 from lsgcli.training.distributed import ALONE, Group
 from lsgcli.training.evaluate import Evaluation, evaluate
-from lsgcli.training.losses import of_run
+from lsgcli.training.losses import gradients, of_run
 from lsgcli.training.optim import schedule
 from lsgcli.training.signals import StopRequest, reason
 from lsgcli.training.state import Stored
-from lsgcli.training.step import gradients
 
-Emit = Callable[[dict[str, Any]], None]
+Emit = Callable[[Record], None]
 LOSS_INTERVAL = 0.2  # seconds between reads of the loss on an asynchronous device
 
 
@@ -69,15 +68,14 @@ class Trainer(Stored):
         super().__init__(config, bundle, compute, run, group)
         self.emit, self.stop = emit, stop
         self.train_split = bundle.named("train")
-        split = bundle.val if bundle.val is not None else bundle.test
-        if split is None:
+        if self.chosen_on not in bundle.parts:
             raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
+        self.eval_split = bundle.named(self.chosen_on)
         if config.patience is not None and bundle.val is None:
             raise ConfigError(
                 f"patience: found {config.patience} without validation samples, expected a validation split",
                 hint="Increase --val-fraction, or omit --patience: the test part must not select the epoch.",
             )
-        self.eval_split: Split = split
         self.loss = of_run(config, self.train_split.y, len(bundle.classes))
         # Sums of loss and correct predictions of this process that are not yet in the state.
         self.sums = torch.zeros(2, dtype=torch.float64, device=compute.device)
@@ -86,7 +84,7 @@ class Trainer(Stored):
         # Index of a step whose results have not been read, and a function that waits for them, equal in all processes: whether it diverged,
         # loss, gradient norm, and the code of a request to stop.
         self.pending: tuple[int, Callable[[], list[float]]] | None = None
-        self.observed: Callable[[], list[dict[str, Any]]] | None = None  # reads the light record of the last step
+        self.observed: Callable[[], list[Record]] | None = None  # reads the light record of the last step
         self.first = True  # step of this process, which alone needs some memory
         self.steps = len(self._batches())  # per epoch
         self.tested: Evaluation | None = None  # of the resulting checkpoint, at the end
@@ -96,7 +94,7 @@ class Trainer(Stored):
             self.model.synchronise(group.gather)
         self.net = group.wrap(self.model)
 
-    def train(self) -> dict[str, Any]:
+    def train(self) -> Record:
         """Run to the end.
 
         Returns:
@@ -110,12 +108,21 @@ class Trainer(Stored):
             include its batch).
         """
         config, state, steps = self.config, self.state, self.steps
-        begun = {"run": str(self.run.path), "epochs": config.epochs, "steps": steps, "epoch": state.epoch}
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
-        self.emit({"event": "start", **begun, "computing": computing, "sources": self.sources})
+        self.emit(
+            {
+                "event": "start",
+                "run": str(self.run.path),
+                "epochs": config.epochs,
+                "steps": steps,
+                "epoch": state.epoch,
+                "computing": computing,
+                "sources": self.sources,
+            }
+        )
         self.group.agree(f"epoch {state.epoch}", bool)  # others wait for what only rank 0 does, however long it takes
         while not self.is_over:
-            for network in [self.model, self.average.model] if self.average else [self.model]:
+            for network in {self.model, self.network}:
                 network.begin_epoch(state.epoch, config.epochs)  # a schedule is not averaged: it would lag behind
             begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
             for batch in self._waited_for(self._batches(start=state.step)):
@@ -157,19 +164,30 @@ class Trainer(Stored):
 
     def _batches(self, start: int = 0) -> Batches:
         config, epoch = self.config, self.state.epoch
-        place = {"seed": config.seed, "epoch": epoch, "start": start, "share": (self.group.rank, self.group.size)}
-        options: dict[str, Any] = {"drop_last": True, "workers": config.workers, "parts": config.accumulate}
+        options: Record = {}
         if config.overfit is None:
             mixing = Mixing.of(config, epoch, len(self.bundle.classes))
-            options |= {"shuffle": True, "augment": config.augment, "mixing": mixing}
-        return batches(self.bundle, self.train_split, config.batch_size, **place, **options)
+            options = {"shuffle": True, "augment": config.augment, "mixing": mixing}
+        return batches(
+            self.bundle,
+            self.train_split,
+            config.batch_size,
+            seed=config.seed,
+            epoch=epoch,
+            start=start,
+            share=(self.group.rank, self.group.size),
+            drop_last=True,
+            workers=config.workers,
+            parts=config.accumulate,
+            **options,
+        )
 
     def _stopped(self, code: int) -> Stopped:
         """The error of a run whose state is saved."""
         hint = f"Continue with the same command if it has --out, or with: lsg train --resume {self.run.path}"
         return Stopped(f"{reason(code)}; saved {self.run.last}", hint=hint)
 
-    def _step(self, batch: Batch, rate: float, observe: bool) -> Callable[[], list[dict[str, Any]]]:
+    def _step(self, batch: Batch, rate: float, observe: bool) -> Callable[[], list[Record]]:
         """One optimiser step; returns a function that reads its light gradient-flow record, which is empty without ``observe``."""
         layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
@@ -263,8 +281,8 @@ class Trainer(Stored):
         if self.config.test_every_epoch and self.bundle.test is not None:
             record["test_accuracy"] = self._evaluate(self.bundle.test, self.network).accuracy
         if self.group.is_main:
-            self.run.append(self.run.metrics_file, record)
-            self.run.append(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
+            files.append_json_line(self.run.metrics_file, record)
+            files.append_json_line(self.run.gradient_flow_file, {"epoch": state.epoch, "layers": flow})
         state.next_epoch()
         if is_best and self.group.is_main:
             checkpoint.save(self.run.best, self.checkpoint({}))
@@ -288,11 +306,18 @@ class Trainer(Stored):
                 raise self._stopped(code)
 
         with self.stop.timing("evaluation"):
-            options: dict[str, Any] = {"batch_size": config.batch_size, "workers": config.workers}
-            result = evaluate(model, own, self.bundle, compute or self.compute, **options, progress=check_stop)
+            result = evaluate(
+                model,
+                own,
+                self.bundle,
+                compute or self.compute,
+                batch_size=config.batch_size,
+                workers=config.workers,
+                progress=check_stop,
+            )
         return result if own is split else result.gathered(lambda x: self.group.gather(x.to(self.compute.device)).cpu())
 
-    def _end(self) -> dict[str, Any]:
+    def _end(self) -> Record:
         """Test accuracy of the last and of the best epoch, in the precision of the training and in fp32.
 
         Only a validation split may select between them.
@@ -340,18 +365,18 @@ class Trainer(Stored):
 
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
-        epoch, table, flow = self.state.epoch, None, self.run.gradient_flow_file
+        epoch, flow = self.state.epoch, self.run.gradient_flow_file
         message = f"epoch {epoch + 1}, {problem}"  # records count from 0
-        if self.group.is_main:  # alone
-            batch = self._batches().whole().batch(index)
-            table = memory.if_it_fits(lambda: gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute))
+        if not self.group.is_main:
+            raise DivergedError(message)  # rank 0 reports it
+        batch = self._batches().whole().batch(index)
+        table = memory.if_it_fits(lambda: gradflow.inspect(self.model, [batch], loss=self.loss, compute=self.compute))
         table = table or {"layers": []}
-        (found, *_) = findings(Evidence(table, self.config.to_dict(), usual(self.config.dataset), diverged=True))
-        options = " ".join(word for name, own in found["remedy"]["settings"].items() for word in option_words(name, own))
-        cause = f"{found['remedy']['text']} Try {options}."
-        if self.group.is_main:
-            where = {"event": "diverged", "epoch": epoch, "step": index}
-            self.run.append(flow, {**where, **table, **{name: str(value) for name, value in values.items()}})
-            checkpoint.save(self.run.path / DIVERGED, self.checkpoint({}))
-            self.emit({**where, "message": message, "cause": cause, "table": table})
+        found = findings(Evidence(table, self.config.to_dict(), usual(self.config.dataset), diverged=True))[0]["remedy"]
+        options = " ".join(word for name, own in found["settings"].items() for word in option_words(name, own))
+        cause = f"{found['text']} Try {options}."
+        where = {"event": "diverged", "epoch": epoch, "step": index}
+        files.append_json_line(flow, {**where, **table, **{name: str(value) for name, value in values.items()}})
+        checkpoint.save(self.run.path / DIVERGED, self.checkpoint({}))
+        self.emit({**where, "message": message, "cause": cause, "table": table})
         raise DivergedError(message, hint=f"{cause} The gradient flow of this batch is in {flow}.")

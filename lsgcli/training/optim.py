@@ -49,14 +49,14 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: TrainingConfig, scaler: GradScaler | None = None):
         self.scaler = scaler or GradScaler(enabled=False)
-        own = {id(p) for module in model.modules() if isinstance(module, LIF) for p in module.apart()}
+        own = {p for module in model.modules() if isinstance(module, LIF) for p in module.apart()}
         self.names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
-        decayed = [p for p in self.names if p.dim() > 1 and id(p) not in own]
-        plain = [p for p in self.names if p.dim() <= 1 and id(p) not in own]
+        decayed = [p for p in self.names if p.dim() > 1 and p not in own]
+        plain = [p for p in self.names if p.dim() <= 1 and p not in own]
         on_plain = config.weight_decay if config.weight_decay_on == "all" else 0.0
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": on_plain}]
         self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, config)]
-        if params := [p for p in self.names if id(p) in own]:
+        if params := [p for p in self.names if p in own]:
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
         for p in (*decayed, *plain) if config.optimizer == "sgd" and config.momentum else ():
             # Otherwise fused SGD leaves them uninitialised if its first step is skipped.

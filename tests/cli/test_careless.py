@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lsgcli.store import checkpoint
-from lsgcli.training.loop import Trainer
 from tests.exports import saved
 from tests.networks import resealed
 
@@ -102,37 +100,6 @@ def test_the_batch_size_of_a_checkpoint_costs_nothing(lsg, tmp_path, monkeypatch
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     lsg("predict", path, tmp_path / "a.png", "-q", status=0)
     assert queued == [2048]
-
-
-def test_records_deleted_during_a_run_are_written_again(train, lsg, monkeypatch):
-    names = ("metrics.jsonl", "gradient-flow.jsonl")
-    assert train("--out", "whole").exit_code == 0
-    assert train("--out", "run", "--epochs", "1").exit_code == 0
-    original, seen = Trainer._end_epoch, []
-
-    def deleted(trainer, *arguments):
-        original(trainer, *arguments)
-        seen.append(trainer.state.epoch)
-        if len(seen) == 1:
-            for name in names:
-                (trainer.run.path / name).unlink()
-
-    for command in (lambda: train("--out", "again"), lambda: lsg("train", "--resume", "run", "--epochs", "3")):
-        seen.clear()
-        with monkeypatch.context() as patched:
-            patched.setattr(Trainer, "_end_epoch", deleted)
-            result = command()
-        assert result.exit_code == 0, result.stderr
-        for name in names:
-            assert f"{name}: was deleted during the run; rewritten" in result.stderr
-
-    def records(run, name):
-        lines = Path(run, name).read_text().splitlines()
-        return [{key: value for key, value in json.loads(line).items() if key in ("epoch", "layers")} for line in lines]
-
-    for name in names:
-        assert records("again", name) == records("whole", name)
-        assert [line["epoch"] for line in records("run", name)] == [0, 1, 2]
 
 
 def test_records_deleted_while_stopped_are_missed(train, lsg):

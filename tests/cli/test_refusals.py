@@ -22,8 +22,8 @@ LINES = """
 2 | ablate --print-commands --margin 1 | --margin --print-commands
 2 | ablate --print-commands --plot p | --plot --print-commands
 2 | ablate --grid methods=fixed | 'methods' method
-2 | ablate --grid T=two | 'T=two' integer
-2 | ablate --grid T=2-4 | 'T=2-4' T=VALUE,VALUE
+2 | ablate --grid T=two | T 'two' integer
+2 | ablate --grid T=2-4 | T '2-4' integer
 2 | ablate --grid T=2 T=4 | T twice
 2 | ablate --grid seed=0,1 | --seeds
 2 | ablate --grid init_from=a/b.safetensors,a_b.safetensors | directories
@@ -165,7 +165,7 @@ LINES = """
 4 | train {tiny} --init-from {best} | {best} vggsnn mlp
 4 | train {tiny} --arch vggsnn --init-from {folded} | {folded}
 4 | train {tiny} --arch vggsnn --init-from {best} --width-multiplier 0.0625 | {best} features.0.current.norm.weight
-2 | tune --search lr=0.001-0.1 | 'lr=0.001-0.1' lr=LOW:HIGH
+2 | tune --search lr=0.001-0.1 | lr '0.001-0.1' number
 2 | tune --search lr=0.1,abc | --lr 'abc'
 2 | tune --search method=lgs,none | 'lgs' lsg
 2 | tune {tiny} --search lr=0.1,0.2 --val-fraction 0 | --val-fraction

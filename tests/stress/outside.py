@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from lsgcli.config import run as config
 from lsgcli.config.resolve import resolve
-from lsgcli.errors import LsgError
+from lsgcli.errors import CONTROL, LsgError
 from lsgcli.export import weights
 from lsgcli.export.base import chosen, open_exported
 from lsgcli.export.source import read
@@ -38,7 +38,6 @@ from lsgcli.runs.run import train
 from lsgcli.store import checkpoint, flows, rundir
 from lsgcli.sweeps import collect
 from lsgcli.sweeps.plan import load as load_plan
-from lsgcli.system.text import CONTROL
 from lsgcli.training.signals import StopRequest
 from tests import networks
 from tests.stress.fuzz import MIB, peak

@@ -23,8 +23,8 @@ from lsgcli.system import ranks
 from lsgcli.system.device import Compute
 from lsgcli.training.distributed import joined
 from lsgcli.training.initialise import new_model
+from lsgcli.training.losses import gradients
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients
 from tests import tiny
 from tests.stress.contract import METHODS, NEURONS, described, network, sequence, valid
 from tests.stress.program import Command

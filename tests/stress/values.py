@@ -14,10 +14,9 @@ import onnx
 import torch
 from PIL import Image
 
-from lsgcli.errors import CheckpointError, DivergedError
+from lsgcli.errors import TEXT, CheckpointError, DivergedError
 from lsgcli.inference.predict import Network, predict
 from lsgcli.store import checkpoint
-from lsgcli.system.text import TEXT
 from tests import exports, networks
 from tests.stress.program import Command
 from tests.stress.rows import Case, refused, row

@@ -16,8 +16,8 @@ from lsgcli.models.fold import fold
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.system.device import Compute
 from lsgcli.training.initialise import new_model
+from lsgcli.training.losses import gradients
 from lsgcli.training.optim import Optimizers
-from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))

@@ -112,7 +112,7 @@ def test_a_runs_settings_are_taken_back(tmp_path):
     [
         ("lr = = 3", "not valid TOML"),
         ("lr = 0.1\n[training]\nlr = 0.2", "set twice"),
-        ('{"settings": 3}', "settings: found 3, expected object"),
+        ('{"settings": 3}', "settings: found int, expected object"),
         ("{}", "found no settings"),
         *((broken, "not valid") for broken in ('{"settings": ', "[" * 100_000, "lr = " + "9" * 9999)),
         ("{" * 100_000, "not valid"),

@@ -12,11 +12,10 @@ from PIL import Image
 from lsgcli.cli.predict import Output
 from lsgcli.data import summary
 from lsgcli.data.datasets.base import Sample
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, clean
 from lsgcli.inference.predict import Answer, Network, predict, running_probabilities
 from lsgcli.models.fold import fold
 from lsgcli.store import checkpoint
-from lsgcli.system.text import clean
 from tests.networks import CLASSES, saved
 from tests.stress import seeds
 from tests.unit.data.conftest import aedat2_bytes, blob

@@ -38,14 +38,14 @@ def test_names_of_other_bytes_are_kept():
     ("text", "problem"),
     [
         ("", "not valid JSON: Expecting value"),
-        ("[]", "found a list, expected object"),
+        ("[]", "found array, expected object"),
         ('{"name": "a", "data": {}, "another": ' + "[" * 40 + "]" * 40 + "}", "found more than 32 levels"),
-        ('{"data": {}}', "found no name, expected one"),
-        ('{"name": 9, "data": {}}', "name: found 9, expected str"),
+        ('{"data": {}}', "found no name"),
+        ('{"name": 9, "data": {}}', "name: found int, expected str"),
         ('{"name": "a", "data": {"mean": [1, NaN]}}', "data.mean[1]: found null, expected float"),
         ('{"name": "a", "data": {"mean": [1, 1e999]}}', "found the number inf"),
         ('{"name": "a", "data": {"versions": {"x": true}}}', "data.versions[...]: found bool, expected int"),
-        ('{"name": %s, "data": {}}' % ("[" + "1," * 1000 + "1]"), "name: found a list, expected str"),
+        ('{"name": %s, "data": {}}' % ("[" + "1," * 1000 + "1]"), "name: found array, expected str"),
     ],
 )
 def test_what_is_wrong_is_named(text, problem):

@@ -12,7 +12,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.system.device import Compute
 from lsgcli.training.initialise import new_model
-from lsgcli.training.step import gradients
+from lsgcli.training.losses import gradients
 from tests import tiny
 from tests.exports import slow_if
 

@@ -24,9 +24,9 @@ from lsgcli.training import distributed
 from lsgcli.training.distributed import ALONE, joined
 from lsgcli.training.initialise import new_model
 from lsgcli.training.loop import Trainer
+from lsgcli.training.losses import gradients
 from lsgcli.training.optim import Optimizers
 from lsgcli.training.signals import StopRequest
-from lsgcli.training.step import gradients
 from tests import tiny
 
 CPU = Compute(torch.device("cpu"))

@@ -14,8 +14,7 @@ from lsgcli.data.batches import Batch
 from lsgcli.system.device import Compute
 from lsgcli.training.evaluate import Evaluation, evaluate, measure
 from lsgcli.training.initialise import new_model
-from lsgcli.training.losses import balanced, observed_rates, of_run, rate_penalty
-from lsgcli.training.step import gradients
+from lsgcli.training.losses import balanced, gradients, observed_rates, of_run, rate_penalty
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
 from lsgcli.store import checkpoint
 from lsgcli.training.initialise import initialise, new_model
-from lsgcli.training.step import gradients
+from lsgcli.training.losses import gradients
 from tests import tiny
 from tests.unit.training.test_loop import CPU
 from tests.unit.training.test_loop import run as train
