@@ -19,7 +19,7 @@ from lsgcli.config.network import NetworkConfig, StartConfig
 from lsgcli.config.neuron import LEARNED_DECAY, NeuronConfig
 from lsgcli.config.source import traits
 from lsgcli.config.training import TrainingConfig
-from lsgcli.errors import CheckpointError, ConfigError, LsgError, refuse
+from lsgcli.errors import CheckpointError, LsgError, refuse
 from lsgcli.system.schema import LONG, Record
 
 CONFIG = "config.json"  # the settings of a run, in its directory
@@ -154,8 +154,8 @@ def from_dict(values: Values) -> RunConfig:
     values = {
         name: value for name, value in fields.renamed(values).items() if name not in GONE or value not in (None, *GONE[name])
     }
-    if values.keys() - FIELDS.keys() and (problems := check(values)):  # RunConfig checks the values
-        raise ConfigError("\n".join(problems))
+    if values.keys() - FIELDS.keys():
+        refuse(check(values))  # of known names, RunConfig checks the values
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 

@@ -62,12 +62,13 @@ def summary(kind: str, name: str) -> str:
 
 def _entry(kind: str, name: str) -> Any:
     """What the source text registers under a name: a class, a function or a call; None if it is imported, or of another package."""
-    module = registry.not_imported(kind, name)
+    module, mark = registry.not_imported(kind, name), f"register({kind!r}, {name!r})"
     for node in _body(module) if module else ():
         value = getattr(node, "value", None)  # of ``register(...)(...)``, maybe in an assignment
-        for mark in (*getattr(node, "decorator_list", ()), getattr(value, "func", None)):
-            if isinstance(mark, ast.Call) and [getattr(one, "value", None) for one in mark.args[:2]] == [kind, name]:
-                return value.args[0] if value else node
+        called = getattr(value, "func", None)
+        marks = getattr(node, "decorator_list", [called] if called else [])
+        if mark in map(ast.unparse, marks):
+            return value.args[0] if value else node
     return None
 
 

@@ -96,26 +96,37 @@ class StoredConfig(TypedDict):
 
 
 Count = Annotated[int, Meta(ge=0)]
+Pair = Annotated[list[float], Meta(min_length=2, max_length=2)]
 
 
-class StoredState(TypedDict, total=False):
-    """Training state; empty in an export."""
+@dataclass
+class State:
+    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
 
-    epoch: Count
-    step: Count
-    loss_sum: float
-    right: Count
-    seen: Count
-    best_accuracy: float
-    best_epoch: int
-    best_chosen_on: Literal["val", "test"]
-    seconds: float
-    waited: float
-    overflows: Count
-    flow: list[Record]
-    extended: list[tuple[Count, Annotated[int, Meta(ge=1, le=1_000_000)]]]
-    crossings: dict[str, tuple[float, float]]
-    test_accuracy: float | None
+    epoch: Count = 0
+    step: Count = 0
+    loss_sum: float = 0.0  # over this epoch's samples so far
+    right: Count = 0
+    seen: Count = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = -1
+    better_epoch: int = -1  # the last with a better accuracy than all before it; ``best_epoch`` may have an equal one
+    seconds: float = 0.0  # elapsed in this epoch
+    waited: float = 0.0  # of ``seconds``, spent waiting for data
+    overflows: Count = 0  # of gradients in fp16, in consecutive steps
+    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
+    flow: list[Record] = field(default_factory=list)  # light record of the epoch's last step, until its end
+    extended: list[list[Count]] = field(default_factory=list)  # [epoch, epochs planned until then] of each extension
+    crossings: dict[str, Pair] = field(default_factory=dict)  # of convolutions by spikes, see models.crossings
+    best_chosen_on: Literal["val", "test"] = "test"  # split that selects the best epoch
+    test_accuracy: float | None = None  # of an export
+
+    def next_epoch(self) -> None:
+        """Advance to the first step of the next epoch."""
+        self.epoch += 1
+        self.step = self.right = self.seen = 0
+        self.loss_sum = self.seconds = self.waited = 0.0
+        self.flow = []
 
 
 @dataclass
@@ -125,7 +136,7 @@ class Checkpoint:
     Attributes:
         weights: parameters and buffers of the network; read from integers and scales as float weights.
         config: ``model``, ``arch``, ``classes``, ``settings``, ``data``, ``folded``.
-        state: training state; empty for an export.
+        state: fields of :class:`State`; empty for an export.
         extra: ``optim/...``, ``rng/...`` and ``raw/...`` tensors.
         sha256: digest of all tensors of the file; empty before it is written.
     """
@@ -175,7 +186,7 @@ def read(path: Path | str) -> Checkpoint:
     path = Path(path)
     with _opened(path) as (stream, metadata, config):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no mapping)
-        state: Any = schema.decode(metadata["lsg.state"], StoredState, f"{path}: state", CheckpointError)
+        state: Any = schema.decode(metadata["lsg.state"], State, f"{path}: state", CheckpointError)
     if tensor_digest(tensors) != metadata.get("lsg.sha256"):
         raise _damaged(path, "SHA-256 of its tensors differs from the stored one")
     extra = {name: tensor for name, tensor in tensors.items() if name.startswith(("optim/", "rng/", "raw/"))}

@@ -231,9 +231,6 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     """Check that a run may use ``path``, before any expensive work; raises as :class:`RunDir`. Leaves no files."""
     if resume and path.is_file():
         raise ConfigError(f"--resume {path}: found a file, expected a run directory", f"Try --resume {path.parent}.")
-    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise files.storage_error(NotADirectoryError(20, f"{nearest} is not a folder"), path)
     check_links(path)
     has_run = is_run(path)
     if resume and not has_run:
@@ -250,6 +247,7 @@ def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None
     # A killed process may have left its lock and partial files.
     if not has_run and any(p.name != LOCK and not p.name.startswith(files.PARTIAL) for p in path.glob("*")):
         raise RunInUseError(f"{path}: is not empty and not a run, expected a new or empty directory", "Choose another --out.")
+    nearest = next(p for p in (path, *path.absolute().parents) if p.exists())
     probe = nearest / f"{files.PARTIAL}{os.urandom(4).hex()}"
     try:
         probe.touch()

@@ -31,10 +31,7 @@ def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
 
 
 SGD, AdamW = _without_compiler(torch.optim.SGD), _without_compiler(torch.optim.AdamW)
-WEIGHT_OPTIMIZERS = {
-    "sgd": lambda groups, config: SGD(groups, lr=config.lr, momentum=config.momentum, fused=True),  # type: ignore[call-arg]
-    "adamw": lambda groups, config: AdamW(groups, lr=config.lr, fused=True),  # type: ignore[call-arg]
-}
+WEIGHT_OPTIMIZERS = {"sgd": SGD, "adamw": AdamW}
 
 
 class Optimizers:
@@ -55,7 +52,8 @@ class Optimizers:
         plain = [p for p in self.names if p.dim() <= 1 and p not in own]
         on_plain = config.weight_decay if config.weight_decay_on == "all" else 0.0
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": on_plain}]
-        self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, config)]
+        own_options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+        self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, lr=config.lr, fused=True, **own_options)]  # type: ignore[call-arg]
         if params := [p for p in self.names if p in own]:
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
         for p in (*decayed, *plain) if config.optimizer == "sgd" and config.momentum else ():

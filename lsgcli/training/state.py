@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,42 +14,13 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint as checkpoint_file
-from lsgcli.store.checkpoint import Checkpoint
+from lsgcli.store.checkpoint import Checkpoint, State
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.training.distributed import Group
 from lsgcli.training.initialise import Sources, initialise, new_model
 from lsgcli.training.optim import ExponentialMovingAverage, Optimizers
 from lsgcli.training.scale import SAMPLES, draw_weights
-
-
-@dataclass
-class State:
-    """Position of a run: the next step is ``step`` of epoch ``epoch``, both counted from 0; after the last step, the evaluation."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0  # over this epoch's samples so far
-    right: int = 0
-    seen: int = 0
-    best_accuracy: float = -1.0
-    best_epoch: int = -1
-    better_epoch: int = -1  # the last with a better accuracy than all before it; ``best_epoch`` may have an equal one
-    seconds: float = 0.0  # elapsed in this epoch
-    waited: float = 0.0  # of ``seconds``, spent waiting for data
-    overflows: int = 0  # of gradients in fp16, in consecutive steps
-    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
-    flow: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # light record of the epoch's last step, until its end
-    extended: list[list[int]] = dataclasses.field(default_factory=list)  # [epoch, epochs planned until then] of each extension
-    # Of convolutions by spikes, see models.crossings.
-    crossings: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-
-    def next_epoch(self) -> None:
-        """Advance to the first step of the next epoch."""
-        self.epoch += 1
-        self.step = self.right = self.seen = 0
-        self.loss_sum = self.seconds = self.waited = 0.0
-        self.flow = []
 
 
 class Stored:
@@ -66,13 +36,12 @@ class Stored:
 
     def __init__(self, config: RunConfig, bundle: DataBundle, compute: Compute, run: RunDir | RunFiles, group: Group):
         self.config, self.bundle, self.compute, self.run, self.group = config, bundle, compute, run, group
-        self.chosen_on = "val" if bundle.val is not None else "test"
-        last = run.last if run.resumed and run.last.exists() else None
+        self.chosen_on: Literal["val", "test"] = "val" if bundle.val is not None else "test"
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
         self.state, self.sources = State(), Sources()
         self.average: ExponentialMovingAverage | None = None
-        if last is not None:
+        if run.resumed and run.last.exists():
             self._restore()
         else:
             if config.init != "kaiming":
@@ -81,6 +50,7 @@ class Stored:
             self.sources = initialise(self.model, config, bundle.classes)
             self.state.crossings = group.agree("crossings", lambda: self.model.crossings(compute))
             self.average = ExponentialMovingAverage(self.model, config.ema) if config.ema else None
+        self.state.best_chosen_on = self.chosen_on
         compute.convolutions.crossings.update(self.state.crossings)
 
     @property
@@ -106,7 +76,7 @@ class Stored:
         return Checkpoint(
             weights=self.network.state_dict(),
             config={**described, "classes": list(bundle.classes), "settings": settings, "data": data, "sources": self.sources},
-            state={**dataclasses.asdict(self.state), "best_chosen_on": self.chosen_on},
+            state=dataclasses.asdict(self.state),
             extra={**extra, **trained},
         )
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from lsgcli.errors import CheckpointError
 from lsgcli.store import checkpoint, rundir
+from lsgcli.store.checkpoint import State
 from lsgcli.system import files, schema
 from lsgcli.training import loop
 from lsgcli.training.loop import Trainer
-from lsgcli.training.state import State
 from tests.stress.launchers import epochs
 from tests.stress.program import Command
 from tests.stress.rows import Case, row
