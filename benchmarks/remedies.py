@@ -76,14 +76,14 @@ def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: b
     """Validation accuracy of the last epoch, 0 if training diverged; with ``diagnosed`` also the findings, in the order of their rank."""
     from lsgcli import api
     from lsgcli.errors import DivergedError
-    from lsgcli.store.rundir import read_progress
+    from lsgcli.store.rundir import read_last_epoch
 
     measured = dict(failure.measured) if failure else {}
     with tempfile.TemporaryDirectory() as folder, (failure or Failure(())).planted():
         run = Path(folder) / "run"
         try:
             api.train(run, **settings, threads=1)
-            accuracy = read_progress(run)[0]["val_accuracy"]
+            accuracy = read_last_epoch(run)["val_accuracy"]
         except DivergedError:
             accuracy = 0.0
         if measured:

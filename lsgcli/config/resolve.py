@@ -118,9 +118,10 @@ def differing(config: RunConfig) -> list[str]:
     start = {name: getattr(config, name) for name in ("dataset", "recipe")}
     network = {name: getattr(config, name) for name in ("arch", "neuron")}  # whose presets apply
     plain, implied = _complete(start).to_dict(), _complete(start | network).to_dict()
+    preset = _complete({**start, **network, "recipe": None}).to_dict()
     implied |= {name: plain[name] for name in network}
     given = {name: value for name, value in config.to_dict().items() if value not in (None, implied[name])}
-    return [name for name in given if not without_effect({name: given[name]}, [config])]
+    return [name for name in given if given[name] != preset[name] or not without_effect({name: None}, [config])]
 
 
 def sources(

@@ -356,6 +356,12 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
     return last, best, seconds
 
 
+def read_last_epoch(path: Path) -> Record:
+    """The record of the latest epoch of the run in a directory; empty before the first. As :func:`read_metrics`."""
+    lines = schema.read_lines(path / METRICS, Epoch, last=1)
+    return lines[0] if lines else {}
+
+
 def checkpoint_of(path: Path) -> Path:
     """The checkpoint of a run directory: that of its result, or else the last one; other paths are returned as they are.
 

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import msgspec
 
 from lsgcli.errors import ConfigError, RunInUseError, Stopped
-from lsgcli.store.rundir import in_use, is_run, read_progress, read_result
+from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
 from lsgcli.sweeps.plan import Cell
 from lsgcli.system import files, interpreter, schema
 
@@ -209,7 +209,7 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         if (result := read_result(cell.path)) is not None:
             accuracy = result["accuracy"] if cell.test else result.get("best_accuracy")
             return CellState("done", cell.config.epochs, cell.config.epochs, accuracy, message=result.get("diverged", ""))
-        latest, _, _ = read_progress(cell.path)
+        latest = read_last_epoch(cell.path)
     except ConfigError as error:
         return CellState("failed", status=error.exit_code, message=error.message)
     epochs, accuracy = latest.get("epoch", -1) + 1, latest.get("val_accuracy", latest.get("test_accuracy"))
@@ -227,10 +227,9 @@ def state(cell: Cell, alive: bool = False) -> CellState:
 def completed(run: Path) -> int:
     """Number of epochs that a run has completed; 0 if its records are damaged, which `lsg train` reports."""
     try:
-        latest, _, _ = read_progress(run)
+        return int(read_last_epoch(run).get("epoch", -1)) + 1
     except ConfigError:
         return 0
-    return int(latest.get("epoch", -1)) + 1
 
 
 def is_interruption(status: int) -> bool:

@@ -14,7 +14,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.runs.flow import advise
 from lsgcli.store.flows import read_full
-from lsgcli.store.rundir import read_config, read_data_folder, read_facts, read_progress, read_result
+from lsgcli.store.rundir import read_config, read_data_folder, read_facts, read_last_epoch, read_result
 from lsgcli.sweeps.jobs import CellState
 from lsgcli.sweeps.plan import Cell, folder_name, text_of
 from lsgcli.sweeps.schedule import Strategy
@@ -101,7 +101,7 @@ def table(tried: Trials) -> list[Record]:
     for cell in made:
         if cell.label in tried.failed:
             continue
-        result, last, flow = read_result(cell.path) or {}, read_progress(cell.path)[0], read_full(cell.path)
+        result, last, flow = read_result(cell.path) or {}, read_last_epoch(cell.path), read_full(cell.path)
         chosen_on = "val" if "val_accuracy" in last else "test"
         classes = len(read_facts(cell.path).get("classes", ()))
         found = {one["rule"] for one in advise(flow, cell.config, cell.path, classes)} if flow else {"not-finite"}
