@@ -213,9 +213,7 @@ def _expected(about: Values, wanted: type, value: Any) -> str | None:
     bounds = about["bounds"]
     if all(BOUNDS[key](value, bound) for key, bound in bounds.items()):
         return None
-    return " and ".join(
-        f"{key.replace('_', ' ')} {bound if isinstance(bound, int) else format(bound, 'g')}" for key, bound in bounds.items()
-    )
+    return " and ".join(f"{key.replace('_', ' ')} {bound}" for key, bound in bounds.items())
 
 
 def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:

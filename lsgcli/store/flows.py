@@ -60,8 +60,8 @@ class Histogram(TypedDict):
     above: Count
 
 
-_numbers: list[tuple[str, Any, Any]] = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
-_others: list[tuple[str, Any, Any]] = [
+_numbers: Any = [(name, Number, None) for name in (*LIGHT, *MEASURED)]
+_others: Any = [
     *((name, dict[str, Number] | None, None) for name in ("u_std_predicted", "gain_predicted", "drift")),
     ("interval", tuple[Number, Number] | None, None),
     ("per_step", dict[str, Numbers | dict[str, Numbers]] | None, None),
@@ -69,13 +69,7 @@ _others: list[tuple[str, Any, Any]] = [
     ("verdict", str, ""),
     ("reason", str, ""),
 ]
-_shown: list[tuple[str, Any]] = [
-    ("alpha", Number),
-    ("coverage", Number),
-    ("grad_norm", Number),
-    ("histogram", Histogram),
-    ("verdict", str),
-]
+_shown: Any = [("histogram", Histogram), ("verdict", str), *((name, Number) for name in LIGHT)]
 Layer: Any = defstruct("Layer", [("name", str), *_numbers, *_others])
 CompleteLayer: Any = defstruct("CompleteLayer", [("name", str), *_shown])
 Timesteps = Annotated[int, Meta(ge=1, le=1024)]
