@@ -2,7 +2,6 @@
 the data set > defaults."""
 
 import json
-import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from lsgcli.config import recipes
 from lsgcli.config.fields import EXPECTED, FORMER, Values, all_at_once, current, named, renamed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.config.source import traits
-from lsgcli.errors import ConfigError, refuse
+from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.system import schema
 from lsgcli.system.schema import LONG, Record
 
@@ -22,8 +21,6 @@ LARGEST = 1 << 22  # bytes of a settings file
 LINES = 15  # of a message about invalid settings
 VARIABLES = {f"LSG_{name.upper()}": named(name) for name in (*FIELDS, *FORMER)}
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-log = logging.getLogger("lsg")
 
 
 class StoredRun(TypedDict):

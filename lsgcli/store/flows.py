@@ -3,7 +3,6 @@
 Imports no torch.
 """
 
-import logging
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any, NotRequired, Required, TypedDict
 
 from msgspec import Meta, defstruct
 
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.store import rundir
 from lsgcli.system import schema
 from lsgcli.system.schema import Record
@@ -45,7 +44,6 @@ MEASURED = (  # the other numbers of lsgcli.analysis.measures, of a full record
     "tgc",
 )
 HISTORY = LIGHT  # shown over training
-log = logging.getLogger("lsg")
 
 
 Count = Annotated[int, Meta(ge=0)]

@@ -6,7 +6,6 @@ Downloads are in the cache of huggingface_hub, which also takes the token and ``
 import contextlib
 import functools
 import hashlib
-import logging
 import os
 import re
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 from lsgcli.data.guard import FULL
 from lsgcli.data.kinds import unreadable
-from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, require
+from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, log, require
 from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files
 from lsgcli.system.interpreter import __version__
@@ -28,8 +27,6 @@ DIGEST = re.compile(r'(W/)?"?[0-9A-Za-z_-]{1,128}"?')  # in a header
 LARGEST = 1 << 33  # bytes of a checkpoint
 MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)  # from JSON of another form
 ABOUT_LSG = {"library_name": "lsg", "library_version": __version__}
-
-log = logging.getLogger("lsg")
 
 
 def local(checkpoint: Path | str) -> Path:

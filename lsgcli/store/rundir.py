@@ -15,7 +15,6 @@ runs/<dataset>-<arch>-<method>/<UTC time>-s<seed>-<tail>/
 
 import contextlib
 import datetime
-import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -23,13 +22,12 @@ from pathlib import Path
 from typing import Any, Literal, Required, TypedDict
 
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
-from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted
+from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted, log
 from lsgcli.system import files, schema
 from lsgcli.system.schema import Record
 
 Number = float | None
 Text = str | None
-log = logging.getLogger("lsg")
 RUNS = Path("runs")
 METRICS, GRADIENT_FLOW, FULL_FLOW = "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
 BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"

@@ -1,18 +1,19 @@
 """Number of usable CPUs, and the wait policy of idle threads. Imports nothing heavy."""
 
 import functools
-import logging
 import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 
-log = logging.getLogger("lsg")
+from lsgcli.errors import log
+
 # Environment variables that limit the numbers of processes and of threads, in order of precedence.
 PROCESSES = ("SLURM_CPUS_PER_TASK",)
 THREADS = ("OMP_NUM_THREADS", *PROCESSES)
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_warn_once = functools.cache(log.warning)
 
 
 @contextmanager
@@ -86,11 +87,6 @@ def limited(name: str, given: int) -> int:
     if given > count:
         _warn_once(f"{name}: found {given}, expected at most {count} ({source}); using {count}")
     return min(given, count)
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    log.warning(message)
 
 
 def share(processes: int) -> dict[str, str]:

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import torch
 
 from lsgcli import registry
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.system import cpus, memory
 from lsgcli.system.ranks import here
 
-log = logging.getLogger("lsg")
 AS_SET = "as set"  # reason for a precision
 LONG = 600.0  # seconds of a training
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}

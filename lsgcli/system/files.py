@@ -8,7 +8,6 @@ import contextlib
 import errno
 import io
 import json
-import logging
 import math
 import os
 import shutil
@@ -18,9 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lsgcli.errors import LsgError, StorageError, clean
+from lsgcli.errors import LsgError, StorageError, clean, log
 
-log = logging.getLogger("lsg")
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 PARTIAL = ".partial-"  # prefix of temporary files
 BRIEFLY, POLL = 0.1, 0.02  # seconds; another process that only tests a lock holds it for less than BRIEFLY

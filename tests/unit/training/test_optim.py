@@ -4,13 +4,12 @@ import math
 
 import pytest
 import torch
-from lsgcli.training.freeze import freeze
 
 from lsgcli import models
 from lsgcli.errors import ConfigError
 from lsgcli.runs.flow import full_flow
 from lsgcli.store import checkpoint
-from lsgcli.training.initialise import new_model
+from lsgcli.training.initialise import freeze, new_model
 from lsgcli.training.optim import Optimizers, schedule
 from tests import tiny
 from tests.unit.training.test_loop import CPU, run
