@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from lsgcli.config.training import TrainingConfig
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
+from lsgcli.system.schema import Record
 
 
 def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
@@ -52,7 +53,7 @@ class Optimizers:
         plain = [p for p in self.names if p.dim() <= 1 and p not in own]
         on_plain = config.weight_decay if config.weight_decay_on == "all" else 0.0
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": on_plain}]
-        own_options = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
+        own_options: Record = {"momentum": config.momentum} if config.optimizer == "sgd" else {}
         self.all = [WEIGHT_OPTIMIZERS[config.optimizer](groups, lr=config.lr, fused=True, **own_options)]  # type: ignore[call-arg]
         if params := [p for p in self.names if p in own]:
             self.all.append(AdamW(params, lr=config.decay_lr, weight_decay=0.0, fused=True))  # type: ignore[call-arg]
