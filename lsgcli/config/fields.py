@@ -213,7 +213,8 @@ def _expected(about: Values, wanted: type, value: Any) -> str | None:
     bounds = about["bounds"]
     if all(BOUNDS[key](value, bound) for key, bound in bounds.items()):
         return None
-    return " and ".join(f"{key.replace('_', ' ')} {bound}" for key, bound in bounds.items())
+    limits = {key: bound if isinstance(bound, int) else format(bound, "g") for key, bound in bounds.items()}
+    return " and ".join(f"{key.replace('_', ' ')} {limit}" for key, limit in limits.items())
 
 
 def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:

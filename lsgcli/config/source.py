@@ -67,7 +67,7 @@ def _entry(kind: str, name: str) -> Any:
         value = getattr(node, "value", None)  # of ``register(...)(...)``, maybe in an assignment
         called = getattr(value, "func", None)
         marks = getattr(node, "decorator_list", [called] if called else [])
-        if mark in map(ast.unparse, marks):
+        if any(ast.unparse(one).endswith(mark) for one in marks):
             return value.args[0] if value else node
     return None
 

@@ -89,7 +89,7 @@ class Compute:
 
     def move(self, x: torch.Tensor) -> torch.Tensor:
         """x on the device; copies to a GPU are asynchronous."""
-        if self.runs_ahead and x.device.type == "cpu":
+        if self.device.type == "cuda" and x.device.type == "cpu":
             return x.contiguous().pin_memory().to(self.device, non_blocking=True)
         return x.to(self.device)
 
@@ -100,7 +100,7 @@ class Compute:
 
     def later(self, x: torch.Tensor) -> Callable[[], list[float]]:
         """Copy x, (n,), to the host asynchronously; the returned function waits for the copy, not for later operations, and returns the values."""
-        if not self.runs_ahead:
+        if self.device.type != "cuda":
             return x.tolist
         host, copied = x.to("cpu", non_blocking=True), torch.cuda.Event()  # torch allocates pinned memory for it
         copied.record(torch.cuda.current_stream(self.device))
@@ -113,12 +113,12 @@ class Compute:
 
     def wait(self) -> None:
         """Wait for all pending operations."""
-        if self.runs_ahead:
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def peak_bytes(self) -> int:
         """Peak memory in bytes: of the device, or of the process on a CPU."""
-        if self.runs_ahead:
+        if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return memory.peak_bytes()
 
