@@ -167,10 +167,3 @@ def test_what_cannot_be_seen_is_said(text, status, unseen, tmp_path):
     assert done.status == status, done.err
     assert unseen in done.out
     assert "unexpected error" not in done.err
-
-
-@pytest.mark.slow
-def test_a_script_that_does_not_exist(tmp_path):
-    done = Command(["diagnose", "missing.py", "--json"], tmp_path).run()
-    assert done.ended(2, "missing.py", "--json: after SCRIPT") == ""
-    assert done.out == ""

@@ -64,6 +64,7 @@ LINES = """
 2 | data verify {images} --dataset cifar-dvs | PATH --dataset
 3 | data verify nowhere | nowhere
 3 | data verify --dataset n-mnist --data-dir nowhere | nowhere
+2 | diagnose missing.py --json | missing.py --json
 4 | eval nothing.nir | nothing.nir
 2 | eval {best} --data-dir {images} --csv - --json | --json --csv
 2 | eval {best} --data-dir {images} --csv {best} --force | .csv
@@ -95,6 +96,8 @@ LINES = """
 2 | export {best} -o out --format nir --verify 0 | --verify
 2 | export {folded} -o new.safetensors --no-fold-bn | --no-fold-bn
 2 | export {best} -o out --format onxx | onnx?
+2 | export {best} -o out --format onnx --quantize int4 | 'int4' int8
+2 | export {best} -o out --format onnx --quantize int8 --no-fold-bn | --no-fold-bn
 2 | export {best} -o out --format onnx -T 0 | --timesteps
 2 | export net.safetensors -o net | net .nir .onnx
 2 | export net.safetensors -o x.onnx --format nir | x.onnx
@@ -136,6 +139,8 @@ LINES = """
 2 | runs {run} --where 'lr > x' | x
 2 | show | CKPT --arch
 2 | show --arch mlp --depth 9 | --depth
+2 | show --arch resnet19 --depth 7 | depth 7
+2 | show --arch resnet19 --depth 18 | depth 18
 2 | show net.safetensors --classes 3 | CKPT
 2 | show net.safetensors --arch mlp | CKPT
 3 | show --dataset cifar10 |
@@ -143,6 +148,12 @@ LINES = """
 3 | train --dataset cifar10 --dry-run | prepare
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
+2 | train --memory 5 | --memory '5'
+2 | train --recipe qkformer --epochs 20 | epochs 20
+2 | train --recipe tet --dataset digits | tet digits images
+2 | train --recipe tett | 'tett'
+2 | train {tiny} --freeze layer1.* | 'layer1.*' hidden1
+2 | train {tiny} --freeze '*' | '*' every
 2 | train --seed 99999999999999999999999 | --seed
 2 | train --synapses auto --convolution auto | --synapses convolution
 2 | train --width-multiplier 1e9 | --width-multiplier 64

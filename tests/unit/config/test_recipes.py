@@ -10,7 +10,6 @@ from lsgcli.config.fields import fields_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve, sources
 from lsgcli.config.run import MAY_CHANGE, PATHS
-from lsgcli.errors import ConfigError
 from lsgcli.runs import checks
 
 pytestmark = pytest.mark.usefixtures("plugins")  # whose networks recipes name
@@ -88,10 +87,6 @@ def test_tables_for_data_sets():
         name: resolve({"recipe": "clif", "dataset": name}, environment={}).weight_decay for name in ("cifar10", "cifar100")
     }
     assert decays == {"cifar10": 5e-5, "cifar100": 5e-4}
-    with pytest.raises(ConfigError, match="recipe tet: found --dataset digits, which contains images"):
-        resolve({"recipe": "tet", "dataset": "digits"}, environment={})
-    with pytest.raises(ConfigError, match="recipe: found 'tett'"):
-        resolve({"recipe": "tett"}, environment={})
 
 
 CROP, EVENTS = "crop,flip,autoaugment", {"T": 10, "size": 48, "augment": "flip,roll"}
@@ -154,9 +149,3 @@ def test_a_residual_network_has_the_settings_of_maxformer():
     found = resolve({**given, "arch": "max-resnet18"}, environment={})
     checks.check(found)
     assert found == resolve(given, environment={}).replace(arch="max-resnet18")
-
-
-def test_a_run_longer_than_its_warm_up_and_cool_down_is_expected():
-    short = resolve({"recipe": "qkformer", "epochs": 20}, environment={})
-    with pytest.raises(ConfigError, match="epochs: found 20"):
-        checks.check(short)

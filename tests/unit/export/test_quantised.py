@@ -8,9 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsgcli import registry
-from lsgcli.errors import ConfigError
 from lsgcli.export import verify
-from lsgcli.export.base import chosen
 from lsgcli.models.integer import deployed
 from lsgcli.models.quantise import on_grid
 from lsgcli.store import checkpoint
@@ -95,13 +93,6 @@ def test_nir_has_weights_on_the_grid(tmp_path):
         if isinstance(node, nir.Conv2d):
             weight = torch.from_numpy(node.weight)
             assert torch.equal(on_grid(weight), weight)
-
-
-def test_refusals():
-    with pytest.raises(ConfigError, match="found 'int4', expected int8"):
-        chosen("onnx", quantize="int4")
-    with pytest.raises(ConfigError, match="found with --no-fold-bn"):
-        chosen("onnx", quantize="int8", fold_bn=False)
 
 
 @pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])

@@ -57,12 +57,6 @@ def test_depth_counts_layers_with_weights(depth, blocks, residual):
     assert len(net.spiking_layers()) + 1 == depth
 
 
-@pytest.mark.parametrize("depth", [7, 18])
-def test_depths_that_do_not_exist(depth):
-    with pytest.raises(ConfigError, match=f"depth: found {depth}, expected"):
-        models.build("resnet19", depth=depth)
-
-
 # The blocks once more, from torch's functions; rectangular surrogate of width 2 v_th sqrt(1 + beta^2).
 V_TH = 0.8
 

@@ -9,7 +9,6 @@ from lsgcli.config.machine import MachineConfig
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import from_dict
 from lsgcli.data.batches import Batch
-from lsgcli.errors import ConfigError
 from lsgcli.system.device import Compute
 from lsgcli.training.initialise import new_model
 from lsgcli.training.losses import gradients
@@ -80,5 +79,3 @@ def test_values_of_the_setting(given, level):
 def test_the_other_name_of_bits():
     assert resolve({}, environment={"LSG_CHECKPOINT_ACTIVATIONS": "layers"}).memory == "bits"
     assert from_dict({"checkpoint_activations": "layers"}).memory == "bits"
-    with pytest.raises(ConfigError, match="memory: found '5'"):
-        resolve({"memory": "5"}, environment={})

@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from lsgcli import models
-from lsgcli.errors import ConfigError
 from lsgcli.runs.flow import full_flow
 from lsgcli.store import checkpoint
-from lsgcli.training.initialise import freeze, new_model
+from lsgcli.training.initialise import new_model
 from lsgcli.training.optim import Optimizers, schedule
 from tests import tiny
 from tests.unit.training.test_loop import CPU, run
@@ -155,15 +154,3 @@ def test_what_is_frozen_costs_no_state():
     model.eval().train()
     assert model.training
     assert not any(module.training for module in model.features.modules())
-
-
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        ("conv1,layer1.*", r"found 'layer1.\*', which matches nothing, .* conv1, conv2, .*features.0"),
-        ("features,classifier", "freezes every parameter, expected some to train"),
-    ],
-)
-def test_patterns_that_cannot_be_meant(patterns, message):
-    with pytest.raises(ConfigError, match=message):
-        freeze(new_model(tiny.config(), 3, 2), patterns)
