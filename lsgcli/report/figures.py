@@ -5,6 +5,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
@@ -74,7 +75,7 @@ class Picture:
 
 def picture(title: str, *, shows: str, hides: str) -> Callable[[Callable[..., list[View]]], Picture]:
     """Decorator that makes a function from records and labels to views a :class:`Picture`."""
-    return lambda views: Picture(title, shows, hides, views)
+    return partial(Picture, title, shows, hides)
 
 
 def labels(flows: Sequence[Flow]) -> list[str]:

@@ -34,7 +34,7 @@ def document(template: str, data: Mapping[str, Any], **context: Any) -> str:
     Args:
         template: name of a file in ``static`` that extends ``page.html``.
         data: embedded as JSON in elements with these ids.
-        context: values of the template, with the ``title`` of the window.
+        context: values of the template, which states the ``title`` of the window if it is not among them.
     """
     static = resources("lsgcli.report") / "static"
     style, script = (Markup((static / name).read_text(encoding="utf-8")) for name in ("page.css", "flow.js"))

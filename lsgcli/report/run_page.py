@@ -63,7 +63,6 @@ def run_page(path: Path, status: Status) -> str:
     return document(
         "run.html",
         embedded,
-        title=f"{config.dataset}, {config.arch}, {config.method}, T={config.T}, seed {config.seed}",
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
         status=status,
