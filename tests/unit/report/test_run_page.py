@@ -19,6 +19,7 @@ from lsgcli.report.sheet import event_tiles
 from lsgcli.runs import report
 from lsgcli.runs.report import Reporter, Status
 from lsgcli.store.rundir import RunDir, write_config
+from lsgcli.system import files
 from lsgcli.training.evaluate import Evaluation
 from tests import tiny
 from tests.flows import flow
@@ -57,12 +58,12 @@ def run(tmp_path):
     with RunDir(tmp_path / "run") as opened:
         write_config(opened, tiny.config(loss="tet", seed=3), facts)
         for line in lines:
-            opened.append(opened.metrics_file, {**line, "firing_rate": 0.125})
+            files.append_json_line(opened.metrics_file, {**line, "firing_rate": 0.125})
             layers = [
                 {key: layer[key] for key in ("name", "beta", "alpha", "coverage", "firing_rate", "grad_norm")}
                 for layer in flow()["layers"]
             ]
-            opened.append(opened.gradient_flow_file, {"epoch": line["epoch"], "layers": layers})
+            files.append_json_line(opened.gradient_flow_file, {"epoch": line["epoch"], "layers": layers})
         (opened.path / "gradient-flow.json").write_text(json.dumps(flow(findings=[])))
         yield opened
 
