@@ -82,16 +82,14 @@ def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[st
 
 
 def _cause(name: str, records: Sequence[Finding], crash: str) -> str | None:
-    """The rule of the first serious finding of which ``name`` is a symptom. Labels, and the length of training, are suspected where nothing else is wrong.
+    """The rule of the first serious finding, if ``name`` is a symptom.
 
     An error that ends the script is explained by missing surrogates alone, and explains all else.
     """
-    if crash in ("", "script-failed") or name in (crash, "no-surrogate"):
-        crash = ""
-    causes = (record["rule"] for record in records if record["severity"] != "note")
-    return crash or next(
-        (cause for cause in causes if name in ("labels", "not-learning") or name in SYMPTOMS.get(cause, ())), None
-    )
+    if crash not in ("", "script-failed", name) and name != "no-surrogate":
+        return crash
+    serious = (record["rule"] for record in records if record["severity"] != "note")
+    return next(serious, None) if name in SYMPTOMS else None
 
 
 def _severity(rule: Rule, evidence: Evidence, layers: Sequence[str]) -> str:

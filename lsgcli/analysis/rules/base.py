@@ -72,8 +72,8 @@ CAUSES = (
     "decay-at-bound",
     "input-scale",
     "initial-scale",
-    "narrow-window",
     "potential-scale",
+    "narrow-window",
     "steps-too-large",
     "few-steps",
     "batch-dependent",
@@ -93,63 +93,13 @@ CAUSES = (
     "not-learning",
     "overfitting",
 )
-# Rules that say nothing new where one of the rules on the left applies: they are notes then.
-_SIGNALS = {
-    "silent",
-    "saturated",
-    "equal-outputs",
-    "coarse-outputs",
-    "decay-at-bound",
-}
-_GRADIENTS = {"blocked", "vanishing", "exploding", "without-gradient"}
-_MEASURED = {
-    *("input-scale", "initial-scale", "potential-scale", "narrow-window", "wide-window", "no-reset"),
-    *("steps-too-large", "steps-too-small", "weight-decay", "batch-dependent"),
-    *("target-scale", "running-statistics", "overfitting", "too-deep", "not-finite", "steps-without-gradient"),
-    *_SIGNALS,
-    *_GRADIENTS,
-}
-_ERRORS = (  # of code: what is measured in their presence says little
-    *("input-constant", "no-surrogate", "no-graph", "graph-twice", "no-step", "gradients-lost"),
-    *("gradients-accumulate", "not-optimised", "frozen", "unchanged", "wrong-sign", "softmax-before-loss", "broadcast"),
-    *("state-kept", "state-lost", "without-gradient", "batch-as-time", "equal-weights", "evaluation-mode"),
-    *("dropout", "target-scale"),
-)
-SYMPTOMS = dict.fromkeys(_ERRORS, _MEASURED) | {
-    "input-constant": {"evaluation-input", *_MEASURED},
-    "no-surrogate": {"no-graph", "script-failed", *_MEASURED},
-    "no-graph": {"unchanged", *_MEASURED},
-    "frozen": {"unchanged", *_MEASURED},
-    "softmax-before-loss": {"wrong-sign", *_MEASURED},
-    "state-kept": {"script-failed", *_MEASURED},
-    "steps-too-large": {*_SIGNALS, *_GRADIENTS},
-    "batch-dependent": {*_SIGNALS, *_GRADIENTS},
-    "few-steps": {*_SIGNALS, *_GRADIENTS},
-    "not-finite": {"initial-scale", *_SIGNALS, *_GRADIENTS},
-    "same-batch": {"classes", *_SIGNALS},
-    "steps-too-small": {*_SIGNALS, *_GRADIENTS},
-    "input-scale": {"initial-scale", "potential-scale", "steps-too-large", "narrow-window", *_SIGNALS, *_GRADIENTS},
-    "initial-scale": {"potential-scale", "narrow-window", "wide-window", *_SIGNALS, *_GRADIENTS},
-    "potential-scale": {"narrow-window", *_SIGNALS, *_GRADIENTS},
-    "no-reset": {"potential-scale", "narrow-window", "steps-too-large", *_SIGNALS, *_GRADIENTS},
-    "narrow-window": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
-    "silent": {*_SIGNALS, *_GRADIENTS},
-    "metric": {"overfitting", "classes", "running-statistics", "labels", "evaluation-input", "averaging", "coarse-outputs"},
-    "averaging": {"overfitting", "running-statistics", "labels", "decay-at-bound", *_SIGNALS, *_GRADIENTS},
-    "classes": _MEASURED,
-    "decay-at-bound": {"initial-scale"},
-    "saturated": _GRADIENTS,
-    "signal-lost": _MEASURED,
-    "penalty": _MEASURED,
-    "learning-rate": _MEASURED,
-    "unusual-settings": _MEASURED,
-    "clipped": _MEASURED,
-    "running-statistics": {"overfitting"},
-    "evaluation-input": {"overfitting", "running-statistics", "averaging", *_SIGNALS, *_GRADIENTS},
-    "weight-decay": {"steps-too-large", *_SIGNALS, *_GRADIENTS},
-    "equal-outputs": _GRADIENTS,
-    "steps-without-gradient": {"labels", "overfitting", "too-deep", *_SIGNALS, *_GRADIENTS},
-    "labels": {"overfitting", *_SIGNALS, *_GRADIENTS},
+# What these find is a note behind a serious finding of an earlier rule, of which it is a symptom.
+SYMPTOMS = {
+    *("no-graph", "unchanged", "script-failed", "wrong-sign", "classes", "evaluation-input", "averaging"),
+    *("target-scale", "not-finite", "without-gradient", "steps-too-small", "weight-decay", "no-reset", "decay-at-bound"),
+    *("input-scale", "initial-scale", "potential-scale", "narrow-window", "steps-too-large", "batch-dependent"),
+    *("running-statistics", "steps-without-gradient", "labels", "wide-window", "silent", "saturated", "equal-outputs"),
+    *("exploding", "blocked", "vanishing", "coarse-outputs", "too-deep", "not-learning", "overfitting"),
 }
 
 
