@@ -177,7 +177,7 @@ def fields(which: dict[str, Field]) -> str:
     """Fields of a gradient-flow record."""
     rows = []
     for name, one in which.items():
-        unit = "" if one.unit in ("", "-") else f" ({one.unit})"
+        unit = f" ({one.unit})" if one.unit else ""
         rows.append((f"`{name}`{' *' if one.per_step else ''}{unit}", one.meaning))
     return described(rows)
 

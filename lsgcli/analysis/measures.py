@@ -79,7 +79,7 @@ class Field:
     Attributes:
         kind: JSON type: ``text``, ``number``, ``count``, ``truth``, ``object`` or ``list``.
         meaning: definition, in plain text.
-        unit: unit of the number; ``-`` if dimensionless.
+        unit: unit of the number; empty if dimensionless.
         title: column heading in tables; fields without a title have no column.
         form: format of values in tables.
         rank: priority, from 1, if only some columns fit; 0 if never shown.
@@ -101,7 +101,7 @@ class Field:
     @property
     def described(self) -> str:
         """Meaning and unit in one line."""
-        return self.meaning if self.unit in ("", "-", "share") else f"{self.meaning}; in {self.unit}"
+        return self.meaning if self.unit in ("", "share") else f"{self.meaning}; in {self.unit}"
 
 
 _number = partial(Field, "number", form=".3f", empty=True)
@@ -110,7 +110,6 @@ LAYER: dict[str, Field] = {
     "name": Field("text", "name of the layer"),
     "beta": _number(
         "decay of the membrane potential u per timestep; mean over channels for a decay per channel",
-        "-",
         title="beta",
         rank=4,
         empty=False,
@@ -119,7 +118,7 @@ LAYER: dict[str, Field] = {
         "width of the surrogate gradient; mean over channels and timesteps", "u", title="alpha", rank=7, empty=False
     ),
     "interval": Field("list", "[v_th - alpha/2, v_th + alpha/2], where the rectangular surrogate is not zero", "u"),
-    "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", "-", title="gamma", form=".2f", rank=16),
+    "gamma": _number("mean weight of the tdBN before the neurons; null without tdBN", title="gamma", form=".2f", rank=16),
     "coverage": _per_step(
         "share of membrane potentials u inside the interval: mean of 1[abs(u - v_th) < alpha/2]",
         "share",
@@ -149,7 +148,7 @@ LAYER: dict[str, Field] = {
         "mean of the membrane potential u", "v_th", title="u mean", form=".2f", rank=13, formula=lambda mean: mean("u")
     ),
     "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8, formula=_std),
-    "u_skew": _per_step("skewness of u; 0 for a normal distribution", "-", title="u skew", form=".2f", formula=_skew),
+    "u_skew": _per_step("skewness of u; 0 for a normal distribution", title="u skew", form=".2f", formula=_skew),
     "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
     "u_std_predicted.paper": _number(
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=14
@@ -164,7 +163,6 @@ LAYER: dict[str, Field] = {
     "xi": _per_step(
         "distance of the mean potential from the threshold, (v_th - mean u) / std u; usually 1 to 3 at the start of training "
         "(Rossbroich et al. 2022)",
-        "-",
         title="xi",
         form=".2f",
         rank=19,
@@ -174,7 +172,7 @@ LAYER: dict[str, Field] = {
     "drift.mean": _number("change of the mean of u", "v_th", title="u drift", form=".2f", rank=20),
     "drift.std": _number("change of the standard deviation of u", "v_th", title="u std drift", form=".2f"),
     "rho": _per_step(
-        "correlation of I[t] and I[t+1]; null at the last timestep", "-", title="rho", form=".2f", rank=15, formula=_rho
+        "correlation of I[t] and I[t+1]; null at the last timestep", title="rho", form=".2f", rank=15, formula=_rho
     ),
     "presynaptic_silent": _number(
         "share of channels or features of the layer's input that are 0 in all samples and timesteps; their weights have no gradient",
@@ -191,14 +189,12 @@ LAYER: dict[str, Field] = {
     ),
     "sgv_relative": _number(
         "the same variance over the square of the mean absolute value; null unless measured in detail",
-        "-",
         title="SGV, relative",
         form=".2g",
         formula=partial(_sgv, power=2),
     ),
     "tgc": _per_step(
         "temporal gradient consistency: cosine of dL/du[t] and dL/du[t+1], mean over t; null at the last timestep, and unless measured in detail",
-        "-",
         title="TGC",
         form=".2f",
         formula=_tgc,
@@ -209,7 +205,7 @@ LAYER: dict[str, Field] = {
         form=".2e",
         rank=1,
     ),
-    "grad_ratio": _number("L2 norm of dL/dW over that of the last spiking layer", "-", title="ratio", form=".2g", rank=6),
+    "grad_ratio": _number("L2 norm of dL/dW over that of the last spiking layer", title="ratio", form=".2g", rank=6),
     "grad_relative": _number("L2 norm of dL/dW over that of W", title="|dL/dW| / |W|", form=".2e"),
     "grad_zero": _per_step(
         "share of entries of dL/du that are exactly zero",
@@ -223,7 +219,6 @@ LAYER: dict[str, Field] = {
     ),
     "gain": _number(
         "mean square of dL/ds over that of dL/do, where s is the input of the layer's weights and o its spikes; null if s is the network's input",
-        "-",
         title="gain",
         form=".2g",
         rank=10,
@@ -231,36 +226,32 @@ LAYER: dict[str, Field] = {
     "gain_between": _number(
         "mean square of dL/do of the layer before over that of this layer; in a chain of layers, gain / k^4 where averages over k x k neurons lie "
         "between the two, and gain where nothing does; null for the first layer",
-        "-",
         title="gain between layers",
         form=".2g",
     ),
-    "gain_predicted": Field("object", "predictions of gain", "-"),
+    "gain_predicted": Field("object", "predictions of gain"),
     "gain_predicted.kaiming": _number(
         "gain of Kaiming weights and tdBN at the start of training: 8 v_th^2 E[h^2], which is 2 E[h^2] for v_th = 0.5",
-        "-",
         title="gain, formula",
         form=".2g",
         rank=11,
     ),
     "gain_predicted.weights": _number(
-        "gain of the layer's own weights and tdBN; null without tdBN", "-", title="gain, weights", form=".2g", rank=18
+        "gain of the layer's own weights and tdBN; null without tdBN", title="gain, weights", form=".2g", rank=18
     ),
     "temporal_share": _number(
         "norm of the part of dL/dW that flows through time, over the norm of dL/dW; mean over mini-batches",
-        "-",
         title="temporal share",
         rank=5,
     ),
     "snr": _number(
         "signal-to-noise ratio, abs(mean) / std of dL/dW over mini-batches, median of entries; null for one mini-batch",
-        "-",
         title="SNR",
         form=".2f",
         rank=9,
     ),
     "mismatch": _number(
-        "cosine similarity of dL/dW and finite differences of the loss; null without --mismatch", "-", title="mismatch", rank=2
+        "cosine similarity of dL/dW and finite differences of the loss; null without --mismatch", title="mismatch", rank=2
     ),
     "histogram": Field("object", "counts of u between `edges`, and outside (`below`, `above`)", "v_th"),
     "per_step": Field("object", "lists of T values for the fields marked *"),
@@ -364,12 +355,8 @@ def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
 
 def rows(flows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
     """Headings, and a row per checkpoint and layer, with all measures except lists and objects."""
-    keys = sorted((key for key, field in LAYER.items() if field.kind in ("text", "number")), key=lambda key: "." in key)
-    return [
-        ["checkpoint", "method", *(key.replace(".", "_") for key in keys)],
-        *(
-            [flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)]
-            for flow in flows
-            for layer in flow["layers"]
-        ),
-    ]
+    keys = [key for key, field in LAYER.items() if field.kind in ("text", "number")]
+    table: list[list[Any]] = [["checkpoint", "method", *(key.replace(".", "_") for key in keys)]]
+    for flow in flows:
+        table += [[flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)] for layer in flow["layers"]]
+    return table
