@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -262,6 +262,11 @@ def few(names: Sequence[str]) -> str:
     """The first of some names, and the number of the others."""
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return ", ".join(names[:MOST]) + more
+
+
+def lowest_rate(layers: Iterable[Mapping[str, Any]]) -> float:
+    """The lowest firing rate of some layers; 1 without any."""
+    return min((layer.get("firing_rate") or 0.0 for layer in layers), default=1.0)
 
 
 def off_by_a_factor(own: float, usual: float, limit: float) -> bool:

@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, fallen, few, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -34,14 +34,9 @@ def _largest(parameter: "Parameters") -> float:
     return max((gradient or 0.0 for gradient in parameter.gradients), default=0.0)
 
 
-def _rate(seen: "Seen") -> float:
-    """The largest learning rate; NaN if it is unknown."""
-    return seen.rate
-
-
 def _changed_rate(seen: "Seen", factor: float) -> str:
     """The learning rate times a factor."""
-    return f"{rewritten(seen.lines.get('optimiser'), 'lr', _rate(seen), _rate(seen) * factor)}."
+    return f"{rewritten(seen.lines.get('optimiser'), 'lr', seen.rate, seen.rate * factor)}."
 
 
 @register("rule", "no-step")
@@ -161,7 +156,7 @@ class Unchanged(
             and not any(parameter.updates)
         ]
         found = _named(stuck) if _share(stuck, _weights(seen)) > limit else None
-        check = f"Check the learning rate (now {_rate(seen):g}), its schedule, and the optimiser's parameters."
+        check = f"Check the learning rate (now {seen.rate:g}), its schedule, and the optimiser's parameters."
         return found._replace(where=None, advice=check) if found else None
 
 
@@ -227,8 +222,7 @@ class SignalLost(
     """Weights receive hardly any signal, although all neurons fire: spikes are multiplied, masked or pooled away on the way to them."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        layers = [*seen.first.values(), *seen.records] if seen.steps else []
-        if not layers or any((layer.get("firing_rate") or 0) <= 0.01 for layer in layers):
+        if not (seen.steps and seen.records) or lowest_rate([*seen.first.values(), *seen.records]) <= 0.01:
             return None
         for name, given in seen.entering.items():
             share = statistics.fmean(given)
@@ -301,8 +295,8 @@ class WithoutGradient(
         none = [p for p in without if set(p.gradients) == {None}]
         zero = [p for p in without if len(p.gradients) > 2 and not _largest(p)]
         # Of most weights: the loss may depend on one layer alone through timesteps that are not there.
-        fire = all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records)
-        found = _named(zero if fire and 0.5 < _share(zero, _weights(seen)) < 1 else none)
+        most = lowest_rate(seen.records) > 0.01 and 0.5 < _share(zero, _weights(seen)) < 1
+        found = _named(zero if most else none)
         advice = "Remove the detach(), .data, no_grad() or rounding between {} and the loss, or let the loss depend on them."
         if seen.flat and not seen.skill > 0.65:
             found = found or Found(seen.flat, measure="operation whose derivative is 0")
@@ -322,18 +316,18 @@ class StepsTooLarge(
     """Each step changes the weights by a large part of themselves, and the loss does not fall: the learning rate is too high."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        losses = seen.numbers()
-        once = 0.0 if seen.progresses and not seen.skill < 0.5 else seen.largest_update / 5  # of one weight at one step
-        update = max(once, seen.update)  # of NaN the first
-        jumps = [b > 1.5 * a for a, b in itertools.pairwise(losses) if a > 0]
-        overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps)
+        poor = not seen.progresses or seen.skill < 0.5
+        update = (
+            max(seen.largest_update / 5, seen.update) if poor else seen.update
+        )  # also of one weight at one step; of NaN the first
+        if lowest_rate([*seen.first.values(), *seen.records]) < 0.01:
+            limit *= 5  # weights that are too small from the start change by much, too
+        jumps = [b > 1.5 * a for a, b in itertools.pairwise(seen.numbers()) if a > 0]
+        overshoots = len(jumps) > 5 and sum(jumps) > 0.2 * len(jumps) and not seen.progresses
+        if not update > limit and not overshoots:
+            return None
         factor = 10.0 ** min(-1, round(math.log10(1e-2 / update))) if 0 < update < math.inf else 0.1
-        quiet = [
-            min(seen.first.get(one["name"], one).get("firing_rate") or 0, one.get("firing_rate") or 0) for one in seen.records
-        ]
-        limit *= 5 if quiet and min(quiet) < 0.01 else 1  # weights that are too small from the start change by much, too
-        found = update > limit or (overshoots and not seen.progresses)
-        return Found(update, advice=f"Decrease the learning rate: {_changed_rate(seen, factor)}") if found else None
+        return Found(update, advice=f"Decrease the learning rate: {_changed_rate(seen, factor)}")
 
 
 @register("rule", "clipped")
@@ -366,20 +360,20 @@ class StepsTooSmall(
     """Each step hardly changes the weights: the learning rate is too low, or a schedule keeps it low."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        update = seen.update
-        silent = not seen.adaptive and any((layer.get("firing_rate") or 0) < limit for layer in seen.records)
-        stays = not silent and not seen.progress > 0.1 and not seen.progresses
         if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
-            often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {_rate(seen):.2g}."
-            return Found(_rate(seen) / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
-        if seen.steps > 50 and all((layer.get("firing_rate") or 0) > 0.01 for layer in seen.records):
+            often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {seen.rate:.2g}."
+            return Found(seen.rate / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
+        update, rate = seen.update, lowest_rate(seen.records)
+        if seen.steps > 50 and rate > 0.01:
             limit = max(limit, seen.least_update)
-        too_large = seen.largest_update > 0.5  # in a step before
-        # Without normalised steps, they may be small because gradients are.
-        large = not seen.adaptive and _rate(seen) > 0.1 * (1 - seen.settings.get("momentum", 0))
-        if not (0 < update < limit and stays) or too_large or large or seen.smoothing > 0.9:
+        if not 0 < update < limit or seen.progress > 0.1 or seen.progresses or seen.smoothing > 0.9:
             return None
-        factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update)))) if update > 0 else 10.0
+        # In a step before, they were too large; without normalised steps, they are small because gradients are.
+        if seen.largest_update > 0.5 or not (
+            seen.adaptive or (rate >= limit and seen.rate <= 0.1 * (1 - seen.settings.get("momentum", 0)))
+        ):
+            return None
+        factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update))))
         return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")
 
 

@@ -10,6 +10,7 @@ from lsgcli.analysis.rules.base import (
     MaybeFound,
     Rule,
     ScriptRule,
+    lowest_rate,
     off_by_a_factor,
     rewritten,
 )
@@ -134,8 +135,8 @@ class Labels(
         if seen.smoothing > 0.9:
             less = rewritten(loss, "label_smoothing", seen.smoothing, 0.1)
             return Found(seen.smoothing, (), "label_smoothing", loss, f"Smooth less: {less}.")
-        fires = all((layer.get("firing_rate") or 0) > 1e-3 for layer in seen.records)  # otherwise, no label reaches the weights
         entered, left = seen.separable("input", "first"), seen.separable("outputs")
+        fires = lowest_rate(seen.records) > 1e-3  # otherwise, no label reaches the weights
         if fires and entered < UNCLEAR and left < UNCLEAR and not seen.progresses and seen.steps >= NotLearning.fewest:
             return Found(entered, (), "standard deviations by which neighbours share labels", loss)
         long = seen.steps > 2 * NotLearning.fewest
