@@ -90,10 +90,9 @@ def tried(rows: Sequence[Record]) -> Table:
         numbers = [formatted(row[key], ".4f") for key in ("accuracy", "loss")]
         cells.append([remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"]])
     made = table(TRIED, cells, left=len(TRIED))
-    measured = [row for row in rows if row["accuracy"] is not None] or rows
     epochs = counted(rows[0]["epochs"], "epoch")
     made.caption = (
-        f"{measured[0]['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
+        f"{rows[0]['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
     )
     return made
 

@@ -1,10 +1,9 @@
 """Rules on what a network is evaluated by: decisions and scores of a script, and what differs between training and evaluation."""
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, off_by_a_factor, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -73,30 +72,39 @@ class EvaluationInput(
     """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        size, found = max(self._differences(seen, limit), key=lambda pair: pair[0], default=(0.0, None))
-        return found if size > 1 and not seen.ranked > 0.8 else None
-
-    def _differences(self, seen: "Seen", limit: float) -> Iterator[tuple[float, Found]]:
-        """What differs, each with its size over that which does no harm."""
         train, other = seen.trained_input, seen.evaluated_input
+        if seen.ranked > 0.8:
+            return None
         trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
         # A part of a network that is called by itself has fewer.
-        if len(seen.networks) == 1 and trained > 1 and evaluated and seen.gap > 0.03:
-            equal = "Evaluate with as many timesteps as in training."
-            steps = "calls of neurons in evaluation over those in training"
-            yield abs(math.log(evaluated / trained)) / math.log(1.5), Found(evaluated / trained, measure=steps, advice=equal)
+        if (
+            len(seen.networks) == 1
+            and trained > 1
+            and evaluated
+            and off_by_a_factor(evaluated, trained, 1.5)
+            and seen.gap > 0.03
+        ):
+            equal, calls = (
+                "Evaluate with as many timesteps as in training.",
+                "calls of neurons in evaluation over those in training",
+            )
+            return Found(evaluated / trained, measure=calls, advice=equal)
         if not (train and other and train["std"] > 0):
-            return
-        shift, ratio = (other["mean"] - train["mean"]) / train["std"], other["std"] / train["std"]
-        yield abs(shift), Found(shift, measure="difference of the input's means over its standard deviation")
-        yield abs(math.log(max(ratio, 1e-9))) / math.log(limit), Found(ratio)
+            return None
+        ratio, shift = other["std"] / train["std"], (other["mean"] - train["mean"]) / train["std"]
+        if off_by_a_factor(ratio, 1.0, limit):
+            return Found(ratio)
+        if abs(shift) > 1:
+            return Found(shift, measure="difference of the input's means over its standard deviation")
         a, b = train.get("rows", ()), other.get("rows", ())
         if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any() and not seen.gap < 0.1:
             shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
             moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes; 0.2 between batches
-            order = "Order features, axes and timesteps in evaluation as in training."
-            median = "difference of a feature's means over its standard deviation, in the median"
-            yield moved / 0.6, Found(moved, measure=median, advice=order)
+            if moved > 0.6:
+                order = "Order features, axes and timesteps in evaluation as in training."
+                median = "difference of a feature's means over its standard deviation, in the median"
+                return Found(moved, measure=median, advice=order)
+        return None
 
 
 @register("rule", "averaging")
