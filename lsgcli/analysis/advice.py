@@ -32,36 +32,35 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         the rule of the finding of which this one is a symptom, and therefore a note.
     """
     records: list[Finding] = []
-    crash, failure = explained(evidence.seen)
+    limits, seen = limits or {}, evidence.seen
+    crash, failure = explained(seen)
     for name, rule in ranked().items():
         if rule.alone and any(record["severity"] == "error" for record in records):
             continue
-        found = failure if name == crash and failure else rule.found(evidence, (limits or {}).get(name, rule.limit))
+        found = failure if name == crash and failure else rule.found(evidence, limits.get(name, rule.limit))
         if found is None:
             continue
+        follows = _cause(name, records, crash)
+        severity = "error" if name == crash else _severity(rule, evidence, found.layers)
         settings, alternative = (_resolved(evidence.settings, given) for given in (found.settings, found.alternative))
         words = [word for setting, value in settings.items() for word in option_words(setting, value)]
-        records.append(
-            {
-                "rule": name,
-                "severity": "error" if name == crash else _severity(rule, evidence, found.layers),
-                "follows": _cause(name, records, crash),
-                "layers": list(found.layers),
-                "measure": found.measure or rule.measure,
-                "value": finite(found.value),
-                "usual": rule.usual if found.measure in ("", rule.measure) else "",
-                "cause": " ".join((rule.__doc__ or "").split()),
-                "remedy": {"text": found.advice or rule.advice, "settings": dict(settings), "alternative": dict(alternative)},
-                "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
-                "source": rule.source,
-            }
-        )
-        if evidence.seen is not None:
-            of_rule = evidence.seen.lines.get(rule.at)
-            line = found.where or of_rule or next((evidence.seen.line_of(name) for name in found.layers), None)
-            records[-1]["where"] = None if line is None else line.record()
-        if records[-1]["follows"]:
-            records[-1]["severity"] = "note"
+        record = {
+            "rule": name,
+            "severity": "note" if follows else severity,
+            "follows": follows,
+            "layers": list(found.layers),
+            "measure": found.measure or rule.measure,
+            "value": finite(found.value),
+            "usual": rule.usual if found.measure in ("", rule.measure) else "",
+            "cause": " ".join((rule.__doc__ or "").split()),
+            "remedy": {"text": found.advice or rule.advice, "settings": dict(settings), "alternative": dict(alternative)},
+            "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
+            "source": rule.source,
+        }
+        if seen is not None:
+            line = found.where or seen.lines.get(rule.at) or next(map(seen.line_of, found.layers), None)
+            record["where"] = line and line.record()
+        records.append(record)
         if name == "not-finite":  # what was measured afterwards says nothing of its cause
             evidence = replace(evidence, flow={**evidence.flow, "layers": []}, diverged=True)
     return sorted(records, key=lambda record: SEVERITIES.index(record["severity"]))
