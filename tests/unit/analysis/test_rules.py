@@ -318,6 +318,12 @@ def test_errors_come_first_and_causes_before_consequences():
     assert [found["rule"] for found in findings(both)] == ["potential-scale", "running-statistics", "silent"]
 
 
+def test_potentials_of_all_layers_come_before_the_surrogate_of_one():
+    narrow = {"u_std": 0.05, "alpha": 0.02, "coverage": 0.01, "grad_zero": 0.99}
+    (first, *_) = findings(made({"layer": narrow, "first": {"u_std": 0.05}}))
+    assert (first["rule"], first["layers"]) == ("potential-scale", ["conv1", "conv2"])
+
+
 @pytest.mark.parametrize("rule", CASES)
 def test_a_network_without_a_run(rule):
     """Only the record is known: no settings, epochs or classes."""
