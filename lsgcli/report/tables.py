@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lsgcli.analysis.rules.base import few
 from lsgcli.report.output import csv_text
 from lsgcli.report.terminal import console, fitted
 from lsgcli.system.files import json_text
@@ -18,7 +19,6 @@ Row = Mapping[str, Any]
 Summary = Row  # of an ablation, with its rows
 Lines = list[list[str]]  # headings, then the cells of each row
 NOTHING = "-"
-MOST = 4  # names of layers in a line
 
 
 def letters(n: int) -> list[str]:
@@ -41,8 +41,7 @@ def problems(layers: Sequence[Row]) -> list[str]:
 
 def listing(layers: Sequence[str]) -> str:
     """The names of some layers, after a colon; empty for none."""
-    more = f" and {len(layers) - MOST} more" if len(layers) > MOST else ""
-    return f": {', '.join(layers[:MOST])}{more}" if layers else ""
+    return f": {few(layers)}" if layers else ""
 
 
 def formatted(value: float | None, form: str) -> str:

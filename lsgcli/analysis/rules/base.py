@@ -236,10 +236,10 @@ class Evidence:
         scales = self.settings.get("norm") == "tdbn" and "hidden" not in names
         return {} if scales else self.scaled("threshold", factor)
 
-    def scaled(self, name: str, factor: float, digits: int = 2) -> dict[str, Any]:
+    def scaled(self, name: str, factor: float) -> dict[str, Any]:
         """A setting times a factor, rounded, as settings; empty without a run."""
         own = self.settings.get(name)
-        return {} if own is None else {name: float(f"{own * factor:.{digits}g}")}
+        return {} if own is None else {name: float(f"{own * factor:.2g}")}
 
 
 def fallen(losses: Sequence[Any]) -> float:
