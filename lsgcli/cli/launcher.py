@@ -1,7 +1,6 @@
 """Cells as jobs: options that ``lsg ablate`` and ``lsg tune`` share."""
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -10,7 +9,7 @@ from typer import Option
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, clean, log
+from lsgcli.errors import ConfigError, log
 
 if TYPE_CHECKING:
     from lsgcli.sweeps.launchers import Submitted
@@ -26,7 +25,6 @@ class LauncherOptions(NamedTuple):
             metavar="NAME[:KEY=V,...]",
             help="Run the cells as jobs: local (processes on this machine) or slurm (lsgcli[slurm]). Default: one after another in "
             "this process.",
-            rich_help_panel="Launcher",
         ),
     ] = None
     jobs: Annotated[
@@ -34,14 +32,12 @@ class LauncherOptions(NamedTuple):
         Option(
             min=1,
             help="With --launcher local: cells at a time. Default: one for each of --devices.",
-            rich_help_panel="Launcher",
         ),
     ] = None
     devices: Annotated[
         str | None,
         Option(
             help="With --launcher local: GPUs, one cell each: a number of them (4), or which (0-3 or 0,2).",
-            rich_help_panel="Launcher",
         ),
     ] = None
     slurm: Annotated[
@@ -50,12 +46,11 @@ class LauncherOptions(NamedTuple):
             metavar="KEY=V,...",
             help="With --launcher slurm: options of sbatch, such as partition=gpu,gres=gpu:1,time=4:00:00; also parallel (jobs at a time), "
             "grace (seconds between the signal and the time limit, default 90), setup (a shell command before each cell).",
-            rich_help_panel="Launcher",
         ),
     ] = None
     cancel: Annotated[
         bool,
-        Option("--cancel", help="Cancel the jobs of the same command with --launcher.", rich_help_panel="Launcher"),
+        Option("--cancel", help="Cancel the jobs of the same command with --launcher."),
     ] = False
 
     def check(self) -> tuple[str, str]:
@@ -97,7 +92,7 @@ class LauncherOptions(NamedTuple):
         jobs = self._submitted(strategy)
         strategy.started()
         with stop_on_signals() as stop:
-            run(strategy, jobs, stop, changes_shown(quiet))
+            run(strategy, jobs, stop, changes_shown())
 
     def _submitted(self, strategy: "Strategy") -> "Submitted":
         from lsgcli.sweeps.jobs import FOLDER
@@ -107,18 +102,16 @@ class LauncherOptions(NamedTuple):
         return Submitted(strategy, name, make(name, options, strategy.root / FOLDER))
 
 
-def changes_shown(quiet: bool) -> Callable[["States"], None]:
-    """A function that prints a line for each cell whose state has changed; nothing if ``quiet``."""
-    from lsgcli.report.terminal import console
+def changes_shown() -> Callable[["States"], None]:
+    """A function that prints a line for each cell whose state has changed."""
     from lsgcli.sweeps.jobs import name_of
 
-    out, shown = console(sys.stderr), dict[Any, str]()
-    out.quiet = quiet
+    shown = dict[Any, str]()
 
     def print_changes(states: "States") -> None:
         for cell, state in states.items():
             if state.text != shown.get(cell, "not started"):
-                out.print(clean(f"{name_of(cell.path)}: {state.text}"), soft_wrap=True, markup=False)
+                log.info("%s: %s", name_of(cell.path), state.text)
             shown[cell] = state.text
 
     return print_changes

@@ -42,22 +42,18 @@ def reproduce(
         return
     if name not in FIGURES:
         raise ConfigError(registry.unknown("figure", name, list(FIGURES)), "`lsg reproduce` lists them.")
+    from lsgcli.api import train
     from lsgcli.config.resolve import resolve
-    from lsgcli.report.display import TrainingDisplay
-    from lsgcli.report.run_page import run_page
     from lsgcli.runs.checks import check_same
-    from lsgcli.runs.run import train_together
     from lsgcli.store.rundir import read_facts, read_result
-    from lsgcli.training.signals import stop_on_signals
 
     rows = []
     for number, planned in enumerate(FIGURES[name]["runs"], 1):
-        path, config = out / f"{name}-{number}", resolve(planned["settings"], environment={})
+        path, settings = out / f"{name}-{number}", planned["settings"]
         if result := read_result(path):
-            check_same(path, config)
+            check_same(path, resolve(settings, environment={}))
         else:
-            with stop_on_signals() as stop, TrainingDisplay(verbosity.quiet) as display:
-                result = train_together(config, display, stop, path=path, page=run_page) or {}
+            result = train(path, quiet=verbosity.quiet, **settings)
         found, data = result[planned["measure"]], read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})

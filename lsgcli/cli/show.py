@@ -48,10 +48,9 @@ def show(
     if as_json:
         print_json(record)
         return
-    columns = ("name", "kind", "shape", "weights", "multiplications", "neuron", "decay", "width", "threshold")
-    rows = [[layer[column] for column in columns] for layer in record["layers"]]
+    layers = record["layers"]
     facts = {name: record[name] for name in ("arch", "input", "parameters", "multiplications")}
     facts |= {**record["provenance"], "settings": record["settings"]}
     if "best_epoch" in facts:
         facts["best_epoch"] += 1  # records count from 0
-    terminal.show([terminal.facts(facts), terminal.table(columns, rows, left=3)])
+    terminal.show([terminal.facts(facts), terminal.table(layers[0], [[*layer.values()] for layer in layers], left=3)])

@@ -10,7 +10,7 @@ from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, chec
 from lsgcli.data.augment.base import chain
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import dataset_of
-from lsgcli.errors import ConfigError, DataError, RunInUseError, log, require
+from lsgcli.errors import ConfigError, DataError, RunInUseError, log, refuse, require
 from lsgcli.store import hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
 from lsgcli.system.schema import Record
@@ -62,28 +62,19 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
         ConfigError: with one line for each problem.
     """
     dataset = dataset_of(config)
-
-    def check_parts() -> None:
-        if fresh and config.accumulate > config.batch_size:
-            raise ConfigError(
-                f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}",
-                "Each part needs at least one sample.",
-            )
-
-    def check_schedule() -> None:
-        cooldown = config.cooldown_epochs if config.schedule == "cosine" else 0
-        if (edges := config.warmup_epochs + cooldown) and edges >= config.epochs:
-            raise ConfigError(
-                f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down",
-                "Increase --epochs, or decrease --warmup-epochs and --cooldown-epochs.",
-            )
+    problems = []
+    if fresh and config.accumulate > config.batch_size:
+        problems.append(f"accumulate: found {config.accumulate}, expected at most the batch size, {config.batch_size}")
+    edges = config.warmup_epochs + (config.cooldown_epochs if config.schedule == "cosine" else 0)
+    if edges and edges >= config.epochs:
+        problems.append(f"epochs: found {config.epochs}, expected more than the {edges} of warm-up and cool-down")
 
     def check_loggers() -> None:
         for name in listed(config.log):
             logger = registry.get("logger", name)
             require(logger.packages, f"--log {name}", logger.extra)
 
-    all_at_once(dataset.check, check_schedule, lambda: chain(config.augment, dataset.static), check_parts, check_loggers)
+    all_at_once(dataset.check, lambda: refuse(problems), lambda: chain(config.augment, dataset.static), check_loggers)
 
 
 def check_place(path: Path, config: RunConfig) -> None:

@@ -187,16 +187,16 @@ class CellState:
     @property
     def text(self) -> str:
         """The state in words."""
-        progress = f"{self.epochs} of {self.of} epochs"
-        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.4f}"
-        return {
-            "done": f"diverged: {self.message}" if self.message else f"done{accuracy}",
-            "running": f"running: {progress}{accuracy}" if self.of else "running",
-            "waiting": ("waiting" + f" after {progress}" * bool(self.of)) + f" ({self.message})" * bool(self.message),
-            "stopped": f"stopped after {progress}" if self.of else "not started",
-            "pruned": f"pruned after {progress}",
-            "failed": f"failed: {self.message}",
-        }[self.kind]
+        if self.kind == "stopped" and not self.of:
+            return "not started"
+        if self.kind == "done" and self.message:
+            return f"diverged: {self.message}"
+        text: str = self.kind
+        if self.of:
+            text += f" after {self.epochs} of {self.of} epochs"
+        if self.accuracy is not None and self.kind in ("done", "running"):
+            text += f", accuracy {self.accuracy:.4f}"
+        return f"{text}: {self.message}" if self.message else text
 
 
 def state(cell: Cell, alive: bool = False) -> CellState:

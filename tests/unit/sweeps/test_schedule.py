@@ -136,18 +136,18 @@ def test_states_come_from_files(planned):
     cell = planned.cells()[0]
     assert state(cell).text == "not started"
     assert state(cell, alive=True).text == "waiting"
-    assert dataclasses.replace(state(cell, alive=True), message="Resources").text == "waiting (Resources)"
+    assert dataclasses.replace(state(cell, alive=True), message="Resources").text == "waiting: Resources"
     job = job_of(cell)
     job.file(".log").parent.mkdir(parents=True)
     write_run(cell, epochs=2)
     assert state(cell).text == "stopped after 2 of 3 epochs"
     assert state(cell, alive=True).text == "waiting after 2 of 3 epochs"
     note(job.file(".jsonl"), started=True)
-    assert state(cell, alive=True).text == "running: 2 of 3 epochs, accuracy 0.5000"
+    assert state(cell, alive=True).text == "running after 2 of 3 epochs, accuracy 0.5000"
     with files.locked(cell.path / LOCK, "busy"):
         assert state(cell).kind == "running"
     fail(job)
-    assert state(cell).text == "failed: frames.npz: damaged"
+    assert state(cell).text == "failed after 2 of 3 epochs: frames.npz: damaged"
     with open(job.file(".log"), "a") as log:
         log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
     assert state(cell).message == "KeyError: 'x'"  # of the latest attempt
@@ -155,7 +155,7 @@ def test_states_come_from_files(planned):
         note(job.file(".jsonl"), status=status)
         assert state(cell).kind == "stopped"
     files.write_json(cell.path / RESULT, record(0.25))
-    assert state(cell, alive=True).text == "done, accuracy 0.2500"
+    assert state(cell, alive=True).text == "done after 3 of 3 epochs, accuracy 0.2500"
     files.write_json(cell.path / RESULT, record(None))
     assert state(cell).text == "diverged: loss nan"
     (cell.path / RESULT).write_text("{")

@@ -20,15 +20,16 @@ STATES = (
 )
 
 
-def test_lines_are_printed_when_a_state_changes(cells, capsys):
+def test_lines_are_printed_when_a_state_changes(cells, caplog):
+    caplog.set_level("INFO", "lsg")
     states = dict(zip(cells, STATES, strict=True))
-    display = launcher.changes_shown(quiet=False)
+    display = launcher.changes_shown()
     display(states)
     display(states)
     display({**states, cells[1]: CellState("running", 2, 3, 0.75)})
-    assert capsys.readouterr().err.splitlines() == [
+    assert caplog.messages == [
         "method=fixed-s0: done, accuracy 0.9500",
-        "method=lsg-s0: running: 1 of 3 epochs, accuracy 0.5000",
+        "method=lsg-s0: running after 1 of 3 epochs, accuracy 0.5000",
         "method=fixed-s7: failed: x.png: bad",
-        "method=lsg-s0: running: 2 of 3 epochs, accuracy 0.7500",
+        "method=lsg-s0: running after 2 of 3 epochs, accuracy 0.7500",
     ]
