@@ -7,7 +7,7 @@ Potentials are computed in blocks of few samples, which stay in the CPU cache wh
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -64,14 +64,14 @@ class LayerInput(NamedTuple):
     """Input of a layer in one forward pass.
 
     Attributes:
-        x: (T, B, C, ...), or T tensors (B, C, ...): the current, or the input of its normalisation.
+        x: (T, B, C, ...): the current, or the input of its normalisation.
         p: dynamics of the layer.
         scale, shift: (C,); the current is scale * x + shift. None if x is the current.
         residual: a second current, with the shape of x.
         side: size of the pooling window behind the neurons.
     """
 
-    x: Tensor | Sequence[Tensor]
+    x: Tensor
     p: Dynamics
     scale: Tensor | None = None
     shift: Tensor | None = None
@@ -106,11 +106,6 @@ def laid(x: Tensor) -> Tensor:
     return x.unsqueeze(2)
 
 
-def _part(x: Tensor | Sequence[Tensor], samples: slice) -> Tensor:
-    """A slice of samples of (T, B, C, H, ...), in the layout of :func:`laid`."""
-    return laid(x[:, samples] if isinstance(x, Tensor) else torch.stack([step[samples] for step in x]))
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run small operations on one thread and without gradients.
@@ -126,12 +121,11 @@ def blocks(given: LayerInput) -> Iterator[Block]:
     """The blocks of a layer, in order, with their potentials and spikes; for a loop within :func:`one_thread`."""
     x = given.x
     p = given.p
-    first = given.x[0]
-    T, B, *sizes = laid(first.expand(len(x), *first.shape)).shape
+    T, B, *sizes = laid(x).shape
     count = max(1, ELEMENTS // max(1, T * math.prod(sizes)))  # samples
     for begin in range(0, B, count):
-        samples = slice(begin, min(begin + count, B))
-        some = _part(x, samples)
+        samples = slice(begin, begin + count)
+        some = laid(x[:, samples])
         wide = torch.promote_types(some.dtype, torch.float32)
         current = torch.empty(some.shape, dtype=wide, device=some.device)
         if given.scale is None or given.shift is None:
@@ -139,18 +133,15 @@ def blocks(given: LayerInput) -> Iterator[Block]:
         else:
             torch.addcmul(given.shift, some.to(wide), given.scale, out=current)
         if given.residual is not None:
-            current += _part(given.residual, samples)
-        decay, width = (_of(parameter, first.dim() + 1, samples) for parameter in (p.decay, p.width))
+            current += laid(given.residual[:, samples])
+        decay, width = (_of(parameter, x.dim(), samples) for parameter in (p.decay, p.width))
         here = p._replace(decay=decay[0] if decay.dim() else decay, width=width)
         yield Block(samples, current, *integrate(current, here), here)
 
 
 def heights(given: LayerInput) -> Tensor:
     """gain * h(u - v_th), (T, B, ...), in the memory format of x."""
-    x = given.x
-    first = given.x[0]
-    wide = torch.promote_types(first.dtype, torch.float32)
-    result = torch.empty_like(x, dtype=wide) if isinstance(x, Tensor) else first.new_empty(len(x), *first.shape, dtype=wide)
+    result = torch.empty_like(given.x, dtype=torch.promote_types(given.x.dtype, torch.float32))
     room = laid(result)
     with one_thread():
         for block in blocks(given):

@@ -191,7 +191,6 @@ class Watched(torch.autograd.Function):
 def without_recurrence(given: LayerInput, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
     x, du = given.x, heights(given)
-    assert isinstance(x, Tensor)
     room = laid(du)
     room *= arriving(laid(grad), room, given.side)
     if norm is None:
@@ -246,7 +245,7 @@ def count(sums: LayerSums, given: LayerInput, grad: Tensor | None = None, *, ful
 def kernel_layout(given: LayerInput) -> Layout | None:
     """The layout of x for the kernels of the backend ``fused``, or None if they do not support these neurons."""
     x = given.x
-    if given.scale is None or not isinstance(x, Tensor) or x.dim() != 5 or not fused.available(x.device):
+    if given.scale is None or x.dim() != 5 or not fused.available(x.device):
         return None
     p, divides = parameters(given.p), x.shape[3] % given.side == 0 and x.shape[4] % given.side == 0
     return image_layout(x, p.beta, p.alpha) if divides and fused.supports(x, p.surrogate, p.reset) else None

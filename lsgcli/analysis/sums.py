@@ -53,12 +53,13 @@ class LayerSums:
 
     def begin(self, given: LayerInput) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
-        first, p = given.x[0], given.p
+        x, p = given.x, given.p
         self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, given.scale
-        self.alpha = over_time(p.width.detach(), first.dim() + 1).flatten(1).mean(1)
-        if self.ever.shape != (shape := laid(first[None]).shape[2:]):
-            self.histogram = self.histogram.to(first.device)
-            self.ever = torch.zeros(shape, dtype=torch.bool, device=first.device)
+        self.alpha = over_time(p.width.detach(), x.dim()).flatten(1).mean(1)
+        shape = laid(x).shape[2:]
+        if self.ever.shape != shape:
+            self.histogram = self.histogram.to(x.device)
+            self.ever = torch.zeros(shape, dtype=torch.bool, device=x.device)
             self.always = ~self.ever
 
     @property

@@ -127,8 +127,7 @@ class HookWatcher(Watcher):
     def end_batch(self) -> None:
         given = self._layer_input()
         self.sums.begin(given)
-        compared = len(self.fired) == len(self.currents)
-        fired = laid(torch.stack(self.fired) if self.layer.steps else self.fired[0]) if compared else None
+        fired = laid(self._joined(self.fired)) if len(self.fired) == len(self.currents) else None
         spikes = torch.zeros(3, dtype=torch.float64)  # of the module, of the dynamics, and of only one of the two
         with one_thread():
             for block in blocks(given):
@@ -137,7 +136,7 @@ class HookWatcher(Watcher):
                     of_module, by_dynamics = fired[:, block.samples], block.o > 0
                     counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
                     spikes += torch.stack(counts).cpu()
-        self._check(spikes.tolist(), given.x[0].numel() * len(given.x))
+        self._check(spikes.tolist(), given.x.numel())
         self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
 
     def _check(self, spikes: Sequence[float], entries: int) -> None:
@@ -156,9 +155,13 @@ class HookWatcher(Watcher):
             handle.remove()
 
     def _layer_input(self) -> LayerInput:
-        p = self.layer.dynamics()
-        decay, width = (torch.as_tensor(value, device=self.currents[0].device) for value in (p.decay, p.width))
-        return LayerInput(self.currents if self.layer.steps else self.currents[0], p._replace(decay=decay, width=width))
+        x, p = self._joined(self.currents), self.layer.dynamics()
+        decay, width = (torch.as_tensor(value, device=x.device) for value in (p.decay, p.width))
+        return LayerInput(x, p._replace(decay=decay, width=width))
+
+    def _joined(self, calls: list[Tensor]) -> Tensor:
+        """Tensors of all timesteps, (T, B, ...)."""
+        return torch.stack(calls) if self.layer.steps else calls[0]
 
     def _enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         current, *others = arguments

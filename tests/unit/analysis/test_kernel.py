@@ -135,7 +135,6 @@ def test_the_same_bits_for_any_number_of_threads(threads):
 def test_what_the_kernel_does_not_know():
     one = layer_input()
     assert not lif_watchers.kernel_layout(one._replace(x=one.x.double()))
-    assert not lif_watchers.kernel_layout(one._replace(x=list(one.x)))
     assert not lif_watchers.kernel_layout(one._replace(p=one.p._replace(surrogate=lambda x, width: x)))
     assert not lif_watchers.kernel_layout(one._replace(p=one.p._replace(decay=torch.rand(C, H, 1))))
     assert not lif_watchers.kernel_layout(one._replace(side=4))
