@@ -59,7 +59,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         }
         if seen is not None:
             line = found.where or seen.lines.get(rule.at) or next(map(seen.line_of, found.layers), None)
-            record["where"] = line and line.record()
+            record["where"] = line and line._asdict()
         records.append(record)
         if name == "not-finite":  # what was measured afterwards says nothing of its cause
             evidence = replace(evidence, flow={**evidence.flow, "layers": []}, diverged=True)

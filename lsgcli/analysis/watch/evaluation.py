@@ -125,13 +125,15 @@ class Evaluation:
     """Observes blocks without gradients, and what is compared in them.
 
     Attributes:
-        blocks: that were observed; None if they have ended.
+        block: that is observed; None if it has ended.
+        blocks: number of those that were.
         delivered: the last labels of data loaders.
     """
 
     def __init__(self, watch: "Watch"):
         self.watch = watch
-        self.blocks: list[Any] = []
+        self.block: Any = None
+        self.blocks = 0
         self.due = 0.0  # steps after which a block is observed again
         self.delivered: deque[int] = deque(maxlen=LABELS)
 
@@ -153,8 +155,8 @@ class Evaluation:
         if not lines.of_user(caller.f_code.co_filename):
             return value
         watch.seen.restored = watch.other_weights()
-        if not watch.measuring and (len(self.blocks) < BLOCKS or watch.seen.steps >= self.due):
-            self.blocks.append(context)
+        if not watch.measuring and (self.blocks < BLOCKS or watch.seen.steps >= self.due):
+            self.block = context
             self.due = 1.5 * watch.seen.steps
             watch.forward.begin_evaluation()
             watch.measure(True)
@@ -162,10 +164,9 @@ class Evaluation:
 
     def ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
         """A block ends."""
-        if self.blocks and self.blocks[-1] is context:
-            self.blocks[-1] = None
-            if not self.watch.forward.called:  # such as an update of averaged weights
-                self.blocks.pop()
+        if self.block is context:
+            self.block = None
+            self.blocks += bool(self.watch.forward.called)  # nothing is, as in an update of averaged weights
             self.watch.measure(False)
         return original(context, *error)
 

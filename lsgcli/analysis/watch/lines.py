@@ -31,10 +31,6 @@ class Line(NamedTuple):
         """The text of the line, without indentation; empty if the file cannot be read."""
         return linecache.getline(self.file, self.line).strip()
 
-    def record(self) -> dict[str, str | int]:
-        """As JSON."""
-        return {"file": self.file, "line": self.line}
-
 
 @functools.cache
 def of_user(file: str) -> bool:

@@ -119,7 +119,7 @@ class Watch:
         self.seen = Seen()
         self.forward = Forward(self.seen)
         self.labels: Tensor | None = None  # of the last loss in training
-        self.before: tuple[Tensor | None, Tensor] | None = None  # input and labels of the measured step before
+        self.before: tuple[Tensor, Tensor] | None = None  # input and labels of the measured step before
         self.carried: set[int] = set()  # parameters that have a gradient before the first backward pass of a step
         self.stepper = 0  # the optimiser that ended the last step
         self.weights: list[tuple[nn.Parameter, Tensor]] = []  # before a measured step
@@ -207,7 +207,7 @@ class Watch:
 
     def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
-        return any(not torch.allclose(_begin_of(p), values, 0, 0, equal_nan=True) for p, values in self.trained)
+        return any(not torch.equal(_begin_of(parameter), values) for parameter, values in self.trained)
 
     def _keep(self, parameters: Sequence[Tensor]) -> None:
         """Keep some weights after a step: those of the last matrix."""
@@ -438,10 +438,10 @@ class Watch:
         for stage, calls in stages.items():
             for layout, features in layouts(calls, len(labels)):
                 seen.agreements[stage, layout] = seen.agreements.get((stage, layout), 0) + agreement(features, labels)
-        if self.before is not None and labels.shape == self.before[1].shape and not torch.equal(labels, self.before[1]):
-            previous = self.before[0]
-            seen.same_input += mean is not None and previous is not None and torch.equal(mean, previous)
-        self.before = mean, labels
+        if mean is not None:
+            before, self.before = self.before, (mean, labels)
+            if before is not None and not torch.equal(before[1], labels):
+                seen.same_input += torch.equal(before[0], mean)
 
     def _look_at_first(self, x: Tensor) -> None:
         """What the first module with weights was given, at each of its calls, (calls, ...)."""
@@ -572,15 +572,15 @@ def _parameters_of(optimiser: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def _begin_of(parameter: Tensor) -> Tensor:
-    return parameter.detach().reshape(-1)[:ENTRIES].clone()
+    return parameter.detach().reshape(-1)[:ENTRIES].nan_to_num()  # a copy, in which NaN equals NaN
 
 
 def _is_one_hot(labels: Tensor) -> bool:
     """Whether targets (B, classes) have one value for the class and another for the others."""
     if labels.shape[1] < 2:
         return False
-    top, low = labels.amax(1, keepdim=True), labels.amin(1, keepdim=True)
-    return bool((((labels == top).sum(1) == 1) & ((labels == top) | (labels == low)).all(1)).all())
+    ordered = labels.sort(1).values
+    return bool((ordered[:, :-1] == ordered[:, :1]).all()) and bool((ordered[:, -1] > ordered[:, -2]).all())
 
 
 def _not_finite(loss: Tensor) -> bool:
