@@ -1,9 +1,10 @@
-"""eval and inspect-gradients, on a trained network."""
+"""eval, inspect-gradients, predict and bench, on small networks."""
 
 import csv
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from typer.testing import CliRunner
 from lsgcli.cli.app import app
 from lsgcli.store import checkpoint
 from lsgcli.store.flows import complete
+from lsgcli.sweeps import bench
 from tests.cli.conftest import TINY
 from tests.flows import problems
+from tests.networks import saved
+from tests.unit.data.conftest import aedat2_bytes, blob
 from tests.unit.report import reading
 
 
@@ -278,3 +282,73 @@ def test_refreshed_statistics_are_in_a_new_checkpoint(lsg, trained, images, spoi
     assert lsg("inspect-gradients", "new.safetensors", "--data-dir", images).exit_code == 0
     assert "--force" in lsg(*run, *REFRESH, "--out", "new.safetensors", status=2).stderr
     lsg(*run, *REFRESH, "--out", "new.safetensors", "--force", status=0)
+
+
+@pytest.fixture
+def net(tmp_path):
+    return saved(tmp_path / "net.safetensors", medians=(40, 1))
+
+
+def test_lists_on_stdin_and_names_that_are_hard_to_write(net, tmp_path, lsg):
+    """A list separated by lines or by NUL; what a terminal would act on is written as an escape, and is exact in JSON."""
+    names = [b"b.aedat", b"a\x1b[31m.aedat", b"tab\tand\nline.aedat", b"\xff.aedat"]
+    for i, name in enumerate(names):
+        (tmp_path / os.fsdecode(name)).write_bytes(aedat2_bytes(blob(i)))
+    text = lsg("predict", net, "-", input=b"\0".join([*names, b""]), status=0)
+    shown = [line.split("\t")[0] for line in text.stdout.splitlines()]
+    assert shown == ["b.aedat", r"a\x1b[31m.aedat", r"tab\tand\nline.aedat", r"\xff.aedat"]
+    assert lsg("predict", net, "-", input=b"b.aedat\r\nb.aedat\r\n").stdout.splitlines() == text.stdout.splitlines()[:1] * 2
+    records = lsg("predict", net, *map(os.fsdecode, names), "--json", "--by-step", "--top", 2)
+    found = [json.loads(line) for line in records.stdout.splitlines()]
+    assert [os.fsencode(record["path"]) for record in found] == names
+    for record in found:
+        assert list(record["probabilities"].values()) == sorted(record["probabilities"].values(), reverse=True)
+        assert len(record["probabilities"]) == 2
+        assert len(record["by_step"]) == 4
+        assert record["by_step"][-1] == record["class"]
+
+
+def test_an_improbable_class_is_unsure(net, tmp_path, lsg):
+    (tmp_path / "a.aedat").write_bytes(aedat2_bytes(blob(0)))
+    line = lsg("predict", net, "a.aedat", "--min-probability", 1, status=0).stdout
+    assert line.split("\t")[1] == "?"
+
+
+QUICK = ("--width-multiplier", "0.0625", "-T", "2", "--size", "16", "--batch-size", "2", "--rounds", "2", "--threads", "1")
+ROW = {"contender": "lsg fp32", "case": "a case", "samples_per_s": 2000.04, "ms": 1.25}
+RECORD = {
+    "machine": {"processor": "CPU", "threads": 2, "device": "cpu", "precision": "fp32", "because": "as set", "load": 0.0},
+    "rows": [
+        ROW | {"time_over_lsg": None},
+        ROW | {"contender": "floor fp32", "time_over_lsg": {"ratio": 0.5, "low": 0.4, "high": 0.6}},
+    ],
+}
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Arguments of the measurement, which returns RECORD."""
+    calls = []
+    monkeypatch.setattr(bench, "bench", lambda *arguments: (calls.append(arguments), RECORD)[1])
+    return calls
+
+
+def test_table(lsg, measured):
+    words = " ".join(lsg("bench", "--arch", "resnet19", "-T", "2").stdout.split())
+    assert "processor: CPU threads: 2 device: cpu" in words
+    assert "a case lsg fp32 2,000 1.25 - - - a case floor fp32 2,000 1.25 0.5 0.4 0.6" in words
+    ((config, modes, rounds, _),) = measured
+    assert (config.arch, config.T, modes, rounds) == ("resnet19", 2, ["train", "inference", "stream"], 5)
+
+
+@pytest.mark.slow
+def test_a_measurement(lsg):
+    done = lsg("bench", *QUICK, "--device", "cpu", "--precision", "fp32", "--mode", "train,stream", "--json", status=0)
+    record = json.loads(done.stdout)
+    names = ["lsg fp32", "lsg-auto fp32", "floor fp32"]
+    assert [row["contender"] for row in record["rows"]] == names * 2
+    for row in record["rows"]:
+        batch, T = (1, 2) if row["case"].endswith("stream") else (2, 1)
+        assert row["samples_per_s"] == pytest.approx(1e3 * batch / (row["ms"] * T))
+        assert (row["time_over_lsg"] is None) == (row["contender"] == "lsg fp32")
+    assert record["machine"]["threads"] == 1

@@ -114,8 +114,7 @@ def test_method_of_a_dead_layer(method, gamma):
 
 @pytest.mark.parametrize("method", registry.names("method"))
 @pytest.mark.parametrize(
-    ("backend", "decay_per"),
-    [slow_if((name, per) != ("fused", "channel"), name, per) for name in EAGER for per in PER],
+    ("backend", "decay_per"), [slow_if((name, per) != ("fused", "channel"), name, per) for name in EAGER for per in PER]
 )
 def test_method_in_a_network(method, backend, decay_per):
     """Trains some steps with any backend, in float32 and under bf16; is stored and built again; folds without a change of spikes."""

@@ -75,12 +75,7 @@ def sequence(net: Any, batch: int = 4, seed: int = 1) -> Tensor:
 
 def described(net: Any) -> dict[str, Any]:
     """The configuration of a checkpoint of a network."""
-    return {
-        **checkpoint.describe(net),
-        "classes": [str(i) for i in range(net.spec.num_classes)],
-        "settings": {},
-        "data": {},
-    }
+    return {**checkpoint.describe(net), "classes": [str(i) for i in range(net.spec.num_classes)], "settings": {}, "data": {}}
 
 
 def drawn(chance: random.Random, cases: list[Any], count: int) -> list[Any]:

@@ -187,11 +187,7 @@ def hostile_headers(count: int, chance: random.Random, folder: Path) -> Iterator
 
 
 @row(
-    11,
-    fault="a file that runs code when it is unpickled",
-    promise="refused with exit status 4; nothing runs",
-    quick=1,
-    full=1,
+    11, fault="a file that runs code when it is unpickled", promise="refused with exit status 4; nothing runs", quick=1, full=1
 )
 def malicious(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """Pickles of each protocol, and torch.save's two formats, that would create a file, under four suffixes, as a checkpoint and for

@@ -115,9 +115,9 @@ def _one_hdf5(folder: Path, at: Path, case: tuple[str, str, str], *, command: bo
     slow = f"took {seconds:.1f} s" if seconds > SECONDS else ""
     yield Case(found.kind, found.problem or slow or opens.problem())
     if command:
-        words = {
-            "nir": ["predict", path, folder / "a.npz", "--json", "--logits"],
-        }.get(kind, ["data", "info", "--dataset", kind, "--data-dir", at])
+        words = {"nir": ["predict", path, folder / "a.npz", "--json", "--logits"]}.get(
+            kind, ["data", "info", "--dataset", kind, "--data-dir", at]
+        )
         opens = Opens(*others)
         ran = Command(words, at / "run").run(60)
         leaked = SECRET[:8].decode() in ran.out + ran.err or ran.out

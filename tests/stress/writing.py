@@ -219,14 +219,7 @@ def calls_of(write: Callable[[int], object]) -> list[str]:
     return names
 
 
-@row(
-    2,
-    fault="a crash at any call that writes",
-    promise="the old or the new file, whole",
-    peers=DIRECT,
-    quick=1,
-    full=10,
-)
+@row(2, fault="a crash at any call that writes", promise="the old or the new file, whole", peers=DIRECT, quick=1, full=10)
 def crash_at_each_call(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     """open, write, fsync, chmod, rename, unlink and mkdir are counted in the writing of a checkpoint, a JSON file, a line and a folder.
     For each call k, a forked process ends without warning before call k, after it, and with the file of call k cut at a random byte."""

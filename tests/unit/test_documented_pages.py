@@ -1,4 +1,4 @@
-"""The tutorial's commands, and the network and width rule that the how-to pages show."""
+"""The tutorial's commands, the code of the how-to pages, and the notebooks, which were stored with their output."""
 
 import importlib.util
 import os
@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from docs import generate
 from lsgcli import models, registry
 from lsgcli.neurons.widths import LayerState
 
@@ -124,3 +125,30 @@ def test_tutorial(tmp_path):
         assert (here / name).is_file(), name
     with Image.open(here / "sheet.png") as found, Image.open(DOCS / "images" / "sheet.png") as shown:
         assert found.size == shown.size
+
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of the packages of Jupyter
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs(path):
+    if path.stem == "spikingjelly":
+        pytest.importorskip("spikingjelly")
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(path, 4)
+    shown = [bool(cell.get("outputs")) for cell in notebook.cells]
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    assert [bool(cell.get("outputs")) for cell in notebook.cells] == shown
+    assert any(shown)
+
+
+def test_a_repository_adds_a_badge_and_a_cell_once(tmp_path):
+    for path in NOTEBOOKS:
+        text = generate.in_colab(path, "https://github.com/someone/lsg")
+        assert f"{generate.COLAB}/github/someone/lsg/blob/main/docs/notebooks/{path.name}" in text
+        assert text.count("!git clone --quiet --depth 1 https://github.com/someone/lsg lsg") == 1
+        again = tmp_path / path.name
+        again.write_text(text, encoding="utf-8")
+        assert generate.in_colab(again, "https://github.com/someone/lsg") == text

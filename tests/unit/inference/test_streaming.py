@@ -60,8 +60,7 @@ def decoded(name, chunks, known=(), sensor=(128, 128)):
 
 @pytest.mark.parametrize("most", [1, 7, 100_000])
 @pytest.mark.parametrize(
-    ("name", "content"),
-    [("a.aedat", aedat2_bytes(LATE)), ("a.bin", nmnist_bytes(NMNIST, overflows=(50, 51, 120)))],
+    ("name", "content"), [("a.aedat", aedat2_bytes(LATE)), ("a.bin", nmnist_bytes(NMNIST, overflows=(50, 51, 120)))]
 )
 def test_decoded_in_pieces_as_in_whole(name, content, most, tmp_path):
     (tmp_path / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Integer inference: against sums of int64 in numpy, against floats of the same weights, and what it refuses."""
+"""Weights on a grid, and integer inference: against sums of int64 in numpy, against floats of the same weights, and what it refuses."""
 
 import logging
 
@@ -10,9 +10,10 @@ from lsgcli import models
 from lsgcli.analysis.rates import FiringRates
 from lsgcli.errors import ConfigError
 from lsgcli.export.runners import stepwise
+from lsgcli.models import quantise
 from lsgcli.models.fold import fold
 from lsgcli.models.integer import IntegerConv2d, deployed
-from lsgcli.models.quantise import round_weights
+from lsgcli.models.quantise import integers, round_weights
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Bytes
 from lsgcli.neurons.kernels.fused import Fused
@@ -197,3 +198,46 @@ def test_devices_and_processors_without_exact_products_are_refused(monkeypatch):
     monkeypatch.setattr(compute, "products_are_exact", lambda: False)
     with pytest.raises(ConfigError, match="not exact"):
         compute.pick_precision("int8", CPU)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_grid(bits):
+    weight = torch.randn(50, 7, 3, 3) * torch.logspace(-6, 3, 50).view(-1, 1, 1, 1)
+    weight[3] = 0
+    q, scale = integers(weight, bits)
+    most = 2 ** (bits - 1) - 1
+    assert (q.dtype, int(q.abs().max())) == (torch.int8, most)
+    assert (scale > 0).all()
+    assert not q[3].any()
+    error = (weight - q * scale.view(-1, 1, 1, 1)).abs() / scale.view(-1, 1, 1, 1)
+    assert error.max() <= 0.5 + 1e-3
+    # Exact products, so that float convolutions of any framework multiply by the same weights, and the grid is found again.
+    assert np.array_equal(quantise.on_grid(weight, bits).double(), q.double() * scale.double().view(-1, 1, 1, 1))
+    again, same = integers(quantise.on_grid(weight, bits), bits)
+    assert torch.equal(q, again)
+    assert torch.equal(scale[q.flatten(1).any(1)], same[q.flatten(1).any(1)])
+
+
+def test_training_multiplies_by_rounded_weights_and_passes_gradients_through():
+    rounded = models.build("mlp", width_multiplier=1 / 32, input_size=9, weight_bits=4).train()
+    plain = models.build("mlp", width_multiplier=1 / 32, input_size=9).train()
+    plain.load_state_dict(rounded.state_dict())
+    round_weights(plain, 4)
+    x = sequence(plain, 8)
+    for net in (rounded, plain):
+        net(x).square().sum().backward()
+    assert torch.equal(rounded(x), plain(x))
+    for ours, theirs in zip(rounded.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)  # oneDNN's sums for SSE4.1 depend on where in memory the weights are
+    assert not torch.equal(rounded.classifier.weight, plain.classifier.weight)  # the trained weight remains a float
+
+
+@pytest.mark.parametrize("which", ["vggsnn", "resnet19-add"])
+def test_folding_a_network_of_few_bits(which):
+    net = seasoned(which, weight_bits=4)  # in double precision
+    folded = fold(net)
+    torch.testing.assert_close(folded(sequence(net)), net(sequence(net)))
+    for layer in folded.spiking_layers():
+        weight = layer.synapse.weight.detach().flatten(1)
+        steps = weight / weight.abs().amax(1, keepdim=True) * 7
+        torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-4)

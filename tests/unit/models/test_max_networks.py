@@ -46,12 +46,7 @@ class Equations:
         """Batch normalisation over T B; a weight with one input channel is that of a depthwise convolution of several."""
         weight, flat = self.w[f"{name}.conv.weight"], x.flatten(0, 1)
         z = F.conv2d(
-            flat,
-            weight,
-            self.w.get(f"{name}.conv.bias"),
-            stride,
-            weight.shape[-1] // 2,
-            groups=x.shape[2] // weight.shape[1],
+            flat, weight, self.w.get(f"{name}.conv.bias"), stride, weight.shape[-1] // 2, groups=x.shape[2] // weight.shape[1]
         )
         mean, var = self.w[f"{name}.norm.running_mean"].clone(), self.w[f"{name}.norm.running_var"].clone()
         affine = self.w[f"{name}.norm.weight"], self.w[f"{name}.norm.bias"]

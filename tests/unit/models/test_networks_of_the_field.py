@@ -224,11 +224,7 @@ def test_nir(which, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("which", "words"),
-    [
-        ("max-resnet18", "max pooling,"),
-        ("qkformer", "max pooling and products of spikes,"),
-    ],
+    ("which", "words"), [("max-resnet18", "max pooling,"), ("qkformer", "max pooling and products of spikes,")]
 )
 def test_what_nir_cannot_represent(which, words, tmp_path):
     with pytest.raises(ConfigError, match=words):

@@ -122,10 +122,7 @@ def glif(current, grad, beta, alpha, surrogate, raw):
 
 
 INTEGRALS = {  # of a surrogate, and its derivative by the width
-    "rectangular": (
-        lambda x, a: np.clip(x / a + 0.5, 0, 1),
-        lambda x, a: np.where(np.abs(x) < a / 2, -x / a**2, 0.0),
-    ),
+    "rectangular": (lambda x, a: np.clip(x / a + 0.5, 0, 1), lambda x, a: np.where(np.abs(x) < a / 2, -x / a**2, 0.0)),
     "sigmoid": (lambda x, a: sigmoid(4 * x / a), lambda x, a: -4 * x / a**2 * slope(4 * x / a)),
 }
 
