@@ -15,6 +15,7 @@ from lsgcli.cli.options import Chosen
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import fields_of
 from lsgcli.config.resolve import resolve
+from lsgcli.config.run import option_name
 from lsgcli.errors import ConfigError, DataError, MissingPart, StorageError, counted, log
 from lsgcli.report.output import check_output, print_exact, print_json, print_result
 from lsgcli.system import cpus, files
@@ -205,11 +206,10 @@ def _one_of(path: Path | None, settings: Collection[str]) -> None:
     Raises:
         ConfigError: both or neither are given.
     """
-    if path is None and "dataset" not in settings:
+    if path is not None:
+        common.exclude("a PATH", {option_name(name): True for name in settings})
+    elif "dataset" not in settings:
         raise ConfigError("found neither a PATH nor --dataset, expected one of them", "Give a PATH, or --dataset NAME.")
-    if path is not None and settings:
-        names = ", ".join("--" + name.replace("_", "-") for name in settings)
-        raise ConfigError(f"found a PATH together with {names}, expected one or the other", f"Omit the PATH or {names}.")
 
 
 def _open(settings: Record, takes: Collection[str] = WHERE) -> "Dataset":

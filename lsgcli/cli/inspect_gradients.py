@@ -87,8 +87,8 @@ def inspect_gradients(
     signal-to-noise ratio, and a verdict. Several checkpoints have a table each, and stand side by side on the page of --html.
     """
     common.messages(verbosity, common.AROUND)
-    if output.as_json and output.as_csv:
-        raise ConfigError("found both --json and --csv, expected one of them")
+    if output.as_json:
+        common.exclude("--json", {"--csv": output.as_csv})
     step = measuring.mismatch_step
     if step is not None and not (measuring.mismatch and 0 < step < math.inf):
         expected = "a number above 0" if measuring.mismatch else "--mismatch N, because it has no effect otherwise"

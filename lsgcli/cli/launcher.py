@@ -90,7 +90,6 @@ class LauncherOptions(NamedTuple):
                 run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), run_page), stop)
             return
         jobs = self._submitted(strategy)
-        strategy.started()
         with stop_on_signals() as stop:
             run(strategy, jobs, stop, changes_shown())
 

@@ -148,9 +148,9 @@ def _of_new_run(settings: Record, start: Start) -> RunConfig:
     run_config = resolve(settings, file=start.config)
     if start.out is None or not start.force:
         return run_config
-    for name, field in FIELDS.items():
+    for name in ("init_from", "width_from"):
         value = getattr(run_config, name)
-        if field.metadata["path"] == "checkpoint" and value and Path(value).resolve().is_relative_to(start.out.resolve()):
+        if value and Path(value).resolve().is_relative_to(start.out.resolve()):
             raise ConfigError(f"{option_name(name)} {value}: is inside the run that --force replaces", "Choose another --out.")
     return run_config
 

@@ -212,9 +212,8 @@ class Submitted(Runner):
         """Cancel all jobs, including those of other commands; returns how many were alive."""
         with self._locked():
             ids = self._ids(file.stem for file in self.folder.glob("*.jsonl"))
-            found = self.launcher.look(ids)
-            alive = {name: job for name, job in ids.items() if found.get(name, CANCELLED) != CANCELLED}
-            self.launcher.cancel(alive)
+            alive = [name for name, reason in self.launcher.look(ids).items() if reason != CANCELLED]
+            self.launcher.cancel(ids)
         return len(alive)
 
     def stopped(self, message: str) -> Stopped:

@@ -32,12 +32,11 @@ class Strategy:
     Args:
         root: folder of the runs.
         cells: in order.
-        started: called when a cell starts.
         hint: what to do if cells failed.
     """
 
-    def __init__(self, root: Path, cells: Sequence[Cell], started: Callable[[], None] = lambda: None, hint: str = AGAIN):
-        self.root, self.cells, self.started, self.hint = root, cells, started, hint
+    def __init__(self, root: Path, cells: Sequence[Cell], hint: str = AGAIN):
+        self.root, self.cells, self.hint = root, cells, hint
         self._left = iter(cells)
         self._done = 0
 
@@ -150,8 +149,6 @@ class InProcess(Runner):
         from lsgcli.runs.run import Existing, train  # with torch, which errors in the arguments do without
 
         def emit(record: Record) -> None:
-            if record["event"] == "start":
-                self.strategy.started()
             show(record)
             if record["event"] == "epoch":
                 now = CellState("running", record["epoch"] + 1, cell.config.epochs)
