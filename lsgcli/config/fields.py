@@ -20,6 +20,7 @@ BEFORE = {name: former for former, name in FORMER.items()}
 NO_VALUE = (None, "none", 0)  # of a setting that is not given, or that a run has stored by both names
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
 Values = Mapping[str, Any]  # by name
+Field = dataclasses.Field[Any]
 BOUNDS = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
 
 
@@ -159,22 +160,22 @@ class Settings(metaclass=_Renaming):
         return section(**{name: getattr(self, name) for name in fields_of(section)})
 
 
-def fields_of(kind: type) -> dict[str, dataclasses.Field[Any]]:
+def fields_of(kind: type) -> dict[str, Field]:
     """The fields of a dataclass that are settings, by name."""
     return {field.name: field for field in dataclasses.fields(kind) if field.metadata}
 
 
-def type_of(field: dataclasses.Field[Any]) -> type:
+def type_of(field: Field) -> type:
     """The type of a setting without None: int, float, str or bool."""
     return getattr(field.type, "__args__", (field.type,))[0]  # type: ignore[return-value]
 
 
-def current(field: dataclasses.Field[Any], value: Any) -> Any:
+def current(field: Field, value: Any) -> Any:
     """A value of a setting, or what an earlier one means now."""
     return field.metadata["earlier"].get(str(value), value)
 
 
-def check(values: Values, fields: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
+def check(values: Values, fields: Mapping[str, Field]) -> list[str]:
     """One line for each invalid value, ``name: found ..., expected ...``; empty if all are valid. None means not given."""
     problems = []
     for name, value in values.items():
@@ -185,7 +186,7 @@ def check(values: Values, fields: Mapping[str, dataclasses.Field[Any]]) -> list[
     return problems
 
 
-def _problem(field: dataclasses.Field[Any], value: Any) -> str | None:
+def _problem(field: Field, value: Any) -> str | None:
     about = field.metadata
     kind, expected = about["kind"], _expected(about, type_of(field), value)
     if kind and not expected:

@@ -8,12 +8,11 @@ stored in a checkpoint are all derived from the sections of :class:`RunConfig`. 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lsgcli.config import fields
 from lsgcli.config.data import DataConfig
-from lsgcli.config.fields import Applies, Values, fields_of, type_of
+from lsgcli.config.fields import Applies, Field, Values, fields_of, type_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig, StartConfig
 from lsgcli.config.neuron import LEARNED_DECAY, NeuronConfig
@@ -38,7 +37,7 @@ class RunConfig(MachineConfig, TrainingConfig, NeuronConfig, StartConfig, Networ
         return dataclasses.replace(self, **fields.renamed(changes))
 
 
-FIELDS: Mapping[str, dataclasses.Field[Any]] = fields_of(RunConfig)
+FIELDS: Mapping[str, Field] = fields_of(RunConfig)
 SECTIONS: Mapping[str, Collection[str]] = {
     "Data": fields_of(DataConfig),
     "Network": {**fields_of(NetworkConfig), **fields_of(StartConfig)},
@@ -159,7 +158,7 @@ def from_dict(values: Values) -> RunConfig:
     return RunConfig(**{name: value for name, value in values.items() if value is not None})
 
 
-def from_checkpoint(path: Path | str, stored: Values, changes: Values) -> RunConfig:
+def from_checkpoint(path: object, stored: Values, changes: Values) -> RunConfig:
     """The settings stored in the checkpoint ``path``, updated with ``changes``. Paths, precision and machine settings come from ``changes`` only.
 
     Raises:

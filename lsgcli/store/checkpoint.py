@@ -12,11 +12,11 @@ checkpoint also contains ``optim/...`` and ``rng/...`` tensors, and with ``--ema
 safetensors has no checksum and does not detect flipped bits in its data.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -95,6 +95,7 @@ class StoredConfig(TypedDict):
     export: NotRequired[StoredExport]
 
 
+Tensors = Mapping[str, Tensor]  # by name
 Count = Annotated[int, Meta(ge=0)]
 Pair = Annotated[list[float], Meta(min_length=2, max_length=2)]
 
@@ -141,10 +142,10 @@ class Checkpoint:
         sha256: digest of all tensors of the file; empty before it is written.
     """
 
-    weights: Mapping[str, Tensor]
+    weights: Tensors
     config: Record
     state: Record = field(default_factory=dict)
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Tensors = field(default_factory=dict)
     sha256: str = ""
 
 
@@ -206,7 +207,7 @@ def read_digest(path: Path) -> str:
         return metadata.get("lsg.sha256", "")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
     """Context of the open file, its metadata, and the configuration in them, both verified."""
     try:
@@ -225,7 +226,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
         raise _damaged(path, f"not a complete safetensors file ({error})") from error
 
 
-@contextlib.contextmanager
+@contextmanager
 def _name_of(path: Path) -> Iterator[str]:
     """A path of the file in UTF-8, as safetensors requires; for a path of other bytes, that of its descriptor."""
     name = os.fspath(path)
@@ -255,7 +256,7 @@ def _verified(path: Path, metadata: Mapping[str, str]) -> Record:
     return decode_config(metadata["lsg.config"], path)
 
 
-def decode_config(text: str, path: Path | str) -> Record:
+def decode_config(text: str, path: object) -> Record:
     """The configuration in the metadata of a checkpoint or export.
 
     Raises:
@@ -315,7 +316,7 @@ def load(path: Path | str, *, buffers_finite: bool = True) -> tuple[SpikingNet, 
     return restored(content, path, buffers_finite=buffers_finite), content.config
 
 
-def check_finite(found: Mapping[str, Tensor], model: SpikingNet, path: Path | str, *, buffers: bool = True) -> None:
+def check_finite(found: Tensors, model: SpikingNet, path: object, *, buffers: bool = True) -> None:
     """Check that tensors of a file are finite, except those that are not finite in a new network: decays of neurons that have none.
 
     Args:
@@ -333,7 +334,7 @@ def check_finite(found: Mapping[str, Tensor], model: SpikingNet, path: Path | st
             )
 
 
-def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = True) -> SpikingNet:
+def restored(content: Checkpoint, path: object, *, buffers_finite: bool = True) -> SpikingNet:
     """The network of a checkpoint read from ``path``, in evaluation mode.
 
     Args:
@@ -373,7 +374,7 @@ def restored(content: Checkpoint, path: Path | str, *, buffers_finite: bool = Tr
     return model.eval()
 
 
-def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+def _differences(found: Tensors, expected: Tensors) -> list[str]:
     """Tensors that differ in name, shape or type; torch would convert a type, and let counters be absent."""
 
     def described(x: Tensor | None) -> str:
@@ -387,7 +388,7 @@ def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     return differences
 
 
-def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Tensors) -> str:
     """SHA-256 over name, dtype, shape and bytes of each tensor, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -3,13 +3,13 @@
 Downloads are in the cache of huggingface_hub, which also takes the token and ``HF_ENDPOINT``.
 """
 
-import contextlib
 import functools
 import hashlib
 import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def _check_answer(response: Any) -> None:
             raise CheckpointError(f"found {int(size):,} bytes, expected at most {LARGEST:,}")
 
 
-@contextlib.contextmanager
+@contextmanager
 def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
     """Context of calls of huggingface_hub, whose errors become one of ``kind``."""
     require(("huggingface_hub",), what, "hub")

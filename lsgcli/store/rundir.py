@@ -17,10 +17,10 @@ import contextlib
 import datetime
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict
+from typing import Literal, Required, TypedDict
 
+from lsgcli.config.fields import Values
 from lsgcli.config.run import CONFIG, RunConfig, from_dict
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, RunInUseError, StorageError, counted, log
 from lsgcli.system import files, schema
@@ -334,7 +334,7 @@ def read_metrics(path: Path) -> list[Record]:
     return schema.read_lines(path / METRICS, Epoch)
 
 
-def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
+def read_progress(path: Path) -> tuple[Values, float | None, float]:
     """What the run in a directory has done so far, from metrics.jsonl, line by line.
 
     Returns:
@@ -344,7 +344,7 @@ def read_progress(path: Path) -> tuple[Mapping[str, Any], float | None, float]:
     Raises:
         ConfigError: the file is damaged.
     """
-    last: Mapping[str, Any] = {}
+    last: Values = {}
     best, seconds = None, 0.0
     for last in schema.stream(path / METRICS, Epoch):
         accuracy = last.get("val_accuracy")
@@ -369,8 +369,12 @@ def checkpoint_of(path: Path) -> Path:
     if not (path.is_dir() and is_run(path)):
         return path
     result = read_result(path) or {}
-    names = [DIVERGED] if result.get("diverged") else [BEST, LAST] if result.get("best_chosen_on") == "val" else [LAST]
-    found = next((path / name for name in (*names, LAST, DIVERGED) if (path / name).exists()), None)
+    names = [LAST, DIVERGED]
+    if result.get("diverged"):
+        names = [DIVERGED, LAST]
+    elif result.get("best_chosen_on") == "val":
+        names = [BEST, *names]
+    found = next((path / name for name in names if (path / name).exists()), None)
     if found is None:
         raise CheckpointError(f"{path}: found a run without a checkpoint, expected one", "Let it train for an epoch.")
     log.info("%s: its checkpoint %s", path, found.name)
@@ -390,7 +394,7 @@ def in_use(path: Path) -> bool:
     return files.is_locked(path / LOCK)
 
 
-def state_of(path: Path, result: Mapping[str, Any] | None) -> str:
+def state_of(path: Path, result: Values | None) -> str:
     """The state of the run in a directory with this final record: ``running``, ``stopped``, ``diverged`` or ``finished``."""
     if in_use(path):
         return "running"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError, log
@@ -87,7 +88,7 @@ class Compute:
         because = "" if self.reason == AS_SET else f" ({self.reason})"
         return f"on {self.device} in {self.precision}{because}{how[choice]}"
 
-    def move(self, x: torch.Tensor) -> torch.Tensor:
+    def move(self, x: Tensor) -> Tensor:
         """x on the device; copies to a GPU are asynchronous."""
         if self.device.type == "cuda" and x.device.type == "cpu":
             return x.contiguous().pin_memory().to(self.device, non_blocking=True)
@@ -98,7 +99,7 @@ class Compute:
         """Whether operations are asynchronous, so that reading a result synchronises."""
         return self.device.type == "cuda"
 
-    def later(self, x: torch.Tensor) -> Callable[[], list[float]]:
+    def later(self, x: Tensor) -> Callable[[], list[float]]:
         """Copy x, (n,), to the host asynchronously; the returned function waits for the copy, not for later operations, and returns the values."""
         if self.device.type != "cuda":
             return x.tolist
@@ -123,7 +124,7 @@ class Compute:
         return memory.peak_bytes()
 
 
-def full_precision(x: torch.Tensor) -> torch.Tensor:
+def full_precision(x: Tensor) -> Tensor:
     """x in float32, or its own dtype if wider, for computing a loss."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 

@@ -4,7 +4,6 @@ Functions that write raise :class:`StorageError` if a file or folder cannot be w
 write through symbolic links, whose targets may lie anywhere (:func:`check_no_link`).
 """
 
-import contextlib
 import errno
 import io
 import json
@@ -14,6 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +25,7 @@ BRIEFLY, POLL = 0.1, 0.02  # seconds; another process that only tests a lock hol
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
 
 
-@contextlib.contextmanager
+@contextmanager
 def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     """A temporary path that is synced to disk and renamed to ``target`` when the block ends without an error.
 
@@ -54,7 +54,7 @@ def replacing(target: Path, *, folder: bool = False) -> Iterator[Path]:
     finally:
         if folder:
             shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # report the original error
+        with suppress(OSError):  # report the original error
             temporary.unlink()
 
 
@@ -122,7 +122,7 @@ def open_in_place(target: Path, mode: str) -> IO[Any]:
     """
     check_no_link(target)
     binary = "b" in mode
-    text: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
+    text: Any = {} if binary else {"encoding": "utf-8", "newline": ""}
     return open(target, mode, buffering=0 if binary else -1, opener=_open_regular, **text)
 
 
@@ -156,7 +156,7 @@ def make_private(folder: Path) -> None:
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+        with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         if hasattr(os, "getuid") and (problem := _not_private(folder.absolute())):
             raise StorageError(f"{problem}, expected only this user to write to {folder}", "Remove it, or use another folder.")
@@ -237,7 +237,7 @@ def make_folder(folder: Path, inside: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-@contextlib.contextmanager
+@contextmanager
 def making_folder(folder: Path) -> Iterator[None]:
     """Create a folder and its parents, and remove those that are still empty when the block ends."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -245,12 +245,12 @@ def making_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # not empty
+        with suppress(OSError):  # not empty
             for path in made:
                 path.rmdir()
 
 
-@contextlib.contextmanager
+@contextmanager
 def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
     """Hold a lock on the file ``path``, which exists only while a process holds it or after the process was killed.
 
@@ -277,7 +277,7 @@ def locked(path: Path, busy: str | LsgError) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows refuses to remove an open file; filelock removes it there
+        with suppress(OSError):  # Windows refuses to remove an open file; filelock removes it there
             path.unlink()
         lock.release()
 
@@ -340,7 +340,7 @@ def storage_error(error: OSError, target: Path) -> StorageError:
     )
 
 
-@contextlib.contextmanager
+@contextmanager
 def writing(target: Path) -> Iterator[None]:
     """Context that turns an OSError into a StorageError about ``target``."""
     try:
@@ -351,7 +351,7 @@ def writing(target: Path) -> Iterator[None]:
 
 def sync_folder(folder: Path) -> None:
     """Sync ``folder`` to disk, so that a rename in it survives a system crash."""
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+    with suppress(OSError):  # some file systems cannot sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

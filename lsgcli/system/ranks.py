@@ -67,7 +67,7 @@ def _of_torchrun(number: Mapping[str, int], environment: Mapping[str, str]) -> P
     local_rank, local_size = number.get("LOCAL_RANK", rank), number.get("LOCAL_WORLD_SIZE", size)
     address = environment.get("MASTER_ADDR", "")
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size and 0 < port < 1 << 16 and address):
-        given = ", ".join(f"{name}={environment[name]!r}" if name in environment else f"no {name}" for name in VARIABLES)
+        given = {name: environment.get(name) for name in VARIABLES}
         return Place(problem=f"environment: found {given}, expected the variables that torchrun sets in each process")
     hosts = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     return Place(rank, size, local_rank, local_size, address, port, hosts, number.get("TORCHELASTIC_RESTART_COUNT", 0))

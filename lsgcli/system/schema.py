@@ -4,11 +4,11 @@ The owner of a record declares it as a ``TypedDict``. Fields that the declaratio
 does not support, is read as null, as :func:`lsgcli.system.files.finite` writes it.
 """
 
-import contextlib
 import json
 import os
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,6 +16,7 @@ from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system import files
 
 T = TypeVar("T")
+Kind = type[LsgError]  # the class of the error to raise
 Record = dict[str, Any]  # values of JSON types by name
 LARGEST = 1 << 23  # characters of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
@@ -28,7 +29,7 @@ BOUND_OF_INTEGERS = 10**20  # a little more than 64 bits
 HINT = "Correct the file, restore it, or remove it."
 
 
-def read(path: Path, kind: type[T], error: type[LsgError]) -> T:
+def read(path: Path, kind: type[T], error: Kind) -> T:
     """The record in a file.
 
     Args:
@@ -77,7 +78,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
 
 
-def decode(text: str, kind: type[T], where: object, error: type[LsgError]) -> T:
+def decode(text: str, kind: type[T], where: object, error: Kind) -> T:
     """The record in a text, from ``where``. Other arguments as for :func:`read`.
 
     Raises:
@@ -97,7 +98,7 @@ def decode(text: str, kind: type[T], where: object, error: type[LsgError]) -> T:
     return check(value, kind, where, error)
 
 
-def check(value: Any, kind: type[T], where: object, error: type[LsgError]) -> T:
+def check(value: Any, kind: type[T], where: object, error: Kind) -> T:
     """Return ``value`` after checking that it is of this kind. Arguments and errors as for :func:`decode`."""
     import msgspec  # 25 ms
 
@@ -108,7 +109,7 @@ def check(value: Any, kind: type[T], where: object, error: type[LsgError]) -> T:
     return value  # type: ignore[no-any-return]
 
 
-def text(path: Path, largest: int, error: type[LsgError]) -> str:
+def text(path: Path, largest: int, error: Kind) -> str:
     """The text of a regular file.
 
     Args:
@@ -143,8 +144,8 @@ def toml(text: str, where: object) -> Record:
     return content
 
 
-@contextlib.contextmanager
-def _reading(path: Path, largest: int, error: type[LsgError]) -> Iterator[BinaryIO]:
+@contextmanager
+def _reading(path: Path, largest: int, error: Kind) -> Iterator[BinaryIO]:
     """Context of an open file; arguments as for :func:`text`."""
     try:
         with files.open_regular(path) as stream:

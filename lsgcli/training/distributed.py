@@ -7,7 +7,6 @@ torchrun or srun starts the processes and ends them when one has failed. A proce
 error when another process has ended, or keeps it waiting for too long. The first error is reported through torch's key-value store.
 """
 
-import contextlib
 import json
 import math
 import threading
@@ -15,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -188,7 +187,7 @@ class ProcessGroup(Group):
         if isinstance(error, (Stopped, DivergedError)):  # raised by all processes, while rank 0 may still write files
             if self.is_main:
                 return
-            with contextlib.suppress(Exception):
+            with suppress(Exception):
                 self.wait_for("done/0")
             raise SystemExit(status) from None
         problem = str(error).lower() if isinstance(error, RuntimeError) else ""
@@ -197,7 +196,7 @@ class ProcessGroup(Group):
         if hangs:  # perhaps the process that serves the store; all others notice it
             self.answered = False
         first = self.rank
-        with contextlib.suppress(Exception):  # the store does not answer, or its process has ended
+        with suppress(Exception):  # the store does not answer, or its process has ended
             if self.answered and lost:  # another one has failed in all likelihood, and may be about to say so
                 self.wait_for(FAILED, GRACE)
             if self.answered:
@@ -219,7 +218,7 @@ class ProcessGroup(Group):
         process aborts. torch joins the threads when the last reference to its group is dropped.
         """
         if self.answered:
-            with contextlib.suppress(Exception):
+            with suppress(Exception):
                 self.ask(self.store.set, f"done/{self.rank}", "")
                 if self.place.hosts:
                     every = [f"done/{rank}" for rank in range(self.size)]
@@ -284,5 +283,5 @@ def joined(place: Place, device: str) -> Iterator[Group]:
         group.settle(error)
         raise
     finally:
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             group.close()

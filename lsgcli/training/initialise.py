@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from lsgcli import models, registry
 from lsgcli.config.run import RunConfig
-from lsgcli.errors import CheckpointError, ConfigError
+from lsgcli.errors import CheckpointError, ConfigError, some
 from lsgcli.models.base import NetworkSpec, Sizes, SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.norms import TemporalBatchNorm2d
 from lsgcli.store import checkpoint, hub
 from lsgcli.system.schema import Record
 
-SHOWN = 12  # names in an error
 Sources = dict[str, Record]  # setting -> record of what was copied from its checkpoint
 
 
@@ -57,11 +56,11 @@ def freeze(model: SpikingNet, patterns: str) -> None:
     named += [(name, [module]) for name, module in model.named_modules() if name]
     named += [(name, [parameter]) for name, parameter in parameters]
     for pattern in patterns.split(","):
-        parts = [part for name, some in named if fnmatchcase(name, pattern) for part in some if part is not None]
+        parts = [part for name, own in named if fnmatchcase(name, pattern) for part in own if part is not None]
         if not parts:
-            known = ", ".join([name for name, _ in named][:SHOWN])
+            known = some([name for name, _ in named])
             raise ConfigError(
-                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}, ...",
+                f"freeze: found {pattern!r}, which matches nothing, expected patterns of names of layers, modules or parameters: {known}",
                 hint="`lsg show --arch NAME` lists the layers.",
             )
         for part in parts:
@@ -120,17 +119,16 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
     taken, new = [], {}
     for name, own in model.state_dict().items():
         value = content.weights.get(name)
-        one_decay = name.endswith(".b") and value is not None and value.dim() == 0  # per layer; copied to each channel
-        fits = value is not None and (value.shape == own.shape or one_decay)
-        if value is not None and fits and not (other_classes and name in last):
+        found, expected = None if value is None else list(value.shape), list(own.shape)
+        one_decay = name.endswith(".b") and found == []  # per layer; copied to each channel
+        if value is not None and (found == expected or one_decay) and not (other_classes and name in last):
             own.copy_(value)
             taken.append(name)
         elif name in last | others:
-            new[name] = {"shape": list(own.shape), "found": None if value is None else list(value.shape)}
+            new[name] = {"shape": expected, "found": found}
         else:
-            found = "no such tensor" if value is None else f"shape {tuple(value.shape)}"
             raise CheckpointError(
-                f"--init-from {path}: {name}: found {found}, expected shape {tuple(own.shape)}",
+                f"--init-from {path}: {name}: found {'no such tensor' if found is None else f'shape {found}'}, expected shape {expected}",
                 hint="Use a checkpoint with the same --arch, --width-multiplier, --residual and --decay-per, or change these.",
             )
     # Modules learn of what was copied, such as the number of batches that a norm has seen.

@@ -326,27 +326,23 @@ class Trainer(Stored):
         precisions = {"": self.compute}
         if self.compute.precision != "fp32":
             precisions["_fp32"] = dataclasses.replace(self.compute, precision="fp32")
-        network, accuracies = self.network, dict[str, float | None]()
-        for epoch in ("last", "best"):
-            if epoch == "best":
-                network = self.model
-                network.load_state_dict(dict(checkpoint.read(self.run.best).weights))
+        accuracies: dict[str, float | None] = {"best_accuracy": self.state.best_accuracy}
+        paths = {"last": self.run.last, "best": self.run.best}
+        for epoch in sorted(paths, key=lambda epoch: epoch == result):  # whose weights stay
+            self.model.load_state_dict(dict(checkpoint.read(paths[epoch]).weights))
             for suffix, compute in precisions.items():
-                tested = None if self.bundle.test is None else self._evaluate(self.bundle.test, network, compute)
+                tested = None if self.bundle.test is None else self._evaluate(self.bundle.test, self.model, compute)
                 accuracy = None if tested is None else tested.accuracy
                 accuracies[f"test_accuracy_{epoch}{suffix}"] = accuracy
                 if epoch == result:
                     accuracies[f"accuracy{suffix}"] = accuracy
                     self.tested = self.tested if suffix else tested
-        accuracies["best_accuracy"] = self.state.best_accuracy
-        if "_fp32" in precisions:
-            accuracies["best_accuracy_fp32"] = self._evaluate(self.eval_split, network, precisions["_fp32"]).accuracy
-        if result == "last":  # restore the weights of the resulting checkpoint
-            self.model.load_state_dict(dict(checkpoint.read(self.run.last).weights))
+                if epoch == "best" and suffix:
+                    accuracies["best_accuracy_fp32"] = self._evaluate(self.eval_split, self.model, compute).accuracy
         return {
             "event": "end",
             "run": str(self.run.path),
-            "checkpoint": str(self.run.best if result == "best" else self.run.last),
+            "checkpoint": str(paths[result]),
             **accuracies,
             **(self.tested.averages() if self.tested else {}),
             "best_epoch": self.state.best_epoch,

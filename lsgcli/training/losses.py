@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from lsgcli.config.training import TrainingConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.errors import ConfigError
-from lsgcli.models.base import SpikingNet
 from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
 from lsgcli.registry import get, register
@@ -131,9 +130,10 @@ def _one_hot(labels: Tensor, logits: Tensor) -> Tensor:
 def observed_rates(net: nn.Module, config: TrainingConfig) -> Iterator[list[Tensor]]:
     """Context that collects the firing rate of each layer of a network, (), with its gradient; nothing without ``rate_target``."""
     rates: list[Tensor] = []
-    networks = [] if config.rate_target is None else [module for module in net.modules() if isinstance(module, SpikingNet)]
+    network: Any = getattr(net, "module", net)  # inside DistributedDataParallel
+    layers = [] if config.rate_target is None else network.spiking_layers()
     with ExitStack() as hooks:
-        for layer in (layer for network in networks for layer in network.spiking_layers()):
+        for layer in layers:
 
             def observe(module: nn.Module, arguments: Any, output: Tensor, unit: float | Tensor = layer.lif.unit) -> None:
                 rates.append(output.mean(dtype=torch.float32) / unit)

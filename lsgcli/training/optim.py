@@ -7,9 +7,7 @@ b.
 
 import copy
 import inspect
-import itertools
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +17,7 @@ from torch.optim import Optimizer
 from lsgcli.config.training import TrainingConfig
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
+from lsgcli.store.checkpoint import Tensors
 from lsgcli.system.schema import Record
 
 
@@ -99,17 +98,18 @@ class Optimizers:
                 state |= {f"optim/{self.names[p]}/{key}": value for key, value in entries.items()}
         return state | {f"optim/scaler/{name}": torch.tensor(value) for name, value in self.scaler.state_dict().items()}
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, tensors: Tensors) -> None:
         """Restore the state returned by :meth:`tensors`."""
         scaler = "optim/scaler/"
         if of_scaler := {name.removeprefix(scaler): x.item() for name, x in tensors.items() if name.startswith(scaler)}:
             self.scaler.load_state_dict(of_scaler)
         for optimizer in self.all:
-            for p in itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups):
-                prefix = f"optim/{self.names[p]}/"
-                for name, value in tensors.items():
-                    if name.startswith(prefix):
-                        optimizer.state[p][name.removeprefix(prefix)] = _laid_out_like(value, p)
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    prefix = f"optim/{self.names[p]}/"
+                    for name, value in tensors.items():
+                        if name.startswith(prefix):
+                            optimizer.state[p][name.removeprefix(prefix)] = _laid_out_like(value, p)
 
 
 def _laid_out_like(value: Tensor, p: Tensor) -> Tensor:

@@ -1,11 +1,9 @@
 """What a run stores in its checkpoints: the network, its average, the optimisers, and the position of the training loop."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from lsgcli.config.run import PATHS, RunConfig
@@ -14,7 +12,7 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.errors import CheckpointError, DataError
 from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint as checkpoint_file
-from lsgcli.store.checkpoint import Checkpoint, State
+from lsgcli.store.checkpoint import Checkpoint, State, Tensors
 from lsgcli.store.rundir import RunDir, RunFiles
 from lsgcli.system.device import Compute
 from lsgcli.training.distributed import Group
@@ -58,7 +56,7 @@ class Stored:
         """The network of the run: the averaged one with ``--ema``, otherwise the trained one."""
         return self.average.model if self.average else self.model
 
-    def checkpoint(self, extra: Mapping[str, Tensor]) -> Checkpoint:
+    def checkpoint(self, extra: Tensors) -> Checkpoint:
         """The checkpoint, with further tensors."""
         bundle, config = self.bundle, self.config
         data = {
