@@ -99,7 +99,7 @@ def _complete(given: Values) -> RunConfig:
     published = recipes.settings(recipe, dataset) if recipe else {}
     preset = dict(registry.get("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
-        name = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
+        name: Any = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
         preset |= traits(kind, name).preset
     chosen = {**published, **given}
     config = RunConfig(**{**preset, **chosen})
