@@ -126,7 +126,7 @@ def test_what_is_not_used_is_recorded(untrained):
 
 def test_decays_of_channels_are_not_averaged(untrained):
     path = untrained(decay_per="channel")
-    with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \(4,\), expected shape \(\)"):
+    with pytest.raises(CheckpointError, match=r"features\.0\.lif\.b: found shape \[4\], expected shape \[\]"):
         begun(path)
 
 
