@@ -46,7 +46,7 @@ Neural Networks", arXiv 2409.08290v4, find 5.7 % for T = 5, 4 bits and 4096 inpu
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any
@@ -56,11 +56,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lsgcli.analysis.gradflow import copied, layers_of, parts
+from lsgcli.analysis.gradflow import MiniBatch, Reset, copied, layers_of, parts
 from lsgcli.analysis.rates import FiringRates
 from lsgcli.analysis.watchers import Adapter
-from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
+from lsgcli.system.schema import Record
 
 AC_PJ = 0.9
 MAC_PJ = 4.6
@@ -146,7 +146,7 @@ class Arrived:
         self.nonzero += sum(int(torch.count_nonzero(x)) for x in spikes)
         self.carried += float(module.additions(*((x != 0).float() for x in spikes)))  # v_th in some networks
 
-    def record(self, events: bool) -> dict[str, Any]:
+    def record(self, events: bool) -> Record:
         """Kind of the input, and ACs and MACs of all passes; the keys ``input``, ``averages_over``, ``density``, ``ac``, ``mac``."""
         whole = self.low >= 0 and self.parts == 1
         kind = "graded"
@@ -218,7 +218,7 @@ class SynapticOperations:
         inputs = sum(x[0, 0].numel() for x in arguments)
         self.layers.setdefault(name, Arrived(torch.ones(()), inputs)).add_product(module, arguments)
 
-    def close(self, samples: int) -> dict[str, Any]:
+    def close(self, samples: int) -> Record:
         """Remove the hooks.
 
         Args:
@@ -258,7 +258,7 @@ class SynapticOperations:
         return {**found, "ac_pj": AC_PJ, "mac_pj": MAC_PJ, "note": NOTE}
 
 
-def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate: float) -> dict[str, Any]:
+def with_memory(layers: Sequence[Record], bits: int, steps: float, rate: float) -> Record:
     """Energy of arithmetic and memory with weights of so many bits, as in the table above.
 
     Args:
@@ -300,12 +300,12 @@ def with_memory(layers: Sequence[dict[str, Any]], bits: int, steps: float, rate:
 
 def synops(
     model: nn.Module,
-    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    batches: Iterable[MiniBatch],
     *,
     events: bool = True,
     adapter: Adapter | None = None,
-    reset: Callable[[Any], object] | None = None,
-) -> dict[str, Any]:
+    reset: Reset | None = None,
+) -> Record:
     """Synaptic operations and energy of any spiking network at inference, counted on a copy in evaluation mode.
 
     Args:

@@ -29,9 +29,12 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.neurons.draws import drawing
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.system.files import finite
+from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.gradient-flow/1"
 Loss = Callable[[Tensor, Tensor], Tensor]
+Reset = Callable[[Any], object]  # of a network whose neurons keep their state
+MiniBatch = Batch | tuple[Tensor, Tensor]  # inputs and labels
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -42,16 +45,16 @@ def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 
 def inspect(
     model: nn.Module,
-    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    batches: Iterable[MiniBatch],
     *,
     loss: Loss = cross_entropy,
     adapter: Adapter | None = None,
-    reset: Callable[[Any], object] | None = None,
+    reset: Reset | None = None,
     compute: Compute | None = None,
     sample: Sample | None = None,
     detailed: bool = False,
     limits: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Measure the gradient flow of ``model`` on mini-batches, with forward and backward passes as in training, on a copy.
 
     Args:
@@ -85,7 +88,7 @@ def inspect(
             layer.weight.requires_grad_()  # also for frozen weights, so that their gradients are measured
     gradients = {layer.name: WeightGradients(layer.weight) for layer in layers}
     losses = list[float]()
-    ends = dict[str, Any]()
+    ends = Record()
     first: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def forward(x: Tensor, y: Tensor, samples: Tensor | None) -> Tensor:
@@ -146,12 +149,12 @@ def inspect(
 
 def diagnose(
     model: nn.Module,
-    batches: Iterable[Batch | tuple[Tensor, Tensor]],
+    batches: Iterable[MiniBatch],
     *,
-    reset: Callable[[Any], object] | None = None,
+    reset: Reset | None = None,
     limits: Mapping[str, float] | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> Record:
     """:func:`inspect` in detail, with ``batch_invariant`` and ``findings`` of rules, for a network without a run.
 
     Args:
@@ -169,7 +172,7 @@ def diagnose(
 
 
 @torch.no_grad()
-def _ends(x: Tensor, outputs: Any) -> dict[str, Any]:
+def _ends(x: Tensor, outputs: Any) -> Record:
     """Statistics of the network's input and output; of a tuple, of the first element."""
     out = outputs[0] if isinstance(outputs, tuple | list) else outputs
     x = x.float()
@@ -180,7 +183,7 @@ def _ends(x: Tensor, outputs: Any) -> dict[str, Any]:
     }
 
 
-def parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+def parts(batch: MiniBatch) -> tuple[Tensor, Tensor, Tensor | None]:
     """Inputs, labels, and the random numbers of the samples of a mini-batch."""
     if isinstance(batch, Batch):
         return batch.x, batch.y, batch.samples
@@ -193,7 +196,7 @@ def parts(batch: Batch | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor 
     )
 
 
-def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> Callable[[], list[dict[str, Any]]]:
+def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> Callable[[], list[Record]]:
     """beta, alpha, coverage, firing rate and gradient norm of each layer, after a backward pass, from a function that reads them.
 
     Only that function waits for the device; it may be called after the gradients are cleared.
@@ -205,7 +208,7 @@ def light_record(layers: Sequence[Layer], watchers: Mapping[str, Watcher]) -> Ca
     return lambda: [{"name": name, **light(sums), "grad_norm": float(norm)} for name, sums, norm in found]
 
 
-def copied(model: nn.Module, reset: Callable[[Any], object] | None, *, weights: bool = False) -> nn.Module:
+def copied(model: nn.Module, reset: Reset | None, *, weights: bool = False) -> nn.Module:
     """A copy of a network after its ``reset``, with its own gradients and buffers.
 
     Args:

@@ -1,22 +1,20 @@
 """Activity of one sample: the spikes of each layer of neurons, and the membrane potentials of a few of them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lsgcli.analysis.dynamics import Block, LayerInput
-from lsgcli.analysis.gradflow import copied, layers_of, parts
+from lsgcli.analysis.gradflow import MiniBatch, Reset, copied, layers_of, parts
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.analysis.watchers import Adapter, watching
-from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.neurons.draws import drawing
 from lsgcli.system.device import Compute
 from lsgcli.system.files import finite
+from lsgcli.system.schema import Record
 
 ROWS = 200  # most neurons of a raster
 CELLS = 10_000  # its entries with more than LEAST neurons
@@ -50,7 +48,7 @@ class Recorder(LayerSums):
             values = block.u / v_th, block.o, (alpha / v_th).expand_as(block.u)
             self.kept = [x[:, here].detach().cpu() for x in values]
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """The layer, as in :func:`activity`."""
         u, o, alpha = (x.flatten(1).double().numpy() for x in self.kept)
         T, n = u.shape
@@ -89,13 +87,13 @@ class Recorder(LayerSums):
 
 def activity(
     model: nn.Module,
-    batch: Batch | tuple[Tensor, Tensor],
+    batch: MiniBatch,
     sample: int = 0,
     *,
     adapter: Adapter | None = None,
-    reset: Callable[[Any], object] | None = None,
+    reset: Reset | None = None,
     compute: Compute | None = None,
-) -> dict[str, Any]:
+) -> Record:
     """Spikes and membrane potentials of one sample in each layer, in a forward pass as in training, on a copy of the network.
 
     Neurons are ranked by their number of spikes; among equals, those that fire earlier come first, and of silent neurons those with the

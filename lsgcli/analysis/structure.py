@@ -11,12 +11,13 @@ from lsgcli.analysis.energy import synapses
 from lsgcli.models.base import SpikingLayer, SpikingNet
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, one_by_one
+from lsgcli.system.schema import Record
 
 COUNTED = (nn.Conv2d, nn.Linear)
 
 
 @torch.no_grad()
-def structure(model: SpikingNet, static: bool) -> dict[str, Any]:
+def structure(model: SpikingNet, static: bool) -> Record:
     """Layers of a network, from the shapes of one pass of a sample; nothing is computed, whatever size and T are.
 
     Args:
@@ -29,7 +30,7 @@ def structure(model: SpikingNet, static: bool) -> dict[str, Any]:
         without: ``neuron``, ``decay`` (the mean over channels), ``width``, ``threshold``.
     """
     spiking = {id(layer.synapse.weight): layer for layer in reversed(model.spiking_layers())}
-    layers: dict[str, dict[str, Any]] = {}
+    layers: dict[str, Record] = {}
 
     def passed(path: str, module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         """Hook on a module of the network without values."""
@@ -67,9 +68,9 @@ class Shaped(LIF):
         return one_by_one(self.forward, z, norm, **behind)
 
 
-def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer | None) -> dict[str, Any]:
+def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer | None) -> Record:
     """The record of a layer, without multiplications."""
-    described: dict[str, Any] = {"name": name, "kind": "product of spikes", "shape": None, "weights": 0, "multiplications": 0}
+    described: Record = {"name": name, "kind": "product of spikes", "shape": None, "weights": 0, "multiplications": 0}
     if isinstance(module, COUNTED):
         described |= {
             "kind": "linear",
@@ -81,7 +82,7 @@ def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer
     return described | _neurons(layer)
 
 
-def _neurons(layer: SpikingLayer | None) -> dict[str, Any]:
+def _neurons(layer: SpikingLayer | None) -> Record:
     """Model of the neurons of a layer, and the means of their values."""
     if layer is None:
         return dict.fromkeys(("neuron", "decay", "width", "threshold"))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsgcli.errors import ConfigError
+from lsgcli.report.charts import Values
 from lsgcli.report.drawing import SUFFIXES, save, save_as
-from lsgcli.report.figures import EVALUATED, Values, View, curves, evaluated, sheet
+from lsgcli.report.figures import EVALUATED, View, curves, evaluated, sheet
 from lsgcli.store import flows
 from lsgcli.store.rundir import read_metrics
 

@@ -15,6 +15,7 @@ ROW = 18  # of a legend, pixels
 MOST = 7  # ticks of a y axis
 ROOM = 2.5  # factor from the smallest and largest value to the ends of a logarithmic axis, which then has two ticks of 1, 2, 5
 Legend = Sequence[tuple[str, Style]]
+Values = Sequence[float | None]  # None is a gap
 
 
 def drawable(value: float | None, log: bool = False) -> TypeGuard[float]:
@@ -73,7 +74,7 @@ class Line:
     """
 
     name: str
-    values: Sequence[float | None]
+    values: Values
     style: Style
     std: Sequence[float] = ()
     layer: int | None = None
@@ -113,7 +114,7 @@ class Axes:
         middle = (self.left + self.width - self.right) / 2
         return [*marks, text((middle, self.height - 5), x_label, anchor="middle")]
 
-    def line(self, values: Sequence[float | None], style: Style, width: float = 2) -> list[Mark]:
+    def line(self, values: Values, style: Style, width: float = 2) -> list[Mark]:
         """A line through values over 1, 2, 3, ..., with gaps where there are none; isolated values are dots."""
         marks = []
         for shown, run in groupby(enumerate(values, 1), lambda point: drawable(point[1], self.y.log)):
@@ -123,7 +124,7 @@ class Axes:
         return marks
 
 
-def over_runs(name: str, style: Style, runs: Sequence[Sequence[float | None]]) -> Line:
+def over_runs(name: str, style: Style, runs: Sequence[Values]) -> Line:
     """A line of the mean over the runs that have a value, with their sample standard deviation as a band."""
     means = []
     deviations = []

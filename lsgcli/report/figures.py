@@ -14,7 +14,19 @@ from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, value
 from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
-from lsgcli.report.charts import HEIGHT, WIDTH, Axes, Legend, Line, Scale, drawable, drawn_legend, line_drawing, over_runs
+from lsgcli.report.charts import (
+    HEIGHT,
+    WIDTH,
+    Axes,
+    Legend,
+    Line,
+    Scale,
+    Values,
+    drawable,
+    drawn_legend,
+    line_drawing,
+    over_runs,
+)
 from lsgcli.report.drawing import ADVANCE, Drawing, dot, group, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
 
@@ -25,7 +37,6 @@ TITLE = 16
 SMALL = 11
 ACROSS = 880  # default width of a sheet
 NAMED = 20  # layers up to which a legend names them
-Values = Sequence[float | None]  # None is a gap
 EVALUATED = "On the validation split, or the test part if there is none."
 
 

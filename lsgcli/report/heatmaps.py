@@ -7,6 +7,7 @@ import numpy as np
 
 from lsgcli.analysis.measures import MEASURES
 from lsgcli.registry import register
+from lsgcli.report.charts import Values
 from lsgcli.report.drawing import ADVANCE, BLUE, ORANGE, Drawing, Mark, box, group, shortened, text
 from lsgcli.report.figures import Flow, Panel, View, picture
 
@@ -93,7 +94,7 @@ def steps(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return views
 
 
-def _heat_map(flow: Flow, rows: Sequence[Sequence[float | None]], largest: float, description: str) -> Drawing:
+def _heat_map(flow: Flow, rows: Sequence[Values], largest: float, description: str) -> Drawing:
     """A heat map below its colour bar."""
     names = [f"{number} {layer['name']}" for number, layer in enumerate(flow["layers"], 1)]
     T = flow["T"]
