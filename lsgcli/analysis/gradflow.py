@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_map_only
 
 from lsgcli.analysis import lif_watchers
 from lsgcli.analysis.advice import judge
-from lsgcli.analysis.gain import InputGradients
-from lsgcli.analysis.gradients import Sample, WeightGradients, mean, mismatch, size
+from lsgcli.analysis.gradients import InputGradients, Sample, WeightGradients, mean, mismatch, size
 from lsgcli.analysis.measures import LAYER
 from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.running import batch_invariant

@@ -4,9 +4,8 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
@@ -238,30 +237,6 @@ def by_layer(name: str, flows: Sequence[Flow], labels: Sequence[str], key: str, 
             marks.append(group(marker, tip, number))
     drawing = Drawing(WIDTH, HEIGHT, marks, f"{MEASURES[key].title} by layer: {', '.join(labels)}")
     return View(name, [Panel(drawing)], legend=list(zip(labels, looks, strict=True)))
-
-
-def layer_views(
-    name: str,
-    networks: Sequence[Sequence[Flow]],
-    labels: Sequence[str],
-    panel: Callable[[Flow, int, str], Panel],
-    legend: Legend,
-) -> list[View]:
-    """A view with a panel for each layer of each network, empty where a network has fewer layers than another; none without layers.
-
-    Args:
-        networks: records of the layers of each; of several networks, a row for each layer.
-        panel: draws a record, of a network with this index, under this title.
-    """
-    panels = []
-    for number, row in enumerate(zip_longest(*networks), 1):
-        for index, layer in enumerate(row):
-            if layer is None:
-                panels.append(Panel(None))
-            else:
-                title = f"{number} {layer['name']}" + (f", {labels[index]}" if len(labels) > 1 else "")
-                panels.append(replace(panel(layer, index, title), layer=number))
-    return [View(name, panels, len(labels) if len(labels) > 1 else 0, legend)] if panels else []
 
 
 def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
