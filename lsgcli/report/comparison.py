@@ -13,6 +13,12 @@ from lsgcli.runs.compare import final_flow
 MANY = 1 << 10  # columns, all aligned at the left
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
+STATES = {
+    "finished": "finished",
+    "running": "running in another process, {epochs} of {of} epochs",
+    "stopped": "stopped after {epochs} of {of} epochs",
+    "diverged": "diverged after {epochs} of {of} epochs: {reason}",
+}
 RESULTS = (  # title, key of the value of a run, and its format; one with an indented title belongs to the one above
     ("precision", "precision", ""),
     ("test accuracy", "accuracy", ".4f"),
@@ -55,12 +61,7 @@ def _runs(record: Record) -> list[tuple[str, Record]]:
 
 
 def _state(run: Record) -> str:
-    done = f"{run['epochs']} of {run['of']} epochs"
-    if run["state"] == "diverged":
-        return f"diverged after {done}: {run['reason']}"
-    return {"finished": "finished", "running": f"running in another process, {done}", "stopped": f"stopped after {done}"}[
-        run["state"]
-    ]
+    return STATES[run["state"]].format(**run)
 
 
 def sections(record: Record) -> dict[str, Rows]:

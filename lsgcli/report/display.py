@@ -15,6 +15,20 @@ from lsgcli.report.terminal import Preparation, progress_bar
 from lsgcli.store.rundir import REPORT
 from lsgcli.system.schema import Record
 
+# Messages, with fields of records.
+EXTENDED = (
+    "extended from {planned} to {epochs} epochs: from epoch {first} on, the learning rate follows the schedule of {epochs} epochs, starting "
+    "at {lr:.3g}"
+)
+EPOCH = (
+    "epoch {number:>3}/{of}  loss {train_loss:.4f}  train {train_accuracy:.4f}  {split} {accuracy:.4f}{mark}  beta {beta}  {seconds:.1f} s  "
+    "data {data_wait:.0%}"
+)
+UNTESTED = "validation accuracy: best epoch {best_accuracy:.4f} (epoch {number})"  # without a test part
+UNTESTED_FP32 = ", in fp32 {best_accuracy_fp32:.4f}"
+TESTED = "test accuracy: last epoch {test_accuracy_last:.4f}, best epoch {test_accuracy_best:.4f} (epoch {number}, chosen on the {part} set)"
+TESTED_FP32 = "this is in the precision of the training; in fp32, as in `lsg eval`: {accuracy_fp32:.4f}"
+
 
 @contextmanager
 def _dispensable() -> Iterator[None]:
@@ -87,10 +101,7 @@ class TrainingDisplay:
         self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 
     def _on_extended(self, record: Record) -> None:
-        self.say(
-            f"extended from {record['planned']} to {record['epochs']} epochs: from epoch {record['from_epoch'] + 1} on, the learning rate "
-            f"follows the schedule of {record['epochs']} epochs, starting at {record['lr']:.3g}"
-        )
+        self.say(EXTENDED.format(first=record["from_epoch"] + 1, **record))
 
     def _on_step(self, record: Record) -> None:
         done = record["epoch"] * record["steps"] + record["step"]
@@ -100,30 +111,25 @@ class TrainingDisplay:
         split = "val" if "val_accuracy" in record else "test"
         betas = [layer["beta"] for layer in record["layers"] if math.isfinite(layer["beta"])]  # NaN in neurons without decay
         beta = f"{min(betas):.2f}..{max(betas):.2f}" if betas else "-"
-        self.say(
-            f"epoch {record['epoch'] + 1:>3}/{self.epochs}  loss {record['train_loss']:.4f}  train {record['train_accuracy']:.4f}  "
-            f"{split} {record[f'{split}_accuracy']:.4f}{' *' if record['best'] else '  '}  "
-            f"beta {beta}  {record['seconds']:.1f} s"
-            f"  data {record['data_wait']:.0%}"
-        )
+        accuracy = record[f"{split}_accuracy"]
+        mark = " *" if record["best"] else "  "
+        number = record["epoch"] + 1
+        self.say(EPOCH.format(number=number, of=self.epochs, split=split, accuracy=accuracy, mark=mark, beta=beta, **record))
 
     def _on_end(self, record: Record) -> None:
-        if record["accuracy"] is None:  # no test part
-            in_fp32 = f", in fp32 {record['best_accuracy_fp32']:.4f}" if "best_accuracy_fp32" in record else ""
-            self.say(
-                f"validation accuracy: best epoch {record['best_accuracy']:.4f}{in_fp32} (epoch {record['best_epoch'] + 1})"
-            )
-            return
-        chosen_on = "validation" if record["best_chosen_on"] == "val" else "test"
-        self.say(
-            f"test accuracy: last epoch {record['test_accuracy_last']:.4f}, best epoch {record['test_accuracy_best']:.4f} "
-            f"(epoch {record['best_epoch'] + 1}, chosen on the {chosen_on} set)"
-        )
-        if "inflation" in record:
-            self.say(f"the best of all epochs on the test part would flatter the run by {100 * record['inflation']:.2f} points")
-        if "accuracy_fp32" in record:
-            fp32 = record["accuracy_fp32"]
-            self.say(f"this is in the precision of the training; in fp32, as in `lsg eval`: {fp32:.4f}")
+        if record["accuracy"] is None:
+            fp32 = UNTESTED_FP32 if "best_accuracy_fp32" in record else ""
+            messages = [UNTESTED + fp32]
+        else:
+            messages = [TESTED]
+            if "inflation" in record:
+                points = f"{100 * record['inflation']:.2f} points"
+                messages.append(f"the best of all epochs on the test part would flatter the run by {points}")
+            if "accuracy_fp32" in record:
+                messages.append(TESTED_FP32)
+        part = "validation" if record["best_chosen_on"] == "val" else "test"
+        for message in messages:
+            self.say(message.format(number=record["best_epoch"] + 1, part=part, **record))
 
     def _on_diverged(self, record: Record) -> None:
         self.say(f"diverged in {record['message']}")

@@ -101,7 +101,7 @@ def _said(summary: Summary) -> list[str]:
     missing = []
     for one in summary["missing"]:
         fold = f", fold {one['fold']}" if one["fold"] else ""
-        missing.append(f"Missing: {one['row']}, seed {one['seed']}{fold}: {one['state']} ({one['run']}).")
+        missing.append("Missing: {row}, seed {seed}{own}: {state} ({run}).".format(own=fold, **one))
     return [*(row["conclusion"] for row in summary["rows"]), *missing, *summary["notes"]]
 
 
