@@ -133,6 +133,17 @@ def shortened(words: str, width: float, size: float = 12) -> str:
     return f"{words[:half]}…{words[-half:]}"
 
 
+ELEMENT = (
+    '<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="min-width:{least:.0f}px;max-width:{most:.0f}px">'
+    "{marks}</svg>"
+)
+FILE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" \
+font-family="{font}" stroke-linejoin="round" role="img"><title>{label}</title><rect width="100%" height="100%" fill="#ffffff"/>
+{marks}
+</svg>
+"""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """Marks on an area of width x height pixels; ``label`` is the description for screen readers."""
@@ -144,17 +155,19 @@ class Drawing:
 
     def element(self) -> str:
         """SVG element for a page, in the page's colours, with the width of its container within limits."""
-        start = f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{_escaped(self.label)}"'
-        limits = f"min-width:{0.8 * self.width:.0f}px;max-width:{1.3 * self.width:.0f}px"
-        return f'{start} style="{limits}">{"".join(self.marks)}</svg>'
+        return ELEMENT.format(
+            width=self.width,
+            height=self.height,
+            label=_escaped(self.label),
+            least=0.8 * self.width,
+            most=1.3 * self.width,
+            marks="".join(self.marks),
+        )
 
     def svg(self, font: str = "system-ui, sans-serif") -> str:
         """Content of an SVG file, on white."""
-        size = f'viewBox="0 0 {self.width:g} {self.height:g}" width="{self.width:g}" height="{self.height:g}"'
-        ground = f'<rect width="100%" height="100%" fill="{LIGHT["ground"]}"/>'
         marks = re.sub(f"var\\(--({'|'.join(LIGHT)})\\)", lambda name: LIGHT[name[1]], "\n".join(self.marks))
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{font}" stroke-linejoin="round" role="img">'
-        return f"{head}<title>{_escaped(self.label)}</title>{ground}\n{marks}\n</svg>\n"
+        return FILE.format(width=self.width, height=self.height, label=_escaped(self.label), font=font, marks=marks)
 
 
 def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
