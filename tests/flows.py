@@ -1,5 +1,6 @@
 """Gradient-flow records as ``lsg inspect-gradients`` makes them, with made-up numbers."""
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,16 @@ from lsgcli.analysis.measures import LAYER, RECORD, Field
 from lsgcli.store.flows import HISTORY
 
 THRESHOLDS = {"silent": 0.001, "saturated": 0.9, "blocked": 0.999, "vanishing": 1e-3, "exploding": 1e3}
+OF_A_RECORD = {
+    "schema": "lsg.gradient-flow/1", "threshold": 0.5, "batches": 2, "loss": 1.5, "accuracy": {"evaluation": 0.9, "batch": 0.92},
+    "eval_gap": 0.02, "batch_invariant": None, "input": {"mean": 0.1, "std": 0.9}, "output_values": 320, "findings": None, "tried": None,
+}  # fmt: skip
+OF_A_LAYER = {
+    "gamma": 1.1, "silent": 0.01, "saturated": 0.0, "u_skew": 0.02, "xi": 0.8, "drift": {"mean": 0.1, "std": 0.02}, "presynaptic_silent": 0.0,
+    "sgv": None, "sgv_relative": None, "tgc": None, "grad_relative": 0.01, "grad_zero": 0.2, "grad_zero_weight": 0.0, "gain": 0.9,
+    "gain_between": 0.7, "gain_predicted": {"kaiming": 0.8, "weights": 0.85}, "temporal_share": 0.1, "snr": 0.7, "mismatch": None,
+    "verdict": "ok", "reason": "",
+}  # fmt: skip
 EDGES = [round(-4 + k / 10, 9) for k in range(101)]
 
 
@@ -17,33 +28,18 @@ def flow(layers: int = 3, T: int = 4, method: str = "lsg", epochs: int = 5, seed
     """A record of a network with some layers; ``changes`` replace its fields."""
     rng = np.random.default_rng(seed)
     records = [layer(f"conv{k + 1}", T, rng, scale=10.0 ** -(layers - k)) for k in range(layers)]
-    history = {
-        "epochs": list(range(epochs)),
-        "layers": {
-            record["name"]: {key: [float(v) for v in rng.uniform(0.2, 0.6, epochs)] for key in HISTORY} for record in records
-        },
-    }
+    names = [record["name"] for record in records]
+    history = {name: {key: rng.uniform(0.2, 0.6, epochs).tolist() for key in HISTORY} for name in names}
     made = {
-        "schema": "lsg.gradient-flow/1",
-        "threshold": 0.5,
         "T": T,
-        "batches": 2,
-        "loss": 1.5,
         "layers": records,
-        "accuracy": {"evaluation": 0.9, "batch": 0.92},
-        "eval_gap": 0.02,
-        "batch_invariant": None,
-        "input": {"mean": 0.1, "std": 0.9},
-        "output_values": 320,
-        "findings": None,
-        "tried": None,
-        "activity": {"sample": 3, "layers": [active(record["name"], 40 * (k + 1), T, rng) for k, record in enumerate(records)]},
+        "activity": {"sample": 3, "layers": [active(name, 40 * (k + 1), T, rng) for k, name in enumerate(names)]},
         "checkpoint": f"runs/{method}/best.safetensors",
         "method": method,
         "thresholds": dict(THRESHOLDS),
-        "history": history,
+        "history": {"epochs": list(range(epochs)), "layers": history},
     }
-    return {**made, **changes}
+    return {**copy.deepcopy(OF_A_RECORD), **made, **changes}
 
 
 def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> dict:
@@ -53,56 +49,29 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
     u = rng.normal(0.1, 1.1, 5000)
     counts = np.histogram(u, EDGES)[0]
     inside = np.abs(u / 2 - 0.5) < alpha / 2
-    steps = {
-        key: [float(v) for v in rng.uniform(0, 1, T)] for key in ("coverage", "firing_rate", "sg_mean", "u_std", "grad_zero")
-    }
-    steps["u_mean"] = [float(v) for v in rng.uniform(-1, 1, T)]
+    steps = {key: rng.uniform(0, 1, T).tolist() for key in ("coverage", "firing_rate", "sg_mean", "u_std", "grad_zero")}
+    steps["u_mean"] = rng.uniform(-1, 1, T).tolist()
     steps["xi"] = [0.8] * T
     steps["tgc"] = [None] * T
-    steps["rho"] = [*(float(v) for v in rng.uniform(-1, 1, T - 1)), None]
+    steps["rho"] = [*rng.uniform(-1, 1, T - 1).tolist(), None]
     return {
         "name": name,
         "beta": beta,
         "alpha": alpha,
         "interval": [0.5 - alpha / 2, 0.5 + alpha / 2],
-        "gamma": 1.1,
         "coverage": float(inside.mean()),
         "sg_mean": float(inside.mean() / alpha),
         "sg_sq_mean": float(inside.mean() / alpha**2),
         "firing_rate": float((u >= 1).mean()),
-        "silent": 0.01,
-        "saturated": 0.0,
         "u_mean": float(u.mean()),
         "u_std": float(u.std()),
-        "u_skew": 0.02,
         "u_std_predicted": {"paper": alpha, "with_gamma": 1.1 * alpha, "without_reset": alpha},
         "rho": 0.3 if T > 1 else None,
-        "xi": 0.8,
-        "drift": {"mean": 0.1, "std": 0.02},
-        "presynaptic_silent": 0.0,
-        "sgv": None,
-        "sgv_relative": None,
-        "tgc": None,
         "grad_norm": 0.5 * scale,
         "grad_ratio": 10 * scale,
-        "grad_relative": 0.01,
-        "grad_zero": 0.2,
-        "grad_zero_weight": 0.0,
-        "gain": 0.9,
-        "gain_between": 0.7,
-        "gain_predicted": {"kaiming": 0.8, "weights": 0.85},
-        "temporal_share": 0.1,
-        "snr": 0.7,
-        "mismatch": None,
-        "histogram": {
-            "edges": EDGES,
-            "counts": [int(n) for n in counts],
-            "below": int((u < -4).sum()),
-            "above": int((u >= 6).sum()),
-        },
+        "histogram": {"edges": EDGES, "counts": counts.tolist(), "below": int((u < -4).sum()), "above": int((u >= 6).sum())},
         "per_step": steps,
-        "verdict": "ok",
-        "reason": "",
+        **copy.deepcopy(OF_A_LAYER),
     }
 
 
@@ -115,7 +84,7 @@ def active(name: str, neurons: int, T: int, rng: np.random.Generator) -> dict:
         {
             "role": role,
             "neuron": [k, 2, 3],
-            "u": [float(v) for v in np.where(spikes[k], rng.uniform(1, 2, T), rng.uniform(-1, 1, T))],
+            "u": np.where(spikes[k], rng.uniform(1, 2, T), rng.uniform(-1, 1, T)).tolist(),
             "alpha": [1.5],
         }
         for k, role in ((0, "most active"), (neurons // 2, "median active"), (neurons - 1, "silent"))

@@ -23,6 +23,7 @@ from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.training.optim import Optimizers
 from tests import tiny
 from tests.stress.rows import Case, row
+from tests.unit.models.helpers import sequence
 from tests.unit.neurons.cases import against_reference, random_case
 from tests.unit.neurons.oracle import SURROGATES
 
@@ -65,14 +66,6 @@ def network(arch: str, seed: int = 0, *, dtype: torch.dtype = torch.float64, **s
     return net
 
 
-def sequence(net: Any, batch: int = 4, seed: int = 1) -> Tensor:
-    """Random frames (T, B, C, H, W) for a network."""
-    spec = net.spec
-    shape = (spec.T, batch, spec.in_channels, spec.height, spec.input_size)
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return x.to(next(net.parameters()).dtype)
-
-
 def described(net: Any) -> dict[str, Any]:
     """The configuration of a checkpoint of a network."""
     return {**checkpoint.describe(net), "classes": [str(i) for i in range(net.spec.num_classes)], "settings": {}, "data": {}}
@@ -108,7 +101,7 @@ def state_left(count: int, chance: random.Random, folder: Path) -> Iterator[Case
     in memory as the first."""
 
     def judge(net: Any, name: str) -> Iterator[Case]:
-        x, other = sequence(net), sequence(net, seed=2)
+        x, other = sequence(net, 4), sequence(net, 4, seed=2)
         with torch.no_grad():
             first = net.eval()(x)
             between = net(other)
@@ -183,7 +176,7 @@ def missing_state(count: int, chance: random.Random, folder: Path) -> Iterator[C
         (name, value), results = *settings.items(), []
         if value not in (getattr(loaded.spec, name, None), getattr(loaded.spec.neuron, name, None)):
             wrong.append(f"{name}: lost")
-        x = sequence(net)
+        x = sequence(net, 4)
         for one in (net, loaded):
             with torch.no_grad():
                 found = [one.eval()(x)]

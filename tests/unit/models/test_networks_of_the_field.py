@@ -25,6 +25,9 @@ from tests.unit.models.helpers import EVERY, SMALL, firing_rates, image, lif, se
 from tests.unit.neurons.helpers import close, normal
 
 PUBLISHED = [  # network, options, layers of neurons, parameters without those of the neurons
+    ("vggsnn", {}, 8, 9_268_746),  # 9 * (2 * 64 + 64 * 128 + ...), two for each channel, and 4608 * 10 + 10
+    ("resnet19", {"residual": "add"}, 1 + 16 + 1, 12_697_994),
+    ("resnet19", {"residual": "sew"}, 1 + 16 + 1 + 2, 12_697_994),
     ("sew-resnet18", {}, 1 + 16 + 3, 11_173_962),
     ("sew-resnet18", {"num_classes": 100}, 20, 11_220_132),
     ("sew-resnet34", {}, 1 + 32 + 3, 21_282_122),

@@ -12,54 +12,15 @@ from lsgcli import models
 from lsgcli.errors import ConfigError
 from lsgcli.models.fold import fold, is_folded
 from lsgcli.neurons import LIF, TdBatchNorm2d
+from tests.exports import slow_if
 from tests.unit.models.helpers import EVERY, SMALL, backward, firing_rates, image, seasoned, sequence, small
 from tests.unit.neurons import oracle
-from tests.unit.neurons.helpers import BACKENDS, close
-
-VGG_CHANNELS = [64, 128, 256, 256, 512, 512, 512, 512]
-RES_CHANNELS = [128] * 7 + [256] * 6 + [512] * 4  # of the 3x3 convolutions
-
-
-def count(net):
-    return sum(p.numel() for p in net.parameters())
-
-
-def convolutions(net, side):
-    return [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (side, side)]
-
-
-def test_vggsnn_at_full_width():
-    """Channels, and 9 * (products of neighbours) + 2 per norm channel + linear + one decay a layer."""
-    net = models.build("vggsnn")
-    assert [layer.synapse.out_channels for layer in net.spiking_layers()] == VGG_CHANNELS
-    weights = 9 * (2 * 64 + 64 * 128 + 128 * 256 + 256 * 256 + 256 * 512 + 3 * 512 * 512)
-    norms = 2 * (64 + 128 + 256 + 256 + 4 * 512)
-    assert count(net) == weights + norms + (512 * 3 * 3 * 10 + 10) + 8
-    assert net.T == 10
-    assert net.spec.input_size == 48
-
-
-@pytest.mark.parametrize("residual", ["add", "sew"])
-def test_resnet19_at_full_width(residual):
-    """17 convolutions 3x3 and two linear layers, which are the 19; two shortcuts 1x1; parameters by own arithmetic."""
-    net = models.build("resnet19", residual=residual)
-    three, one = convolutions(net, 3), convolutions(net, 1)
-    assert [c.out_channels for c in three] == RES_CHANNELS
-    assert [(c.in_channels, c.out_channels, c.stride[0]) for c in one] == [(128, 256, 2), (256, 512, 2)]
-    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
-    assert [(m.in_features, m.out_features) for m in linear] == [(512, 256), (256, 10)]
-    weights = 9 * sum(a * b for a, b in zip([3, *RES_CHANNELS[:-1]], RES_CHANNELS, strict=True)) + 128 * 256 + 256 * 512
-    norms = 2 * (sum(RES_CHANNELS) + 256 + 512)
-    neurons = 1 + 16 + 1 + (2 if residual == "sew" else 0)
-    assert len(net.spiking_layers()) == neurons
-    assert count(net) == weights + norms + (512 * 256 + 256) + (256 * 10 + 10) + neurons
-    assert net.T == 2
-    assert net.spec.in_channels == 3
+from tests.unit.neurons.helpers import BACKENDS, METHODS, close
 
 
 def test_a_normalised_hidden_layer():
     """linear, tdBN and LIF once more in numpy; the linear layer has no bias, which the normalisation would remove."""
-    net = small("resnet19-add", hidden_norm=True)
+    net, plain = small("resnet19-add", hidden_norm=True), small("resnet19-add")
     seen = {}
     last, hidden = list(net.blocks())[-1][1], net.hidden
     last.register_forward_hook(lambda module, args, output: seen.update(x=output.detach().mean((3, 4)).numpy()))
@@ -72,14 +33,16 @@ def test_a_normalised_hidden_layer():
     assert np.array_equal(seen["spikes"], expected)
     assert 0.05 < expected.mean() < 0.95
     assert all(p.grad is not None and p.grad.any() for p in hidden.parameters())
-    assert count(net) - count(small("resnet19-add")) == 2 * len(norm.weight) - len(norm.weight)
+    assert sum(p.numel() for p in net.parameters()) - sum(p.numel() for p in plain.parameters()) == len(norm.weight)
     assert net.spiking_layers()[-1].name == "hidden"
 
 
 def test_start_weights():
     """Kaiming-normal by fan_out: standard deviation sqrt(2 / (9 C')), mean 0."""
     torch.manual_seed(0)
-    conv = models.build("vggsnn").spiking_layers()[4].synapse
+    net = models.build("vggsnn")
+    assert (net.T, net.spec.input_size) == (10, 48)
+    conv = net.spiking_layers()[4].synapse
     assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 512)), rel=0.01)
     assert abs(conv.weight.mean().item()) < 1e-4
 
@@ -176,33 +139,36 @@ def test_a_tdbn_that_follows_no_convolution_remains(tmp_path):
     assert isinstance(folded.extra, TdBatchNorm2d)
 
 
-def compare(which, static=False, **arguments):
-    """Logits and all gradients of a network under ``reference`` against those under ``autograd``."""
-    expected, found = (small(which, backend=name, **arguments) for name in BACKENDS)
-    make = image if static else sequence
-    batch = 6 if which == "mlp" else 2  # over one pixel, a norm of two values has no gradient
-    assert close(backward(found, make(found, batch)), backward(expected, make(expected, batch)))
-    gradients = dict(expected.named_parameters())
-    assert gradients.keys() == dict(found.named_parameters()).keys()
-    for name, parameter in found.named_parameters():
-        assert close(parameter.grad, gradients[name].grad), name
-    return found, gradients
-
-
-@pytest.mark.parametrize("static", [False, True], ids=["sequence", "static"])
+@pytest.mark.parametrize("make", [sequence, image])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "none", "method": "adaptive"},
+        {"reset": "soft", "input_gain": "1-beta", "threshold_learned": True, "init_potential": "measured"},
+        *(slow_if(method != "lsg", {"decay_per": "channel", "method": method, "width": 1.0}) for method in METHODS),
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 @pytest.mark.parametrize("which", SMALL)
-def test_network_equals_autograd(which, static):
-    """Method lsg: every weight's, norm's and decay's gradient, to 1e-9; and each of them is there."""
-    net, gradients = compare(which, static)
-    assert all(0.02 < rate < 0.98 for rate in firing_rates(net, sequence(net)).values())
-    assert all(p.grad.abs().max() > 0 for p in gradients.values())
-    assert sum(name.endswith(".b") for name in gradients) == len(net.spiking_layers())
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_without_normalisation(which):
-    _, gradients = compare(which, norm="none", method="adaptive")
-    assert gradients[next(iter(gradients))].grad.any()
+def test_network_equals_autograd(which, options, make):
+    """Logits and every weight's, norm's and neuron's gradient, to 1e-9; each of them is there, and differs between channels of neurons."""
+    nets = [small(which, backend=name, **options) for name in BACKENDS]
+    for _ in range(2):  # in the second step, an initial potential is not 0
+        found, expected = (backward(net, make(net, batch=6)) for net in nets)
+        assert close(found, expected)
+        for (name, parameter), other in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
+            assert close(parameter.grad, other.grad), name
+            assert parameter.grad.any() or options, name
+            if name.endswith(".b") and parameter.numel() > 1 and make is sequence:
+                assert parameter.grad.unique().numel() > 1
+        for net in nets:
+            net.end_step()
+    layers = nets[0].spiking_layers()
+    assert next(nets[0].parameters()).grad.any()
+    assert all(len(layer.lif.b) == len(layer.synapse.weight) for layer in layers if "decay_per" in options)
+    assert all(layer.lif.initial != 0 for layer in layers[:1] if "init_potential" in options)
+    assert options or all(0.02 < rate < 0.98 for rate in firing_rates(nets[0], sequence(nets[0])).values())
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])

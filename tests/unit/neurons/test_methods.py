@@ -5,17 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lsgcli import models, registry
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.widths import LayerState
-from tests.exports import slow_if
-from tests.unit.models.helpers import SMALL, backward, sequence, small
+from tests.unit.models.helpers import SMALL
 from tests.unit.neurons import oracle
-from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, METHODS, SURROGATES, close, normal
+from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, SURROGATES, close, normal
 
 
 def state(T=3, threshold=0.5, beta=0.75, width=1.7, gamma=1.5, sigma=0.4, mean=0.0, surrogate="rectangular"):
@@ -183,27 +181,6 @@ def test_sigma_stays(how):
     lif.train()(torch.full((3, 2, 4), 1.0))
     lif.end_step(skip=torch.tensor(False))  # of what was dropped nothing is left
     assert lif.sigma.item() == pytest.approx(0.9 * before.item(), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("which", "method"),
-    [slow_if(which != "vggsnn" and method != "lsg", which, method) for which in SMALL for method in METHODS],
-)
-def test_decay_per_channel_equals_autograd(which, method):
-    """Logits and every gradient of a network; b has one entry a channel, each with a gradient of its own."""
-    nets = [small(which, backend=name, method=method, width=1.0, decay_per="channel") for name in BACKENDS]
-    for net in nets:
-        with torch.no_grad():
-            for layer in net.spiking_layers():
-                layer.lif.b.add_(torch.linspace(-1, 1, len(layer.lif.b)))
-    found, expected = (backward(net, sequence(net, batch=6)) for net in nets)
-    assert close(found, expected)
-    for (name, one), other in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
-        assert close(one.grad, other.grad), name
-    for layer in nets[0].spiking_layers():
-        assert layer.lif.b.shape == (layer.synapse.weight.shape[0],)
-        if isinstance(layer.lif.b, nn.Parameter) and layer.lif.b.numel() > 1:
-            assert layer.lif.b.grad.unique().numel() > 1
 
 
 def test_decay_per_channel_says_what_it_needs():

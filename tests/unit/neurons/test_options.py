@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lsgcli import registry
 from lsgcli.errors import ConfigError
@@ -13,7 +12,6 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.neurons.kernels.base import NormParameters
 from lsgcli.neurons.step import RESETS as TABLE
 from lsgcli.neurons.step import Reset
-from tests.unit.models.helpers import SMALL, backward, sequence, small
 from tests.unit.neurons import oracle
 from tests.unit.neurons.cases import against_reference, case_with_options
 from tests.unit.neurons.helpers import AVAILABLE, BACKENDS, SURROGATES, close, normal, parameters
@@ -141,22 +139,6 @@ def test_initial_potential(backend, normed, reset):
     layer.eval()(current)
     layer.end_step()
     assert torch.equal(layer.initial, before)
-
-
-@pytest.mark.parametrize("which", SMALL)
-def test_in_a_network(which):
-    """All options at once: logits and every gradient equal those of autograd."""
-    options = {"reset": "soft", "input_gain": "1-beta", "threshold_learned": True, "init_potential": "measured"}
-    nets = [small(which, backend=name, method="lsg", **options) for name in BACKENDS]
-    for _ in range(2):  # in the second step, the initial potential is not 0
-        found, expected = (backward(net, sequence(net, batch=6)) for net in nets)
-        assert close(found, expected)
-        for (name, one), other in zip(nets[0].named_parameters(), nets[1].parameters(), strict=True):
-            assert close(one.grad, other.grad), name
-        for net in nets:
-            net.end_step()
-    assert nets[0].spiking_layers()[0].lif.initial != 0
-    assert all(isinstance(layer.lif.q, nn.Parameter) for layer in nets[0].spiking_layers())
 
 
 @pytest.mark.parametrize("seeds", [QUICK, pytest.param(range(1000), marks=pytest.mark.slow)], ids=["some", "many"])
