@@ -25,7 +25,6 @@ EPOCH = (
     "data {data_wait:.0%}"
 )
 UNTESTED = "validation accuracy: best epoch {best_accuracy:.4f} (epoch {number})"  # without a test part
-UNTESTED_FP32 = ", in fp32 {best_accuracy_fp32:.4f}"
 TESTED = "test accuracy: last epoch {test_accuracy_last:.4f}, best epoch {test_accuracy_best:.4f} (epoch {number}, chosen on the {part} set)"
 TESTED_FP32 = "this is in the precision of the training; in fp32, as in `lsg eval`: {accuracy_fp32:.4f}"
 
@@ -118,8 +117,7 @@ class TrainingDisplay:
 
     def _on_end(self, record: Record) -> None:
         if record["accuracy"] is None:
-            fp32 = UNTESTED_FP32 if "best_accuracy_fp32" in record else ""
-            messages = [UNTESTED + fp32]
+            messages = [UNTESTED]
         else:
             messages = [TESTED]
             if "inflation" in record:

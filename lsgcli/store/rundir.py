@@ -96,7 +96,6 @@ class Result(TypedDict, total=False):
     best_epoch: int
     best_chosen_on: Literal["val", "test"]
     best_accuracy: float
-    best_accuracy_fp32: float
     epochs_planned: int
     epochs_done: int
 
@@ -304,8 +303,8 @@ def read_data_folder(path: Path) -> str | None:
     A run that was moved together with its data, or is of a version that did not record the folder, has ``--data-dir`` as given.
     """
     places = [read_facts(path).get("data_folder"), read_config(path).data_dir]
-    stated = [place for place in places if isinstance(place, str)]
-    return next((place for place in stated if os.path.isdir(place)), stated[0] if stated else None)
+    stated = [place for place in places if place is not None]
+    return [*filter(os.path.isdir, stated), *stated, None][0]
 
 
 def read_precision(path: Path) -> str:

@@ -99,7 +99,7 @@ class Trainer(Stored):
 
         Returns:
             The final record: test ``accuracy`` of the resulting checkpoint, of ``last`` and ``best`` (None without a test part), the
-            split that selected "best", and ``best_accuracy`` on it. After a training in another precision than fp32, each of them is also
+            split that selected "best", and ``best_accuracy`` on it. After a training in another precision than fp32, test accuracies are also
             there in fp32, as in ``accuracy_fp32``.
 
         Raises:
@@ -337,8 +337,6 @@ class Trainer(Stored):
                 if epoch == result:
                     accuracies[f"accuracy{suffix}"] = accuracy
                     self.tested = self.tested if suffix else tested
-                if epoch == "best" and suffix:
-                    accuracies["best_accuracy_fp32"] = self._evaluate(self.eval_split, self.model, compute).accuracy
         return {
             "event": "end",
             "run": str(self.run.path),
