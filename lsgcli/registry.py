@@ -52,7 +52,7 @@ BASES = {
     "arch": "models.base:SpikingNet",
     "dataset": "data.datasets.base:Dataset",
     "reader": "data.readers.base:Reader",
-    "augmentation": "data.augment.base:Augmentation",
+    "augmentation": "data.augment:Augmentation",
     "rule": "analysis.rules.base:Rule",
     "format": "export.base:Format",
     "picture": "report.figures:Picture",

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.data import parallel, random
-from lsgcli.data.augment.base import Augmentation, chain
+from lsgcli.data.augment import Augmentation, chain
 from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError, refuse
 
@@ -48,23 +48,17 @@ class Mixing:
     config: DataConfig
     classes: int
 
-    @classmethod
-    def of(cls, config: DataConfig, epoch: int, classes: int) -> "Mixing | None":
-        """The mixing in an epoch; None if there is none."""
-        ended = config.mix_until is not None and epoch >= config.mix_until
-        if ended or not (config.mixup or config.cutmix):
-            return None
-        return cls(config, classes)
-
     def draw(self, seed: int, epoch: int, index: int, size: tuple[int, int]) -> Draw | None:
         """How batch ``index`` of samples of ``size`` (H, W) is mixed; None if it is not.
 
         The box of CutMix has a random centre and may extend beyond the image; the weight is the fraction of pixels outside of it.
         """
+        mixup, cutmix, until = self.config.mixup, self.config.cutmix, self.config.mix_until
+        if not (mixup or cutmix) or (until is not None and epoch >= until):
+            return None
         rng = random.generator(seed, epoch, np.uint64(index), "mix")
         if rng.random() >= self.config.mix_prob:
             return None
-        mixup, cutmix = self.config.mixup, self.config.cutmix
         cuts = rng.random() < 0.5 if mixup and cutmix else cutmix > 0
         a = cutmix if cuts else mixup
         weight = rng.beta(a, a)
@@ -116,10 +110,6 @@ class Batch:
     index: int
     total: int | None = None
     samples: Tensor | None = None
-
-    def first(self, n: int) -> "Batch":
-        """The first n samples."""
-        return Batch(self.x[:, :n] if self.x.dim() == 5 else self.x[:n], self.y[:n], self.index)
 
 
 def shares(total: int, parts: int, rank: int = 0, size: int = 1) -> list[np.ndarray]:

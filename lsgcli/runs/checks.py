@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lsgcli import registry
 from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
-from lsgcli.data.augment.base import chain
+from lsgcli.data.augment import chain
 from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import ConfigError, DataError, RunInUseError, log, refuse, require

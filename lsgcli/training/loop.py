@@ -166,7 +166,7 @@ class Trainer(Stored):
         config, epoch = self.config, self.state.epoch
         options: Record = {}
         if config.overfit is None:
-            mixing = Mixing.of(config, epoch, len(self.bundle.classes))
+            mixing = Mixing(config, len(self.bundle.classes))
             options = {"shuffle": True, "augment": config.augment, "mixing": mixing}
         return batches(
             self.bundle,

@@ -50,7 +50,7 @@ def losses_of(data: DataConfig, training: TrainingConfig, neuron: NeuronConfig) 
     torch.manual_seed(0)
     bundle, network, found = prepare(data), Own(neuron), []
     loss, optimizers = registry.get("loss", training.loss), Optimizers(network, training)
-    options = {"augment": data.augment, "mixing": Mixing.of(data, 0, len(bundle.classes)), "shuffle": True}
+    options = {"augment": data.augment, "mixing": Mixing(data, len(bundle.classes)), "shuffle": True}
     stream = batches(bundle, "train", training.batch_size, **options)
     for batch in itertools.islice(stream, 4):
         value = loss(network(batch.x), batch.y, training)

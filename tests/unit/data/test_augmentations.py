@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.augment.base import chain
-from lsgcli.data.augment.frames import turning, warped, whole
+from lsgcli.data.augment import chain, turning, warped, whole
 from lsgcli.errors import ConfigError
 from tests import tiny
 
@@ -196,7 +195,7 @@ def test_moves_are_equally_likely():
 
 def test_chain():
     assert [one.name for one in chain("crop,flip", True)] == ["crop", "flip"]
-    assert chain("none", True) == chain(None, True) == ()
+    assert chain("none", True) == chain(None, True) == []
     with pytest.raises(ConfigError, match="flip"):
         chain("flipp", True)
 

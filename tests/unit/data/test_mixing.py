@@ -70,7 +70,8 @@ def test_draws():
 
 
 def test_mixing_ends():
-    config = tiny.config(mixup=0.5, mix_prob=0.5, mix_until=2)
-    assert [Mixing.of(config, epoch, 3) for epoch in range(3)] == [Mixing(config, 3)] * 2 + [None]
-    assert Mixing.of(tiny.config(), 0, 3) is None
-    assert Mixing.of(DataConfig(cutmix=1.0), 10**6, 3) == Mixing(DataConfig(cutmix=1.0), 3)
+    config = tiny.config(mixup=0.5, mix_prob=1.0, mix_until=2)
+    draws = [Mixing(config, 3).draw(0, epoch, 0, (8, 8)) is not None for epoch in range(3)]
+    assert draws == [True, True, False]
+    assert Mixing(tiny.config(), 3).draw(0, 0, 0, (8, 8)) is None
+    assert Mixing(DataConfig(cutmix=1.0), 3).draw(0, 10**6, 0, (8, 8)) is not None

@@ -1,11 +1,80 @@
-"""Augmentations of frames and images, and the transforms they consist of."""
+"""Augmentations of frames and images.
+
+An augmentation maps a batch ``x`` of shape (B, ..., H, W), images (B, C, H, W) or frames (B, T, C, H, W), and
+uniforms ``u`` of shape (B, n) to a batch of the same shape and type. The transform is the same for all timesteps and channels of a
+sample. It draws no random numbers: ``u`` is a function of seed, epoch and sample, and so is the result. Augmentations use numpy, because
+batches are prepared concurrently with the training step and should not use torch's threads.
+"""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
-from lsgcli.data.augment.base import Apply, augmentation
+from lsgcli import registry
+from lsgcli.config.fields import listed
+from lsgcli.errors import ConfigError
 from lsgcli.registry import register
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """An augmentation.
+
+    Attributes:
+        apply: ``f(x, u) -> array like x``.
+        n: number of uniforms per sample.
+        images_only: does not support frames of events.
+        late: applied after normalisation, so that zeros are the mean colour rather than black.
+    """
+
+    apply: Apply
+    n: int
+    images_only: bool = False
+    late: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the function, with hyphens, for messages and as name of its random stream."""
+        return self.apply.__name__.replace("_", "-")
+
+    def __call__(self, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Map x (B, ..., H, W) and u (B, n) float64 in [0, 1) to an array like x; x is not modified."""
+        return self.apply(x, u)
+
+
+def augmentation(n: int, **attributes: bool) -> Callable[[Apply], Augmentation]:
+    """Decorator that converts ``f(x, u) -> array like x`` to an :class:`Augmentation`, with further attributes."""
+    return lambda apply: Augmentation(apply, n, **attributes)
+
+
+def chain(text: str | None, static: bool) -> list[Augmentation]:
+    """The augmentations of a setting such as ``crop,flip``, in order.
+
+    Raises:
+        ConfigError: an unknown name, or an augmentation that does not support the data.
+    """
+    chosen: list[Augmentation] = [registry.get("augmentation", name) for name in listed(text or "none")]
+    for augmentation in chosen:
+        if augmentation.images_only and not static:
+            raise ConfigError(
+                f"--augment: found {augmentation.name}, which requires images, but this data set contains recordings of events",
+                "Try flip, roll or crop.",
+            )
+    return chosen
+
+
+# ---- transforms ----
 
 
 def whole(u: np.ndarray, low: int, high: int | np.ndarray) -> np.ndarray:
@@ -22,7 +91,7 @@ def moved(x: np.ndarray, shift: np.ndarray, most: int, mode: str) -> np.ndarray:
     planes = x.reshape(len(x), -1, *x.shape[-2:])
     padded = np.pad(planes, ((0, 0), (0, 0), (most, most), (most, most)), mode)  # type: ignore[call-overload]
     # Windows are views; indexing one per sample copies complete rows.
-    windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[-2:], axis=(2, 3))
+    windows = sliding_window_view(padded, x.shape[-2:], axis=(2, 3))
     return np.asarray(windows[np.arange(len(x)), :, most - down, most - right].reshape(x.shape))
 
 
@@ -33,10 +102,11 @@ def warped(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         matrix: (B, 2, 2), maps (row, column) in the result to the position in x.
     """
     height, width = x.shape[-2:]
-    row, column = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width)[None, :] - (width - 1) / 2
+    middle, centre = (height - 1) / 2, (width - 1) / 2
+    row, column = np.arange(height)[:, None] - middle, np.arange(width) - centre
     m = matrix[:, :, :, None, None]
-    source_row = np.rint(m[:, 0, 0] * row + m[:, 0, 1] * column + (height - 1) / 2).astype(np.int64)
-    source_column = np.rint(m[:, 1, 0] * row + m[:, 1, 1] * column + (width - 1) / 2).astype(np.int64)
+    source_row = np.rint(m[:, 0, 0] * row + m[:, 0, 1] * column + middle).astype(np.int64)
+    source_column = np.rint(m[:, 1, 0] * row + m[:, 1, 1] * column + centre).astype(np.int64)
     outside = (source_row < 0) | (source_row >= height) | (source_column < 0) | (source_column >= width)
     index = np.where(outside, 0, source_row * width + source_column).reshape(len(x), 1, -1)
     found = np.take_along_axis(x.reshape(len(x), -1, height * width), index, axis=2)
@@ -73,12 +143,14 @@ def boxes(
 
 def blanked(x: np.ndarray, start: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Set a box of each sample to 0; its first row and column ``start`` and its ``sides``, (B, 2), may reach beyond the sample."""
-    inside = []
-    for axis, length in enumerate(x.shape[-2:]):
-        offset = np.arange(length) - start[:, axis, None]
-        inside.append((offset >= 0) & (offset < sides[:, axis, None]))
-    keep = ~(inside[0][:, :, None] & inside[1][:, None, :])
-    return np.where(keep.reshape(len(x), *[1] * (x.ndim - 3), *x.shape[-2:]), x, np.zeros((), x.dtype))
+    out = x.copy()
+    first, end = np.maximum(start, 0), np.maximum(start + sides, 0)
+    for sample, (top, left), (bottom, right) in zip(out, first, end, strict=True):
+        sample[..., top:bottom, left:right] = 0
+    return out
+
+
+# ---- augmentations ----
 
 
 @register("augmentation", "flip")
@@ -166,14 +238,11 @@ def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 
     Source: neuromorphic data augmentation, Li et al., ECCV 2022, without its flip; use ``flip,nda``.
     """
-    return _one_of(
-        x,
-        u,
-        roll,
-        lambda x, u: rotate.apply(x, u, 30),
-        lambda x, u: sheared(x, (2 * u[:, 0] - 1) * math.tan(math.radians(30))),
-        lambda x, u: cutout.apply(x, u, 8),
-    )
+
+    def slanted(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return sheared(x, (2 * u[:, 0] - 1) * math.tan(math.radians(30)))
+
+    return _one_of(x, u, roll, partial(rotate.apply, degrees=30), slanted, partial(cutout.apply, side=8))
 
 
 @register("augmentation", "snnaugment")
@@ -194,16 +263,20 @@ def snnaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
         shift[:, axis] = np.trunc(5 * strength(u))
         return moved(x, shift, 5, "constant")
 
-    return _one_of(
-        x,
-        u,
-        lambda x, u: x,
-        lambda x, u: sheared(x, np.tan(0.3 * strength(u))),
-        lambda x, u: shifted(x, u, 0),
-        lambda x, u: shifted(x, u, 1),
-        lambda x, u: warped(x, turning(math.radians(30) * strength(u))),
-        lambda x, u: blanked(x, *boxes(u[:, 1:], x.shape[-2:], (0.001, 0.11))),
-    )
+    def slanted(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return sheared(x, np.tan(0.3 * strength(u)))
+
+    def turned(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return warped(x, turning(math.radians(30) * strength(u)))
+
+    def cut(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        start, sides = boxes(u[:, 1:], x.shape[-2:], (0.001, 0.11))
+        return blanked(x, start, sides)
+
+    def same(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return x
+
+    return _one_of(x, u, same, slanted, partial(shifted, axis=0), partial(shifted, axis=1), turned, cut)
 
 
 def _one_of(x: np.ndarray, u: np.ndarray, *moves: Apply) -> np.ndarray:
@@ -214,3 +287,82 @@ def _one_of(x: np.ndarray, u: np.ndarray, *moves: Apply) -> np.ndarray:
         if chosen.any():
             out[chosen] = move(x[chosen], u[chosen, 1:])
     return out
+
+
+# ---- torchvision's colour and shape operations; x is (B, C, H, W) of uint8, C 1 or 3 ----
+# Our draws replace those of torchvision's classes, which use torch's global generator, shared by all threads.
+
+
+@register("augmentation", "autoaugment")
+@augmentation(5, images_only=True)
+def autoaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Two colour or shape operations of one of 25 sub-policies.
+
+    Source: the policy for CIFAR-10 of Cubuk et al., CVPR 2019, as torchvision implements it.
+    """
+    import torch
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+
+    policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
+
+    def change(image: "Image", u: np.ndarray) -> Any:
+        def draw(policies: int) -> tuple[int, torch.Tensor, torch.Tensor]:
+            """A policy, two probabilities and two signs."""
+            return int(whole(u[0], 0, policies - 1)), torch.from_numpy(u[1:3]), torch.from_numpy(whole(u[3:5], 0, 1))
+
+        policy.get_params = draw
+        return policy(image)
+
+    return _changed(x, u, change)
+
+
+@register("augmentation", "randaugment")
+@augmentation(4, images_only=True)
+def randaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """With probability 0.5, one of 14 colour or shape operations at magnitude 9 of 10, with standard deviation 0.4.
+
+    The setting m9-mstd0.4-n1 of timm, with the operations and ranges of torchvision.
+
+    Source: Cubuk et al., "RandAugment", NeurIPS 2020.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import _apply_op
+
+    height, width = x.shape[-2:]
+
+    def change(image: "Image", u: np.ndarray) -> Any:
+        if u[0] >= 0.5:
+            return image
+        magnitude = min(NormalDist(0.9, 0.04).inv_cdf(max(u[2], 1e-12)), 1.0)
+        strength = magnitude * (1 if u[3] < 0.5 else -1)
+        amounts = {
+            "Identity": 0.0,
+            "ShearX": 0.3 * strength,
+            "ShearY": 0.3 * strength,
+            "TranslateX": 150 / 331 * width * strength,
+            "TranslateY": 150 / 331 * height * strength,
+            "Rotate": 30 * strength,
+            "Brightness": 0.9 * strength,
+            "Color": 0.9 * strength,
+            "Contrast": 0.9 * strength,
+            "Sharpness": 0.9 * strength,
+            "Posterize": 8 - round(4 * magnitude),
+            "Solarize": 255 * (1 - magnitude),
+            "AutoContrast": 0.0,
+            "Equalize": 0.0,
+        }
+        name = list(amounts)[int(whole(u[1], 0, 13))]
+        return _apply_op(image, name, amounts[name], InterpolationMode.NEAREST, None)
+
+    return _changed(x, u, change)
+
+
+def _changed(x: np.ndarray, u: np.ndarray, change: "Callable[[Image, np.ndarray], Any]") -> np.ndarray:
+    """The result of ``change`` for each image and its draws."""
+    from PIL import Image
+
+    result = np.empty_like(x)
+    for sample, draws, image in zip(result, u, x, strict=True):
+        pixels = np.asarray(change(Image.fromarray(image.transpose(1, 2, 0).squeeze()), draws))
+        sample[:] = pixels.reshape(*image.shape[1:], -1).transpose(2, 0, 1)
+    return result

@@ -1,1 +1,0 @@
-"""Augmentations of frames, images and recordings."""
