@@ -186,7 +186,7 @@ def verify(
     from lsgcli.data import summary
     from lsgcli.report import terminal
 
-    dataset = summary.verifiable(path) if path else _open(settings)
+    dataset = summary.found(path, sealed=True) if path else _open(settings)
     with terminal.preparing(verbosity.quiet) as bar:
         reading, hashing = functools.partial(bar, "reading"), functools.partial(bar, "hashing")
         verdict = summary.verify(dataset, write=write, workers=workers, progress=reading, hashing=hashing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 from typer import Argument, Option
 
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, DataError, clean
+from lsgcli.errors import ConfigError, DataError, LsgError, clean
 from lsgcli.report.output import is_abandoned
 from lsgcli.system.files import json_text
 from lsgcli.system.schema import Record
@@ -173,7 +173,7 @@ def _files(network: "Network", paths: list[str], output: Output) -> None:
 
     failed = []
 
-    def on_error(path: str, error: DataError) -> None:
+    def on_error(path: str, error: LsgError) -> None:
         failed.append(path)
         _print(f"error: {clean(error.message, column=True)}", file=sys.stderr)
 

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 
 from lsgcli.errors import ConfigError
+from lsgcli.system.schema import Record
 
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
 
@@ -151,19 +152,21 @@ class DataBundle:
         """Number of samples of each existing part."""
         return {name: len(split) for name, split in self.parts.items()}
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> Record:
         """Description of each part, as JSON types: recordings per class, shape of a sample, bytes, and file."""
-        return {
-            name: {
+        described = {}
+        for name, split in self.parts.items():
+            shape, dtype = split.x.shape, split.x.dtype
+            counts = np.bincount(split.y, minlength=len(self.classes)).tolist()
+            described[name] = {
                 "recordings": len(split),
-                "classes": dict(zip(self.classes, np.bincount(split.y, minlength=len(self.classes)).tolist(), strict=True)),
-                "shape": list(split.x.shape[1:]),
-                "dtype": str(split.x.dtype),
-                "bytes": math.prod(split.x.shape) * split.x.dtype.itemsize,
+                "classes": dict(zip(self.classes, counts, strict=True)),
+                "shape": list(shape[1:]),
+                "dtype": str(dtype),
+                "bytes": math.prod(shape) * dtype.itemsize,
                 "path": split.path,
             }
-            for name, split in self.parts.items()
-        }
+        return described
 
     def digest(self) -> str:
         """Digest of training and validation samples, labels and preparation, which must not change when a run is resumed."""

@@ -21,7 +21,7 @@ from lsgcli.system import files, schema
 
 log = logging.getLogger("lsg")
 VERSION = 3  # of the format of the cache and its notes
-Note = dict[str, Any]  # of JSON types
+Note = schema.Record
 
 
 def folder(config: MachineConfig) -> Path:
@@ -51,8 +51,6 @@ def load(
         fill: fills an array and returns its note.
         usable: whether a file with this note may be used.
     """
-    array: np.ndarray
-    note: Note | None = None
 
     def existing() -> tuple[np.ndarray, Note] | None:
         found = _read(path, shape, dtype)
@@ -69,19 +67,18 @@ def load(
                 with contextlib.suppress(OSError):
                     left.unlink()
             with files.replacing(path) as temporary:
-                array = mapped = _create(temporary, shape, dtype)
-                note = fill(array)
+                mapped = _create(temporary, shape, dtype)
+                note = fill(mapped)
                 mapped.flush()
                 _note(path).unlink(missing_ok=True)  # it does not describe the new file
             files.write_json(_note(path), note)
             return np.lib.format.open_memmap(path, mode="r"), note
     except StorageError as error:
         log.warning("%s\n  Keeping prepared data in memory.", error.message)
-    if note is None:
-        array = np.empty(shape, dtype)
-        note = fill(array)
+    array = np.empty(shape, dtype)
+    note = fill(array)
     array.flags.writeable = False
-    return array.view(np.ndarray), note  # not a memory map, as there is no file
+    return array, note
 
 
 def _note(path: Path) -> Path:
@@ -94,7 +91,7 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.
     try:
         if not _note(path).exists():
             return None
-        note: Note = schema.read(_note(path), dict[str, Any], DataError)
+        note: Note = schema.read(_note(path), Note, DataError)
         found: np.ndarray = np.lib.format.open_memmap(path, mode="r")
         if found.shape == shape and found.dtype == dtype:
             return found, note

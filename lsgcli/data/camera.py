@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lsgcli.data.events import Events, in_order
+from lsgcli.data.events import Events, Sensor, in_order
 
 VERSION = 1  # part of the cache's digest: raise it when the same image gives other events
 EPS = 0.1  # intensity of the dark
@@ -67,7 +67,7 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
 def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str) -> np.ndarray:
     """(K, H, W): the image moved by each of K sub-pixel shifts, bilinear; ``pad`` is the mode of numpy.pad."""
     height, width = image.shape
-    margin = int(np.ceil(max(np.abs(rows).max(), np.abs(columns).max()))) + 1
+    margin = int(np.ceil(np.abs([rows, columns]).max())) + 1
     padded = np.pad(image, margin, pad)  # type: ignore[call-overload]
     row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
     down, right = ((part - whole).astype(np.float32) for part, whole in ((rows, row), (columns, column)))
@@ -102,7 +102,7 @@ def _events(
     level: np.ndarray,
     steps: np.ndarray,
     before: np.ndarray,
-    sensor: tuple[int, int],
+    sensor: Sensor,
     camera: Camera,
     rng: np.random.Generator,
 ) -> Events:
@@ -122,4 +122,5 @@ def _events(
     pixel = np.concatenate([pixel, rng.integers(0, pixels, extra)])
     t = np.concatenate([t, rng.integers(0, camera.duration_us, extra)])
     on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
-    return in_order(pixel % width, pixel // width, t, on, sensor)
+    x, y = (pixel % width).astype(np.uint16), (pixel // width).astype(np.uint16)
+    return in_order(Events(x, y, t, on, sensor))

@@ -4,7 +4,6 @@ A file is downloaded to ``<name>.part`` and renamed when its checksum matches. A
 moved when complete. An interrupted download or extraction therefore never looks finished.
 """
 
-import contextlib
 import hashlib
 import http.client
 import logging
@@ -78,10 +77,6 @@ class RemoteFile:
             found = hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
             return None if found == self.md5 else f"found {stream.tell()} bytes with md5 {found}, expected {self.md5}"
 
-    def is_in(self, folder: Path) -> bool:
-        """Whether ``folder`` contains the file, or a part of it."""
-        return any((folder / name).is_file() for name in (self.name, f"{self.name}.part"))
-
 
 def figshare(number: int) -> tuple[str, ...]:
     """Addresses of a figshare file: the plain link, which often responds with 403 or an empty 202, the API, and the file host."""
@@ -93,9 +88,8 @@ def figshare(number: int) -> tuple[str, ...]:
 
 
 def amount(files: Sequence[RemoteFile]) -> str:
-    """The total size of ``files`` for messages, such as ``about 7.8 GB``."""
-    total = sum(file.size for file in files)
-    return f"about {total / 1e9:.1f} GB" if total >= 1e9 else f"about {total / 1e6:.0f} MB"
+    """The total size of ``files`` for messages, such as ``about 7,800 MB``."""
+    return f"about {sum(file.size for file in files) / 1e6:,.0f} MB"
 
 
 def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
@@ -122,6 +116,8 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | N
             if file not in lacking and (problem := file.mismatch(folder / file.name)):
                 hint = f"It is damaged or a different file. Remove it to download it again. Or: {by_hand([file], folder)}"
                 raise DataError(f"{folder / file.name}: {problem}", hint)
+        if lacking:
+            log.info("%s: downloading %s (%s)", folder, ", ".join(file.name for file in lacking), amount(lacking))
         for number, file in enumerate(lacking):
             part, problems = folder / f"{file.name}.part", []
             for path in (part, folder / file.name):
@@ -198,7 +194,10 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress |
         start = done = _size(part)
     total = done + 1 + response.length if response.length is not None else 0
     _check_part(file, part, max(done, total), resumed=start > 0)
-    _check_room(part, total - done)
+    free = shutil.disk_usage(part.parent).free
+    if total - done > free:
+        hint = "Free disk space, or give --data-dir a folder on another disk. Partial downloads are kept."
+        raise StorageError(f"{part}: found {free:,} bytes of free disk space, expected {total - done:,}", hint)
     with writing(part):  # unbuffered, so that a killed process loses no data
         out = open_in_place(part, "ab")
     with out:
@@ -217,12 +216,13 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress |
 def _check_part(file: RemoteFile, part: Path, size: int, *, resumed: bool) -> None:
     """Remove ``part``, which has or will have ``size`` bytes, and raise _Failed if it is too large or begins as another file."""
     begin, expected = b"", SIGNATURES.get(PurePath(file.name).suffix, b"")
-    with contextlib.suppress(FileNotFoundError), part.open("rb") as stream:
-        begin = stream.read(len(expected))
+    if part.exists():
+        with part.open("rb") as stream:
+            begin = stream.read(len(expected))
     problem = ""
     if size > 2 * file.size:
         problem = f"found {size:,} bytes, expected at most {2 * file.size:,}"
-    elif len(begin) == len(expected) and begin != expected:
+    elif not expected.startswith(begin):
         problem = f"found a file that starts with {begin!r}, expected {expected!r}"
     if problem:
         part.unlink(missing_ok=True)
@@ -233,23 +233,15 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _check_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        hint = "Free disk space, or give --data-dir a folder on another disk. Partial downloads are kept."
-        raise StorageError(f"{path}: found {free:,} bytes of free disk space, expected {needed:,}", hint)
+def unpack(archive: Path, target: Path, progress: NamedProgress | None = None) -> list[Path]:
+    """Extract a .zip or .tar archive, compressed or not, to ``target``, which must not exist or be an empty folder.
 
-
-def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *, inside: str = "") -> list[Path]:
-    """Extract a .zip or .tar archive, compressed or not, to the folder ``target``, which must not exist or be empty.
-
-    Times and permissions are not restored. Archives are rejected if they contain
+    If the archive contains a folder or file of the target's name, ``target`` becomes its copy; if it contains a .zip of this name,
+    that is extracted instead. Times and permissions are not restored. Archives are rejected if they contain
     links or special files, names outside the folder, or more than 64 MiB with a compression ratio above 1000.
 
     Args:
         progress: called with (``unpacking NAME``, bytes read, bytes of the archive).
-        inside: if the archive contains a folder or file of this name, ``target`` becomes its copy; if it contains a .zip of this
-            name, that is extracted instead.
 
     Returns:
         The files, sorted.
@@ -267,13 +259,12 @@ def unpack(archive: Path, target: Path, progress: NamedProgress | None = None, *
             for done in _extract(archive, work):
                 if progress:
                     progress(f"unpacking {archive.name}", done, archive.stat().st_size)
-        shutil.rmtree(work / "__MACOSX", ignore_errors=True)  # added by macOS
         unpacked = [at / name for at, _, names in walk(work) for name in names]
-        inner = [path for path in unpacked if path.name == f"{inside}.zip"]
-        if inside and inner:
-            return unpack(inner[0], target, progress, inside=inside)
-        source = work / inside if (work / inside).exists() else work
-        files = sorted(path for path in unpacked if path.is_relative_to(source) and path.is_file())
+        for path in unpacked:
+            if path.name == f"{target.name}.zip":
+                return unpack(path, target, progress)
+        source = work / target.name if (work / target.name).exists() else work
+        files = sorted(path for path in unpacked if path.is_relative_to(source))
         check_no_link(target)
         with writing(target):
             source.replace(target)
@@ -297,7 +288,6 @@ def _extract(archive: Path, work: Path) -> Iterator[int]:
             written += size
             if size < 0 or written > max(BOMB, RATIO * packed):
                 raise _refused(archive, name, f"{written:,} bytes compressed to {packed:,}, a ratio above {RATIO}")
-            _check_room(work, size)
             try:
                 extract(work)
             except OSError as error:

@@ -41,10 +41,10 @@ class Events:
 
     def outside(self, sensor: Sensor) -> int | None:
         """Index of the first event outside a sensor; None if there is none."""
-        width, height = sensor
-        if not len(self) or (int(self.x.max()) < width and int(self.y.max()) < height):
+        width, height = self.extent
+        if width <= sensor[0] and height <= sensor[1]:
             return None
-        return int(((self.x >= width) | (self.y >= height)).argmax())
+        return int(((self.x >= sensor[0]) | (self.y >= sensor[1])).argmax())
 
 
 def sensor_of(text: str) -> Sensor:
@@ -53,11 +53,11 @@ def sensor_of(text: str) -> Sensor:
     return width, height
 
 
-def in_order(x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray, sensor: Sensor | None) -> Events:
-    """Events sorted by time (stable, so events with equal times keep their order)."""
-    x, y = x.astype(np.uint16, copy=False), y.astype(np.uint16, copy=False)
-    events = Events(x, y, t.astype(np.int64, copy=False), on.astype(bool, copy=False), sensor)
-    return events[np.argsort(events.t, kind="stable")] if bool((events.t[1:] < events.t[:-1]).any()) else events
+def in_order(events: Events) -> Events:
+    """The events sorted by time (stable, so events with equal times keep their order)."""
+    if (events.t[1:] < events.t[:-1]).any():
+        return events[np.argsort(events.t, kind="stable")]
+    return events
 
 
 def joined(parts: Sequence[Events]) -> Events:
@@ -94,8 +94,6 @@ def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
         orientation: ``upright`` changes nothing; ``mirrored`` exchanges left and right, ``upside-down`` top and bottom;
             ``rotated-90`` turns clockwise; ``transposed`` exchanges rows and columns.
     """
-    if orientation == "upright":
-        return events
     x, y, how = events.x, events.y, TURNS[orientation]
     width, height = turned_sensor(sensor, orientation)
     if "t" in how:

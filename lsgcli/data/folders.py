@@ -14,7 +14,6 @@ from lsgcli.errors import DataError, MissingPart, counted, some
 from lsgcli.system import files
 
 log = logging.getLogger("lsg")
-USUAL = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # suffixes of images
 Files = dict[str, list[os.DirEntry[str]]]  # class -> its files
 Scanned = tuple[tuple[str, ...], tuple[Sample, ...]]  # classes, and samples
 
@@ -34,18 +33,15 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
         MissingPart: the folder of a split is missing.
         DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
-    expected = ", ".join(f"{folder}/<class>/".lstrip("/") for folder in splits.values())
-    check_folder(root, f"a folder with {expected}", "Give --data-dir the folder that contains them.")
+    check_folder(root, "a folder with a folder for each part or class", "Give --data-dir such a folder.")
+    parts = {}
     for split, folder in splits.items():
         if not (root / folder).is_dir():
-            there = some([entry.name for entry in visible(root)]) or "nothing"
-            raise MissingPart(
-                f"{root}: the {split} part is missing: found {there}, expected {expected}",
-                part=split,
-                hint=f"Put it in {root / folder}" + (f"; {other}" if other else "."),
-            )
-    parts = {split: _files(root / folder, suffixes) for split, folder in splits.items()}
+            hint = f"Put it in {root / folder}" + (f"; {other}" if other else ".")
+            raise MissingPart(f"{root}: the {split} part is missing: expected {folder}/<class>/", part=split, hint=hint)
+        parts[split] = _files(root / folder, suffixes)
     classes = tuple(next(iter(parts.values())))
+    samples = []
     for split, found in parts.items():
         for name in found:
             if name not in classes:
@@ -57,12 +53,10 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
         if lacking := [name for name in classes if name not in found]:
             counts = f"{len(lacking)} of {len(classes)} classes"
             log.warning("%s: found no %s samples of %s: %s", root, split, counts, some(lacking))
-    samples = [
-        Sample(f"{split}/{name}/{entry.name}".lstrip("/"), label, split, entry.path, stamp(entry))
-        for split, found in parts.items()
-        for label, name in enumerate(classes)
-        for entry in found.get(name, ())
-    ]
+        for label, name in enumerate(classes):
+            for entry in found.get(name, ()):
+                key = f"{split}/{name}/{entry.name}".lstrip("/")
+                samples.append(Sample(key, label, split, entry.path, stamp(entry)))
     return classes, tuple(samples)
 
 
@@ -109,15 +103,12 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
     Raises:
         DataError: it cannot be listed.
     """
-    try:
-        with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        _cannot_list(error)
+    with readable(folder), os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
-def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder in and below ``root``, and the sorted names of its files, without hidden files and folders.
+def walk(root: Path) -> Iterator[Path]:
+    """The files in and below ``root``, sorted in each folder, without hidden files and folders.
 
     Symbolic links are followed; a broken one is a file. A folder that was already visited is skipped, and so are pipes and devices,
     which might never end.
@@ -133,7 +124,9 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield at, [name for name in names if not name.startswith(".") and _may_be_file(at / name)]
+        for name in names:
+            if not name.startswith(".") and _may_be_file(at / name):
+                yield at / name
 
 
 def _may_be_file(path: "str | os.PathLike[str]") -> bool:
@@ -142,7 +135,7 @@ def _may_be_file(path: "str | os.PathLike[str]") -> bool:
 
 
 def _cannot_list(error: OSError) -> NoReturn:
-    raise DataError(f"{error.filename}: cannot be listed: {error.strerror}", "Check the path and its permissions.") from error
+    raise DataError(f"{error.filename}: cannot be listed: {error.strerror}", "Check its permissions.") from error
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
@@ -150,17 +143,18 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> Files:
     classes = [entry for entry in visible(root) if os.path.isdir(entry)]
     if not classes:
         raise DataError(f"{root}: found no folders, expected one per class", f"Put files in {root}/<class>/.")
-    found = {}
+    found: Files = {}
     ignored = []
     for folder in classes:
-        entries = visible(Path(folder.path))
-        ignored += [entry.name for entry in entries if not entry.name.lower().endswith(suffixes)]
-        entries = [entry for entry in entries if entry.name.lower().endswith(suffixes)]
-        found[folder.name] = [entry for entry in entries if _may_be_file(entry)]
+        found[folder.name] = []
+        for entry in visible(Path(folder.path)):
+            if not entry.name.lower().endswith(suffixes):
+                ignored.append(entry.name)
+            elif _may_be_file(entry):
+                found[folder.name].append(entry)
         if not found[folder.name]:
-            usual_first = sorted(suffixes, key=lambda suffix: suffix not in USUAL)
             raise DataError(
-                f"{folder.path}: found no samples of this class, expected files ending in {some(usual_first)}",
+                f"{folder.path}: found no samples of this class, expected files ending in {some(suffixes)}",
                 "Put its files there, or remove the folder.",
             )
     if ignored:

@@ -15,7 +15,10 @@ import numpy as np
 
 from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events, Sensor
+from lsgcli.data.guard import foreign
+from lsgcli.data.readers.base import check_inside
 from lsgcli.errors import DataError
+from lsgcli.system.schema import Record
 
 log = logging.getLogger("lsg")
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
@@ -31,7 +34,7 @@ def dtype_of(settings: DataConfig) -> np.dtype[Any]:
     return np.dtype(np.uint8 if whole else np.float16)
 
 
-def preparation(settings: DataConfig) -> dict[str, Any]:
+def preparation(settings: DataConfig) -> Record:
     """The settings with an effect on frames, as JSON types."""
     return {
         name: getattr(settings, name) for name in SETTINGS if settings.slicing == "window" or not name.startswith("window_")
@@ -53,7 +56,11 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
     Raises:
         DataError: no events, or events outside the sensor.
     """
-    _check(events, sensor, name)
+    if not len(events):
+        hint = "Record it again, or remove it from the folder."
+        raise DataError(f"{name}: found no events, expected at least one", hint)
+    with foreign(name, "events inside the sensor"):
+        check_inside(events, sensor)
     edges = edges_of(events.t, settings, draw)
     resize = RESIZES[settings.resize]
     grid = resize.grid(sensor, settings.size)
@@ -83,17 +90,6 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
     if made.dtype == dtype:
         return made
     return np.minimum(made, np.finfo(np.float16).max).astype(dtype)
-
-
-def _check(events: Events, sensor: Sensor, name: str) -> None:
-    if not len(events):
-        hint = "Record it again, or remove it from the folder."
-        raise DataError(f"{name}: found no events, expected at least one", hint)
-    if (i := events.outside(sensor)) is not None:
-        raise DataError(
-            f"{name}: event {i} is at x={events.x[i]}, y={events.y[i]}, expected a sensor of {sensor[0]}x{sensor[1]}",
-            "Give the correct --sensor WIDTHxHEIGHT, or remove the recording from the folder.",
-        )
 
 
 # ---- slicing ----

@@ -1,16 +1,19 @@
-"""Conversion of any failure while reading an external file to an error that names the file."""
+"""Conversion of any failure while reading an external file to an error that names the file, and files that are not checkpoints."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lsgcli.errors import ConfigError, DataError, LsgError, install_hint
+from lsgcli import registry
+from lsgcli.errors import CheckpointError, ConfigError, DataError, LsgError, install_hint
 from lsgcli.system.files import NotRegularError, storage_error
 from lsgcli.system.memory import is_out_of_memory
 
 HINT = "Download or record it again, or remove it from the folder."
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl")
+TRAIN = "`lsg train` prints the path of the checkpoint it wrote; commands take it before other files."
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
 
 
@@ -23,11 +26,7 @@ class Damaged(ValueError):
 
 
 class MissingLibrary(ConfigError):
-    """The library that reads a file cannot be imported; other files may be readable."""
-
-    def of_one_file(self) -> DataError:
-        """The same as the error of one file among others, with the command that installs the library."""
-        return DataError(f"{self.message}. {self.hint}")
+    """The library that reads a file cannot be imported; other files may be readable. The message says how to install it."""
 
 
 def damaged(where: str, found: str, expected: str) -> Damaged:
@@ -66,8 +65,8 @@ def foreign(
     except (LsgError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except ImportError as error:
-        message = f"{path}: the library that reads it cannot be imported: {error}"
-        raise MissingLibrary(message, install_hint(extra)) from error
+        problem = f"{path}: the library that reads it cannot be imported: {error}"
+        raise MissingLibrary(f"{problem}. {install_hint(extra)}") from error
     except (Damaged, NotRegularError) as error:
         raise kind(f"{path}: {error}", error.hint or hint) from error
     except BaseException as error:  # panics of readers written in Rust are not Exceptions
@@ -81,3 +80,27 @@ def foreign(
             raise kind(f"{path}: cannot be read: {error.strerror or error}", advice) from error
         found = " ".join(str(error).split()) or type(error).__name__
         raise kind(f"{path}: expected {expected}, found: {found}", hint) from error
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What is raised for a checkpoint that cannot be opened."""
+    problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+    return CheckpointError(f"{path}: {problem}", TRAIN)
+
+
+def other_kind(path: Path) -> tuple[str, str] | None:
+    """The type of a file given as a checkpoint, and a hint; None if it starts like a safetensors file, complete or truncated."""
+    with open(path, "rb") as stream:
+        head = stream.read(9)  # 8 bytes with the length of a safetensors header, and the first of the header
+    suffix = path.suffix.lower()
+    if head[8:] == b"{" or suffix == ".safetensors":
+        return None
+    for form in registry.every("format").values():
+        if suffix and suffix == form.suffix:
+            return f"{form.kind} ({suffix})", form.hint
+    if suffix in PICKLED:
+        build = "lsgcli.build(...).load_state_dict(torch.load(FILE, weights_only=True))"
+        return f"a {suffix} file", f"lsg reads no pickled weights. In Python: {build}."
+    best = path.parent / "best.safetensors"
+    found = f"a file that starts with {head!r}" if head else "an empty file"
+    return found, f"Try {best}." if best.exists() else TRAIN

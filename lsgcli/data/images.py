@@ -22,20 +22,16 @@ def read_image(path: Path, mode: str = "RGB") -> np.ndarray:
     Raises:
         DataError: not a regular file, not an image of :data:`FORMATS`, too large, or damaged.
     """
-    with foreign(path, "an image", hint="Replace it, or remove it from the folder."):
-        from PIL import Image, UnidentifiedImageError
+    with foreign(path, f"an image: {', '.join(_formats())}", hint="Replace it, or remove it from the folder."):
+        from PIL import Image
 
         if (size := check_regular(path)) > LARGEST:
             raise Damaged(f"found a file of {size:,} bytes, expected at most {LARGEST:,}")
-        try:
-            with Image.open(path, formats=_formats()) as image:
-                if image.width * image.height > PIXELS:
-                    raise Damaged(f"found {image.width}x{image.height} pixels, expected at most {PIXELS:,}")
-                if image.format == "PNG":  # Pillow does not compare the checksums of pixels when it decodes them
-                    image.verify()
-        except UnidentifiedImageError as error:
-            with open(path, "rb") as stream:
-                raise Damaged(f"found {stream.read(16)!r}, expected an image: {', '.join(_formats())}") from error
+        with Image.open(path, formats=_formats()) as image:
+            if image.width * image.height > PIXELS:
+                raise Damaged(f"found {image.width}x{image.height} pixels, expected at most {PIXELS:,}")
+            if image.format == "PNG":  # Pillow does not compare the checksums of pixels when it decodes them
+                image.verify()
         with Image.open(path, formats=_formats()) as image:
             if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
                 raise Damaged(f"found pixels of type {image.mode}, expected 8 or 16 bits per channel")

@@ -89,16 +89,14 @@ def check(folder: Path, progress: Progress | None = None) -> Report:
     if not expected:
         return Report()
     found = _hashed(folder, sorted(name for name in expected if (folder / name).is_file()), progress)
-    return Report(
-        missing=tuple(sorted(expected.keys() - found.keys())),
-        changed=tuple(name for name, digest in found.items() if digest != expected[name]),
-        extra=tuple(sorted(set(_below(folder)) - expected.keys())),
-    )
+    changed = [name for name, digest in found.items() if digest != expected[name]]
+    missing, extra = expected.keys() - found.keys(), set(_below(folder)) - expected.keys()
+    return Report(tuple(sorted(missing)), tuple(changed), tuple(sorted(extra)))
 
 
 def _below(folder: Path) -> list[str]:
     """All files except hidden ones, the manifest itself, and partial downloads."""
-    names = [(place / name).relative_to(folder).as_posix() for place, files in walk(folder) for name in files]
+    names = [path.relative_to(folder).as_posix() for path in walk(folder)]
     return sorted(name for name in names if name != NAME and not name.endswith(".part"))
 
 

@@ -126,16 +126,15 @@ def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config:
         DataError: the sensors differ, or anything differs and ``strict`` is true.
     """
 
-    def flat(facts: Mapping[str, Any]) -> Record:
-        versions = {f"{name} version": version for name, version in facts.get("versions", {}).items()}
-        return {key: value for key, value in facts.items() if key != "versions"} | versions
-
-    found, trained, where = flat(info), flat(expected), config.data_dir or config.dataset
-    differences = {
-        key: f"{where}: found {key} {value}, expected {trained[key]} as in training"
-        for key, value in found.items()
-        if key in trained and value != trained[key]
-    }
+    where = config.data_dir or config.dataset
+    found, trained = dict(info), dict(expected)
+    for facts in (found, trained):
+        for name, version in facts.pop("versions", {}).items():
+            facts[f"{name} version"] = version
+    differences = {}
+    for key, value in found.items():
+        if key in trained and value != trained[key]:
+            differences[key] = f"{where}: found {key} {value}, expected {trained[key]} as in training"
     if strict and differences:
         raise DataError("\n".join(differences.values()), "Give --data-dir the original data of the run, or start a new run.")
     if "sensor" in differences:
@@ -152,12 +151,17 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
         count, size: number of samples, and of values per sample.
     """
     where, info = config.data_dir or config.dataset, Record()
-    if left_out := {key: problem for note in notes for key, problem in note["left_out"].items()}:
+    left_out = dict[str, str]()
+    values = recordings = 0
+    for note in notes:
+        left_out |= note["left_out"]
+        values += note["saturated"][0]
+        recordings += note["saturated"][1]
+    if left_out:
         more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         problems = "\n  ".join(list(left_out.values())[:SHOWN])
         log.warning("%s: skipped %s:\n  %s%s", where, counted(len(left_out), "unreadable sample"), problems, more)
         info["left_out"] = sorted(left_out)
-    values, recordings = (sum(note["saturated"][i] for note in notes) for i in (0, 1))
     if values:
         warn_saturated(where, (values, count * size), (recordings, count))
         info["saturated"] = {"values": values, "recordings": recordings}
@@ -234,7 +238,8 @@ def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, worke
             out[row], left_out[sample.key] = 0, loaded
             continue
         out[row], length = loaded
-        lengths += [] if length is None else [length]
+        if length is not None:
+            lengths.append(length)
         full = 0 if dataset.static else saturated(out[row])
         values, recordings = values + full, recordings + (full > 0)
     medians = None
@@ -293,7 +298,8 @@ def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | N
     The split does not depend on the order of the samples, so runs with the same seed share it; see
     :func:`~lsgcli.data.splits.drawn`.
     """
-    held = drawn(train.ids, train.y, fraction, seed, "validation") if fraction > 0 else np.zeros(len(train), dtype=bool)
-    if not held.any():
-        return train, None
-    return train.part(np.flatnonzero(~held)), train.part(np.flatnonzero(held))
+    if fraction > 0:
+        held = drawn(train.ids, train.y, fraction, seed, "validation")
+        if held.any():
+            return train.part(np.flatnonzero(~held)), train.part(np.flatnonzero(held))
+    return train, None

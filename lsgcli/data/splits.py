@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from lsgcli.errors import DataError, MissingPart, some
 
 log = logging.getLogger("lsg")
 TEST_SHARE = 0.1
+ADVICE = "Add recordings, or choose another split, such as --split stratified, or fewer folds."
 Test = Callable[[Sequence[Sample], str, int], Iterable[bool]]  # samples, rule, seed -> which are test samples
 
 
@@ -32,45 +32,32 @@ def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
     Raises:
         DataError: the rule requires numbers, and a recording has none.
     """
-    test = _rule(rule).test(samples, rule, seed)
+    test = RULES.get(rule, _fold)(samples, rule, seed)
     return [dataclasses.replace(one, split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
 
 
 def divide(
-    root: Path,
-    classes: Sequence[str],
-    samples: Sequence[Sample],
-    splits: Sequence[str],
-    rule: str,
-    seed: int,
-    *,
-    hint: str = "",
+    root: Path, classes: Sequence[str], samples: Sequence[Sample], splits: Sequence[str], rule: str, seed: int
 ) -> tuple[Sample, ...]:
     """The samples of the given splits, as in :func:`assign`; warns about classes without test samples.
 
     Args:
         root: the folder, for messages.
-        hint: alternative solution for the error.
 
     Raises:
         DataError: the rule requires numbers, and a recording has none.
         MissingPart: a class has no training samples, or there are no test samples.
     """
     samples = [sample for sample in assign(samples, rule, seed) if sample.split in splits]
-    advice = [hint] if hint else []
-    if rule != "stratified":
-        advice.append("use fewer folds" if "/" in rule else "choose another --split, such as --split stratified")
-    hint = "; or ".join(advice or ["add recordings"])
-    hint, described = f"{hint[0].upper()}{hint[1:]}.", f"{_rule(rule).description} are the test part"
     for split in splits:
         there = {sample.label for sample in samples if sample.split == split}
         lacking = [name for label, name in enumerate(classes) if label not in there]
-        if lacking and (split == "train" or not there):
-            problem = f"found no recordings of {lacking[0]} for the {split} part; {described}"
-            raise MissingPart(f"{root}: {problem}", part=split, hint=hint)
-        if lacking:
-            problem = f"no test samples of {len(lacking)} of {len(classes)} classes: {some(lacking)}; {described}"
-            log.warning("%s: found %s. %s", root, problem, hint)
+        if not lacking:
+            continue
+        problem = f"{root}: found no recordings of {some(lacking)} for the {split} part by the rule {rule}"
+        if split == "train" or not there:
+            raise MissingPart(problem, part=split, hint=ADVICE)
+        log.warning("%s. %s", problem, ADVICE)
     return tuple(samples)
 
 
@@ -133,23 +120,4 @@ def _fold(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
     return test
 
 
-class Rule(NamedTuple):
-    """A split rule: for each sample, whether it is a test sample; and the description for messages."""
-
-    test: Test
-    description: str
-
-
-RULES = {
-    "last": Rule(_hundred, "numbers 900 to 999 of each class"),
-    "first": Rule(_hundred, "numbers 0 to 99 of each class"),
-    "lexicographic": Rule(_lexicographic, "the last tenth of each class in alphabetical order"),
-    "stratified": Rule(_stratified, "a tenth of each class"),
-}
-
-
-def _rule(text: str) -> Rule:
-    """The rule of a value of --split, or of --fold."""
-    if text in RULES:
-        return RULES[text]
-    return Rule(_fold, f"the samples of fold {text.replace('/', ' of ')}")
+RULES: dict[str, Test] = {"last": _hundred, "first": _hundred, "lexicographic": _lexicographic, "stratified": _stratified}

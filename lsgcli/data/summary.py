@@ -15,8 +15,8 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
-from lsgcli.data.events import Events, sensor_of
-from lsgcli.data.folders import check_folder, walk
+from lsgcli.data.events import Events, Sensor, sensor_of
+from lsgcli.data.folders import walk
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
@@ -36,14 +36,16 @@ class Recordings(EventDataset):
 
     def find(self, splits: Splits) -> Listing:
         """All recordings, independent of splits, without those in hidden folders; may be empty."""
-        listed = [] if self.root.is_dir() else [(self.root.name, "", str(self.root))]
-        for at, names in walk(self.root) if self.root.is_dir() else ():
-            kind = os.path.basename(os.path.abspath(at))
-            paths = [at / name for name in names if name.lower().endswith(readers.suffixes())]
-            listed += [(os.path.relpath(path, self.root), kind, str(path)) for path in paths]
-        classes = sorted({kind for _, kind, _ in listed})
-        samples = [Sample(key, classes.index(kind), "all", path) for key, kind, path in sorted(listed)]
-        return Listing(tuple(classes), tuple(samples))
+        kinds = {self.root: ""}
+        if self.root.is_dir():
+            paths = [path for path in walk(self.root) if path.name.lower().endswith(readers.suffixes())]
+            kinds = {path: os.path.basename(os.path.abspath(path.parent)) for path in paths}
+        classes = sorted(set(kinds.values()))
+        samples = []
+        for path, kind in kinds.items():
+            key = os.path.relpath(path, self.root) if self.root.is_dir() else path.name
+            samples.append(Sample(key, classes.index(kind), "all", str(path)))
+        return Listing(tuple(classes), tuple(sorted(samples, key=lambda sample: sample.key)))
 
     def read(self, path: Path) -> Events:
         """The events of a recording as they are stored."""
@@ -56,14 +58,17 @@ class Recordings(EventDataset):
         return super().frames(events, sample)
 
 
-def found(path: Path, config: DataConfig | None = None) -> Recordings:
+def found(path: Path, config: DataConfig | None = None, *, sealed: bool = False) -> Recordings:
     """A recording, or those of a folder and the folders in it.
+
+    Args:
+        sealed: whether a folder without recordings is one too if it has a manifest.
 
     Raises:
         DataError: it is a folder without recordings. A file is opened only when it is read.
     """
     dataset = Recordings(path, config).scan()
-    if not dataset.samples:
+    if not dataset.samples and not (sealed and (path / manifest.NAME).exists()):
         raise DataError(
             f"{path}: found no recordings, expected files ending in {', '.join(readers.suffixes())}",
             "Give a recording, or a folder of recordings.",
@@ -86,16 +91,15 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parall
         return {"path": path, **_summary(dataset, path, workers, progress)}
     parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
-    if isinstance(dataset, ImageDataset):
-        height, width = dataset.pixels(dataset.samples[0]).shape[:2]
-        counts = Counter(dataset.classes[sample.label] for sample in dataset.samples)
-        classes = {name: counts[name] for name in dataset.classes}
-        size = [int(width), int(height)]
-        facts = {"samples": len(dataset.samples), "classes": classes, "size": size, "channels": dataset.channels}
-        return {**head, **facts, **dataset.info}
-    assert isinstance(dataset, EventDataset)
-    facts = _summary(dataset, f"data set {dataset.config.dataset}", workers, progress)
-    return {**head, **facts, **dataset.info, "sensor_stated": True}
+    if isinstance(dataset, EventDataset):
+        facts = _summary(dataset, f"data set {dataset.config.dataset}", workers, progress)
+        return {**head, **facts, **dataset.info, "sensor_stated": True}
+    assert isinstance(dataset, ImageDataset)
+    height, width = dataset.pixels(dataset.samples[0]).shape[:2]
+    counts = Counter(dataset.classes[sample.label] for sample in dataset.samples)
+    classes = {name: counts[name] for name in dataset.classes}
+    facts = {"samples": len(dataset.samples), "classes": classes, "size": [int(width), int(height)]}
+    return {**head, **facts, "channels": dataset.channels, **dataset.info}
 
 
 class _Fact(NamedTuple):
@@ -103,7 +107,7 @@ class _Fact(NamedTuple):
     events: int
     on: int  # number of ON events
     duration: int  # microseconds
-    sensor: tuple[int, int]  # (width, height), or the extent of the events if the file does not state it
+    sensor: Sensor  # (width, height), or the extent of the events if the file does not state it
     stated: bool
 
 
@@ -118,32 +122,33 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         DataError: none of them can be read.
     """
     facts = []
-    kinds, formats = Counter[str](), Counter[str]()
-    bad = {}
+    kinds, formats, names = Counter[str](), Counter[str](), []
+    bad = []
     results = parallel.each(functools.partial(_attempt, _fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
         if isinstance(fact, str):
-            bad[sample.key] = fact
+            bad.append({"name": sample.key, "problem": fact})
             continue
         facts.append(fact)
+        names.append(sample.key)
         kinds[dataset.classes[sample.label]] += 1
         formats[fact.form] += 1
     if not facts:
-        first = next(iter(bad.values()))
-        raise DataError(f"{where}: found no readable recording among {len(bad)}. First problem: {first}")
+        raise DataError(f"{where}: found no readable recording among {len(bad)}. First problem: {bad[0]['problem']}")
     events = sum(fact.events for fact in facts)
+    del kinds[""]  # of a single recording
     return {
         "recordings": len(facts),
         "events": events,
-        "classes": {name: count for name, count in sorted(kinds.items()) if name},
-        "sensor": [max(fact.sensor[axis] for fact in facts) for axis in (0, 1)],
+        "classes": dict(sorted(kinds.items())),
+        "sensor": np.max([fact.sensor for fact in facts], axis=0).tolist(),
         "sensor_stated": all(fact.stated for fact in facts),
         "formats": dict(sorted(formats.items())),
-        "duration_us": _spread(fact.duration for fact in facts),
-        "events_per_recording": _spread(fact.events for fact in facts),
+        "duration_us": _spread([fact.duration for fact in facts]),
+        "events_per_recording": _spread([fact.events for fact in facts]),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        **_release(sample.key for sample in dataset.samples if sample.key not in bad),
-        "unreadable": [{"name": name, "problem": problem} for name, problem in bad.items()],
+        **_release(names),
+        "unreadable": bad,
     }
 
 
@@ -154,7 +159,7 @@ def _attempt(look: Callable[[Any, Sample], Result], dataset: Dataset, sample: Sa
     except (DataError, MissingLibrary) as error:
         if isinstance(dataset, Recordings) and not dataset.root.is_dir():  # the only recording
             raise
-        return error.of_one_file().message if isinstance(error, MissingLibrary) else error.message
+        return error.message
 
 
 def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
@@ -168,16 +173,17 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
     return _Fact(form, len(events), on, duration, events.sensor or events.extent, stated)
 
 
-def _spread(values: Iterable[int]) -> dict[str, int]:
-    ordered = sorted(values)
-    return {"min": ordered[0], "median": int(statistics.median(ordered) + 0.5), "max": ordered[-1]}
+def _spread(values: list[int]) -> dict[str, int]:
+    return {"min": min(values), "median": int(statistics.median(values) + 0.5), "max": max(values)}
 
 
 def _release(names: Iterable[str]) -> Record:
     """The release of CIFAR10-DVS, if file names indicate it."""
-    matches = (NAME.fullmatch(Path(name).name) for name in names)
-    found = sorted({match[3] for match in matches if match is not None})
-    return {key: "; ".join(RELEASES[suffix][key] for suffix in found) or None for key in ("release", "orientation")}
+    found = set()
+    for name in names:
+        if match := NAME.fullmatch(Path(name).name):
+            found.add(match[3])
+    return {key: "; ".join(RELEASES[suffix][key] for suffix in sorted(found)) or None for key in ("release", "orientation")}
 
 
 class Verdict(NamedTuple):
@@ -207,28 +213,13 @@ class Verdict(NamedTuple):
     @property
     def faults(self) -> list[str]:
         """One line for each missing, changed or unreadable file."""
-        return [
-            *(f"missing: {name}" for name in self.missing),
-            *(f"changed: {name}" for name in self.changed),
-            *(f"unreadable: {problem}" for problem in self.unreadable.values()),
-        ]
+        lines = [f"missing: {name}" for name in self.missing]
+        lines += [f"changed: {name}" for name in self.changed]
+        return lines + [f"unreadable: {problem}" for problem in self.unreadable.values()]
 
     def record(self) -> Record:
         """As JSON types."""
         return {"ok": not self.faults, **self._asdict()}
-
-
-def verifiable(path: Path) -> Recordings:
-    """The recordings of a folder with a manifest, or with recordings.
-
-    Raises:
-        DataError: it does not exist, or contains neither.
-    """
-    check_folder(path, "a folder of recordings", "Give a folder; `lsg data info` also looks at a single recording.")
-    dataset = Recordings(path).scan()
-    if not (dataset.samples or (path / manifest.NAME).exists()):
-        raise DataError(f"{path}: found neither recordings nor a {manifest.NAME}", "Give a folder of recordings.")
-    return dataset
 
 
 def verify(

@@ -35,7 +35,7 @@ from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, full_precision, set_up
 from lsgcli.system.schema import LONG, Record
 
-OnError = Callable[[str, DataError], None]
+OnError = Callable[[str, LsgError], None]
 LARGEST = 1024  # maximum batch size that is taken from a checkpoint
 # Advice if event counts saturate in a trained network.
 SHORTER = "they are longer than the network counts: cut them to the length of the training recordings, or use --stream"
@@ -189,7 +189,7 @@ def predict(
                 if isinstance(sample, LsgError):
                     if on_error is None or (isinstance(sample, MissingLibrary) and len(items) == 1):
                         raise sample
-                    on_error(path, sample.of_one_file() if isinstance(sample, MissingLibrary) else sample)
+                    on_error(path, sample)
                 elif not dataset.static and (values := saturated(sample)):
                     full[path] = values, sample.size
             if good := [(path, sample) for path, sample in group if not isinstance(sample, LsgError)]:
@@ -224,7 +224,7 @@ def _files(path: str, suffixes: tuple[str, ...]) -> list[Found]:
     if not os.path.isdir(path):
         return [(path, None)]
     try:
-        files = sorted(str(at / name) for at, names in walk(Path(path)) for name in names if name.lower().endswith(suffixes))
+        files = sorted(str(file) for file in walk(Path(path)) if file.name.lower().endswith(suffixes))
     except DataError as error:
         return [(path, error)]
     listed = ", ".join(suffixes)

@@ -33,7 +33,7 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS, GONE, RunConfig
 from lsgcli.config.source import traits
 from lsgcli.data.bundle import Description
-from lsgcli.data.kinds import other_kind, unreadable
+from lsgcli.data.guard import other_kind, unreadable
 from lsgcli.errors import CheckpointError, LsgError, some
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_structure
@@ -216,7 +216,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
         raise unreadable(path, error) from error
     try:
         if kind := other_kind(path):
-            raise CheckpointError(f"{path}: found {kind.found}, expected a checkpoint of lsg", kind.hint)
+            found, hint = kind
+            raise CheckpointError(f"{path}: found {found}, expected a checkpoint of lsg", hint)
         with _name_of(path) as name, safe_open(name, framework="pt") as stream:
             metadata = stream.metadata() or {}
             yield stream, metadata, _verified(path, metadata)

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lsgcli.data.guard import FULL
-from lsgcli.data.kinds import unreadable
+from lsgcli.data.guard import FULL, unreadable
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, log, require
 from lsgcli.store.rundir import checkpoint_of
 from lsgcli.system import files

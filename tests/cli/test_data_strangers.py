@@ -63,7 +63,7 @@ def test_looking_never_downloads(lsg, tmp_path, monkeypatch, command):
 def test_a_download_under_way_is_told(lsg, tmp_path):
     (tmp_path / "train.zip.part").write_bytes(b"half")
     result = lsg("data", "info", *at(tmp_path), status=3)
-    assert "found an unfinished download of train.zip" in result.stderr
+    assert "found an unfinished download, expected the content of train.zip" in result.stderr
 
 
 def test_a_data_dir_that_is_a_file(lsg, tmp_path):
@@ -136,8 +136,8 @@ def test_absent_data_without_a_network(typed, tmp_path, name):
     assert done.stderr.count("error:") == 1
     said, _, told = done.stderr.partition("error:")
     folder = "data" if name.startswith("cifar1") else f"data/{kind.folder}"
-    assert said.startswith(f"{folder}: found no {name}; downloading {kind.remote()[0].name}")
-    assert "MB)" in said or "GB)" in said
+    assert said.startswith(f"{folder}: downloading {kind.remote()[0].name}")
+    assert "MB)" in said
     assert "no connection" in told
     for file in kind.remote():
         assert file.name in told

@@ -182,9 +182,7 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
         else:
             name = str(path.relative_to(data))
             faults = [
-                fault
-                for fault in summary.verify(summary.verifiable(data), workers=0).faults
-                if not fault.startswith("unreadable")
+                fault for fault in summary.verify(summary.found(data), workers=0).faults if not fault.startswith("unreadable")
             ]
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))
@@ -218,7 +216,7 @@ def killed_preparation(count: int, chance: random.Random, folder: Path) -> Itera
     def unpack_in(place: Path) -> Any:
         if not (place / "all").exists():  # as a data set decides
             place.mkdir(exist_ok=True)
-            unpack(archive, place / "all", inside="all")
+            unpack(archive, place / "all")
         return {path.relative_to(place / "all"): path.read_bytes() for path in place.rglob("*.aedat")}
 
     lengths: dict[str, float] = {}

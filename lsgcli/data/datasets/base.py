@@ -16,7 +16,7 @@ from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
-from lsgcli.data.events import Events, turned, turned_sensor
+from lsgcli.data.events import Events, Sensor, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
 from lsgcli.data.images import read_image
@@ -197,12 +197,14 @@ class Dataset(ABC):
     def deviations(self, splits: Splits) -> list[str]:
         """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""
         counts = Counter(sample.split for sample in self.samples)
-        found = {split: counts[split] for split in splits} | ({"all": counts.total()} if set(splits) == set(SPLITS) else {})
-        return [
-            f"found {found[part]:,} samples in {'total' if part == 'all' else f'the {part} part'}, expected {number:,} as published"
-            for part, number in self.published.items()
-            if found.get(part, number) != number
-        ]
+        counts["all"] = counts.total()
+        lines = []
+        for part, number in self.published.items():
+            complete = part in splits or len(splits) == len(SPLITS)
+            if complete and counts[part] != number:
+                where = "in total" if part == "all" else f"in the {part} part"
+                lines.append(f"found {counts[part]:,} samples {where}, expected {number:,} as published")
+        return lines
 
     @property
     def class_folders(self) -> tuple[Path, ...]:
@@ -278,7 +280,7 @@ class EventDataset(Dataset):
     }
 
     @property
-    def sensor(self) -> tuple[int, int]:
+    def sensor(self) -> Sensor:
         """(width, height) of the sensor in pixels, in upright orientation."""
         width, height = self.info["sensor"]
         return width, height

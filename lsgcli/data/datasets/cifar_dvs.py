@@ -67,24 +67,17 @@ class CifarDvs(Downloaded, EventDataset):
         root = self.home if self.config.data_dir is None else self.root
         found = _recordings(root)
         if set(CLASSES) - _classes(found):
-            self._obtain()
+            self.obtain(SPLITS)
             found = _recordings(root)
-        suffix = next((suffix for suffix, recordings in found.items() if recordings), None)
-        if suffix is None:
-            raise DataError(
-                f"{root}: found no recordings, expected cifar10_<class>_<number>.aedat or .aedat4 in or below it",
-                _advice(root),
-            )
         if all(found.values()):
             log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
-        recordings = sorted(found[suffix].items())
+        suffix = next(suffix for suffix, recordings in found.items() if recordings)
+        samples = []
+        for (name, number), path in sorted(found[suffix].items()):
+            samples.append(Sample(f"{name}/{number}", CLASSES.index(name), "", str(path), stamp(path)))
         rule = self.config.split_rule or "last"
-        listed = [
-            Sample(f"{kind}/{number}", CLASSES.index(kind), "", str(path), stamp(path)) for (kind, number), path in recordings
-        ]
-        hint = "put all recordings of all ten classes there"
-        samples = divide(root, CLASSES, listed, splits, rule, self.config.split_seed, hint=hint)
-        return Listing(CLASSES, samples, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
+        parts = divide(root, CLASSES, samples, splits, rule, self.config.split_seed)
+        return Listing(CLASSES, parts, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
 
     @property
     def home(self) -> Path:
@@ -102,43 +95,26 @@ class CifarDvs(Downloaded, EventDataset):
         """Swap rows and columns of the original release, which is stored rotated."""
         return Events(events.y, events.x, events.t, events.on, events.sensor) if form == "aedat2" else events
 
-    def _obtain(self) -> None:
-        """Extract existing archives, or download the original release if there are no data."""
-        try:
-            self.obtain(SPLITS)
-        except DataError as error:
-            other = (
-                f"Extract archives of other editions (AEDAT 2.0 or AEDAT 4) manually, so that {self.home} contains "
-                "cifar10_<class>_<number>.aedat or .aedat4, in it or below."
-            )
-            raise DataError(error.message, f"{error.hint}\n  {other}") from error
-
 
 def _recordings(root: Path) -> Found:
     """The recordings in and below ``root``; empty if it does not exist."""
     found: Found = {suffix: {} for suffix in RELEASES}
     ours, strange = {file.name for file in FILES.values()}, []
-    for folder, names in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
-        for path in (folder / name for name in names):
-            if (match := NAME.fullmatch(path.name)) and match[1] in CLASSES:
-                other = found[match[3]].setdefault((match[1], int(match[2])), path)
-                if other is not path:
-                    raise DataError(f"{path}: found this recording twice, also as {other}", "Remove one of the two.")
-            elif path.name in ours and folder in (root, root / CifarDvs.folder):
-                continue
-            elif path.suffix.lower() == ".zip" and (path.name in ours or "cifar" in path.name.lower()):
-                strange.append(path)
+    for path in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
+        match = NAME.fullmatch(path.name)
+        if match and match[1] in CLASSES:
+            other = found[match[3]].setdefault((match[1], int(match[2])), path)
+            if other is not path:
+                raise DataError(f"{path}: found this recording twice, also as {other}", "Remove one of the two.")
+        elif path.suffix == ".zip" and not (path.name in ours and path.parent in (root, root / CifarDvs.folder)):
+            strange.append(path)
     if strange and not any(found.values()):
-        raise DataError(f"{min(strange)}: found an archive that is not extracted, expected recordings", _advice(root))
+        raise DataError(
+            f"{strange[0]}: found an archive that is not extracted, expected recordings",
+            f"Extract it in {root}, or remove it to download the original release ({PAGE}).",
+        )
     return found
 
 
 def _classes(found: Found) -> set[str]:
     return {kind for recordings in found.values() for kind, _ in recordings}
-
-
-def _advice(root: Path) -> str:
-    return (
-        f"Download the ten <class>.zip of CIFAR10-DVS ({PAGE}) or tonic's CIFAR10DVS.zip"
-        f" manually, and extract them in {root}, for example with: unzip airplane.zip -d {root}"
-    )

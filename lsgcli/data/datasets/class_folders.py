@@ -8,7 +8,7 @@ import numpy as np
 from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
-from lsgcli.data.events import Events, sensor_of
+from lsgcli.data.events import Events, Sensor, sensor_of
 from lsgcli.data.folders import Scanned, scan_classes, scan_folders
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
@@ -40,9 +40,8 @@ class ClassFolders(Dataset):
     @property
     def class_folders(self) -> tuple[Path, ...]:
         """``train`` and ``test``, or the folder itself with --split or --fold."""
-        if self.config.data_dir is None:
-            return ()
-        return (self.root,) if self.config.split_rule is not None else tuple(self.root / split for split in SPLITS)
+        parts = SPLITS if self.config.split_rule is None else ("",)
+        return tuple(self.root / part for part in parts)
 
 
 @register("dataset", "event-folder")
@@ -58,7 +57,7 @@ class EventFolder(ClassFolders, EventDataset):
         classes, samples = _scan(self.config, splits, suffixes())
         return Listing(classes, samples, {"sensor": [*self._sensor(samples)]})
 
-    def _sensor(self, samples: tuple[Sample, ...]) -> tuple[int, int]:
+    def _sensor(self, samples: tuple[Sample, ...]) -> Sensor:
         """--sensor, or the sensor that the first recording states, or that of a checkpoint.
 
         Raises:

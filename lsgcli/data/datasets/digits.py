@@ -8,7 +8,6 @@ of Handwritten Digits", UCI Machine Learning Repository, 1998, doi 10.24432/C50P
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from lsgcli.data.datasets.base import EventDataset, ImageDataset, Listing, Sampl
 from lsgcli.data.events import Events
 from lsgcli.data.frames import triangle
 from lsgcli.registry import register
+from lsgcli.system.schema import Record
 
 CLASSES = tuple("0123456789")
 TEST_SHARE = 0.2
@@ -85,5 +85,5 @@ class DigitsDvs(EventDataset):
         seed = int(random.ids([f"digits-dvs/{sample.key}"])[0])
         return camera.simulate(image, np.random.Generator(np.random.PCG64(seed)))
 
-    def preparation(self) -> dict[str, Any]:
+    def preparation(self) -> Record:
         return {**super().preparation(), "sensor": SENSOR, "ink": INK}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsgcli.data import manifest
 from lsgcli.data.datasets.base import SPLITS, Dataset, Splits
-from lsgcli.data.download import RemoteFile, amount, by_hand, fetch, unpack
+from lsgcli.data.download import RemoteFile, by_hand, fetch, unpack
 from lsgcli.errors import DataError, MissingPart
 from lsgcli.system.files import locked, making_folder
 
@@ -48,7 +48,7 @@ class Downloaded(Dataset):
 
     def has_archive_in(self, folder: Path) -> bool:
         """Whether a folder contains an archive of the data set, or a part of one."""
-        return any(file.is_in(folder) for file in self.remote())
+        return any((folder / (file.name + end)).is_file() for file in self.remote() for end in ("", ".part"))
 
     def obtain(self, splits: Splits, folder: Path | None = None) -> Path:
         """Download and extract missing parts, and add them to the manifest; returns the folder of the data.
@@ -79,24 +79,16 @@ class Downloaded(Dataset):
         return wanted if not there or self.has_archive_in(folder) else []
 
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
-        names, place = ", ".join(file.name for file in files), self.config.data_dir and f" --data-dir {self.config.data_dir}"
-        started = [file.name for file in files if file.is_in(folder)]
-        found = f"an unfinished download of {', '.join(started)}" if started else f"neither the data nor {names}"
-        command = f"`lsg data prepare --dataset {self.config.dataset}{place or ''}`"
-        return DataError(f"{folder}: found {found}", f"{command} downloads and extracts the missing files.")
+        place = f" --data-dir {self.config.data_dir}" if self.config.data_dir else ""
+        found = "an unfinished download" if self.has_archive_in(folder) else "no data"
+        names = ", ".join(file.name for file in files)
+        command = f"`lsg data prepare --dataset {self.config.dataset}{place}`"
+        return DataError(f"{folder}: found {found}, expected the content of {names}", f"{command} downloads and extracts it.")
 
     def _complete(self, folder: Path, files: list[RemoteFile]) -> None:
-        lacking = [file for file in files if not (folder / file.name).is_file()]
-        if lacking:
-            names = ", ".join(file.name for file in lacking)
-            log.info("%s: found no %s; downloading %s (%s)", folder, self.config.dataset, names, amount(lacking))
         made = []
         for file, archive in zip(files, fetch(files, folder, self.progress), strict=True):
-            made += unpack(archive, folder / file.content, self.progress, inside=file.content)
+            made += unpack(archive, folder / file.content, self.progress)
         if made:
-            self.seal(made)
+            manifest.write(self.home, made, self.progress and functools.partial(self.progress, "hashing"), extend=True)
             log.info("%s: complete; the archives can be deleted", folder)
-
-    def seal(self, made: list[Path]) -> None:
-        """Add the extracted files to the manifest of :attr:`home`."""
-        manifest.write(self.home, made, self.progress and functools.partial(self.progress, "hashing"), extend=True)

@@ -55,7 +55,9 @@ class DvsGesture(Downloaded, EventDataset):
 
     def find(self, splits: Splits) -> Listing:
         folder = self.obtain(splits)
-        samples = [sample for split in splits for sample in _part(folder / self.archives[split].content, split)]
+        samples = []
+        for split in splits:
+            samples += _part(folder / self.archives[split].content, split)
         return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE]})
 
     def read(self, path: Path) -> Events:
@@ -71,14 +73,12 @@ class DvsGesture(Downloaded, EventDataset):
 
 def _part(folder: Path, split: str) -> list[Sample]:
     """The recordings of one part: ``user<number>_<lighting>/<label>.npy``."""
-    users = [Path(entry.path) for entry in visible(folder) if entry.is_dir()]
-    files = [Path(entry.path) for user in users for entry in visible(user) if entry.name.endswith(".npy")]
-    for path in files:
-        if path.name not in LABELS:
-            expected = f"0.npy to {len(CLASSES) - 1}.npy"
-            raise DataError(f"{path}: found a name that is not a label, expected {expected}", "Remove it from the folder.")
-    if not files:
+    samples = []
+    for user in visible(folder):
+        for entry in visible(Path(user.path)) if user.is_dir() else ():
+            if entry.name in LABELS:
+                key = f"{split}/{user.name}/{entry.name}"
+                samples.append(Sample(key, LABELS[entry.name], split, entry.path, stamp(entry)))
+    if not samples:
         raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", "Extract its archive again.")
-    return [
-        Sample(f"{split}/{path.parent.name}/{path.name}", LABELS[path.name], split, str(path), stamp(path)) for path in files
-    ]
+    return samples

@@ -32,7 +32,7 @@ from lsgcli.data.guard import foreign
 from lsgcli.data.images import read_image
 from lsgcli.data.readers import base as readers
 from lsgcli.data.splits import assign
-from lsgcli.errors import ConfigError, DataError, MissingPart, install_hint
+from lsgcli.errors import ConfigError, DataError, MissingPart
 from lsgcli.registry import register
 from lsgcli.system.files import locked, making_folder, walk
 from lsgcli.system.schema import Record
@@ -78,12 +78,9 @@ class LibraryDataset(Dataset):
         """The data set that the library calls ``name``.
 
         Raises:
-            ConfigError: the library has no labelled data set of that name, or cannot be imported.
+            ConfigError: the library has no labelled data set of that name.
         """
-        try:
-            module = importlib.import_module(f"{cls.library}.datasets")
-        except ImportError as error:
-            raise ConfigError(f"{cls.library} cannot be imported: {error}", install_hint()) from error
+        module = importlib.import_module(f"{cls.library}.datasets")
         available = [known for known in cls.sets if hasattr(module, known)]
         if name not in available:
             raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
@@ -164,9 +161,8 @@ class LibraryDataset(Dataset):
     @property
     def advice(self) -> str:
         """What to do if data are missing."""
-        by_hand = f"Put the files of {self.library}'s {self.kind.__name__} in {self.home}"
-        command = f"try `lsg data prepare --dataset {self.config.dataset}`"
-        return f"{by_hand}, and run the same command again." if self.may_download else f"{by_hand}, or {command}."
+        files = f"the files of {self.library}'s {self.kind.__name__}"
+        return f"Put {files} in {self.home}, and run the same command again, or try `lsg data prepare --dataset {self.config.dataset}`."
 
     def find(self, splits: Splits) -> Listing:
         samples = []
@@ -188,16 +184,14 @@ class LibraryDataset(Dataset):
         data = self.library_object(part)
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", self.advice)
-        paths = paths_of(data)
-        if not paths:
-            changed = hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         edition = f"{self.library} {version(self.library)}"
+        paths = paths_of(data)
+        common = "" if paths else hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         samples = []
-        for i, label in zip(range(len(data)), self.labels(data), strict=True):
-            name = f"{i:06d}"
+        for i, label in enumerate(self.labels(data)):
+            name, changed = f"{i:06d}", common
             if paths:
-                name = Path(os.path.relpath(paths[i], self.root)).as_posix()
-                changed = stamp(paths[i])
+                name, changed = Path(os.path.relpath(paths[i], self.root)).as_posix(), stamp(paths[i])
             samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}"))
         return sorted(samples, key=lambda sample: sample.key)
 
@@ -245,20 +239,6 @@ def paths_of(data: Any) -> list[str]:
     return []
 
 
-def _asking_first(kind: Any, is_unpacked: Callable[[Any], bool], download: bool) -> Any:
-    """tonic's class, which downloads only if told to: its objects call ``_check_exists`` before they download, and know the archive then."""
-
-    def check_exists(found: Any) -> bool:
-        type(found).archive = getattr(found, "filename", "files")
-        there: bool = kind._check_exists(found) or is_unpacked(found)
-        if not there and not download:
-            raise Absent
-        return there
-
-    # The name stays: tonic looks for a folder of the name of the class.
-    return type(kind.__name__, (kind,), {"_check_exists": check_exists, "archive": "files"})
-
-
 @register("dataset", "tonic:NAME")
 class Tonic(LibraryDataset, EventDataset):
     """The files of tonic's class NAME, in data/NAME, where tonic has them."""
@@ -296,19 +276,31 @@ class Tonic(LibraryDataset, EventDataset):
     def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
-        kind = _asking_first(self.kind, self._is_unpacked, download)
+
+        archive = "files"
+
+        def check_exists(found: Any) -> bool:
+            """Objects of tonic call this before they download, whatever they are told."""
+            nonlocal archive
+            archive = getattr(found, "filename", archive)
+            there: bool = self.kind._check_exists(found) or self._is_unpacked(found)
+            if not (there or download):
+                raise Absent
+            return there
+
+        # The name stays: tonic looks for a folder of the name of the class.
+        kind: Any = type(self.kind.__name__, (self.kind,), {"_check_exists": check_exists})
         try:
             found = kind(save_to=str(self.root), **arguments)
-        except (Exception, SystemExit) as error:  # SystemExit for data that only a person can download
+        except (Exception, SystemExit) as error:
             if not download:
                 raise
-            problem = "tonic cannot download it" if isinstance(error, SystemExit) else error
-            address = getattr(self.kind, "url", getattr(self.kind, "base_url", "an address known to tonic"))
-            raise RuntimeError(f"{problem}: {kind.archive} from {address}") from error
+            problem = error if isinstance(error, Exception) else "tonic cannot download it"
+            address = getattr(kind, "url", getattr(kind, "base_url", "an address known to tonic"))
+            raise RuntimeError(f"{problem}: {archive} from {address}") from error
         if paths_of(found):  # in the order of the system's listing, which may differ between processes
             pairs = sorted(zip(found.data, found.targets, strict=True), key=lambda pair: str(pair[0]))
-            found.data = [path for path, _ in pairs]
-            found.targets = [label for _, label in pairs]
+            found.data, found.targets = map(list, zip(*pairs, strict=True))
         return found
 
     def _is_unpacked(self, found: Any) -> bool:
@@ -316,8 +308,9 @@ class Tonic(LibraryDataset, EventDataset):
         archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
         if archive is None or (self.home / archive).exists():
             return False
-        files = [self.home / file] if isinstance(file, str) else self._all_files(found.folder_name)
-        return any(path.is_file() and not path.name.startswith(".") for path in files)
+        if isinstance(file, str):
+            return (self.home / file).is_file()
+        return any(path.is_file() and not path.name.startswith(".") for path in self._all_files(found.folder_name))
 
     def describe(self, data: Any) -> Record:
         return {"sensor": list(map(int, data.sensor_size[:2]))}

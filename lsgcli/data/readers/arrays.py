@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli.data.events import Events
+from lsgcli.data.events import Events, Sensor
 from lsgcli.data.guard import Damaged, damaged
 from lsgcli.data.readers.base import SIDE, check_memory, reader
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
+MEMBERS = ("x.npy", "y.npy", "t.npy", "p.npy", "sensor.npy")
 UNPACKED = 1 << 30  # bytes
 EVENT = 40  # bytes of an event in the types of `Events`, and of what converting and sorting it takes
 NUMPY = b"\x93NUMPY"
@@ -40,24 +41,18 @@ def npy(path: Path) -> Events:
     return _events({name: table[name] for name in table.dtype.names or ()}, table.nbytes)
 
 
-def _check_events(arrays: Arrays, size: int) -> None:
-    """Check that a file of ``size`` bytes may become its arrays and their events."""
-    longest = max((array.size for array in arrays.values()), default=0)
-    needed = sum(array.nbytes for array in arrays.values()) + EVENT * longest
-    check_memory(size, needed, f"arrays of {longest:,} numbers", room=UNPACKED)
-
-
 def _events(arrays: Arrays, size: int) -> Events:
     """The events of the arrays x, y, t, p in a file of ``size`` bytes."""
-    if missing := [name for name in "xytp" if name not in arrays]:
-        there = ", ".join(list(arrays)[:12])[:200] or "none"
-        raise Damaged(f"found arrays {there}, expected x, y, t, p: {', '.join(missing)} missing")
-    _check_events(arrays, size)
+    if not set("xytp") <= arrays.keys():
+        raise Damaged(f"found arrays {', '.join(arrays)[:200] or 'of other names'}, expected x, y, t, p")
+    longest = max(array.size for array in arrays.values())
+    needed = sum(array.nbytes for array in arrays.values()) + EVENT * longest
+    check_memory(size, needed, f"arrays of {longest:,} numbers", room=UNPACKED)
     x, y, t, p = (arrays[name] for name in "xytp")
     return Events(x, y, t, p, _sensor(arrays["sensor"]) if "sensor" in arrays else None)
 
 
-def _sensor(value: np.ndarray) -> tuple[int, int]:
+def _sensor(value: np.ndarray) -> Sensor:
     if value.size != 2 or value.dtype.kind not in "iuf" or not all(1 <= side <= SIDE and side % 1 == 0 for side in value.flat):
         raise Damaged(f"found an array sensor of {value!r:.200}, expected width and height")
     width, height = value.flat
@@ -68,16 +63,16 @@ def _members(path: Path) -> dict[str, np.ndarray]:
     """The required arrays of an ``.npz``."""
     arrays = {}
     with zipfile.ZipFile(path) as archive:
-        there = set(archive.namelist())
-        found = [archive.getinfo(f"{name}.npy") for name in ("x", "y", "t", "p", "sensor") if f"{name}.npy" in there]
-        sizes = [info.file_size for info in found] or [0]
-        check_memory(path.stat().st_size, sum(sizes) + max(sizes), "arrays", room=UNPACKED)  # unpacking takes an array twice
+        found = [info for info in archive.infolist() if info.filename in MEMBERS]
+        sizes = [info.file_size for info in found]
+        needed = sum(sizes) + max(sizes, default=0)  # unpacking takes an array twice
+        check_memory(path.stat().st_size, needed, "arrays", room=UNPACKED)
         for info in found:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise damaged(info.filename, f"compression {info.compress_type}", "none or deflate")
             with archive.open(info) as stream:
-                arrays[info.filename[:-4]] = _array(stream.read(info.file_size), info.filename)
-        return arrays or dict.fromkeys((name.removesuffix(".npy") for name in sorted(there)[:12]), np.empty(0))
+                arrays[info.filename.removesuffix(".npy")] = _array(stream.read(info.file_size), info.filename)
+    return arrays
 
 
 def _array(content: bytes, name: str = "the array") -> np.ndarray:

@@ -91,7 +91,7 @@ def unwrap(stamps: np.ndarray, period: int, last: int | None = None) -> np.ndarr
     therefore be late by up to half a period.
 
     Args:
-        stamps: (N,) int64, 0 to ``period`` - 1; overwritten.
+        stamps: (N,) int64, 0 to ``period`` - 1.
         last: unwrapped time of the event before, if there is one.
 
     Returns:
@@ -99,14 +99,10 @@ def unwrap(stamps: np.ndarray, period: int, last: int | None = None) -> np.ndarr
     """
     if last is not None:
         return unwrap(np.append(last % period, stamps), period)[1:] + last // period * period
-    half = period // 2
-    if len(stamps) < 2 or (int(stamps[-1]) - int(stamps[0]) <= half and not bool((stamps[1:] < stamps[:-1]).any())):
-        return stamps
-    step = np.diff(stamps)
-    laps = (step < -half).view(np.int8) - (step > half).view(np.int8)
-    if laps.any():
-        stamps[1:] += np.cumsum(laps, dtype=np.int64) * period
-    return stamps
+    in_order = bool((stamps[1:] >= stamps[:-1]).all())
+    if in_order and (len(stamps) < 2 or stamps[-1] - stamps[0] <= period // 2):
+        return stamps  # as nearly always
+    return np.unwrap(stamps, period=period)
 
 
 def check_memory(size: int, needed: int, what: str, *, room: int = ROOM) -> None:
@@ -192,14 +188,10 @@ def identify(path: Path) -> str:
         raise DataError(f"{path}: found an empty file (byte 0), expected a recording", "Download or record it again.")
     if form := _recognised(str(path), head):
         return form
-    if named := {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}:
-        expected = " or ".join(named)
-        hint = " ".join(dict.fromkeys(named.values()))
-        raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint)
-    raise DataError(
-        f"{path}: found an unknown format, expected one of {', '.join(suffixes())}",
-        "Convert it, for example to .npz.",
-    )
+    named = {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}
+    expected = " or ".join(named) or "a recording"
+    hint = " ".join(dict.fromkeys(named.values())) or f"Convert it to one of {', '.join(suffixes())}."
+    raise DataError(f"{path}: byte 0: found {head[:16]!r}, expected the start of {expected}", hint)
 
 
 def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sensor: Sensor) -> Iterator[tuple[str, Events]]:
@@ -220,9 +212,8 @@ def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sens
     decode = _readers()[form].decode if form else None
     if form is None or decode is None:
         streamed = [name for name, reader in _readers().items() if reader.decode]
-        what = form or (f"bytes {head[:8]!r}" if head else "no bytes")
         raise DataError(
-            f"{path}: found {what}, expected a format that supports streams: {', '.join(streamed)}; on stdin, one "
+            f"{path}: found {form or repr(head[:8])}, expected a format that supports streams: {', '.join(streamed)}; on stdin, one "
             "without a signature is assumed if the training data have it",
             "Omit --stream, and give the file when it is complete.",
         )
@@ -251,10 +242,13 @@ def _readers() -> dict[str, Reader]:
 
 def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | None:
     """The format of a file or stream: by content, or else by suffix, or on stdin by the formats ``known``."""
-    unsigned = {name: found for name, found in _readers().items() if found.magic is None}
-    signed = (name for name, found in _readers().items() if found.magic and re.match(found.magic, head))
-    named = (name for name, found in unsigned.items() if path.lower().endswith(found.suffixes))
-    return next(chain(signed, named, (name for name in unsigned if path == "-" and name in known)), None)
+    for name, found in _readers().items():
+        if found.magic and re.match(found.magic, head):
+            return name
+    for name, found in _readers().items():
+        if found.magic is None and (path.lower().endswith(found.suffixes) or (path == "-" and name in known)):
+            return name
+    return None
 
 
 # ---- validation of every recording ----
@@ -275,11 +269,12 @@ def checked(events: Events, sensor: Sensor | None) -> Events:
             f"found a sensor of {width}x{height}, expected {sensor[0]}x{sensor[1]}",
             hint="Use recordings of one sensor only; omit --sensor if the recordings state it.",
         )
-    check_inside(Events(x, y, t, on), events.sensor or sensor)
-    ordered = in_order(x, y, t, on, events.sensor)
-    if ordered.t[0] < -LATEST or ordered.t[-1] > LATEST:
-        raise Damaged(f"found times from {ordered.t[0]} to {ordered.t[-1]} us, expected {-LATEST} to {LATEST}")
-    return ordered
+    made = Events(x, y, t, on, events.sensor)
+    check_inside(made, events.sensor or sensor)
+    made = in_order(made)
+    if made.t[0] < -LATEST or made.t[-1] > LATEST:
+        raise Damaged(f"found times from {made.t[0]} to {made.t[-1]} us, expected {-LATEST} to {LATEST}")
+    return made
 
 
 def check_inside(events: Events, sensor: Sensor | None, first: int = 0) -> None:

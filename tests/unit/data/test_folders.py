@@ -29,12 +29,8 @@ def linked(tmp_path):
 
 
 def test_links_are_followed_and_circles_and_pipes_are_not(linked):
-    found = {at.relative_to(linked).as_posix(): names for at, names in walk(linked)}
-    assert found == {
-        ".": [],
-        "cat": ["cifar10_cat_0.aedat", "cifar10_cat_900.aedat"],
-        "dog": ["cifar10_dog_0.aedat", "cifar10_dog_900.aedat"],
-    }
+    names = [f"{name}/cifar10_{name}_{number}.aedat" for name in ("cat", "dog") for number in (0, 900)]
+    assert [path.relative_to(linked).as_posix() for path in walk(linked)] == names
 
 
 def test_everything_that_looks_into_folders_follows_links(linked, config, monkeypatch):

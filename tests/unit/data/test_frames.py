@@ -158,7 +158,7 @@ def test_a_line_stays_a_line():
 
 @pytest.mark.parametrize("sensor", [(20, 32), (32, 20)])
 def test_events_outside_the_sensor(sensor):
-    with pytest.raises(DataError, match=r"cup: event \d+ is at .* expected a sensor of"):
+    with pytest.raises(DataError, match=r"cup: event \d+: found x=.*, expected x below \d+ and y below \d+ of the sensor"):
         frames(made(100, 32, 32), sensor, DataConfig(T=2, size=8), name="cup")
     with pytest.raises(DataError, match="no events"):
         make(made(9, 8, 8)[:0], 2, 8, (8, 8))

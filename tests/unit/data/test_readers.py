@@ -136,7 +136,7 @@ def test_events_and_sensor_of_a_file_fit_to_the_given_sensor(parsed):
 def test_a_library_that_is_not_there(parsed):
     with pytest.raises(ConfigError, match=r"a\.mine: the library that reads it cannot be imported: no aedat") as caught:
         parsed(ImportError("no aedat"))
-    assert "[mine]" in caught.value.hint
+    assert "[mine]" in caught.value.message
 
 
 def test_want_of_memory_is_not_the_file_s_fault(parsed):

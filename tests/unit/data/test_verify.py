@@ -8,29 +8,29 @@ from tests.unit.data.recordings_of import write_nmnist
 
 
 def test_without_a_manifest(recordings, tmp_path):
-    verdict = summary.verify(summary.verifiable(recordings), workers=0)
+    verdict = summary.verify(summary.found(recordings), workers=0)
     assert not verdict.manifest
     assert verdict.faults == []
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "nowhere", recordings / "train/cup/0.aedat"):
+    for path in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(DataError, match=str(path)):
-            summary.verify(summary.verifiable(path), workers=0)
+            summary.verify(summary.found(path), workers=0)
 
 
 def test_writing_the_manifest(recordings):
-    assert summary.verify(summary.verifiable(recordings), write=True, workers=0).manifest
+    assert summary.verify(summary.found(recordings), write=True, workers=0).manifest
     assert unchanged(recordings)
     other = recordings / "train/cup/1.aedat"
     other.write_bytes(other.read_bytes()[:-8])
-    assert summary.verify(summary.verifiable(recordings), workers=0).faults == ["changed: train/cup/1.aedat"]
-    assert summary.verify(summary.verifiable(recordings), write=True, workers=0).faults == []
-    assert summary.verify(summary.verifiable(recordings), workers=0).faults == []
+    assert summary.verify(summary.found(recordings), workers=0).faults == ["changed: train/cup/1.aedat"]
+    assert summary.verify(summary.found(recordings), write=True, workers=0).faults == []
+    assert summary.verify(summary.found(recordings), workers=0).faults == []
     other.write_bytes(b"no recording")
-    listed, verdict = manifest.read(recordings), summary.verify(summary.verifiable(recordings), workers=0)
+    listed, verdict = manifest.read(recordings), summary.verify(summary.found(recordings), workers=0)
     assert list(verdict.unreadable) == ["train/cup/1.aedat"]
     assert len(verdict.faults) == 2  # changed, and unreadable
     with pytest.raises(DataError, match=r"1\.aedat"):
-        summary.verify(summary.verifiable(recordings), write=True, workers=0)
+        summary.verify(summary.found(recordings), write=True, workers=0)
     assert manifest.read(recordings) == listed
 
 

@@ -92,7 +92,7 @@ def test_formats_without_a_signature_are_those_of_the_training_or_of_the_name():
     content = nmnist_bytes(NMNIST)
     for name, known in (("a.bin", ()), ("-", ("nmnist-bin",))):
         assert {form for form, _ in readers.read_stream(name, [content], known, (34, 34))} == {"nmnist-bin"}
-    for name, head, found in (("-", b"12345", "bytes"), ("-", b"", "no bytes"), ("a.bin", b"#!AER-DAT4.0\r\n", "aedat4")):
+    for name, head, found in (("-", b"12345", "b'12345'"), ("-", b"", "b''"), ("a.bin", b"#!AER-DAT4.0\r\n", "aedat4")):
         _, error = decoded(name, [head], ("aedat2",))
         assert f"{name}: found {found}" in error
         assert "expected a format that supports streams" in error
