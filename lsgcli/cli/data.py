@@ -105,8 +105,7 @@ def info(
 ) -> None:
     """Summarise a recording, a folder of recordings or a data set.
 
-    Prints counts per class, durations, sensor size, format, and the release of CIFAR10-DVS. Unreadable recordings are counted and
-    listed.
+    Prints counts per class, durations, sensor size and format. Unreadable recordings are counted and listed.
     """
     common.messages(verbosity, WHERE)
     _one_of(path, settings)
@@ -190,14 +189,14 @@ def verify(
     with terminal.preparing(verbosity.quiet) as bar:
         reading, hashing = functools.partial(bar, "reading"), functools.partial(bar, "hashing")
         verdict = summary.verify(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
-    print_json(verdict.record()) if as_json else print_result(terminal.facts(verdict.record()))
-    for warning in verdict.warnings:
-        log.warning("%s: %s", verdict.path, warning)
-    if verdict.faults:
+    print_json(verdict) if as_json else print_result(terminal.facts(verdict))
+    for warning in verdict["warnings"]:
+        log.warning("%s: %s", verdict["path"], warning)
+    if faults := summary.faults(verdict):
         hint = "Download or create these files again. If the changes are intended, --write updates SHA256SUMS."
-        if verdict.unreadable:
+        if verdict["unreadable"]:
             hint = "Create these files again, or skip unreadable ones: --skip-bad of `lsg data prepare` and `lsg train`."
-        raise DataError(f"{verdict.path}: {counted(len(verdict.faults), 'fault')}:\n  " + "\n  ".join(verdict.faults), hint)
+        raise DataError(f"{verdict['path']}: {counted(len(faults), 'fault')}:\n  " + "\n  ".join(faults), hint)
 
 
 def _one_of(path: Path | None, settings: Collection[str]) -> None:

@@ -253,12 +253,8 @@ def batches(bundle: DataBundle, split: Split | str, batch_size: int, **options: 
     Raises:
         ConfigError: no such split or option, or a batch size below 1.
     """
-    if isinstance(split, str):
-        split = bundle.named(split)
     if not isinstance(split, Split):
-        raise ConfigError(
-            f"split: found {type(split).__name__}, expected one of {', '.join(bundle.parts)}, or one of these of the data"
-        )
+        split = bundle.named(split)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"batch_size: found {batch_size!r}, expected an integer of at least 1")
     known = [one.name for one in dataclasses.fields(Batches) if one.kw_only and one.name not in ("mean", "std", "static")]

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign, readable
-from lsgcli.data.parallel import NamedProgress
+from lsgcli.data.parallel import NamedProgress, silent
 from lsgcli.errors import DataError, StorageError
 from lsgcli.system.files import (
     check_no_link,
@@ -100,7 +100,7 @@ def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
     return "\n    ".join([what, *lines])
 
 
-def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress | None = None) -> list[Path]:
+def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress = silent) -> list[Path]:
     """Download ``files`` into ``folder``, except existing ones with matching checksum.
 
     Returns:
@@ -144,7 +144,7 @@ class _Failed(Exception):
         self.again = again
 
 
-def _from(url: str, file: RemoteFile, part: Path, progress: NamedProgress | None) -> str | None:
+def _from(url: str, file: RemoteFile, part: Path, progress: NamedProgress) -> str | None:
     """Complete ``part`` from one address, with retries; returns the problem if it fails."""
     failures = 0
     while True:
@@ -160,7 +160,7 @@ def _from(url: str, file: RemoteFile, part: Path, progress: NamedProgress | None
             time.sleep(PAUSES[failures - 1])
 
 
-def _request(url: str, file: RemoteFile, part: Path, progress: NamedProgress | None) -> None:
+def _request(url: str, file: RemoteFile, part: Path, progress: NamedProgress) -> None:
     """One request, for the complete file or the bytes after ``part``, whose checksum is then verified."""
     start = _size(part)
     try:
@@ -181,7 +181,7 @@ def _request(url: str, file: RemoteFile, part: Path, progress: NamedProgress | N
         raise _Failed(problem, again=start > 0)  # the part may have been of another file
 
 
-def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress | None) -> None:
+def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress) -> None:
     """Write the content of a response to ``part``."""
     chunk = response.read1(1)
     if not chunk or response.status not in (200, 206):
@@ -205,8 +205,7 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress |
             with writing(part):
                 out.write(chunk)
             done += len(chunk)
-            if progress:
-                progress(file.name, done, total)
+            progress(file.name, done, total)
             _check_part(file, part, done, resumed=start > 0)
             chunk = response.read1(min(CHUNK, 2 * file.size + 1 - done))
     if done < total:
@@ -233,7 +232,7 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def unpack(archive: Path, target: Path, progress: NamedProgress | None = None) -> list[Path]:
+def unpack(archive: Path, target: Path, progress: NamedProgress = silent) -> list[Path]:
     """Extract a .zip or .tar archive, compressed or not, to ``target``, which must not exist or be an empty folder.
 
     If the archive contains a folder or file of the target's name, ``target`` becomes its copy; if it contains a .zip of this name,
@@ -257,8 +256,7 @@ def unpack(archive: Path, target: Path, progress: NamedProgress | None = None) -
             work.mkdir(parents=True)
         with foreign(archive, "a complete archive", hint=HINT):
             for done in _extract(archive, work):
-                if progress:
-                    progress(f"unpacking {archive.name}", done, archive.stat().st_size)
+                progress(f"unpacking {archive.name}", done, archive.stat().st_size)
         unpacked = [at / name for at, _, names in walk(work) for name in names]
         for path in unpacked:
             if path.name == f"{target.name}.zip":

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import readable
-from lsgcli.data.parallel import Progress
+from lsgcli.data.parallel import Progress, silent
 from lsgcli.errors import DataError
 from lsgcli.system.files import open_regular, replacing
 
@@ -32,7 +32,7 @@ class Report(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress | None = None, *, extend: bool = False) -> None:
+def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress = silent, *, extend: bool = False) -> None:
     """Write the manifest of ``paths`` in ``folder``, or of all non-hidden files in and below it.
 
     Args:
@@ -79,7 +79,7 @@ def read(folder: Path) -> dict[str, str]:
     return found
 
 
-def check(folder: Path, progress: Progress | None = None) -> Report:
+def check(folder: Path, progress: Progress = silent) -> Report:
     """Compare every file with the manifest; without one, nothing differs.
 
     Raises:
@@ -100,12 +100,11 @@ def _below(folder: Path) -> list[str]:
     return sorted(name for name in names if name != NAME and not name.endswith(".part"))
 
 
-def _hashed(folder: Path, names: list[str], progress: Progress | None) -> dict[str, str]:
+def _hashed(folder: Path, names: list[str], progress: Progress) -> dict[str, str]:
     """SHA-256 of files; ``progress`` is called with (files hashed, number of files)."""
     found = {}
     for name in names:
         with readable(folder / name), open(folder / name, "rb") as stream:
             found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-        if progress:
-            progress(len(found), len(names))
+        progress(len(found), len(names))
     return found

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -25,6 +24,10 @@ Progress = Callable[[int, int], None]  # amount done, total
 NamedProgress = Callable[[str, int, int], None]  # description, amount done, total (0 if unknown)
 
 
+def silent(*_: object) -> None:
+    """Progress that nobody sees."""
+
+
 log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated
 WORTH = 4.0  # seconds left from which starting processes pays
@@ -36,7 +39,7 @@ Result = TypeVar("Result")
 
 
 def each(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None, progress: Progress | None = None
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None, progress: Progress = silent
 ) -> Generator[Result]:
     """The result of ``work`` for each item.
 
@@ -48,16 +51,14 @@ def each(
     workers, done = cpus.usable()[0] if workers is None else cpus.limited("workers", workers), 0
     try:
         for done, result in enumerate(_results(work, items, workers), 1):
-            if progress:
-                progress(done, len(items))
+            progress(done, len(items))
             yield result
     except BrokenProcessPool:
-        main = getattr(sys.modules["__main__"], "__file__", None)
         log.warning(
-            "worker processes ended unexpectedly; continuing in one process%s",
-            f'. A script needs `if __name__ == "__main__":` to use several: {main}' if main else "",
+            "worker processes ended unexpectedly; continuing in one process. A script needs "
+            '`if __name__ == "__main__":` to use several'
         )
-        yield from each(work, items[done:], 0, progress and (lambda more, _: progress(done + more, len(items))))
+        yield from each(work, items[done:], 0, lambda more, _: progress(done + more, len(items)))
 
 
 def end_in_repeated_script() -> None:

@@ -16,7 +16,7 @@ from lsgcli.data.bundle import DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests, fingerprint
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
-from lsgcli.data.parallel import NamedProgress, Progress
+from lsgcli.data.parallel import NamedProgress, Progress, silent
 from lsgcli.data.splits import drawn
 from lsgcli.errors import DataError, counted
 from lsgcli.system import schema
@@ -66,7 +66,7 @@ def prepare(
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     parallel.end_in_repeated_script()
-    dataset = dataset_of(config, machine, expected=expected, may_download=may_download, progress=progress)
+    dataset = dataset_of(config, machine, expected=expected, may_download=may_download, progress=progress or silent)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}
@@ -81,7 +81,7 @@ def prepare(
     notes = {}
     done, total = 0, len(dataset.samples)
     for split in splits:
-        report = progress and functools.partial(_report, progress, done, total)
+        report = functools.partial(_report, dataset.progress, done, total)
         loaded[split], notes[split] = _split(dataset, split, names, report)
         done += len(dataset.part(split))
     if "train" in notes and notes["train"]["medians"] is not None:
@@ -168,7 +168,7 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
     return info
 
 
-def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progress | None) -> tuple[Split, cache.Note]:
+def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progress) -> tuple[Split, cache.Note]:
     """The readable samples of a split, from the cache or added to it, and the note about them."""
     config, samples = dataset.config, dataset.part(split)
     settings = {
@@ -200,8 +200,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     if dataset.cached:
         path = cache.folder(dataset.machine) / config.dataset / f"{split}-{cache.digest(settings)}.npy"
         array, note = cache.load(path, shape, dataset.dtype, fill, usable)
-        if report:
-            report(len(samples), len(samples))
+        report(len(samples), len(samples))
     else:
         array = np.empty(shape, dataset.dtype)
         note = fill(array)
@@ -218,7 +217,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
 
 
-def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Progress | None) -> cache.Note:
+def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Progress) -> cache.Note:
     """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
 
     Returns:

@@ -1,10 +1,10 @@
-"""What data contain: counts, durations, sensor, formats, release; and whether they are what they should be: checksums, published counts."""
+"""What data contain: counts, durations, sensor, formats; and whether they are what they should be: checksums, published counts."""
 
 import functools
 import os
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -14,10 +14,10 @@ import numpy as np
 from lsgcli.config.data import DataConfig
 from lsgcli.data import manifest, parallel
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
-from lsgcli.data.datasets.cifar_dvs import NAME, RELEASES
 from lsgcli.data.events import Events, Sensor, sensor_of
 from lsgcli.data.folders import walk
 from lsgcli.data.guard import MissingLibrary
+from lsgcli.data.parallel import Progress, silent
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import DataError
 from lsgcli.system.schema import Record
@@ -76,7 +76,7 @@ def found(path: Path, config: DataConfig | None = None, *, sealed: bool = False)
     return dataset
 
 
-def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parallel.Progress | None = None) -> Record:
+def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progress = silent) -> Record:
     """Facts about a data set, as lsg reads it, or about the recordings of :func:`found`.
 
     Returns:
@@ -103,7 +103,7 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: parall
 
 
 class _Fact(NamedTuple):
-    form: str  # name of the reader, ``simulated``, or the data set that reads the recordings itself
+    form: str  # name of the reader, or of the data set that reads or simulates the recordings itself
     events: int
     on: int  # number of ON events
     duration: int  # microseconds
@@ -111,18 +111,18 @@ class _Fact(NamedTuple):
     stated: bool
 
 
-def _summary(dataset: EventDataset, where: str, workers: int | None, progress: parallel.Progress | None) -> Record:
+def _summary(dataset: EventDataset, where: str, workers: int | None, progress: Progress) -> Record:
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
     ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}), ``on_share`` (0..1),
-    ``release`` and ``orientation`` (of files named as in CIFAR10-DVS, else None), ``unreadable`` ([{"name", "problem"}]).
+    ``unreadable`` ([{"name", "problem"}]).
 
     Raises:
         DataError: none of them can be read.
     """
     facts = []
-    kinds, formats, names = Counter[str](), Counter[str](), []
+    kinds, formats = Counter[str](), Counter[str]()
     bad = []
     results = parallel.each(functools.partial(_attempt, _fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):
@@ -130,7 +130,6 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
             bad.append({"name": sample.key, "problem": fact})
             continue
         facts.append(fact)
-        names.append(sample.key)
         kinds[dataset.classes[sample.label]] += 1
         formats[fact.form] += 1
     if not facts:
@@ -147,7 +146,6 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: p
         "duration_us": _spread([fact.duration for fact in facts]),
         "events_per_recording": _spread([fact.events for fact in facts]),
         "on_share": round(sum(fact.on for fact in facts) / events, 6),
-        **_release(names),
         "unreadable": bad,
     }
 
@@ -164,9 +162,7 @@ def _attempt(look: Callable[[Any, Sample], Result], dataset: Dataset, sample: Sa
 
 def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
     """Facts about a recording."""
-    form = "simulated" if dataset.embedded else dataset.config.dataset
-    if isinstance(sample.source, str):
-        form = readers.identify(Path(sample.source))
+    form = readers.identify(Path(sample.source)) if isinstance(sample.source, str) else dataset.config.dataset
     events = dataset.events(sample)
     duration = int(events.t[-1]) - int(events.t[0])
     on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
@@ -177,49 +173,11 @@ def _spread(values: list[int]) -> dict[str, int]:
     return {"min": min(values), "median": int(statistics.median(values) + 0.5), "max": max(values)}
 
 
-def _release(names: Iterable[str]) -> Record:
-    """The release of CIFAR10-DVS, if file names indicate it."""
-    found = set()
-    for name in names:
-        if match := NAME.fullmatch(Path(name).name):
-            found.add(match[3])
-    return {key: "; ".join(RELEASES[suffix][key] for suffix in sorted(found)) or None for key in ("release", "orientation")}
-
-
-class Verdict(NamedTuple):
-    """Result of a verification.
-
-    Attributes:
-        path: the folder, or the name of a data set without a folder.
-        manifest: whether there is a ``SHA256SUMS``; without one, the next three are empty.
-        missing, changed: listed files that do not exist, or have another checksum.
-        extra: files that are not listed. They are not faults.
-        samples: number of recordings (or images) read.
-        unreadable: name -> problem.
-        counts: samples per part; ``all`` for a plain folder.
-        warnings: unexpected findings that are not faults.
-    """
-
-    path: str
-    manifest: bool
-    missing: tuple[str, ...]
-    changed: tuple[str, ...]
-    extra: tuple[str, ...]
-    samples: int
-    unreadable: dict[str, str]
-    counts: dict[str, int]
-    warnings: list[str]
-
-    @property
-    def faults(self) -> list[str]:
-        """One line for each missing, changed or unreadable file."""
-        lines = [f"missing: {name}" for name in self.missing]
-        lines += [f"changed: {name}" for name in self.changed]
-        return lines + [f"unreadable: {problem}" for problem in self.unreadable.values()]
-
-    def record(self) -> Record:
-        """As JSON types."""
-        return {"ok": not self.faults, **self._asdict()}
+def faults(verdict: Record) -> list[str]:
+    """One line for each missing, changed or unreadable file of what :func:`verify` returns."""
+    lines = [f"missing: {name}" for name in verdict["missing"]]
+    lines += [f"changed: {name}" for name in verdict["changed"]]
+    return lines + [f"unreadable: {problem}" for problem in verdict["unreadable"].values()]
 
 
 def verify(
@@ -227,15 +185,20 @@ def verify(
     *,
     write: bool = False,
     workers: int | None = None,
-    progress: parallel.Progress | None = None,
-    hashing: parallel.Progress | None = None,
-) -> Verdict:
+    progress: Progress = silent,
+    hashing: Progress = silent,
+) -> Record:
     """Verify a data set: its folder, if any, each sample, and the number of samples.
 
     Args:
         write: instead of comparing the manifest, write a new one, if all samples can be read.
         progress: called with (samples read, total samples).
         hashing: called with (files hashed, number of files).
+
+    Returns:
+        JSON types: ``ok``; ``path``, the folder or the name of a data set without one; ``manifest``, whether there is a ``SHA256SUMS``;
+        ``missing``, ``changed`` and ``extra`` files, as in :class:`~lsgcli.data.manifest.Report`; ``samples``, their number;
+        ``unreadable`` (name: problem); ``counts``, samples per part, ``all`` for a plain folder; ``warnings``, which are not faults.
 
     Raises:
         DataError: a manifest cannot be read, or cannot be written because there is no folder or a sample cannot be read.
@@ -259,15 +222,16 @@ def verify(
             "\n".join(f"unreadable: {problem}" for problem in unreadable.values()),
             "Repair or remove these files first; no manifest was written.",
         )
-    return Verdict(
-        dataset.config.dataset if root is None else str(root),
-        root is not None and (root / manifest.NAME).exists(),
-        *report,
-        samples=len(dataset.samples),
-        unreadable=unreadable,
-        counts=dict(Counter(sample.split for sample in dataset.samples)),
-        warnings=dataset.deviations(SPLITS),
-    )
+    verdict = {
+        "path": dataset.config.dataset if root is None else str(root),
+        "manifest": root is not None and (root / manifest.NAME).exists(),
+        **report._asdict(),
+        "samples": len(dataset.samples),
+        "unreadable": unreadable,
+        "counts": dict(Counter(sample.split for sample in dataset.samples)),
+        "warnings": dataset.deviations(SPLITS),
+    }
+    return {"ok": not faults(verdict), **verdict}
 
 
 def _load(dataset: Dataset, sample: Sample) -> None:

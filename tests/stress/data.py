@@ -182,7 +182,9 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
         else:
             name = str(path.relative_to(data))
             faults = [
-                fault for fault in summary.verify(summary.found(data), workers=0).faults if not fault.startswith("unreadable")
+                fault
+                for fault in summary.faults(summary.verify(summary.found(data), workers=0))
+                if not fault.startswith("unreadable")
             ]
             problem = "" if faults == [f"changed: {name}"] else f"{name}: verified as {faults}"
             yield Case("recording", problem or ("the fingerprint is the same" if samples() == before else ""))

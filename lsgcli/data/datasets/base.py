@@ -20,7 +20,7 @@ from lsgcli.data.events import Events, Sensor, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
 from lsgcli.data.images import read_image
-from lsgcli.data.parallel import NamedProgress
+from lsgcli.data.parallel import NamedProgress, silent
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.system.schema import Record
@@ -133,7 +133,7 @@ class Dataset(ABC):
         *,
         expected: Mapping[str, Any] | None = None,
         may_download: bool = True,
-        progress: NamedProgress | None = None,
+        progress: NamedProgress = silent,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
         self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
@@ -141,7 +141,7 @@ class Dataset(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """State for worker processes, which receive individual samples and do not download."""
-        return {**self.__dict__, "progress": None, "samples": ()}
+        return {**self.__dict__, "progress": silent, "samples": ()}
 
     def scan(self, splits: Splits = SPLITS) -> Self:
         """List the samples of the given splits, after downloading missing data if possible; returns the data set itself.

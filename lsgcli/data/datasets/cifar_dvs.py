@@ -1,6 +1,5 @@
-"""CIFAR10-DVS (Li et al. 2017), in both releases: the original in AEDAT 2.0, and tonic's copy in AEDAT 4."""
+"""CIFAR10-DVS (Li et al. 2017), in both releases: the original in AEDAT 2.0, which is read if both are there, and tonic's copy in AEDAT 4."""
 
-import logging
 import re
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from lsgcli.data.splits import RULES, divide
 from lsgcli.errors import DataError
 from lsgcli.registry import register
 
-log = logging.getLogger("lsg")
 NAME = re.compile(r"cifar10_([a-z]+)_(\d+)\.(aedat4?)")
 # Suffix -> description of the release, stored in checkpoints. The original is rotated in the sensor's coordinates.
 RELEASES = {
@@ -69,8 +67,6 @@ class CifarDvs(Downloaded, EventDataset):
         if set(CLASSES) - _classes(found):
             self.obtain(SPLITS)
             found = _recordings(root)
-        if all(found.values()):
-            log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
         suffix = next(suffix for suffix, recordings in found.items() if recordings)
         samples = []
         for (name, number), path in sorted(found[suffix].items()):

@@ -14,7 +14,7 @@ import numpy as np
 
 from lsgcli.data.events import Events, Sensor
 from lsgcli.data.guard import Damaged, damaged
-from lsgcli.data.readers.base import SIDE, check_memory, reader
+from lsgcli.data.readers.base import SIDE, check_memory, integers, reader
 from lsgcli.registry import register
 
 Arrays = Mapping[str, np.ndarray]
@@ -53,10 +53,8 @@ def _events(arrays: Arrays, size: int) -> Events:
 
 
 def _sensor(value: np.ndarray) -> Sensor:
-    if value.size != 2 or value.dtype.kind not in "iuf" or not all(1 <= side <= SIDE and side % 1 == 0 for side in value.flat):
-        raise Damaged(f"found an array sensor of {value!r:.200}, expected width and height")
-    width, height = value.flat
-    return int(width), int(height)
+    width, height = integers("sensor", value.ravel(), 1, SIDE, np.int64).tolist()
+    return width, height
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:

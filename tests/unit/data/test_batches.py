@@ -70,7 +70,7 @@ def test_a_consumer_that_stops_leaves_no_threads():
     ("arguments", "options", "said"),
     [
         (("trian", 4), {}, "split: found 'trian', expected one of train, val, test"),
-        ((3, 4), {}, "split: found int, expected one of train"),
+        ((3, 4), {}, "split: found 3, expected one of train"),
         (("train", 0), {}, "batch_size: found 0, expected an integer of at least 1"),
         (("train", 2.5), {}, r"batch_size: found 2\.5"),
         (("train", 4), {"shufle": True}, "unknown option 'shufle': did you mean shuffle"),

@@ -41,7 +41,6 @@ def test_of_a_folder(folder):
     assert found["duration_us"] == {"min": 0, "median": 400, "max": 1000}
     assert found["events_per_recording"] == {"min": 2, "median": 3, "max": 5}
     assert found["on_share"] == 0.7
-    assert found["release"] is found["orientation"] is None
     assert found["unreadable"] == []
     json.dumps(found)
 
