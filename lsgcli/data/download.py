@@ -94,9 +94,8 @@ def amount(files: Sequence[RemoteFile]) -> str:
 
 def by_hand(files: Sequence[RemoteFile], folder: Path) -> str:
     """Instructions for downloading ``files`` manually to ``folder``."""
-    page = f" (page of the data set: {files[0].page})" if files[0].page else ""
     lines = [f"{file.name} ({amount([file])}) from {file.urls[0]}" for file in files]
-    what = f"Download manually{page} ({amount(files)}), put in {folder}, and repeat the command:"
+    what = f"Download manually ({files[0].page}, {amount(files)}), put in {folder}, and repeat the command:"
     return "\n    ".join([what, *lines])
 
 
@@ -155,8 +154,7 @@ def _from(url: str, file: RemoteFile, part: Path, progress: NamedProgress) -> st
         except _Failed as error:
             failures = 1 if _size(part) - before >= ENOUGH else failures + 1
             if not error.again or failures > len(PAUSES):
-                return f"{error} ({failures} tries)" if error.again else str(error)
-            log.debug("%s: %s; trying again in %g s", file.name, error, PAUSES[failures - 1])
+                return str(error)
             time.sleep(PAUSES[failures - 1])
 
 

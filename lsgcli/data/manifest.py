@@ -32,18 +32,15 @@ class Report(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress = silent, *, extend: bool = False) -> None:
-    """Write the manifest of ``paths`` in ``folder``, or of all non-hidden files in and below it.
-
-    Args:
-        extend: keep existing entries of other files.
+def write(folder: Path, paths: Iterable[Path] | None = None, progress: Progress = silent) -> None:
+    """Write the manifest of all non-hidden files in and below ``folder``, or add ``paths`` to it.
 
     Raises:
         DataError: a file cannot be read, or its name contains a line break.
         StorageError: the manifest cannot be written; an existing one is unchanged.
     """
     names = _below(folder) if paths is None else sorted({path.relative_to(folder).as_posix() for path in paths})
-    digests = read(folder) if extend else {}
+    digests = {} if paths is None else read(folder)
     digests |= _hashed(folder, names, progress)
     lines = []
     for name, digest in sorted(digests.items()):

@@ -13,7 +13,7 @@ from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import DataBundle, Medians, Split
-from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests, fingerprint
+from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.parallel import NamedProgress, Progress, silent
@@ -175,7 +175,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
         "dataset": config.dataset,
         "split": split,
         "samples": len(samples),
-        "fingerprint": fingerprint(samples),
+        "fingerprint": digests(samples)["stamps"],
         "preparation": dataset.preparation(),
         "versions": dataset.versions(samples),
         "info": dataset.info,

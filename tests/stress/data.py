@@ -167,7 +167,7 @@ def changed_in_place(count: int, chance: random.Random, folder: Path) -> Iterato
     paths = [*sorted(data.rglob("*.aedat")), archive]
 
     def samples() -> str:
-        return base.fingerprint(scan_folders(data, {"train": "train", "test": "test"}, (".aedat",))[1])
+        return base.digests(scan_folders(data, {"train": "train", "test": "test"}, (".aedat",))[1])["stamps"]
 
     for number in range(count):
         path = paths[number % len(paths)]

@@ -50,23 +50,14 @@ class Sample:
     stamp: str = ""
 
 
-def fingerprint(samples: Iterable[Sample], *, times: bool = True) -> str:
-    """Digest of the keys and stamps of samples; without ``times``, copies of their files have the same."""
-    return digest(f"{sample.key}\0{sample.stamp if times else sample.stamp.rsplit(':', 2)[0]}" for sample in samples)
-
-
 def digests(samples: Iterable[Sample]) -> dict[str, str]:
-    """Digests of the ``sizes`` of the files of samples, and of their ``stamps``, which contain the times too."""
-    samples = list(samples)
-    return {"sizes": fingerprint(samples, times=False), "stamps": fingerprint(samples)}
-
-
-def digest(lines: Iterable[str]) -> str:
-    """BLAKE2b of lines of text, of 128 bits."""
-    found = hashlib.blake2b(digest_size=16)
-    for line in lines:
-        found.update(f"{line}\n".encode("utf-8", "surrogateescape"))
-    return found.hexdigest()
+    """Digests (BLAKE2b, 128 bits) of the keys of samples and the ``sizes`` of their files, which copies share, or their ``stamps``."""
+    sizes, stamps = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+    for sample in samples:
+        size = sample.stamp.rsplit(":", 2)[0]
+        sizes.update(f"{sample.key}\0{size}\n".encode("utf-8", "surrogateescape"))
+        stamps.update(f"{sample.key}\0{sample.stamp}\n".encode("utf-8", "surrogateescape"))
+    return {"sizes": sizes.hexdigest(), "stamps": stamps.hexdigest()}
 
 
 class Listing(NamedTuple):

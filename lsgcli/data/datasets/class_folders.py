@@ -66,10 +66,8 @@ class EventFolder(ClassFolders, EventDataset):
         if self.config.sensor is not None:
             return sensor_of(self.config.sensor)
         first = self._first(samples)
-        if first.sensor is not None:
-            return first.sensor
-        if "sensor" in self.expected:
-            width, height = self.expected["sensor"]
+        if stated := first.sensor or self.expected.get("sensor"):
+            width, height = stated
             return width, height
         width, height = first.extent
         raise ConfigError(
@@ -79,10 +77,11 @@ class EventFolder(ClassFolders, EventDataset):
 
     def _first(self, samples: tuple[Sample, ...]) -> Events:
         """The first recording, or with --skip-bad the first readable one."""
-        for sample in samples[:-1] if self.config.skip_bad else ():
+        *others, last = samples if self.config.skip_bad else samples[:1]
+        for sample in others:
             with contextlib.suppress(DataError):
                 return read(Path(sample.source))
-        return read(Path(samples[-1 if self.config.skip_bad else 0].source))
+        return read(Path(last.source))
 
 
 @register("dataset", "image-folder")

@@ -90,5 +90,5 @@ class Downloaded(Dataset):
         for file, archive in zip(files, fetch(files, folder, self.progress), strict=True):
             made += unpack(archive, folder / file.content, self.progress)
         if made:
-            manifest.write(self.home, made, functools.partial(self.progress, "hashing"), extend=True)
+            manifest.write(self.home, made, functools.partial(self.progress, "hashing"))
             log.info("%s: complete; the archives can be deleted", folder)

@@ -44,10 +44,6 @@ DAMAGED = "Download it again, or remove it from the folder."
 RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
 
 
-class Absent(Exception):
-    """The files of a library's data set are missing."""
-
-
 class LibraryDataset(Dataset):
     """A data set that is an object of a library: ``self.library_object(part)[i]`` is a pair (sample, label).
 
@@ -131,24 +127,27 @@ class LibraryDataset(Dataset):
         return sorted(at / name for at, _, names in walk(self.home / folder) for name in names)
 
     def _open_or_download(self, part: str) -> Any:
-        arguments = self.arguments.get(part, {})
         try:
-            return self.open(arguments, download=False)
-        except Absent:
+            return self.open(part, download=False)
+        except MissingPart:
             if not self.may_download:
-                raise MissingPart(f"{self.home}: found no {self.config.dataset}", part=part, hint=self.advice) from None
+                raise
         log.info("%s: found no %s; %s downloads it", self.home, self.config.dataset, self.library)
         before, waiting = socket.getdefaulttimeout(), f"{self.home}: waiting for another process that downloads to it"
         with making_folder(self.home), locked(self.home / LOCK, waiting):
             socket.setdefaulttimeout(TIMEOUT)
             try:
-                return self.open(arguments, download=True)
+                return self.open(part, download=True)
             finally:
                 socket.setdefaulttimeout(before)
 
     @abstractmethod
-    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
-        """The library's object. Raises anything, and :class:`Absent` if files are missing and ``download`` is false."""
+    def open(self, part: str, *, download: bool) -> Any:
+        """The library's object. Raises anything, and :meth:`missing` if files are missing and ``download`` is false."""
+
+    def missing(self, part: str) -> MissingPart:
+        """The error of a part that is missing."""
+        return MissingPart(f"{self.home}: found no {self.config.dataset}", part=part, hint=self.advice)
 
     @abstractmethod
     def describe(self, data: Any) -> Record:
@@ -273,10 +272,10 @@ class Tonic(LibraryDataset, EventDataset):
         """The folder that tonic reads."""
         return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
 
-    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
+    def open(self, part: str, *, download: bool) -> Any:
+        arguments = self.arguments.get(part, {})
         if self.kind.__name__ == "NTIDIGITS18":
             arguments = {**arguments, "single_digits": True}
-
         archive = "files"
 
         def check_exists(found: Any) -> bool:
@@ -285,7 +284,7 @@ class Tonic(LibraryDataset, EventDataset):
             archive = getattr(found, "filename", archive)
             there: bool = self.kind._check_exists(found) or self._is_unpacked(found)
             if not (there or download):
-                raise Absent
+                raise self.missing(part)
             return there
 
         # The name stays: tonic looks for a folder of the name of the class.
@@ -377,14 +376,16 @@ class Torchvision(LibraryDataset, ImageDataset):
         """1 if all images are grey, otherwise 3."""
         return int(self.info.get("channels", 3))
 
-    def open(self, arguments: Mapping[str, Any], *, download: bool) -> Any:
-        downloads = "download" in inspect.signature(self.kind).parameters
+    def open(self, part: str, *, download: bool) -> Any:
+        arguments = dict(self.arguments.get(part, {}))
+        if "download" in inspect.signature(self.kind).parameters:
+            arguments["download"] = download
         try:
-            return self.kind(root=str(self.root), **arguments, **({"download": download} if downloads else {}))
+            return self.kind(root=str(self.root), **arguments)
         except (RuntimeError, OSError) as error:
-            if download or not downloads:
+            if arguments.get("download") is not False:
                 raise
-            raise Absent from error
+            raise self.missing(part) from error
 
     def describe(self, data: Any) -> Record:
         """The channels: files may contain images of any kind, arrays do not."""

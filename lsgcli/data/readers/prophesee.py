@@ -51,8 +51,7 @@ def dat(path: Path) -> Events:
     raw = table(content, start + 2, "<u4,<u4")
     t = raw["f0"].astype(np.int64)
     place = np.ascontiguousarray(raw["f1"])
-    x, y = (place & 0x3FFF).astype(np.uint16), (place >> 14 & 0x3FFF).astype(np.uint16)
-    return Events(x, y, unwrap(t, 1 << 32), (place >> 28 & 1).astype(bool), sensor)
+    return Events(place & 0x3FFF, place >> 14 & 0x3FFF, unwrap(t, 1 << 32), place >> 28 & 1, sensor)
 
 
 @register("reader", "prophesee-evt2")
@@ -70,8 +69,7 @@ def evt2(path: Path) -> Events:
     high = words[latest[events]] & 0xFFFFFFF
     word = words[events]
     t = high.astype(np.int64) << 6 | word >> 22 & 0x3F
-    x, y = (word >> 11 & 0x7FF).astype(np.uint16), (word & 0x7FF).astype(np.uint16)
-    return Events(x, y, unwrap(t, 1 << 34), word >> 28 == 1, sensor)
+    return Events(word >> 11 & 0x7FF, word & 0x7FF, unwrap(t, 1 << 34), word >> 28, sensor)
 
 
 @register("reader", "prophesee-evt3")

@@ -62,7 +62,7 @@ def test_given_paths_only(folder):
     manifest.write(folder, [folder / "d/e/f.bin", folder / "#hash"])
     assert list(manifest.read(folder)) == ["#hash", "d/e/f.bin"]
     (folder / "#hash").write_bytes(b"other")
-    manifest.write(folder, [folder / "café"], extend=True)
+    manifest.write(folder, [folder / "café"])
     assert list(manifest.read(folder)) == ["#hash", "café", "d/e/f.bin"]
     assert manifest.check(folder).changed == ("#hash",)  # as it was listed: extending does not look at it again
 
