@@ -7,7 +7,6 @@ preparation never looks finished. Changed settings or sources give another diges
 import contextlib
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from lsgcli.config.machine import MachineConfig
-from lsgcli.errors import DataError, StorageError
+from lsgcli.errors import DataError, StorageError, log
 from lsgcli.system import files, schema
 
-log = logging.getLogger("lsg")
 VERSION = 3  # of the format of the cache and its notes
 Note = schema.Record
 

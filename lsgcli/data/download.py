@@ -6,7 +6,6 @@ moved when complete. An interrupted download or extraction therefore never looks
 
 import hashlib
 import http.client
-import logging
 import os
 import shutil
 import stat
@@ -23,7 +22,7 @@ from typing import IO, Any
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign, readable
 from lsgcli.data.parallel import NamedProgress, silent
-from lsgcli.errors import DataError, StorageError
+from lsgcli.errors import DataError, StorageError, log
 from lsgcli.system.files import (
     check_no_link,
     making_folder,
@@ -35,7 +34,6 @@ from lsgcli.system.files import (
     writing,
 )
 
-log = logging.getLogger("lsg")
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (0.5, 2.0, 8.0)  # seconds before retries after temporary failures
 ENOUGH = 1 << 20  # bytes of progress that reset the number of failures

@@ -1,6 +1,5 @@
 """Data sets with the layout ``<root>/<split>/<class>/<file>``, or ``<root>/<class>/<file>`` with a split rule."""
 
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import NoReturn
 from lsgcli.data.datasets.base import Sample, Splits
 from lsgcli.data.guard import HINT, readable
 from lsgcli.data.splits import divide
-from lsgcli.errors import DataError, MissingPart, counted, some
+from lsgcli.errors import DataError, MissingPart, counted, log, some
 from lsgcli.system import files
 
-log = logging.getLogger("lsg")
 Files = dict[str, list[os.DirEntry[str]]]  # class -> its files
 Scanned = tuple[tuple[str, ...], tuple[Sample, ...]]  # classes, and samples
 

@@ -4,7 +4,6 @@ Events are counted in a :class:`Grid`; if that is not S x S, the counts are inte
 fast and does not require torch in worker processes.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +16,9 @@ from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events, Sensor
 from lsgcli.data.guard import foreign
 from lsgcli.data.readers.base import check_inside
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, log
 from lsgcli.system.schema import Record
 
-log = logging.getLogger("lsg")
 MOST = 1 << 28  # pixels of all frames at the sensor's size; 10 frames of 5000 x 5000
 VERSION = 3  # raise it when the same events give other frames
 ADVICE = "use --value log1p, a larger --size or -T, or --resize bilinear"  # against saturation

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from lsgcli.errors import log
 from lsgcli.system import cpus
 from lsgcli.system.interpreter import filter_warnings
 from lsgcli.system.memory import keep_large_buffers
@@ -28,7 +28,6 @@ def silent(*_: object) -> None:
     """Progress that nobody sees."""
 
 
-log = logging.getLogger("lsg")
 PROBE = 1.0  # seconds of work here, from which the rest is estimated
 WORTH = 4.0  # seconds left from which starting processes pays
 BUSY = 0.8  # minimum fraction of time spent in the work; otherwise the consumer is the bottleneck

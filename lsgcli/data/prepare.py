@@ -1,7 +1,6 @@
 """Preparation of data: list samples, load them or read the cache, and hold out a validation split."""
 
 import functools
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,10 @@ from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.parallel import NamedProgress, Progress, silent
 from lsgcli.data.splits import drawn
-from lsgcli.errors import DataError, counted
+from lsgcli.errors import DataError, counted, log
 from lsgcli.system import schema
 from lsgcli.system.schema import Record
 
-log = logging.getLogger("lsg")
 SHOWN = 10  # of the skipped files
 PREPARING = "preparing data"
 

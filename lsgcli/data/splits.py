@@ -1,7 +1,6 @@
 """Split rules for data sets without a published test split."""
 
 import dataclasses
-import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +10,8 @@ import numpy as np
 
 from lsgcli.data import random
 from lsgcli.data.datasets.base import Sample
-from lsgcli.errors import DataError, MissingPart, some
+from lsgcli.errors import DataError, MissingPart, log, some
 
-log = logging.getLogger("lsg")
 TEST_SHARE = 0.1
 ADVICE = "Add recordings, or choose another split, such as --split stratified, or fewer folds."
 Test = Callable[[Sequence[Sample], str, int], Iterable[bool]]  # samples, rule, seed -> which are test samples

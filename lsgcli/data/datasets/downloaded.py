@@ -1,17 +1,15 @@
 """Base class of data sets that can be downloaded."""
 
 import functools
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from lsgcli.data import manifest
 from lsgcli.data.datasets.base import SPLITS, Dataset, Splits
 from lsgcli.data.download import RemoteFile, by_hand, fetch, unpack
-from lsgcli.errors import DataError, MissingPart
+from lsgcli.errors import DataError, MissingPart, log
 from lsgcli.system.files import locked, making_folder
 
-log = logging.getLogger("lsg")
 LOCK = ".lsg-download"  # in the download folder
 
 

@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import inspect
 import io
-import logging
 import os
 import socket
 from abc import abstractmethod
@@ -32,12 +31,11 @@ from lsgcli.data.guard import foreign
 from lsgcli.data.images import read_image
 from lsgcli.data.readers import base as readers
 from lsgcli.data.splits import assign
-from lsgcli.errors import ConfigError, DataError, MissingPart
+from lsgcli.errors import ConfigError, DataError, MissingPart, log
 from lsgcli.registry import register
 from lsgcli.system.files import locked, making_folder, walk
 from lsgcli.system.schema import Record
 
-log = logging.getLogger("lsg")
 T = TypeVar("T")
 DAMAGED = "Download it again, or remove it from the folder."
 # Values of the libraries' `split` that differ.
