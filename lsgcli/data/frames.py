@@ -28,7 +28,7 @@ FULL, FLOATS = 255, 1 << 24  # maximum of an integer frame; float32 represents a
 
 def dtype_of(settings: DataConfig) -> np.dtype[Any]:
     """Data type of frames: uint8 if all values are integers, otherwise float16."""
-    whole = RESIZES[settings.resize].whole and settings.value != "log1p" and settings.normalise == "none"
+    whole = RESIZES[settings.resize].weights is None and settings.value != "log1p" and settings.normalise == "none"
     return np.dtype(np.uint8 if whole else np.float16)
 
 
@@ -81,7 +81,7 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
         np.add.at(counts, cells[start:end].astype(np.intp), counts.dtype.type(1))
         frame[:] = VALUES[settings.value](counts, FULL if frame.dtype == np.uint8 else FLOATS)
     if made.shape[-1] != settings.size:
-        made = resize.interpolate(made, settings.size)
+        made = _interpolated(made, settings.size, resize)
     if (axes := NORMALISATIONS[settings.normalise]) is not None:
         largest = made.max(axes, keepdims=True)
         made /= np.where(largest > 0, largest, 1)
@@ -227,32 +227,30 @@ def antialiased(size: int, source: int) -> np.ndarray:
     return np.asarray((weights / weights.sum(1, keepdims=True)).astype(np.float32))
 
 
-def _weighted(weights: Callable[[int, int], np.ndarray]) -> Callable[[np.ndarray, int], np.ndarray]:
-    def interpolate(x: np.ndarray, size: int) -> np.ndarray:
-        table = weights(size, x.shape[-1])
-        narrow = x @ table.T
-        return np.asarray(table @ narrow if x.shape[-2] > 1 else narrow)
-
-    return interpolate
-
-
-def _nearest(x: np.ndarray, size: int) -> np.ndarray:
-    pick = np.arange(size) * x.shape[-1] // size
-    return np.ascontiguousarray(x[..., pick[:, None], pick] if x.shape[-2] > 1 else x[..., pick])
-
-
 class Resize(NamedTuple):
     """A resizing method."""
 
     grid: Callable[[Sensor, int], Grid]  # for counting
-    interpolate: Callable[[np.ndarray, int], np.ndarray] = _nearest  # (..., H, W) and S -> (..., S, S)
-    whole: bool = True  # counts remain integers
+    weights: Callable[[int, int], np.ndarray] | None = (
+        None  # of interpolation; otherwise the nearest, and counts remain integers
+    )
 
 
 RESIZES = {
-    "bilinear": Resize(_full, _weighted(antialiased), whole=False),
-    "bilinear-aliased": Resize(_full, _weighted(triangle), whole=False),
+    "bilinear": Resize(_full, antialiased),
+    "bilinear-aliased": Resize(_full, triangle),
     "nearest": Resize(_full),
     "bin": Resize(_coarse),
     "centre": Resize(_centre),
 }
+
+
+def _interpolated(x: np.ndarray, size: int, resize: Resize) -> np.ndarray:
+    """(..., H, W) as (..., S, S), or (..., 1, W) as (..., 1, S)."""
+    line = x.shape[-2] == 1
+    if resize.weights is None:
+        pick = np.arange(size) * x.shape[-1] // size
+        return np.ascontiguousarray(x[..., pick] if line else x[..., pick[:, None], pick])
+    table = resize.weights(size, x.shape[-1])
+    narrow = x @ table.T
+    return np.asarray(narrow if line else table @ narrow)

@@ -105,7 +105,6 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progre
 class _Fact(NamedTuple):
     form: str  # name of the reader, or of the data set that reads or simulates the recordings itself
     events: int
-    on: int  # number of ON events
     duration: int  # microseconds
     sensor: Sensor  # (width, height), or the extent of the events if the file does not state it
     stated: bool
@@ -115,7 +114,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: P
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
-    ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}), ``on_share`` (0..1),
+    ``formats`` (name: count), ``duration_us`` and ``events_per_recording`` ({min, median, max}),
     ``unreadable`` ([{"name", "problem"}]).
 
     Raises:
@@ -134,18 +133,16 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: P
         formats[fact.form] += 1
     if not facts:
         raise DataError(f"{where}: found no readable recording among {len(bad)}. First problem: {bad[0]['problem']}")
-    events = sum(fact.events for fact in facts)
     del kinds[""]  # of a single recording
     return {
         "recordings": len(facts),
-        "events": events,
+        "events": sum(fact.events for fact in facts),
         "classes": dict(sorted(kinds.items())),
         "sensor": np.max([fact.sensor for fact in facts], axis=0).tolist(),
         "sensor_stated": all(fact.stated for fact in facts),
         "formats": dict(sorted(formats.items())),
         "duration_us": _spread([fact.duration for fact in facts]),
         "events_per_recording": _spread([fact.events for fact in facts]),
-        "on_share": round(sum(fact.on for fact in facts) / events, 6),
         "unreadable": bad,
     }
 
@@ -155,8 +152,6 @@ def _attempt(look: Callable[[Any, Sample], Result], dataset: Dataset, sample: Sa
     try:
         return look(dataset, sample)
     except (DataError, MissingLibrary) as error:
-        if isinstance(dataset, Recordings) and not dataset.root.is_dir():  # the only recording
-            raise
         return error.message
 
 
@@ -165,8 +160,7 @@ def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
     form = readers.identify(Path(sample.source)) if isinstance(sample.source, str) else dataset.config.dataset
     events = dataset.events(sample)
     duration = int(events.t[-1]) - int(events.t[0])
-    on, stated = int(np.count_nonzero(events.on)), events.sensor is not None
-    return _Fact(form, len(events), on, duration, events.sensor or events.extent, stated)
+    return _Fact(form, len(events), duration, events.sensor or events.extent, events.sensor is not None)
 
 
 def _spread(values: list[int]) -> dict[str, int]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.events import Events, Sensor, sensor_of
@@ -20,10 +19,9 @@ from lsgcli.registry import register
 def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scanned:
     """The classes and samples of a folder with folders for the splits, or split by --split."""
     if config.data_dir is None:
-        title = registry.get("dataset", config.dataset).title
         raise ConfigError(
             f"--data-dir: not given, but required for the data set {config.dataset}",
-            f"Give --data-dir DIR. {config.dataset}: {title}",
+            "Give --data-dir DIR, the folder of its files.",
         )
     root = config.data_folder
     if (rule := config.split_rule) is not None:
@@ -76,8 +74,8 @@ class EventFolder(ClassFolders, EventDataset):
         )
 
     def _first(self, samples: tuple[Sample, ...]) -> Events:
-        """The first recording, or with --skip-bad the first readable one."""
-        *others, last = samples if self.config.skip_bad else samples[:1]
+        """The first readable recording."""
+        *others, last = samples
         for sample in others:
             with contextlib.suppress(DataError):
                 return read(Path(sample.source))

@@ -225,10 +225,8 @@ def test_cifar10(config, site, tmp_path, batches):
     assert asked(site) == ["cifar-10-python.tar.gz"]
     assert len(manifest.read(tmp_path / "d" / "cifar-10-batches-py")) == 7
     file = tmp_path / "d" / "cifar-10-batches-py" / "data_batch_3"
-    expected = hashlib.md5(file.read_bytes()).hexdigest()
-    file.write_bytes(changed := file.read_bytes()[:-1])
-    found = hashlib.md5(changed).hexdigest()
-    with pytest.raises(DataError, match=f"data_batch_3: found MD5 {found}, expected {expected} as published") as caught:
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=f"{file.parent}: found a file that differs from the published one") as caught:
         prepare(settings)
     assert f"move {file.parent} away" in caught.value.hint
     assert "--dataset image-folder" in caught.value.hint

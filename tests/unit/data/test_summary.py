@@ -40,7 +40,6 @@ def test_of_a_folder(folder):
     assert found["formats"] == {"aedat2": 3}
     assert found["duration_us"] == {"min": 0, "median": 400, "max": 1000}
     assert found["events_per_recording"] == {"min": 2, "median": 3, "max": 5}
-    assert found["on_share"] == 0.7
     assert found["unreadable"] == []
     json.dumps(found)
 

@@ -197,5 +197,5 @@ def test_facts_about_a_folder_with_one(written, aedat4_is_missing, tmp_path):
     assert "pip install 'lsgcli[aedat4]'" in bad["problem"]
     verdict = summary.verify(summary.found(tmp_path), workers=0)
     assert list(verdict["unreadable"]) == ["b.aedat4"]
-    with pytest.raises(ConfigError, match="cannot be imported"):
+    with pytest.raises(DataError, match="cannot be imported"):
         summary.of_dataset(summary.found(Path(aedat4_is_missing)), workers=0)
