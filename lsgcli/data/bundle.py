@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 from msgspec import Meta
@@ -13,30 +13,30 @@ from msgspec import Meta
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import Record
 
+Channels = tuple[float, ...]  # a value of each channel
 OUTCOMES = ("left_out", "saturated", "medians")  # keys of info about loading; all others describe the data
+_Positive = Annotated[int, Meta(ge=1)]
+_Side = Annotated[int, Meta(ge=1, le=1 << 16)]
 
 
 class Medians(TypedDict):
     """Medians over the recordings of the training part."""
 
-    events: Annotated[int, Meta(ge=1)]
-    duration_us: Annotated[int, Meta(ge=1)]
+    events: _Positive
+    duration_us: _Positive
 
 
-_Side = Annotated[int, Meta(ge=1, le=1 << 16)]
-
-
-class Description(TypedDict):
+class Description(TypedDict, total=False):
     """What a checkpoint states about its training data: facts of a :class:`DataBundle`, and others of the data set."""
 
-    static: NotRequired[bool]
-    channels: NotRequired[Annotated[int, Meta(ge=1)]]
-    mean: NotRequired[list[Annotated[float, Meta(ge=-1e12, le=1e12)]] | None]  # float32 without overflow
-    std: NotRequired[list[Annotated[float, Meta(ge=1e-12, le=1e12)]] | None]
-    samples: NotRequired[str]
-    sensor: NotRequired[tuple[_Side, _Side]]
-    versions: NotRequired[dict[str, int]]
-    medians: NotRequired[Medians | None]
+    static: bool
+    channels: _Positive
+    mean: list[Annotated[float, Meta(ge=-1e12, le=1e12)]] | None  # float32 without overflow
+    std: list[Annotated[float, Meta(ge=1e-12, le=1e12)]] | None
+    samples: str
+    sensor: tuple[_Side, _Side]
+    versions: dict[str, int]
+    medians: Medians | None
 
 
 class Rows:
@@ -122,8 +122,8 @@ class DataBundle:
     test: Split | None
     channels: int
     static: bool
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    mean: Channels | None
+    std: Channels | None
     info: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 

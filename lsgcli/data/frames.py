@@ -6,7 +6,7 @@ fast and does not require torch in worker processes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -82,7 +82,7 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
         frame[:] = VALUES[settings.value](counts, FULL if frame.dtype == np.uint8 else FLOATS)
     if made.shape[-1] != settings.size:
         made = _interpolated(made, settings.size, resize)
-    if (axes := NORMALISATIONS[settings.normalise]) is not None:
+    if axes := AXES.get(settings.normalise):
         largest = made.max(axes, keepdims=True)
         made /= np.where(largest > 0, largest, 1)
     if made.dtype == dtype:
@@ -125,7 +125,7 @@ VALUES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "binary": lambda counts, most: counts > 0,
     "log1p": lambda counts, most: np.log1p(counts, dtype=np.float32),
 }
-NORMALISATIONS: dict[str, tuple[int, ...] | None] = {"none": None, "frame": (1, 2, 3), "sample": (0, 1, 2, 3)}
+AXES = {"frame": (1, 2, 3), "sample": (0, 1, 2, 3)}  # of the maximum by which values are normalised
 
 
 # ---- resizing: from sensor pixels to S x S pixels, or to 1 x S for a sensor with one row ----
@@ -210,7 +210,7 @@ def _centre(sensor: Sensor, size: int) -> Grid:
     return Grid(rows, columns, columns, (columns - sensor[0]) // 2, (rows - sensor[1]) // 2)
 
 
-@lru_cache(maxsize=8)
+@cache
 def triangle(size: int, source: int) -> np.ndarray:
     """(size, source) float32: linear interpolation along one axis, with repeated edges and aligned pixel centres."""
     place = np.clip((np.arange(size) + 0.5) * source / size - 0.5, 0, source - 1)
@@ -218,7 +218,7 @@ def triangle(size: int, source: int) -> np.ndarray:
     return np.asarray(weights.astype(np.float32))
 
 
-@lru_cache(maxsize=8)
+@cache
 def antialiased(size: int, source: int) -> np.ndarray:
     """(size, source) float32: as :func:`triangle`, with antialiasing: the triangle is widened by the scale when shrinking."""
     scale = source / size

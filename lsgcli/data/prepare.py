@@ -11,7 +11,7 @@ import numpy as np
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
-from lsgcli.data.bundle import DataBundle, Medians, Split
+from lsgcli.data.bundle import Channels, DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
@@ -271,7 +271,7 @@ def load_file(dataset: Dataset, found: Found) -> Loaded:
         return error
 
 
-def _normalisation(dataset: Dataset, train: Split | None) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def _normalisation(dataset: Dataset, train: Split | None) -> tuple[Channels | None, Channels | None]:
     """Mean and standard deviation per channel of the training images."""
     if dataset.normalisation is not None:
         return dataset.normalisation

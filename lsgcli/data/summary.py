@@ -87,13 +87,11 @@ def of_dataset(dataset: Dataset, *, workers: int | None = None, progress: Progre
         DataError: no sample can be read.
     """
     if isinstance(dataset, Recordings):
-        path = str(dataset.config.data_dir)
-        return {"path": path, **_summary(dataset, path, workers, progress)}
+        return {"path": dataset.config.data_dir, **_summary(dataset, workers, progress)}
     parts = Counter(sample.split for sample in dataset.samples)
     head = {"dataset": dataset.config.dataset, "data_dir": dataset.config.data_dir, "parts": dict(parts)}
     if isinstance(dataset, EventDataset):
-        facts = _summary(dataset, f"data set {dataset.config.dataset}", workers, progress)
-        return {**head, **facts, **dataset.info, "sensor_stated": True}
+        return {**head, **_summary(dataset, workers, progress), **dataset.info, "sensor_stated": True}
     assert isinstance(dataset, ImageDataset)
     height, width = dataset.pixels(dataset.samples[0]).shape[:2]
     counts = Counter(dataset.classes[sample.label] for sample in dataset.samples)
@@ -110,7 +108,7 @@ class _Fact(NamedTuple):
     stated: bool
 
 
-def _summary(dataset: EventDataset, where: str, workers: int | None, progress: Progress) -> Record:
+def _summary(dataset: EventDataset, workers: int | None, progress: Progress) -> Record:
     """Facts about several recordings, in JSON types.
 
     ``recordings``, ``events``, ``classes`` (name: count), ``sensor`` [width, height] (the largest), ``sensor_stated``,
@@ -132,7 +130,7 @@ def _summary(dataset: EventDataset, where: str, workers: int | None, progress: P
         kinds[dataset.classes[sample.label]] += 1
         formats[fact.form] += 1
     if not facts:
-        raise DataError(f"{where}: found no readable recording among {len(bad)}. First problem: {bad[0]['problem']}")
+        raise DataError(f"{dataset.home}: found no readable recording among {len(bad)}: {bad[0]['problem']}")
     del kinds[""]  # of a single recording
     return {
         "recordings": len(facts),

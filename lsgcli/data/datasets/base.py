@@ -16,6 +16,7 @@ from lsgcli import registry
 from lsgcli.config.data import DataConfig
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
+from lsgcli.data.bundle import Channels
 from lsgcli.data.events import Events, Sensor, turned, turned_sensor
 from lsgcli.data.frames import VERSION as FRAMES_VERSION
 from lsgcli.data.frames import dtype_of, frame_shape, frames, preparation
@@ -113,7 +114,7 @@ class Dataset(ABC):
     published: Mapping[str, int] = {}
     downloads = False
     takes_sensor = False
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normalisation: tuple[Channels, Channels] | None = None
     cached = True
     version = 1
 
@@ -328,8 +329,7 @@ class EventDataset(Dataset):
 
     def versions(self, samples: Iterable[Sample]) -> dict[str, int]:
         endings = {splitext(sample.source)[1].lower() for sample in samples if isinstance(sample.source, str | Path)}
-        read_by = {f"reader {name}": version for name, version in readers.versions(endings).items()}
-        return {**super().versions(samples), "frames": FRAMES_VERSION, **read_by}
+        return {**super().versions(samples), "frames": FRAMES_VERSION, **readers.versions(endings)}
 
 
 class ImageDataset(Dataset):

@@ -234,8 +234,10 @@ def suffixes() -> tuple[str, ...]:
 
 
 def versions(endings: Collection[str]) -> dict[str, int]:
-    """Name -> version of the readers for the given suffixes."""
-    return {name: found.version for name, found in _readers().items() if not set(endings).isdisjoint(found.suffixes)}
+    """``reader NAME`` -> version of the readers for the given suffixes."""
+    return {
+        f"reader {name}": found.version for name, found in _readers().items() if not set(endings).isdisjoint(found.suffixes)
+    }
 
 
 @cache
