@@ -13,7 +13,6 @@ from lsgcli.data.events import Events, Sensor, in_order
 
 VERSION = 1  # part of the cache's digest: raise it when the same image gives other events
 EPS = 0.1  # intensity of the dark
-AROUND = {"dark": "constant", "edge": "edge"}  # padding mode -> mode of numpy.pad
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Camera:
         threshold: mean contrast threshold c, in log intensity.
         sigma: standard deviation of the thresholds.
         noise: noise events, as a fraction of the others.
-        around: padding of the image: ``dark``, or ``edge``, which repeats its edge pixels.
+        around: what is around the image, a mode of numpy.pad: ``constant`` is dark, ``edge`` repeats its edge pixels.
     """
 
     duration_us: int = 300_000
@@ -38,7 +37,7 @@ class Camera:
     threshold: float = 0.25
     sigma: float = 0.03
     noise: float = 0.02
-    around: str = "dark"
+    around: str = "constant"
 
 
 def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None = None) -> Events:
@@ -56,7 +55,7 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
     thresholds = np.maximum(rng.normal(camera.threshold, camera.sigma, height * width), 0.05).astype(np.float32)
     angle = phase + np.linspace(0, 2 * np.pi * camera.loops, camera.frames)
     rows, columns = camera.amplitude * np.sin(angle), camera.amplitude * np.cos(angle)
-    level = _shifted(image.astype(np.float32), rows, columns, AROUND[camera.around]).reshape(camera.frames, -1)
+    level = _shifted(image.astype(np.float32), rows, columns, camera.around).reshape(camera.frames, -1)
     level += np.float32(EPS)
     np.log(level, out=level)  # in place: fresh memory of this size costs more than the arithmetic
     level /= thresholds  # in units of each pixel's threshold

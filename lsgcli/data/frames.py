@@ -59,7 +59,7 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
         raise DataError(f"{name}: found no events, expected at least one", hint)
     with foreign(name, "events inside the sensor"):
         check_inside(events, sensor)
-    edges = edges_of(events.t, settings, draw)
+    edges = SLICINGS[settings.slicing](events.t, settings, draw)
     resize = RESIZES[settings.resize]
     grid = resize.grid(sensor, settings.size)
     if settings.T * grid.height * grid.width > MOST:
@@ -93,11 +93,6 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
 # ---- slicing ----
 
 
-def edges_of(t: np.ndarray, settings: DataConfig, draw: float = 0.0) -> list[int]:
-    """T + 1 indices into times ``t`` (sorted, microseconds): slice k contains the events ``edges[k]`` to ``edges[k + 1] - 1``."""
-    return SLICINGS[settings.slicing](t, settings, draw)
-
-
 def _by_count(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     return [k * len(t) // settings.T for k in range(settings.T + 1)]
 
@@ -116,6 +111,7 @@ def _by_window(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     return [int(i) for i in np.searchsorted(t, [start + k * length for k in range(settings.T + 1)])]
 
 
+# Slicing -> T + 1 indices into times t (sorted, microseconds): slice k contains the events edges[k] to edges[k + 1] - 1.
 SLICINGS = {"count": _by_count, "time": _by_time, "window": _by_window}
 
 

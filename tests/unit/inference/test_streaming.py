@@ -11,7 +11,7 @@ import torch
 from lsgcli import models
 from lsgcli.config.data import DataConfig
 from lsgcli.data.events import Events
-from lsgcli.data.frames import edges_of
+from lsgcli.data.frames import SLICINGS
 from lsgcli.data.readers import base as readers
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.export.runners import Runner, Stepwise, stepwise
@@ -120,7 +120,7 @@ def test_slices_are_those_of_the_whole_recording(slicing, length, most):
     """Of a recording of exactly the median length, all of them; of windows, those that the recording fills."""
     t = np.sort(np.random.default_rng(1).integers(1000, 31_000, 97))
     settings = DataConfig(T=4, size=16, slicing=slicing, window_us=5000)
-    edges = edges_of(t, settings)
+    edges = SLICINGS[settings.slicing](t, settings, 0.0)
     slicer = Slicer(slicing == "count", 4, length or int(t[-1] - t[0]) + 1, "-")
     found = [len(one.events) for one in cut(slicer, events_of(t), most)]
     assert found[:4] == np.diff(edges).tolist()
