@@ -176,7 +176,8 @@ class HookWatcher(Watcher):
         return (current, *others)
 
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        spikes, others = (output[0], output[1:]) if isinstance(output, tuple | list) else (output, None)
+        several = isinstance(output, tuple)
+        spikes = output[0] if several else output
         if not isinstance(spikes, Tensor) or spikes.shape != self.currents[-1].shape:
             description = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
             raise ConfigError(
@@ -191,9 +192,10 @@ class HookWatcher(Watcher):
         call = len(self.currents) - 1
         spikes = spikes.view_as(spikes)  # excludes gradients through the module's own use of the spikes, such as the reset
         spikes.register_hook(lambda grad: self._arrives(call, grad))
-        if others is None:
+        if not several:
             return spikes
-        return output._make([spikes, *others]) if hasattr(output, "_make") else type(output)([spikes, *others])
+        parts = [spikes, *output[1:]]
+        return output._make(parts) if hasattr(output, "_make") else tuple(parts)
 
     def _arrives(self, call: int, grad: Tensor) -> None:
         if self.spatial:

@@ -44,8 +44,17 @@ PATIENCE = 30  # seconds until that evaluation
 FIRST = 3  # steps that are measured, before later ones
 MEASURED = (*range(FIRST), 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 LOSSES = (
-    *("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "l1_loss"),
-    *("smooth_l1_loss", "huber_loss", "multi_margin_loss", "multilabel_margin_loss", "kl_div"),
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "kl_div",
 )
 ENTRIES = 64  # of the last matrix, by which its values after a step are known again
 OVERFLOW = 1e18  # norms whose squares are no float32: clipping makes such gradients 0
