@@ -134,7 +134,8 @@ def usually(finding: Mapping[str, Any]) -> str:
 
 def ranked() -> dict[str, Rule]:
     """All rules by name, in the order of causes."""
-    names = [*CAUSES, *sorted(set(registry.names("rule")) - set(CAUSES))]
+    listed = CAUSES + SYMPTOMS
+    names = [*listed, *sorted(set(registry.names("rule")).difference(listed))]
     return {name: registry.get("rule", name)() for name in names}
 
 

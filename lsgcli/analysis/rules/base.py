@@ -25,12 +25,11 @@ RESET_CALLS = {  # of the state, by package of the neurons
     "norse": "Begin each batch with the state None",
     "sinabs": "Call sinabs.reset_states(net) before each batch",
 }
-# The order of causes: a finding is often the cause of those of later rules. Rules that are not listed follow.
+# In this order, a finding is often the cause of those of later rules. Rules that are not listed follow.
 CAUSES = (
     "empty-optimiser",
     "input-constant",
     "no-surrogate",
-    "no-graph",
     "in-place",
     "graph-twice",
     "shapes",
@@ -40,30 +39,36 @@ CAUSES = (
     "gradients-accumulate",
     "not-optimised",
     "frozen",
-    "unchanged",
     "overwritten",
     "softmax-before-loss",
     "broadcast",
-    "target-scale",
     "wrong-sign",
-    "not-finite",
     "state-kept",
     "state-lost",
-    "without-gradient",
     "batch-as-time",
-    "script-failed",
     "equal-weights",
     "shared-weights",
     "evaluation-mode",
     "dropout",
     "metric",
     "same-batch",
-    "classes",
     "signal-lost",
     "penalty",
     "learning-rate",
     "unusual-settings",
     "clipped",
+    "few-steps",
+    "training-mode",
+)
+# They follow; what they find behind a serious finding is a note, a symptom of that.
+SYMPTOMS = (
+    "no-graph",
+    "unchanged",
+    "target-scale",
+    "not-finite",
+    "without-gradient",
+    "script-failed",
+    "classes",
     "steps-too-small",
     "weight-decay",
     "evaluation-input",
@@ -75,10 +80,8 @@ CAUSES = (
     "potential-scale",
     "narrow-window",
     "steps-too-large",
-    "few-steps",
     "batch-dependent",
     "running-statistics",
-    "training-mode",
     "steps-without-gradient",
     "labels",
     "wide-window",
@@ -93,14 +96,6 @@ CAUSES = (
     "not-learning",
     "overfitting",
 )
-# What these find is a note behind a serious finding of an earlier rule, of which it is a symptom.
-SYMPTOMS = {
-    *("no-graph", "unchanged", "script-failed", "wrong-sign", "classes", "evaluation-input", "averaging"),
-    *("target-scale", "not-finite", "without-gradient", "steps-too-small", "weight-decay", "no-reset", "decay-at-bound"),
-    *("input-scale", "initial-scale", "potential-scale", "narrow-window", "steps-too-large", "batch-dependent"),
-    *("running-statistics", "steps-without-gradient", "labels", "wide-window", "silent", "saturated", "equal-outputs"),
-    *("exploding", "blocked", "vanishing", "coarse-outputs", "too-deep", "not-learning", "overfitting"),
-}
 
 
 class Found(NamedTuple):

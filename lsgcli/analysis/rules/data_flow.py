@@ -27,7 +27,7 @@ class InputConstant(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         known = seen.input
-        if not known or not known["finite"]:
+        if not known:
             return None
         found, advice = "", ""
         if known["std"] == 0:
@@ -55,11 +55,9 @@ class StateKept(
     """Neurons start a batch with the state that the batch before left, so that outputs depend on the order of the batches."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        kept = tuple(layer.name for layer in seen.layers.values() if layer.kept)
-        if seen.kept and not kept:
-            where = next(iter(seen.kept.values()))
-            return Found("not at rest in evaluation", tuple(seen.kept), where=where, advice=reset_of(seen))
-        return Found("not at rest", kept, advice=reset_of(seen)) if kept else None
+        if kept := tuple(layer.name for layer in seen.layers.values() if layer.kept):
+            return Found("not at rest", kept, advice=reset_of(seen))
+        return Found("not at rest in evaluation", tuple(seen.kept), advice=reset_of(seen)) if seen.kept else None
 
 
 @register("rule", "state-lost")

@@ -7,7 +7,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.analysis.advice import findings, gated, judge, parse_gates, ranked
-from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, Evidence, ScriptRule
+from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, ScriptRule
 from lsgcli.analysis.watch.seen import Neurons, Seen
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
@@ -254,7 +254,7 @@ def test_every_rule_has_a_case():
     of_scripts = {name for name, rule in ranked().items() if isinstance(rule, ScriptRule)}
     planted = {rule for _, _, _, rules, _ in FAULTS.values() for rule in rules.split()}
     assert of_scripts <= planted
-    assert set(CASES) | of_scripts == set(registry.names("rule")) == set(CAUSES)
+    assert set(CASES) | of_scripts == set(registry.names("rule")) == {*CAUSES, *SYMPTOMS}
 
 
 @pytest.mark.parametrize("rule", CASES)
