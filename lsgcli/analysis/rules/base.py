@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from lsgcli.analysis.measures import LEARNED, value
+from lsgcli.analysis.measures import LEARNED
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.lines import Line
@@ -163,10 +163,11 @@ class Evidence:
         With ``from_start``, those of a watched script must have been outside before its first step, too.
         """
         first = self.seen.first if from_start and self.seen is not None else {}
-        known = [(layer, number) for layer in self.layers if (number := value(layer, key)) is not None]
-        found = {
-            layer["name"]: number for layer, number in known if outside(layer) and outside(layer | first.get(layer["name"], {}))
-        }
+        found = {}
+        for layer in self.layers:
+            name = layer["name"]
+            if layer.get(key) is not None and outside(layer) and outside(layer | first.get(name, {})):
+                found[name] = layer[key]
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
     def start(self, name: str) -> Mapping[str, Any]:
@@ -176,8 +177,8 @@ class Evidence:
 
     def mean(self, key: str, names: Sequence[str] = ()) -> float:
         """Mean of a measure over layers, by default all; NaN if none has it."""
-        numbers = [value(self.start(layer["name"]), key) for layer in self.layers if not names or layer["name"] in names]
-        numbers = [number for number in numbers if number is not None]
+        starts = [self.start(layer["name"]) for layer in self.layers if not names or layer["name"] in names]
+        numbers = [start[key] for start in starts if start.get(key) is not None]
         return sum(numbers) / len(numbers) if numbers else math.nan
 
     def last(self, key: str) -> float:

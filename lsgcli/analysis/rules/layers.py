@@ -30,7 +30,7 @@ class InputScale(
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if not e.layers:
             return None
-        first, potential = e.layers[0]["name"], value(e.layers[0], "u_std")
+        first, potential = e.layers[0]["name"], e.layers[0].get("u_std")
         std = value(e.flow, "input.std") or 0.0
         hidden = False
         if e.seen is not None:
@@ -120,7 +120,7 @@ class PotentialScale(
         settings = e.back("threshold", 2)
         if not settings and e.settings.get("norm") != "tdbn" and e.usual.get("norm") == "tdbn":
             settings = {"norm": "tdbn"}
-        spread = value(e.start(found.layers[0]), "u_std") or 0.0
+        spread = e.start(found.layers[0]).get("u_std") or 0.0
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
         return found._replace(advice=_scaled(e, found.layers), settings=settings)
 
@@ -154,7 +154,7 @@ class SilentLayers(
         if e.learned or seen.outputs is None or not e.layers:
             return None
         *_, last = seen.layers.values()
-        begins, ends = (value(layer, "firing_rate") for layer in (seen.first.get(last.name, {}), e.layers[-1]))
+        begins, ends = (layer.get("firing_rate") for layer in (seen.first.get(last.name, {}), e.layers[-1]))
         read = last.shape[-1:] == seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
         dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
         return Found(begins, (last.name,), "firing_rate in the first step") if dead else None
