@@ -90,7 +90,7 @@ class InitialScale(
         silent = [name for name, layer in seen.first.items() if _rate(layer) < limit]
         if not seen.skill < 0.65 or seen.momenta or len(silent) < 2:
             return None
-        if SilentLayers().found(e, limit) or PotentialScale().found(e, PotentialScale.limit):
+        if SilentLayers().found(e, limit):  # which still are
             return None
         return Found(_rate(seen.first[silent[-1]]), tuple(silent), "firing_rate in the first step")
 
