@@ -181,11 +181,11 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
         return None
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(weight.numel(), generator=generator)[: sample.count].tolist()
-    indices = [torch.unravel_index(torch.tensor(i), weight.shape) for i in chosen]
     e = sample.step * float(weight.square().mean().sqrt())
     measured = []
     expected = []
-    for index in indices:
+    for place in chosen:
+        index = torch.unravel_index(torch.tensor(place), weight.shape)
         before = weight[index].clone()
         values = []
         steps = []

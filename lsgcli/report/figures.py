@@ -34,7 +34,7 @@ MARGIN = 14  # of a sheet, pixels
 GAP = 16  # between its panels
 TITLE = 16
 SMALL = 11
-ACROSS = 880  # default width of a sheet
+ACROSS = 884  # default width of a sheet
 NAMED = 20  # layers up to which a legend names them
 EVALUATED = "On the validation split, or the test part if there is none."
 

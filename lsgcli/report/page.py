@@ -60,9 +60,17 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("lsgcli.report", "static"), autoescape=True, trim_blocks=True, undefined=StrictUndefined
     )
-    environment.globals |= {"MANY": MANY, "MEASURES": MEASURES, "present": present, "value_text": text, "problems": problems}
-    environment.globals |= {"where": tables.listing, "figure_text": findings.figure, "source_line": findings.source_line}
-    environment.globals |= {"swatch": lambda style: Markup(swatch(style))}
+    environment.globals.update(
+        MANY=MANY,
+        MEASURES=MEASURES,
+        present=present,
+        value_text=text,
+        problems=problems,
+        where=tables.listing,
+        figure_text=findings.figure,
+        source_line=findings.source_line,
+        swatch=swatch,
+    )
     return environment
 
 
