@@ -98,10 +98,8 @@ def recipe(
     published = recipes.load(name)
     given = {"recipe": name, "dataset": dataset or ("digits-dvs" if "recordings" in published else "digits")}
     config = resolve(given, environment={})
-    about = [
-        f"Source: {published['source']}",
-        "Differences from the source, and what it does not state:",
-        *(f"- {line}" for line in published["assumed"]),
-    ]
+    print_result(f"# Source: {published['source']}\n# Differences from the source, and what it does not state:")
+    for line in published["assumed"]:
+        print_result(f"# - {line}")
     origins = {**sources(config, {}, environment={}), "recipe": "this file", "dataset": "chosen"}
-    print_result("".join(f"# {line}\n" for line in about) + "\n" + as_toml(config, origins).rstrip())
+    print_result(f"\n{as_toml(config, origins).rstrip()}")

@@ -57,11 +57,10 @@ def tune(
     """
     common.messages(verbosity, FIELDS)
     where.check()
-    from lsgcli.report.tables import formatted
     from lsgcli.report.terminal import show, table
     from lsgcli.sweeps.cells import check_data
     from lsgcli.sweeps.search import plan
-    from lsgcli.sweeps.tune import Trials, conclude, open_study, values_text
+    from lsgcli.sweeps.tune import Trials, conclude, open_study
 
     planned = plan(settings, [*search, *(more or [])], config)
     root = study.out or planned.folder()
@@ -72,12 +71,10 @@ def tune(
     opened = open_study(planned, root, study.prune)
     where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
     found = conclude(opened, planned, root)
-    heads, rows, best = ("trial", "state", "epochs", "val accuracy", "settings"), [], found["best"]
-    for record in found["trials"]:
-        accuracy, values = formatted(record["val_accuracy"], ".4f"), values_text(record["settings"])
-        rows.append([record["trial"], record["state"], record["epochs"], accuracy, values])
+    best, columns = found["best"], ("trial", "state", "epochs", "val_accuracy", "settings")
+    rows = [[record[column] for column in columns] for record in found["trials"]]
     if not verbosity.quiet:
-        show([table(heads, rows, left=len(heads))], sys.stderr)
+        show([table(columns, rows, left=len(columns))], sys.stderr)
     log.info("best: trial %d, validation accuracy %.4f, %s", best["trial"], best["val_accuracy"], best["run"])
     print_json(found) if as_json else print_exact(found["config"])
     common.say_next("lsg", "train", "--config", found["config"])

@@ -121,15 +121,15 @@ def _shared(config: RunConfig) -> Record:
     return settings | {"fold": config.fold and config.fold.partition("/")[2]}
 
 
+def spread(values: Sequence[float]) -> Record:
+    """``mean`` and sample standard deviation ``std`` of ``n`` values; None of too few."""
+    mean = statistics.fmean(values) if values else None
+    return {"mean": mean, "std": statistics.stdev(values) if len(values) > 1 else None, "n": len(values)}
+
+
 def _group(runs: Sequence[int], configs: Sequence[RunConfig], records: Sequence[Record]) -> Record:
     known = [records[k]["accuracy"] for k in runs if records[k]["accuracy"] is not None]
-    return {
-        "runs": list(runs),
-        "seeds": [configs[k].seed for k in runs],
-        "mean": statistics.fmean(known) if known else None,
-        "std": statistics.stdev(known) if len(known) > 1 else None,
-        "n": len(known),
-    }
+    return {"runs": list(runs), "seeds": [configs[k].seed for k in runs], **spread(known)}
 
 
 def _skip(problem: str) -> None:

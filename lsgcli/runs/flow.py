@@ -135,13 +135,15 @@ def advise(
     """
     folder = run if run.is_dir() else run.parent
     of_run = is_run(folder)
-    result = (read_result(folder) if of_run else None) or {}
-    facts: Record = {**read_facts(folder)} if of_run else {}
+    result, facts, epochs = Record(), Record(), list[Record]()
+    if of_run:
+        result, facts = read_result(folder) or {}, {**read_facts(folder)}
+        epochs = read_metrics(folder)
     evidence = Evidence(
         flow,
         settings=config.to_dict(),
         usual=usual(config.dataset),
-        epochs=read_metrics(folder) if of_run else (),
+        epochs=epochs,
         classes=classes,
         samples=(facts.get("samples") or {}).get("train", 0),
         tested=math.nan if (tested := result.get("accuracy")) is None else tested,

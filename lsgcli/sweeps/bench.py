@@ -49,7 +49,7 @@ Progress = Callable[[str, int, int], object]  # what, rounds done, rounds
 Step = Callable[[], object]  # of a contender, to its end
 
 
-def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progress = lambda *_: None) -> Record:
+def bench(config: RunConfig, modes: Sequence[str], rounds: int, progress: Progress) -> Record:
     """Measure the network of ``config`` in each of ``modes``.
 
     Args:

@@ -113,13 +113,13 @@ class Plan:
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
-        return [
-            Cell(number, own, self._folder(variant) / Repetition.of(own).folder, label=folder_name(variant))
-            for seed in self.seeds
-            for fold in self.folds
-            for number, (variant, config) in enumerate(self.rows)
-            for own in [config.replace(seed=seed, fold=fold)]
-        ]
+        cells = []
+        for seed, fold in itertools.product(self.seeds, self.folds):
+            for number, (variant, config) in enumerate(self.rows):
+                own = config.replace(seed=seed, fold=fold)
+                path = self._folder(variant) / Repetition.of(own).folder
+                cells.append(Cell(number, own, path, label=folder_name(variant)))
+        return cells
 
     def _folder(self, variant: Variant) -> Path:
         """The directory of a row: an existing one that former names of its settings give, or that of their names of today."""

@@ -9,6 +9,7 @@ from scipy import special
 from lsgcli.config.fields import Values
 from lsgcli.config.run import RunConfig, varying
 from lsgcli.config.source import traits
+from lsgcli.runs.compare import spread
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell, Repetition, what_counts
 from lsgcli.system.schema import Record
@@ -151,9 +152,7 @@ def _accuracies(results: Sequence[Result]) -> Record:
     accuracies = [record["accuracy"] for record in finished.values()]
     chosen_on = sorted({record["best_chosen_on"] for record in finished.values() if "best_chosen_on" in record})
     return {
-        "mean": statistics.fmean(accuracies) if accuracies else None,
-        "std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "n": len(accuracies),
+        **spread(accuracies),
         "seeds": [repetition.seed for repetition in finished],
         "folds": [repetition.settings["fold"] for repetition in finished if repetition.folds],
         "accuracies": accuracies,
