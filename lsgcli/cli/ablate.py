@@ -63,7 +63,7 @@ class Output(NamedTuple):
         ),
     ] = None
     plot: Annotated[
-        list[Path] | None,
+        Path | None,
         Option(
             metavar="DIR|FILE",
             help="Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
@@ -113,10 +113,10 @@ def ablate(
     format_name = "json" if output.as_json else output.form or "table"
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")
-    for target in output.plot or ():
-        check_plot(target, folder=None, force=force)
+    if output.plot:
+        check_plot(output.plot, folder=None, force=force)
     axes = [text for text in [rows.grid, *(rows.more or [])] if text]
-    of_table = {"--plot": output.plot or None, "--json": output.as_json, "--format": output.form, "--margin": margin}
+    of_table = {"--plot": output.plot, "--json": output.as_json, "--format": output.form, "--margin": margin}
     where.check()
     if where.cancel:
         common.exclude("--cancel", of_table)
@@ -168,7 +168,7 @@ def ablate(
         from lsgcli.report.ablation_charts import draw, finished
 
         runs = finished(found, [row["label"] for row in summary["rows"]])
-        written = [path for target in output.plot for path in draw(runs, target)]
+        written = draw(runs, output.plot)
         log.info("\n".join(f"wrote {path}" for path in written) or "no run has finished; no charts written")
     if folder is None:
         common.say_next("lsg", "compare", planned.root, "--html", "runs.html")

@@ -27,9 +27,7 @@ ConfigFile = Annotated[
     Option(help="TOML file with settings, or a run directory or its config.json. Options and LSG_* variables override it."),
 ]
 Timesteps = Annotated[int | None, Option("-T", "--timesteps", min=1, max=1024, help="Timesteps. Default: as in training.")]
-Html = Annotated[
-    list[Path] | None, Option(metavar="FILE", help="Also write a self-contained HTML page with curves and figures.")
-]
+Html = Annotated[Path | None, Option(metavar="FILE", help="Also write a self-contained HTML page with curves and figures.")]
 
 
 class Verbosity(NamedTuple):

@@ -52,21 +52,21 @@ def diagnose(
     if not watching.module and not Path(script).is_file():
         raise ConfigError(f"{script}: found no file, expected a Python script", "For a module, use -m NAME.")
     gates, limits = gate.parsed()
-    for target in output.html or ():
-        check_output(target, "--html", suffixes=(".html",), inputs=[], force=output.force)
+    if output.html:
+        check_output(output.html, "--html", suffixes=(".html",), inputs=[], force=output.force)
     from lsgcli.report import findings, page, terminal
     from lsgcli.runs import script as scripts
 
     count = None if steps == "all" else int(steps)
     found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
-    for target in output.html or ():
-        files.write_text(target, page.diagnosis_page(found.record))
+    if output.html:
+        files.write_text(output.html, page.diagnosis_page(found.record))
     print_json(found.record) if output.as_json else terminal.show(findings.diagnosis(found.record))
     if found.status:
         raise SystemExit(found.status)
     if failed := gated(found.record["findings"], gates):
         raise GateError(
-            "\n".join(f"{one['rule']}: {one['cause']}" for one in failed),
+            "\n".join("{rule}: {cause}".format(**finding) for finding in failed),
             "--fail-on names these rules, or their severity.",
         )
 

@@ -35,6 +35,8 @@ SYNOPS = {  # field -> heading
     "ann_mac": "ANN: MAC",
     "ann_energy_pj": "ANN: energy, pJ",
 }
+ENERGY = "AC: an addition, {ac_pj} pJ; MAC: with a multiplication, {mac_pj} pJ. Energy is {note}."
+BREAK_EVEN = "Break-even: the firing rate, {firing_rate:.4f} here, at which both need the same energy; a training with --rate-target lowers it."
 TERMS = ("arithmetic", "weights", "potentials", "activations", "total")
 
 
@@ -247,14 +249,7 @@ def _show_synops(record: Record) -> None:
         energies.append([one["bits"], *terms, one["ann"]["total"], one["break_even_rate"]])
     heads = ("bits", *TERMS, "ANN: total", "break-even rate")
     with_memory = table(heads, energies, "energy per sample with memory, pJ")
-    unit = (
-        f"AC: an addition, {record['ac_pj']} pJ; MAC: with a multiplication, {record['mac_pj']} pJ. Energy is {record['note']}."
-    )
-    even = (
-        f"Break-even: the firing rate, {record['firing_rate']:.4f} here, at which both need the same energy; a training with "
-        "--rate-target lowers it."
-    )
-    show([operations, unit, with_memory, even])
+    show([operations, ENERGY.format(**record), with_memory, BREAK_EVEN.format(**record)])
 
 
 def samples_csv(split: "Split", answers: "Tensor", classes: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ class Output(NamedTuple):
     as_csv: Annotated[bool, Option("--csv", help="Print the result as CSV, one row per checkpoint and layer.")] = False
     html: common.Html = None
     plot: Annotated[
-        list[Path] | None,
+        Path | None,
         Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
     ] = None
     sample: Annotated[int, Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
@@ -104,10 +104,10 @@ def inspect_gradients(
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
     if not (output.html or output.plot):
         common.require("--html", {"--force": output.force})
-    for target in output.html or ():
-        check_output(target, "--html", suffixes=(".html",), inputs=paths, force=output.force)
-    for target in output.plot or ():
-        check_plot(target, folder=True, inputs=paths, force=output.force)
+    if output.html:
+        check_output(output.html, "--html", suffixes=(".html",), inputs=paths, force=output.force)
+    if output.plot:
+        check_plot(output.plot, folder=True, inputs=paths, force=output.force)
     gates, limits = gate.parsed()
     from rich.text import Text
 
@@ -143,10 +143,10 @@ def inspect_gradients(
                 ]
             )
             terminal.show([Text(""), findings.tried(flow["tried"])] if flow["tried"] else [])
-    for target in output.html or ():
-        files.write_text(target, page.flow_page(flows))
-    for target in output.plot or ():
-        drawing.save(figures.sheets(flows), target)
+    if output.html:
+        files.write_text(output.html, page.flow_page(flows))
+    if output.plot:
+        drawing.save(figures.sheets(flows), output.plot)
     if not advice.advise:
         common.say_next("lsg", "inspect-gradients", *checkpoints, "--advise")
     failed = [

@@ -32,7 +32,7 @@ def doctor(*, as_json: common.Json = False, verbosity: common.Verbosity) -> None
         rows = [[check["name"], "ok" if check["ok"] else "FAILED", check["found"]] for check in record["checks"]]
         terminal.show([terminal.table(("check", "result", "found"), rows, left=3), terminal.shown(record["versions"])])
         for check in failed:
-            print_result(f"\n{check['name']}: found {check['found']}, expected {check['expected']}\n  {check['hint']}")
+            print_result("\n{name}: found {found}, expected {expected}\n  {hint}".format(**check))
     if failed:
         raise GateError(f"failed: {', '.join(check['name'] for check in failed)}")
 

@@ -60,10 +60,8 @@ def reproduce(
     if as_json:
         print_json({"figure": name, "runs": rows})
     for row in () if as_json else rows:
-        met = "met" if row["met"] else "not met"
-        print_result(
-            f"{row['run']}: {row['measure']} {row['found']:.4f}, expected {row['expected']} +- {row['tolerance']}: {met}"
-        )
+        text = "{run}: {measure} {found:.4f}, expected {expected} +- {tolerance}: ".format(**row)
+        print_result(text + ("met" if row["met"] else "not met"))
     if not all(row["met"] for row in rows):
         raise GateError(
             f"{name}: not met",

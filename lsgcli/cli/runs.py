@@ -86,12 +86,12 @@ def compare(
     directories = comparison.find(runs)
     if not html:
         common.require("--html", {"--force": force})
-    for target in html or ():
-        check_output(target, "--html", suffixes=(".html",), inputs=directories, force=force)
+    if html:
+        check_output(html, "--html", suffixes=(".html",), inputs=directories, force=force)
     record = comparison.compare(directories)
     if as_json:
         print_json(record)
     else:
         show(report.parts(record))
-    for target in html or ():
-        files.write_text(target, report.page(record))
+    if html:
+        files.write_text(html, report.page(record))

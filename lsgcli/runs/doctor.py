@@ -109,10 +109,8 @@ def _threads() -> Check:
     from lsgcli.system.device import use_threads
 
     count, source = cpus.usable(())
-    before = torch.get_num_threads()
     found = f"{use_threads(None)}; usable CPUs: {count} ({source})"
     threads = torch.get_num_threads()
-    torch.set_num_threads(before)
     hint = "Unset OMP_NUM_THREADS, or give --threads: threads that share a CPU wait for each other."
     return Check("threads", threads <= count, f"{threads} threads, by {found}", f"at most {count}", hint)
 

@@ -58,7 +58,6 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
         "macs_per_sample": structure(model, bundle.static)["multiplications"],
         "peak_bytes": compute.peak_bytes(),
         "peak_of": "the device" if compute.runs_ahead else "the whole process",
-        "memory": config.memory,
         "seconds_per_step": seconds,
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,

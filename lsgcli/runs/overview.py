@@ -61,7 +61,7 @@ def find(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
+            f"{folder}: found no such folder, expected one that contains runs",
             "`lsg train` creates runs below runs/, or in --out.",
         )
     every = (_read(path) for path in folders_with_config(folder))

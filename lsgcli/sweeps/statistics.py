@@ -15,6 +15,11 @@ from lsgcli.sweeps.plan import Cell, Repetition, what_counts
 from lsgcli.system.schema import Record
 
 Result = tuple[Cell, Values | None]  # a run and its final record, None if unfinished
+NO_VARIATION = "without variation between {unit}s, noise cannot be estimated"
+WITHIN_NOISE = "within noise: the interval includes 0. With {n} {unit}s, a true difference of {detectable:.2f} points is found in 80 % of experiments"
+BY_INTERVAL = (
+    " than the baseline by this interval alone; p = {p:.3f} after correction for all rows, so not significant in this table"
+)
 ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
 
 
@@ -193,37 +198,40 @@ def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
 
 
 def _compared(row: Values) -> tuple[str, str]:
-    shared, difference, interval = row["shared"], row["difference"], row["interval"]
-    unit = "fold" if row["folds"] else "seed"
+    shared, interval = row["shared"], row["interval"]
     if not row["baseline_n"]:
         return "unknown", "the baseline has no result to compare with"
     if not shared:
         return "unknown", "no seed in common with the baseline, so no comparison"
-    points = f"{100 * difference:+.2f} points"
+    low, high = interval or (0.0, 0.0)
+    points = {
+        "difference": row["difference"],
+        "low": low,
+        "high": high,
+        "detectable": row["detectable"],
+        "margin": row["margin"],
+    }
+    fields = {name: value and 100 * value for name, value in points.items()}
     if shared == 1:
-        return "unknown", f"{points} with one {unit}, which does not show whether it is more than noise"
-    if interval is None and abs(difference) < ROUNDING:
-        return "within noise", f"the same accuracy as the baseline for each of {shared} {unit}s"
-    if interval is None:
-        return "unknown", f"{points} for each of {shared} {unit}s; without variation between {unit}s, noise cannot be estimated"
-    low, high = interval
-    freedom = ", one degree of freedom" if shared == 2 else ""
-    text = f"{points} (95 % interval {100 * low:+.2f} to {100 * high:+.2f}, {shared} {unit}s{freedom})"
-    if low <= 0 <= high:
-        verdict = "within noise"
-        text += f", within noise: the interval includes 0. With {shared} {unit}s, a true difference of {100 * row['detectable']:.2f} "
-        text += "points is found in 80 % of experiments"
+        verdict, text = "unknown", "{difference:+.2f} points with one {unit}, which does not show whether it is more than noise"
+    elif interval is None and abs(row["difference"]) < ROUNDING:
+        verdict, text = "within noise", "the same accuracy as the baseline for each of {n} {unit}s"
+    elif interval is None:
+        verdict, text = "unknown", "{difference:+.2f} points for each of {n} {unit}s; " + NO_VARIATION
     else:
+        freedom = ", one degree of freedom" if shared == 2 else ""
+        text = f"{{difference:+.2f}} points (95 % interval {{low:+.2f}} to {{high:+.2f}}, {{n}} {{unit}}s{freedom}), "
         verdict = "better" if low > 0 else "worse"
-        noise = "by more than noise"
-        if row["p"] > 0.05:
-            noise = (
-                f"by this interval alone; p = {row['p']:.3f} after correction for all rows, so not significant in this table"
-            )
-        text += f", {verdict} than the baseline {noise}"
-        if shared == 2:
-            text += f"; two {unit}s are weak evidence, run more"
-    if row["equivalent"] is not None:
-        shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
-        text += f"; {shown} within {100 * row['margin']:g} points"
-    return verdict, text
+        if low <= 0 <= high:
+            verdict = "within noise"
+            text += WITHIN_NOISE
+        elif row["p"] > 0.05:
+            text += verdict + BY_INTERVAL
+        else:
+            text += f"{verdict} than the baseline by more than noise"
+        if shared == 2 and verdict != "within noise":
+            text += "; two {unit}s are weak evidence, run more"
+        if row["equivalent"] is not None:
+            shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
+            text += f"; {shown} within {{margin:g}} points"
+    return verdict, text.format(n=shared, unit="fold" if row["folds"] else "seed", p=row["p"], **fields)

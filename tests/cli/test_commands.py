@@ -130,7 +130,7 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
     monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))  # the others take longer
     both = [trained / "best.safetensors", trained / "last.safetensors"]
     arguments = [*both, "--data-dir", images, "-q", "--batches", "1"]
-    outputs = ["--html", "flow.html", "--html", "again.html", "--plot", "plots", "--plot", "more"]
+    outputs = ["--html", "flow.html", "--plot", "plots"]
     result = lsg("inspect-gradients", *arguments, "--csv", *outputs, status=0)
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["name"] for row in rows] == 2 * [f"conv{k}" for k in range(1, 9)]
@@ -144,9 +144,7 @@ def test_inspect_with_all_outputs(lsg, trained, images, monkeypatch):
         assert f"{flow['layers'][0]['grad_norm']:.2e}" in line
     assert all(-1 <= layer["mismatch"] <= 1 for flow in flows for layer in flow["layers"] if layer["mismatch"] is not None)
     assert "<svg" in Path("flow.html").read_text()
-    assert Path("again.html").read_text() == Path("flow.html").read_text()
-    names = [sorted(path.name for path in Path(folder).iterdir()) for folder in ("plots", "more")]
-    assert names[0] == names[1] != []
+    assert list(Path("plots").iterdir())
 
 
 @pytest.fixture(scope="session")
