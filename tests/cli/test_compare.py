@@ -98,9 +98,8 @@ def test_seeds_share_a_column(lsg, runs, tmp_path):
 def test_page(lsg, runs, tmp_path):
     page = tmp_path / "page.html"
     command = ("compare", runs, "--html", page, "-q")
-    assert lsg(*command, "--html", tmp_path / "again.html").exit_code == 0
+    assert lsg(*command).exit_code == 0
     text = page.read_text()
-    assert (tmp_path / "again.html").read_text() == text
     assert "http" not in text.replace("http-equiv", "")
     assert "diverged after 4 of 4 epochs" in text
     assert text.count("<figure") > 6
