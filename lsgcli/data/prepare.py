@@ -21,7 +21,7 @@ from lsgcli.errors import DataError, counted, log
 from lsgcli.system import schema
 from lsgcli.system.schema import Record
 
-SHOWN = 10  # of the skipped files
+SHOWN = 10  # of the skipped files, at most
 PREPARING = "preparing data"
 
 Found = tuple[str, DataError | None]  # a path, and its error if already known
@@ -156,9 +156,8 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
         values += note["saturated"][0]
         recordings += note["saturated"][1]
     if left_out:
-        more = f"\n  ... and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         problems = "\n  ".join(list(left_out.values())[:SHOWN])
-        log.warning("%s: skipped %s:\n  %s%s", where, counted(len(left_out), "unreadable sample"), problems, more)
+        log.warning("%s: skipped %s:\n  %s", where, counted(len(left_out), "unreadable sample"), problems)
         info["left_out"] = sorted(left_out)
     if values:
         warn_saturated(where, (values, count * size), (recordings, count))
@@ -180,7 +179,7 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
     }
 
     def fill(array: np.ndarray) -> cache.Note:
-        return {**settings, **load_all(dataset, samples, array, dataset.machine.workers if dataset.cached else 0, report)}
+        return {**settings, **load_all(dataset, samples, array, report)}
 
     def usable(note: cache.Note) -> bool:
         """Whether no sample is missing, or with --skip-bad only samples that still cannot be read.
@@ -209,14 +208,14 @@ def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progres
             "Inspect one of the files with `lsg data info`.",
         )
     keys = [sample.key for sample in samples]
-    label = {name: i for i, name in enumerate(names)}
-    y = np.array([label[dataset.classes[sample.label]] for sample in samples], dtype=np.int64)
+    labels = np.array([names.index(name) for name in dataset.classes], dtype=np.int64)
+    y = labels[[sample.label for sample in samples]]
     whole = Split(array, y, random.ids(keys), keys)
     return (whole.part(np.flatnonzero([key not in bad for key in keys])) if bad else whole), note
 
 
-def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, workers: int, report: Progress) -> cache.Note:
-    """Load ``samples`` into the rows of ``out``, in up to ``workers`` processes if that is faster.
+def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, report: Progress) -> cache.Note:
+    """Load ``samples`` into the rows of ``out``, in several processes if that is faster.
 
     Returns:
         ``left_out`` (key: problem) of samples that could not be loaded, whose rows are zeros; empty unless ``skip_bad`` is set.
@@ -229,6 +228,7 @@ def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, worke
     left_out = {}
     lengths = []
     values = recordings = 0
+    workers = dataset.machine.workers if dataset.cached else 0
     results = parallel.each(functools.partial(_load, dataset), samples, workers, report)
     for row, (sample, loaded) in enumerate(zip(samples, results, strict=True)):
         if isinstance(loaded, str):

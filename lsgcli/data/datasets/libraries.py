@@ -186,10 +186,10 @@ class LibraryDataset(Dataset):
         common = "" if paths else hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         samples = []
         for i, label in enumerate(self.labels(data)):
-            name, changed = f"{i:06d}", common
-            if paths:
-                name, changed = Path(os.path.relpath(paths[i], self.root)).as_posix(), stamp(paths[i])
-            samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i), f"{edition}:{changed}"))
+            name, changed, path = f"{i:06d}", common, paths[i] if paths else ""
+            if path:
+                name, changed = Path(os.path.relpath(path, self.root)).as_posix(), stamp(path)
+            samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i, path), f"{edition}:{changed}"))
         return sorted(samples, key=lambda sample: sample.key)
 
     def labels(self, data: Any) -> Any:
@@ -206,7 +206,7 @@ class LibraryDataset(Dataset):
 
     def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
         """The library's sample, converted; any failure is a DataError."""
-        part, index = sample.source
+        part, index, _ = sample.source
         expected = f"a sample that {self.library} can read"
         with foreign(f"{self.config.dataset}: {sample.key}", expected, hint=DAMAGED, extra="aedat4"):
             return convert(self.library_object(part)[index][0])
@@ -396,7 +396,5 @@ class Torchvision(LibraryDataset, ImageDataset):
     def pixels(self, sample: Sample) -> np.ndarray:
         """The image; files are opened here, as torchvision would open those of any format."""
         mode = "L" if self.channels == 1 else "RGB"
-        part, index = sample.source
-        if paths := paths_of(self.library_object(part)):
-            return read_image(Path(paths[index]), mode)
-        return self.item(sample, lambda image: np.asarray(image.convert(mode)))
+        path = sample.source[-1]
+        return read_image(Path(path), mode) if path else self.item(sample, lambda image: np.asarray(image.convert(mode)))
