@@ -64,7 +64,13 @@ class Downloaded(Dataset):
             if not self.may_download:
                 raise self._absent(folder, wanted)
             with making_folder(folder), locked(folder / LOCK, f"{folder}: waiting for another process that downloads to it"):
-                self._complete(folder, self._wanted(folder, splits))  # another process may have downloaded some parts
+                wanted = self._wanted(folder, splits)  # another process may have downloaded some parts
+                made = []
+                for file, archive in zip(wanted, fetch(wanted, folder, self.progress), strict=True):
+                    made += unpack(archive, folder / file.content, self.progress)
+                if made:
+                    manifest.write(self.home, made, functools.partial(self.progress, "hashing"))
+                    log.info("%s: complete; the archives can be deleted", folder)
         for part in set(splits) & self.archives.keys() - self.parts_in(folder):
             file = self.archives[part]
             message = f"{folder / file.content}: the {part} part is missing"
@@ -82,11 +88,3 @@ class Downloaded(Dataset):
         names = ", ".join(file.name for file in files)
         command = f"`lsg data prepare --dataset {self.config.dataset}{place}`"
         return DataError(f"{folder}: found {found}, expected the content of {names}", f"{command} downloads and extracts it.")
-
-    def _complete(self, folder: Path, files: list[RemoteFile]) -> None:
-        made = []
-        for file, archive in zip(files, fetch(files, folder, self.progress), strict=True):
-            made += unpack(archive, folder / file.content, self.progress)
-        if made:
-            manifest.write(self.home, made, functools.partial(self.progress, "hashing"))
-            log.info("%s: complete; the archives can be deleted", folder)

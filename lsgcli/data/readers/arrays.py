@@ -48,13 +48,12 @@ def _events(arrays: Arrays, size: int) -> Events:
     longest = max(array.size for array in arrays.values())
     needed = sum(array.nbytes for array in arrays.values()) + EVENT * longest
     check_memory(size, needed, f"arrays of {longest:,} numbers", room=UNPACKED)
+    sensor: Sensor | None = None
+    if "sensor" in arrays:
+        width, height = integers("sensor", arrays["sensor"].ravel(), 1, SIDE, np.int64).tolist()
+        sensor = width, height
     x, y, t, p = (arrays[name] for name in "xytp")
-    return Events(x, y, t, p, _sensor(arrays["sensor"]) if "sensor" in arrays else None)
-
-
-def _sensor(value: np.ndarray) -> Sensor:
-    width, height = integers("sensor", value.ravel(), 1, SIDE, np.int64).tolist()
-    return width, height
+    return Events(x, y, t, p, sensor)
 
 
 def _members(path: Path) -> dict[str, np.ndarray]:
