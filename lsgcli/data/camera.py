@@ -5,7 +5,7 @@ they differ by its threshold, by which the reference is then shifted. Thresholds
 some events are noise.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ VERSION = 1  # part of the cache's digest: raise it when the same image gives ot
 EPS = 0.1  # intensity of the dark
 
 
-@dataclass(frozen=True)
-class Camera:
+class Camera(NamedTuple):
     """Settings of a simulation.
 
     Attributes:

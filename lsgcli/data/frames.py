@@ -5,7 +5,6 @@ fast and does not require torch in worker processes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -127,8 +126,7 @@ AXES = {"frame": (1, 2, 3), "sample": (0, 1, 2, 3)}  # of the maximum by which v
 # ---- resizing: from sensor pixels to S x S pixels, or to 1 x S for a sensor with one row ----
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """Grid in which events are counted: pixel x belongs to column (x + left) * width // side, and y to a row likewise.
 
     Attributes:

@@ -1,6 +1,5 @@
 """Split rules for data sets without a published test split."""
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +30,7 @@ def assign(samples: Sequence[Sample], rule: str, seed: int) -> list[Sample]:
         DataError: the rule requires numbers, and a recording has none.
     """
     test = RULES.get(rule, _fold)(samples, rule, seed)
-    return [dataclasses.replace(one, split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
+    return [one._replace(split="test" if held else "train") for one, held in zip(samples, test, strict=True)]
 
 
 def divide(

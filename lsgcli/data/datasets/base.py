@@ -5,7 +5,6 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from os.path import splitext
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -31,8 +30,7 @@ Splits = tuple[str, ...]  # some of them
 IMAGES_VERSION = 2  # increase it when the preparation of images changes
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One recording or image.
 
     Attributes:

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -29,7 +27,7 @@ def test_the_simulated_camera_differs_between_samples():
     """Same image, another sample: other thresholds, start and noise."""
     made = registry.get("dataset", "digits-dvs")(resolve({}, environment={}))
     listing = made.scan(("test",))
-    first, second = (replace(listing.samples[0], key=key) for key in ("a", "b"))
+    first, second = (listing.samples[0]._replace(key=key) for key in ("a", "b"))
     assert len(made.events(first)) != len(made.events(second))
     assert np.array_equal(made.events(first).t, made.events(first).t)
 
