@@ -32,38 +32,44 @@ from lsgcli.neurons.unrolled import Fired
 class OwnLayer(Layer):
     """A layer whose module is a :class:`~lsgcli.neurons.LIF`."""
 
+    module: LIF
+
     def watch(self, *, full: bool) -> Watcher:
         """Start observing the layer."""
-        assert isinstance(self.module, LIF)
-        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, self.module, full)
+        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, full)
 
 
 def layers(network: Any) -> Sequence[Layer]:
     """The adapter for lsg's own neurons, in networks of lsg or others."""
     if not isinstance(network, SpikingNet):
-        return [OwnLayer(name, lif, weight, partial(present, lif)) for name, lif, weight in pairs(network, LIF)]
+        return [own_layer(*pair) for pair in pairs(network, LIF)]
     return [
-        OwnLayer(
-            layer.name, layer.lif, layer.synapse.weight, partial(present, layer.lif), gamma=getattr(layer.norm, "weight", None)
-        )
+        own_layer(layer.name, layer.lif, layer.synapse.weight, getattr(layer.norm, "weight", None))
         for layer in network.spiking_layers()
     ]
 
 
+def own_layer(name: str, lif: LIF, weight: Tensor, gamma: Tensor | None = None) -> OwnLayer:
+    """A layer of lsg's neurons, with its current dynamics."""
+    return OwnLayer(name, lif, weight, partial(present, lif), gamma=gamma)
+
+
 def present(lif: LIF) -> Dynamics:
     """The dynamics of a layer with its current decay and width."""
-    dynamics = Dynamics(lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, lif.config.reset)
-    return dynamics._replace(detach=lif.config.detach_reset)
+    config = lif.config
+    return Dynamics(
+        lif.beta.detach(), number(lif.threshold), lif.alpha, lif.surrogate, config.reset, detach=config.detach_reset
+    )
 
 
 class BackendWatcher(Watcher):
     """Observes a LIF by wrapping its backend."""
 
-    def __init__(self, layer: Layer, lif: LIF, full: bool):
+    def __init__(self, layer: OwnLayer, full: bool):
         super().__init__(layer, full)
-        self.lif, self.before = lif, lif.backend
+        self.lif, self.before = layer.module, layer.module.backend
         self.unseen: dict[int, LayerInput] = {}  # calls without a backward pass so far
-        lif.backend = WatchedBackend(lif.implementation, self)
+        self.lif.backend = WatchedBackend(self.lif.implementation, self)
 
     def end_batch(self) -> None:
         for given in self.unseen.values():
@@ -77,9 +83,10 @@ class BackendWatcher(Watcher):
 class StepWatcher(Watcher):
     """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.unrolled.TimestepWatcher`."""
 
-    def __init__(self, layer: Layer, lif: LIF, full: bool):
+    def __init__(self, layer: OwnLayer, full: bool):
         super().__init__(layer, full)
-        self.lif, lif.watcher = lif, self
+        self.lif = layer.module
+        self.lif.watcher = self
 
     def sees(self, t: int, u: Tensor) -> Tensor:
         if self.full and u.requires_grad:
@@ -202,20 +209,16 @@ def without_recurrence(given: LayerInput, norm: NormParameters | None, grad: Ten
     return d_x.to(x.dtype), None if given.residual is None else du.to(x.dtype)
 
 
-def deviation(x: Tensor, norm: NormParameters) -> Tensor:
-    """sqrt(var + eps), (C,), by which tdBN divided x."""
-    n = norm.over_all(x.numel() // x.shape[2])
-    var = norm.running_var * ((n - 1) / n) if norm.training else norm.running_var  # running variances are unbiased
-    return (var + norm.eps).sqrt()
-
-
 @torch.no_grad()
 def _layer_input(x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int) -> LayerInput:
     """The input of a layer. In training, the backend must already have set the running statistics to those of the batch."""
     dynamics = Dynamics(p.beta.detach(), detached(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return LayerInput(x.detach(), dynamics)
-    scale = norm.weight * norm.scale / deviation(x, norm)
+    n, variance = norm.over_all(x.numel() // x.shape[2]), norm.running_var
+    if norm.training:
+        variance = variance * ((n - 1) / n)  # running variances are unbiased, and that of the batch is not
+    scale = norm.weight * norm.scale / (variance + norm.eps).sqrt()
     more = None if residual is None else residual.detach().expand_as(x)
     return LayerInput(x.detach(), dynamics, scale, norm.bias - norm.running_mean * scale, more, pool)
 

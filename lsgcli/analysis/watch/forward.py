@@ -2,15 +2,15 @@
 
 import math
 import threading
-import weakref
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from lsgcli.analysis.lif_watchers import OwnLayer, present
+from lsgcli.analysis.lif_watchers import own_layer
 from lsgcli.analysis.sums import signal
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import Readout
@@ -74,13 +74,13 @@ class Forward:
     def __init__(self, seen: Seen):
         self.seen = seen
         self.thread = threading.get_ident()
-        self.built: weakref.WeakKeyDictionary[Any, Line | None] = weakref.WeakKeyDictionary()
-        self.names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
-        self.shapes: weakref.WeakKeyDictionary[nn.Module, torch.Size] = weakref.WeakKeyDictionary()  # of spikes
-        self.called: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # layers, in this batch of an evaluation
+        self.built: WeakKeyDictionary[Any, Line | None] = WeakKeyDictionary()
+        self.names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+        self.shapes: WeakKeyDictionary[nn.Module, torch.Size] = WeakKeyDictionary()  # of spikes
+        self.called: WeakSet[nn.Module] = WeakSet()  # layers, in this batch of an evaluation
         self.per_batch = 1  # calls of the network
         self.roots: list[nn.Module] = []
-        self.apart: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.apart: WeakSet[nn.Module] = WeakSet()
         self.loose: list[Any] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
@@ -210,7 +210,7 @@ class Forward:
         self.parts(module)
         for part in module.modules():
             if isinstance(part, LIF) and part not in self.own:
-                self.own[part] = OwnLayer(self.name(part), part, part.b, partial(present, part)).watch(full=True)
+                self.own[part] = own_layer(self.name(part), part, part.b).watch(full=True)
 
     def _evaluates(self, module: nn.Module, x: Tensor | None) -> None:
         """A call of a network without gradients."""

@@ -254,7 +254,7 @@ class Seen(Struct):
     softmax: str = ""
     flat: str = ""  # an operation without a derivative
     smoothing: float = 0.0
-    negative: list[str] = []
+    negative: dict[str, None] = {}
     elsewhere: bool = False
     restored: bool = False
     ended: bool = False

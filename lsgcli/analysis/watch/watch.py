@@ -531,7 +531,7 @@ class Watch:
         forward.per_batch = forward.calls
         seen.timesteps = max(forward.calls, *(layer.calls for layer in forward.layers.values()))
         seen.records = [finite(record) for record in forward.records()]
-        seen.negative += [layer.name for layer in forward.layers.values() if layer.h < 0 and layer.name not in seen.negative]
+        seen.negative |= dict.fromkeys(layer.name for layer in forward.layers.values() if layer.h < 0)
         if not seen.first:
             seen.first = {record["name"]: record for record in seen.records}
             seen.spreads = {layer.name: layer.spread for layer in seen.layers.values()}

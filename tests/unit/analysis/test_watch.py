@@ -343,18 +343,6 @@ def test_an_evaluation_with_more_timesteps_than_training(resets):
     assert bool(watch.seen.kept) != resets
 
 
-class Listed(nn.Module):
-    """Its second layer is in a plain list."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.others = nn.Linear(5, 40), [nn.Linear(40, 40)]
-        self.neurons, self.out = Neurons(), nn.Linear(40, 3)
-
-    def forward(self, x):
-        return self.out(self.neurons(self.others[0](self.first(x))))
-
-
 class Steps(nn.Module):
     def __init__(self, net, step):
         super().__init__()
@@ -362,16 +350,6 @@ class Steps(nn.Module):
 
     def forward(self, x):
         return sum(self.net(x[:, t if self.step is None else self.step]) for t in range(x.shape[1]))
-
-
-def test_layers_in_a_plain_list_have_no_optimiser():
-    torch.manual_seed(0)
-    net = Listed()
-    x, y = torch.randn(16, 5), torch.arange(16) % 3
-    with lsg.watch(net, quiet=True) as record:
-        train(net, torch.optim.SGD(net.parameters(), 0.1), 12, x, y)
-    found = {one["rule"]: one for one in record["findings"]}
-    assert found["not-optimised"]["value"] == "weight, bias"
 
 
 def test_parameters_outside_of_modules_may_be_updated_by_hand():
@@ -562,23 +540,12 @@ def test_each_training_without_spikes_is_forgotten_once():
         take_turns()
 
 
-class Rounded(nn.Linear):
-    def forward(self, x):
-        return F.linear(x, (4 * self.weight).round() / 4, self.bias)
-
-
 def rules_of(steps, net, x, y, *how, **named):
     """Findings by rule of a training by SGD, with arguments of :func:`train`."""
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     with lsg.watch(net, optimizer, quiet=True) as record:
         train(net, optimizer, steps, x, y, *how, **named)
     return {one["rule"]: one for one in record["findings"]}
-
-
-def test_weights_whose_gradient_is_0():
-    net, _, x, y = made()
-    net[0] = Rounded(5, 40)
-    assert rules_of(12, net, 3 * x, y)["without-gradient"]["value"] == "0.weight"
 
 
 def test_gradients_that_clipping_makes_0():
