@@ -6,7 +6,7 @@ The key of a field is its path in the record, with dots between levels.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -91,12 +91,12 @@ class Field:
     kind: str
     meaning: str
     unit: str = ""
-    title: str = field(default="", kw_only=True)
-    form: str = field(default="", kw_only=True)
-    rank: int = field(default=0, kw_only=True)
-    empty: bool = field(default=False, kw_only=True)
-    per_step: bool = field(default=False, kw_only=True)
-    formula: Callable[[Means], float] | None = field(default=None, kw_only=True)
+    title: str = ""
+    form: str = ""
+    rank: int = 0
+    empty: bool = False
+    per_step: bool = False
+    formula: Callable[[Means], float] | None = None
 
     @property
     def described(self) -> str:
