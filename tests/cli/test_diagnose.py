@@ -65,7 +65,7 @@ FAULTS = {
     "weights that are rounded": ("own", "self.second(spikes)", "nn.functional.linear(spikes, 0.1 * (10 * self.second.weight).round())", "without-gradient", ""),
     "spikes that are masked": ("own", "self.second(spikes))", "self.second(spikes)) * (torch.rand(BATCH, 64) < 0.002)", "signal-lost", ""),
     "penalty": ("own", "loss_function(net(x), y)", "loss_function(net(x), y) + 10 * sum(weights.square().sum() for weights in net.parameters())", "penalty", "loss.backward()"),
-    "eps of Adam": ("own", "lr=0.01", "lr=0.01, eps=10.0", "unusual-settings", "Adam("),
+    "eps of Adam": ("own", "lr=0.01", "lr=0.01, eps=10.0", "steps-too-small", "Adam("),
     "one batch": ("own", "0.3 * torch.randn(BATCH, 20), y\n", "3 * torch.randn(BATCH, 20), y\n\n\none, others = batch(), batch\nbatch = lambda: one if torch.is_grad_enabled() else others()\n", "same-batch", "loss_function("),
     "one encoding for all timesteps": ("jelly", "    x, y = batch()\n", "    x, y = batch()\n    x = (torch.rand_like(x) < 0.1 * x).float()\n", "input-constant", "net(x)"),
     "rare spikes": ("jelly", "sum(net(x)", "sum(net((torch.rand_like(x) < 0.005 * x).float())", "input-scale", "neuron.LIFNode("),

@@ -42,7 +42,6 @@ CAUSES = (
     "overwritten",
     "softmax-before-loss",
     "broadcast",
-    "wrong-sign",
     "state-kept",
     "state-lost",
     "batch-as-time",
@@ -53,7 +52,6 @@ CAUSES = (
     "metric",
     "same-batch",
     "signal-lost",
-    "penalty",
     "learning-rate",
     "unusual-settings",
     "clipped",
@@ -62,6 +60,8 @@ CAUSES = (
 )
 # They follow; what they find behind a serious finding is a note, a symptom of that.
 SYMPTOMS = (
+    "wrong-sign",
+    "penalty",
     "no-graph",
     "unchanged",
     "target-scale",

@@ -209,7 +209,7 @@ class UnusualSettings(
     usual="within a factor of 10 of the data set's defaults",
     limit=10.0,
 ):
-    """The network does not learn, with settings of training or data that are far from those usual for the data set, or for the optimiser."""
+    """The network does not learn, with settings of training or data that are far from those usual for the data set."""
 
     factors = "weight_decay", "batch_size", "accumulate", "decay_lr"  # judged by their ratio to the usual value
     shares = "momentum", "dropout", "label_smoothing", "mixup", "cutmix", "tet_lambda", "val_fraction"  # from 0 to 1
@@ -242,18 +242,7 @@ class UnusualSettings(
             back["rate_target"] = 0.99  # which no layer exceeds
         return back
 
-    def _in_script(self, seen: "Seen") -> MaybeFound:
-        group, line = seen.settings, seen.lines.get("optimiser")
-        average = group.get("betas", [group.get("momentum", 0)])[0]
-        for name, own, largest, usual in (("eps", group.get("eps", 0), 1e-3, 1e-8), ("momentum", average, 0.98, 0.9)):
-            if own > largest:
-                less = rewritten(line, f"{name}|betas", own, usual)
-                return Found(own, (), name, line, f"Return to the usual value: {less}.")
-        return None
-
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        if e.seen is not None:
-            return None if e.seen.skill > 0.65 else self._in_script(e.seen)
         if not e.epochs or not e.learns_poorly:
             return None
         far = self._far(e, limit)
