@@ -115,7 +115,6 @@ class State:
     seconds: float = 0.0  # elapsed in this epoch
     waited: float = 0.0  # of ``seconds``, spent waiting for data
     overflows: Count = 0  # of gradients in fp16, in consecutive steps
-    averages_first: bool = True  # whether running statistics are averages at first; False for runs of versions without
     flow: list[Record] = field(default_factory=list)  # light record of the epoch's last step, until its end
     extended: list[list[Count]] = field(default_factory=list)  # [epoch, epochs planned until then] of each extension
     crossings: dict[str, Pair] = field(default_factory=dict)  # of convolutions by spikes, see models.crossings

@@ -16,7 +16,7 @@ from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system import files
 
 T = TypeVar("T")
-Kind = type[LsgError]  # the class of the error to raise
+ErrorClass = type[LsgError]
 Record = dict[str, Any]  # values of JSON types by name
 LARGEST = 1 << 23  # characters of a record; a value in memory takes up to 25 times as much
 LARGEST_LOG = 1 << 26  # bytes of a JSONL file
@@ -29,7 +29,7 @@ BOUND_OF_INTEGERS = 10**20  # a little more than 64 bits
 HINT = "Correct the file, restore it, or remove it."
 
 
-def read(path: Path, kind: type[T], error: Kind) -> T:
+def read(path: Path, kind: type[T], error: ErrorClass) -> T:
     """The record in a file.
 
     Args:
@@ -78,7 +78,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
 
 
-def decode(text: str, kind: type[T], where: object, error: Kind) -> T:
+def decode(text: str, kind: type[T], where: object, error: ErrorClass) -> T:
     """The record in a text, from ``where``. Other arguments as for :func:`read`.
 
     Raises:
@@ -98,7 +98,7 @@ def decode(text: str, kind: type[T], where: object, error: Kind) -> T:
     return check(value, kind, where, error)
 
 
-def check(value: Any, kind: type[T], where: object, error: Kind) -> T:
+def check(value: Any, kind: type[T], where: object, error: ErrorClass) -> T:
     """Return ``value`` after checking that it is of this kind. Arguments and errors as for :func:`decode`."""
     import msgspec  # 25 ms
 
@@ -109,7 +109,7 @@ def check(value: Any, kind: type[T], where: object, error: Kind) -> T:
     return value  # type: ignore[no-any-return]
 
 
-def text(path: Path, largest: int, error: Kind) -> str:
+def text(path: Path, largest: int, error: ErrorClass) -> str:
     """The text of a regular file.
 
     Args:
@@ -145,7 +145,7 @@ def toml(text: str, where: object) -> Record:
 
 
 @contextmanager
-def _reading(path: Path, largest: int, error: Kind) -> Iterator[BinaryIO]:
+def _reading(path: Path, largest: int, error: ErrorClass) -> Iterator[BinaryIO]:
     """Context of an open file; arguments as for :func:`text`."""
     try:
         with files.open_regular(path) as stream:

@@ -102,10 +102,7 @@ class Stored:
             self.sources = content.config.get("sources", {})
             self.optimizers.load(content.extra)
             torch.set_rng_state(content.extra["rng/torch"])
-            stored = {key: value for key, value in content.state.items() if key in known}
-            self.state = State(**{"averages_first": False, **stored})
-            if not self.state.averages_first:  # the same bits as in the version that began the run
-                self.model.end_warm_up()
+            self.state = State(**{key: value for key, value in content.state.items() if key in known})
             if (planned := content.config["settings"]["epochs"]) != self.config.epochs:
                 self.state.extended.append([self.state.epoch, planned])
         except (RuntimeError, KeyError, TypeError) as error:

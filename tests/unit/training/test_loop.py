@@ -14,7 +14,6 @@ import lsgcli.runs.run
 import lsgcli.training.loop
 from lsgcli.errors import ConfigError, DivergedError, Stopped
 from lsgcli.models import crossings
-from lsgcli.models.base import SpikingNet
 from lsgcli.store import checkpoint
 from lsgcli.store.rundir import RunDir, write_config
 from lsgcli.system import device, schema
@@ -292,25 +291,6 @@ def test_memory_of_the_first_step_is_released_once(tmp_path, monkeypatch):
     run(tmp_path / "run", quick(epochs=2), tiny.bundle(), emit=lambda record: steps.append(record["event"] == "step"))
     assert sum(steps) > 2
     assert released == [1]  # steps holds the record of the start only
-
-
-def test_runs_of_versions_with_a_constant_momentum_keep_it(tmp_path):
-    """Their checkpoints do not state that running statistics are averages at first; resumed, they have the bits of an undisturbed one."""
-    config, bundle = quick(epochs=2, batch_size=16), tiny.bundle()
-    run(tmp_path / "whole", config, bundle, alter=SpikingNet.end_warm_up)
-    for name, of_before in (("old", True), ("new", False)):
-        last = tmp_path / name / "last.safetensors"
-        with pytest.raises(Stopped):
-            run(tmp_path / name, config, bundle, stop_after=2, alter=SpikingNet.end_warm_up)
-        content = checkpoint.read(last)
-        assert content.state.pop("averages_first") is True
-        if of_before:
-            checkpoint.save(last, content)
-        run(tmp_path / name, config, bundle, resume=True)
-        expected, found = checkpoint.read(tmp_path / "whole" / "last.safetensors").weights, checkpoint.read(last)
-        different = {key for key in expected if not torch.equal(found.weights[key], expected[key])}
-        assert different == (set() if of_before else {key for key in expected if "running" in key})
-        assert found.state["averages_first"] is not of_before
 
 
 def test_the_share_of_waiting_is_recorded(tmp_path, monkeypatch):
