@@ -56,12 +56,10 @@ def checked(loss: Tensor, config: TrainingConfig) -> Tensor:
     Raises:
         ConfigError: it is not a scalar tensor with a gradient.
     """
-    if not isinstance(loss, Tensor) or loss.dim() > 0:
-        found = f"{loss.dtype} of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ConfigError(f"loss {config.loss}: found {found.removeprefix('torch.')}, expected a scalar tensor")
-    if not loss.requires_grad:
-        raise ConfigError(f"loss {config.loss}: found a value without gradient, expected one computed from the logits")
-    return loss
+    if isinstance(loss, Tensor) and loss.dim() == 0 and loss.requires_grad:
+        return loss
+    found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise ConfigError(f"loss {config.loss}: found {found}, expected a scalar tensor with a gradient, computed from the logits")
 
 
 @register("loss", "ce")

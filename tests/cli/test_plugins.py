@@ -124,8 +124,8 @@ LOSS = "def mine(logits, labels, config):\n    return "
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("logits.mean(0)", "loss mine: found float32 of shape (256, 10), expected a scalar tensor"),
-        ("logits.detach().mean()", "loss mine: found a value without gradient"),
+        ("logits.mean(0)", "loss mine: found a tensor of shape (256, 10), expected a scalar tensor"),
+        ("logits.detach().mean()", "loss mine: found a tensor of shape (), expected a scalar tensor with a gradient"),
         ("3.0", "loss mine: found float, expected a scalar tensor"),
     ],
 )
