@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
-from lsgcli.config.fields import EXPECTED, FORMER, Values, all_at_once, current, named, renamed
+from lsgcli.config.fields import FORMER, Values, all_at_once, current, named, renamed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
 from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, log, refuse
@@ -166,10 +166,7 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
         elif name in settings:
             problems.append(f"{variable}: found another variable for {name}, expected one of them")
         elif name in takes:
-            try:
-                settings[name] = parse(name, text)
-            except ValueError:
-                problems.append(f"{variable}: found {text!r}, expected {EXPECTED[base_type(name)]}")
+            settings[name] = parse(name, text)
     return _valid(settings, "environment: ", problems)
 
 
@@ -177,20 +174,16 @@ def warn_of_others(environment: Mapping[str, str], takes: Collection[str]) -> No
     """Warn about ``LSG_*`` variables whose settings are not in ``takes``."""
     others = [variable for variable, name in VARIABLES.items() if variable in environment and name not in takes]
     if others:
-        them = "it" if len(others) == 1 else "them"
-        log.warning("%s: found in the environment, but this command does not use %s", ", ".join(others), them)
+        log.warning("%s: found in the environment, without effect on this command", ", ".join(others))
 
 
 def parse(name: str, text: str) -> Any:
-    """Parse ``text`` as a value of the setting ``name``.
-
-    Raises:
-        ValueError: invalid text.
-    """
+    """The value of a setting that a text stands for, or the text, which :func:`lsgcli.config.run.check` then rejects."""
     kind = base_type(name)
-    if kind is bool and text.lower() not in BOOLEANS:
-        raise ValueError(text)
-    return BOOLEANS[text.lower()] if kind is bool else kind(text)
+    try:
+        return BOOLEANS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
+        return text
 
 
 def assignments(
@@ -227,13 +220,8 @@ def assignments(
 
 def parse_all(name: str, texts: Iterable[str]) -> tuple[tuple[Any, ...], list[str]]:
     """The values of a setting that ``texts`` contain, and one line for each invalid value."""
-    values = []
-    for text in texts:
-        try:
-            values.append(parse(name, text))
-        except ValueError:
-            values.append(text)  # rejected by check()
-    return tuple(values), [problem for value in values for problem in check({name: value})]
+    values = tuple(parse(name, text) for text in texts)
+    return values, [problem for value in values for problem in check({name: value})]
 
 
 def ranges(text: str) -> list[range]:

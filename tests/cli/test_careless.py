@@ -50,10 +50,10 @@ def test_variables_that_a_command_does_not_take(program, trained):
     warned = program(
         "eval", trained / "none.safetensors", env={"LSG_T": "8", "LSG_EPOCHS": "5", "LSG_BATCH_SIZE": "4"}, status=4
     )
-    assert "LSG_T, LSG_EPOCHS: found in the environment, but this command does not use them" in warned.stderr
+    assert "LSG_T, LSG_EPOCHS: found in the environment, without effect" in warned.stderr
     assert "LSG_BATCH_SIZE" not in warned.stderr
     resumed = program("train", "--resume", "nowhere", env={"LSG_EPOCHS": "5"}, status=2)
-    assert "LSG_EPOCHS: found in the environment, but this command does not use it" in resumed.stderr
+    assert "LSG_EPOCHS: found in the environment, without effect" in resumed.stderr
 
 
 def test_advice_is_of_options_that_the_command_has(program, trained, images, tmp_path):

@@ -52,7 +52,7 @@ def test_all_errors_at_once(tmp_path):
         "T: found 0",
         "did you mean lsg",
         "LSG_EPOCHS",
-        "LSG_SEED: found 'x'",
+        "environment: seed: found 'x'",
     ):
         assert part in text
     assert error.value.exit_code == 2
