@@ -243,17 +243,13 @@ def as_toml(config: RunConfig, origins: Mapping[str, str] | None = None) -> str:
     Args:
         origins: source of each value, from :func:`sources`, for comments.
     """
-    settings = {
-        name: value
-        for name, value in config.to_dict().items()
-        if value is not None
-        and not without_effect({name: value}, [config])
-        and not (name in MAY_CHANGE and value == FIELDS[name].default)
-    }
-    comments = {name: f"  # {origin}" for name, origin in (origins or {}).items()}
-    return "".join(
-        f"{name} = {json.dumps(value, ensure_ascii=False)}{comments.get(name, '')}\n" for name, value in settings.items()
-    )
+    lines = []
+    for name, value in config.to_dict().items():
+        is_usual = name in MAY_CHANGE and value == FIELDS[name].default
+        if value is not None and not is_usual and not without_effect({name: value}, [config]):
+            comment = f"  # {origins[name]}" if origins else ""
+            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}{comment}\n")
+    return "".join(lines)
 
 
 def _from_file(file: Path | None) -> tuple[Record, bool]:
