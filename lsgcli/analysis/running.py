@@ -1,7 +1,6 @@
 """Running statistics of normalisation: accuracy with them beside that with the statistics of each batch, and their re-estimation."""
 
 import copy
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -10,11 +9,10 @@ from torch import Tensor, nn
 
 from lsgcli.data.batches import Batch, batches
 from lsgcli.data.bundle import DataBundle, spread
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, log
 from lsgcli.models.base import SpikingNet
 from lsgcli.system.device import Compute, full_precision
 
-log = logging.getLogger("lsg")
 LARGEST_GAP = 0.2  # difference of the accuracies without a warning
 SMALLEST = 8  # batch size with usable statistics
 ALONE = 8  # samples compared with themselves in a batch

@@ -165,7 +165,7 @@ def ablate(
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if output.plot:
-        from lsgcli.report.ablation_charts import draw, finished
+        from lsgcli.report.comparison import draw, finished
 
         runs = finished(found, [row["label"] for row in summary["rows"]])
         written = draw(runs, output.plot)

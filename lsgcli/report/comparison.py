@@ -1,18 +1,27 @@
-"""Comparison of runs, as text tables and as an HTML page."""
+"""Comparison of runs, as text tables and as an HTML page, and charts of an ablation."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lsgcli.errors import counted
+from lsgcli.errors import ConfigError, counted, log
+from lsgcli.report.charts import Values
+from lsgcli.report.drawing import SUFFIXES, save, save_as
+from lsgcli.report.figures import EVALUATED, View, curves, evaluated, sheet
 from lsgcli.report.tables import NOTHING, letters, problems
 from lsgcli.report.terminal import table
 from lsgcli.runs.compare import final_flow
+from lsgcli.store import flows
+from lsgcli.store.rundir import LAST, read_metrics
+
+if TYPE_CHECKING:
+    from lsgcli.sweeps.collect import Collection
 
 MANY = 1 << 10  # columns, all aligned at the left
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
+Finished = Mapping[str, Sequence[Path]]  # label of a row of an ablation -> directories of its finished runs
 STATES = {
     "finished": "finished",
     "running": "running in another process, {epochs} of {of} epochs",
@@ -117,31 +126,74 @@ def _flow(layers: Sequence[Record]) -> str:
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
-    from lsgcli.report.figures import EVALUATED, curves, evaluated
     from lsgcli.report.page import document, gradient_flow
-    from lsgcli.store.flows import history
-    from lsgcli.store.rundir import LAST, read_metrics
 
     runs = _runs(record)
-    flows = {}
+    found = {}
     for letter, run in runs:
         path = Path(run["path"])
         flow = final_flow(path, run["state"])
         if flow is not None:
-            flows[letter] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": history(path / LAST)}
+            found[letter] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": flows.history(path / LAST)}
     epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
     charts = []
     for measure in ("accuracy", "loss"):
         groups = {letter: [evaluated(epochs[k], measure) for k in members] for letter, members in _columns(record).items()}
         charts.append(curves(measure.capitalize(), groups, note=EVALUATED))
-    found = list(flows.values())
+    measured = list(found.values())
     return document(
         "comparison.html",
-        {"comparison": dict(record), "flows": found},
+        {"comparison": dict(record), "flows": measured},
         title=f"Comparison of {counted(len(runs), 'run')}",
         runs=[(name, run, _state(run)) for name, run in runs],
         columns=list(_columns(record)),
         sections=sections(record),
         charts=charts,
-        **gradient_flow(found, list(flows)),
+        **gradient_flow(measured, list(found)),
     )
+
+
+def finished(found: "Collection", labels: Sequence[str]) -> Finished:
+    """Directories of the finished runs that did not diverge, by the label of their row."""
+    rows: dict[str, list[Path]] = {label: [] for label in labels}
+    for cell, record in zip(found.cells, found.records, strict=True):
+        if record is not None and record["accuracy"] is not None:
+            rows[labels[cell.row]].append(cell.path)
+    return {label: paths for label, paths in rows.items() if paths}
+
+
+def draw(rows: Finished, target: Path) -> list[Path]:
+    """Write :func:`charts` to a folder, or accuracy and loss side by side if ``target`` is the file of an image; returns the files."""
+    views = charts(rows)
+    if not views:
+        return []
+    if target.suffix.lower() not in SUFFIXES:
+        return save({name: sheet("", view) for name, view in views.items()}, target)
+    both = [views[name].panels[0] for name in ("accuracy", "loss")]
+    save_as(sheet("", View("accuracy and loss by epoch", both, 2, views["accuracy"].legend)), target)
+    return [target]
+
+
+def charts(rows: Finished) -> dict[str, View]:
+    """Accuracy and loss by epoch on the split evaluated after each epoch (figure 4 of the paper), and coverage by layer of the final
+    networks (figure 5), by file name. Charts without values are left out; damaged records give a warning."""
+    accuracy: dict[str, list[Values]] = {label: [] for label in rows}
+    loss: dict[str, list[Values]] = {label: [] for label in rows}
+    coverage: dict[str, list[Values]] = {label: [] for label in rows}
+    for label, paths in rows.items():
+        for path in paths:
+            try:
+                epochs = read_metrics(path)
+                flow = flows.read_full(path)
+            except ConfigError as error:
+                log.warning("%s; the charts are without this run", error.message)
+                continue
+            accuracy[label].append(evaluated(epochs, "accuracy"))
+            loss[label].append(evaluated(epochs, "loss"))
+            coverage[label].append([layer.get("coverage") for layer in flow["layers"]] if flow else [])
+    views = {
+        "accuracy": curves("accuracy", accuracy, note=EVALUATED),
+        "loss": curves("cross-entropy", loss, note=EVALUATED),
+        "coverage": curves("coverage", coverage, "layer, from the input", "Fraction of u in v_th +- alpha / 2."),
+    }
+    return {name: view for name, view in views.items() if view.panels[0].drawing}

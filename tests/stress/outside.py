@@ -30,8 +30,8 @@ from lsgcli.export.base import chosen, open_exported
 from lsgcli.export.source import read
 from lsgcli.export.verify import NOTHING
 from lsgcli.inference.predict import Network
-from lsgcli.report import ablation_charts, terminal
 from lsgcli.report import comparison as compared
+from lsgcli.report import terminal
 from lsgcli.report.run_page import run_page
 from lsgcli.runs import compare as comparison
 from lsgcli.runs.run import train
@@ -167,7 +167,7 @@ def of_run(seeds: Seeds, drawn: bool) -> None:
     found.summary()
     if drawn:
         compared.page(record)
-        ablation_charts.charts({"row": [run]})
+        compared.charts({"row": [run]})
     resolve({}, file=run, environment={})
     rundir.read_precision(run)
     rundir.read_sources(run)

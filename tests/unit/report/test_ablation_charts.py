@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lsgcli.report.ablation_charts import charts, draw
 from lsgcli.report.charts import over_runs
+from lsgcli.report.comparison import charts, draw
 from lsgcli.report.drawing import styles
 from lsgcli.report.figures import sheet
 from lsgcli.system import files
