@@ -1,8 +1,12 @@
-"""NIR: the form of the graph, what it says about itself, what is refused; that it is the same network is in tests/contract."""
+"""NIR: the form of the graph, what is refused, and that other simulators run it with the same spikes; tests/contract has the same network."""
 
+import contextlib
 import copy
+import io
 import json
 import operator
+import re
+from pathlib import Path
 
 import nir
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import lsgcli
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError
@@ -22,7 +27,8 @@ from lsgcli.models.fold import fold
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.neurons import LIF, TdBatchNorm2d
 from lsgcli.store.checkpoint import Checkpoint, describe
-from tests.exports import NETWORKS, exported, saved
+from tests.exports import NETWORKS, exported, samples, saved, slow_if
+from tests.nir_readers import READERS
 from tests.unit.models.helpers import sequence, small
 
 DT = 1e-4
@@ -32,10 +38,9 @@ ODD = {"vggsnn": [(16, 48), (32, 16)], "resnet19-add": [(10, 11), (9, 10)], "res
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def written(request, tmp_path_factory):
-    """(network, path of its graph, configuration)."""
+    """(what was exported, path of its graph)."""
     folder = tmp_path_factory.mktemp(request.param)
-    found = exported(saved(request.param, folder / "net.safetensors"), "nir", folder / "net.nir")
-    return found.written, folder / "net.nir", found.content.config
+    return exported(saved(request.param, folder / "net.safetensors"), "nir", folder / "net.nir"), folder / "net.nir"
 
 
 def write(network, path, **options):
@@ -74,7 +79,8 @@ def differences(network, path, x):
 
 def test_form(written):
     """Nodes that all readers take, r = 1, tau and threshold as the Euler step of dt needs them; weights as they are."""
-    network, path, _ = written
+    found, path = written
+    network = found.written
     assert not met_too_early(nir.read(path).edges)
     graph = nir.read(path)
     kinds = {type(node) for node in graph.nodes.values()}
@@ -96,18 +102,6 @@ def test_form(written):
     np.testing.assert_array_equal(graph.nodes[f"{first.name}.synapse"].bias, first.synapse.bias.detach().numpy())
 
 
-def test_pool_is_in_the_next_weights(plain):
-    """Sums of 2 x 2, and a quarter of the weights behind them; the last layer too."""
-    network, path = plain
-    graph = nir.read(path)
-    assert graph.nodes["conv2.pool"].kernel_size.tolist() == [2, 2]
-    synapse = network.spiking_layers()[2].synapse
-    np.testing.assert_array_equal(graph.nodes["conv3.synapse"].weight, synapse.weight.detach().numpy() / 4)
-    np.testing.assert_array_equal(graph.nodes["conv4.synapse"].weight, network.features[3].current.conv.weight.detach().numpy())
-    classifier = network.classifier.weight.detach().numpy() / 4
-    np.testing.assert_array_equal(graph.nodes["classifier"].weight.reshape(classifier.shape), classifier)
-
-
 def test_at_the_threshold(tmp_path):
     """u = v_th exactly fires with us; NIR asks for more than the threshold."""
     network = fold(small("vggsnn", dtype=torch.float32))
@@ -124,7 +118,8 @@ def test_at_the_threshold(tmp_path):
 
 
 def test_about_itself(written):
-    network, path, config = written
+    found, path = written
+    network, config = found.written, found.content.config
     about = nir.read(path).metadata
     assert about["T"] == network.T
     assert about["dt"] == DT
@@ -134,18 +129,6 @@ def test_about_itself(written):
     assert list(json.loads(about["layers"])) == [layer.name for layer in network.spiking_layers()]
     assert about["lsg.export_version"] == "1"
     assert json.loads(about["lsg.config"]) == json.loads(json.dumps(config))
-
-
-def test_joins():
-    """add sums currents in front of the block's last neurons, sew sums spikes in front of what reads them."""
-    sources = {}
-    for which in ("resnet19-add", "resnet19-sew"):
-        for source, target in draw(fold(small(which, dtype=torch.float32)), DT).edges:
-            sources.setdefault((which[9:], target), set()).add(source)
-    assert sources["add", "block1.2.lif2"] == {"block1.2.lif2.synapse", "block1.1.lif2"}
-    assert sources["add", "block2.1.lif2"] == {"block2.1.lif2.synapse", "block2.1.lif2.shortcut"}
-    assert sources["sew", "block1.3.lif1.synapse"] == {"stem", "block1.1.lif2", "block1.2.lif2"}
-    assert sources["sew", "block2.2.lif1.synapse"] == {"block2.1.lif2", "block2.1.shortcut"}
 
 
 def met_too_early(edges):
@@ -349,3 +332,80 @@ def test_the_same_bytes_twice(tmp_path):
     write(network, tmp_path / "a.nir")
     write(copy.deepcopy(network), tmp_path / "b.nir")
     assert (tmp_path / "a.nir").read_bytes() == (tmp_path / "b.nir").read_bytes()
+
+
+PAGE = Path(lsgcli.__file__).parents[1] / "docs" / "nir.md"
+CODE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+FORKED = [slow_if(which != "resnet19-add", which) for which in NETWORKS if which.startswith("resnet19")]
+
+
+@pytest.fixture(params=READERS)
+def reader(request):
+    """Each simulator that is installed."""
+    pytest.importorskip(request.param)
+    return READERS[request.param]
+
+
+@pytest.mark.parametrize("written", [*NETWORKS, slow_if(True, "ms-resnet18")], indirect=True)
+def test_same_spikes(written, reader):
+    """Batches of 4, one after another: each begins at rest."""
+    found, path = written
+    result = compare(found.written, reader(path), samples(found.content.config, 4, 4))
+    assert [result[kind] for kind in KINDS] == [0, 0, 0]
+    assert len(result["per_layer"]) == len(found.written.spiking_layers())
+    assert result["predictions_different"] == 0
+    assert result["max_logit_error"] < 1e-5
+
+
+@pytest.mark.parametrize("which", FORKED)
+def test_why_convolutions_of_zeros(which, reader, tmp_path):
+    """Without those that put the branches into order, norse takes the second branch from the step before; others need none."""
+    exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
+    graph = nir.read(tmp_path / "net.nir")
+    ordering = {name for name in graph.nodes if name.endswith(".order")}
+    assert len(ordering) == 2
+    assert not any(graph.nodes[name].weight.any() or graph.nodes[name].bias.any() for name in ordering)
+    nodes = {name: node for name, node in graph.nodes.items() if name not in ordering}
+    edges = [edge for edge in graph.edges if not ordering & set(edge)]
+    nir.write(tmp_path / "plain.nir", nir.NIRGraph(nodes, edges, metadata=graph.metadata))
+    with_order, without = NIR().open(tmp_path / "net.nir"), reader(tmp_path / "plain.nir")
+    x = next(samples(with_order.config, 4)).x
+    expected, found = with_order.run(x).spikes, without.run(x).spikes
+    wrong = {name for name in expected if not torch.equal(expected[name], found[name])}
+    assert bool(wrong) == (reader is READERS["norse"])
+    assert not any(name.startswith(("stem", "block1")) for name in wrong)
+
+
+@pytest.mark.filterwarnings("ignore:nirtorch.load is being deprecated:DeprecationWarning")  # norse uses it
+@pytest.mark.parametrize("which", ["vggsnn", slow_if(True, "resnet19-add")])
+@pytest.mark.parametrize("name", READERS)
+def test_as_documented(name, which, tmp_path, monkeypatch):
+    """The lines of the page, a second time too."""
+    pytest.importorskip(name)
+    (code,) = [code for code in CODE if f"from {name}" in code or f"import {name}" in code]
+    exported(saved(which, tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
+    runner = NIR().open(tmp_path / "net.nir")
+    x = next(samples(runner.config, 4)).x
+    frames = x.expand(runner.T, *x.shape) if runner.static else x
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        names = {"frames": frames}
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(code, names)
+        logits = names["logits"] if torch.is_tensor(names["logits"]) else torch.stack(names["logits"])
+        assert (logits - runner.run(x).logits).abs().max() < 1e-5
+        assert torch.equal(names["predictions"], runner.run(x).logits.mean(0).argmax(1))
+
+
+@pytest.mark.parametrize("name", ["snntorch", "spikingjelly"])
+def test_decays_per_channel_are_refused_there(name, tmp_path):
+    """As the page says."""
+    pytest.importorskip(name)
+    exported(saved("vggsnn", tmp_path / "net.safetensors"), "nir", tmp_path / "net.nir")
+    graph = nir.read(tmp_path / "net.nir")
+    node = graph.nodes["conv2"]
+    node.tau *= np.linspace(1, 2, len(node.tau), dtype=np.float32).reshape(-1, 1, 1)
+    node.v_threshold /= np.linspace(1, 2, len(node.tau), dtype=np.float32).reshape(-1, 1, 1)
+    nir.write(tmp_path / "net.nir", graph)
+    with pytest.raises((AssertionError, ValueError), match=r"same for all neurons|must be uniform"):
+        READERS[name](tmp_path / "net.nir")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -52,10 +51,6 @@ def shape(value):
     return [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
 
 
-def session_of(path):
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
 def logits_of(found, x):
     with torch.no_grad():
         return found.written(x).numpy()
@@ -81,31 +76,6 @@ def test_names_shapes_and_opset(which, mode, made):
         for layer in layers:
             assert inputs[f"u.{layer.name}"] == outputs[f"u_next.{layer.name}"]
             assert inputs[f"u.{layer.name}"][0] == "batch"
-
-
-@every_way
-@pytest.mark.parametrize("batch", [1, 5])
-def test_runs_in_onnxruntime_alone(which, mode, batch, made):
-    """The file as it is, without what lsg's runner does to it; and that runner says the same."""
-    path, found = made(which, mode)
-    x = next(samples(found.content.config, batch)).x
-    session = session_of(path)
-    if mode == "unroll":
-        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    else:
-        frame, *layers = session.get_inputs()
-        u, steps = [np.zeros((batch, *layer.shape[1:]), np.float32) for layer in layers], []
-        for now in x.expand(3, *x.shape) if which == "resnet19-add" else x:
-            now_logits, *u = session.run(
-                None, {frame.name: now.numpy(), **{layer.name: of for layer, of in zip(layers, u, strict=True)}}
-            )
-            steps.append(now_logits)
-        logits = np.stack(steps)
-    expected = logits_of(found, x)
-    assert logits.shape == expected.shape
-    assert np.abs(logits - expected).max() <= 1e-5
-    assert expected.std() > 0.01
-    assert np.array_equal(exporting.ONNX().open(path).run(x).logits.numpy(), logits)
 
 
 @every_way

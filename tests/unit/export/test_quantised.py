@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from lsgcli import registry
 from lsgcli.export import verify
 from lsgcli.models.integer import deployed
-from lsgcli.models.quantise import on_grid
 from lsgcli.store import checkpoint
 from tests.exports import exported, samples, saved, slow_if
 
@@ -84,15 +83,6 @@ def test_the_integers_are_stored(bits, tmp_path):
     found = checkpoint.load(tmp_path / "out.safetensors")[0]
     assert torch.equal(found.classifier.weight, weight * scale[:, None])
     assert all(tensor.dtype == torch.int8 for name, tensor in stored.items() if name.endswith(".weight"))
-
-
-def test_nir_has_weights_on_the_grid(tmp_path):
-    nir = pytest.importorskip("nir")
-    exported(saved("vggsnn", tmp_path / "float.safetensors"), "nir", tmp_path / "out.nir", quantize="int8")
-    for node in nir.read(tmp_path / "out.nir").nodes.values():
-        if isinstance(node, nir.Conv2d):
-            weight = torch.from_numpy(node.weight)
-            assert torch.equal(on_grid(weight), weight)
 
 
 @pytest.mark.parametrize("quantize", [slow_if(True, None), "int8"])

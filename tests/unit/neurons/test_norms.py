@@ -77,6 +77,14 @@ def test_a_loaded_state_sets_how_many_batches_there_were(case):
     assert close(early.running_mean, 4.5 + 0.1 * mean, 1e-12)
 
 
+def test_running_statistics_need_no_gathering(case):
+    """tests/unit/training/test_distributed.py gathers those of batches."""
+    kind, shape = case
+    norm = trained(kind).eval()
+    norm.gather = pytest.fail
+    assert norm(normal(*shape)).shape == shape
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients(case, training):
     """Of the input, gamma and mu, against finite differences."""
