@@ -10,7 +10,7 @@ from lsgcli.errors import CheckpointError
 from lsgcli.runs.run import digest_of
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
-from lsgcli.store.rundir import RunDir, in_use, is_run, new_path, write_config
+from lsgcli.store.rundir import RunDir, is_run, new_path
 from tests import tiny
 
 
@@ -24,16 +24,6 @@ def test_nothing_is_left_of_a_run_that_wrote_nothing(tmp_path):
     with RunDir(tmp_path / "a" / "b" / "run"):
         pass
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_directory_knows_whether_it_is_in_use(tmp_path):
-    assert not in_use(tmp_path / "run")
-    with RunDir(tmp_path / "run") as run:
-        write_config(run, tiny.config(), {})
-        assert in_use(tmp_path / "run")
-    assert not in_use(tmp_path / "run")
-    (tmp_path / "run" / ".lock").touch()  # of a process that was killed
-    assert not in_use(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
