@@ -12,7 +12,8 @@ from lsgcli.system import schema
 from lsgcli.training.loop import Trainer
 
 
-def test_ablate(lsg, tiny, tmp_path):
+def test_ablate(lsg, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))  # the others take longer
     command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "--seeds", "0", "-q"]
     result = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json", status=0)
     rows = json.loads(result.stdout)["rows"]
