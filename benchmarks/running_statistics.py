@@ -18,6 +18,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import batches
 from lsgcli.data.bundle import DataBundle, spread
 from lsgcli.data.prepare import prepare
+from lsgcli.neurons.norms import TdBatchNorm
 from lsgcli.system.device import Compute, set_up
 from lsgcli.training.evaluate import evaluate
 from lsgcli.training.initialise import new_model
@@ -46,7 +47,9 @@ def outcome(config: RunConfig, bundle: DataBundle, compute: Compute, steps: int,
     """The outcome of a run of so many steps; without ``averages``, with running statistics of a constant momentum, 0.1."""
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height)
     if not averages:
-        model.end_warm_up()
+        for module in model.modules():
+            if isinstance(module, TdBatchNorm):
+                module.warm = True
     optimizers = Optimizers(model, config)
     epochs = (
         batches(bundle, bundle.train, config.batch_size, seed=config.seed, epoch=epoch, shuffle=True, drop_last=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, chained, halved
+from lsgcli.models.layers import ConvNorm, chained, fed, halved
 from lsgcli.models.qkformer import CONVS, THRESHOLD, Layers, LinearAttention, QKFormer, Queries, Stage
 from lsgcli.registry import register
 
@@ -85,7 +85,7 @@ class ResidualAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, C, H, W) -> (T, B, C, H, W)."""
-        return x + self.last(self.products.fired(self.attention, self.inputs(self.lif(x))))
+        return x + self.last(fed(self.attention, self.products, *self.inputs(self.lif(x))))
 
     def spiking_layers(self, name: str, synapse: nn.Conv2d) -> list[SpikingLayer]:
         """lif1, q, k, v, attention."""

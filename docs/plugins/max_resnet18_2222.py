@@ -1,7 +1,6 @@
 """Max-ResNet with the stages of MS-ResNet-18, to compare pooling alone; the published one is ``max-resnet18``."""
 
-from lsgcli.models.max_resnet import MaxResNet18
-from lsgcli.models.ms_resnet import STAGES
+from lsgcli.models.ms_resnet import STAGES, MaxResNet18
 from lsgcli.registry import register
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import SpikingConv, has_hooks
+from lsgcli.models.layers import SpikingConv, fed
 from lsgcli.registry import register
 
 CHANNELS, HIDDEN = 128, 256  # at full width
@@ -56,8 +56,7 @@ class SequentialCNN(SpikingNet):
             x = self.run_block(block, x)
             if index % CONVS == 0:
                 x = row_means(x)
-        overwrite = not has_hooks(self.hidden, self.hidden_lif)
-        return self.logits(self.hidden_lif(self.hidden(x.flatten(2)), overwrite=overwrite))
+        return self.logits(fed(self.hidden_lif, self.hidden, x.flatten(2)))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """conv1 to conv6, hidden."""

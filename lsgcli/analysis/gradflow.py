@@ -25,7 +25,7 @@ from lsgcli.analysis.watchers import Adapter, Layer, Watcher, watching
 from lsgcli.data.batches import Batch
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingNet
-from lsgcli.neurons.draws import drawing
+from lsgcli.neurons.layer import drawing
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.system.files import finite
 from lsgcli.system.schema import Record

@@ -81,7 +81,7 @@ class BackendWatcher(Watcher):
 
 
 class StepWatcher(Watcher):
-    """Observes a LIF that runs timestep by timestep, as its :class:`~lsgcli.neurons.unrolled.TimestepWatcher`."""
+    """Observes a LIF that runs timestep by timestep, as the watcher of :class:`~lsgcli.neurons.unrolled.OfLayer`."""
 
     def __init__(self, layer: OwnLayer, full: bool):
         super().__init__(layer, full)

@@ -11,7 +11,7 @@ from lsgcli.analysis.gradflow import MiniBatch, Reset, copied, layers_of, parts
 from lsgcli.analysis.sums import LayerSums
 from lsgcli.analysis.watchers import Adapter, watching
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.draws import drawing
+from lsgcli.neurons.layer import drawing
 from lsgcli.system.device import Compute
 from lsgcli.system.files import finite
 from lsgcli.system.schema import Record

@@ -102,7 +102,7 @@ class Batch:
         y: (B,) int64 labels, or (B, classes) float32 probabilities of mixed samples.
         index: index of the batch in the epoch.
         total: number of samples of the batch in all processes; None if this process has all of them.
-        samples: (B,) int64, a random number for each sample, see :mod:`lsgcli.neurons.draws`; None for torch's generator.
+        samples: (B,) int64, a random number for each sample, see :mod:`lsgcli.neurons.layer`; None for torch's generator.
     """
 
     x: Tensor

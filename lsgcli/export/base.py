@@ -124,11 +124,8 @@ def chosen(name: str, **given: Any) -> ExportOptions:
     values = {key: value for key, value in given.items() if value is not None}
     for key, value in values.items():
         if key not in form.options and value != getattr(ExportOptions, key):
-            takers = [taker_name for taker_name, taker in registry.every("format").items() if key in taker.options]
-            raise ConfigError(
-                f"{'--no-' if value is False else '--'}{key.replace('_', '-')}: found with --format {name}, expected --format {' or '.join(takers)}",
-                "Omit the option, or choose another format.",
-            )
+            option = f"{'--no-' if value is False else '--'}{key.replace('_', '-')}"
+            raise ConfigError(f"{option}: found with --format {name}, expected another format", "Omit the option.")
     options = ExportOptions(**{**form.options, **values})
     if options.mode not in (form.modes or (None,)):
         raise ConfigError(f"--mode: found {options.mode!r} with --format {name}, expected {' or '.join(form.modes)}")

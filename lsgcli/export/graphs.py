@@ -16,7 +16,7 @@ from lsgcli.models.quantise import settle
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, one_by_one
 from lsgcli.neurons.parallel import at_once
-from lsgcli.neurons.step import RESETS, integrate, number, over_channels
+from lsgcli.neurons.step import integrate, number, over_channels
 
 
 def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
@@ -33,17 +33,15 @@ def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
     spec, batch = network.spec, Dim("batch")
     # The example becomes part of the program: zeros, with a batch of 2, because tracers specialise on a batch of 1.
     frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
-    graph: Stepping | Unrolled
-    example: tuple[Tensor, ...]
-    shapes: dict[str, Any]
     if mode == "step":
-        graph = Stepping(network)
-        rest = graph.rest(frame)
-        example, shapes = (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)}
-    else:
-        graph = Unrolled(network)
-        example = (frame if static else frame.expand(network.T, *frame.shape).clone(),)
-        shapes = {"x": {0 if static else 1: batch}}
+        stepping = Stepping(network)
+        rest = stepping.rest(frame)
+        return _program(stepping, (frame, *rest), {"x": {0: batch}, "u": tuple({0: batch} for _ in rest)})
+    example = frame if static else frame.expand(network.T, *frame.shape).clone()
+    return _program(Unrolled(network), (example,), {"x": {0 if static else 1: batch}})
+
+
+def _program(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str, Any]) -> ExportedProgram:
     # Contiguous weights: torch.export does not store channels-last weights completely.
     graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return torch.export.export(graph, example, dynamic_shapes=shapes)
@@ -95,13 +93,12 @@ class Stepping(nn.Module):
     def __init__(self, network: SpikingNet, neurons: "type[TraceableLIF] | None" = None):
         super().__init__()
         spec = network.spec
-        zero = torch.zeros(())
-        after_spike_at_zero = RESETS[spec.neuron.reset].remains(zero, zero + 1, 1.0)  # u = 0 may lie above a threshold
         refused = {
             f"--arch {spec.arch}": network.images_only,
             "--init-potential measured": spec.neuron.init_potential != "zero",
             "--norm tebn": spec.norm == "tebn",
-            f"--norm mpbn with --reset {spec.neuron.reset}": spec.norm == "mpbn" and bool(after_spike_at_zero != 0),
+            # A threshold of MPBN may lie below the initial u = 0, from which a soft reset would subtract it.
+            "--norm mpbn with --reset soft": spec.norm == "mpbn" and spec.neuron.reset == "soft",
         }
         problems = [
             f"one timestep at a time: found {options}, expected others" for options, applies in refused.items() if applies

@@ -29,11 +29,9 @@ from lsgcli.export.base import AGAIN, ExportOptions, Format, metadata, read_meta
 from lsgcli.export.nir_graph import GraphBuilder, Signal
 from lsgcli.export.runners import Runner
 from lsgcli.models.base import SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv
-from lsgcli.models.max_resnet import MaxResNet18
+from lsgcli.models.layers import ConvNorm, MaxPooledConv, SpikingConv
 from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet18
-from lsgcli.models.qkformer import QKFormer
 from lsgcli.models.resnet19 import AddBlock, PlainBlock, ResNet, ResNet19, SewBlock
 from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.registry import register
@@ -49,11 +47,6 @@ SCALING = (
     "with an input gain of 1 - beta, v_threshold = v_th and v = u"
 )
 OTHERS = "Use --format onnx."
-# Networks that NIR cannot represent, and why.
-REFUSED: dict[type[nn.Module], str] = {
-    MaxResNet18: "max pooling, for which NIR has no nodes",
-    QKFormer: "max pooling and products of spikes, for which NIR has no nodes",
-}
 
 
 @register("format", "nir")
@@ -123,10 +116,9 @@ def convert(module: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
     Raises:
         ConfigError: no conversion is registered for its class.
     """
-    what = "network" if isinstance(module, SpikingNet) else "block"
     raise ConfigError(
-        f"NIR: found the {what} {type(module).__name__}, for which no conversion is registered",
-        "A plug-in can register a conversion: see lsgcli.export.nir.convert.",
+        f"NIR: found {type(module).__name__}, for which no conversion is registered",
+        f"{OTHERS} A plug-in can register a conversion: see lsgcli.export.nir.convert.",
     )
 
 
@@ -162,20 +154,9 @@ def _ms_resnet18(model: MsResNet18, x: Signal, builder: GraphBuilder) -> Signal:
     return builder.linear("classifier", _average(x, builder), model.classifier)
 
 
-def _convolution(name: str, conv: nn.Conv2d, x: Signal, builder: GraphBuilder) -> Signal:
-    if conv.groups > 1:
-        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", OTHERS)
-    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
-    return builder.weights(name, x, conv.weight, conv.bias, **geometry)
-
-
-def _refused(model: nn.Module, x: Signal, builder: GraphBuilder) -> Signal:
-    problem = next(text for kind, text in REFUSED.items() if isinstance(model, kind))
-    raise ConfigError(f"NIR: {type(model).__name__}: found {problem}", OTHERS)
-
-
-for _kind in REFUSED:
-    convert.register(_kind, _refused)
+@convert.register
+def _max_pooled_conv(module: MaxPooledConv, x: Signal, builder: GraphBuilder) -> Signal:
+    raise ConfigError(f"NIR: {builder.names[module.lif]}: found max pooling, for which NIR has no nodes", OTHERS)
 
 
 @convert.register
@@ -244,4 +225,8 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
             f"NIR: {name}: found {type(module.norm).__name__}, expected it folded into the convolution",
             "NIR has no normalisation: omit --no-fold-bn.",
         )
-    return _convolution(name, module.conv, x, builder)
+    conv = module.conv
+    if conv.groups > 1:
+        raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", OTHERS)
+    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+    return builder.weights(name, x, conv.weight, conv.bias, **geometry)

@@ -85,24 +85,19 @@ class GraphBuilder:
             ConfigError: NIR cannot represent the neurons.
         """
         name, shape = self.names[lif], currents[0].shape
-        if (description := other_than_lif(lif)) is not None:
+        config, refused = lif.config, other_than_lif(lif)
+        threshold, sign = lif.firing()
+        if (config.reset, config.init_potential) != ("hard", "zero"):
+            refused = f"neurons of --reset {config.reset} and --init-potential {config.init_potential}"
+        elif sign is not None and (sign < 0).any():
+            refused = "MPBN with a negative weight, whose neurons fire below a threshold"
+        if refused is not None:
             raise ConfigError(
-                f"NIR: {name}: found {description}, expected LIF with spikes of 0 and 1",
-                "NIR's LIF has a hard reset without delay; soft reset and other neurons cannot be represented.",
-            )
-        if (options := (lif.config.reset, lif.config.init_potential)) != ("hard", "zero"):
-            raise ConfigError(
-                f"NIR: {name}: found neurons of --reset {options[0]} and --init-potential {options[1]}, expected hard and zero",
-                "NIR's LIF has a hard reset and starts at 0. Use --format onnx or safetensors.",
+                f"NIR: {name}: found {refused}, expected LIF with a hard reset that starts at 0 and fires above its threshold",
+                "Use --format onnx or safetensors.",
             )
         beta = over_channels(lif.beta.detach().double(), len(shape) - 1)
         tau = (self.dt / (1 - beta)).float().numpy()
-        threshold, sign = lif.firing()
-        if sign is not None and (sign < 0).any():
-            raise ConfigError(
-                f"NIR: {name}: found MPBN with a negative weight, expected weights of at least 0: NIR's LIF fires above its threshold",
-                "Use --format onnx or safetensors.",
-            )
         v_th = over_channels(torch.as_tensor(threshold, dtype=torch.float64), len(shape) - 1).numpy()
         # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))

@@ -9,7 +9,7 @@ Contents of the file, where B is the dimension ``batch``:
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsgcli.data.guard import foreign
+from lsgcli.data.guard import Damaged, foreign
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export.base import AGAIN, ExportOptions, Format, metadata, read_metadata
 from lsgcli.export.graphs import explained, trace
@@ -27,7 +27,7 @@ from lsgcli.models.quantise import integers
 from lsgcli.registry import register
 from lsgcli.store.checkpoint import Checkpoint
 from lsgcli.system.interpreter import __version__
-from lsgcli.system.schema import LONG
+from lsgcli.system.schema import LONG, Record
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +37,6 @@ MOST = 2_000_000_000  # bytes of weights
 LARGEST = (1 << 31) - 1  # bytes of a protobuf file
 FLOATS = (1, 10, 11, 16)  # float32, float16, float64, bfloat16 in TensorProto.DataType
 FIRST = b"\x08"  # byte of a model: the field ir_version
-BATCH = "batch"
 SPIKES, BEFORE, AFTER = "spikes.", "u.", "u_next."  # prefixes of a layer's name
 
 
@@ -97,109 +96,69 @@ class ONNX(Format):
             model = onnx.load_model_from_string(path.read_bytes())
             for message in _messages(model):
                 if isinstance(message, onnx.TensorProto):
-                    _check_tensor(message, path)
+                    _check_tensor(message)
             config = read_metadata({prop.key: prop.value for prop in model.metadata_props}, path)
             layers = config["export"]["layers"]
             if config["export"]["mode"] == "unroll":
                 model.graph.output.extend(model.graph.value_info)  # the spikes, so that onnxruntime returns them
                 return AtOnce(config, _Session(model, config, [SPIKES + name for name in layers], path).run)
             session = _Session(model, config, [AFTER + name for name in layers], path)
-            _, *states = session.shapes.values()
-            rest = [torch.zeros(1, *shape[1:]) for shape in states]
-            _check_layers(config, rest, path)
-            return Stepwise(config, session.run, rest)
+            _, *states = session.session.get_inputs()
+            runner = Stepwise(config, session.run, [torch.zeros(1, *state.shape[1:]) for state in states])
+            runner.spikes([runner.example])  # fails if the thresholds of the configuration are not those of its states
+            return runner
 
 
 class _Session:
     """The graph in onnxruntime, on the CPU; ``others`` are the names of its outputs after the logits."""
 
-    def __init__(self, model: "onnx.ModelProto", config: Mapping[str, Any], others: list[str], path: Path):
+    def __init__(self, model: "onnx.ModelProto", config: Record, others: list[str], path: Path):
         import onnxruntime
 
-        self.path = path
+        self.path, self.outputs = path, ["logits", *others]
         found = [output.name for output in model.graph.output]
-        if found != ["logits", *others]:
-            raise CheckpointError(
-                f"{path}: found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration",
-                AGAIN,
+        if found != self.outputs:
+            raise Damaged(
+                f"found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration"
             )
         self.T, self.classes = config["model"]["T"], config["model"]["num_classes"]
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 4  # errors are raised; its log would print names of the file as they are
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-        self.shapes: dict[str, list[Any]] = {value.name: value.shape for value in self.session.get_inputs()}
 
     def run(self, *values: Tensor) -> list[Tensor]:
         """The outputs, for inputs in the order of the graph.
 
         Raises:
-            ConfigError: the shape of an input does not match.
-            CheckpointError: the graph cannot be run, or an output is of another type or shape than those of a network.
+            CheckpointError: the graph cannot be run with them, or an output is of another type or shape than those of a network.
         """
-        if len(values) != len(self.shapes):
-            raise CheckpointError(f"{self.path}: found {len(self.shapes)} inputs, expected {len(values)}", AGAIN)
-        inputs = {}
-        for (name, expected), value in zip(self.shapes.items(), values, strict=True):
-            if len(expected) != value.dim() or any(
-                size not in (BATCH, n) for size, n in zip(expected, value.shape, strict=True)
-            ):
-                raise ConfigError(f"{self.path}: found {name} of shape {tuple(value.shape)}, expected {tuple(expected)}")
-            inputs[name] = value.numpy()
+        frame, *states = values
         with foreign(self.path, "a graph that can be run", hint=AGAIN, kind=CheckpointError):
-            outputs: list[Any] = self.session.run(None, inputs)
-        _, *states = values
-        batch = values[0].shape[-4]
-        leading = (batch,) if states else (self.T, batch)
-        logits, *rest = outputs
-        _check_output("logits", logits, (*leading, self.classes), self.path)
-        for output, state in zip(rest, states or rest, strict=True):
-            _check_output("state" if states else "spikes", output, state.shape if states else leading, self.path)
+            inputs = zip(self.session.get_inputs(), values, strict=True)
+            outputs: list[Any] = self.session.run(None, {given.name: value.numpy() for given, value in inputs})
+            batch = frame.shape[-4]
+            leading = (batch,) if states else (self.T, batch)
+            beginnings = [tuple(state.shape) for state in states] or [leading] * (len(outputs) - 1)
+            for name, output, expected in zip(self.outputs, outputs, [(*leading, self.classes), *beginnings], strict=True):
+                if output.dtype != np.float32 or output.shape[: len(expected)] != expected:
+                    found = f"{output.dtype} of shape {output.shape}"
+                    raise Damaged(f"{name:.{LONG}}: found {found}, expected float32 of shape {expected}")
         return [torch.from_numpy(output) for output in outputs]
 
 
-def _check_output(name: str, output: Any, expected: Sequence[int], path: Path) -> None:
-    """Check that an output is an array of float32 whose shape begins as expected.
-
-    Raises:
-        CheckpointError: it is not.
-    """
-    if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape[: len(expected)] != tuple(expected):
-        found = f"{output.dtype} of shape {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
-        raise CheckpointError(f"{path}: {name}: found {found}, expected float32 of shape {tuple(expected)}", AGAIN)
-
-
-def _check_tensor(tensor: "onnx.TensorProto", path: Path) -> None:
+def _check_tensor(tensor: "onnx.TensorProto") -> None:
     """Check that the values of a tensor are in the file, and finite.
 
     Raises:
-        CheckpointError: they are in another file, which may be any file of the machine, or NaN or infinite.
+        Damaged: they are in another file, which may be any file of the machine, or NaN or infinite.
     """
     import onnx
 
     if tensor.data_location == tensor.EXTERNAL:
-        found = "weights in another file, expected all in this one"
-    elif tensor.data_type in FLOATS and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
-        found = "NaN or infinity, expected finite numbers"
-    else:
-        return
-    raise CheckpointError(f"{path}: {tensor.name:.{LONG}}: found {found}", AGAIN)
-
-
-def _check_layers(config: Mapping[str, Any], states: Sequence[Tensor], path: Path) -> None:
-    """Check that an export of one timestep describes the layers of its graph, which has a state u (B, C, ...) for each layer.
-
-    Raises:
-        CheckpointError: their number differs, or a layer has another number of thresholds.
-    """
-    stated = [layer["threshold"] for layer in config["export"]["layers"].values()]
-    found = [len(v_th) if isinstance(v_th, list) else None for v_th in stated]
-    expected = [u.shape[1] for u in states]
-    if len(found) != len(expected) or any(n not in (None, channels) for n, channels in zip(found, expected, strict=True)):
-        raise CheckpointError(
-            f"{path}: configuration: export.layers: found {found} thresholds, expected {expected} or one (None) for each layer",
-            AGAIN,
-        )
+        raise Damaged(f"{tensor.name:.{LONG}}: found weights in another file, expected all in this one")
+    if tensor.data_type in FLOATS and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all():
+        raise Damaged(f"{tensor.name:.{LONG}}: found NaN or infinity, expected finite numbers")
 
 
 def _clean(model: "onnx.ModelProto") -> None:
@@ -221,7 +180,7 @@ def _clean(model: "onnx.ModelProto") -> None:
     for value in (*graph.input, *graph.output):
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param:
-                dimension.dim_param = BATCH
+                dimension.dim_param = "batch"
 
 
 def _quantise(graph: "onnx.GraphProto", bits: int) -> None:

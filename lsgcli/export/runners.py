@@ -3,7 +3,8 @@
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,13 +19,12 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.models.convolution import prepack
 from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters
-from lsgcli.neurons.kernels.cpu.job import Layout, image_layout, sequence_layout
+from lsgcli.neurons.kernels.cpu.job import image_layout, sequence_layout
 from lsgcli.neurons.kernels.fused import Fused
 from lsgcli.neurons.step import over_channels
 from lsgcli.system.schema import Record
 from lsgcli.training.evaluate import Evaluation, measure
 
-Layouts = Callable[..., Layout | None]
 Step = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]  # as :meth:`Timestep.__call__`
 
 
@@ -47,32 +47,32 @@ class QuickLIF(TraceableLIF):
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (1, ...) of a current (1, ...)."""
-        spikes = self._fire(current, sequence_layout)
+        spikes = self._fire(current)
         return super().forward(current) if spikes is None else spikes
 
     def normalise_and_fire(self, norm: NormParameters | None, z: Tensor, **behind: Any) -> Tensor:
         """As :meth:`~lsgcli.neurons.LIF.normalise_and_fire`."""
-        spikes = self._fire(z, image_layout, **behind) if norm is None else None
+        spikes = self._fire(z, **behind) if norm is None else None
         return super().normalise_and_fire(norm, z, **behind) if spikes is None else spikes
 
-    def _fire(self, z: Tensor, layout_of: Layouts, residual: Tensor | None = None, pool: int = 1) -> Tensor | None:
+    def _fire(self, z: Tensor, residual: Tensor | None = None, pool: int = 1) -> Tensor | None:
         """Spikes by the kernel, which also advances the state; None if it does not support the layer."""
         if residual is not None and residual.dtype != torch.uint8:
             residual = residual.to(z.dtype)
-        key = (z.shape, z.dtype, None if residual is None else residual.dtype, pool, layout_of)
+        key = (z.shape, z.dtype, None if residual is None else residual.dtype, pool)
         if key not in self.prepared:
-            self.prepared[key] = self._prepare(z, residual, pool, layout_of)
+            self.prepared[key] = self._prepare(z, residual, pool)
         step = self.prepared[key]
         if step is None:
             return None
         spikes, self.state.u = step(z, residual, self.state.u)
         return spikes
 
-    def _prepare(self, z: Tensor, residual: Tensor | None, pool: int, layout_of: Layouts) -> Step | None:
+    def _prepare(self, z: Tensor, residual: Tensor | None, pool: int) -> Step | None:
         fused, beta = self.fused, over_channels(self.beta, z.dim() - 3)
         if fused is None or not fused.available(z.device) or not fused.supports(z, self.surrogate, self.reset):
             return None
-        layout = layout_of(z, beta)
+        layout = image_layout(z, beta) if z.dim() == 5 else sequence_layout(z, beta)
         if layout is None or any(size % pool for size in z.shape[3:]) or (residual is not None and residual.shape != z.shape):
             return None
         from lsgcli.neurons.kernels.cpu.timestep import Timestep
@@ -164,14 +164,16 @@ class Stepwise(Runner):
             now, state = self.step(frame, state)
             logits.append(now)
             states.append(state)
-        layers = self.config["export"]["layers"].items()
-        spikes = {
-            name: (torch.stack(u) >= over_channels(torch.tensor(layer["threshold"], dtype=u[0].dtype), u[0].dim() - 2)).to(
-                x.dtype
-            )
-            for (name, layer), u in zip(layers, zip(*states, strict=True), strict=True)
-        }
-        return Output(torch.stack(logits), spikes)
+        return Output(torch.stack(logits), self.spikes(states))
+
+    def spikes(self, states: Sequence[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        """The spikes (T, B, ...) of each layer, from the states after each timestep."""
+        spikes = {}
+        for (name, layer), us in zip(self.config["export"]["layers"].items(), zip(*states, strict=True), strict=True):
+            u = torch.stack(us)
+            threshold = over_channels(torch.tensor(layer["threshold"], dtype=u.dtype), u.dim() - 3)
+            spikes[name] = (u >= threshold).to(u.dtype)
+        return spikes
 
 
 def stepwise(network: SpikingNet, config: Record) -> Stepwise:
@@ -191,39 +193,28 @@ class NetworkRunner(Runner):
         self.network = network.eval()
 
     def run(self, x: Tensor) -> Output:
-        logits, _, spikes = self._run(x)
-        return Output(logits, spikes)
-
-    def membranes(self, x: Tensor) -> dict[str, Tensor]:
-        """u (T, B, ...) of each layer before reset, computed from its currents and spikes."""
-        _, currents, spikes = self._run(x)
-        layers = self.network.spiking_layers()
-        return {layer.name: _membrane(layer.lif, currents[layer.name], spikes[layer.name]) for layer in layers}
+        logits, recorded = self.recorded(x)
+        return Output(logits, {name: spikes for name, (_, spikes) in recorded.items()})
 
     @torch.no_grad()
-    def _run(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Logits, and currents and spikes of each layer."""
-        currents: dict[str, Tensor] = {}
-        spikes: dict[str, Tensor] = {}
-        handles = []
-        for layer in self.network.spiking_layers():
-            lif: nn.Module = layer.lif
-            handles.append(lif.register_forward_pre_hook(partial(_record, currents, layer.name)))
-            handles.append(lif.register_forward_hook(partial(_record, spikes, layer.name)))
+    def recorded(self, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        """Logits, and current and spikes of each layer. Networks do not let a layer with a hook overwrite its current."""
+        recorded: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def record(name: str, module: nn.Module, arguments: Any, output: Tensor) -> None:
+            recorded[name] = arguments[0], output
+
+        layers = self.network.spiking_layers()
+        handles = [layer.lif.register_forward_hook(partial(record, layer.name)) for layer in layers]
         try:
-            return self.network(x), currents, spikes
+            return self.network(x), recorded
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def _record(values: dict[str, Tensor], name: str, module: nn.Module, arguments: Any, output: Tensor | None = None) -> None:
-    """Hook that records the output of a layer; as a pre-hook, a copy of its input, which a backend may overwrite."""
-    values[name] = arguments[0].clone() if output is None else output
-
-
-def _membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
-    """u (T, B, ...) of LIF; NaN for other neurons, so that their spikes never count as ties."""
+def membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
+    """u (T, B, ...) of LIF before its reset; NaN for other neurons, so that their spikes never count as ties."""
     if other_than_lif(lif) is not None:
         return torch.full_like(current, math.nan)
     neurons, u = TraceableLIF(lif), list[Tensor]()
@@ -238,15 +229,14 @@ def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -
     Args:
         options: of :func:`~lsgcli.training.evaluate.measure`.
     """
-    fired: dict[str, list[float]] = {}
+    fired, compared = Counter[str](), Counter[str]()
 
     def logits(x: Tensor) -> Tensor:
         outcome = runner.run(x)
         for name, spikes in outcome.spikes.items():
-            total = fired.setdefault(name, [0.0, 0.0])
-            total[0] += float(spikes.double().sum())
-            total[1] += spikes.numel()
+            fired[name] += int(spikes.sum(dtype=torch.float64))
+            compared[name] += spikes.numel()
         return outcome.logits
 
     result = measure(logits, split, bundle, **options)
-    return dataclasses.replace(result, firing_rate={name: spikes / neurons for name, (spikes, neurons) in fired.items()})
+    return dataclasses.replace(result, firing_rate={name: fired[name] / n for name, n in compared.items()})

@@ -87,14 +87,12 @@ def _set_timesteps(network: SpikingNet, T: int) -> None:
     spec = dataclasses.replace(network.spec, T=T)
     with torch.device("meta"):
         expected = models.create(spec).state_dict()
-    for prefix, module in network.named_modules():
-        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
-            if tensor.shape == getattr(expected.get(f"{prefix}.{name}"), "shape", tensor.shape):
-                continue
-            if not isinstance(module, LIF):
-                raise ConfigError(
-                    f"-T: found {T} with --norm {network.spec.norm}, expected {network.T}, its number of factors",
-                    "Omit -T.",
-                )
-            tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name not in expected or expected[name].shape == tensor.shape:
+            continue
+        if not isinstance(network.get_submodule(name.rpartition(".")[0]), LIF):
+            raise ConfigError(
+                f"-T: found {T} with --norm {network.spec.norm}, expected {network.T}, its number of factors", "Omit -T."
+            )
+        tensor.data = tensor[torch.arange(T).clamp_max(len(tensor) - 1)]
     network.spec = spec

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lsgcli.data.batches import Batch
 from lsgcli.errors import GateError
-from lsgcli.export.runners import NetworkRunner, Runner
+from lsgcli.export.runners import NetworkRunner, Runner, membrane
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
 from lsgcli.neurons.step import over_channels
@@ -78,17 +78,18 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> Rec
         ``found``.
     """
     expected = NetworkRunner(network, found.config)
-    total = Counter(dict.fromkeys(TOTALS, 0))
+    total = Counter(dict.fromkeys((*TOTALS, *KINDS), 0))
     per_layer: dict[str, Counter[str]] = {}
     right = 0
     errors = [torch.zeros(1)]
     for batch in batches:
-        ours, theirs = expected.run(batch.x), found.run(batch.x)
-        counts, tied = _differences(expected, batch, ours.spikes, theirs.spikes)
+        (logits, recorded), theirs = expected.recorded(batch.x), found.run(batch.x)
+        counts, tied = _differences(network, len(batch.y), recorded, theirs.spikes)
         for name, layer in counts.items():
             per_layer.setdefault(name, Counter()).update(layer)
-        errors.append((ours.logits - theirs.logits).abs().amax((0, 2))[~tied])
-        our_class, their_class = ours.logits.mean(0).argmax(1), theirs.logits.mean(0).argmax(1)
+            total.update(layer)
+        errors.append((logits - theirs.logits).abs().amax((0, 2))[~tied])
+        our_class, their_class = logits.mean(0).argmax(1), theirs.logits.mean(0).argmax(1)
         total["samples"] += len(batch.y)
         total["spikes_compared"] += sum(spikes.numel() for spikes in theirs.spikes.values())
         total["samples_with_ties"] += int(tied.sum())
@@ -97,7 +98,6 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> Rec
         right += int((their_class == batch.y).sum())
     return {
         **total,
-        **{kind: sum(layer[kind] for layer in per_layer.values()) for kind in KINDS},
         "per_layer": per_layer,
         "max_logit_error": float(torch.cat(errors).max()),  # NaN if any is NaN
         "accuracy": right / max(1, total["samples"]),
@@ -105,17 +105,22 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> Rec
 
 
 def _differences(
-    expected: NetworkRunner, batch: Batch, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
+    network: SpikingNet, samples: int, recorded: Mapping[str, tuple[Tensor, Tensor]], theirs: Mapping[str, Tensor]
 ) -> tuple[dict[str, dict[str, int]], Tensor]:
-    """Number of differing spikes of each layer by kind, and which samples (B,) have ties."""
-    differ = {name: ours[name] != spikes for name, spikes in theirs.items()}
+    """Number of differing spikes of each layer by kind, and which samples (B,) have ties.
+
+    Args:
+        samples: B.
+        recorded: current and spikes of each layer of ``network``.
+        theirs: spikes of the export.
+    """
+    differ = {name: recorded[name][1] != spikes for name, spikes in theirs.items()}
     counts = {name: dict.fromkeys(KINDS, 0) for name in differ}
     if not any(bool(spikes.any()) for spikes in differ.values()):
-        return counts, torch.zeros(len(batch.y), dtype=torch.bool)
-    membranes = expected.membranes(batch.x)
+        return counts, torch.zeros(samples, dtype=torch.bool)
     tie_before = torch.zeros((), dtype=torch.bool)  # (T, B): in an earlier layer, at this step or an earlier one
-    for layer in (layer for layer in expected.network.spiking_layers() if layer.name in differ):
-        flat, u = differ[layer.name].flatten(2), membranes[layer.name]
+    for layer in (layer for layer in network.spiking_layers() if layer.name in differ):
+        flat, u = differ[layer.name].flatten(2), membrane(layer.lif, *recorded[layer.name])
         threshold = over_channels(torch.as_tensor(layer.lif.firing()[0], dtype=u.dtype), u.dim() - 3)
         tie = flat & ((u - threshold).abs() <= TIE_ULPS * torch.finfo(u.dtype).eps * threshold.abs()).flatten(2)
         so_far = tie.any(2).cumsum(0) > 0

@@ -1,7 +1,6 @@
 """The weights and the configuration of a network: one safetensors file, or a folder for a model hub, with a model card."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from lsgcli.errors import CheckpointError, clean
@@ -69,23 +68,17 @@ class HF(Format):
 
 def _card(content: Checkpoint, record: Record) -> str:
     """The model card; ``record`` is the record of the verification, with 0 samples without one."""
-    config, model, settings = content.config, content.config["model"], content.config["settings"]
-    export = config["export"]
-    weights = (
-        f"integers of {model['weight_bits'] or 8} bits, with a scale per output channel" if export["quantize"] else "floats"
-    )
-    return CARD_TEXT.format(
-        arch=markdown(config["arch"]),
-        dataset=markdown(settings["dataset"]),
-        network=markdown(f"{config['arch']}, channels x {model['width_multiplier']:g}"),
-        neurons=markdown(f"{model['neuron']['neuron']}, method {settings['method']}"),
-        parameters=sum(tensor.numel() for tensor in content.weights.values()),
-        T=model["T"],
-        weights=weights,
-        classes=", ".join(map(markdown, config["classes"])),
-        results="\n".join(f"- {line}" for line in _results(content, record)) or "No results: exported without `--verify`.",
-        lsg=export["lsg"],
-    )
+    from jinja2 import Environment, StrictUndefined
+
+    config, accuracy = content.config, content.state.get("test_accuracy")
+    model, export = config["model"], config["export"]
+    if model["T"] != export["trained_T"] or (export["quantize"] and model["weight_bits"] is None):
+        accuracy = None  # the training had other weights or another T
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters["line"] = markdown
+    values = {"accuracy": accuracy, "record": record, "described": described}
+    parameters = sum(tensor.numel() for tensor in content.weights.values())
+    return environment.from_string(CARD_TEXT).render(config, parameters=parameters, **values)
 
 
 def markdown(text: str) -> str:
@@ -95,18 +88,6 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\.", line)
 
 
-def _results(content: Checkpoint, record: Record) -> Iterator[str]:
-    """Results of these weights, in the order of measurement. Results of the training are omitted if it had other weights or another T."""
-    model, export = content.config["model"], content.config["export"]
-    same = model["T"] == export["trained_T"] and (model["weight_bits"] is not None or not export["quantize"])
-    accuracy = content.state.get("test_accuracy")
-    if same and accuracy is not None:
-        yield f"Accuracy {accuracy:.4f} on the whole test part (training)."
-    if record["samples"]:
-        yield f"Accuracy {record['accuracy']:.4f} on {record['samples']} samples from the test part (export)."
-        yield f"Compared with the network in torch before export, on the same samples: {described(record)}."
-
-
 CARD_TEXT = """---
 library_name: lsg
 tags:
@@ -114,21 +95,29 @@ tags:
 - safetensors
 ---
 
-# {arch} on {dataset}
+# {{ arch|line }} on {{ settings.dataset|line }}
 
 | | |
 |---|---|
-| network | {network} |
-| neurons | {neurons}; decay and threshold of each layer are in `config.json` |
-| parameters | {parameters:,} |
-| timesteps | {T} |
-| weights | {weights} |
-| classes | {classes} |
-| data set | {dataset} |
+| network | {{ arch|line }}, channels x {{ "%g"|format(model.width_multiplier) }} |
+| neurons | {{ model.neuron.neuron|line }}, method {{ settings.method|line }}; decay and threshold of each layer are in `config.json` |
+| parameters | {{ "{:,}".format(parameters) }} |
+| timesteps | {{ model.T }} |
+| weights | {% if export.quantize %}integers of {{ model.weight_bits or 8 }} bits, with a scale per output channel{% else %}floats{% endif %} |
+| classes | {{ classes|map("line")|join(", ") }} |
+| data set | {{ settings.dataset|line }} |
 
 ## Results
 
-{results}
+{% if accuracy is not none %}
+- Accuracy {{ "%.4f"|format(accuracy) }} on the whole test part (training).
+{% endif %}
+{% if record.samples %}
+- Accuracy {{ "%.4f"|format(record.accuracy) }} on {{ record.samples }} samples from the test part (export).
+- Compared with the network in torch before export, on the same samples: {{ described(record) }}.
+{% elif accuracy is none %}
+No results: exported without `--verify`.
+{% endif %}
 
 ## Use
 
@@ -137,5 +126,5 @@ contains the weights; lsg's documentation has a loader of 60 lines that needs on
 (docs/examples/load.py). Normalise images by `data.mean` and `data.std` in `config.json`; its `settings`
 are those of the training and of the preparation of frames, and `export` names the readout. Training state (surrogate gradient, optimiser, running statistics if tdBN is folded) is not included.
 
-Written by lsg {lsg}.
+Written by lsg {{ export.lsg }}.
 """

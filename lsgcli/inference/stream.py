@@ -198,11 +198,6 @@ def _dataset(network: Network) -> EventDataset:
             " known only at its end",
             "Omit --stream, or train with --normalise frame.",
         )
-    if network.config.slicing == "window" and network.config.window_start != "first":
-        log.warning(
-            "--stream: found a network trained with --window-start %s; windows of a stream are contiguous from its first event",
-            network.config.window_start,
-        )
     return dataset
 
 
@@ -240,14 +235,14 @@ def _length(network: Network, per_slice: int | None) -> int:
         if per_slice < 1:
             raise ConfigError(f"per_slice: found {per_slice}, expected at least 1")
         return config.T * per_slice
-    unit, name = ("events", "events") if config.slicing == "count" else ("microseconds", "duration_us")
+    unit = "events" if config.slicing == "count" else "duration_us"
     medians = network.stored["data"].get("medians")
     if medians is None:
         raise ConfigError(
-            f"--stream: found a checkpoint of an earlier version, without the number of {unit} per slice",
-            f"Give --per-slice N, the {unit} of a training recording divided by {config.T}.",
+            "--stream: found a checkpoint without the length of the training recordings",
+            f"Give --per-slice N: {unit} of a training recording divided by {config.T}.",
         )
-    return int(medians[name])
+    return int(medians[unit])
 
 
 def _frame(dataset: EventDataset, cut: Slice, path: str) -> np.ndarray:

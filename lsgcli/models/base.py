@@ -15,9 +15,10 @@ from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import BITS
 from lsgcli.models.recompute import backward_may_follow, checkpointed
-from lsgcli.neurons import LIF, MembraneNorm, TdBatchNorm1d, TdBatchNorm2d
-from lsgcli.neurons.draws import Draws
+from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Gather
+from lsgcli.neurons.layer import Draws
+from lsgcli.neurons.norms import TdBatchNorm
 from lsgcli.system.device import Compute
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
@@ -187,11 +188,10 @@ class SpikingNet(nn.Module, ABC):
             ConfigError: the shape of the input or of the logits does not match the specification.
         """
         expected = (self.spec.in_channels, self.spec.height, self.spec.input_size)
-        shapes = {4: "(B, C, H, W)"} if self.images_only else {5: "(T, B, C, H, W)", 4: "(B, C, H, W)"}
-        if x.dim() not in shapes or x.shape[-3:] != expected:
+        sequences, axes = ("", (4,)) if self.images_only else ("(T, B, C, H, W) or ", (4, 5))
+        if x.dim() not in axes or x.shape[-3:] != expected:
             raise ConfigError(
-                f"{type(self).__name__}: found an input of shape {tuple(x.shape)}, expected {' or '.join(shapes.values())} "
-                f"with C, H, W = {expected}",
+                f"{type(self).__name__}: found an input of shape {tuple(x.shape)}, expected {sequences}(B, C, H, W) with C, H, W = {expected}",
                 hint="Build the network with the in_channels and input_size of the data.",
             )
         sequence = x if x.dim() == 5 else x.unsqueeze(0)
@@ -235,14 +235,8 @@ class SpikingNet(nn.Module, ABC):
             gather: returns the tensors of all processes; None for a single process.
         """
         for module in self.modules():
-            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm, LIF)):
+            if isinstance(module, (TdBatchNorm, LIF)):
                 module.gather = gather
-
-    def end_warm_up(self) -> None:
-        """Update all running statistics with their momentum from now on, including the first batches."""
-        for module in self.modules():
-            if isinstance(module, (TdBatchNorm1d, TdBatchNorm2d, MembraneNorm)):
-                module.warm = True
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Tell neurons that change during training which epoch begins, counted from 0, of how many. A training loop must call it."""

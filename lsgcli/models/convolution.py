@@ -10,7 +10,8 @@ A crossing is the density at which both take the same time, see :mod:`lsgcli.mod
 because dL/dz has no zeros. The sums differ by rounding.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lsgcli.config.machine import MachineConfig
-from lsgcli.models import crossings, prepacked
+from lsgcli.models import crossings
 from lsgcli.neurons.kernels.base import is_tracing
 from lsgcli.neurons.kernels.saved import Held, held, in_bits
 from lsgcli.system.device import CONVOLUTIONS, Convolutions, convolved, limited_threads, pick_synapses
@@ -164,10 +165,9 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
     if (read := spikes_read(conv, x)) is None:
         return None
     kept, geometry = read
-    if how.choice == "spikes":
-        packed = kept.packed(x)
-        return None if packed is None else Spikes(packed, geometry, True, True)
-    of_forward, of_weight = crossings.of(geometry, x.dtype, how.crossings)
+    of_forward = of_weight = math.inf
+    if how.choice == "auto":
+        of_forward, of_weight = crossings.of(geometry, x.dtype, how.crossings)
     if (in_training or of_forward > 0) and (packed := kept.packed(x)) is not None:
         forward = packed.density < of_forward
         weight = in_training and packed.density < of_weight and conv.weight.requires_grad
@@ -188,25 +188,24 @@ def spikes_read(conv: nn.Conv2d, x: Tensor) -> "tuple[Held, Geometry] | None":
         return None
     if not x.is_contiguous(memory_format=torch.channels_last):
         return None
-    where = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-    geometry = geometry_of(x.shape, conv.out_channels, *where)
+    if conv.groups != 1 or conv.padding_mode != "zeros" or conv.dilation != (1, 1):
+        return None
+    geometry = geometry_of(x.shape, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
     return None if geometry is None else (kept, geometry)
 
 
 @cache
-def geometry_of(shape: torch.Size, channels: int, *where: Any) -> "Geometry | None":
-    """The geometry of a convolution that the kernels compute; None for others.
+def geometry_of(shape: torch.Size, channels: int, kernel: Any, strides: Any, paddings: Any) -> "Geometry | None":
+    """The geometry of a convolution; None if kernel, stride or padding are not square, which the kernels do not compute.
 
     Args:
         shape: of the input.
         channels: of the output.
-        where: kernel size, stride, padding, dilation, groups and padding mode.
+        kernel, strides, paddings: (height, width) of each, or "same" or "valid".
     """
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
-    kernel, strides, paddings, dilation, groups, mode = where
-    square = len({*kernel}) == len({*strides}) == len({*paddings}) == 1
-    if not square or groups != 1 or {*dilation} != {1} or mode != "zeros" or isinstance(paddings, str):
+    if not len({*kernel}) == len({*strides}) == len({*paddings}) == 1:
         return None
     (N, C, H, W), size, stride, padding = shape, kernel[0], strides[0], paddings[0]
     height, width = ((n + 2 * padding - size) // stride + 1 for n in (H, W))
@@ -261,34 +260,33 @@ class PrepackedConv2d(Conv2d):
     """A convolution with constant weights, which it rearranges once.
 
     Attributes:
-        dense: shape and type of the latest input, and the convolution for it; None before the first call.
-        rows: the weight's rows from a type, and the bias, for convolutions by spikes; None before the first one.
+        kept: for each type, rows of the weight and the bias, for convolutions by spikes; for each shape and type of the input, the dense one.
     """
 
-    dense: tuple[tuple[torch.Size, torch.dtype], Callable[[Tensor], Tensor]] | None
-    rows: tuple[torch.dtype, Tensor, Tensor | None] | None
+    kept: dict[Any, Any]
 
     def forward(self, input: Tensor) -> Tensor:
         """As a plain convolution, in the type of autocast if it is enabled."""
         dtype = computed_in(input)
+        weight, bias = self.weight, self.bias
         if (by := by_spikes(self, input)) is not None and by.forward:
             from lsgcli.neurons.kernels.cpu import rows
 
-            if self.rows is None or self.rows[0] != dtype:
-                bias = None if self.bias is None else self.bias.to(dtype).float()
-                self.rows = dtype, rows.rows_of(self.weight.to(dtype)), bias
-            return rows.convolved(by.packed, by.geometry, self.rows[1], dtype, self.rows[2])
-        if not prepacked.supported(input, dtype):
+            if dtype not in self.kept:
+                self.kept[dtype] = rows.rows_of(weight.to(dtype)), None if bias is None else bias.to(dtype).float()
+            own, added = self.kept[dtype]
+            return rows.convolved(by.packed, by.geometry, own, dtype, added)
+        if not crossings.reorders(input, dtype):
             return super().forward(input)
-        if self.dense is None or self.dense[0] != (input.shape, dtype):
-            where, bias = (self.padding, self.stride, self.dilation, self.groups), self.bias
-            convolve = prepacked.reordered(self.weight.to(dtype), None if bias is None else bias.to(dtype), where, input.shape)
-            self.dense = (input.shape, dtype), convolve
-        return self.dense[1](input.to(dtype))
+        key = input.shape, dtype
+        if key not in self.kept:
+            where = (self.padding, self.stride, self.dilation, self.groups)
+            self.kept[key] = crossings.reordered(weight.to(dtype), None if bias is None else bias.to(dtype), where, input.shape)
+        return self.kept[key](input.to(dtype))  # type: ignore[no-any-return]
 
 
 def prepack(network: nn.Module) -> None:
     """Let all plain convolutions of a network in evaluation mode rearrange their weights once, in place."""
     for module in network.modules():
         if type(module) in (nn.Conv2d, Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module.__class__, module.dense, module.rows = PrepackedConv2d, None, None  # type: ignore[assignment]
+            module.__class__, module.kept = PrepackedConv2d, {}  # type: ignore[assignment]

@@ -5,11 +5,11 @@ programs hardly disturb. They are kept in the cache folder of the compiled kerne
 """
 
 import contextlib
-import functools
 import logging
 import time
 import timeit
 from collections.abc import Callable
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsgcli.errors import StorageError, counted
-from lsgcli.models.prepacked import reordered
 from lsgcli.system import files, schema
 from lsgcli.system.device import limited_threads
 
@@ -45,14 +44,14 @@ def of(geometry: "Geometry", dtype: torch.dtype, table: dict[str, list[float]]) 
     """
     g, name = _measured_as(geometry, dtype, torch.get_num_threads())
     if name not in table:
-        table[name] = _of_machine(name, functools.partial(measured, g, dtype))
+        table[name] = _of_machine(name, partial(measured, g, dtype))
         log.debug(
             "convolution %s: by spikes below %.2f spikes per element, the gradient of its weight below %.2f", name, *table[name]
         )
     return table[name]
 
 
-@functools.cache
+@cache
 def _measured_as(geometry: "Geometry", dtype: torch.dtype, threads: int) -> tuple["Geometry", str]:
     """The geometry with the number of images of a measurement, and its name in tables of crossings."""
     g = geometry
@@ -98,49 +97,42 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
     from lsgcli.neurons.kernels.cpu.rows import convolved, rows_of, weight_gradient
 
     chance = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=chance).to(dtype).contiguous(memory_format=torch.channels_last)
+
     uniform = torch.rand(g.N, g.C, g.H, g.W, generator=chance).contiguous(memory_format=torch.channels_last)
-    weight = (
-        torch.randn(g.channels, g.C, g.side, g.side, generator=chance).to(dtype).contiguous(memory_format=torch.channels_last)
-    )
-    grad = (
-        torch.randn(g.N, g.channels, g.height, g.width, generator=chance)
-        .to(dtype)
-        .contiguous(memory_format=torch.channels_last)
-    )
-    others = torch.zeros(OTHERS, dtype=torch.uint8)
-    before: Callable[[], object] = (lambda: others.add_(1)) if g.N == 1 else lambda: None
-    waiting = torch.get_num_threads() if g.N == 1 else 0
+    weight = normal(g.channels, g.C, g.side, g.side)
+    grad = normal(g.N, g.channels, g.height, g.width)
+    others, single = torch.zeros(OTHERS, dtype=torch.uint8), g.N == 1
+    before: Callable[[], object] = partial(others.add_, 1) if single else lambda: None
+    threads = torch.get_num_threads()
     geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
 
     def times(density: float) -> tuple[float, ...]:
         """Times of both directions, dense and by spikes."""
         x = (uniform < density).to(dtype)
         spikes, rows = packed(x, 1), rows_of(weight)
-        kept = reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape) if g.N == 1 else None
-        packing = waiting * seconds(lambda: packed(x, 1).planes, before) if waiting else 0.0
-
-        def dense() -> Tensor:
-            if kept is not None:
-                return kept(x)
-            if g.is_linear:
-                return F.linear(x.flatten(1), weight.flatten(1))
-            return F.conv2d(x, weight, None, g.stride, g.padding)
+        dense: Callable[[], Tensor] = partial(F.conv2d, x, weight, None, g.stride, g.padding)
+        if single:
+            dense = partial(reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape), x)
+        elif g.is_linear:
+            dense = lambda: F.linear(x.flatten(1), weight.flatten(1))  # noqa: E731
 
         def dense_gradient() -> Any:
             if g.is_linear:
                 return grad.flatten(1).t() @ x.flatten(1)
             return torch.ops.aten.convolution_backward(grad, x, weight, None, *geometry, (False, True, False))
 
-        return (
-            seconds(dense, before),
-            seconds(lambda: convolved(packed(x, 1), g, rows if g.N == 1 else rows_of(weight), dtype), before) + packing,
-            seconds(dense_gradient, before),
-            seconds(lambda: weight_gradient(spikes, g, grad), before),
-        )
+        by_spikes = seconds(lambda: convolved(packed(x, 1), g, rows if single else rows_of(weight), dtype), before)
+        if single:
+            by_spikes += threads * seconds(lambda: packed(x, 1).planes, before)
+        gradient = seconds(lambda: weight_gradient(spikes, g, grad), before)
+        return seconds(dense, before), by_spikes, seconds(dense_gradient, before), gradient
 
     with limited_threads(1), torch.no_grad(), torch.autocast("cpu", enabled=False):
         low, high = map(times, DENSITIES)
-    margin = MARGIN_OF_ONE if g.N == 1 else MARGIN
+    margin = MARGIN_OF_ONE if single else MARGIN
     return [crossing(margin * min(low[i], high[i]), low[i + 1], high[i + 1]) for i in (0, 2)]
 
 
@@ -157,3 +149,26 @@ def seconds(operation: Callable[[], Tensor | tuple[Tensor, ...]], before: Callab
     _, second = timeit.repeat(operation, before, time.thread_time, repeat=2, number=1)
     repeats = max(REPEATS, min(MOST_REPEATS, int(LEAST / max(second, 1e-6))))
     return min(second, *timeit.repeat(operation, before, time.thread_time, repeat=repeats - 1, number=1))
+
+
+def reorders(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether oneDNN convolves x in a type with weights that are reordered once."""
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def reordered(weight: Tensor, bias: Tensor | None, where: tuple[Any, ...], shape: torch.Size) -> Callable[[Tensor], Tensor]:
+    """A convolution of x, of a shape and of the weight's type, with weights that oneDNN reorders once, for inference; otherwise in every call.
+
+    Args:
+        where: padding, stride, dilation and groups.
+        shape: of x.
+    """
+    ops = torch.ops.mkldnn
+    kept = ops._reorder_convolution_weight(weight, *where, shape)
+
+    def convolve(x: Tensor) -> Tensor:
+        return ops._convolution_pointwise(x, kept, bias, *where, "none", [], "")  # type: ignore[no-any-return]
+
+    return convolve

@@ -18,36 +18,26 @@ from lsgcli.neurons import LIF, TdBatchNorm2d
 
 def fold(model: SpikingNet) -> SpikingNet:
     """A copy of the network in evaluation mode, with tdBN folded into the convolutions."""
-    folded = fold_structure(copy.deepcopy(model))
-    for name, module in model.named_modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
-            target = folded.get_submodule(name)
-            assert isinstance(target, ConvNorm)
-            _fold_weights(target.conv, module.conv, module.norm)
-    return folded
-
-
-def fold_structure(model: SpikingNet) -> SpikingNet:
-    """Give the network the structure of a folded one, in place, before folded weights are loaded."""
-    settle(model)
-    for module in model.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
-            module.conv.bias = nn.Parameter(module.conv.weight.new_zeros(module.conv.out_channels))
-            module.norm = module.norm.folded()
-        elif isinstance(module, LIF):
-            module.remove_norm()
-    return model.eval()
+    return fold_in_place(copy.deepcopy(model))
 
 
 @torch.no_grad()
-def _fold_weights(folded: nn.Conv2d, conv: nn.Conv2d, norm: TdBatchNorm2d) -> None:
-    assert folded.bias is not None
-    # In double precision, so that only the result is rounded.
-    k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
-    bias = 0 if conv.bias is None else conv.bias.double()
-    folded.bias.copy_(norm.bias.double() - k * (norm.running_mean.double() - bias))
-    # The weight of the folded network, which is rounded if weight_bits is set.
-    folded.weight.copy_(folded.weight.double() * k.view(-1, 1, 1, 1))
+def fold_in_place(model: SpikingNet) -> SpikingNet:
+    """Fold the network itself; a new network gets the structure of a folded one, for which weights are then loaded."""
+    settle(model)
+    for module in model.modules():
+        if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
+            conv, norm = module.conv, module.norm
+            # In double precision, so that only the result is rounded.
+            k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
+            bias = 0 if conv.bias is None else conv.bias.double()
+            folded = norm.bias.double() - k * (norm.running_mean.double() - bias)
+            conv.bias = nn.Parameter(folded.to(conv.weight.dtype))
+            conv.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
+            module.norm = norm.folded()
+        elif isinstance(module, LIF):
+            module.remove_norm()
+    return model.eval()
 
 
 def is_folded(model: SpikingNet) -> bool:

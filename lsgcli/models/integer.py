@@ -5,7 +5,6 @@ computes s sum(q n) + bias with integers q (``lsgcli.models.quantise``) and n, a
 Where the input of a layer is real-valued, such as a normalised image, the layer multiplies it by the same weights q s in float32.
 """
 
-import logging
 from collections.abc import Callable
 
 import torch
@@ -21,7 +20,6 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Backend, Bytes
 from lsgcli.neurons.kernels.fused import Fused
 
-log = logging.getLogger("lsg")
 CPU = torch.device("cpu")
 
 
@@ -41,11 +39,11 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
         )
     round_weights(network, network.spec.bits)
     levels = levels_of(network)
-    for name, module in synapses(network):
+    for _, module in synapses(network):
         if isinstance(module, nn.Linear) or (module.padding_mode == "zeros" and not isinstance(module.padding, str)):
             own = levels.get(module)
             module.product = product(module, network.spec.bits, own or 1)  # type: ignore[assignment]
-            module.name, module.levels, module.is_real = name, own, False  # type: ignore[assignment]
+            module.levels = own  # type: ignore[assignment]
             module.__class__ = IntegerConv2d if isinstance(module, nn.Conv2d) else IntegerLinear
     for neurons in network.modules():
         if isinstance(neurons, LIF):
@@ -94,14 +92,10 @@ class Integer:
     Attributes:
         product: from :func:`product`.
         levels: n if elements of the input are multiples of 1/n, or their numerators as bytes; None if they may be real-valued.
-        name: name of the layer.
-        is_real: whether a real-valued input was found.
     """
 
     product: Callable[[Tensor], Tensor]
     levels: int | None
-    name: str
-    is_real: bool
 
     def counts(self, x: Tensor) -> Tensor | None:
         """The integers that the input stands for, as bytes; None if it is real-valued."""
@@ -110,12 +104,7 @@ class Integer:
         if self.levels is not None:
             return (x if self.levels == 1 else (x * self.levels).round()).to(torch.uint8)
         whole = x.to(torch.uint8)
-        if torch.equal(whole.to(x.dtype), x):
-            return whole
-        if not self.is_real:
-            self.is_real = True
-            log.debug("int8: %s computes in float32, because its input is not integers from 0 to 255", self.name)
-        return None
+        return whole if torch.equal(whole.to(x.dtype), x) else None
 
 
 class IntegerConv2d(Integer, nn.Conv2d):

@@ -194,6 +194,11 @@ def normalise_and_fire(
     return lif.normalise_and_fire(parameters, z, residual=residual, pool=side)
 
 
+def fed(lif: LIF, module: nn.Module, *inputs: Tensor) -> Tensor:
+    """Spikes of neurons for the output of a module, which they overwrite unless a hook may keep it."""
+    return lif(module(*inputs), overwrite=not has_hooks(module, lif))  # type: ignore[no-any-return]
+
+
 def has_hooks(*modules: nn.Module) -> bool:
     """Whether a hook may see, and keep, an input or output of one of the modules."""
     return any(m._forward_pre_hooks or m._forward_hooks or m._backward_pre_hooks or m._backward_hooks for m in modules)

@@ -38,5 +38,4 @@ class MLP(SpikingNet):
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """hidden1, hidden2."""
-        layers = [layer for layer in self.hidden if isinstance(layer, SpikingConv)]
-        return [layer.spiking_layer(f"hidden{index}") for index, layer in enumerate(layers, start=1)]
+        return [layer.spiking_layer(f"hidden{index}") for index, layer in enumerate(self.hidden, start=1)]

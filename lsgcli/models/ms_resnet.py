@@ -1,7 +1,8 @@
-"""MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes; and the base of such networks.
+"""MS-ResNet, whose shortcuts carry real-valued membrane potentials rather than spikes, and Max-ResNet, with max pooling in place of strides.
 
-Source: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", IEEE TNNLS 2024, doi 10.1109/TNNLS.2024.3355393.
-``docs/method.md`` lists the settings of the published network.
+Sources: Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", IEEE TNNLS 2024, doi 10.1109/TNNLS.2024.3355393.
+Fang et al., "Spiking Neural Networks Need High-Frequency Information", NeurIPS 2025, arXiv 2505.18608. ``docs/method.md`` lists the settings
+of the published networks.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer
-from lsgcli.models.layers import ConvNorm, SpikingConv, shortcut
+from lsgcli.models.layers import ConvNorm, MaxPooledConv, SpikingConv, shortcut
 from lsgcli.models.resnet19 import ResNet
 from lsgcli.registry import register
 
@@ -18,20 +19,25 @@ STAGES = ((64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2))  # (channels at ful
 
 
 class MsBlock(nn.Module):
-    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut; input and output are real-valued."""
+    """LIF-conv-tdBN-LIF-conv-tdBN, plus the shortcut; input and output are real-valued.
+
+    Attributes:
+        max_pools: whether max pooling after the first tdBN, instead of a stride of the first convolution, halves the image.
+    """
+
+    max_pools: ClassVar[bool] = False
 
     def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
         self.lif = spec.lif(source.channels)
-        self.first = self.halving(spec, spec.spikes(source.channels), out_channels, stride)
+        spikes = spec.spikes(source.channels)
+        if self.max_pools and stride == 2:
+            self.first: SpikingConv = MaxPooledConv(spec, spikes, out_channels)
+        else:
+            self.first = SpikingConv(spec, spikes, out_channels, stride=stride)
         self.second = ConvNorm(spec, self.first.out, out_channels)
         self.shortcut = shortcut(ConvNorm, spec, source, out_channels, stride)
         self.out = self.second.out
-
-    @staticmethod
-    def halving(spec: NetworkSpec, source: Signal, out_channels: int, stride: int) -> SpikingConv:
-        """The first convolution, which divides height and width by ``stride``."""
-        return SpikingConv(spec, source, out_channels, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Real values (T, B, C, H, W) -> real values (T, B, C', H', W')."""
@@ -81,3 +87,26 @@ class MsResNet18(MsResNet):
         for _, block in self.blocks():
             last = block.second
             nn.init.zeros_((last.conv if isinstance(last.norm, nn.Identity) else last.norm).weight)
+
+
+class MaxBlock(MsBlock):
+    """An MS block that halves the image by max pooling after its first tdBN; its shortcut has a stride."""
+
+    max_pools = True
+
+
+@register("arch", "max-resnet18")
+class MaxResNet18(MsResNet):
+    """Stem conv3x3 64; Max blocks, 3 of 128, 3 of 256, 2 of 512; LIF; global average pool; linear.
+
+    All weights start with torch's default.
+    """
+
+    # (channels at full width, blocks, stride of the first block)
+    layout: ClassVar[Sequence[tuple[int, int, int]]] = ((128, 3, 1), (256, 3, 2), (512, 2, 2))
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec, MaxBlock, self.layout)
+
+    def draw_weights(self) -> None:
+        """Keep torch's default."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, has_hooks, image_mean
+from lsgcli.models.layers import MaxPooledConv, SpikingConv, chained, fed, image_mean
 from lsgcli.models.recompute import saved
 from lsgcli.neurons import LIF
 from lsgcli.registry import register
@@ -111,7 +111,7 @@ class TokenAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
         q, k = self.inputs(x)
-        a = self.lif(self.count(q), overwrite=not has_hooks(self.count, self.lif))
+        a = fed(self.lif, self.count, q)
         with saved(k, self.project.current.levels if self.project.current.packs else None):
             y = a.unsqueeze(3) * k.unflatten(2, (a.shape[2], -1))
         return self.project(y.flatten(2, 3))
@@ -138,10 +138,6 @@ class LinearAttention(nn.Module):
         x = x if x.is_floating_point() else x.float()
         return x.flatten(3).unflatten(2, (self.heads, -1))
 
-    def fired(self, lif: LIF, spikes: list[Tensor]) -> Tensor:
-        """Spikes of the neurons of the products."""
-        return lif(self(*spikes), overwrite=not has_hooks(self, lif))  # type: ignore[no-any-return]
-
     def additions(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Number of additions: one for each pair of spikes of k and v in a token and head, and C / heads for each spike of q."""
         return self.coincidences(k, v).sum(dtype=torch.float64) + q.sum(dtype=torch.float64) * (q.shape[2] // self.heads)
@@ -157,7 +153,7 @@ class SelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sums of spikes (T, B, C, H, W) -> spikes (T, B, C, H, W)."""
-        return self.project(self.products.fired(self.lif, self.inputs(x)))
+        return self.project(fed(self.lif, self.products, *self.inputs(x)))
 
 
 class Block(nn.Module):

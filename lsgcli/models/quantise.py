@@ -90,7 +90,7 @@ def plain(synapse: nn.Module) -> tuple[nn.Module, Tensor]:
     if not isinstance(synapse, RoundedConv2d | RoundedLinear):
         return synapse, weight.clone()
     layer: nn.Module = copy.copy(synapse)
-    layer.__class__ = Conv2d if isinstance(synapse, nn.Conv2d) else nn.Linear
+    layer.__class__ = type(synapse).__base__  # type: ignore[assignment]
     return layer, on_grid(weight, synapse.bits)
 
 
@@ -99,9 +99,8 @@ def settle(model: nn.Module) -> None:
     """Replace rounded layers by plain ones with the rounded weights, in place."""
     for _, module in synapses(model):
         if isinstance(module, RoundedConv2d | RoundedLinear):
-            layer, weight = plain(module)
-            module.weight.copy_(weight)
-            module.__class__ = type(layer)  # type: ignore[assignment]
+            module.weight.copy_(on_grid(module.weight, module.bits))
+            module.__class__ = type(module).__base__  # type: ignore[assignment]
 
 
 def synapses(model: nn.Module) -> Iterator[tuple[str, Synapse]]:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lsgcli.neurons.draws import Draws
 from lsgcli.neurons.kernels.base import SINGLE_BACKWARD, is_tracing, single_backward
 from lsgcli.neurons.kernels.saved import held, saved_compactly
+from lsgcli.neurons.layer import Draws
 from lsgcli.system.device import CONVOLUTIONS, convolved
 
 INSIDE = ContextVar("INSIDE", default=False)  # whether a checkpoint decides what is saved for backward

@@ -1,4 +1,4 @@
-"""ResNet-19 for static images: the network of the paper's CIFAR results; and the base of residual networks."""
+"""ResNet-19 for static images: the network of the paper's CIFAR results; SEW ResNets, which add spikes; and the base of residual networks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lsgcli.models.base import NetworkSpec, Signal, SpikingLayer, SpikingNet
-from lsgcli.models.layers import ConvNorm, SpikingConv, has_hooks, image_mean, normalise_and_fire, shortcut
+from lsgcli.models.layers import ConvNorm, SpikingConv, fed, image_mean, normalise_and_fire, shortcut
 from lsgcli.models.recompute import saved
 from lsgcli.neurons.kernels.saved import in_bits
 from lsgcli.registry import register
@@ -179,11 +179,44 @@ class ResNet19(ResNet):
         x = image_mean(x)
         if isinstance(self.hidden, SpikingConv):
             return self.logits(self.hidden(x[..., None, None]).flatten(2))
-        overwrite = not has_hooks(self.hidden, self.hidden_lif)
-        return self.logits(self.hidden_lif(self.hidden(x), overwrite=overwrite))
+        return self.logits(fed(self.hidden_lif, self.hidden, x))
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""
         if isinstance(self.hidden, SpikingConv):
             return [*super().spiking_layers(), self.hidden.spiking_layer("hidden")]
         return [*super().spiking_layers(), SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]
+
+
+class SewResNet(ResNet):
+    """Base of the SEW ResNets for images. A subclass sets ``counts``, the number of blocks of each stage.
+
+    The second tdBN of a block starts with weight 1: with 0, u would be 0, where a rectangular surrogate of width 2 v_th or less passes no
+    gradient, and the block would never learn. ``docs/method.md`` lists the settings of the published networks.
+    """
+
+    defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
+    counts: ClassVar[tuple[int, int, int, int]]
+
+    def __init__(self, spec: NetworkSpec):
+        first, second, third, fourth = self.counts
+        super().__init__(spec, SewBlock, ((64, first, 1), (128, second, 2), (256, third, 2), (512, fourth, 2)))
+        self.classifier = nn.Linear(self.channels, spec.num_classes)
+        self.initialise_weights()
+
+
+@register("arch", "sew-resnet18")
+class SewResNet18(SewResNet):
+    """Stem conv3x3 64; 2 SEW blocks each of 64, 128, 256, 512; global average pool; linear.
+
+    The form for 32 x 32 pixels, with a stem of stride 1 and no max pooling; that for ImageNet has a stem of 7x7.
+    """
+
+    counts = (2, 2, 2, 2)
+
+
+@register("arch", "sew-resnet34")
+class SewResNet34(SewResNet):
+    """Stem conv3x3 64; 3 SEW blocks of 64, 4 of 128, 6 of 256, 3 of 512; global average pool; linear."""
+
+    counts = (3, 4, 6, 3)

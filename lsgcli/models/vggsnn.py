@@ -47,5 +47,4 @@ class VGGSNN(SpikingNet):
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """conv1 to conv8."""
-        blocks = [block for block in self.features if isinstance(block, SpikingConv)]
-        return [block.spiking_layer(f"conv{index}") for index, block in enumerate(blocks, start=1)]
+        return [block.spiking_layer(f"conv{index}") for index, block in enumerate(self.features, start=1)]

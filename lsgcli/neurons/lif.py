@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from lsgcli import registry
 from lsgcli.config.fields import check, fields_of
 from lsgcli.config.neuron import NeuronConfig
-from lsgcli.errors import ConfigError
+from lsgcli.errors import ConfigError, refuse
 from lsgcli.neurons.kernels.base import Backend, NormParameters, one_by_one
 from lsgcli.neurons.layer import NeuronLayer, detached
 from lsgcli.neurons.methods import Method, by_name
@@ -40,7 +40,7 @@ from lsgcli.neurons.models import LeakyIntegrateAndFire, Neuron
 from lsgcli.neurons.norms import MembraneNorm
 from lsgcli.neurons.step import LIFParameters, measure_remains, number, over_channels
 from lsgcli.neurons.surrogates import Surrogate, check_surrogate
-from lsgcli.neurons.unrolled import InParallel, TimestepWatcher, Unrolled
+from lsgcli.neurons.unrolled import InParallel, Unrolled
 from lsgcli.neurons.widths import WidthRule
 
 DEFAULTS = NeuronConfig()
@@ -52,33 +52,24 @@ def _check_options(neuron: Neuron, method: Method) -> None:
     Raises:
         ConfigError: with one line for each option that it does not support.
     """
-    config, of_method = neuron.config, method.neuron is not None
-    expected: dict[str, tuple[Any, ...]] = {"reset": neuron.resets}
-    if not neuron.has_decay:
-        expected["input_gain"] = ("1",)
-    if not isinstance(neuron, LeakyIntegrateAndFire):
-        expected |= {"detach_reset": (False,), "init_potential": ("zero",)}
-    if neuron.sets_threshold:
-        expected["threshold_learned"] = (False,)
-    if of_method:
-        expected["neuron"] = ("lif",)
-    elif not neuron.has_decay and method.needs_decay:
-        entries = {name: registry.get("method", name) for name in registry.names("method")}
-        expected["method"] = tuple(name for name, own in entries.items() if not (own.needs_decay or own.neuron))
-    kind = f"the method {config.method}" if of_method else f"the neuron {config.neuron}"
-    problems = [
-        f"{name}: found {getattr(config, name)!r} with {kind}, expected {' or '.join(map(repr, values))}"
-        for name, values in expected.items()
-        if getattr(config, name) not in values
-    ]
-    if problems:
-        hint = "Use --neuron lif with a method that has no neurons of its own, or omit these options."
-        raise ConfigError("\n".join(problems), hint=hint)
-
-
-def _has_averages(thing: WidthRule | Neuron, base: type) -> bool:
-    """Whether a width rule or a neuron has running averages."""
-    return type(thing).averages is not base.averages  # type: ignore[attr-defined]
+    config, lif = neuron.config, isinstance(neuron, LeakyIntegrateAndFire)
+    # Settings that must have their defaults.
+    fixed = {
+        "input_gain": not neuron.has_decay,
+        "detach_reset": not lif,
+        "init_potential": not lif,
+        "threshold_learned": neuron.sets_threshold,
+        "neuron": method.neuron is not None,
+    }
+    expected = {name: repr(getattr(DEFAULTS, name)) for name, applies in fixed.items() if applies}
+    problems = {name: value for name, value in expected.items() if repr(getattr(config, name)) != value}
+    if config.reset not in neuron.resets:
+        problems["reset"] = " or ".join(map(repr, neuron.resets))
+    if method.needs_decay and not neuron.has_decay:
+        problems["method"] = "one whose width does not follow the decay, such as 'linear-sigma' or 'fixed'"
+    kind = f"the neuron {config.neuron}" if method.neuron is None else f"the method {config.method}"
+    lines = (f"{name}: found {getattr(config, name)!r} with {kind}, expected {value}" for name, value in problems.items())
+    refuse(lines, "Use --neuron lif with a method that has no neurons of its own, or omit these options.")
 
 
 def _scaled(current: Tensor, gain: Tensor) -> Tensor:
@@ -151,7 +142,7 @@ class LIF(NeuronLayer):
             check_surrogate(config.surrogate, self.surrogate)
         self.surrogate = self.neuron.shape(self.surrogate)
         _check_options(self.neuron, self.method)
-        self.watcher: TimestepWatcher | None = None
+        self.watcher = None
         self.membrane = MembraneNorm(channels) if membrane and channels else None
         of_width, of_neuron = self.method.width.tensors(config, shape), self.neuron.tensors(channels, steps)
         self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
@@ -161,8 +152,8 @@ class LIF(NeuronLayer):
             self.register_buffer("covariance", torch.eye(steps) * (gain * self._std()) ** 2)
             self._start_sums("products", steps + 1, steps + 1)
             self._of_width += ("covariance",)
-        per_step = _has_averages(self.neuron, Neuron)
-        self.measures_u = per_step or _has_averages(self.method.width, WidthRule)
+        per_step = type(self.neuron).averages is not Neuron.averages
+        self.measures_u = per_step or type(self.method.width).averages is not WidthRule.averages
         if self.measures_u:
             self._start_sums("measured", 3, *([steps] if per_step else []))
         self.learns_threshold = config.threshold_learned or self.neuron.relative
@@ -189,16 +180,14 @@ class LIF(NeuronLayer):
                 f"LIF: found a current of type {current.dtype}, expected a floating type",
                 hint="Convert it, for example with current.float(): products with the decay are not integers.",
             )
-        if current.dim() == 0 or current.shape[0] == 0:
+        per_channel = self.b.dim() == 1
+        expected = f"(T, B, {len(self.b)}, ...)" if per_channel else "(T, ...)"
+        if current.dim() == 0 or len(current) == 0 or (per_channel and current.shape[2:3] != self.b.shape):
             raise ConfigError(
-                f"LIF: found a current of shape {tuple(current.shape)}, expected (T, ...) with at least one timestep"
+                f"LIF: found a current of shape {tuple(current.shape)}, expected {expected} with at least one timestep"
             )
-        beta, alpha, trailing = self.beta, self._alpha(len(current)), 0
-        if self.b.dim() == 1:
-            if current.dim() < 3 or current.shape[2] != len(self.b):
-                raise ConfigError(f"LIF: found a current of shape {tuple(current.shape)}, expected (T, B, {len(self.b)}, ...)")
-            trailing = current.dim() - 3  # axes after the channels
-            beta = over_channels(beta, trailing)
+        trailing = current.dim() - 3 if per_channel else 0  # axes after the channels
+        beta, alpha = over_channels(self.beta, trailing), self._alpha(len(current))
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
         measured = self.measured if self.measures_u and self.is_measuring else None
@@ -305,8 +294,6 @@ class LIF(NeuronLayer):
 
     def extra_repr(self) -> str:
         """Settings, and the means of the current decay and width."""
-        values = ""
-        if not self.b.is_meta:
-            decay = f"beta={self.beta.mean().item():.3f}, " if self.neuron.has_decay else ""
-            values = f"{decay}alpha={self.alpha.mean().item():.3f}, threshold={number(self.threshold):g}, "
-        return f"{self.config.neuron}, method={self.config.method}, {values}surrogate={self.config.surrogate}, backend={self.backend}"
+        config = self.config
+        settings = f"{config.neuron}, method={config.method}, surrogate={config.surrogate}, backend={self.backend}"
+        return settings if self.b.is_meta else f"{settings}, beta={self.beta.mean():.3f}, alpha={self.alpha.mean():.3f}"

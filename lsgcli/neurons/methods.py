@@ -15,7 +15,7 @@ from lsgcli.neurons.widths import WidthRule
 from lsgcli.registry import register
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Method:
     """A method, registered by name: ``register("method", NAME)(Method(learns_decay=True, width=Half()))``.
 
@@ -36,8 +36,8 @@ class Method:
         if not isinstance(self.width, WidthRule) or not hasattr(self.width, "formula"):
             raise ConfigError(f"method: found the width {self.width!r}, expected a WidthRule that defines formula and alpha")
         shown = self.neuron or type(self.width)
-        object.__setattr__(self, "__doc__", described(self.learns_decay, shown))  # in tables of methods
-        object.__setattr__(self, "__module__", shown.__module__)
+        self.__doc__ = described(self.learns_decay, shown)  # in tables of methods
+        self.__module__ = shown.__module__
 
     @property
     def takes_width(self) -> bool:
@@ -83,14 +83,11 @@ def by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
     name = current(fields_of(NeuronConfig)["method"], settings.get("method", NeuronConfig.method))
     width = settings.get("width")
     method: Method = registry.get("method", name)
-    if width is None and method.stores_width:
+    lacks = method.stores_width and width is None
+    computes = "method" not in settings and not method.takes_width and width is not None
+    if lacks or computes:
         raise ConfigError(
-            f"width: not given with the method {name}, which keeps the width of each layer",
-            hint="Give width=..., or load a checkpoint of a run with --width-from.",
-        )
-    if width is not None and "method" not in settings and not method.takes_width:
-        raise ConfigError(
-            f"width: found {width!r} with the default method {name}, which computes the width",
+            f"width: found {width!r} with the method {name}, expected a number if the method keeps it, none if it computes the width",
             hint="Give method='fixed' for a width and decay that stay, or 'trainable-decay'.",
         )
     return settings

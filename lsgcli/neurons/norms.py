@@ -24,12 +24,11 @@ from lsgcli.neurons.kernels.base import Gather, NormParameters, is_tracing, norm
 from lsgcli.registry import register
 
 
-class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Base class; parameters and buffers as in ``torch.nn.BatchNorm``.
+class TdBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Base of the normalisations; parameters and buffers as in ``torch.nn.BatchNorm``.
 
     Attributes:
         gather: collects the statistics of a batch that is divided among processes; None for a single process.
-        batches: ``num_batches_tracked``, known without waiting for the device.
         recomputing: set while activations are recomputed; the running statistics are then not updated again.
         warm: whether every batch has the weight ``momentum`` from now on, regardless of ``num_batches_tracked``.
     """
@@ -84,18 +83,13 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked.add_(1)
         if self.warm or input.is_meta or is_tracing(input):  # a compiled graph has one momentum
             return self.momentum
-        self.batches += 1
-        self.warm = self.batches * self.momentum >= 1
-        return max(self.momentum, 1 / self.batches)
-
-    def reset_running_stats(self) -> None:
-        super().reset_running_stats()
-        self.batches = 0
+        batches = int(self.num_batches_tracked)  # waits for the device, but only in the first batches
+        self.warm = batches * self.momentum >= 1
+        return max(self.momentum, 1 / batches)
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         self.warm = False
         super()._load_from_state_dict(*arguments)
-        self.batches = 0 if self.num_batches_tracked.is_meta else int(self.num_batches_tracked)
 
     def folded(self) -> nn.Module:
         """The module that replaces the normalisation when it is folded into the preceding convolution."""
@@ -111,7 +105,7 @@ class _TdBatchNorm(nn.modules.batchnorm._BatchNorm):
         return f"{self.num_features}, threshold={self.threshold}, eta={self.eta:.4g}"
 
 
-class TdBatchNorm2d(_TdBatchNorm):
+class TdBatchNorm2d(TdBatchNorm):
     """tdBN of (T, B, C, H, W).
 
     Args:
@@ -125,13 +119,13 @@ class TdBatchNorm2d(_TdBatchNorm):
     dimensions, shape = 5, "(T, B, C, H, W)"
 
 
-class TdBatchNorm1d(_TdBatchNorm):
+class TdBatchNorm1d(TdBatchNorm):
     """tdBN of (T, B, C); arguments as for :class:`TdBatchNorm2d`."""
 
     dimensions, shape = 3, "(T, B, C)"
 
 
-class MembraneNorm(_TdBatchNorm):
+class MembraneNorm(TdBatchNorm):
     """MPBN: batch normalisation of u[t], (B, C, ...), with the statistics of each timestep and running statistics common to all.
 
     Source: Guo et al., "Membrane Potential Batch Normalization for Spiking Neural Networks", ICCV 2023.

@@ -84,21 +84,18 @@ class ParallelSpikingNeuron(Parallel):
 
     def response(self, p: SimpleNamespace, T: int) -> Tensor:
         """W."""
-        weight: Tensor = p.weight
-        return weight
+        return p.weight  # type: ignore[no-any-return]
 
     def potentials(self, current: Tensor, p: SimpleNamespace) -> Tensor:
         if len(current) != len(p.weight):
             raise ConfigError(
                 f"{self.config.neuron}: found {len(current)} timesteps, expected {len(p.weight)}, those of its weights",
-                hint="Use the T of the training.",
-                in_python=f"Give steps={len(current)}: LIF(neuron={self.config.neuron!r}, steps={len(current)}).",
+                hint="Use the T of the training; in Python, give its number as the argument steps.",
             )
         return super().potentials(current, p)
 
     def thresholds(self, p: SimpleNamespace) -> Tensor:
-        bias: Tensor = p.bias
-        return -bias
+        return -p.bias  # type: ignore[no-any-return]
 
 
 @register("neuron", "masked-psn")
@@ -120,8 +117,7 @@ class MaskedPSN(ParallelSpikingNeuron):
     def response(self, p: SimpleNamespace, T: int) -> Tensor:
         """W (1 - lambda + lambda M), with M[t, i] = 1 where t - k < i <= t."""
         band = torch.ones_like(p.weight).tril().triu(1 - self.config.order)
-        weight: Tensor = p.weight * (1 - p.mask + p.mask * band)
-        return weight
+        return p.weight * (1 - p.mask + p.mask * band)  # type: ignore[no-any-return]
 
     def begin_epoch(self, layer: NeuronLayer, epoch: int, epochs: int) -> None:
         """Set lambda."""

@@ -193,9 +193,8 @@ def check_surrogate(name: str, h: Surrogate) -> None:
     for value in (0.5, 2.0):
         width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
         heights = h(x.clone(), width)
-        if not isinstance(heights, Tensor) or heights.shape != x.shape or not heights.is_floating_point():
-            found = f"{getattr(heights, 'dtype', type(heights).__name__)} of shape {tuple(getattr(heights, 'shape', ()))}"
-            raise ConfigError(f"surrogate {name}: found {found} for x of shape {tuple(x.shape)}, expected a tensor like x")
+        if not isinstance(heights, Tensor) or heights.shape != x.shape:
+            raise ConfigError(f"surrogate {name}: found {heights!r:.80}, expected a tensor of the shape of x, {tuple(x.shape)}")
         area = float((heights * (1 + angle.tan().square())).mean()) * math.pi * value
         peak = float(heights.max()) * value
         if not (abs(area - 1) < TOLERANCE and abs(peak - 1) < TOLERANCE):  # also if they are NaN

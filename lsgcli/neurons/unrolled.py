@@ -1,7 +1,7 @@
 """Layers with gradients by autograd, of neurons that no backend computes: timestep by timestep, or all timesteps at once."""
 
 from types import SimpleNamespace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,21 +26,13 @@ class Fired(NamedTuple):
     alpha: Tensor
 
 
-class TimestepWatcher(Protocol):
-    """Observes the timesteps of a layer."""
-
-    def sees(self, t: int, u: Tensor) -> Tensor:
-        """Called with each potential before the threshold; returns a tensor of the same values, which is used instead."""
-
-    def carries(self, state: Tensor) -> Tensor:
-        """Called with each state that is passed to the next timestep; returns a tensor of the same values, which is used instead."""
-
-    def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
-        """Called after the last timestep, with the layer's outputs."""
-
-
 class OfLayer(Backend):
-    """Base of what runs the neurons of one layer, and reports to the layer's watcher, if any."""
+    """Base of what runs the neurons of one layer.
+
+    It reports to the layer's watcher, if any: ``sees(t, u)`` is called with each potential before the threshold, ``carries(state)`` with each
+    state that is passed to the next timestep. Both return a tensor of the same values, which is used instead. ``ends(current, fired, out, p)``
+    is called after the last timestep, with the layer's outputs.
+    """
 
     def __init__(self, layer: NeuronLayer):
         self.layer = layer

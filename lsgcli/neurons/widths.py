@@ -185,6 +185,13 @@ class Stored(WidthRule):
         return layer.own["width"]
 
 
+def mean_and_std(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of u from its moments, (3,), as in :meth:`WidthRule.averages`; NaN if nothing was measured."""
+    n, total, squares = moments
+    mean = total / n
+    return mean, (squares / n - mean.square()).clamp_min(0).sqrt()
+
+
 class MeasuredSigma(WidthRule):
     """alpha = 2 sigma, the running average of the measured standard deviation of u.
 
@@ -208,9 +215,7 @@ class MeasuredSigma(WidthRule):
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
         """sigma, over all timesteps."""
-        n, total, squares = moments
-        variance = squares / n - (total / n).square()  # NaN if nothing was measured
-        return {"sigma": variance.clamp_min(0).sqrt()}
+        return {"sigma": mean_and_std(moments)[1]}
 
 
 class Adaptive(MeasuredSigma):
@@ -263,9 +268,8 @@ class Isometric(WidthRule):
 
     def averages(self, moments: Tensor) -> dict[str, Tensor]:
         """u_mean and u_std, over all timesteps."""
-        n, total, squares = moments
-        mean = total / n  # NaN if nothing was measured
-        return {"u_mean": mean, "u_std": (squares / n - mean.square()).clamp_min(0).sqrt()}
+        mean, std = mean_and_std(moments)
+        return {"u_mean": mean, "u_std": std}
 
 
 class PredictedWithGamma(WidthRule):

@@ -13,7 +13,7 @@ WIDTH = 420
 HEIGHT = 250
 ROW = 18  # of a legend, pixels
 MOST = 7  # ticks of a y axis
-ROOM = 2.5  # factor from the smallest and largest value to the ends of a logarithmic axis, which then has two ticks of 1, 2, 5
+ROOM = 1.6  # factor from the smallest and largest value to the ends of a logarithmic axis, which then has a tick of 1, 2 or 5
 Legend = Sequence[tuple[str, Style]]
 Values = Sequence[float | None]  # None is a gap
 

@@ -36,7 +36,7 @@ from lsgcli.data.bundle import Description
 from lsgcli.data.guard import other_kind, unreadable
 from lsgcli.errors import CheckpointError, LsgError, some
 from lsgcli.models.base import NetworkSpec, SpikingNet
-from lsgcli.models.fold import fold_structure
+from lsgcli.models.fold import fold_in_place
 from lsgcli.models.quantise import unpacked
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
@@ -349,7 +349,7 @@ def restored(content: Checkpoint, path: object, *, buffers_finite: bool = True) 
 
         def build() -> SpikingNet:
             model = models.build(content.config["arch"], **spec, **neuron)
-            return fold_structure(model) if content.config["folded"] else model
+            return fold_in_place(model) if content.config["folded"] else model
 
         layers = spec.get("depth", 0) if traits("arch", content.config["arch"]).has_residual else 0
         if layers > len(content.weights):

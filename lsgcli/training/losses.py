@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from lsgcli.config.training import TrainingConfig
 from lsgcli.data.batches import Batch, shares
 from lsgcli.errors import ConfigError
-from lsgcli.neurons.draws import drawing
 from lsgcli.neurons.kernels.base import single_backward
+from lsgcli.neurons.layer import drawing
 from lsgcli.registry import get, register
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.training.distributed import ALONE, Group

@@ -120,14 +120,15 @@ def test_a_fault_is_caught_and_nothing_is_left(export, form, tmp_path, monkeypat
 
 
 def test_a_wrong_fold_is_caught(export, tmp_path, monkeypatch):
-    fold_weights = fold_module._fold_weights
+    fold = fold_module.fold_in_place
 
-    def wrong(folded, conv, norm):
-        fold_weights(folded, conv, norm)
+    def wrong(network):
+        folded = fold(network)
         with torch.no_grad():
-            folded.weight[0] *= 1.1
+            folded.spiking_layers()[1].synapse.weight[0] *= 1.1
+        return folded
 
-    monkeypatch.setattr(fold_module, "_fold_weights", wrong)
+    monkeypatch.setattr(fold_module, "fold_in_place", wrong)
     result = export("safetensors", "out2.safetensors", "--verify", "8", status=9)
     assert "folding" in result.stderr
     assert not (tmp_path / "out2.safetensors").exists()

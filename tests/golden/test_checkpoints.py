@@ -12,7 +12,7 @@ import torch
 from lsgcli import registry
 from lsgcli.config.run import RunConfig, from_checkpoint, from_dict
 from lsgcli.errors import CheckpointError, ConfigError
-from lsgcli.neurons.draws import drawing
+from lsgcli.neurons.layer import drawing
 from lsgcli.store import checkpoint
 from tests.unit.models.helpers import seasoned
 

@@ -250,7 +250,8 @@ def unknown_network(network):
 
 
 def unknown_block(network):
-    network.features[2] = nn.Sequential(network.features[2])
+    block = network.features[2]
+    block.__class__ = type("OtherBlock", (nn.Module,), {"spiking_layer": type(block).spiking_layer})
 
 
 def unfolded(network):
@@ -260,9 +261,9 @@ def unfolded(network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (soft_reset, "conv4: found neurons of class SoftReset.*\n.*soft reset"),
-        (unknown_network, "found the network OtherNet, for which no conversion"),
-        (unknown_block, "found the block Sequential, for which no conversion"),
+        (soft_reset, "conv4: found neurons of class SoftReset"),
+        (unknown_network, "found OtherNet, for which no conversion"),
+        (unknown_block, "found OtherBlock, for which no conversion"),
         (unfolded, "conv2.synapse: found TdBatchNorm2d, expected it folded"),
     ],
 )
@@ -307,9 +308,8 @@ def other_layers(**changes):
         (foreign, "no lsg metadata"),
         (unknown_node, "Scale"),
         (wrong_shape, "expected a NIR graph, found: .*mismatch"),
-        (lost_edge, "inputs and outputs: found"),
-        (other_layers(other=[6]), "layers with neurons: found .*other"),
-        (other_layers(conv2=[1, 2, 3]), "neurons of conv2: found 6"),
+        (lost_edge, "conv1.synapse"),
+        (other_layers(conv2=[1, 2, 3]), "a graph that can be run"),
     ],
 )
 def test_graphs_that_lsg_did_not_write(change, message, plain):
@@ -322,7 +322,7 @@ def test_graphs_that_lsg_did_not_write(change, message, plain):
 
 
 def test_input_of_another_shape(plain):
-    with pytest.raises(ConfigError, match=r"found \(3, 2, 2, 16, 24\), expected .* \(2, 16, 16\)"):
+    with pytest.raises(CheckpointError, match="a graph that can be run"):
         NIR().open(plain[1]).run(torch.zeros(3, 2, 2, 16, 24))
 
 

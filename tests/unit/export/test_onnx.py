@@ -101,11 +101,11 @@ def test_shapes_that_it_does_not_take(made):
     x = next(samples(found.content.config, 2)).x
     runner = exporting.ONNX().open(path)
     for wrong in (x[:2], x[0], x[..., :8]):
-        with pytest.raises(ConfigError, match=r"frames of shape .* expected \(3, 'batch', 2, 16, 16\)"):
+        with pytest.raises(CheckpointError, match="frames"):
             runner.run(wrong)
     stepping = exporting.ONNX().open(made("vggsnn", "step")[0])
     assert stepping.run(x[:2]).logits.shape == (2, 2, 10)  # any number of steps
-    with pytest.raises(ConfigError, match="frame of shape"):
+    with pytest.raises(CheckpointError, match="frame"):
         stepping.run(x[..., :8])
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsgcli.errors import GateError
-from lsgcli.export.runners import NetworkRunner, Output, Runner
+from lsgcli.export.runners import NetworkRunner, Output, Runner, membrane
 from lsgcli.export.verify import SPIKES_PER_TIE, _check, compare, described, verify
 from tests.exports import exported, samples, saved
 
@@ -38,15 +38,16 @@ def compared(net, alter, n=4):
 
 def near_threshold(net, monkeypatch, *where):
     """Make u of layer, t, sample, position lie one unit in the last place below the threshold, as far as is reported."""
-    membranes = NetworkRunner.membranes
+    layers = {layer.lif: layer.name for layer in net[0].spiking_layers()}
 
-    def moved(self, x):
-        found = membranes(self, x)
+    def moved(lif, current, spikes):
+        u = membrane(lif, current, spikes)
         for name, t, b in where:
-            found[name][t, b, 0, 0, 0] = THRESHOLD * (1 - 2**-24)
-        return found
+            if name == layers[lif]:
+                u[t, b, 0, 0, 0] = THRESHOLD * (1 - 2**-24)
+        return u
 
-    monkeypatch.setattr(NetworkRunner, "membranes", moved)
+    monkeypatch.setattr("lsgcli.export.verify.membrane", moved)
 
 
 def flip(spikes, name, t, b, position=0):
@@ -56,11 +57,11 @@ def flip(spikes, name, t, b, position=0):
 
 def test_membranes_are_those_of_the_equation(net):
     """u >= v_th is the spike, and u[t] = beta u[t-1] (1 - o[t-1]) + I[t] by numpy."""
-    runner, batch = NetworkRunner(*net), next(samples(net[1], 2))
-    spikes, u = runner.run(batch.x).spikes, runner.membranes(batch.x)
-    assert u.keys() == spikes.keys()
-    for name in u:
-        assert torch.equal((u[name] >= THRESHOLD).float(), spikes[name])
+    batch = next(samples(net[1], 2))
+    recorded = NetworkRunner(*net).recorded(batch.x)[1]
+    u = {layer.name: membrane(layer.lif, *recorded[layer.name]) for layer in net[0].spiking_layers()}
+    for name, (_, spikes) in recorded.items():
+        assert torch.equal((u[name] >= THRESHOLD).float(), spikes)
     first = net[0].features[0]
     current = first.current(batch.x).detach().numpy()
     beta = first.lif.beta.item()

@@ -92,8 +92,8 @@ def test_all_wrong_arguments_at_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "matched-width"}, "width: not given with the method matched-width"),
-        ({"width": 0.5}, "width: found 0.5 with the default method lsg"),
+        ({"method": "matched-width"}, "width: found None with the method matched-width"),
+        ({"width": 0.5}, "width: found 0.5 with the method lsg"),
     ],
 )
 def test_a_width_that_is_missing_or_without_effect(settings, message):

