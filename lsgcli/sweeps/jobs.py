@@ -93,12 +93,10 @@ class Job:
     Attributes:
         words: ``lsg train <settings> --out <path>``.
         path: run directory, absolute.
-        cwd: working directory of the command.
     """
 
     words: Sequence[str]
     path: str
-    cwd: str
 
     @property
     def name(self) -> str:
@@ -154,7 +152,6 @@ class Attempt:
             log.write(f"{ATTEMPT}{now} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
             self._process = subprocess.Popen(
                 interpreter.command("lsgcli", *self.job.words[1:]),
-                cwd=self.job.cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -175,8 +175,8 @@ class Local(Launcher):
 
 
 def job_of(cell: Cell) -> Job:
-    """The job of a cell, with this process's working directory."""
-    return Job(command(cell, environment={}), str(cell.path.absolute()), os.getcwd())
+    """The job of a cell; launchers start it in the working directory of this process."""
+    return Job(command(cell, environment={}), str(cell.path.absolute()))
 
 
 class Submitted(Runner):

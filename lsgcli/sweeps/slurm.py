@@ -131,20 +131,17 @@ class Slurm(Launcher):
         if time.monotonic() < self._again:
             return {}
         size = min(len(jobs), self._most)
-        while True:
-            ids, problem = self._submit(jobs[:size])
-            if not problem:
-                self._most = min(ARRAY, 2 * size)
-                return ids
-            if WAIT.search(problem):
-                break
+        ids, problem = self._submit(jobs[:size])
+        if not problem:
+            self._most = min(ARRAY, 2 * size)
+            return ids
+        if not WAIT.search(problem):
             is_busy = any(state not in FINISHED for state, _ in self._jobs.values())  # such jobs make room when they end
             if not LIMIT.search(problem) or (size == 1 and not is_busy):
                 raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", "Check --slurm.")
-            if size == 1:
-                break
-            size //= 2
-        self._most = size
+            if size > 1:
+                self._most = size // 2
+                return self.submit(jobs)
         self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
         self._again = time.monotonic() + REFILL
         return {}

@@ -177,7 +177,7 @@ def test_a_state_reads_the_last_epoch_only(planned):
 @pytest.fixture
 def job(tmp_path):
     """A job whose command fails at once."""
-    return Job(("lsg", "train", "--epochs", "none"), str(tmp_path / "abl/method=lsg/s0"), str(tmp_path))
+    return Job(("lsg", "train", "--epochs", "none"), str(tmp_path / "abl/method=lsg/s0"))
 
 
 def test_no_attempt_runs_a_finished_cell(job):
@@ -221,7 +221,7 @@ echo "Submitted batch job 7"
 )
 def test_slurm_gets_as_many_jobs_as_it_takes(commands, slurm, tmp_path, message):
     commands(sbatch=SBATCH.replace("{most}", "3").replace("{message}", message))
-    jobs = [Job(("lsg", "train"), str(tmp_path / f"abl/method={number}/s0"), str(tmp_path)) for number in range(10)]
+    jobs = [Job(("lsg", "train"), str(tmp_path / f"abl/method={number}/s0")) for number in range(10)]
     submitted = {}
     for expected in ([0, 1], [2, 3], [4, 5]):  # of 10, 5, 2; 4, 2; 4, 2
         ids = slurm.submit(jobs[len(submitted) :])
@@ -249,7 +249,7 @@ def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
 def test_nodes_do_not_import_modules_of_the_working_directory(commands, slurm, tmp_path):
     """Also where a site lets sbatch pass no environment."""
     commands(sbatch=f"cp $1 {tmp_path / 'script'}; echo Submitted batch job 1")
-    slurm.submit([Job(("lsg", "train"), str(tmp_path / "a/s0"), str(tmp_path))])
+    slurm.submit([Job(("lsg", "train"), str(tmp_path / "a/s0"))])
     assert " -P -u -m submitit" in (tmp_path / "script").read_text()
 
 
