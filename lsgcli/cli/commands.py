@@ -126,7 +126,7 @@ def commands_of(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 def write_section(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
     """Write a heading and rows of (name, text); click removes styles if the output is not a terminal."""
     with formatter.section(typer.style(title, bold=True)):
-        formatter.write_dl([(typer.style(name, fg="cyan"), text) for name, text in rows])
+        formatter.write_dl(rows)
 
 
 class Command(Page, typer.core.TyperCommand):

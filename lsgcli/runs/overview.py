@@ -138,18 +138,11 @@ def _known(option: str, key: str) -> str:
 
 
 def ordered(runs: Sequence[Run], key: str) -> list[Run]:
-    """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start.
-
-    Of ``-KEY``, the largest value is first, and those without one are last.
-    """
-    descending = key.startswith("-")
-    key = _known("--sort", key.removeprefix("-"))
+    """The runs sorted by a column or setting, first those without a value; of ``-KEY``, the largest value is first, and those are last."""
+    name = _known("--sort", key.removeprefix("-"))
 
     def rank(run: Run) -> tuple[bool, Any]:
-        value = run.value(key)
+        value = run.value(name)
         return (value is not None, "" if value is None else value)
 
-    def begun(run: Run) -> tuple[str, str]:
-        return run.record["started"] or "", run.record["path"]
-
-    return sorted(sorted(runs, key=begun), key=rank, reverse=descending)
+    return sorted(runs, key=rank, reverse=key.startswith("-"))

@@ -117,19 +117,19 @@ def plan(settings: Values, texts: Sequence[str], file: Path | None) -> Search:
     listed = {name: axis.values for name, axis in axes.items() if not axis.scale}
     if (count := math.prod(map(len, listed.values()))) > MOST:
         raise ConfigError(f"--search: found {count:,} combinations of listed values, expected at most {MOST:,}")
-    # A setting is kept if it has an effect at one end of the ranges or both.
-    ends = [{name: axis.values[end] for name, axis in axes.items() if axis.scale} for end in (0, -1)]
+    # Where a setting has no effect at the low end of a range, such as 0, it has one at the high end.
+    ends = {name: axis.values[-1] for name, axis in axes.items() if axis.scale}
     combinations = list(itertools.product(*listed.values()))
-    rows = [dict(zip(listed, values, strict=True)) | end for end in ends for values in combinations]
+    rows = [dict(zip(listed, values, strict=True)) | ends for values in combinations]
     configs = resolve_rows(settings, rows, file=file, option="--search")
     if configs[0].val_fraction == 0:
         raise ConfigError(
             "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",
             "Add --val-fraction 0.1. The test part is not used.",
         )
-    for config in dict.fromkeys(configs[: len(combinations)]):
+    for config in dict.fromkeys(configs):
         checks.check(config)
-    return Search(axes, dict(zip(combinations, configs[len(combinations) :], strict=True)))
+    return Search(axes, dict(zip(combinations, configs, strict=True)))
 
 
 def _axis(name: str, text: str) -> tuple[Axis, list[str]]:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from lsgcli import models
 from lsgcli.config.run import RunConfig
@@ -31,17 +30,6 @@ def test_the_floor_has_neither_neurons_nor_normalisation(which):
     fires = {p for module in net.modules() if isinstance(module, LIF) for p in module.parameters()}
     assert all(parameter.grad is None for parameter in fires)
     assert all(p.grad is not None for module in net.modules() if isinstance(module, nn.Conv2d) for p in module.parameters())
-
-
-def test_the_floor_by_own_code():
-    net = small("vggsnn")
-    bench.strip(net)
-    x = sequence(net)
-    expected = x
-    for layer in net.features:
-        expected = F.conv2d(expected.flatten(0, 1), layer.current.conv.weight, padding=1)
-        expected = (expected if layer.pool is None else F.avg_pool2d(expected, 2)).unflatten(0, x.shape[:2])
-    assert torch.allclose(net(x), F.linear(expected.flatten(2), net.classifier.weight, net.classifier.bias))
 
 
 def test_no_gradient_of_the_floor_vanishes(monkeypatch):

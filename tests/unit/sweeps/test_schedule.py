@@ -5,9 +5,10 @@ import os
 
 import pytest
 
+from lsgcli.cli.launcher import changes_shown
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
 from lsgcli.store.rundir import LOCK, METRICS, RESULT
-from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, Job, name_of, note, read_record, state
+from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, CellState, Job, name_of, note, read_record, state
 from lsgcli.sweeps.launchers import CANCELLED, Submitted, job_of, make
 from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
@@ -160,6 +161,26 @@ def test_states_come_from_files(planned):
     assert state(cell).text == "diverged: loss nan"
     (cell.path / RESULT).write_text("{")
     assert (state(cell).kind, state(cell).status) == ("failed", 2)
+
+
+def test_lines_are_printed_when_a_state_changes(planned, caplog):
+    caplog.set_level("INFO", "lsg")
+    kinds = (
+        CellState("done", accuracy=0.95),
+        CellState("running", 1, 3, 0.5),
+        CellState("failed", message="bad"),
+        CellState("stopped"),
+    )
+    states = dict(zip(planned.cells(), kinds, strict=True))
+    show = changes_shown()
+    for changed in ({}, {}, {planned.cells()[1]: CellState("running", 2, 3, 0.75)}):
+        show(states | changed)
+    assert caplog.messages == [
+        f"{NAMES[0]}: done, accuracy 0.9500",
+        f"{NAMES[1]}: running after 1 of 3 epochs, accuracy 0.5000",
+        f"{NAMES[2]}: failed: bad",
+        f"{NAMES[1]}: running after 2 of 3 epochs, accuracy 0.7500",
+    ]
 
 
 def test_a_state_reads_the_last_epoch_only(planned):
