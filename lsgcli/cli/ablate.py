@@ -59,6 +59,7 @@ class Output(NamedTuple):
     margin: Annotated[
         float | None,
         Option(
+            min=1e-9,
             help="Also test whether each row is equivalent to the first: within this many percentage points of accuracy.",
         ),
     ] = None
@@ -108,8 +109,6 @@ def ablate(
     from lsgcli.report.tables import FORMATS
 
     margin = output.margin
-    if margin is not None and not margin > 0:
-        raise ConfigError(f"--margin: found {margin:g}, expected a number of percentage points above 0")
     format_name = "json" if output.as_json else output.form or "table"
     if format_name not in FORMATS:
         raise ConfigError(f"--format: found {format_name!r}, expected one of {', '.join(FORMATS)}")

@@ -1,6 +1,5 @@
 """``lsg inspect-gradients``: measure signal and gradient of each layer."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -25,7 +24,11 @@ class Measuring(NamedTuple):
     ] = 0
     mismatch_step: Annotated[
         float | None,
-        Option(help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1."),
+        Option(
+            min=1e-9,
+            max=1e9,
+            help="Step of the finite differences, relative to the root mean square of the layer's weights. Default: 0.1.",
+        ),
     ] = None
 
 
@@ -89,10 +92,8 @@ def inspect_gradients(
     common.messages(verbosity, common.AROUND)
     if output.as_json:
         common.exclude("--json", {"--csv": output.as_csv})
-    step = measuring.mismatch_step
-    if step is not None and not (measuring.mismatch and 0 < step < math.inf):
-        expected = "a number above 0" if measuring.mismatch else "--mismatch N, because it has no effect otherwise"
-        raise ConfigError(f"--mismatch-step: found {step:g}, expected {expected}")
+    if not measuring.mismatch:
+        common.require("--mismatch N", {"--mismatch-step": measuring.mismatch_step})
     if not advice.advise:
         common.require("--advise", {"--try": advice.epochs})
     if advice.epochs is None:
@@ -117,7 +118,7 @@ def inspect_gradients(
     from lsgcli.runs.open import open_checkpoint
     from lsgcli.store.flows import history
 
-    sample = Sample(measuring.mismatch, step or 0.1) if measuring.mismatch else None
+    sample = Sample(measuring.mismatch, measuring.mismatch_step or 0.1) if measuring.mismatch else None
     changes = {**data.changes(), **compute._asdict()}
     flows = []
     for checkpoint, path in zip(checkpoints, paths, strict=True):

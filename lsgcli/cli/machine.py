@@ -71,15 +71,8 @@ def bench(
         record = benches.bench(config, mode.split(","), rounds, progress)
     if as_json:
         print_json(record)
-    else:
-        show(record)
-
-
-def show(record: Record) -> None:
-    """Print the rows of a measurement; ``low`` to ``high`` is the 95 % interval of ``time_over_lsg``."""
-    from lsgcli.report import terminal
-
-    heads = ("case", "contender", "samples_per_s", "ms", "time_over_lsg", "low", "high")
+        return
+    heads = ("case", "contender", "samples_per_s", "ms", "time_over_lsg", "low", "high")  # the 95 % interval of time_over_lsg
     rows = []
     for row in record["rows"]:
         over = row["time_over_lsg"] or dict.fromkeys(("ratio", "low", "high"))

@@ -48,9 +48,8 @@ def show(
     if as_json:
         print_json(record)
         return
-    layers = record["layers"]
-    facts = {name: record[name] for name in ("arch", "input", "parameters", "multiplications")}
-    facts |= {**record["provenance"], "settings": record["settings"]}
+    layers, provenance = record.pop("layers"), record.pop("provenance")
+    facts = record | provenance
     if "best_epoch" in facts:
         facts["best_epoch"] += 1  # records count from 0
     terminal.show([terminal.facts(facts), terminal.table(layers[0], [[*layer.values()] for layer in layers], left=3)])

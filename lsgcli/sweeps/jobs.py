@@ -216,9 +216,11 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         return CellState("running" if record.started and record.status is None else "waiting", *progress)
     if in_use(cell.path):
         return CellState("running", *progress)
-    if record.status is None or is_interruption(record.status):
-        return CellState("stopped", *progress, record.status)
-    return CellState("failed", *progress, record.status, _failure(cell.path, record.status))
+    status = record.status
+    # Stopped, killed, or refused because another attempt is running: the job continues.
+    if status is None or status < 0 or status > 128 or status in (Stopped.exit_code, RunInUseError.exit_code):
+        return CellState("stopped", *progress, status)
+    return CellState("failed", *progress, status, _failure(cell.path, status))
 
 
 def completed(run: Path) -> int:
@@ -227,11 +229,6 @@ def completed(run: Path) -> int:
         return int(read_last_epoch(run).get("epoch", -1)) + 1
     except ConfigError:
         return 0
-
-
-def is_interruption(status: int) -> bool:
-    """Whether an attempt with this exit status was stopped, killed, or refused because another is running, so that the job continues."""
-    return status < 0 or status > 128 or status in (Stopped.exit_code, RunInUseError.exit_code)
 
 
 def _failure(run: Path, status: int) -> str:

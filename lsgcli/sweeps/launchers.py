@@ -130,21 +130,20 @@ class Local(Launcher):
     def __init__(self, folder: Path, options: Values):
         super().__init__(folder, options)
         devices = launch.parse(options["devices"]) if "devices" in options else launch.Devices(1)
-        count = options.get("jobs", devices.count)
-        if count < len(devices.gpus):
+        self.slots = options.get("jobs", devices.count)
+        if self.slots < len(devices.gpus):
             raise ConfigError(
-                f"--jobs: found {count}, expected at least {len(devices.gpus)}, one for each of --devices",
+                f"--jobs: found {self.slots}, expected at least {len(devices.gpus)}, one for each of --devices",
                 "Omit --jobs, or use fewer devices.",
             )
-        self.environments = [cpus.share(count) for _ in range(count)]
+        self.environments = [cpus.share(self.slots) for _ in range(self.slots)]
         for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self.slots = count
-        self._running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}  # by job: index of its environment, process
+        self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}  # by index of the environment: job, process
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        taken = {number for number, _ in self._alive().values()}
-        free = [number for number in range(self.slots) if number not in taken]
+        alive = self._alive()
+        free = [number for number in range(self.slots) if number not in alive]
         ids = {}
         for job, number in zip(jobs, free, strict=False):
             process = subprocess.Popen(
@@ -154,23 +153,23 @@ class Local(Launcher):
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
             )
-            self._running[job.name] = number, process
+            self._running[number] = job.name, process
             ids[job.name] = str(process.pid)
         return ids
 
     def look(self, ids: Ids) -> Mapping[str, str]:
-        return dict.fromkeys(self._alive(), "")
+        return {name: "" for name, _ in self._alive().values()}
 
     def cancel(self, ids: Ids) -> None:
-        own = [process for name, (_, process) in self._alive().items() if name in ids]
+        own = [process for name, process in self._alive().values() if name in ids]
         for process in own:
             process.terminate()
         for process in own:
             process.wait()
 
-    def _alive(self) -> dict[str, tuple[int, subprocess.Popen[bytes]]]:
+    def _alive(self) -> dict[int, tuple[str, subprocess.Popen[bytes]]]:
         """The jobs whose processes have not ended."""
-        self._running = {name: one for name, one in self._running.items() if one[1].poll() is None}
+        self._running = {number: one for number, one in self._running.items() if one[1].poll() is None}
         return self._running
 
 
