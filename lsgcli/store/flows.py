@@ -4,7 +4,6 @@ Imports no torch.
 """
 
 import os
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Required, TypedDict
 
@@ -169,7 +168,7 @@ def complete(flow: Record, where: object) -> Record:
     schema.check(flow, Complete, where, ConfigError)
     for layer in flow["layers"]:
         edges, counts = layer["histogram"]["edges"], layer["histogram"]["counts"]
-        if len(edges) != len(counts) + 1 or any(left >= right for left, right in pairwise(edges)):
+        if len(edges) != len(counts) + 1 or edges != sorted(set(edges)):
             found = f"{len(edges)} edges of {len(counts)} counts"
             raise ConfigError(f"{where}: {layer['name']}: found {found}, expected one more, increasing", schema.HINT)
     return flow

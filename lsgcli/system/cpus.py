@@ -110,9 +110,8 @@ def _quotas(root: Path) -> Iterator[float]:
         folder = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
         files = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
         # In a container, its own group may appear as the root; groups that do not exist set no limit.
-        names = [name for name in path.split("/") if name not in ("", "..")]
-        for depth in range(len(names) + 1):
-            group = folder.joinpath(*names[:depth])
+        own = folder.joinpath(*(name for name in path.split("/") if name not in ("", "..")))
+        for group in (own, *own.parents):
             quota, _, period = " ".join(_text(group / file) for file in files).partition(" ")
             if quota.isdecimal() and period.isdecimal():  # otherwise "max", -1, or no such file
                 yield int(quota) / int(period)
