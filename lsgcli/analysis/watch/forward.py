@@ -243,8 +243,8 @@ class Forward:
                 self.seen.add(full, parameter, line)
 
     def _share(self, first: str, second: str) -> None:
-        if first != second and (first, second) not in self.seen.shared:
-            self.seen.shared.append((first, second))
+        if first != second:
+            self.seen.shared[first, second] = None
 
     def leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         """After a module has run."""
@@ -436,12 +436,10 @@ def _puts_out_spikes(spikes: Tensor, current: Tensor | None) -> bool:
 
 def boundary_of(fire: Any, values: Tensor) -> float:
     """The value above which a function fires: v_th where it is given u, and 0 where it is given u - v_th, or that is not found."""
-    sizes = torch.logspace(-3, 4, 400, dtype=values.dtype, device=values.device)
+    sizes = torch.logspace(-3, 4, 30_000, dtype=values.dtype, device=values.device)  # to 0.05 %
     grid = torch.cat([-sizes.flip(0), sizes])
-    for _ in range(2):  # coarse, then fine
-        silent = int((fire(grid).detach() == 0).sum())
-        if not 0 < silent < len(grid):
-            return 0.0
-        low, high = float(grid[silent - 1]), float(grid[silent])
-        grid = torch.linspace(low, high, 100, dtype=values.dtype, device=values.device)
+    silent = int((fire(grid).detach() == 0).sum())
+    if not 0 < silent < len(grid):
+        return 0.0
+    low, high = float(grid[silent - 1]), float(grid[silent])
     return 0.0 if low < 0 < high else high

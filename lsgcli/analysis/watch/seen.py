@@ -211,7 +211,7 @@ class Seen(Struct):
     layers: dict[Any, Neurons] = {}
     records: list[dict[str, Any]] = []
     parameters: dict[int, Parameters] = {}
-    shared: list[tuple[str, str]] = []
+    shared: dict[tuple[str, str], None] = {}  # names of what is one module or parameter, in order
     lines: dict[str, Line] = {}
     networks: list[str] = []
     evaluating: dict[str, Line | None] = {}  # modules in evaluation mode in training

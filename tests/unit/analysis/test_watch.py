@@ -197,7 +197,7 @@ def test_a_layer_of_a_wrapped_network_is_not_shared():
     net = nn.DataParallel(nn.Sequential(nn.Linear(5, 40), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(40, 3)))
     with Watch(steps=1) as watch, pytest.raises(Enough):
         train(net, torch.optim.SGD(net.parameters(), 0.1), 1, torch.randn(16, 5), torch.arange(16) % 3)
-    assert watch.seen.shared == []
+    assert not watch.seen.shared
     assert [layer["name"] for layer in watch.seen.records] == ["1"]
 
 
