@@ -9,9 +9,18 @@ from typing import Any, NamedTuple
 from lsgcli import registry
 from lsgcli.config.fields import current, named
 from lsgcli.config.resolve import parse_all
-from lsgcli.config.run import FIELDS, RunConfig, from_dict
+from lsgcli.config.run import FIELDS, RunConfig
 from lsgcli.errors import ConfigError, LsgError, refuse
-from lsgcli.store.rundir import METRICS, folders_with_config, is_of_run, read_facts, read_progress, read_result, state_of
+from lsgcli.store.rundir import (
+    METRICS,
+    config_of,
+    folders_with_config,
+    is_of_run,
+    read_facts,
+    read_progress,
+    read_result,
+    state_of,
+)
 from lsgcli.system.schema import Record
 
 COLUMNS = (
@@ -77,7 +86,7 @@ def _read(path: Path) -> Run | None:
         if not is_of_run(facts):
             return None
         record["started"] = facts.get("started")
-        config = from_dict(facts.get("settings") or {})
+        config = config_of(path, facts)
         record |= {name: getattr(config, name) for name in COLUMNS if name in FIELDS}
         result = read_result(path)
         last, best, _ = read_progress(path)
@@ -87,7 +96,7 @@ def _read(path: Path) -> Run | None:
     except LsgError as error:
         if config is None and not (path / METRICS).exists():
             return None
-        record["state"], problem = "damaged", error.message if str(path) in error.message else f"{path}: {error.message}"
+        record["state"], problem = "damaged", error.message
     return Run(record, config, problem)
 
 

@@ -7,6 +7,7 @@ a job is read from files, see :mod:`lsgcli.sweeps.jobs`; :class:`Submitted` subm
 import itertools
 import json
 import os
+import re
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ from lsgcli.sweeps.schedule import Runner, Strategy
 from lsgcli.system import cpus, files, interpreter
 from lsgcli.training import launch
 
+KEY = r"[\w-]+="  # of an option, with its sign
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
 CANCELLED = "cancelled"  # what a launcher says of a job that was cancelled with the scheduler's own command
 
@@ -94,19 +96,11 @@ def make(name: str, text: str, folder: Path) -> Launcher:
 
 def _parse(name: str, text: str, known: Mapping[str, type[str] | type[int]]) -> dict[str, Any]:
     """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
-    texts: dict[str, str] = {}
-    key = ""
-    for part in text.split(",") if text else []:
-        before, equals, value = part.partition("=")
-        if equals:
-            key = before.strip().replace("-", "_")
-            texts[key] = value
-        elif key:
-            texts[key] += f",{part}"
-        else:
-            raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
+    if text and not re.match(KEY, text):
+        raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
     options, problems = {}, []
-    for key, value in texts.items():
+    for given, value in re.findall(rf"({KEY})(.*?)(?:\Z|,(?={KEY}))", text, re.DOTALL):
+        key = given.removesuffix("=").replace("-", "_")
         is_number = value.isdecimal() and len(value) < 10 and int(value) > 0
         if key not in known:
             problems.append(f"--{name}: {registry.unknown('option', key, sorted(known))}")
