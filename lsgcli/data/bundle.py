@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 from msgspec import Meta
 
+from lsgcli.config.fields import Values
 from lsgcli.errors import ConfigError
 from lsgcli.system.schema import Record
 
@@ -124,7 +125,7 @@ class DataBundle:
     static: bool
     mean: Channels | None
     std: Channels | None
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Values = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -8,12 +8,13 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsgcli.config.fields import Values
 from lsgcli.config.machine import MachineConfig
 from lsgcli.errors import DataError, StorageError, log
 from lsgcli.system import files, schema
@@ -27,7 +28,7 @@ def folder(config: MachineConfig) -> Path:
     return Path(config.cache_dir) if config.cache_dir else files.user_cache()
 
 
-def digest(settings: Mapping[str, Any]) -> str:
+def digest(settings: Values) -> str:
     """Digest of settings of JSON types, independent of their order."""
     text = json.dumps({**settings, "cache_version": VERSION}, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

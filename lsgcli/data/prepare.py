@@ -2,13 +2,14 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
 from lsgcli.config.data import DataConfig
+from lsgcli.config.fields import Values
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import Channels, DataBundle, Medians, Split
@@ -41,7 +42,7 @@ def prepare(
     splits: Splits = SPLITS,
     classes: tuple[str, ...] | None = None,
     progress: NamedProgress | None = None,
-    expected: Mapping[str, Any] | None = None,
+    expected: Values | None = None,
     strict: bool = False,
     may_download: bool = True,
     machine: MachineConfig | None = None,
@@ -112,7 +113,7 @@ def _classes(dataset: Dataset, classes: tuple[str, ...] | None) -> tuple[str, ..
     return tuple(classes)
 
 
-def check_expected(info: Mapping[str, Any], expected: Mapping[str, Any], config: DataConfig, strict: bool) -> None:
+def check_expected(info: Values, expected: Values, config: DataConfig, strict: bool) -> None:
     """Warn about differences between data and the training data of a checkpoint, in facts that both contain.
 
     Args:

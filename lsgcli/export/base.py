@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
+from lsgcli.config.fields import Values
 from lsgcli.config.source import traits
 from lsgcli.errors import CheckpointError, ConfigError, require
 from lsgcli.system.files import check_regular, json_text
@@ -66,7 +67,7 @@ class Format(ABC):
     is_run = True
     extra = ""
     packages: tuple[str, ...] = ()
-    options: Mapping[str, Any] = {"fold_bn": True}
+    options: Values = {"fold_bn": True}
     modes: tuple[str, ...] = ()
 
     @classmethod

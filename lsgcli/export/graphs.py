@@ -17,6 +17,7 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import NormParameters, one_by_one
 from lsgcli.neurons.parallel import at_once
 from lsgcli.neurons.step import integrate, number, over_channels
+from lsgcli.system.schema import Record
 
 
 def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
@@ -41,7 +42,7 @@ def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
     return _program(Unrolled(network), (example,), {"x": {0 if static else 1: batch}})
 
 
-def _program(graph: nn.Module, example: tuple[Tensor, ...], shapes: dict[str, Any]) -> ExportedProgram:
+def _program(graph: nn.Module, example: tuple[Tensor, ...], shapes: Record) -> ExportedProgram:
     # Contiguous weights: torch.export does not store channels-last weights completely.
     graph.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return torch.export.export(graph, example, dynamic_shapes=shapes)

@@ -12,16 +12,16 @@ following weights, and a linear layer is a convolution of the size of its input.
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import singledispatch
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from lsgcli.config.fields import Values
 from lsgcli.data import hdf5
 from lsgcli.data.guard import foreign
 from lsgcli.errors import CheckpointError, ConfigError
@@ -57,7 +57,7 @@ class NIR(Format):
     magic = rb"\x89HDF"
     extra = "nir"
     packages = ("nir",)
-    options: Mapping[str, Any] = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value
+    options: Values = {"dt": 1e-4, "quantize": None}  # seconds; snntorch supports no other value
 
     def write(self, network: SpikingNet, content: Checkpoint, path: Path, options: ExportOptions) -> None:
         """Write the graph of a folded network, see :func:`draw`."""

@@ -2,7 +2,6 @@
 
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 import nir
 import numpy as np
@@ -15,12 +14,13 @@ from lsgcli.errors import CheckpointError
 from lsgcli.export.base import AGAIN
 from lsgcli.export.runners import Output, Runner
 from lsgcli.system import schema
+from lsgcli.system.schema import Record
 
 
 class Interpreter(Runner):
     """Runs the graph node by node, each node over all timesteps, with forward Euler steps of dt."""
 
-    def __init__(self, graph: nir.NIRGraph, config: dict[str, Any], path: Path):
+    def __init__(self, graph: nir.NIRGraph, config: Record, path: Path):
         super().__init__(config)
         self.path, self.nodes, self.dt = path, graph.nodes, float(graph.metadata["dt"])
         for name, node in self.nodes.items():

@@ -1,6 +1,5 @@
 """Classification of a recording while it is written, timestep by timestep, in slices like those of :mod:`lsgcli.data.frames`."""
 
-import logging
 import os
 import select
 import stat
@@ -18,7 +17,7 @@ from lsgcli.data.events import Events, joined
 from lsgcli.data.frames import FULL, saturated
 from lsgcli.data.guard import readable
 from lsgcli.data.readers.base import read_stream
-from lsgcli.errors import ConfigError, DataError
+from lsgcli.errors import ConfigError, DataError, log
 from lsgcli.export.runners import NetworkRunner, Stepwise, stepwise
 from lsgcli.inference.predict import Answer, Network, check_finite
 from lsgcli.models.base import SpikingNet
@@ -108,7 +107,6 @@ class Slicer:
         self.pieces, self.waiting = [(events, places)], len(events)
 
 
-log = logging.getLogger("lsg")
 READ = 1 << 16  # bytes per read
 LOOK = 0.2  # seconds between checks for a stop request while waiting
 IDLE = 2.0  # seconds without growth after which a file is complete

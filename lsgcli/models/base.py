@@ -1,7 +1,6 @@
 """Base of all networks: specification, handling of sequences and static images, activation checkpointing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lsgcli.config.data import DataConfig
-from lsgcli.config.fields import Settings, fields_of, setting
+from lsgcli.config.fields import Settings, Values, fields_of, setting
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.errors import ConfigError
@@ -20,6 +19,7 @@ from lsgcli.neurons.kernels.base import Gather
 from lsgcli.neurons.layer import Draws
 from lsgcli.neurons.norms import TdBatchNorm
 from lsgcli.system.device import Compute
+from lsgcli.system.schema import Record
 
 LARGEST = 1 << 20  # maximum number of classes and of channels, and height of the input
 
@@ -94,7 +94,7 @@ class NetworkSpec(NetworkConfig, Sizes):
 
     def lif(self, channels: int | None = None, norm: nn.Module | None = None, **settings: Any) -> LIF:
         """A new layer of neurons, after the tdBN ``norm`` if given; ``settings`` replace fields of ``neuron``."""
-        of_network: dict[str, Any] = {"steps": self.T, "membrane": self.norm == "mpbn", "dropout": self.dropout_of("neurons")}
+        of_network: Record = {"steps": self.T, "membrane": self.norm == "mpbn", "dropout": self.dropout_of("neurons")}
         return LIF(self.neuron, channels=channels, norm=norm, **of_network, **settings)
 
     def dropout_of(self, part: str) -> float:
@@ -154,8 +154,8 @@ class SpikingNet(nn.Module, ABC):
     has_residual: ClassVar[bool] = False  # whether the settings ``residual``, ``depth`` and ``hidden_norm`` apply
     has_mlps: ClassVar[bool] = False  # whether the setting ``mlp_ratio`` applies
     images_only: ClassVar[bool] = False  # whether it takes images alone, because it makes their timesteps itself
-    defaults: ClassVar[Mapping[str, Any]]  # arguments of NetworkSpec, unless passed to build()
-    preset: ClassVar[Mapping[str, Any]] = {}  # settings that replace defaults where this network is chosen
+    defaults: ClassVar[Values]  # arguments of NetworkSpec, unless passed to build()
+    preset: ClassVar[Values] = {}  # settings that replace defaults where this network is chosen
     classifier: nn.Linear  # the last layer, whose outputs are the logits
     levels: int | None = None  # n if the inputs of the classifier are averages of n spikes; None if real-valued
 

@@ -5,7 +5,6 @@ programs hardly disturb. They are kept in the cache folder of the compiled kerne
 """
 
 import contextlib
-import logging
 import time
 import timeit
 from collections.abc import Callable
@@ -16,14 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsgcli.errors import StorageError, counted
+from lsgcli.errors import StorageError, counted, log
 from lsgcli.system import files, schema
 from lsgcli.system.device import limited_threads
+from lsgcli.system.schema import Record
 
 if TYPE_CHECKING:
     from lsgcli.neurons.kernels.cpu.rows import Geometry
 
-log = logging.getLogger("lsg")
 # Pixels of the output in a measurement with a 3x3 kernel, in at least two and at most ``MOST`` images, unless a single one is convolved.
 # 1x1 kernels are measured on up to nine times as many, so that tensors do not fit in the caches either.
 PIXELS, MOST = 4096, 64
@@ -75,7 +74,7 @@ def _of_machine(name: str, measure: Callable[[], list[float]]) -> list[float]:
     if path is None:
         return measure()
     kept = path / f"crossings-2-{get_host_cpu_name()}-torch-{torch.__version__}.json"
-    table: dict[str, Any] = {}
+    table: Record = {}
     with contextlib.suppress(StorageError):  # not there, or damaged
         table = schema.read(kept, dict[str, tuple[float, float]], StorageError)
     if name in table:

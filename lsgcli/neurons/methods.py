@@ -1,11 +1,9 @@
 """Methods: whether the decay is learned, the rule of the surrogate width, and the model of the neurons, as a table."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lsgcli import registry
-from lsgcli.config.fields import current, fields_of
+from lsgcli.config.fields import Values, current, fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.source import described
 from lsgcli.errors import ConfigError
@@ -13,6 +11,7 @@ from lsgcli.neurons import models, widths
 from lsgcli.neurons.models import Neuron
 from lsgcli.neurons.widths import WidthRule
 from lsgcli.registry import register
+from lsgcli.system.schema import Record
 
 
 @dataclass(eq=False)
@@ -72,7 +71,7 @@ register("method", "asgl")(Method(True, widths.Learned(), models.SmoothedLIF))
 register("method", "trsg")(Method(True, widths.AtThreshold(), models.RelativeLIF))
 
 
-def by_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+def by_name(settings: Values) -> Record:
     """Settings of neurons that are given by name, with those of the neuron's preset.
 
     Raises:

@@ -28,8 +28,9 @@ from lsgcli.report.charts import (
 )
 from lsgcli.report.drawing import ADVANCE, Drawing, dot, group, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
+from lsgcli.system.schema import Record
 
-Flow = dict[str, Any]  # a gradient-flow record
+Flow = Record  # a gradient-flow record
 MARGIN = 14  # of a sheet, pixels
 GAP = 16  # between its panels
 TITLE = 16

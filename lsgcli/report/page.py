@@ -22,6 +22,7 @@ from lsgcli.report.drawing import DARK, LIGHT, styles
 from lsgcli.report.figures import Flow, curves, labels
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
+from lsgcli.system.schema import Record
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
 MANY = 16  # panels of a figure, above which they are folded
@@ -87,7 +88,7 @@ def flow_page(flows: Sequence[Flow]) -> str:
     return document("flow.html", {"flows": list(flows)}, title=title, **gradient_flow(flows, names))
 
 
-def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> dict[str, Any]:
+def gradient_flow(flows: Sequence[Flow], names: Sequence[str]) -> Record:
     """Values of the template for records of checkpoints called ``names``."""
     unlike = [name for key, name in SAME.items() if len({str(flow.get(key)) for flow in flows}) > 1]
     if len({tuple(layer["name"] for layer in flow["layers"]) for flow in flows}) > 1:

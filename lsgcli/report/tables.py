@@ -7,15 +7,15 @@ import re
 import statistics
 import string
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from lsgcli.analysis.rules.base import few
+from lsgcli.config.fields import Values
 from lsgcli.report.output import csv_text
 from lsgcli.report.terminal import console, fitted
 from lsgcli.system.files import json_text
 
-Row = Mapping[str, Any]
+Row = Values
 Summary = Row  # of an ablation, with its rows
 Lines = list[list[str]]  # headings, then the cells of each row
 NOTHING = "-"

@@ -3,7 +3,7 @@
 import copy
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from lsgcli.config.fields import Values
 from lsgcli.errors import clean
 
 COUNTED = ("preparing data", "reading", "hashing")  # samples or files; other progress is in bytes
@@ -64,7 +65,7 @@ def fitted(
     return table(columns, zip(*columns.values(), strict=True), left=left), left_out
 
 
-def facts(record: Mapping[str, Any]) -> str:
+def facts(record: Values) -> str:
     """A line for each field of a record that has a value, with the values in a column."""
     lines = {
         name.replace("_", " "): shown(value, name) for name, value in record.items() if value not in (None, "", {}, [], ())

@@ -13,6 +13,7 @@ import numpy as np
 
 from lsgcli import registry
 from lsgcli.config.data import DataConfig
+from lsgcli.config.fields import Values
 from lsgcli.config.machine import MachineConfig
 from lsgcli.data import random
 from lsgcli.data.bundle import Channels
@@ -70,7 +71,7 @@ class Listing(NamedTuple):
 
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    info: Mapping[str, Any] = {}
+    info: Values = {}
 
 
 class Dataset(ABC):
@@ -121,7 +122,7 @@ class Dataset(ABC):
         config: DataConfig,
         machine: MachineConfig | None = None,
         *,
-        expected: Mapping[str, Any] | None = None,
+        expected: Values | None = None,
         may_download: bool = True,
         progress: NamedProgress = silent,
     ):
@@ -129,7 +130,7 @@ class Dataset(ABC):
         self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Record:
         """State for worker processes, which receive individual samples and do not download."""
         return {**self.__dict__, "progress": silent, "samples": ()}
 

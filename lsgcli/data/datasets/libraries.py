@@ -60,7 +60,7 @@ class LibraryDataset(Dataset):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self._objects: dict[str, Any] = {}
+        self._objects: Record = {}
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
@@ -90,7 +90,7 @@ class LibraryDataset(Dataset):
         return type(name, (cls,), {"kind": kind, "__doc__": cls.__doc__, **attributes})
 
     @classmethod
-    def attributes_of(cls, kind: Any) -> dict[str, Any]:
+    def attributes_of(cls, kind: Any) -> Record:
         """Attributes of the data set that follow from the library's class."""
         return {}
 
@@ -258,7 +258,7 @@ class Tonic(LibraryDataset, EventDataset):
     )
 
     @classmethod
-    def attributes_of(cls, kind: Any) -> dict[str, Any]:
+    def attributes_of(cls, kind: Any) -> Record:
         """A sensor whose events have no y is a line, and its events all have one polarity."""
         if "y" in kind.dtype.names:
             return {}
