@@ -50,14 +50,11 @@ def _program(graph: nn.Module, example: tuple[Tensor, ...], shapes: Record) -> E
 
 @contextmanager
 def explained(network: SpikingNet) -> Iterator[None]:
-    """Context that converts a RuntimeError of torch's exporters to a ConfigError with the root cause."""
+    """Context that converts a RuntimeError of torch's exporters to a ConfigError with its reason."""
     try:
         yield
     except RuntimeError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = str(cause).partition("\n")[0]
+        reason = str(error.__cause__ or error).partition("\n")[0]
         raise ConfigError(
             f"ONNX: cannot trace {type(network).__name__}: {reason}",
             "Use --format safetensors, which supports any network.",

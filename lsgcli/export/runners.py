@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -229,12 +229,12 @@ def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -
     Args:
         options: of :func:`~lsgcli.training.evaluate.measure`.
     """
-    fired, compared = Counter[str](), Counter[str]()
+    fired, compared = defaultdict[str, float](float), defaultdict[str, int](int)
 
     def logits(x: Tensor) -> Tensor:
         outcome = runner.run(x)
         for name, spikes in outcome.spikes.items():
-            fired[name] += int(spikes.sum(dtype=torch.float64))
+            fired[name] += float(spikes.sum(dtype=torch.float64))
             compared[name] += spikes.numel()
         return outcome.logits
 

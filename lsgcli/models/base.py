@@ -144,7 +144,7 @@ class SpikingLayer(NamedTuple):
     name: str
     lif: LIF
     synapse: nn.Conv2d | nn.Linear
-    norm: nn.Module | None
+    norm: nn.Module | None = None
     block: nn.Module | None = None
 
 

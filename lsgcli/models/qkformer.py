@@ -58,7 +58,7 @@ class Queries(nn.ModuleDict):
     def spiking_layers(self, name: str, lif: LIF) -> list[SpikingLayer]:
         """q, k, (v,) attention; ``lif`` are the neurons of the products. The convolution of q counts as their synapse."""
         layers = [conv.spiking_layer(f"{name}.{key}") for key, conv in self.items()]  # type: ignore[operator]
-        return [*layers, SpikingLayer(f"{name}.attention", lif, layers[0].synapse, None)]
+        return [*layers, SpikingLayer(f"{name}.attention", lif, layers[0].synapse)]
 
 
 class Attention(nn.Module):

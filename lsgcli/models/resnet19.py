@@ -185,7 +185,7 @@ class ResNet19(ResNet):
         """stem, block1.1.lif1, ..., block3.2.lif2, hidden."""
         if isinstance(self.hidden, SpikingConv):
             return [*super().spiking_layers(), self.hidden.spiking_layer("hidden")]
-        return [*super().spiking_layers(), SpikingLayer("hidden", self.hidden_lif, self.hidden, None)]
+        return [*super().spiking_layers(), SpikingLayer("hidden", self.hidden_lif, self.hidden)]
 
 
 class SewResNet(ResNet):

@@ -107,6 +107,7 @@ class NeuronLayer(Draws):
 
     Attributes:
         measures_u: whether the layer measures u in training, for running averages of the width rule or of the neuron.
+        starts: whether the first timestep starts from a measured potential.
         gather: collects measurements of a batch that is divided among processes.
         momentum: of the running averages.
     """
@@ -119,6 +120,7 @@ class NeuronLayer(Draws):
     membrane: MembraneNorm | None
     measures_u: bool
     learns_threshold: bool
+    starts: bool
     b: Tensor
     q: Tensor
     _norm: tuple[nn.Module, ...]
@@ -257,7 +259,7 @@ class NeuronLayer(Draws):
             moments = self._of_all(self.products)  # sums of products of [I, 1] at two timesteps
             n, mean = moments[-1, -1], moments[-1, :-1] / moments[-1, -1]
             self._move(self.covariance, moments[:-1, :-1] / n - mean[:, None] * mean, n, skip)
-        if self.config.init_potential == "measured":
+        if self.starts:
             n, total = self._of_all(self.remains)
             self._move(self.initial, total / n, n, skip)
 

@@ -131,16 +131,15 @@ class LIF(NeuronLayer):
             raise ConfigError("LIF: found no channels, expected their number, for decay_per 'channel' or a normalisation of u")
         self.backend: str | Backend = config.backend
         self.method: Method = registry.get("method", config.method)
-        self.surrogate: Surrogate = registry.get("surrogate", config.surrogate)
+        surrogate: Surrogate = registry.get("surrogate", config.surrogate)
         self.dropout = dropout
         self._norm = () if norm is None else (norm,)  # a tuple, so that it is not registered as a submodule
         shape: Any = (channels,) if per_channel else ()
         self.neuron: Neuron = (self.method.neuron or registry.get("neuron", config.neuron))(config)
         b = torch.full(shape, math.log(config.decay / (1 - config.decay)) if self.neuron.has_decay else math.nan)
         self._keep(b=nn.Parameter(b) if self.method.learns_decay and self.neuron.has_decay else b)
-        if not str(getattr(self.surrogate, "__module__", "")).startswith("lsgcli."):
-            check_surrogate(config.surrogate, self.surrogate)
-        self.surrogate = self.neuron.shape(self.surrogate)
+        check_surrogate(config.surrogate, surrogate)
+        self.surrogate = self.neuron.shape(surrogate)
         _check_options(self.neuron, self.method)
         self.watcher = None
         self.membrane = MembraneNorm(channels) if membrane and channels else None
@@ -159,7 +158,8 @@ class LIF(NeuronLayer):
         self.learns_threshold = config.threshold_learned or self.neuron.relative
         if self.learns_threshold:
             self.q = nn.Parameter(torch.tensor(config.threshold + math.log(-math.expm1(-config.threshold))))
-        if config.init_potential == "measured":
+        self.starts = config.init_potential == "measured"
+        if self.starts:
             self.register_buffer("initial", torch.zeros(()))
             self._start_sums("remains", 2)
         self.check_width(steps)
@@ -212,12 +212,11 @@ class LIF(NeuronLayer):
             ConfigError: as for :meth:`parameters_for`.
         """
         p = self.parameters_for(current)
-        starts = self.config.init_potential == "measured"
-        measuring = starts and self.is_measuring
+        measuring = self.starts and self.is_measuring
         gain = self._gain()
         if gain is not None:
             current, overwrite = _scaled(current, gain), True
-        if starts:
+        if self.starts:
             first = current[:1] + p.beta * (self.initial / self.threshold if self.neuron.relative else self.initial)
             current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
         if self.correlates and self.is_measuring:
@@ -236,7 +235,7 @@ class LIF(NeuronLayer):
 
         Arguments and result as for :meth:`lsgcli.neurons.kernels.base.Backend.normalise_and_fire`.
         """
-        if self.config.init_potential == "measured" or (self.training and (self.dropout or self.correlates)):
+        if self.starts or (self.training and (self.dropout or self.correlates)):
             return one_by_one(lambda current: LIF.forward(self, current), z, norm, residual, pool)
         p, gain = self.parameters_for(z), self._gain()
         if gain is not None:

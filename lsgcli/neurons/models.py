@@ -240,9 +240,8 @@ class GatedLIF(Neuron):
 
         gates = {name: nn.Parameter(torch.rand(channels) * 0.2 - 0.1) for name in ("A", "B", "G")}
         v_th = self.config.threshold
-        levels = {"v": v_th, "v_re": v_th, "leak": v_th / 8}
-        own = {name: logit(value, channels) for name, value in levels.items()}
-        return {**gates, **own, "c": logit(0.5, steps, channels)}
+        levels = {"v": logit(v_th, channels), "v_re": logit(v_th, channels), "leak": logit(v_th / 8, channels)}
+        return {**gates, **levels, "c": logit(0.5, steps, channels)}
 
     def step(self, current: Tensor, state: State, p: SimpleNamespace, fire: Fire) -> tuple[Tensor, State]:
         A, B, G, v, v_re, leak, c = (x.sigmoid() for x in (p.A, p.B, p.G, p.v, p.v_re, p.leak, p.c))
