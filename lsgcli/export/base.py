@@ -175,9 +175,9 @@ def format_for(output: Path, name: str | None) -> str:
     suffixes = {key: traits("format", key).suffix for key in registry.names("format")}
     meant = next((key for key, suffix in suffixes.items() if suffix and suffix == output.suffix.lower()), None)
     if name is None and meant is None:
-        suffix_text, known = repr(output.suffix) if output.suffix else "no suffix", " or ".join(filter(None, suffixes.values()))
+        known = " or ".join(filter(None, suffixes.values()))
         raise ConfigError(
-            f"-o {output}: found {suffix_text}, expected a name with suffix {known}",
+            f"-o {output}: found the suffix {output.suffix!r}, expected {known}",
             "Choose a name with one of these suffixes, or give --format hf to write a folder.",
         )
     if name in suffixes and meant not in (None, name):

@@ -228,5 +228,4 @@ def _current(module: nn.Module, name: str, x: Signal, builder: GraphBuilder) -> 
     conv = module.conv
     if conv.groups > 1:
         raise ConfigError(f"NIR: {name}: found a convolution with {conv.groups} groups, expected one", OTHERS)
-    geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
-    return builder.weights(name, x, conv.weight, conv.bias, **geometry)
+    return builder.weights(name, x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation)

@@ -53,14 +53,20 @@ class GraphBuilder:
         self.add("input", nir.Input(np.array((channels, height, width))))
         return Signal(("input",), (channels, height, width))
 
-    def weights(self, name: str, x: Signal, weight: Tensor, bias: Tensor | None, **geometry: Any) -> Signal:
-        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`, where ``geometry`` is stride, padding and dilation."""
+    def weights(
+        self,
+        name: str,
+        x: Signal,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any = (1, 1),
+        padding: Any = (0, 0),
+        dilation: Any = (1, 1),
+    ) -> Signal:
+        """A convolution; arguments as for :func:`torch.nn.functional.conv2d`."""
         scaled = (weight.double() * x.scale).float()
         plain = np.zeros(len(weight), np.float32) if bias is None else bias.float().numpy()
-        pairs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **geometry}
-        node = nir.Conv2d(
-            x.shape[1:], scaled.numpy(), groups=1, bias=plain, **{key: tuple(pair) for key, pair in pairs.items()}
-        )
+        node = nir.Conv2d(x.shape[1:], scaled.numpy(), tuple(stride), tuple(padding), tuple(dilation), 1, plain)
         self.add(name, node, x)
         channels, height, width = (int(n) for n in node.output_type["output"])
         return Signal((name,), (channels, height, width))
