@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_iter
 
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
 ROWS, FEATURES = 64, 4096  # samples and features of an input, of which moments of features are computed
@@ -33,7 +33,7 @@ def kept(x: Tensor) -> Tensor:
 
 def tensors(value: Any) -> Iterator[Tensor]:
     """A tensor, or the tensors in tuples, lists and dictionaries."""
-    for part in tree_leaves(value):
+    for part in tree_iter(value):
         if isinstance(part, Tensor):
             yield part
 
