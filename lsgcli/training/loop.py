@@ -192,7 +192,7 @@ class Trainer(Stored):
         layers = lif_watchers.layers(self.model) if observe else []
         self.model.train()
         with watching(layers, full=False) as observed:
-            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaled, self.loss)
+            sums = gradients(self.net, batch, self.config, self.compute, self.group, self.optimizers.scaler.scale, self.loss)
         self.optimizers.unscale()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         requested = sums.new_full((), self.stop.code)  # a copy from the host would wait for the device

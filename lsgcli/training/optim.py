@@ -38,7 +38,7 @@ class Optimizers:
     """All optimisers of a model.
 
     Args:
-        scaler: scales the loss in fp16.
+        scaler: scales the loss in fp16, so that small gradients do not vanish.
 
     Attributes:
         all: the optimiser of the weights, then that of the neurons' parameters if there are any.
@@ -60,10 +60,6 @@ class Optimizers:
             # Otherwise fused SGD leaves them uninitialised if its first step is skipped.
             self.all[0].state[p]["momentum_buffer"] = torch.zeros_like(p)
         self.lr = [group["lr"] for optimizer in self.all for group in optimizer.param_groups]  # initial learning rates
-
-    def scaled(self, loss: Tensor) -> Tensor:
-        """The loss, scaled so that small gradients do not vanish in fp16."""
-        return self.scaler.scale(loss)
 
     def unscale(self) -> None:
         """Undo the scaling in the gradients. Call it once per step, before :meth:`step`."""

@@ -1,6 +1,7 @@
 """Initial weights of networks without normalisation (``--init``), and the ratios of ``--method adaptive``."""
 
 import math
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -105,15 +106,11 @@ def _fire(model: SpikingNet, layers: list[SpikingLayer], x: Tensor, rate: float,
         del layer.lif.momentum
         return (current,)
 
-    handles: list[Any] = []
-    for layer in layers:
-        handles += [
-            layer.synapse.register_forward_hook(lambda module, x, out: outputs.update({module: out})),
-            layer.lif.register_forward_pre_hook(lambda lif, found, layer=layer: scaled(layer, *found)),
-        ]
-    model.eval()(x)
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.synapse.register_forward_hook(lambda module, x, out: outputs.update({module: out})))
+            hooks.enter_context(layer.lif.register_forward_pre_hook(lambda lif, found, layer=layer: scaled(layer, *found)))
+        model.eval()(x)
 
 
 def _firing_rate(lif: LIF, current: Tensor) -> float:
