@@ -99,6 +99,15 @@ class Watch:
         steps: number of steps after which :class:`Enough` is raised; None to watch until the end.
         every: steps between further measurements.
         network, optimizer: that exist already.
+
+    Attributes:
+        seen: what was seen, which the rules read.
+        forward: observes modules, in steps that are measured.
+        evaluation: observes blocks without gradients.
+        measuring: whether this step is measured, or such a block is observed.
+        optimised: ids of the parameters that an optimiser has.
+        backwards: backward passes of this step.
+        logits: outputs and labels of the loss of this step.
     """
 
     active: "Watch | None" = None
@@ -256,23 +265,17 @@ class Watch:
         value, pair = original(*arguments, **options), arguments[:2]
         if self.forward.foreign or len(pair) < 2 or not all(isinstance(part, Tensor) for part in pair):
             return value
-        name, (outputs, labels) = original.__name__, pair
+        seen, name, (outputs, labels) = self.seen, original.__name__, pair
         trains = self.measuring and outputs.dim() > 0 and outputs.grad_fn is not None
-        if trains:
-            self._weighed(name, outputs, options)
+        if trains and name in ("cross_entropy", "nll_loss") and not seen.softmax:
+            seen.softmax = softmax_before(outputs)
+        seen.smoothing = max(seen.smoothing, float(options.get("label_smoothing", 0)))
         self._compared(name, outputs.detach(), labels.detach())
         if self.logits is not None and self.logits.loss == name:
             self.parts.append(value.detach())
         if trains and outputs.dim() == 2 and self.logits is not None:
             outputs.register_hook(partial(self._pulls, self.logits.labels))
         return value
-
-    def _weighed(self, name: str, outputs: Tensor, options: dict[str, Any]) -> None:
-        """What a loss function does with outputs beside comparing them."""
-        seen = self.seen
-        if name in ("cross_entropy", "nll_loss") and not seen.softmax:
-            seen.softmax = softmax_before(outputs)
-        seen.smoothing = max(seen.smoothing, float(options.get("label_smoothing", 0)))
 
     def _pulls(self, labels: Tensor, grad: Tensor) -> None:
         """The gradient at the outputs (B, classes) of labels (B)."""
