@@ -108,6 +108,7 @@ class Labels(
     measure="accuracy",
     usual="similar in training and evaluation",
     limit=0.2,
+    at="loss",
     advice="Order inputs and labels by one permutation, in training and evaluation, and give the loss the labels of the same samples, from 0 to classes - 1.",
 ):
     """Labels do not fit: many are wrong, they belong to other inputs, noise hides these, or labels or predictions of training and evaluation differ."""
@@ -128,26 +129,25 @@ class Labels(
         return None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        loss = seen.lines.get("loss")
         if seen.outside:
             targets = "Give the loss targets from 0 to 1: count two classes from 0, or divide by the largest."
-            return Found(seen.outside, (), "target of a binary cross-entropy", loss, targets)
+            return Found(seen.outside, measure="target of a binary cross-entropy", advice=targets)
         if seen.smoothing > 0.9:
-            less = rewritten(loss, "label_smoothing", seen.smoothing, 0.1)
-            return Found(seen.smoothing, (), "label_smoothing", loss, f"Smooth less: {less}.")
+            less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
+            return Found(seen.smoothing, measure="label_smoothing", advice=f"Smooth less: {less}.")
         entered, left = seen.separable("input", "first"), seen.separable("outputs")
         fires = lowest_rate(seen.records) > 1e-3  # otherwise, no label reaches the weights
         if fires and entered < UNCLEAR and left < UNCLEAR and not seen.progresses and seen.steps >= NotLearning.fewest:
-            return Found(entered, (), "standard deviations by which neighbours share labels", loss)
+            return Found(entered, measure="standard deviations by which neighbours share labels")
         long = seen.steps > 2 * NotLearning.fewest
         if long and -seen.gap > 0.75 * limit and not any(p > 0.3 for p, _ in seen.dropouts):
-            return Found(seen.gap, (), "training accuracy minus that of evaluation", loss)
+            return Found(seen.gap, measure="training accuracy minus that of evaluation")
         train = seen.recent(seen.accuracy)
         held_out = train - seen.gap
         by_heart = long and seen.gap > limit / 2 and train > 2 * seen.chance and held_out < 1.2 * seen.chance
         if by_heart or (seen.gap > 2 * limit and held_out < seen.chance + limit):
             guessing = "training accuracy minus that of evaluation, which is that of guessing"
-            return Found(seen.gap, (), guessing, seen.lines.get("evaluation"))
+            return Found(seen.gap, measure=guessing, where=seen.lines.get("evaluation"))
         return None
 
 
@@ -330,10 +330,9 @@ class FewSteps(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if not 0 < seen.steps < limit or seen.skill > 0.65:
             return None
-        if seen.backwards > 8 * seen.steps > 0 and seen.backwards > limit:
-            once = (
-                f"Call step() and zero_grad() after each backward pass: there are {seen.backwards / seen.steps:.0f} in a step."
-            )
+        if seen.backwards > max(8 * seen.steps, limit):
+            times = f"{seen.backwards / seen.steps:.0f}"
+            once = f"Call step() and zero_grad() after each backward pass: there are {times} in a step."
             return Found(seen.steps, where=seen.lines.get("step"), advice=once)
         more = f"Train for {300 / seen.steps:.0f} times as many epochs, or with smaller batches."
         return Found(seen.steps, advice=more) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
