@@ -26,7 +26,7 @@ import lsgcli  # noqa: E402
 from benchmarks import documented  # noqa: E402
 from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.advice import ranked  # noqa: E402
-from lsgcli.analysis.measures import ACTIVITY, LAYER, RECORD, Field  # noqa: E402
+from lsgcli.analysis.measures import LAYER  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
 from lsgcli.config import source  # noqa: E402
@@ -173,10 +173,10 @@ def things(kind: str) -> str:
     return described((f"`{name}`", source.summary(kind, name)) for name in registry.names(kind))
 
 
-def fields(which: dict[str, Field]) -> str:
-    """Fields of a gradient-flow record."""
+def fields() -> str:
+    """Fields of a layer in a gradient-flow record."""
     rows = []
-    for name, one in which.items():
+    for name, one in LAYER.items():
         unit = f" ({one.unit})" if one.unit else ""
         rows.append((f"`{name}`{' *' if one.per_step else ''}{unit}", one.meaning))
     return described(rows)
@@ -286,9 +286,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "command-line": command_line,
     "exit-statuses": statuses,
     "settings": settings,
-    "flow-layer": lambda: fields(LAYER),
-    "flow-record": lambda: fields(RECORD),
-    "flow-activity": lambda: fields(ACTIVITY),
+    "flow-layer": fields,
     "rules": rules,
     "plugin-network": lambda: listing("plugins/my_network.py"),
     "plugin-width-rule": lambda: listing("plugins/my_width_rule.py"),

@@ -3,11 +3,12 @@
 import copy
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lsgcli.analysis.measures import LAYER, RECORD, Field
+from lsgcli.analysis.measures import LAYER, Field
 from lsgcli.store.flows import HISTORY
 
 THRESHOLDS = {"silent": 0.001, "saturated": 0.9, "blocked": 0.999, "vanishing": 1e-3, "exploding": 1e3}
@@ -110,6 +111,16 @@ def hollow(record: dict) -> dict:
     return {**record, "layers": layers, "loss": None, "history": None, "activity": activity}
 
 
+EMPTY = partial(Field, meaning="", empty=True)
+RECORD = {  # of the whole record
+    **dict.fromkeys(("schema", "checkpoint", "method"), Field("text", "")),
+    **dict.fromkeys(("T", "batches", "output_values"), Field("count", "")),
+    **dict.fromkeys(("thresholds", "input"), Field("object", "")),
+    **dict.fromkeys(("accuracy", "activity", "history"), EMPTY("object")),
+    **dict.fromkeys(("loss", "eval_gap"), EMPTY("number")),
+    **dict.fromkeys(("findings", "tried"), EMPTY("list")),
+    **{"threshold": Field("number", ""), "layers": Field("list", ""), "batch_invariant": EMPTY("truth")},
+}
 KINDS = {"text": str, "number": (int, float), "count": int, "object": dict, "list": list, "truth": bool}
 
 

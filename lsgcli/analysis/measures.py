@@ -1,4 +1,4 @@
-"""Fields of a gradient-flow record: the table from which CSV, terminal output, pages and documentation are generated.
+"""Fields of a layer in a gradient-flow record: the table from which CSV, terminal output, pages and documentation are generated.
 
 Measures that follow from the sums of :class:`~lsgcli.analysis.sums.LayerSums` have their formula in the table.
 The key of a field is its path in the record, with dots between levels.
@@ -77,7 +77,7 @@ class Field:
     """A field of a record.
 
     Attributes:
-        kind: JSON type: ``text``, ``number``, ``count``, ``truth``, ``object`` or ``list``.
+        kind: JSON type: ``text``, ``number``, ``object`` or ``list``.
         meaning: definition, in plain text.
         unit: unit of the number; empty if dimensionless.
         title: column heading in tables; fields without a title have no column.
@@ -254,67 +254,6 @@ LAYER: dict[str, Field] = {
     ),
     "reason": Field(
         "text", "the measure behind the verdict and its usual range, or the findings on the network; empty if `ok`"
-    ),
-}
-RECORD: dict[str, Field] = {
-    "schema": Field("text", "`lsg.gradient-flow/1`"),
-    "threshold": Field("number", "v_th of the first layer", "u"),
-    "T": Field("count", "timesteps"),
-    "batches": Field("count", "number of mini-batches"),
-    "loss": Field("number", "mean loss over the mini-batches", empty=True),
-    "thresholds": Field("object", "limits of the rules"),
-    "layers": Field("list", "layers in order from the input; fields below"),
-    "accuracy": Field(
-        "object",
-        "fraction of training samples classified correctly in `evaluation`, with running statistics, and with the statistics of each "
-        "`batch`; null without running statistics",
-        empty=True,
-    ),
-    "eval_gap": Field(
-        "number",
-        "accuracy of training samples with the statistics of each batch, minus that with running statistics",
-        "share",
-        empty=True,
-    ),
-    "batch_invariant": Field(
-        "truth",
-        "whether samples have the same logits alone and in a batch, in evaluation mode; null unless measured in detail",
-        empty=True,
-    ),
-    "input": Field("object", "`mean` and standard deviation `std` of the network's input in the first mini-batch"),
-    "output_values": Field("count", "number of different values among the outputs of the first mini-batch, averaged over time"),
-    "findings": Field(
-        "list",
-        "findings: `rule`, `severity`, `layers`, `measure`, `value`, `usual`, `cause`, `remedy`, `command`, `source`",
-        empty=True,
-    ),
-    "tried": Field("list", "the table of `--try`", empty=True),
-    "activity": Field(
-        "object", "spikes and potentials of one training sample: index `sample`, and its `layers`; fields below", empty=True
-    ),
-    "checkpoint": Field("text", "path as given"),
-    "method": Field("text", "name of the method"),
-    "history": Field(
-        "object",
-        "history of the checkpoint's run: `epochs`, and lists of `beta`, `alpha`, `coverage`, `firing_rate` and `grad_norm` for each of its "
-        "`layers`",
-        empty=True,
-    ),
-}
-ACTIVITY: dict[str, Field] = {
-    "name": Field("text", "name of the layer"),
-    "neurons": Field("count", "number of neurons"),
-    "active": Field("count", "number of neurons that fire at least once"),
-    "firing_rate": Field("number", "mean of the spikes o", "spikes per neuron and timestep"),
-    "spikes": Field(
-        "list",
-        "for each neuron, T digits, 1 for a spike; neurons ordered by number of spikes, then by first spikes; of more than 200 (above T = 50, "
-        "10,000 / T, but at least 50), evenly chosen ones",
-    ),
-    "traces": Field(
-        "list",
-        "potentials of up to three neurons: `role`, index `neuron` (channel, row, column), and per timestep `u` and `alpha` (one if constant)",
-        "v_th",
     ),
 }
 MEASURES = {key: field for key, field in LAYER.items() if field.title}

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from lsgcli.neurons import LIFState, initial_state, step
 from lsgcli.neurons.kernels.base import Backend, single_backward
 from lsgcli.store.flows import LIGHT, history
 from lsgcli.system.device import Compute
-from tests.flows import problems
+from tests.flows import RECORD, problems
 
 WITH_A_RUN = ("accuracy", "eval_gap", "batch_invariant", "tried", "activity", "checkpoint", "method", "history")
 CPU = Compute(torch.device("cpu"))
@@ -193,6 +194,8 @@ def test_records_are_as_documented(model, batches):
     assert problems(record) == [f"record: {name} is missing" for name in WITH_A_RUN]
     odd = {**whole, "layers": [{**whole["layers"][0], "beta": "0.2", "gama": 1.0, "per_step": {}}]}
     assert [text.split(": ")[1][:4] for text in problems(odd)] == ["gama", "beta", "per_"]
+    page = (Path(__file__).parents[3] / "docs" / "gradient-flow.md").read_text()
+    assert [name for name in RECORD if f"- `{name}`" not in page] == []
 
 
 def test_history_is_read_from_the_run(tmp_path):
