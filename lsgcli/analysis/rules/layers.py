@@ -137,27 +137,13 @@ class SilentLayers(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         found = e.where("firing_rate", lambda layer: _rate(layer) < limit, smallest=True, from_start=True)
-        if not found and e.seen is not None:
-            found = self._died(e, limit) or self._read(e, e.seen, limit)
+        if not found and e.seen is not None:  # they died in training
+            least = 1e-6 if e.progresses else limit / 5
+            found = e.where("firing_rate", lambda layer: _rate(layer) < least, smallest=True)
         if found is None:
             return None
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
         return found._replace(advice=_scaled(e, found.layers, 1.0), settings=settings)
-
-    def _died(self, e: Evidence, limit: float) -> MaybeFound:
-        """Layers that died in training."""
-        least = 1e-6 if e.progresses else limit / 5
-        return e.where("firing_rate", lambda layer: _rate(layer) < least, smallest=True)
-
-    def _read(self, e: Evidence, seen: "Seen", limit: float) -> MaybeFound:
-        """A layer that is read, which later steps hardly change."""
-        if e.learned or seen.outputs is None or not e.layers:
-            return None
-        *_, last = seen.layers.values()
-        begins, ends = (layer.get("firing_rate") for layer in (seen.first.get(last.name, {}), e.layers[-1]))
-        read = last.shape[-1:] == seen.outputs.values.shape[1:] and last.name == e.layers[-1]["name"]
-        dead = read and begins is not None and ends is not None and begins < limit and ends < 5 * limit
-        return Found(begins, (last.name,), "firing_rate in the first step") if dead else None
 
 
 @register("rule", "saturated")
@@ -201,6 +187,9 @@ class NarrowWindow(
     thinnest = 0.01  # standard deviations of u
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if PotentialScale().found(e, PotentialScale.limit) and not e.back("width", 5):
+            return None  # potentials do not fit, rather than the surrogate
+
         def narrow(layer: Mapping[str, Any]) -> bool:
             std, share = layer.get("u_std") or 0, layer.get("coverage", 1.0)
             if (
