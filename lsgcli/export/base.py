@@ -155,8 +155,7 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> Record:
     version = stored.get("lsg.export_version")
     if version != VERSION:
         raise CheckpointError(
-            f"{path}: found {'no lsg metadata' if version is None else f'export version {version!r}'}, "
-            f"expected an export by `lsg export`, version {VERSION!r}",
+            f"{path}: found an export of version {version}, expected one by `lsg export`, of version {VERSION}",
             "Export the checkpoint again with this version of lsg. Networks of other libraries are measured in Python, by lsg.diagnose().",
         )
     config = checkpoint.decode_config(stored.get("lsg.config", ""), path)

@@ -145,13 +145,14 @@ class TraceableLIF(nn.Module):
         threshold, sign = lif.firing()
         self.register_buffer("sign", sign)
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
-        self.v_th: float | Tensor = number(lif.threshold)
+        self.v_th = number(lif.threshold)
         self.reset, self.scaled = lif.config.reset, lif.config.input_gain != "1"
         self.state = _State()
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
         """u[t] (B, ...) from I[t], u[t-1] and o[t-1]; without the last two at the first step."""
-        trailing, v_th = current.dim() - 2, self.v_th
+        trailing = current.dim() - 2
+        v_th: float | Tensor = self.v_th
         beta = over_channels(self.beta, trailing)
         now = current * (1 - beta) if self.scaled else current
         if u is None and self.initial is not None:

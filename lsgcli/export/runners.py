@@ -77,8 +77,9 @@ class QuickLIF(TraceableLIF):
             return None
         from lsgcli.neurons.kernels.cpu.timestep import Timestep
 
-        options = {"v_th": self.v_th, "reset": self.reset, "pool": pool, "as_bytes": fused.as_bytes}
-        return Timestep(z, residual, layout, beta=self.beta, **options)  # type: ignore[arg-type]
+        return Timestep(
+            z, residual, layout, beta=self.beta, v_th=self.v_th, reset=self.reset, pool=pool, as_bytes=fused.as_bytes
+        )
 
 
 @dataclass(frozen=True)

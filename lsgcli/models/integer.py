@@ -38,7 +38,9 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
             hint="Use another precision.",
         )
     round_weights(network, network.spec.bits)
-    levels = levels_of(network)
+    # Levels of the inputs, where they are known: 1 for spikes and their sums, n for averages of n spikes.
+    levels: dict[nn.Module, int | None] = {network.classifier: network.levels}
+    levels |= {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
     for _, module in synapses(network):
         if isinstance(module, nn.Linear) or (module.padding_mode == "zeros" and not isinstance(module.padding, str)):
             own = levels.get(module)
@@ -49,12 +51,6 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
         if isinstance(neurons, LIF):
             neurons.backend = in_bytes(neurons.backend)
     return network
-
-
-def levels_of(network: SpikingNet) -> dict[Synapse, int | None]:
-    """``levels`` of the input of each layer, if known: 1 for spikes and their sums, n for averages of n spikes; None if it may be real-valued."""
-    levels: dict[Synapse, int | None] = {network.classifier: network.levels}
-    return levels | {module.conv: module.levels for module in network.modules() if isinstance(module, ConvNorm)}
 
 
 def in_bytes(backend: str | Backend) -> Backend:

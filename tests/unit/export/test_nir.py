@@ -305,7 +305,7 @@ def other_layers(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (foreign, "no lsg metadata"),
+        (foreign, "version None"),
         (unknown_node, "Scale"),
         (wrong_shape, "expected a NIR graph, found: .*mismatch"),
         (lost_edge, "conv1.synapse"),
