@@ -87,8 +87,8 @@ class Output(NamedTuple):
         """Check the options and the files that they name, before the evaluation."""
         if not (self.csv or self.plot or refresh.out):
             common.require("--csv, --plot or --refresh-norm", {"--force": self.force})
-        if self.csv == STDOUT and self.as_json:
-            raise ConfigError("found both --json and --csv -, expected one of them", "Give a file to --csv.")
+        if self.csv == STDOUT:
+            common.exclude("--csv -", {"--json": self.as_json})
         if self.csv and self.csv != STDOUT:
             check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
         if self.plot:

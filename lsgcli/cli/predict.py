@@ -129,8 +129,8 @@ def predict(
         common.exclude("--stream", {"--by-step": output.by_step, "--batch-size": compute.batch_size})
         if len(paths) != 1:
             raise ConfigError(f"--stream: found {len(paths)} paths, expected one recording", "Start one process per recording.")
-        if stream.idle is not None and paths == ["-"]:
-            raise ConfigError("--idle: found with -, expected a file; stdin ends when its writer closes it", "Omit --idle.")
+        if paths == ["-"]:  # which ends when its writer closes it
+            common.exclude("-", {"--idle": stream.idle})
     else:
         common.require("--stream", {"--per-slice": stream.per_slice, "--idle": stream.idle})
         paths = _listed(paths)

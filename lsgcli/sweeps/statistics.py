@@ -135,14 +135,15 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
     others = {name: getattr(config, name) for name in varying if name not in own}
     widths = {another.width for another in configs if another.method == config.method}
-    label = [
-        config.method,
-        *([f"width {config.width:g}"] if len(widths) > 1 else ()),
-        *([f"T {config.T}"] if "T" in varying else ()),
-        *(f"{name} {value}" for name, value in others.items()),
-    ]
+    label = config.method
+    if len(widths) > 1:
+        label += f", width {config.width:g}"
+    if "T" in varying:
+        label += f", T {config.T}"
+    for name, value in others.items():
+        label += f", {name} {value}"
     formula = None if own["width"] is not None else traits("method", config.method).width.formula
-    return {**own, "width_formula": formula, "settings": others, "label": ", ".join(label)}
+    return {**own, "width_formula": formula, "settings": others, "label": label}
 
 
 def _finished(results: Sequence[Result]) -> dict[Repetition, Values]:
