@@ -64,9 +64,8 @@ class LauncherOptions(NamedTuple):
             registry.get("launcher", name)
         else:
             common.require("--launcher", {"--cancel": self.cancel})
-        texts = [text, self.slurm]
-        texts += [f"{key}={value}" for key, value in (("jobs", self.jobs), ("devices", self.devices)) if value]
-        return name, ",".join(filter(None, texts))
+        jobs, devices = self.jobs and f"jobs={self.jobs}", self.devices and f"devices={self.devices}"
+        return name, ",".join(filter(None, (text, self.slurm, jobs, devices)))
 
     def cancel_jobs(self, root: Path) -> None:
         """Cancel the jobs in a folder."""

@@ -10,6 +10,7 @@ import itertools
 import os
 import platform
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,10 +150,8 @@ def ratio(theirs: Sequence[float], ours: Sequence[float], draws: int = 2000) -> 
 def machine() -> Record:
     """Processor, cores and versions."""
     processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):  # not Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                processor = line.split(":", 1)[1].strip()
+    with contextlib.suppress(OSError, IndexError):  # not Linux, or another processor
+        processor = re.findall("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[0]
     versions = {name: version_of(name) for name in ("torch", "numba", "lsgcli")}
     return {"processor": processor, "cores": cpus.usable(())[0], "python": platform.python_version(), "versions": versions}
 
