@@ -119,8 +119,6 @@ def ablate(
     where.check()
     if where.cancel:
         common.exclude("--cancel", of_table)
-    if not output.plot:
-        common.require("--plot", {"--force": force})
     if folder is not None:
         others = {
             "--table": rows.table,

@@ -83,13 +83,11 @@ class Output(NamedTuple):
     ] = None
     force: common.Force = False
 
-    def check(self, refresh: Refresh, checkpoint: Path) -> None:
+    def check(self, checkpoint: Path) -> None:
         """Check the options and the files that they name, before the evaluation."""
-        if not (self.csv or self.plot or refresh.out):
-            common.require("--csv, --plot or --refresh-norm", {"--force": self.force})
         if self.csv == STDOUT:
             common.exclude("--csv -", {"--json": self.as_json})
-        if self.csv and self.csv != STDOUT:
+        elif self.csv:
             check_output(self.csv, "--csv", suffixes=(".csv",), inputs=(checkpoint,), magic=HEAD.encode(), force=self.force)
         if self.plot:
             check_plot(self.plot, folder=False, inputs=(checkpoint,), force=self.force)
@@ -124,7 +122,7 @@ def evaluate(
 
     path = hub.local(checkpoint)
     refresh.check(data, path, output.force)
-    output.check(refresh, path)
+    output.check(path)
     from lsgcli.analysis import running
     from lsgcli.export import runners
     from lsgcli.export.base import open_exported

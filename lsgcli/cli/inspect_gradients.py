@@ -103,8 +103,6 @@ def inspect_gradients(
     from lsgcli.store import hub
 
     paths = [hub.local(checkpoint) for checkpoint in checkpoints]
-    if not (output.html or output.plot):
-        common.require("--html", {"--force": output.force})
     if output.html:
         check_output(output.html, "--html", suffixes=(".html",), inputs=paths, force=output.force)
     if output.plot:

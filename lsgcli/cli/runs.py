@@ -84,8 +84,6 @@ def compare(
     from lsgcli.runs import compare as comparison
 
     directories = comparison.find(runs)
-    if not html:
-        common.require("--html", {"--force": force})
     if html:
         check_output(html, "--html", suffixes=(".html",), inputs=directories, force=force)
     record = comparison.compare(directories)

@@ -33,7 +33,6 @@ LINES = """
 2 | ablate --grid convolution=dense,sparse | synapses 'sparse'
 2 | ablate --grid residual=add,sew | --residual 'sew'
 2 | ablate --format word | --format
-2 | ablate --force | --force --plot
 2 | ablate --overfit 1 | --overfit
 2 | ablate --collect . | --collect
 2 | ablate --collect . --table 1 --lr 0.1 | --table --lr --collect
@@ -48,7 +47,6 @@ LINES = """
 2 | bench --arch nir | nir
 2 | bench --precision fp16 --device cpu | fp16 cpu
 2 | compare {run} absent | absent
-2 | compare {run} --force | --force --html
 2 | compare {images} | {images}
 2 | data info |
 2 | data info {images} --dataset cifar-dvs | PATH --dataset
@@ -68,7 +66,6 @@ LINES = """
 4 | eval nothing.nir | nothing.nir
 2 | eval {best} --data-dir {images} --csv - --json | --json --csv
 2 | eval {best} --data-dir {images} --csv {best} --force | .csv
-2 | eval {best} --data-dir {images} --force | --force
 2 | eval {best} --data-dir {images} --convolution sparse | --synapses 'sparse'
 2 | eval {best} --data-dir {images} --time-test | --time-test
 2 | eval {best} --data-dir {images} --refresh-norm 4 | --out
