@@ -64,7 +64,8 @@ class LauncherOptions(NamedTuple):
             registry.get("launcher", name)
         else:
             common.require("--launcher", {"--cancel": self.cancel})
-        jobs, devices = self.jobs and f"jobs={self.jobs}", self.devices and f"devices={self.devices}"
+        jobs = f"jobs={self.jobs}" if self.jobs else ""
+        devices = f"devices={self.devices}" if self.devices else ""
         return name, ",".join(filter(None, (text, self.slurm, jobs, devices)))
 
     def cancel_jobs(self, root: Path) -> None:
