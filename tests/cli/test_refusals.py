@@ -52,7 +52,7 @@ LINES = """
 2 | data info {images} --dataset cifar-dvs | PATH --dataset
 3 | data info nowhere | nowhere
 3 | data info --dataset n-mnist --data-dir nowhere | nowhere
-2 | data info --dataset event-folder | train/<class>/
+2 | data info --dataset event-folder | --data-dir
 2 | data show --dataset digits-dvs -o a.gif | .png
 2 | data show --dataset digits-dvs -o a.png -T 0 | -T
 2 | data show --dataset digits -o a.png --samples 0 | --samples
@@ -60,7 +60,6 @@ LINES = """
 3 | data show nowhere -o a.png | nowhere
 2 | data verify |
 2 | data verify {images} --dataset cifar-dvs | PATH --dataset
-3 | data verify nowhere | nowhere
 3 | data verify --dataset n-mnist --data-dir nowhere | nowhere
 2 | diagnose missing.py --json | missing.py --json
 4 | eval nothing.nir | nothing.nir
@@ -84,9 +83,9 @@ LINES = """
 2 | eval https://example.org/net.safetensors | https://example.org/net.safetensors
 2 | export ftp://127.0.0.1/a -o a.onnx | ftp://127.0.0.1/a
 2 | predict https://example.org/net.safetensors a.png | https://example.org/net.safetensors
-2 | export {best} -o out --format safetensors --mode step | --mode onnx
+2 | export {best} -o out --format safetensors --mode step | --mode safetensors
 2 | export {best} -o out --format onnx --mode scan | unroll step
-2 | export {best} -o out --format onnx --dt 0.001 | --dt nir
+2 | export {best} -o out --format onnx --dt 0.001 | --dt onnx
 2 | export {best} -o out --format nir --dt 0 | --dt
 2 | export {best} -o out --format nir --dt nan | --dt
 2 | export {best} -o out --format nir --no-fold-bn | --no-fold-bn
