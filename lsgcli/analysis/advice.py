@@ -4,17 +4,18 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite, nan
-from typing import Any
 
 from lsgcli import registry
 from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, Rule
 from lsgcli.analysis.rules.errors import explained
+from lsgcli.config.fields import Values
 from lsgcli.config.run import from_dict, option_words, without_effect
 from lsgcli.errors import ConfigError, LsgError
 from lsgcli.system.files import finite
+from lsgcli.system.schema import Record
 
-Finding = dict[str, Any]
+Finding = Record
 
 
 def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run: str = "") -> list[Finding]:
@@ -66,7 +67,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
     return sorted(records, key=lambda record: SEVERITIES.index(record["severity"]))
 
 
-def _resolved(own: Mapping[str, Any], settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(own: Values, settings: Values) -> Values:
     """Settings of a remedy, without those that would have no effect in the run; empty without one, or if they do not fit the others."""
     if not own or not settings:
         return {}
@@ -122,12 +123,12 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
     return found
 
 
-def _reason(layer: Mapping[str, Any], finding: Finding) -> str:
+def _reason(layer: Values, finding: Finding) -> str:
     own = value(layer, finding["measure"])
     return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}{usually(finding)}"
 
 
-def usually(finding: Mapping[str, Any]) -> str:
+def usually(finding: Values) -> str:
     """The usual range of a finding's measure, after its value; empty where the measure is not that of its rule."""
     return f", usually {finding['usual']}" if finding["usual"] else ""
 

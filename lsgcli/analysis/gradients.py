@@ -14,6 +14,7 @@ from lsgcli.analysis.watchers import Watcher
 from lsgcli.models.quantise import plain
 from lsgcli.neurons.widths import GAIN
 from lsgcli.system.device import full_precision
+from lsgcli.system.schema import Record
 
 
 class WeightGradients:
@@ -51,7 +52,7 @@ class WeightGradients:
         ratios = self.mean[varied].abs() / (self.squares[varied] / (len(self.norms) - 1)).sqrt()
         return float(np.median(ratios.cpu().numpy())) if len(ratios) else math.nan
 
-    def record(self, reference: float) -> dict[str, Any]:
+    def record(self, reference: float) -> Record:
         """The measures of the weight gradients, by name; ``reference`` is the gradient norm of the last layer of neurons."""
         gradient = mean(self.norms)
         own = norm(self.weight)
@@ -109,7 +110,7 @@ class InputGradients:
             self.total += norm(grad) ** 2
             self.n += grad.numel()
 
-    def record(self, sg_sq_mean: float) -> dict[str, Any]:
+    def record(self, sg_sq_mean: float) -> Record:
         """The measures of the layer's input, for the mean square of the surrogate."""
         sums = self.watcher.sums
         arriving = sums.mean("grad_squared")

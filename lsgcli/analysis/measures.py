@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from lsgcli.config.fields import Values
+
 LEARNED = 0.85  # accuracy above which what rules find is a note
 
 
@@ -265,7 +267,7 @@ def measured(totals: Mapping[str, Sequence[float]], steps: Sequence[int]) -> dic
     return {key: field.formula(means) for key, field in LAYER.items() if field.formula is not None}
 
 
-def value(layer: Mapping[str, Any], key: str) -> Any:
+def value(layer: Values, key: str) -> Any:
     """A layer's value of a field; None if missing."""
     item: Any = layer
     for part in key.split("."):
@@ -273,19 +275,19 @@ def value(layer: Mapping[str, Any], key: str) -> Any:
     return item
 
 
-def text(layer: Mapping[str, Any], key: str) -> str:
+def text(layer: Values, key: str) -> str:
     """A layer's value of a measure, formatted for tables."""
     number = value(layer, key)
     return "-" if number is None else format(number, MEASURES[key].form)
 
 
-def present(layers: Iterable[Mapping[str, Any]]) -> dict[str, Field]:
+def present(layers: Iterable[Values]) -> dict[str, Field]:
     """The measures of which at least one layer has a value."""
     layers = list(layers)
     return {key: measure for key, measure in MEASURES.items() if any(value(layer, key) is not None for layer in layers)}
 
 
-def rows(flows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+def rows(flows: Iterable[Values]) -> list[list[Any]]:
     """Headings, and a row per checkpoint and layer, with all measures except lists and objects."""
     keys = [key for key, field in LAYER.items() if field.kind in ("text", "number")]
     table: list[list[Any]] = [["checkpoint", "method", *(key.replace(".", "_") for key in keys)]]
