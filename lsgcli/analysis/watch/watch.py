@@ -139,6 +139,7 @@ class Watch:
         self.labels: Tensor | None = None  # of the last loss in training
         self.before: tuple[Tensor, Tensor] | None = None  # input and labels of the measured step before
         self.carried: set[int] = set()  # parameters that have a gradient before the first backward pass of a step
+        self.sums: list[float] = []  # of parameters, before the first step
         self.stepper = 0  # the optimiser that ended the last step
         self.weights: list[tuple[nn.Parameter, Tensor]] = []  # before a measured step
         self.trained: list[tuple[Tensor, Tensor]] = []  # a parameter, with some of its values after the last step
@@ -226,11 +227,6 @@ class Watch:
     def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
         return any(not torch.equal(_begin_of(parameter), values) for parameter, values in self.trained)
-
-    def _keep(self, parameters: Sequence[Tensor]) -> None:
-        """Keep some weights after a step: those of the last matrix."""
-        matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-        self.trained = [(parameter, _begin_of(parameter)) for parameter in matrices[-1:]]
 
     # What is built
 
@@ -467,11 +463,12 @@ class Watch:
 
     def _without_steps(self) -> None:
         """After a backward pass before the first step: parameters that move all the same are updated by hand, as those outside of modules may be."""
-        seen, parameters = self.seen, self.forward.parameters()
-        if 1 < seen.backwards <= MANY:
-            seen.moved |= not parameters or self.other_weights()
-        self._keep(parameters if seen.backwards < MANY else ())
-        if seen.backwards > 4 * MANY:
+        seen = self.seen
+        if seen.backwards <= MANY:
+            sums = [float(parameter.detach().double().sum()) for parameter in self.forward.parameters()]
+            seen.moved |= seen.backwards > 1 and (not sums or sums != self.sums)
+            self.sums = sums
+        elif seen.backwards > 4 * MANY:
             self.measure(False)
         if self.limit is not None and seen.backwards >= 4 * self.limit:
             raise Enough
@@ -557,7 +554,8 @@ class Watch:
         if self.measuring and self.backwards and not self.weights:  # by a closure
             self._end_measurement()
         self.weights = []
-        self._keep(own)
+        matrices = [parameter for parameter in own if parameter.dim() > 1]
+        self.trained = [(parameter, _begin_of(parameter)) for parameter in matrices[-1:]]
         seen.steps += 1
         self.measure(False)
         self._start()

@@ -353,14 +353,16 @@ class Steps(nn.Module):
 
 
 def test_parameters_outside_of_modules_may_be_updated_by_hand():
+    """The first rows of the weights never change, as those of pixels that are always 0."""
     torch.manual_seed(0)
-    weight = torch.randn(5, 3, requires_grad=True)
+    weight = torch.randn(50, 3, requires_grad=True)
     with lsg.watch(quiet=True) as record:
         for _ in range(20):
-            F.cross_entropy(Spike.apply(torch.randn(16, 5)) @ weight, torch.arange(16) % 3).backward()
+            x = torch.randn(16, 50) * (torch.arange(50) > 30)
+            F.cross_entropy(Spike.apply(x) @ weight, torch.arange(16) % 3).backward()
             weight.data -= 0.1 * weight.grad
             weight.grad = None
-    assert "no-step" not in {one["rule"] for one in record["findings"]}
+    assert not {"no-step", "unchanged"} & {one["rule"] for one in record["findings"]}
 
 
 @pytest.mark.parametrize(
