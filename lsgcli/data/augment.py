@@ -8,10 +8,9 @@ batches are prepared concurrently with the training step and should not use torc
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 Apply = Callable[..., np.ndarray]  # (x, u), and maybe further arguments with a default
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(NamedTuple):
     """An augmentation.
 
     Attributes:
@@ -242,7 +240,7 @@ def nda(x: np.ndarray, u: np.ndarray) -> np.ndarray:
     def slanted(x: np.ndarray, u: np.ndarray) -> np.ndarray:
         return sheared(x, (2 * u[:, 0] - 1) * math.tan(math.radians(30)))
 
-    return _one_of(x, u, roll, partial(rotate.apply, degrees=30), slanted, partial(cutout.apply, side=8))
+    return _one_of(x, u, roll.apply, partial(rotate.apply, degrees=30), slanted, partial(cutout.apply, side=8))
 
 
 @register("augmentation", "snnaugment")

@@ -31,8 +31,7 @@ class Draw(NamedTuple):
     box: tuple[int, int, int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Mixing:
+class Mixing(NamedTuple):
     """Settings of the mixing.
 
     Sample i of a batch of n samples, in random order, has the partner n - 1 - i. All samples of a batch have the same weight and box,

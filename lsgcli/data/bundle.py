@@ -180,10 +180,10 @@ class DataBundle:
             found.update(b"|")
         return found.hexdigest()
 
-    def content_digest(self, n: int = 32) -> str:
-        """Digest of :meth:`digest` and of the content of ``n`` samples per part, to detect different data with the same names."""
+    def content_digest(self) -> str:
+        """Digest of :meth:`digest` and of the content of up to 32 samples per part, to detect different data with the same names."""
         found = hashlib.blake2b(self.digest().encode(), digest_size=12)
         for split in (self.train, self.test):
             if split is not None:
-                found.update(split.ids.tobytes() + split.y.tobytes() + np.ascontiguousarray(spread(split, n).x).tobytes())
+                found.update(split.ids.tobytes() + split.y.tobytes() + np.ascontiguousarray(spread(split, 32).x).tobytes())
         return found.hexdigest()

@@ -98,7 +98,7 @@ def _read(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.
     except FileNotFoundError:
         return None
     except (DataError, OSError, ValueError, EOFError) as error:  # too short for what its header says, or no header
-        problem = error.message if isinstance(error, DataError) else str(error)
+        problem = str(error)
     log.warning("%s: damaged (%s); rebuilding the cache", path, problem)
     with contextlib.suppress(OSError):
         _note(path).unlink()

@@ -14,10 +14,9 @@ import time
 import urllib.error
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from lsgcli.data import web
 from lsgcli.data.guard import FULL, foreign, readable
@@ -45,8 +44,7 @@ SIGNATURES = {".zip": b"PK", ".gz": b"\x1f\x8b"}  # first bytes of archives
 HINT = "Download the archive again."
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """A published file.
 
     Attributes:
@@ -111,7 +109,7 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress = s
         lacking = [file for file in files if not (folder / file.name).exists()]
         for file in files:  # before any large download; a file with different content is not replaced
             if file not in lacking and (problem := file.mismatch(folder / file.name)):
-                hint = f"It is damaged or a different file. Remove it to download it again. Or: {by_hand([file], folder)}"
+                hint = "It is damaged or a different file. Remove it to download it again."
                 raise DataError(f"{folder / file.name}: {problem}", hint)
         if lacking:
             log.info("%s: downloading %s (%s)", folder, ", ".join(file.name for file in lacking), amount(lacking))

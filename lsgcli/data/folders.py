@@ -22,7 +22,7 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
     Args:
         splits: split -> name of its folder, such as ``{"train": "Train"}``.
         suffixes: suffixes of the files to list, lower case.
-        other: alternative solution if a folder is missing.
+        other: how the advice about a missing folder goes on.
 
     Returns:
         (classes, samples). The training part, if requested, defines the classes.
@@ -31,12 +31,15 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
         MissingPart: the folder of a split is missing.
         DataError: a folder is empty, or the test part contains a class that is missing in the training part.
     """
-    check_folder(root, "a folder with a folder for each part or class", "Give --data-dir such a folder.")
+    if not root.is_dir():
+        kind = "a file" if root.exists() else "no such folder"
+        expected = "a folder with a folder for each part or class"
+        raise DataError(f"{root}: found {kind}, expected {expected}", "Give --data-dir such a folder.")
     parts = {}
     for split, folder in splits.items():
         if not (root / folder).is_dir():
-            hint = f"Put it in {root / folder}" + (f"; {other}" if other else ".")
-            raise MissingPart(f"{root}: the {split} part is missing: expected {folder}/<class>/", part=split, hint=hint)
+            problem = f"{root}: the {split} part is missing: expected {folder}/<class>/"
+            raise MissingPart(problem, part=split, hint=f"Put it in {root / folder}{other}.")
         parts[split] = _files(root / folder, suffixes)
     classes = tuple(next(iter(parts.values())))
     samples = []
@@ -49,8 +52,7 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
                     "Rename the folder as in the training part, or remove it.",
                 )
         if lacking := [name for name in classes if name not in found]:
-            counts = f"{len(lacking)} of {len(classes)} classes"
-            log.warning("%s: found no %s samples of %s: %s", root, split, counts, some(lacking))
+            log.warning("%s: found no %s samples of %s", root, split, some(lacking))
         for label, name in enumerate(classes):
             for entry in found.get(name, ()):
                 key = f"{split}/{name}/{entry.name}".lstrip("/")
@@ -70,13 +72,6 @@ def scan_classes(root: Path, splits: Splits, suffixes: tuple[str, ...], rule: st
     """
     classes, samples = scan_folders(root, {"": ""}, suffixes)
     return classes, divide(root, classes, samples, splits, rule, seed)
-
-
-def check_folder(path: Path, expected: str, hint: str) -> None:
-    """Raise a DataError if ``path`` is not a folder."""
-    if not path.is_dir():
-        found = "a file" if path.exists() else "no such folder"
-        raise DataError(f"{path}: found {found}, expected {expected}", hint)
 
 
 def stamp(path: "str | os.PathLike[str]") -> str:

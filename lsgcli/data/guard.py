@@ -84,8 +84,7 @@ def foreign(
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """What is raised for a checkpoint that cannot be opened."""
-    problem = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-    return CheckpointError(f"{path}: {problem}", TRAIN)
+    return CheckpointError(f"{path}: {error.strerror}", TRAIN)
 
 
 def other_kind(path: Path) -> tuple[str, str] | None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import Values
-from lsgcli.config.machine import MachineConfig
 from lsgcli.data import cache, parallel, random
 from lsgcli.data.bundle import Channels, DataBundle, Medians, Split
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Splits, dataset_of, digests
@@ -45,12 +44,11 @@ def prepare(
     expected: Values | None = None,
     strict: bool = False,
     may_download: bool = True,
-    machine: MachineConfig | None = None,
 ) -> DataBundle:
     """Prepare all data of a run.
 
     Args:
-        config: settings of the data.
+        config: settings of the data; those of a run also state the number of workers, and the directory of prepared data.
         splits: parts to read, ``train`` (which includes the validation split) and ``test``; no other is required.
         classes: class names from a checkpoint. Default: from the data.
         progress: called with (``PREPARING``, samples done, total samples), and during downloads with the file name and bytes.
@@ -58,14 +56,13 @@ def prepare(
             or version of lsg's data code causes a warning.
         strict: whether any such difference is an error.
         may_download: whether missing data are downloaded, if a download exists.
-        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
 
     Raises:
         ConfigError: a setting is missing.
         DataError: the data are missing, damaged, have other classes, or differ from the expected data.
     """
     parallel.end_in_repeated_script()
-    dataset = dataset_of(config, machine, expected=expected, may_download=may_download, progress=progress or silent)
+    dataset = dataset_of(config, expected=expected, may_download=may_download, progress=progress or silent)
     dataset.check()
     dataset.scan(splits)
     info = {**dataset.info, "versions": dataset.versions(dataset.samples)}

@@ -196,7 +196,7 @@ def verify(
         DataError: a manifest cannot be read, or cannot be written because there is no folder or a sample cannot be read.
         StorageError: the manifest cannot be written, or it is a symbolic link.
     """
-    root = dataset.home if dataset.downloads or dataset.config.data_dir is not None else None
+    root = None if dataset.embedded else dataset.home
     if write and root is None:
         raise DataError(f"{dataset.config.dataset}: is embedded in lsg, expected a folder to write {manifest.NAME} to")
     unreadable = {}

@@ -335,7 +335,7 @@ def stale_cache(count: int, chance: random.Random, folder: Path) -> Iterator[Cas
     ):
         compare("", "")
         known = readers._readers()
-        newer = {**known, "aedat2": dataclasses.replace(known["aedat2"], version=99)}
+        newer = {**known, "aedat2": known["aedat2"]._replace(version=99)}
         with contextlib.ExitStack() as stack:
             if owner is None:
                 stack.enter_context(mock.patch.object(readers, "_readers", lambda newer=newer: newer))

@@ -80,8 +80,7 @@ class Dataset(ABC):
     After :meth:`scan`, a data set has ``classes``, ``samples`` and ``info``, as in :class:`Listing`. Before, ``info`` is ``expected``.
 
     Args:
-        config: settings of the data.
-        machine: number of workers, and directory of prepared data. Default: those of ``config``, if it is of a run.
+        config: settings of the data; those of a run also state the number of workers, and the directory of prepared data.
         expected: ``info`` of the training data of a checkpoint.
         may_download: whether missing data are downloaded, if a download exists.
         progress: called with file name, bytes done and total bytes during download and extraction.
@@ -120,14 +119,13 @@ class Dataset(ABC):
     def __init__(
         self,
         config: DataConfig,
-        machine: MachineConfig | None = None,
         *,
         expected: Values | None = None,
         may_download: bool = True,
         progress: NamedProgress = silent,
     ):
         self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
-        self.machine = machine or (config if isinstance(config, MachineConfig) else MachineConfig())
+        self.machine = config if isinstance(config, MachineConfig) else MachineConfig()
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
     def __getstate__(self) -> Record:
@@ -164,7 +162,7 @@ class Dataset(ABC):
         wrong = split not in (None, *self.rules) if fold is None else not self.rules
         if wrong:
             option, value = ("--split", split) if fold is None else ("--fold", fold)
-            expected = f"one of {', '.join(self.rules)}" if self.rules else "none, because its test split is fixed"
+            expected = ", ".join(self.rules) or "none, because its test split is fixed"
             raise ConfigError(
                 f"{option}: found {value!r} for the data set {self.config.dataset}, expected {expected}",
                 f"Omit {option}, or choose another value or data set.",
@@ -172,7 +170,7 @@ class Dataset(ABC):
         if self.root.exists() and not self.root.is_dir() and (self.downloads or self.config.data_dir is not None):
             raise DataError(
                 f"{self.root}: found a file, expected the folder of the data set {self.config.dataset}",
-                "Give --data-dir a folder." + (" Archives in it are extracted." if self.downloads else ""),
+                "Give --data-dir a folder.",
             )
 
     @property
@@ -381,9 +379,9 @@ class ImageDataset(Dataset):
         return {**super().versions(samples), "images": IMAGES_VERSION}
 
 
-def dataset_of(config: DataConfig, machine: MachineConfig | None = None, **options: Any) -> Dataset:
+def dataset_of(config: DataConfig, **options: Any) -> Dataset:
     """The data set that the settings name; arguments as for :class:`Dataset`."""
-    dataset: Dataset = registry.get("dataset", config.dataset)(config, machine, **options)
+    dataset: Dataset = registry.get("dataset", config.dataset)(config, **options)
     return dataset
 
 

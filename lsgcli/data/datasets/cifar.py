@@ -48,8 +48,10 @@ class Cifar(Downloaded, ImageDataset):
         return Listing(tuple(next(iter(found.values())).classes), tuple(samples))
 
     def _open(self, split: str) -> Any:
-        away = f"move {self.home} away to download the data set again, or put your images in folders for --dataset image-folder"
-        hint = f"Only the published files are read, because they are pickles, which can run code: {away}."
+        hint = (
+            f"Only the published files are read, because they are pickles, which can run code: move {self.home} away to download "
+            "the data set again, or put your images in folders for --dataset image-folder."
+        )
         with foreign(self.home, f"the files of {self.source}", hint=hint):
             from torchvision import datasets
 

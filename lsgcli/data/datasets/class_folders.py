@@ -26,7 +26,7 @@ def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scann
     root = config.data_folder
     if (rule := config.split_rule) is not None:
         return scan_classes(root, splits, endings, rule, config.split_seed)
-    other = f"or, if {root} contains the class folders, give --split stratified."
+    other = f"; or, if {root} contains the class folders, give --split stratified"
     return scan_folders(root, {split: split for split in splits}, endings, other)
 
 

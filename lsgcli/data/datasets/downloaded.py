@@ -83,8 +83,7 @@ class Downloaded(Dataset):
         return wanted if not there or self.has_archive_in(folder) else []
 
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
-        place = f" --data-dir {self.config.data_dir}" if self.config.data_dir else ""
         found = "an unfinished download" if self.has_archive_in(folder) else "no data"
         names = ", ".join(file.name for file in files)
-        command = f"`lsg data prepare --dataset {self.config.dataset}{place}`"
+        command = f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}`"
         return DataError(f"{folder}: found {found}, expected the content of {names}", f"{command} downloads and extracts it.")

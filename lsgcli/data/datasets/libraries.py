@@ -64,7 +64,7 @@ class LibraryDataset(Dataset):
 
     def __reduce__(self) -> Any:
         """Worker processes find the class by its name, and open the library's objects, which may hold open files, themselves."""
-        return dataset_of, (self.config, self.machine), {**self.__getstate__(), "_objects": {}, "may_download": False}
+        return dataset_of, (self.config,), {**self.__getstate__(), "_objects": {}, "may_download": False}
 
     @classmethod
     @functools.cache

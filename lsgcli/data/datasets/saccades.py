@@ -40,17 +40,13 @@ class NMnist(Downloaded, EventDataset):
         return Listing(classes, samples, {"sensor": [34, 34]})
 
 
-CALTECH_PAGE = "https://data.mendeley.com/datasets/cy6cvx3ryv"
-CALTECH_FILE = (
-    "https://data.mendeley.com/public-files/datasets/cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49/file_downloaded"
-)
 # A zip of the zip of recordings. The size is estimated from the number of events.
 ARCHIVE = RemoteFile(
     "N-Caltech101-archive.zip",
-    (CALTECH_FILE,),
+    ("https://data.mendeley.com/public-files/datasets/cy6cvx3ryv/files/36b5c52a-b49d-4853-addb-a836a8883e49/file_downloaded",),
     "66201824eabb0239c7ab992480b50ba3",
     4_000_000_000,
-    CALTECH_PAGE,
+    "https://data.mendeley.com/datasets/cy6cvx3ryv",
     content="Caltech101",
 )
 

@@ -20,7 +20,6 @@ UNITS = 700  # channels of the cochlea
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun")
 CLASSES = (*ENGLISH, *GERMAN)
-HINT = "Download it again."
 PAGE = "https://zenkelab.org/resources/spiking-heidelberg-datasets-shd/"
 
 
@@ -82,7 +81,7 @@ class _Arrays(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _arrays(path: Path) -> _Arrays:
-    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint=HINT, extra="shd"):
+    with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Download it again.", extra="shd"):
         content = hdf5.opened(path)
         times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):

@@ -11,11 +11,10 @@ may be compressed, it is 16 times the file size + 1 GiB.
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -122,15 +121,13 @@ def check_memory(size: int, needed: int, what: str, *, room: int = ROOM) -> None
         )
 
 
-TOO_LARGE = "Split it into shorter recordings."
 HEAD = 4096  # bytes by which a format is recognised: longer than the text that Prophesee's files begin with
 HEAD_OF_STREAM = 16  # bytes by which the format of a stream is recognised
 SIDE = 1 << 16  # pixels; coordinates are uint16
 LATEST = 1 << 62  # microseconds, before or after 0, so that no duration exceeds int64
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """A recording format.
 
     Attributes:
@@ -183,12 +180,13 @@ def identify(path: Path) -> str:
         DataError: the file does not exist, is empty, or has an unknown format.
     """
     path = Path(path)
-    with readable(path, "Check the path and its permissions."), open_regular(path) as stream:
+    with readable(path), open_regular(path) as stream:
         size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
     if size > (most := memory.total_bytes()):
-        raise DataError(f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine", TOO_LARGE)
-    if not head:
-        raise DataError(f"{path}: found an empty file (byte 0), expected a recording", "Download or record it again.")
+        raise DataError(
+            f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine",
+            "Split it into shorter recordings.",
+        )
     if form := _recognised(str(path), head):
         return form
     named = {name: found.hint for name, found in _readers().items() if path.suffix.lower() in found.suffixes}

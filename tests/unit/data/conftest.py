@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import struct
 import tarfile
@@ -75,7 +74,7 @@ def reader_version(monkeypatch):
 
     def set_version(name: str, version: int, patch=monkeypatch) -> None:
         known = readers._readers()
-        patch.setattr(readers, "_readers", lambda: {**known, name: dataclasses.replace(known[name], version=version)})
+        patch.setattr(readers, "_readers", lambda: {**known, name: known[name]._replace(version=version)})
 
     return set_version
 

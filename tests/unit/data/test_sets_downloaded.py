@@ -1,6 +1,5 @@
 """Data sets that are downloaded, from a server of our own that has tiny archives."""
 
-import dataclasses
 import hashlib
 import io
 import pickle
@@ -47,7 +46,7 @@ def publish(site, monkeypatch):
         file = table[key]
         site.pages[f"/{file.name}"] = ranged(content)
         url = f"{site.base}/{file.name}"
-        here = dataclasses.replace(file, urls=(url,), md5=hashlib.md5(content).hexdigest())
+        here = file._replace(urls=(url,), md5=hashlib.md5(content).hexdigest())
         monkeypatch.setitem(table, key, here)
         return here
 
