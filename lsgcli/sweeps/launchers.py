@@ -27,7 +27,7 @@ from lsgcli.sweeps.schedule import Runner, Strategy
 from lsgcli.system import cpus, files, interpreter
 from lsgcli.training import launch
 
-KEY = r"[\w-]+="  # of an option, with its sign
+KEY = r"\s*[\w-]+="  # of an option, with its sign
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
 CANCELLED = "cancelled"  # what a launcher says of a job that was cancelled with the scheduler's own command
 
@@ -100,7 +100,7 @@ def _parse(name: str, text: str, known: Mapping[str, type[str] | type[int]]) -> 
         raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
     options, problems = {}, []
     for given, value in re.findall(rf"({KEY})(.*?)(?:\Z|,(?={KEY}))", text, re.DOTALL):
-        key = given.removesuffix("=").replace("-", "_")
+        key = given.strip(" =").replace("-", "_")
         is_number = value.isdecimal() and len(value) < 10 and int(value) > 0
         if key not in known:
             problems.append(f"--{name}: {registry.unknown('option', key, sorted(known))}")

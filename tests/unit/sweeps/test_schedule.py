@@ -256,6 +256,11 @@ def test_slurm_gets_as_many_jobs_as_it_takes(commands, slurm, tmp_path, message)
     assert slurm.submit(jobs) == {}  # until a job has ended
 
 
+def test_options_may_have_commas(slurm):
+    made = make("slurm", "nodelist=a,b, cpus-per-task=2", slurm.folder)
+    assert made.given == {"nodelist": "a,b", "cpus_per_task": "2"}
+
+
 def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
     """A job that is pending when it was last seen, and is forgotten, was cancelled; one that ran is not."""
     ids = {name: f"7_{number}" for number, name in enumerate("abcd")}
