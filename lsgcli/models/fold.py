@@ -28,12 +28,14 @@ def fold_in_place(model: SpikingNet) -> SpikingNet:
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
             conv, norm = module.conv, module.norm
-            # In double precision, so that only the result is rounded.
-            k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
-            bias = 0 if conv.bias is None else conv.bias.double()
-            folded = norm.bias.double() - k * (norm.running_mean.double() - bias)
-            conv.bias = nn.Parameter(folded.to(conv.weight.dtype))
-            conv.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
+            bias = conv.weight.new_zeros(conv.out_channels)
+            if not bias.is_meta:  # computing with shapes alone would import torch's compiler
+                # In double precision, so that only the result is rounded.
+                k = norm.weight.double() * norm.scale / (norm.running_var.double() + norm.eps).sqrt()
+                before = 0 if conv.bias is None else conv.bias.double()
+                bias.copy_(norm.bias.double() - k * (norm.running_mean.double() - before))
+                conv.weight.copy_(conv.weight.double() * k.view(-1, 1, 1, 1))
+            conv.bias = nn.Parameter(bias)
             module.norm = norm.folded()
         elif isinstance(module, LIF):
             module.remove_norm()

@@ -20,8 +20,6 @@ from lsgcli.neurons import LIF
 from lsgcli.neurons.kernels.base import Backend, Bytes
 from lsgcli.neurons.kernels.fused import Fused
 
-CPU = torch.device("cpu")
-
 
 def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
     """A copy of a trained network for inference: folded, and for the precision int8 with integer convolutions.
@@ -56,7 +54,7 @@ def deployed(model: SpikingNet, precision: str = "fp32") -> SpikingNet:
 def in_bytes(backend: str | Backend) -> Backend:
     """The backend with spikes as bytes."""
     fused = Fused(as_bytes=True)
-    if backend in ("auto", "fused") and fused.available(CPU):
+    if backend in ("auto", "fused") and fused.available(torch.device("cpu")):
         return fused
     return Bytes(registry.get("backend", backend) if isinstance(backend, str) else backend)
 

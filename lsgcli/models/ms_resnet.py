@@ -30,11 +30,9 @@ class MsBlock(nn.Module):
     def __init__(self, spec: NetworkSpec, source: Signal, out_channels: int, stride: int):
         super().__init__()
         self.lif = spec.lif(source.channels)
-        spikes = spec.spikes(source.channels)
-        if self.max_pools and stride == 2:
-            self.first: SpikingConv = MaxPooledConv(spec, spikes, out_channels)
-        else:
-            self.first = SpikingConv(spec, spikes, out_channels, stride=stride)
+        pools = self.max_pools and stride == 2
+        kind = MaxPooledConv if pools else SpikingConv
+        self.first = kind(spec, spec.spikes(source.channels), out_channels, stride=1 if pools else stride)
         self.second = ConvNorm(spec, self.first.out, out_channels)
         self.shortcut = shortcut(ConvNorm, spec, source, out_channels, stride)
         self.out = self.second.out

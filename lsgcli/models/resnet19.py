@@ -189,18 +189,17 @@ class ResNet19(ResNet):
 
 
 class SewResNet(ResNet):
-    """Base of the SEW ResNets for images. A subclass sets ``counts``, the number of blocks of each stage.
+    """Base of the SEW ResNets for images. A subclass sets ``layout``, its stages, as for :class:`ResNet`.
 
     The second tdBN of a block starts with weight 1: with 0, u would be 0, where a rectangular surrogate of width 2 v_th or less passes no
     gradient, and the block would never learn. ``docs/method.md`` lists the settings of the published networks.
     """
 
     defaults: ClassVar = {"T": 4, "num_classes": 10, "in_channels": 3, "input_size": 32}
-    counts: ClassVar[tuple[int, int, int, int]]
+    layout: ClassVar[Any]
 
     def __init__(self, spec: NetworkSpec):
-        first, second, third, fourth = self.counts
-        super().__init__(spec, SewBlock, ((64, first, 1), (128, second, 2), (256, third, 2), (512, fourth, 2)))
+        super().__init__(spec, SewBlock, self.layout)
         self.classifier = nn.Linear(self.channels, spec.num_classes)
         self.initialise_weights()
 
@@ -212,11 +211,11 @@ class SewResNet18(SewResNet):
     The form for 32 x 32 pixels, with a stem of stride 1 and no max pooling; that for ImageNet has a stem of 7x7.
     """
 
-    counts = (2, 2, 2, 2)
+    layout = ((64, 2, 1), (128, 2, 2), (256, 2, 2), (512, 2, 2))
 
 
 @register("arch", "sew-resnet34")
 class SewResNet34(SewResNet):
     """Stem conv3x3 64; 3 SEW blocks of 64, 4 of 128, 6 of 256, 3 of 512; global average pool; linear."""
 
-    counts = (3, 4, 6, 3)
+    layout = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
