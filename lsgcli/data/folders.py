@@ -33,8 +33,10 @@ def scan_folders(root: Path, splits: Mapping[str, str], suffixes: tuple[str, ...
     """
     if not root.is_dir():
         kind = "a file" if root.exists() else "no such folder"
-        expected = "a folder with a folder for each part or class"
-        raise DataError(f"{root}: found {kind}, expected {expected}", "Give --data-dir such a folder.")
+        expected = ", ".join(f"{folder}/<class>/".lstrip("/") for folder in splits.values())
+        raise DataError(
+            f"{root}: found {kind}, expected a folder with {expected}", "Give --data-dir the folder that contains them."
+        )
     parts = {}
     for split, folder in splits.items():
         if not (root / folder).is_dir():

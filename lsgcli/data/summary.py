@@ -65,8 +65,10 @@ def found(path: Path, config: DataConfig | None = None, *, sealed: bool = False)
         sealed: whether a folder without recordings is one too if it has a manifest.
 
     Raises:
-        DataError: it is a folder without recordings. A file is opened only when it is read.
+        DataError: it does not exist, or is a folder without recordings. A file is opened only when it is read.
     """
+    if not path.exists():
+        raise DataError(f"{path}: found no such file or folder, expected recordings", "Check the path.")
     dataset = Recordings(path, config).scan()
     if not dataset.samples and not (sealed and (path / manifest.NAME).exists()):
         raise DataError(

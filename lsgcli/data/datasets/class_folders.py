@@ -21,7 +21,7 @@ def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scann
     if config.data_dir is None:
         raise ConfigError(
             f"--data-dir: not given, but required for the data set {config.dataset}",
-            "Give --data-dir DIR, the folder of its files.",
+            "Give --data-dir DIR, a folder with train/<class>/ and test/<class>/, or <class>/ with --split.",
         )
     root = config.data_folder
     if (rule := config.split_rule) is not None:
