@@ -66,7 +66,7 @@ def layer(name: str, T: int, rng: np.random.Generator, scale: float = 1.0) -> di
         "firing_rate": float((u >= 1).mean()),
         "u_mean": float(u.mean()),
         "u_std": float(u.std()),
-        "u_std_predicted": {"paper": alpha},
+        "u_std_predicted": {"paper": alpha, "with_gamma": 1.1 * alpha, "without_reset": alpha},
         "rho": 0.3 if T > 1 else None,
         "grad_norm": 0.5 * scale,
         "grad_ratio": 10 * scale,

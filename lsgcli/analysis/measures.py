@@ -151,9 +151,16 @@ LAYER: dict[str, Field] = {
     ),
     "u_std": _per_step("standard deviation of u", "v_th", title="u std", form=".2f", rank=8, formula=_std),
     "u_skew": _per_step("skewness of u; 0 for a normal distribution", title="u skew", form=".2f", formula=_skew),
-    "u_std_predicted": Field("object", "prediction of u_std", "v_th"),
+    "u_std_predicted": Field("object", "predictions of u_std", "v_th", per_step=True),
     "u_std_predicted.paper": _number(
         "u_std by the paper's Theorem 1: sqrt(1 + beta^2)", "v_th", title="u std, formula", form=".2f", rank=14
+    ),
+    "u_std_predicted.with_gamma": _number("the same times abs(gamma) of the tdBN", "v_th", title="with gamma", form=".2f"),
+    "u_std_predicted.without_reset": _number(
+        "u_std of neurons without reset, for independent inputs: sqrt((1 - beta^(2T)) / (1 - beta^2)); per_step has t for T",
+        "v_th",
+        title="without reset",
+        form=".2f",
     ),
     "xi": _per_step(
         "distance of the mean potential from the threshold, (v_th - mean u) / std u; usually 1 to 3 at the start of training "

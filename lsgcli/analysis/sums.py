@@ -162,21 +162,28 @@ def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
     steps = range(len(totals.get("n", ())))
     pooled, each = measured(totals, steps), [measured(totals, [t]) for t in steps]
     alpha, beta = number(sums.alpha), number(sums.beta)
+    scale = None if gamma is None else number(gamma)
     widths = sums.alpha.tolist()
+    predicted = [math.sqrt(sum(beta ** (2 * k) for k in range(t + 1))) for t in steps]  # also at beta = 1
     return {
         **pooled,
         "beta": beta,
         "alpha": alpha,
         "interval": [sums.threshold - alpha / 2, sums.threshold + alpha / 2],
-        "gamma": None if gamma is None else number(gamma),
+        "gamma": scale,
         "silent": _share(~sums.ever),
         "saturated": _share(sums.always),
-        "u_std_predicted": {"paper": math.sqrt(1 + beta**2)},
+        "u_std_predicted": {
+            "paper": math.sqrt(1 + beta**2),
+            "with_gamma": None if scale is None else abs(scale) * math.sqrt(1 + beta**2),
+            "without_reset": predicted[-1] if predicted else math.nan,
+        },
         "histogram": histogram(sums.histogram),
         "drift": {name: each[-1][f"u_{name}"] - each[0][f"u_{name}"] if each else math.nan for name in ("mean", "std")},
         "per_step": {
             "alpha": [widths[min(t, len(widths) - 1)] for t in steps],
             **{name: [means[name] for means in each] for name in pooled if LAYER[name].per_step},
+            "u_std_predicted": predicted,
         },
     }
 

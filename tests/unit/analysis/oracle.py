@@ -111,6 +111,7 @@ def measures(net, batches):
         scaled, alpha, beta, T = u / net.threshold, layer["alpha"], layer["beta"], len(u)
         inside = np.abs(u - net.threshold) < alpha / 2
         size = np.mean([norm(g) for g in grads])
+        without_reset = [np.sqrt((1 - beta ** (2 * t)) / (1 - beta**2)) for t in range(1, T + 1)]
         counts, edges = np.histogram(scaled, np.linspace(-4, 6, 101))
         varied = grads.std(0) > 0
         folded = layer["W"] * (layer["gamma"] * net.threshold / np.sqrt(kept[-1]["var"] + EPS))[:, None]
@@ -129,7 +130,11 @@ def measures(net, batches):
                 "u_mean": scaled.mean(),
                 "u_std": scaled.std(),
                 "u_skew": skew(scaled),
-                "u_std_predicted": {"paper": np.sqrt(1 + beta**2)},
+                "u_std_predicted": {
+                    "paper": np.sqrt(1 + beta**2),
+                    "with_gamma": layer["gamma"].mean() * np.sqrt(1 + beta**2),
+                    "without_reset": without_reset[-1],
+                },
                 "rho": rho(current[:-1], current[1:]),
                 "xi": (1 - scaled.mean()) / scaled.std(),
                 "drift": {"mean": scaled[-1].mean() - scaled[0].mean(), "std": scaled[-1].std() - scaled[0].std()},
@@ -167,6 +172,7 @@ def measures(net, batches):
                     "u_mean": scaled.mean((1, 2)),
                     "u_std": scaled.std((1, 2)),
                     "u_skew": [skew(step) for step in scaled],
+                    "u_std_predicted": without_reset,
                     "xi": (1 - scaled.mean((1, 2))) / scaled.std((1, 2)),
                     "tgc": [*(cosine(du[t], du[t + 1]) for t in range(T - 1)), None],
                     "rho": [*(rho(current[t], current[t + 1]) for t in range(T - 1)), None],
