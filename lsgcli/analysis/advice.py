@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import isfinite, nan
 
 from lsgcli import registry
-from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, Rule
 from lsgcli.analysis.rules.errors import explained
 from lsgcli.config.fields import Values
@@ -124,8 +123,9 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
 
 
 def _reason(layer: Values, finding: Finding) -> str:
-    own = value(layer, finding["measure"])
-    return f"{finding['measure']} {'not finite' if own is None else f'{own:.3g}'}{usually(finding)}"
+    found = layer.get(finding["measure"], finding["value"])
+    number = f"{found:.3g}" if isinstance(found, float) else found
+    return f"{finding['measure']} {'not finite' if found is None else number}{usually(finding)}"
 
 
 def usually(finding: Values) -> str:

@@ -242,6 +242,10 @@ def test_a_memory_that_is_too_short_for_early_inputs(memory, repetition, skill, 
     assert ("steps-without-gradient" in rules) == found
     if found:
         assert rules["steps-without-gradient"]["value"] == "8 of 20"
+        watched = Evidence(flow(1), classes=10, seen=seen)
+        watched.layers[0]["name"] = "lif1"
+        judge(watched)
+        assert "8 of 20" in watched.layers[0]["reason"]
         assert "0.93" in rules["steps-without-gradient"]["remedy"]["text"]  # a half after 10 timesteps
 
 
