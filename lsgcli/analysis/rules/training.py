@@ -331,8 +331,7 @@ class FewSteps(
         if not 0 < seen.steps < limit or seen.skill > 0.65:
             return None
         if seen.backwards > max(8 * seen.steps, limit):
-            times = f"{seen.backwards / seen.steps:.0f}"
-            once = f"Call step() and zero_grad() after each backward pass: there are {times} in a step."
+            once = f"Call step() and zero_grad() once for each of the {seen.backwards} backward passes."
             return Found(seen.steps, where=seen.lines.get("step"), advice=once)
         more = f"Train for {300 / seen.steps:.0f} times as many epochs, or with smaller batches."
         return Found(seen.steps, advice=more) if seen.ended and (seen.evaluated or seen.evaluated_input) else None
