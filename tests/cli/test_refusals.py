@@ -52,7 +52,7 @@ LINES = """
 2 | data info {images} --dataset cifar-dvs | PATH --dataset
 3 | data info nowhere | nowhere
 3 | data info --dataset n-mnist --data-dir nowhere | nowhere
-2 | data info --dataset event-folder | --data-dir
+2 | data info --dataset event-folder | train/<class>/
 2 | data show --dataset digits-dvs -o a.gif | .png
 2 | data show --dataset digits-dvs -o a.png -T 0 | -T
 2 | data show --dataset digits -o a.png --samples 0 | --samples
@@ -60,6 +60,7 @@ LINES = """
 3 | data show nowhere -o a.png | nowhere
 2 | data verify |
 2 | data verify {images} --dataset cifar-dvs | PATH --dataset
+3 | data verify nowhere | nowhere
 3 | data verify --dataset n-mnist --data-dir nowhere | nowhere
 2 | diagnose missing.py --json | missing.py --json
 4 | eval nothing.nir | nothing.nir
