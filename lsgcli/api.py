@@ -157,7 +157,9 @@ def evaluate(
             raise ConfigError(f"evaluate: found a network with {given}, expected a network and data, or a checkpoint")
         if (outputs := network.spec.num_classes) != len(data.classes):
             raise DataError(f"data: found {len(data.classes)} classes, expected {outputs}, as many as the network's outputs")
-        model, compute, size = network, Compute(next(network.parameters()).device), batch_size or 32
+        model = network
+        compute = Compute(next(network.parameters()).device)
+        size = batch_size or 32
     elif data is not None:
         if needless := changes.keys() - fields_of(MachineConfig):
             raise ConfigError(f"evaluate: found data and {', '.join(sorted(needless))}, expected one of them")
@@ -167,12 +169,16 @@ def evaluate(
             raise DataError(f"data: found classes {', '.join(data.classes)}, expected {', '.join(stored['classes'])}")
         data = dataclasses.replace(data, mean=stored["data"].get("mean"), std=stored["data"].get("std"))
         config = from_checkpoint(path, stored, changes)
-        compute, size = set_up(config), batch_size or config.batch_size
+        compute = set_up(config)
+        size = batch_size or config.batch_size
         model = model.to(compute.device)
     else:
         parts = ("test",) if split == "test" else SPLITS
         opened = open_checkpoint(network, {"batch_size": batch_size, **changes}, parts)
-        model, compute, size, data = opened.model, opened.compute, opened.config.batch_size, opened.bundle
+        model = opened.model
+        compute = opened.compute
+        size = opened.config.batch_size
+        data = opened.bundle
     result = evaluation.evaluate(
         model, data.named(split), data, compute, batch_size=size, also=("firing_rate",), progress=progress
     )

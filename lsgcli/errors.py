@@ -28,7 +28,8 @@ def redacted(text: str) -> str:
 
 # Control and bidirectional formatting characters, line separators, and surrogates. TEXT keeps line breaks and tabs.
 CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-TEXT, COLUMN = re.compile(f"[{CONTROL}]"), re.compile(rf"[\t\n\\{CONTROL}]")
+TEXT = re.compile(f"[{CONTROL}]")
+COLUMN = re.compile(rf"[\t\n\\{CONTROL}]")
 
 
 def clean(text: str, *, column: bool = False) -> str:
@@ -47,7 +48,8 @@ def _escaped(char: str) -> str:
 
 
 def _redact(record: logging.LogRecord) -> bool:
-    record.msg, record.args = redacted(record.getMessage()), ()
+    record.msg = redacted(record.getMessage())
+    record.args = ()
     return True
 
 

@@ -116,17 +116,20 @@ def _modules(kind: str) -> dict[str, str]:
 
 def _check(kind: str, name: str, entry: Any) -> None:
     """Check that an entry of another package is of the type that its kind requires."""
-    fits, expected = callable(entry), "a function"
+    fits = callable(entry)
+    expected = "a function"
     if kind in BASES:
         module, _, base_name = BASES[kind].partition(":")
         base = getattr(importlib.import_module(f"{__package__}.{module}"), base_name)
         if kind in INSTANCES:
-            fits, expected = isinstance(entry, base), f"an instance of {base_name}, from {__package__}.{module}"
+            fits = isinstance(entry, base)
+            expected = f"an instance of {base_name}, from {__package__}.{module}"
         else:
             fits = isinstance(entry, type) and issubclass(entry, base)
             expected = f"a subclass of {base_name}, from {__package__}.{module}"
     if fits and isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
-        fits, expected = False, f"it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}"
+        fits = False
+        expected = f"it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}"
     if not fits:
         raise ConfigError(f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}, expected {expected}")
 

@@ -32,7 +32,8 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         the rule of the finding of which this one is a symptom, and therefore a note.
     """
     records: list[Finding] = []
-    limits, seen = limits or {}, evidence.seen
+    limits = limits or {}
+    seen = evidence.seen
     crash, failure = explained(seen)
     for name, rule in ranked().items():
         if rule.alone and any(record["severity"] == "error" for record in records):
@@ -115,7 +116,8 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
         if named is not None:
             layer["verdict"], layer["reason"] = named["rule"], _reason(layer, named)
         else:
-            layer["verdict"], layer["reason"] = "network" if whole else "ok", whole
+            layer["verdict"] = "network" if whole else "ok"
+            layer["reason"] = whole
     own = {name: rule.limit for name, rule in ranked().items() if isfinite(rule.limit)}
     evidence.flow["thresholds"] = {**own, **(limits or {})}
     evidence.flow["findings"] = found
@@ -166,7 +168,8 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     Raises:
         ConfigError: an unknown name, or an invalid number.
     """
-    limits, known = {}, registry.names("rule")
+    limits = {}
+    known = registry.names("rule")
     for text in texts:
         name, _, number = text.partition("=")
         try:

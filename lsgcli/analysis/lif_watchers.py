@@ -67,7 +67,8 @@ class BackendWatcher(Watcher):
 
     def __init__(self, layer: OwnLayer, full: bool):
         super().__init__(layer, full)
-        self.lif, self.before = layer.module, layer.module.backend
+        self.lif = layer.module
+        self.before = layer.module.backend
         self.unseen: dict[int, LayerInput] = {}  # calls without a backward pass so far
         self.lif.backend = WatchedBackend(self.lif.implementation, self)
 
@@ -105,7 +106,8 @@ class StepWatcher(Watcher):
         u = torch.stack([step.u for step in fired])
         threshold = torch.stack([like(step.threshold, u).detach().expand_as(step.u) for step in fired])
         width = torch.stack([step.alpha.detach().expand_as(step.u) for step in fired])
-        self.T, self.calls = len(current), self.calls + 1
+        self.T = len(current)
+        self.calls = self.calls + 1
         dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
         self.sums.begin(LayerInput(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))
@@ -134,7 +136,8 @@ class WatchedBackend(Backend):
     """
 
     def __init__(self, inner: Backend, watcher: BackendWatcher):
-        self.inner, self.watcher = inner, watcher
+        self.inner = inner
+        self.watcher = watcher
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return self._run(current, None, None, p)
@@ -150,7 +153,8 @@ class WatchedBackend(Backend):
 
     def _run(self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int = 1) -> Tensor:
         watcher = self.watcher
-        watcher.T, watcher.calls = len(x), watcher.calls + 1
+        watcher.T = len(x)
+        watcher.calls = watcher.calls + 1
         run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
         if not (watcher.full and torch.is_grad_enabled()):
             out = run(x, p=p)
@@ -197,7 +201,8 @@ class Watched(torch.autograd.Function):
 
 def without_recurrence(given: LayerInput, norm: NormParameters | None, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """Gradients of x and of the residual with dL/du[t] = dL/do[t] h[t]."""
-    x, du = given.x, heights(given)
+    x = given.x
+    du = heights(given)
     room = laid(du)
     room *= arriving(laid(grad), room, given.side)
     if norm is None:
@@ -215,7 +220,8 @@ def _layer_input(x: Tensor, residual: Tensor | None, norm: NormParameters | None
     dynamics = Dynamics(p.beta.detach(), detached(p.threshold), p.alpha.detach(), p.surrogate, p.reset, detach=p.detach)
     if norm is None:
         return LayerInput(x.detach(), dynamics)
-    n, variance = norm.over_all(x.numel() // x.shape[2]), norm.running_var
+    n = norm.over_all(x.numel() // x.shape[2])
+    variance = norm.running_var
     if norm.training:
         variance = variance * ((n - 1) / n)  # running variances are unbiased, and that of the batch is not
     scale = norm.weight * norm.scale / (variance + norm.eps).sqrt()
@@ -250,7 +256,8 @@ def kernel_layout(given: LayerInput) -> Layout | None:
     x = given.x
     if given.scale is None or x.dim() != 5 or not fused.available(x.device):
         return None
-    p, divides = parameters(given.p), x.shape[3] % given.side == 0 and x.shape[4] % given.side == 0
+    p = parameters(given.p)
+    divides = x.shape[3] % given.side == 0 and x.shape[4] % given.side == 0
     return image_layout(x, p.beta, p.alpha) if divides and fused.supports(x, p.surrogate, p.reset) else None
 
 
@@ -259,7 +266,8 @@ def count_compiled(sums: LayerSums, given: Any, grad: Tensor | None, layout: Lay
     """As :func:`count`, by the kernels."""
     from lsgcli.neurons.kernels.cpu.function import Setting, observe
 
-    x, p = given.x, parameters(given.p)
+    x = given.x
+    p = parameters(given.p)
     setting = Setting(None, p, layout, given.side)
     statistics = observe(x, given.scale, given.shift, given.residual, grad, setting, full=full)
     values = {name: total / p.threshold**power for (name, power), total in zip(SUMS.items(), statistics.sums.T, strict=True)}

@@ -39,14 +39,18 @@ def _std(mean: Means) -> float:
 
 
 def _skew(mean: Means) -> float:
-    u, square, cube, std = mean("u"), mean("u_squared"), mean("u_cubed"), _std(mean)
+    u = mean("u")
+    square = mean("u_squared")
+    cube = mean("u_cubed")
+    std = _std(mean)
     return (cube - 3 * u * square + 2 * u**3) / std**3 if std > 0 else math.nan
 
 
 def _rho(mean: Means) -> float:
     """corr(I[t], I[t+1])."""
     steps = [t for t in mean.steps if t + 1 < len(mean.totals["n"])]
-    now, later = Means(mean.totals, steps), Means(mean.totals, [t + 1 for t in steps])
+    now = Means(mean.totals, steps)
+    later = Means(mean.totals, [t + 1 for t in steps])
     variances = [means("current_squared") - means("current") ** 2 for means in (now, later)]
     covariance = now("product") - now("current") * later("current")
     return covariance / math.sqrt(variances[0] * variances[1]) if min(variances) > 0 else math.nan
@@ -68,7 +72,8 @@ def _tgc(mean: Means) -> float:
     cosines = []
     for t in mean.steps:
         if t + 1 < len(mean.totals["n"]):
-            now, later = Means(mean.totals, [t]), Means(mean.totals, [t + 1])
+            now = Means(mean.totals, [t])
+            later = Means(mean.totals, [t + 1])
             size = math.sqrt(now("d_squared") * later("d_squared"))
             cosines.append(now("d_product") / size if size > 0 else math.nan)
     return sum(cosines) / len(cosines) if cosines else math.nan

@@ -53,8 +53,11 @@ class LayerSums:
 
     def begin(self, given: LayerInput) -> None:
         """Record the dynamics of a pass, and allocate the statistics per neuron."""
-        x, p = given.x, given.p
-        self.beta, self.v_th, self.scale = p.decay.detach(), p.threshold, given.scale
+        x = given.x
+        p = given.p
+        self.beta = p.decay.detach()
+        self.v_th = p.threshold
+        self.scale = given.scale
         self.alpha = over_time(p.width.detach(), x.dim()).flatten(1).mean(1)
         shape = laid(x).shape[2:]
         if self.ever.shape != shape:
@@ -70,7 +73,8 @@ class LayerSums:
     def add(self, **sums: Tensor) -> None:
         """Add (T,) to sums, which stay on the device to avoid a synchronisation."""
         for name, per_step in sums.items():
-            before, more = self.values.get(name), per_step.double()
+            before = self.values.get(name)
+            more = per_step.double()
             if before is not None:
                 longer = len(more) - len(before)
                 more = F.pad(before, (0, max(0, longer))) + F.pad(more, (0, max(0, -longer)))
@@ -78,7 +82,9 @@ class LayerSums:
 
     def count(self, block: Block, *, full: bool) -> None:
         """Add the sums of a block's forward pass; without ``full`` only spikes and coverage."""
-        current, threshold, width = block.current, block.p.threshold, block.p.width
+        current = block.current
+        threshold = block.p.threshold
+        width = block.p.width
         distance = block.u - threshold
         inside = distance.abs()
         torch.lt(inside, width / 2, out=inside)
@@ -160,8 +166,10 @@ def signal(sums: LayerSums, gamma: Tensor | None) -> dict[str, Any]:
     """
     totals = {name: total.tolist() for name, total in sums.values.items()}
     steps = range(len(totals.get("n", ())))
-    pooled, each = measured(totals, steps), [measured(totals, [t]) for t in steps]
-    alpha, beta = number(sums.alpha), number(sums.beta)
+    pooled = measured(totals, steps)
+    each = [measured(totals, [t]) for t in steps]
+    alpha = number(sums.alpha)
+    beta = number(sums.beta)
     scale = None if gamma is None else number(gamma)
     widths = sums.alpha.tolist()
     predicted = [math.sqrt(sum(beta ** (2 * k) for k in range(t + 1))) for t in steps]  # also at beta = 1

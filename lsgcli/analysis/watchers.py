@@ -51,7 +51,8 @@ class Watcher(ABC):
         Raises:
             ConfigError: the neurons were called in several places, not at all, or not in the way that the adapter states.
         """
-        calls, self.calls = self.calls, 0
+        calls = self.calls
+        self.calls = 0
         if calls == 0 or (calls > 1 and not self.layer.steps):
             expected = "once for each timestep" if self.layer.steps else "once, with the whole sequence"
             raise ConfigError(
@@ -133,11 +134,15 @@ class HookWatcher(Watcher):
             for block in blocks(given):
                 self.sums.count(block, full=self.full)
                 if fired is not None:
-                    of_module, by_dynamics = fired[:, block.samples], block.o > 0
+                    of_module = fired[:, block.samples]
+                    by_dynamics = block.o > 0
                     counts = of_module.sum(), by_dynamics.sum(), (of_module != by_dynamics).sum()
                     spikes += torch.stack(counts).cpu()
         self._check(spikes.tolist(), given.x.numel())
-        self.currents, self.fired, self.arrived, self.heights = [], [], {}, None
+        self.currents = []
+        self.fired = []
+        self.arrived = {}
+        self.heights = None
 
     def _check(self, spikes: Sequence[float], entries: int) -> None:
         """Check that the dynamics of the adapter are those of the module, from the numbers of spikes of both and of only one."""
@@ -155,7 +160,8 @@ class HookWatcher(Watcher):
             handle.remove()
 
     def _layer_input(self) -> LayerInput:
-        x, p = self._joined(self.currents), self.layer.dynamics()
+        x = self._joined(self.currents)
+        p = self.layer.dynamics()
         decay, width = (torch.as_tensor(value, device=x.device) for value in (p.decay, p.width))
         return LayerInput(x, p._replace(decay=decay, width=width))
 
@@ -232,7 +238,8 @@ def pairs(net: nn.Module, neurons: type[nn.Module]) -> Iterator[tuple[str, Any, 
     paired = ""
     for name, module in net.named_modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            synapse, paired = module, ""
+            synapse = module
+            paired = ""
         if isinstance(module, neurons) and synapse is not None:
             if paired:
                 raise ConfigError(
@@ -261,7 +268,8 @@ def equivalent_width(h: Surrogate) -> Tensor:
     Integrates over x = tan(angle), so that slowly decaying tails are included completely.
     """
     angle = (torch.arange(POINTS, dtype=torch.float64) + 0.5) / POINTS * math.pi - math.pi / 2
-    x, unit = angle.tan(), torch.ones((), dtype=torch.float64)
+    x = angle.tan()
+    unit = torch.ones((), dtype=torch.float64)
     values = h(x, unit)
     area = (values * (1 + x.square())).mean() * math.pi
     return area / torch.maximum(values.max(), h(torch.zeros(1, dtype=torch.float64), unit)[0])

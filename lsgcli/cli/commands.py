@@ -84,7 +84,8 @@ class Page:
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         # Names such as ms-resnet18 are not broken at their hyphens.
-        hyphens, TextWrapper.wordsep_re = TextWrapper.wordsep_re, TextWrapper.wordsep_simple_re
+        hyphens = TextWrapper.wordsep_re
+        TextWrapper.wordsep_re = TextWrapper.wordsep_simple_re
         super().format_help(ctx, formatter)  # type: ignore[misc]
         TextWrapper.wordsep_re = hyphens
 

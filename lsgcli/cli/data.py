@@ -152,10 +152,12 @@ def show(
     check_output(output, "-o", suffixes=(".png",), inputs=inputs, force=force)
     if paths:
         config = resolve({**settings, "dataset": "event-folder", "val_fraction": 0.0}, takes=SHOWN)
-        rows, name = sheet.of_paths(paths, config, samples), ", ".join(map(str, paths))
+        rows = sheet.of_paths(paths, config, samples)
+        name = ", ".join(map(str, paths))
     else:
         assert dataset is not None
-        rows, name = sheet.of_dataset(dataset, samples), dataset.config.dataset
+        rows = sheet.of_dataset(dataset, samples)
+        name = dataset.config.dataset
     sheet.write(output, sheet.draw(name, rows, events=dataset is None or not dataset.static))
     print_json({"path": str(output), "samples": len(rows)}) if as_json else print_exact(output)
 
@@ -187,7 +189,8 @@ def verify(
 
     dataset = summary.found(path, sealed=True) if path else _open(settings)
     with terminal.preparing(verbosity.quiet) as bar:
-        reading, hashing = functools.partial(bar, "reading"), functools.partial(bar, "hashing")
+        reading = functools.partial(bar, "reading")
+        hashing = functools.partial(bar, "hashing")
         verdict = summary.verify(dataset, write=write, workers=workers, progress=reading, hashing=hashing)
     print_json(verdict) if as_json else print_result(terminal.facts(verdict))
     for warning in verdict["warnings"]:

@@ -127,7 +127,8 @@ def push(
         if HF.recognises(path):
             HF().open(path)
         else:
-            folder, options = Path(temporary), ExportOptions(fold_bn=bool(read_config(path)["folded"]))
+            folder = Path(temporary)
+            options = ExportOptions(fold_bn=bool(read_config(path)["folded"]))
             _, written, content = read(path, "hf", options)
             HF().write(written, content, folder, options)
             HF().conclude(folder, content, NOTHING)

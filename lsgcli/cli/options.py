@@ -139,7 +139,8 @@ def schema_of_settings() -> Record:
 
 def _schema(name: str) -> Record:
     """The schema of a setting: its meaning, its type or named values, and its bounds."""
-    about, choices = FIELDS[name].metadata, choices_of(name)
+    about = FIELDS[name].metadata
+    choices = choices_of(name)
     schema: Record = {"description": describe(name)}
     if choices and not about["several"]:
         earlier = about["earlier"]  # names that files of earlier versions have, of which some are numbers

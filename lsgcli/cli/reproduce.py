@@ -49,12 +49,14 @@ def reproduce(
 
     rows = []
     for number, planned in enumerate(FIGURES[name]["runs"], 1):
-        path, settings = out / f"{name}-{number}", planned["settings"]
+        path = out / f"{name}-{number}"
+        settings = planned["settings"]
         if result := read_result(path):
             check_same(path, resolve(settings, environment={}))
         else:
             result = train(path, quiet=verbosity.quiet, **settings)
-        found, data = result[planned["measure"]], read_facts(path).get("data_digest")
+        found = result[planned["measure"]]
+        data = read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})
     if as_json:

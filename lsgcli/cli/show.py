@@ -48,7 +48,8 @@ def show(
     if as_json:
         print_json(record)
         return
-    layers, provenance = record.pop("layers"), record.pop("provenance")
+    layers = record.pop("layers")
+    provenance = record.pop("provenance")
     facts = record | provenance
     if "best_epoch" in facts:
         facts["best_epoch"] += 1  # records count from 0

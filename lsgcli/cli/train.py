@@ -82,7 +82,8 @@ def train(
 
     To continue a run stopped by a signal (status 75), repeat the command with the same --out.
     """
-    rank, processes = here().rank, here().size
+    rank = here().rank
+    processes = here().size
     quiet = verbosity.quiet or rank > 0
     common.messages(verbosity._replace(quiet=quiet), MAY_CHANGE if start.resume else FIELDS)
     chosen = parse(devices) if devices is not None else None

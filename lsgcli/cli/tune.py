@@ -71,7 +71,8 @@ def tune(
     opened = open_study(planned, root, study.prune)
     where.run(Trials(opened, planned, root, study.trials), verbosity.quiet)
     found = conclude(opened, planned, root)
-    best, columns = found["best"], ("trial", "state", "epochs", "val_accuracy", "settings")
+    best = found["best"]
+    columns = ("trial", "state", "epochs", "val_accuracy", "settings")
     rows = [[record[column] for column in columns] for record in found["trials"]]
     if not verbosity.quiet:
         show([table(columns, rows, left=len(columns))], sys.stderr)

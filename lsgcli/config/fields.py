@@ -188,9 +188,11 @@ def check(values: Values, fields: Mapping[str, Field]) -> list[str]:
 
 def _problem(field: Field, value: Any) -> str | None:
     about = field.metadata
-    kind, expected = about["kind"], _expected(about, type_of(field), value)
+    kind = about["kind"]
+    expected = _expected(about, type_of(field), value)
     if kind and not expected:
-        names, given = registry.names(kind), listed(value)
+        names = registry.names(kind)
+        given = listed(value)
         if not about["several"]:
             return None if registry.known(kind, value) else registry.unknown(kind, value[:LONG], names)
         if not set(given) <= set(names):
@@ -224,7 +226,8 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
     Raises:
         ConfigError: with the messages of all attempts that raise one, and their hints.
     """
-    results, errors = [], []
+    results = []
+    errors = []
     for attempt in attempts:
         try:
             results.append(attempt())

@@ -95,7 +95,8 @@ def _complete(given: Values) -> RunConfig:
     Values without effect, given the others, are omitted: a network or neuron may not support those of a recipe, and runs with the same
     computation compare equal.
     """
-    dataset, recipe = given.get("dataset", FIELDS["dataset"].default), given.get("recipe")
+    dataset = given.get("dataset", FIELDS["dataset"].default)
+    recipe = given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
     preset = dict(registry.get("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
@@ -114,7 +115,8 @@ def differing(config: RunConfig) -> list[str]:
     """
     start = {name: getattr(config, name) for name in ("dataset", "recipe")}
     network = {name: getattr(config, name) for name in ("arch", "neuron")}  # whose presets apply
-    plain, implied = _complete(start).to_dict(), _complete(start | network).to_dict()
+    plain = _complete(start).to_dict()
+    implied = _complete(start | network).to_dict()
     preset = _complete({**start, **network, "recipe": None}).to_dict()
     implied |= {name: plain[name] for name in network}
     given = {name: value for name, value in config.to_dict().items() if value not in (None, implied[name])}
@@ -158,7 +160,8 @@ def from_environment(environment: Mapping[str, str], takes: Collection[str] = FI
     Raises:
         ConfigError: an unknown variable or an invalid value.
     """
-    settings, problems = {}, []
+    settings = {}
+    problems = []
     for variable, text in environment.items():
         name = VARIABLES.get(variable, "")
         if not name and variable.startswith("LSG_"):
@@ -197,10 +200,12 @@ def assignments(
         expected: the form of a text, for messages.
         refused: settings that cannot be assigned, and why.
     """
-    assigned, problems = dict[str, str](), []
+    assigned = dict[str, str]()
+    problems = []
     for text in texts:
         name, _, value = text.partition("=")
-        name, problem = named(name), ""
+        name = named(name)
+        problem = ""
         if not value:
             problem = f"found {text!r}, expected {expected}"
         elif name not in FIELDS:
@@ -256,7 +261,8 @@ def _from_file(file: Path | None) -> tuple[Record, bool]:
     """The settings in a file, and whether it is the configuration of a run."""
     if file is None:
         return {}, False
-    source, where = file / CONFIG if file.is_dir() else file, f"--config {file}"
+    source = file / CONFIG if file.is_dir() else file
+    where = f"--config {file}"
     text = schema.text(source, LARGEST, ConfigError)
     content: Record
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML

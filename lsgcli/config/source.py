@@ -62,7 +62,8 @@ def summary(kind: str, name: str) -> str:
 
 def _entry(kind: str, name: str) -> Any:
     """What the source text registers under a name: a class, a function or a call; None if it is imported, or of another package."""
-    module, mark = registry.not_imported(kind, name), f"register({kind!r}, {name!r})"
+    module = registry.not_imported(kind, name)
+    mark = f"register({kind!r}, {name!r})"
     for node in _body(module) if module else ():
         value = getattr(node, "value", None)  # of ``register(...)(...)``, maybe in an assignment
         called = getattr(value, "func", None)

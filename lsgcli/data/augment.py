@@ -100,8 +100,10 @@ def warped(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         matrix: (B, 2, 2), maps (row, column) in the result to the position in x.
     """
     height, width = x.shape[-2:]
-    middle, centre = (height - 1) / 2, (width - 1) / 2
-    row, column = np.arange(height)[:, None] - middle, np.arange(width) - centre
+    middle = (height - 1) / 2
+    centre = (width - 1) / 2
+    row = np.arange(height)[:, None] - middle
+    column = np.arange(width) - centre
     m = matrix[:, :, :, None, None]
     source_row = np.rint(m[:, 0, 0] * row + m[:, 0, 1] * column + middle).astype(np.int64)
     source_column = np.rint(m[:, 1, 0] * row + m[:, 1, 1] * column + centre).astype(np.int64)
@@ -142,7 +144,8 @@ def boxes(
 def blanked(x: np.ndarray, start: np.ndarray, sides: np.ndarray) -> np.ndarray:
     """Set a box of each sample to 0; its first row and column ``start`` and its ``sides``, (B, 2), may reach beyond the sample."""
     out = x.copy()
-    first, end = np.maximum(start, 0), np.maximum(start + sides, 0)
+    first = np.maximum(start, 0)
+    end = np.maximum(start + sides, 0)
     for sample, (top, left), (bottom, right) in zip(out, first, end, strict=True):
         sample[..., top:bottom, left:right] = 0
     return out
@@ -279,7 +282,8 @@ def snnaugment(x: np.ndarray, u: np.ndarray) -> np.ndarray:
 
 def _one_of(x: np.ndarray, u: np.ndarray, *moves: Apply) -> np.ndarray:
     """Each sample of x transformed by one of ``moves``, which its first uniform selects; the move receives the others."""
-    out, choice = np.empty_like(x), whole(u[:, 0], 0, len(moves) - 1)
+    out = np.empty_like(x)
+    choice = whole(u[:, 0], 0, len(moves) - 1)
     for index, move in enumerate(moves):
         chosen = choice == index
         if chosen.any():

@@ -44,7 +44,8 @@ class Rows:
     """Lazily selected rows of an array, so that a memory-mapped file stays on disk."""
 
     def __init__(self, base: np.ndarray, rows: np.ndarray):
-        self.base, self.rows = base, rows
+        self.base = base
+        self.rows = rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -157,7 +158,8 @@ class DataBundle:
         """Description of each part, as JSON types: recordings per class, shape of a sample, bytes, and file."""
         described = {}
         for name, split in self.parts.items():
-            shape, dtype = split.x.shape, split.x.dtype
+            shape = split.x.shape
+            dtype = split.x.dtype
             counts = np.bincount(split.y, minlength=len(self.classes)).tolist()
             described[name] = {
                 "recordings": len(split),

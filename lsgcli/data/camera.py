@@ -49,11 +49,13 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
     Returns:
         The events; at least one for any image.
     """
-    camera, (height, width) = camera or Camera(), image.shape
+    camera = camera or Camera()
+    (height, width) = image.shape
     phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
     thresholds = np.maximum(rng.normal(camera.threshold, camera.sigma, height * width), 0.05).astype(np.float32)
     angle = phase + np.linspace(0, 2 * np.pi * camera.loops, camera.frames)
-    rows, columns = camera.amplitude * np.sin(angle), camera.amplitude * np.cos(angle)
+    rows = camera.amplitude * np.sin(angle)
+    columns = camera.amplitude * np.cos(angle)
     level = _shifted(image.astype(np.float32), rows, columns, camera.around).reshape(camera.frames, -1)
     level += np.float32(EPS)
     np.log(level, out=level)  # in place: fresh memory of this size costs more than the arithmetic
@@ -67,11 +69,13 @@ def _shifted(image: np.ndarray, rows: np.ndarray, columns: np.ndarray, pad: str)
     height, width = image.shape
     margin = int(np.ceil(np.abs([rows, columns]).max())) + 1
     padded = np.pad(image, margin, pad)  # type: ignore[call-overload]
-    row, column = np.floor(rows).astype(int), np.floor(columns).astype(int)
+    row = np.floor(rows).astype(int)
+    column = np.floor(columns).astype(int)
     down, right = ((part - whole).astype(np.float32) for part, whole in ((rows, row), (columns, column)))
     scene = np.empty((len(rows), height, width), np.float32)
     for k in range(len(rows)):  # a slice at a time stays in the processor's cache
-        above, left = margin + row[k], margin + column[k]
+        above = margin + row[k]
+        left = margin + column[k]
         patch = padded[above : above + height + 1, left : left + width + 1]
         patch = patch[:-1] + down[k] * (patch[1:] - patch[:-1])
         np.add(patch[:, :-1], right[k] * (patch[:, 1:] - patch[:, :-1]), out=scene[k])
@@ -88,7 +92,8 @@ def _crossings(level: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (K - 1, P) signed numbers of crossings, and the references before them.
     """
     reference = level[0]
-    steps, before = np.empty_like(level[1:]), np.empty_like(level[1:])
+    steps = np.empty_like(level[1:])
+    before = np.empty_like(level[1:])
     for k in range(1, len(level)):  # a reference depends on those before it
         before[k - 1] = reference
         np.trunc(level[k] - reference, out=steps[k - 1])
@@ -105,14 +110,18 @@ def _events(
     rng: np.random.Generator,
 ) -> Events:
     width, height = sensor
-    pixels, period = width * height, camera.duration_us / (len(level) - 1)
-    level, steps, before = level.ravel(), steps.ravel(), before.ravel()
+    pixels = width * height
+    period = camera.duration_us / (len(level) - 1)
+    level = level.ravel()
+    steps = steps.ravel()
+    before = before.ravel()
     place = np.flatnonzero(steps)
     count = np.abs(steps[place]).astype(np.int64)
     nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count) + 1  # 1, 2, ... within a pixel's crossings
     place = np.repeat(place, count)
     sign = np.sign(steps[place])
-    start, end = level[place], level[place + pixels]
+    start = level[place]
+    end = level[place + pixels]
     share = (before[place] + sign * nth - start) / (end - start)
     frame, pixel = np.divmod(place, pixels)
     t = ((frame + np.clip(share, 0, 1)) * period).astype(np.int64)
@@ -120,5 +129,6 @@ def _events(
     pixel = np.concatenate([pixel, rng.integers(0, pixels, extra)])
     t = np.concatenate([t, rng.integers(0, camera.duration_us, extra)])
     on = np.concatenate([sign > 0, rng.random(extra) < 0.5])
-    x, y = (pixel % width).astype(np.uint16), (pixel // width).astype(np.uint16)
+    x = (pixel % width).astype(np.uint16)
+    y = (pixel // width).astype(np.uint16)
     return in_order(Events(x, y, t, on, sensor))

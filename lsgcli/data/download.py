@@ -114,7 +114,8 @@ def fetch(files: Sequence[RemoteFile], folder: Path, progress: NamedProgress = s
         if lacking:
             log.info("%s: downloading %s (%s)", folder, ", ".join(file.name for file in lacking), amount(lacking))
         for number, file in enumerate(lacking):
-            part, problems = folder / f"{file.name}.part", []
+            part = folder / f"{file.name}.part"
+            problems = []
             for path in (part, folder / file.name):
                 check_no_link(path)
             for url in file.urls:
@@ -208,7 +209,8 @@ def _save(response: Any, file: RemoteFile, part: Path, progress: NamedProgress) 
 
 def _check_part(file: RemoteFile, part: Path, size: int, *, resumed: bool) -> None:
     """Remove ``part``, which has or will have ``size`` bytes, and raise _Failed if it is too large or begins as another file."""
-    begin, expected = b"", SIGNATURES.get(PurePath(file.name).suffix, b"")
+    begin = b""
+    expected = SIGNATURES.get(PurePath(file.name).suffix, b"")
     if part.exists():
         with part.open("rb") as stream:
             begin = stream.read(len(expected))
@@ -270,7 +272,8 @@ Member = tuple[str, int, bool, Callable[[Path], object]]  # name, size, whether 
 
 def _extract(archive: Path, work: Path) -> Iterator[int]:
     """Extract all members; yields the number of bytes read."""
-    packed, written = archive.stat().st_size, 0
+    packed = archive.stat().st_size
+    written = 0
     with open(archive, "rb") as raw:
         for name, size, plain, extract in _in_zip(raw) if archive.suffix.lower() == ".zip" else _in_tar(raw):
             if not plain:

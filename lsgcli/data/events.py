@@ -94,7 +94,9 @@ def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
         orientation: ``upright`` changes nothing; ``mirrored`` exchanges left and right, ``upside-down`` top and bottom;
             ``rotated-90`` turns clockwise; ``transposed`` exchanges rows and columns.
     """
-    x, y, how = events.x, events.y, TURNS[orientation]
+    x = events.x
+    y = events.y
+    how = TURNS[orientation]
     width, height = turned_sensor(sensor, orientation)
     if "t" in how:
         x, y = y, x

@@ -68,7 +68,8 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
         )
     if min(grid.left, grid.top) < 0:
         inside = grid.contains(events)
-        events, edges = events[inside], np.append(0, np.cumsum(inside))[edges].tolist()
+        events = events[inside]
+        edges = np.append(0, np.cumsum(inside))[edges].tolist()
     dtype = dtype_of(settings)
     made = np.empty((settings.T, 2, grid.height, grid.width), np.uint8 if dtype == np.uint8 else np.float32)
     most = max(end - start for start, end in pairwise(edges))
@@ -98,7 +99,8 @@ def _by_count(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
 
 def _by_time(t: np.ndarray, settings: DataConfig, draw: float) -> list[int]:
     # Python's integers: garbage times times T might overflow others.
-    start, span = int(t[0]), int(t[-1]) - int(t[0]) + 1
+    start = int(t[0])
+    span = int(t[-1]) - int(t[0]) + 1
     borders = [start + span * k // settings.T for k in range(settings.T)]
     return [*np.searchsorted(t, borders).tolist(), len(t)]
 
@@ -160,7 +162,8 @@ class Grid(NamedTuple):
 
     def contains(self, events: Events) -> np.ndarray:
         """(N,) bool: whether each event is inside the grid, for grids without scaling."""
-        x, y = events.x, events.y
+        x = events.x
+        y = events.y
         return (x >= -self.left) & (x < self.width - self.left) & (y >= -self.top) & (y < self.height - self.top)
 
 

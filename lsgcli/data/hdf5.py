@@ -51,7 +51,9 @@ def _check(file: "h5py.File", size: int) -> None:
     from h5py import h5d, h5g, h5l, h5o
 
     root = h5g.open(file.id, b"/")
-    groups, seen, needed = [("", root)], {h5o.get_info(root).addr}, 0
+    groups = [("", root)]
+    seen = {h5o.get_info(root).addr}
+    needed = 0
     while groups:
         above, group = groups.pop()
         for name in group:
@@ -86,7 +88,8 @@ def _bytes(where: str, data: Any) -> Iterator[int]:
         raise Damaged(f"{where}: found a data set in external storage, expected one stored in this file")
     chunk = math.prod(created.get_chunk()) if layout == h5d.CHUNKED else 0
     shape = data.get_space().get_simple_extent_dims()  # () of one value; None of none
-    kind, count = data.get_type(), 0 if shape is None else math.prod(shape)
+    kind = data.get_type()
+    count = 0 if shape is None else math.prod(shape)
     if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING) and where not in ONE_BY_ONE:
         raise Damaged(f"{where}: found elements of HDF5 class {kind.get_class()}, expected numbers or strings")
     yield int(kind.get_size()) * max(count, chunk)

@@ -57,7 +57,8 @@ def read(folder: Path) -> dict[str, str]:
     Raises:
         DataError: the manifest cannot be read, or a line is malformed or refers to a file outside the folder.
     """
-    source, found = folder / NAME, dict[str, str]()
+    source = folder / NAME
+    found = dict[str, str]()
     if not os.path.lexists(source):
         return found
     with readable(source), open_regular(source) as stream:
@@ -87,7 +88,8 @@ def check(folder: Path, progress: Progress = silent) -> Report:
         return Report()
     found = _hashed(folder, sorted(name for name in expected if (folder / name).is_file()), progress)
     changed = [name for name, digest in found.items() if digest != expected[name]]
-    missing, extra = expected.keys() - found.keys(), set(_below(folder)) - expected.keys()
+    missing = expected.keys() - found.keys()
+    extra = set(_below(folder)) - expected.keys()
     return Report(tuple(sorted(missing)), tuple(changed), tuple(sorted(extra)))
 
 

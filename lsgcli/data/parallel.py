@@ -47,7 +47,8 @@ def each(
         workers: maximum number of processes, used if that is faster, at most the usable CPUs. Default: number of usable CPUs.
         progress: called with (results so far, number of items).
     """
-    workers, done = cpus.usable()[0] if workers is None else cpus.limited("workers", workers), 0
+    workers = cpus.usable()[0] if workers is None else cpus.limited("workers", workers)
+    done = 0
     try:
         for done, result in enumerate(_results(work, items, workers), 1):
             progress(done, len(items))
@@ -107,7 +108,9 @@ def _submitted(executor: Executor, work: Callable[[Item], Result], items: Iterab
 
 def _results(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result]:
     """Results from this process, all of them or (with workers) until starting processes is estimated to be faster."""
-    began, spent, decided = time.monotonic(), 0.0, workers < 2
+    began = time.monotonic()
+    spent = 0.0
+    decided = workers < 2
     # BLAS threads do not speed up matrices of 48 x 128, and wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         for done, item in enumerate(items, 1):

@@ -75,7 +75,8 @@ def prepare(
             raise DataError(f"{config.data_dir or config.dataset}: found no samples of the {split} part, expected at least one")
     loaded = {}
     notes = {}
-    done, total = 0, len(dataset.samples)
+    done = 0
+    total = len(dataset.samples)
     for split in splits:
         report = functools.partial(_report, dataset.progress, done, total)
         loaded[split], notes[split] = _split(dataset, split, names, report)
@@ -83,11 +84,13 @@ def prepare(
     if "train" in notes and notes["train"]["medians"] is not None:
         info["medians"] = notes["train"]["medians"]
     info |= _summary(list(notes.values()), total, math.prod(dataset.shape), config)
-    train, val = loaded.get("train"), None
+    train = loaded.get("train")
+    val = None
     mean, std = _normalisation(dataset, train)
     if train is not None:
         train, val = hold_out(train, config.val_fraction, config.split_seed)
-    test, files = loaded.get("test"), digests(dataset.samples)
+    test = loaded.get("test")
+    files = digests(dataset.samples)
     return DataBundle(names, train, val, test, dataset.channels, dataset.static, mean, std, info, files)
 
 
@@ -123,7 +126,8 @@ def check_expected(info: Values, expected: Values, config: DataConfig, strict: b
     """
 
     where = config.data_dir or config.dataset
-    found, trained = dict(info), dict(expected)
+    found = dict(info)
+    trained = dict(expected)
     for facts in (found, trained):
         for name, version in facts.pop("versions", {}).items():
             facts[f"{name} version"] = version
@@ -146,7 +150,8 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
         notes: of each split; see :func:`load_all`.
         count, size: number of samples, and of values per sample.
     """
-    where, info = config.data_dir or config.dataset, Record()
+    where = config.data_dir or config.dataset
+    info = Record()
     left_out = dict[str, str]()
     values = recordings = 0
     for note in notes:
@@ -165,7 +170,8 @@ def _summary(notes: Sequence[cache.Note], count: int, size: int, config: DataCon
 
 def _split(dataset: Dataset, split: str, names: tuple[str, ...], report: Progress) -> tuple[Split, cache.Note]:
     """The readable samples of a split, from the cache or added to it, and the note about them."""
-    config, samples = dataset.config, dataset.part(split)
+    config = dataset.config
+    samples = dataset.part(split)
     settings = {
         "dataset": config.dataset,
         "split": split,
@@ -230,13 +236,15 @@ def load_all(dataset: Dataset, samples: Sequence[Sample], out: np.ndarray, repor
     results = parallel.each(functools.partial(_load, dataset), samples, workers, report)
     for row, (sample, loaded) in enumerate(zip(samples, results, strict=True)):
         if isinstance(loaded, str):
-            out[row], left_out[sample.key] = 0, loaded
+            out[row] = 0
+            left_out[sample.key] = loaded
             continue
         out[row], length = loaded
         if length is not None:
             lengths.append(length)
         full = 0 if dataset.static else saturated(out[row])
-        values, recordings = values + full, recordings + (full > 0)
+        values = values + full
+        recordings = recordings + (full > 0)
     medians = None
     if lengths:
         events, duration = np.median(lengths, axis=0)
@@ -275,7 +283,8 @@ def _normalisation(dataset: Dataset, train: Split | None) -> tuple[Channels | No
         return dataset.normalisation
     if not dataset.static or train is None:
         return None, None
-    total, square = np.zeros(dataset.channels), np.zeros(dataset.channels)
+    total = np.zeros(dataset.channels)
+    square = np.zeros(dataset.channels)
     for i in range(0, len(train), 1024):
         x = np.asarray(train.x[i : i + 1024], dtype=np.float64) / 255
         total += x.sum((0, 2, 3))

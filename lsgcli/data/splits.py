@@ -93,7 +93,8 @@ def _hundred(samples: Sequence[Sample], rule: str, seed: int) -> list[bool]:
 
 
 def _lexicographic(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
-    y, text = np.array([sample.label for sample in samples]), np.array([str(_number(rule, sample)) for sample in samples])
+    y = np.array([sample.label for sample in samples])
+    text = np.array([str(_number(rule, sample)) for sample in samples])
     test = np.zeros(len(samples), dtype=bool)
     for label in np.unique(y):
         members = np.flatnonzero(y == label)
@@ -103,14 +104,16 @@ def _lexicographic(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarra
 
 
 def _stratified(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
-    ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
+    ids = random.ids([sample.key for sample in samples])
+    y = np.array([sample.label for sample in samples])
     return drawn(ids, y, TEST_SHARE, seed, "test part")
 
 
 def _fold(samples: Sequence[Sample], rule: str, seed: int) -> np.ndarray:
     """Every K-th sample, sorted by class, and within a class by a hash of the key: K folds with equal shares of each class, up to one."""
     number, folds = map(int, rule.split("/"))
-    ids, y = random.ids([sample.key for sample in samples]), np.array([sample.label for sample in samples])
+    ids = random.ids([sample.key for sample in samples])
+    y = np.array([sample.label for sample in samples])
     order = np.lexsort((random.uniforms(0, 0, ids, 1, "folds")[:, 0], y))
     test = np.zeros(len(samples), dtype=bool)
     test[order[number - 1 :: folds]] = True

@@ -121,7 +121,8 @@ def _summary(dataset: EventDataset, workers: int | None, progress: Progress) -> 
         DataError: none of them can be read.
     """
     facts = []
-    kinds, formats = Counter[str](), Counter[str]()
+    kinds = Counter[str]()
+    formats = Counter[str]()
     bad = []
     results = parallel.each(functools.partial(_attempt, _fact, dataset), dataset.samples, workers, progress)
     for sample, fact in zip(dataset.samples, results, strict=True):

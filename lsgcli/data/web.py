@@ -36,7 +36,8 @@ class _Paced(io.RawIOBase):
             if self.content < LEAST * seconds / PERIOD:
                 found = f"found {self.content:,} bytes in {seconds:.0f} s"
                 raise TooSlow(f"too slow: {found}, expected at least {LEAST / PERIOD / 1000:.0f} kB/s")
-            self.since, self.content = time.monotonic(), 0
+            self.since = time.monotonic()
+            self.content = 0
         return count
 
     def close(self) -> None:

@@ -31,7 +31,8 @@ def trace(network: SpikingNet, mode: str, static: bool) -> ExportedProgram:
         ConfigError: the network has neurons other than LIF.
         RuntimeError: torch cannot trace it.
     """
-    spec, batch = network.spec, Dim("batch")
+    spec = network.spec
+    batch = Dim("batch")
     # The example becomes part of the program: zeros, with a batch of 2, because tracers specialise on a batch of 1.
     frame = torch.zeros(2, spec.in_channels, spec.height, spec.input_size)
     if mode == "step":
@@ -146,7 +147,8 @@ class TraceableLIF(nn.Module):
         self.register_buffer("sign", sign)
         self.register_buffer("thresholds", threshold if isinstance(threshold, Tensor) else None)
         self.v_th = number(lif.threshold)
-        self.reset, self.scaled = lif.config.reset, lif.config.input_gain != "1"
+        self.reset = lif.config.reset
+        self.scaled = lif.config.input_gain != "1"
         self.state = _State()
 
     def advance(self, current: Tensor, u: Tensor | None = None, spikes: Tensor | None = None) -> Tensor:
@@ -159,7 +161,8 @@ class TraceableLIF(nn.Module):
             now = now + beta * self.initial
         if self.sign is not None:
             sign = over_channels(self.sign, trailing)
-            now, v_th = sign * now, sign * v_th
+            now = sign * now
+            v_th = sign * v_th
         if u is None or spikes is None:
             return now
         return integrate(now, u, spikes, SimpleNamespace(beta=beta, threshold=v_th, reset=self.reset, detach=False))
@@ -170,14 +173,17 @@ class TraceableLIF(nn.Module):
 
     def forward(self, current: Tensor, *, overwrite: bool = False) -> Tensor:
         """Spikes (T, ...) of currents (T, ...), as :meth:`~lsgcli.neurons.LIF.forward`."""
-        u, spikes, threshold = self.state.u, [], self.threshold(current.dim() - 3)
+        u = self.state.u
+        spikes = []
+        threshold = self.threshold(current.dim() - 3)
         wide = torch.promote_types(current.dtype, torch.float32)  # of u between steps, also where layers compute in bfloat16
         for now in current:
             now = now if current.dtype == wide else now.to(wide)
             u = self.advance(now, u, None if u is None else (u >= threshold).to(u.dtype))
             spikes.append((u >= threshold).to(current.dtype))
         fired = torch.stack(spikes)
-        self.state.u, self.state.spikes = u, fired
+        self.state.u = u
+        self.state.spikes = fired
         return fired
 
     def normalise_and_fire(self, norm: NormParameters | None, z: Tensor, **behind: Any) -> Tensor:

@@ -78,7 +78,8 @@ class GraphBuilder:
         """
         channels, height, width = x.shape
         side = max(height, width)
-        top, left = (side - height + 1) // 2, (side - width + 1) // 2
+        top = (side - height + 1) // 2
+        left = (side - width + 1) // 2
         weight = linear.weight.new_zeros(linear.out_features, channels, side, side)
         weight[:, :, top : top + height, left : left + width] = linear.weight.unflatten(1, x.shape)
         # The stride prevents a second position if the padding has a surplus row or column.
@@ -90,8 +91,10 @@ class GraphBuilder:
         Raises:
             ConfigError: NIR cannot represent the neurons.
         """
-        name, shape = self.names[lif], currents[0].shape
-        config, refused = lif.config, other_than_lif(lif)
+        name = self.names[lif]
+        shape = currents[0].shape
+        config = lif.config
+        refused = other_than_lif(lif)
         threshold, sign = lif.firing()
         if (config.reset, config.init_potential) != ("hard", "zero"):
             refused = f"neurons of --reset {config.reset} and --init-potential {config.init_potential}"
@@ -108,7 +111,8 @@ class GraphBuilder:
         # Computed from the stored tau, so that both have the same rounding. With a gain of 1 - beta, v is u itself.
         scaled = v_th * (self.dt / tau.astype(np.float64) if lif.config.input_gain == "1" else np.ones_like(tau))
         below = np.nextafter(scaled.astype(np.float32), np.float32(-np.inf))
-        zeros, ones = np.zeros_like(tau), np.ones_like(tau)
+        zeros = np.zeros_like(tau)
+        ones = np.ones_like(tau)
         values = {"tau": tau, "r": ones, "v_leak": zeros, "v_threshold": below, "v_reset": zeros}
         self.add(name, nir.LIF(**{key: np.broadcast_to(value, shape).copy() for key, value in values.items()}), *currents)
         return Signal((name,), shape)

@@ -50,7 +50,8 @@ class Interpreter(Runner):
         spikes = {}
         last_reader = {source: name for name in self.order for source in self.sources[name]}
         for name in self.order:
-            node, sources = self.nodes[name], self.sources[name]
+            node = self.nodes[name]
+            sources = self.sources[name]
             if sources:
                 outputs[name] = execute(node, sum(outputs[source] for source in sources), self.dt)  # type: ignore[arg-type]
             if isinstance(node, nir.LIF):
@@ -73,7 +74,8 @@ def execute(node: nir.NIRNode, x: Tensor, dt: float) -> Tensor:
         return _fire(node, x, dt)
     if isinstance(node, nir.Conv2d):
         stride, padding, dilation = (tuple(map(int, pair)) for pair in (node.stride, node.padding, node.dilation))
-        weight, bias = torch.from_numpy(node.weight), torch.from_numpy(node.bias)
+        weight = torch.from_numpy(node.weight)
+        bias = torch.from_numpy(node.bias)
         out = F.conv2d(x.flatten(0, 1), weight, bias, stride, padding, dilation, int(node.groups))
     elif isinstance(node, nir.SumPool2d):
         size, stride, padding = (tuple(map(int, pair)) for pair in (node.kernel_size, node.stride, node.padding))
@@ -86,7 +88,8 @@ def execute(node: nir.NIRNode, x: Tensor, dt: float) -> Tensor:
 def _fire(node: nir.LIF, x: Tensor, dt: float) -> Tensor:
     tau, r, leak, threshold, reset = map(torch.from_numpy, (node.tau, node.r, node.v_leak, node.v_threshold, node.v_reset))
     gain = (dt / tau.double()).to(tau.dtype)
-    v, spikes = leak.expand(x.shape[1:]), []
+    v = leak.expand(x.shape[1:])
+    spikes = []
     for current in x:
         v = v + gain * (leak - v + r * current)
         fired = v > threshold

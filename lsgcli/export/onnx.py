@@ -57,7 +57,8 @@ class ONNX(Format):
         size = sum(weight.numel() * weight.element_size() for weight in content.weights.values())
         if size > MOST:
             raise ConfigError(f"ONNX: found {size} bytes of weights, expected at most {MOST}, the limit of one file")
-        static, layers = content.config["data"]["static"], content.config["export"]["layers"]
+        static = content.config["data"]["static"]
+        layers = content.config["export"]["layers"]
         frame = "image" if static else "frame"
         names = ([f"{frame}s"], ["logits", *(SPIKES + name for name in layers)])
         if options.mode == "step":
@@ -115,13 +116,15 @@ class _Session:
     def __init__(self, model: "onnx.ModelProto", config: Record, others: list[str], path: Path):
         import onnxruntime
 
-        self.path, self.outputs = path, ["logits", *others]
+        self.path = path
+        self.outputs = ["logits", *others]
         found = [output.name for output in model.graph.output]
         if found != self.outputs:
             raise Damaged(
                 f"found the outputs {', '.join(found):.{LONG}}, expected logits and one for each of the {len(others)} layers of its configuration"
             )
-        self.T, self.classes = config["model"]["T"], config["model"]["num_classes"]
+        self.T = config["model"]["T"]
+        self.classes = config["model"]["num_classes"]
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = torch.get_num_threads()
         settings.log_severity_level = 4  # errors are raised; its log would print names of the file as they are
@@ -166,7 +169,8 @@ def _clean(model: "onnx.ModelProto") -> None:
 
     The exporter adds stack traces, source paths and classes to every operation and value, in ``metadata_props`` and ``doc_string``.
     """
-    model.producer_name, model.producer_version = "lsg", __version__
+    model.producer_name = "lsg"
+    model.producer_version = __version__
     for message in _messages(model):
         for name in {"doc_string", "metadata_props"}.intersection(message.DESCRIPTOR.fields_by_name):
             message.ClearField(name)

@@ -69,7 +69,8 @@ class QuickLIF(TraceableLIF):
         return spikes
 
     def _prepare(self, z: Tensor, residual: Tensor | None, pool: int) -> Step | None:
-        fused, beta = self.fused, over_channels(self.beta, z.dim() - 3)
+        fused = self.fused
+        beta = over_channels(self.beta, z.dim() - 3)
         if fused is None or not fused.available(z.device) or not fused.supports(z, self.surrogate, self.reset):
             return None
         layout = image_layout(z, beta) if z.dim() == 5 else sequence_layout(z, beta)
@@ -160,7 +161,9 @@ class Stepwise(Runner):
 
     def run(self, x: Tensor) -> Output:
         """Run all timesteps from rest; spikes are computed from the states."""
-        state, logits, states = self.rest(x.shape[0 if self.static else 1]), [], []
+        state = self.rest(x.shape[0 if self.static else 1])
+        logits = []
+        states = []
         for frame in x.expand(self.T, *x.shape) if self.static else x:
             now, state = self.step(frame, state)
             logits.append(now)
@@ -179,7 +182,8 @@ class Stepwise(Runner):
 
 def stepwise(network: SpikingNet, config: Record) -> Stepwise:
     """A network in torch that runs one timestep at a time."""
-    spec, stepping = network.spec, quick(network)
+    spec = network.spec
+    stepping = quick(network)
     weight = next(stepping.parameters())
     rest = stepping.rest(weight.new_zeros(1, spec.in_channels, spec.height, spec.input_size))
     macs = sum(u.numel() * layer.synapse.weight[0].numel() for u, layer in zip(rest, network.spiking_layers(), strict=True))
@@ -218,7 +222,8 @@ def membrane(lif: LIF, current: Tensor, spikes: Tensor) -> Tensor:
     """u (T, B, ...) of LIF before its reset; NaN for other neurons, so that their spikes never count as ties."""
     if other_than_lif(lif) is not None:
         return torch.full_like(current, math.nan)
-    neurons, u = TraceableLIF(lif), list[Tensor]()
+    neurons = TraceableLIF(lif)
+    u = list[Tensor]()
     for t, now in enumerate(current):
         u.append(neurons.advance(now, u[-1], spikes[t - 1]) if t else neurons.advance(now))
     return torch.stack(u)
@@ -230,7 +235,8 @@ def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -
     Args:
         options: of :func:`~lsgcli.training.evaluate.measure`.
     """
-    fired, compared = defaultdict[str, float](float), defaultdict[str, int](int)
+    fired = defaultdict[str, float](float)
+    compared = defaultdict[str, int](int)
 
     def logits(x: Tensor) -> Tensor:
         outcome = runner.run(x)

@@ -54,7 +54,8 @@ def read(path: Path, form: str, options: ExportOptions, T: int | None = None) ->
     loaded = checkpoint.read(path)
     checkpoint.check_described(loaded.config, path)
     from_checkpoint(path, loaded.config, {})
-    trained, config = checkpoint.restored(loaded, path), loaded.config
+    trained = checkpoint.restored(loaded, path)
+    config = loaded.config
     if T not in (None, trained.T):
         _set_timesteps(trained, T)
     if is_folded(trained) and not options.fold_bn:

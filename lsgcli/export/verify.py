@@ -89,7 +89,8 @@ def compare(network: SpikingNet, found: Runner, batches: Iterable[Batch]) -> Rec
             per_layer.setdefault(name, Counter()).update(layer)
             total.update(layer)
         errors.append((logits - theirs.logits).abs().amax((0, 2))[~tied])
-        our_class, their_class = logits.mean(0).argmax(1), theirs.logits.mean(0).argmax(1)
+        our_class = logits.mean(0).argmax(1)
+        their_class = theirs.logits.mean(0).argmax(1)
         total["samples"] += len(batch.y)
         total["spikes_compared"] += sum(spikes.numel() for spikes in theirs.spikes.values())
         total["samples_with_ties"] += int(tied.sum())
@@ -120,7 +121,8 @@ def _differences(
         return counts, torch.zeros(samples, dtype=torch.bool)
     tie_before = torch.zeros((), dtype=torch.bool)  # (T, B): in an earlier layer, at this step or an earlier one
     for layer in (layer for layer in network.spiking_layers() if layer.name in differ):
-        flat, u = differ[layer.name].flatten(2), membrane(layer.lif, *recorded[layer.name])
+        flat = differ[layer.name].flatten(2)
+        u = membrane(layer.lif, *recorded[layer.name])
         threshold = over_channels(torch.as_tensor(layer.lif.firing()[0], dtype=u.dtype), u.dim() - 3)
         tie = flat & ((u - threshold).abs() <= TIE_ULPS * torch.finfo(u.dtype).eps * threshold.abs()).flatten(2)
         so_far = tie.any(2).cumsum(0) > 0

@@ -18,7 +18,9 @@ from lsgcli.system.schema import Record
 
 PLAIN = ",.-+=/()"  # characters that are not markup within a line of text
 ESCAPED = {"<": "&lt;", ">": "&gt;", "&": "&amp;", **{char: char for char in PLAIN}}
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "README.md"
 
 
 @register("format", "safetensors")
@@ -70,8 +72,10 @@ def _card(content: Checkpoint, record: Record) -> str:
     """The model card; ``record`` is the record of the verification, with 0 samples without one."""
     from jinja2 import Environment, StrictUndefined
 
-    config, accuracy = content.config, content.state.get("test_accuracy")
-    model, export = config["model"], config["export"]
+    config = content.config
+    accuracy = content.state.get("test_accuracy")
+    model = config["model"]
+    export = config["export"]
     if model["T"] != export["trained_T"] or (export["quantize"] and model["weight_bits"] is None):
         accuracy = None  # the training had other weights or another T
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)

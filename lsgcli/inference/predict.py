@@ -140,7 +140,8 @@ class Network:
 
     def batch(self, samples: Sequence[np.ndarray]) -> Tensor:
         """B prepared samples as network input: frames (T, B, C, H, W), or normalised images (B, C, H, W)."""
-        n, data = len(samples), self.stored["data"]
+        n = len(samples)
+        data = self.stored["data"]
         split = Split(np.stack(samples), np.zeros(n, np.int64), np.zeros(n, np.uint64), [""] * n)
         return Batches(split, n, static=data["static"], mean=data["mean"], std=data["std"]).batch(0).x
 
@@ -178,7 +179,8 @@ def predict(
     items = [item for path in paths for item in _files(os.fspath(path), network.suffixes())]
     if not items:
         raise DataError("found no paths, expected recordings, images or folders", "Give at least one PATH.")
-    dataset, full = network.dataset(), {}
+    dataset = network.dataset()
+    full = {}
     versions = dataset.versions([Sample(path, 0, "test", path) for path, _ in items])
     check_expected({"versions": versions}, network.stored["data"], network.config, strict=False)
     loaded = parallel.each(functools.partial(load_file, dataset), items, network.config.workers)

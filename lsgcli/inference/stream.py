@@ -48,7 +48,10 @@ class Slicer:
     """
 
     def __init__(self, by_count: bool, T: int, length: int, name: str):
-        self.by_count, self.T, self.length, self.name = by_count, T, length, name
+        self.by_count = by_count
+        self.T = T
+        self.length = length
+        self.name = name
         self.pieces: list[tuple[Events, np.ndarray]] = []  # events of the open slice, and their places
         self.waiting = 0  # number of these events
         self.index = 0  # of the open slice
@@ -94,7 +97,8 @@ class Slicer:
         end = (self.index + 1) * self.length // self.T
         if end > reached or not self.pieces:
             return
-        events, places = joined([events for events, _ in self.pieces]), np.concatenate([places for _, places in self.pieces])
+        events = joined([events for events, _ in self.pieces])
+        places = np.concatenate([places for _, places in self.pieces])
         while end <= reached:
             n = int(np.searchsorted(places, end))
             if self.by_count:
@@ -102,7 +106,9 @@ class Slicer:
             else:
                 t_us = self.start + self.index * self.length // self.T, self.start + end
             yield Slice(events[:n], t_us)
-            events, places, self.index = events[n:], places[n:], self.index + 1
+            events = events[n:]
+            places = places[n:]
+            self.index = self.index + 1
             end = (self.index + 1) * self.length // self.T
         self.pieces, self.waiting = [(events, places)], len(events)
 
@@ -159,13 +165,16 @@ def stream(
         DivergedError: logits are not finite.
         DataError: the format does not support streams, or the stream is damaged; raised after the predictions for complete slices.
     """
-    dataset, T = _dataset(network), network.config.T
-    steps, rest = _steps(network), None
+    dataset = _dataset(network)
+    T = network.config.T
+    steps = _steps(network)
+    rest = None
     threads = _threads(network, steps)
     slicer = Slicer(network.config.slicing == "count", T, _length(network, per_slice), path)
     state: tuple[torch.Tensor, ...] = ()
     total = torch.zeros(len(network.classes), dtype=torch.float64)
-    chunks, warned = Chunks(path, idle, stop), False
+    chunks = Chunks(path, idle, stop)
+    warned = False
     for index, cut in enumerate(_slices(network, dataset, slicer, chunks)):
         if stop():  # a chunk may complete any number of slices
             return

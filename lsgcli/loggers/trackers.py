@@ -41,7 +41,8 @@ class CSV(Logger):
 class TensorBoard(Logger):
     """Event files in `logs/tensorboard`; `tensorboard --logdir runs` shows all runs."""
 
-    extra, packages = "tensorboard", ("tensorboard",)
+    extra = "tensorboard"
+    packages = ("tensorboard",)
 
     def __init__(self, source: LoggedRun):
         from torch.utils.tensorboard import SummaryWriter
@@ -65,7 +66,8 @@ class TensorBoard(Logger):
 class WandB(Logger):
     """Weights & Biases, in `logs/wandb`; offline unless `WANDB_MODE` says otherwise, for `wandb sync`."""
 
-    extra, packages = "wandb", ("wandb",)
+    extra = "wandb"
+    packages = ("wandb",)
 
     def __init__(self, source: LoggedRun):
         super().__init__(source)
@@ -104,7 +106,8 @@ class WandB(Logger):
 class MLflow(Logger):
     """MLflow, in `mlflow.db` and `mlruns` of the working directory unless `MLFLOW_TRACKING_URI` names a store."""
 
-    extra, packages = "mlflow", ("mlflow", "sqlalchemy", "alembic")
+    extra = "mlflow"
+    packages = ("mlflow", "sqlalchemy", "alembic")
 
     def __init__(self, source: LoggedRun):
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is down delays training by seconds

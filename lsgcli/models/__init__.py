@@ -32,7 +32,8 @@ def build(name: str, neurons: NeuronConfig | None = None, **arguments: Any) -> "
     from lsgcli.models.base import NetworkSpec
     from lsgcli.neurons.methods import by_name
 
-    known, of_neuron = {**fields_of(NetworkSpec), **fields_of(NeuronConfig)}, fields_of(NeuronConfig)
+    known = {**fields_of(NetworkSpec), **fields_of(NeuronConfig)}
+    of_neuron = fields_of(NeuronConfig)
     del known["arch"]
     given = {key: value for key, value in arguments.items() if value is not None}
     defaults = dict(registry.get("arch", name).defaults)

@@ -157,7 +157,8 @@ def by_spikes(conv: "Conv2d", x: Tensor) -> Spikes | None:
     """The spikes of x for a convolution by spikes; None if it is dense."""
     if is_tracing(x):  # torch.compile cannot read context variables
         return None
-    how, in_training = CONVOLUTIONS.get(), torch.is_grad_enabled()
+    how = CONVOLUTIONS.get()
+    in_training = torch.is_grad_enabled()
     counts = how.choice == "auto" and not in_training  # only to choose; in training, spikes are kept in bits anyway
     if counts and conv.waits:
         vars(conv)["waits"] -= 1  # Module.__setattr__ is slow
@@ -207,7 +208,10 @@ def geometry_of(shape: torch.Size, channels: int, kernel: Any, strides: Any, pad
 
     if not len({*kernel}) == len({*strides}) == len({*paddings}) == 1:
         return None
-    (N, C, H, W), size, stride, padding = shape, kernel[0], strides[0], paddings[0]
+    (N, C, H, W) = shape
+    size = kernel[0]
+    stride = strides[0]
+    padding = paddings[0]
     height, width = ((n + 2 * padding - size) // stride + 1 for n in (H, W))
     return Geometry(N, H, W, C, height, width, channels, size, stride, padding)
 
@@ -268,7 +272,8 @@ class PrepackedConv2d(Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """As a plain convolution, in the type of autocast if it is enabled."""
         dtype = computed_in(input)
-        weight, bias = self.weight, self.bias
+        weight = self.weight
+        bias = self.bias
         if (by := by_spikes(self, input)) is not None and by.forward:
             from lsgcli.neurons.kernels.cpu import rows
 

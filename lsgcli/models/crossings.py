@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 # Pixels of the output in a measurement with a 3x3 kernel, in at least two and at most ``MOST`` images, unless a single one is convolved.
 # 1x1 kernels are measured on up to nine times as many, so that tensors do not fit in the caches either.
-PIXELS, MOST = 4096, 64
+PIXELS = 4096
+MOST = 64
 DENSITIES = (0.05, 0.25)  # between which time grows linearly
 REPEATS, MOST_REPEATS, LEAST = 3, 20, 0.1  # of an operation, and seconds that are to be spent on it
 LARGEST = 4.0  # crossing: spikes per element
 # Of the dense time, what a convolution by spikes may take, with one image and with several: measurements err.
-MARGIN_OF_ONE, MARGIN = 0.85, 0.95
+MARGIN_OF_ONE = 0.85
+MARGIN = 0.95
 # Bytes that other layers touch between two calls of a layer for one image: its weights are then in no near cache.
 OTHERS = 1 << 24
 
@@ -103,7 +105,8 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
     uniform = torch.rand(g.N, g.C, g.H, g.W, generator=chance).contiguous(memory_format=torch.channels_last)
     weight = normal(g.channels, g.C, g.side, g.side)
     grad = normal(g.N, g.channels, g.height, g.width)
-    others, single = torch.zeros(OTHERS, dtype=torch.uint8), g.N == 1
+    others = torch.zeros(OTHERS, dtype=torch.uint8)
+    single = g.N == 1
     before: Callable[[], object] = partial(others.add_, 1) if single else lambda: None
     threads = torch.get_num_threads()
     geometry = ((g.stride, g.stride), (g.padding, g.padding), (1, 1), False, (0, 0), 1)
@@ -111,7 +114,8 @@ def measured(g: "Geometry", dtype: torch.dtype) -> list[float]:
     def times(density: float) -> tuple[float, ...]:
         """Times of both directions, dense and by spikes."""
         x = (uniform < density).to(dtype)
-        spikes, rows = packed(x, 1), rows_of(weight)
+        spikes = packed(x, 1)
+        rows = rows_of(weight)
         dense: Callable[[], Tensor] = partial(F.conv2d, x, weight, None, g.stride, g.padding)
         if single:
             dense = partial(reordered(weight, None, (*geometry[1::-1], (1, 1), 1), x.shape), x)

@@ -27,7 +27,8 @@ def fold_in_place(model: SpikingNet) -> SpikingNet:
     settle(model)
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, TdBatchNorm2d):
-            conv, norm = module.conv, module.norm
+            conv = module.conv
+            norm = module.norm
             bias = conv.weight.new_zeros(conv.out_channels)
             if not bias.is_meta:  # computing with shapes alone would import torch's compiler
                 # In double precision, so that only the result is rounded.

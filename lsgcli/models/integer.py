@@ -68,13 +68,16 @@ def product(module: Synapse, bits: int, levels: int) -> Callable[[Tensor], Tenso
     geometry = ((1, 1), (0, 0), (1, 1), 1)
     if isinstance(module, nn.Conv2d):
         geometry = (module.stride, module.padding, module.dilation, module.groups)  # type: ignore[assignment]
-    ops, bias = torch.ops.onednn, None if module.bias is None else module.bias.detach()
+    ops = torch.ops.onednn
+    bias = None if module.bias is None else module.bias.detach()
     kernel = q if q.dim() == 4 else q[..., None, None]
-    weight, zeros = ops.qconv_prepack(kernel, scale, 1.0, 0, *geometry), torch.zeros(len(q), dtype=torch.int32)
+    weight = ops.qconv_prepack(kernel, scale, 1.0, 0, *geometry)
+    zeros = torch.zeros(len(q), dtype=torch.int32)
 
     # A closure, because oneDNN's tensors cannot be copied, and copies of a network share closures.
     def multiplied(n: Tensor) -> Tensor:
-        x, w = (n, 1 / levels, 0), (weight, scale, zeros)
+        x = (n, 1 / levels, 0)
+        w = (weight, scale, zeros)
         return ops.qconv2d_pointwise(*x, *w, bias, *geometry, 1.0, 0, torch.float32, "none", [], "")  # type: ignore[no-any-return]
 
     return multiplied

@@ -111,7 +111,8 @@ class ConvNorm(nn.Module):
             others: further inputs of ``rest``.
             uses: the modules that ``rest`` uses.
         """
-        flat, steps = x.flatten(0, 1).contiguous(memory_format=torch.channels_last), x.shape[:2]
+        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        steps = x.shape[:2]
         levels = self.levels if self.packs else None
 
         def run(flat: Tensor, *others: Tensor) -> Tensor:

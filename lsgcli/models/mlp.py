@@ -26,7 +26,8 @@ class MLP(SpikingNet):
         super().__init__(spec)
         layers = [partial(SpikingConv, spec, out_channels=spec.channels(full), kernel=1) for full in HIDDEN]
         self.hidden, signal = chained(Signal(spec.in_channels * spec.height * spec.input_size), layers)
-        self.classifier, self.levels = nn.Linear(signal.channels, spec.num_classes), signal.levels
+        self.classifier = nn.Linear(signal.channels, spec.num_classes)
+        self.levels = signal.levels
         self.initialise_weights()
 
     def forward_sequence(self, x: Tensor, T: int) -> Tensor:

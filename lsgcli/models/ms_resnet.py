@@ -65,7 +65,8 @@ class MsResNet(ResNet):
 
     def spiking_layers(self) -> list[SpikingLayer]:
         """block1.1.lif1, ..., block4.2.lif2, last. The first neurons of a block follow the last convolution before its input."""
-        layers, synapse = [], self.stem.conv
+        layers = []
+        synapse = self.stem.conv
         for name, block in self.blocks():
             layers += [SpikingLayer(f"{name}.lif1", block.lif, synapse), block.first.spiking_layer(f"{name}.lif2")]
             synapse = block.second.conv

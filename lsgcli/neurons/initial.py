@@ -84,7 +84,9 @@ def population(n: Neurons, std: float) -> Population:
     def probability(distance: Tensor) -> Tensor:
         return torch.exp(-(distance / std).square() / 2) * cell / (std * math.sqrt(2 * math.pi))
 
-    now, moves, share = probability(u), probability(u - x[:, None]), torch.zeros_like(u)
+    now = probability(u)
+    moves = probability(u - x[:, None])
+    share = torch.zeros_like(u)
     for _ in range(n.T - 1):
         share += now / n.T
         now = now @ moves
@@ -109,7 +111,8 @@ def balanced_constant(n: Neurons) -> float:
     normal = ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
 
     def excess(std: float) -> float:
-        u, spikes = torch.zeros_like(normal), 0.0
+        u = torch.zeros_like(normal)
+        spikes = 0.0
         for _ in range(n.T):
             u = n.remains(u) + std * normal
             spikes += float((u >= n.threshold).double().mean())
@@ -126,7 +129,8 @@ def width_ratio(n: Neurons, s: float) -> tuple[float, float]:
     u = population(n, s * n.gain * math.sqrt(n.rate))
     kept = (1 - n.rate) * n.beta**2
     through_time = sum(1 - kept**t for t in range(1, n.T + 1)) / (n.T * (1 - kept))
-    wanted, std = 1 / (through_time * (s * n.gain) ** 2), u.u_std()
+    wanted = 1 / (through_time * (s * n.gain) ** 2)
+    std = u.u_std()
     return root(lambda ratio: wanted - u.sg_sq_mean(n.surrogate, n.threshold, ratio * std), 0.02, 20), std
 
 

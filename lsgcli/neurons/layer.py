@@ -33,7 +33,8 @@ def _signed(number: int) -> int:
 
 
 GAMMA = _signed(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
-FIRST, SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+FIRST = _signed(0xBF58476D1CE4E5B9)
+SECOND = _signed(0x94D049BB133111EB)
 
 
 class Draws(nn.Module):
@@ -213,7 +214,8 @@ class NeuronLayer(Draws):
         """
         if self.b.is_meta:
             return
-        alpha, of_layer = self._alpha(T), self.b.shape
+        alpha = self._alpha(T)
+        of_layer = self.b.shape
         fits = alpha.shape in ((1,), (1, *of_layer), (T, *of_layer))
         if not fits or not bool(((alpha > 0) & alpha.isfinite()).all()):
             raise ConfigError(
@@ -257,7 +259,8 @@ class NeuronLayer(Draws):
                 self._move(getattr(self, name), value, moments[0], skip)
         if self.correlates:
             moments = self._of_all(self.products)  # sums of products of [I, 1] at two timesteps
-            n, mean = moments[-1, -1], moments[-1, :-1] / moments[-1, -1]
+            n = moments[-1, -1]
+            mean = moments[-1, :-1] / moments[-1, -1]
             self._move(self.covariance, moments[:-1, :-1] / n - mean[:, None] * mean, n, skip)
         if self.starts:
             n, total = self._of_all(self.remains)

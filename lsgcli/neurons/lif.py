@@ -52,7 +52,8 @@ def _check_options(neuron: Neuron, method: Method) -> None:
     Raises:
         ConfigError: with one line for each option that it does not support.
     """
-    config, lif = neuron.config, isinstance(neuron, LeakyIntegrateAndFire)
+    config = neuron.config
+    lif = isinstance(neuron, LeakyIntegrateAndFire)
     # Settings that must have their defaults.
     fixed = {
         "input_gain": not neuron.has_decay,
@@ -143,7 +144,8 @@ class LIF(NeuronLayer):
         _check_options(self.neuron, self.method)
         self.watcher = None
         self.membrane = MembraneNorm(channels) if membrane and channels else None
-        of_width, of_neuron = self.method.width.tensors(config, shape), self.neuron.tensors(channels, steps)
+        of_width = self.method.width.tensors(config, shape)
+        of_neuron = self.neuron.tensors(channels, steps)
         self._of_width, self._of_neuron = tuple(of_width), tuple(of_neuron)
         self._keep(**of_width, **of_neuron)
         if self.method.width.correlated and config.input_correlation == "measured":
@@ -187,13 +189,15 @@ class LIF(NeuronLayer):
                 f"LIF: found a current of shape {tuple(current.shape)}, expected {expected} with at least one timestep"
             )
         trailing = current.dim() - 3 if per_channel else 0  # axes after the channels
-        beta, alpha = over_channels(self.beta, trailing), self._alpha(len(current))
+        beta = over_channels(self.beta, trailing)
+        alpha = self._alpha(len(current))
         before = current.dim() - alpha.dim() - trailing  # axes between time and channels
         alpha = alpha.reshape(len(alpha), *(1,) * before, *alpha.shape[1:], *(1,) * trailing)
         measured = self.measured if self.measures_u and self.is_measuring else None
         threshold = self.threshold
         if self.neuron.relative:
-            alpha, threshold = alpha / detached(threshold), 1.0
+            alpha = alpha / detached(threshold)
+            threshold = 1.0
         return LIFParameters(beta, alpha, threshold, self.surrogate, measured, self.config.reset, self.config.detach_reset)
 
     def remove_norm(self) -> None:
@@ -215,10 +219,12 @@ class LIF(NeuronLayer):
         measuring = self.starts and self.is_measuring
         gain = self._gain()
         if gain is not None:
-            current, overwrite = _scaled(current, gain), True
+            current = _scaled(current, gain)
+            overwrite = True
         if self.starts:
             first = current[:1] + p.beta * (self.initial / self.threshold if self.neuron.relative else self.initial)
-            current, overwrite = torch.cat([first.to(current.dtype), current[1:]]), True
+            current = torch.cat([first.to(current.dtype), current[1:]])
+            overwrite = True
         if self.correlates and self.is_measuring:
             self._measure_current(current)
         spikes = self.implementation(current, p, overwrite and not measuring)
@@ -237,7 +243,8 @@ class LIF(NeuronLayer):
         """
         if self.starts or (self.training and (self.dropout or self.correlates)):
             return one_by_one(lambda current: LIF.forward(self, current), z, norm, residual, pool)
-        p, gain = self.parameters_for(z), self._gain()
+        p = self.parameters_for(z)
+        gain = self._gain()
         if gain is not None:
             if norm is None:
                 z = _scaled(z, gain)

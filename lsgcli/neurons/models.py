@@ -190,7 +190,8 @@ class AdaptiveResetLIF(Neuron):
         o = fire(u, threshold)
         m = (2 * o - 1) * current.sigmoid()
         if self.config.carry_m:
-            before, kept = state["m"], (p.c * current).sigmoid()
+            before = state["m"]
+            kept = (p.c * current).sigmoid()
             m = m + before.clamp_min(0) * kept + before.clamp_max(0) * (1 - kept)
         return o, {"w": u - o * (threshold + m.sigmoid()), "m": m}
 

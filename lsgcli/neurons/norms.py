@@ -116,13 +116,15 @@ class TdBatchNorm2d(TdBatchNorm):
         momentum: weight of a batch in the running statistics, after the first 1/momentum.
     """
 
-    dimensions, shape = 5, "(T, B, C, H, W)"
+    dimensions = 5
+    shape = "(T, B, C, H, W)"
 
 
 class TdBatchNorm1d(TdBatchNorm):
     """tdBN of (T, B, C); arguments as for :class:`TdBatchNorm2d`."""
 
-    dimensions, shape = 3, "(T, B, C)"
+    dimensions = 3
+    shape = "(T, B, C)"
 
 
 class MembraneNorm(TdBatchNorm):
@@ -134,7 +136,8 @@ class MembraneNorm(TdBatchNorm):
         num_features: C.
     """
 
-    dimensions, shape = None, "(1, B, C, ...)"
+    dimensions = None
+    shape = "(1, B, C, ...)"
 
     def __init__(self, num_features: int):
         super().__init__(num_features, threshold=1.0)

@@ -56,7 +56,8 @@ class Parallel(Neuron):
 
 def at_once(neuron: Parallel, current: Tensor, p: SimpleNamespace) -> tuple[Tensor, float | Tensor]:
     """u (T, ...) of the currents (T, ...), of float32 or higher precision, and v_th, which broadcasts against u; ``p`` as for :meth:`Parallel.potentials`."""
-    u, threshold = neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), p), neuron.thresholds(p)
+    u = neuron.potentials(current.to(torch.promote_types(current.dtype, torch.float32)), p)
+    threshold = neuron.thresholds(p)
     if isinstance(threshold, Tensor) and threshold.dim():
         threshold = threshold.reshape(-1, *(1,) * (u.dim() - 1))
     return u, threshold

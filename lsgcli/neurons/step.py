@@ -98,7 +98,8 @@ class Spike(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor, threshold: float | Tensor, alpha: Tensor, surrogate: Surrogate) -> Tensor:
         """Spikes of u's shape and type."""
         ctx.save_for_backward(u, threshold if isinstance(threshold, Tensor) else None, alpha)
-        ctx.threshold, ctx.surrogate = threshold, surrogate
+        ctx.threshold = threshold
+        ctx.surrogate = surrogate
         return (u >= threshold).to(u.dtype)
 
     @staticmethod

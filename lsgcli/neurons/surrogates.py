@@ -191,7 +191,8 @@ def check_surrogate(name: str, h: Surrogate) -> None:
     """
     angle = ((torch.arange(POINTS, dtype=torch.float64, device="cpu") + 0.5) / POINTS - 0.5) * math.pi
     for value in (0.5, 2.0):
-        width, x = torch.tensor(value, dtype=torch.float64, device="cpu"), value * angle.tan()
+        width = torch.tensor(value, dtype=torch.float64, device="cpu")
+        x = value * angle.tan()
         heights = h(x.clone(), width)
         if not isinstance(heights, Tensor) or heights.shape != x.shape:
             raise ConfigError(f"surrogate {name}: found {heights!r:.80}, expected a tensor of the shape of x, {tuple(x.shape)}")

@@ -42,13 +42,16 @@ class InParallel(OfLayer):
     """Runs :class:`~lsgcli.neurons.parallel.Parallel` neurons."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
+        layer = self.layer
+        neuron = self.layer.neuron
+        watcher = self.layer.watcher
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
         with torch.autocast(current.device.type, enabled=False):
             u, threshold = at_once(neuron, wide, SimpleNamespace(**p._asdict() | layer.of_neuron()))
         steps: list[Fired] = []
         if layer.membrane is not None or watcher is not None:
-            seen, each = [], like(threshold, u).detach().expand(len(u), *(1,) * (u.dim() - 1))
+            seen = []
+            each = like(threshold, u).detach().expand(len(u), *(1,) * (u.dim() - 1))
             for t, at in enumerate(p.each_step(wide)):
                 now = u[t] if layer.membrane is None else layer.membrane(u[t])
                 seen.append(now if watcher is None else watcher.sees(t, now))
@@ -66,7 +69,9 @@ class Unrolled(OfLayer):
     """Runs the neurons timestep by timestep."""
 
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
-        layer, neuron, watcher = self.layer, self.layer.neuron, self.layer.watcher
+        layer = self.layer
+        neuron = self.layer.neuron
+        watcher = self.layer.watcher
         wide = current.to(torch.promote_types(current.dtype, torch.float32))
         state = {name: torch.zeros_like(wide[0]) for name in neuron.states}
         steps: list[Fired] = []

@@ -157,7 +157,8 @@ class LinearSigma(WidthRule):
             scale = layer.std if isinstance(layer.std, float) else layer.std[..., None]
             sigma = variance.sqrt() * scale
         else:
-            n, m = w.shape[-1], len(measured)
+            n = w.shape[-1]
+            m = len(measured)
             K = torch.eye(n, dtype=w.dtype, device=w.device) * measured[-1, -1]
             K[:m, :m] = measured[:n, :n]
             sigma = (w @ K * w).sum(-1).clamp_min(0).sqrt()
@@ -261,7 +262,8 @@ class Isometric(WidthRule):
         widest = math.sqrt(GAIN)
         x = torch.linspace(widest / 32, widest, 32, dtype=mean.dtype, device=mean.device)
         excess = GAIN * mean_square(layer.surrogate, x, mean - 1, std.clamp_min(NARROWEST)) / x - x
-        before, after = excess[:-1], excess[1:]
+        before = excess[:-1]
+        after = excess[1:]
         roots = x[:-1] + (x[1] - x[0]) * before / (before - after)
         largest = roots.where((before > 0) & (after <= 0), 0).amax()
         return layer.threshold * largest.where(largest > 0, widest).to(layer.beta.dtype)

@@ -100,7 +100,8 @@ def tried(rows: Sequence[Record]) -> Table:
 BAR = 6  # characters
 STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line
-FILLED, HEIGHTS = "▏▎▍▌▋▊▉█", "▁▂▃▄▅▆▇█"
+FILLED = "▏▎▍▌▋▊▉█"
+HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
 def flow_lines(flows: Sequence[Flow], out: Console) -> list[Table | Text]:
@@ -124,7 +125,8 @@ def _table(flow: Flow, width: int) -> Table:
     """A row for each layer, and a column for each measure that fits."""
     layers = flow["layers"]
     every = [v for layer in layers for v in layer["per_step"]["coverage"] if v is not None]
-    low, high = min(every, default=0.0), max(every, default=0.0)
+    low = min(every, default=0.0)
+    high = max(every, default=0.0)
     ranked = {key: measure for key, measure in present(layers).items() if measure.rank}
     rows = []
     for layer in layers:

@@ -121,7 +121,8 @@ def check_same(path: Path, config: RunConfig) -> None:
     """
     from lsgcli.system.device import pick_device, pick_precision
 
-    there, wanted = {**read_config(path).to_dict(), **read_sources(path)}, identity(config)
+    there = {**read_config(path).to_dict(), **read_sources(path)}
+    wanted = identity(config)
     if (
         there["precision"] != wanted["precision"]
         and read_precision(path) == pick_precision(config.precision, pick_device(config.device))[0]
@@ -154,7 +155,8 @@ def check_data(path: Path, config: RunConfig, bundle: DataBundle) -> None:
     Raises:
         DataError: a file has another size, or one of 32 samples per part has another content.
     """
-    where, stored = config.data_dir or config.dataset, read_facts(path)
+    where = config.data_dir or config.dataset
+    stored = read_facts(path)
     if found := changed_data(stored, bundle.files, bundle.content_digest):
         raise DataError(
             f"{where}: found {found}, expected those with which the run {path} began",

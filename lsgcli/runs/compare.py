@@ -81,9 +81,11 @@ def compare(runs: Sequence[Path]) -> Record:
     Raises:
         ConfigError: the files of the only run, or of all runs, are damaged.
     """
-    configs, records = list[RunConfig](), list[Record]()
+    configs = list[RunConfig]()
+    records = list[Record]()
     groups: dict[Any, list[int]] = {}  # indices of runs that differ only in seed and fold; a repeated one is of another group
-    repeated, digests = Counter[Any](), []
+    repeated = Counter[Any]()
+    digests = []
     for run in runs:
         try:
             config = read_config(run)
@@ -142,7 +144,8 @@ RESULT = ("accuracy", "accuracy_fp32", "test_accuracy_last", "test_accuracy_best
 
 def _record(run: Path, config: RunConfig) -> Record:
     result = read_result(run)
-    state, (last, best, seconds) = state_of(run, result), read_progress(run)
+    state = state_of(run, result)
+    (last, best, seconds) = read_progress(run)
     found = result or {}
     flow = final_flow(run, state) or flows.read_last(run)  # or that of the last epoch
     return {

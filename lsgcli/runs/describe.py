@@ -67,7 +67,8 @@ def of_checkpoint(path: Path | str) -> Record:
     """
     file = hub.local(path)
     content = checkpoint.read(file)
-    config, state = content.config, content.state
+    config = content.config
+    state = content.state
     found = structure(checkpoint.restored(content, path), bool(config["data"].get("static")))
     settings = {}
     if config["settings"]:

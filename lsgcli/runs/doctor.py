@@ -151,7 +151,8 @@ def _cache() -> Check:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        free, found = 0, f"not writable: {error.strerror}"
+        free = 0
+        found = f"not writable: {error.strerror}"
     hint = "Free some disk space, or set XDG_CACHE_HOME, or --cache-dir, to a writable folder."
     return Check("cache", free >= DISK, found, f"a writable folder with {DISK // GIB} GiB free", hint)
 

@@ -38,7 +38,8 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
     stream = batches(bundle, "train", config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
     log.info("timing training steps")
-    step, times = stepping(model, config, compute), list[float]()
+    step = stepping(model, config, compute)
+    times = list[float]()
     step(batch)
     while not times or (len(times) < STEPS and sum(times) < SECONDS):
         begin = time.perf_counter()
@@ -66,7 +67,8 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
 
 def stepping(model: SpikingNet, config: RunConfig, compute: Compute) -> Callable[[Batch], None]:
     """A complete training step, with the optimiser. The first one sets up kernels and memory."""
-    optimizers, first = Optimizers(model.train(), config), True
+    optimizers = Optimizers(model.train(), config)
+    first = True
 
     def step(batch: Batch) -> None:
         nonlocal first

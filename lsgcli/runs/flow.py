@@ -54,7 +54,8 @@ def full_flow(
         raise ConfigError(f"--sample: found {shown}, expected 0 to {len(split) - 1}, the samples of the training part")
     around = spread(split, size, first=shown)
     stream = batches(bundle, split, size, seed=config.seed, shuffle=True, drop_last=True)
-    loss, first = of_run(config, split.y, len(bundle.classes)), itertools.islice(stream, n_batches)
+    loss = of_run(config, split.y, len(bundle.classes))
+    first = itertools.islice(stream, n_batches)
     flow = gradflow.inspect(model, first, loss=loss, compute=compute, detailed=detailed, **options)
     found = running.accuracies(model, stream, compute)
     running.warn_of_gap(found, "training samples")
@@ -105,7 +106,8 @@ def refreshed(opened: Opened, path: Path, n: int) -> Checkpoint:
             f"{path}: found an export, expected a checkpoint written by training",
             "Refresh the run's own checkpoint, and export the result.",
         )
-    bundle, config = opened.bundle, opened.config
+    bundle = opened.bundle
+    config = opened.config
     size = -(-config.batch_size // config.accumulate)
     stream = batches(bundle, "train", size, seed=config.seed, shuffle=True, drop_last=True, workers=config.workers)
     done = running.refresh(opened.model, itertools.islice(stream, n), opened.compute)
@@ -135,9 +137,12 @@ def advise(
     """
     folder = run if run.is_dir() else run.parent
     of_run = is_run(folder)
-    result, facts, epochs = Record(), Record(), list[Record]()
+    result = Record()
+    facts = Record()
+    epochs = list[Record]()
     if of_run:
-        result, facts = read_result(folder) or {}, {**read_facts(folder)}
+        result = read_result(folder) or {}
+        facts = {**read_facts(folder)}
         epochs = read_metrics(folder)
     evidence = Evidence(
         flow,

@@ -82,10 +82,12 @@ def open_data(
         ConfigError: a setting is invalid or has no effect.
         DataError: the data are missing, damaged, or differ from the training data.
     """
-    trained_on, data = stored["settings"]["dataset"], stored["data"]
+    trained_on = stored["settings"]["dataset"]
+    data = stored["data"]
     given = {name: value for name, value in changes.items() if value is not None}
     given_around = {**(environment or {}), **given}
-    of_its_own, of_run = Record(), None
+    of_its_own = Record()
+    of_run = None
     if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another
         preset = registry.get("dataset", given["dataset"]).preset
         of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
@@ -109,7 +111,8 @@ def open_data(
             error.hint = f"Give --data-dir data laid out as in training (--split {config.split or 'not given'}{fold})."
         raise
     for key in ("sensor", "orientation") if other else ():  # releases and split rules are not comparable
-        found, expected = bundle.info.get(key, "not stated"), data.get(key, "not stated")
+        found = bundle.info.get(key, "not stated")
+        expected = data.get(key, "not stated")
         if found != expected:
             log.warning("%s: found %s %s, but %s has %s; results may differ", config.dataset, key, found, trained_on, expected)
     return config, dataclasses.replace(bundle, mean=data["mean"], std=data["std"]), compute

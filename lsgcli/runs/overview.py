@@ -80,7 +80,8 @@ def find(folder: Path) -> list[Run]:
 def _read(path: Path) -> Run | None:
     """The run in a directory; None if its ``config.json`` is of another program."""
     record = {**dict.fromkeys(COLUMNS), "path": str(path)}
-    config, problem = None, ""
+    config = None
+    problem = ""
     try:
         facts = read_facts(path)
         if not is_of_run(facts):
@@ -96,7 +97,8 @@ def _read(path: Path) -> Run | None:
     except LsgError as error:
         if config is None and not (path / METRICS).exists():
             return None
-        record["state"], problem = "damaged", error.message
+        record["state"] = "damaged"
+        problem = error.message
     return Run(record, config, problem)
 
 

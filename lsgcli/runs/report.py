@@ -60,7 +60,9 @@ class Reporter:
     """
 
     def __init__(self, run: RunFiles, page: Page):
-        self.run, self.page, self.written = run, page, -INTERVAL
+        self.run = run
+        self.page = page
+        self.written = -INTERVAL
 
     def follow(self, record: Record) -> None:
         """Write the page of the run in progress, at its start and after an epoch, from the record of either."""
@@ -178,7 +180,8 @@ class Loggers(contextlib.AbstractContextManager["Loggers"]):
             logger.logged += 1
         if record["event"] == "end":
             results = {name: value for name, value in record.items() if "accuracy" in name and value is not None}
-            last, report = epochs[-1], RunFiles(self.source.path).report
+            last = epochs[-1]
+            report = RunFiles(self.source.path).report
             logger.end(Epoch(last.number, last.time, results), (report, Path(record["checkpoint"])))
 
     @contextlib.contextmanager

@@ -241,8 +241,10 @@ def train_together(
 
 def _record_changes(run: RunDir, config: RunConfig, trainer: Trainer, processes: int) -> Record:
     """Record in config.json that a run is resumed with more epochs or another number of processes; a record of the first, to emit."""
-    state, facts = trainer.state, read_facts(run.path)
-    changes, extension = Record(), Record()
+    state = trainer.state
+    facts = read_facts(run.path)
+    changes = Record()
+    extension = Record()
     counts = facts.get("processes", [{"from_epoch": 0, "processes": 1}])
     if counts[-1]["processes"] != processes:
         changes["processes"] = [*counts, {"from_epoch": state.epoch, "processes": processes}]

@@ -52,7 +52,8 @@ def diagnose(
         limits: of rules, by name.
 
     """
-    watch, status = Watch(steps, every), 0
+    watch = Watch(steps, every)
+    status = 0
     with _as_main(script, arguments, module):
         try:
             with watch:
@@ -74,7 +75,8 @@ def diagnose(
 
 def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:
     """The record of a training that was watched: ``{"schema", "findings", "layers", ...}``."""
-    layers, losses = list(seen.layers.values()), seen.numbers()
+    layers = list(seen.layers.values())
+    losses = seen.numbers()
     flow: Record = finite(
         {
             "schema": SCHEMA,
@@ -122,7 +124,9 @@ def _unseen(seen: Seen) -> list[str]:
 @contextmanager
 def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[None]:
     """Arguments, path and streams as ``python script arguments`` has them, but with its stdout on stderr."""
-    argv, path, kept = sys.argv, list(sys.path), os.dup(1)
+    argv = sys.argv
+    path = list(sys.path)
+    kept = os.dup(1)
     if not sys.flags.safe_path:  # lsg's own, for processes that it starts
         os.environ.pop("PYTHONSAFEPATH", None)
     sys.argv = [script, *arguments]
@@ -136,7 +140,8 @@ def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[No
         sys.stderr.flush()
         os.dup2(kept, 1)
         os.close(kept)
-        sys.argv, sys.path[:] = argv, path
+        sys.argv = argv
+        sys.path[:] = path
 
 
 def _status(code: object) -> int:

@@ -263,7 +263,9 @@ def decode_config(text: str, path: object) -> Record:
         CheckpointError: a field is missing, of another type or out of range.
     """
     config: Any = schema.decode(text, StoredConfig, f"{path}: configuration", CheckpointError)
-    spec, classes, known = config["model"], config["classes"], fields_of(NetworkSpec)
+    spec = config["model"]
+    classes = config["classes"]
+    known = fields_of(NetworkSpec)
     problems = [f"model.{line}" for line in check({name: value for name, value in spec.items() if name in known}, known)]
     if len(classes) != spec["num_classes"]:
         problems.append(f"classes: found {len(classes)}, expected {spec['num_classes']}, as many as the network's outputs")
@@ -382,7 +384,8 @@ def _differences(found: Tensors, expected: Tensors) -> list[str]:
 
     differences = []
     for name in {**found, **expected}:
-        there, wanted = described(found.get(name)), described(expected.get(name))
+        there = described(found.get(name))
+        wanted = described(expected.get(name))
         if there != wanted:
             differences.append(f"{name}: found {there}, expected {wanted}")
     return differences

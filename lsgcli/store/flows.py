@@ -167,7 +167,8 @@ def complete(flow: Record, where: object) -> Record:
     schema.check(flow, Full, where, ConfigError)
     schema.check(flow, Complete, where, ConfigError)
     for layer in flow["layers"]:
-        edges, counts = layer["histogram"]["edges"], layer["histogram"]["counts"]
+        edges = layer["histogram"]["edges"]
+        counts = layer["histogram"]["counts"]
         if len(edges) != len(counts) + 1 or edges != sorted(set(edges)):
             found = f"{len(edges)} edges of {len(counts)} counts"
             raise ConfigError(f"{where}: {layer['name']}: found {found}, expected one more, increasing", schema.HINT)

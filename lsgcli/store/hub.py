@@ -131,7 +131,8 @@ def _check_answer(response: Any) -> None:
 
     huggingface_hub takes digest and commit as names of files and folders of its cache, whatever they contain.
     """
-    headers, asked = response.headers, response.request
+    headers = response.headers
+    asked = response.request
     if not asked.headers.get("user-agent", "").startswith("lsg/"):  # of other users of huggingface_hub in this process
         return
     digests = []
@@ -166,7 +167,8 @@ def _calling_hub(what: str, kind: type[LsgError], hint: str) -> Iterator[None]:
             raise files.storage_error(error, Path(error.filename or "the cache of huggingface_hub")) from error
         found = error.__cause__ if isinstance(error.__cause__, errors.HfHubHTTPError) else error
         if isinstance(found, MALFORMED) and not isinstance(found, errors.HFValidationError):
-            kind, hint = CheckpointError, "Check HF_ENDPOINT: the answer is not that of a Hub."
+            kind = CheckpointError
+            hint = "Check HF_ENDPOINT: the answer is not that of a Hub."
         # In the first line of some messages is only the status; the next states the reason.
         reason = re.sub(r"^\d+ Client Error.*\s+", "", str(found)).partition("\n")[0] or type(found).__name__
         raise kind(f"{what}: {reason}", hint) from error

@@ -29,10 +29,16 @@ from lsgcli.system.schema import Record
 Number = float | None
 Text = str | None
 RUNS = Path("runs")
-METRICS, GRADIENT_FLOW, FULL_FLOW = "metrics.jsonl", "gradient-flow.jsonl", "gradient-flow.json"
-BEST, LAST, REPORT, RESULT = "best.safetensors", "last.safetensors", "report.html", "result.json"
+METRICS = "metrics.jsonl"
+GRADIENT_FLOW = "gradient-flow.jsonl"
+FULL_FLOW = "gradient-flow.json"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+REPORT = "report.html"
+RESULT = "result.json"
 DIVERGED = "diverged.safetensors"
-LOCK, LOGS = ".lock", "logs"
+LOCK = ".lock"
+LOGS = "logs"
 OF_SAFETENSORS = ".tmp??????"  # temporary files of save_file, which a killed process leaves
 FILES = frozenset({CONFIG, METRICS, GRADIENT_FLOW, FULL_FLOW, BEST, LAST, DIVERGED, REPORT, RESULT, LOCK})
 SCHEMA = "lsg.run/1"
@@ -135,9 +141,15 @@ class RunFiles:
     """Paths of the files of a run, which may be one that is ``resumed``."""
 
     def __init__(self, path: Path, *, resumed: bool = False):
-        self.path, self.resumed = path, resumed
-        self.config_file, self.metrics_file, self.gradient_flow_file = path / CONFIG, path / METRICS, path / GRADIENT_FLOW
-        self.best, self.last, self.report, self.result = path / BEST, path / LAST, path / REPORT, path / RESULT
+        self.path = path
+        self.resumed = resumed
+        self.config_file = path / CONFIG
+        self.metrics_file = path / METRICS
+        self.gradient_flow_file = path / GRADIENT_FLOW
+        self.best = path / BEST
+        self.last = path / LAST
+        self.report = path / REPORT
+        self.result = path / RESULT
 
 
 class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
@@ -212,7 +224,8 @@ def folders_with_config(folder: Path) -> list[Path]:
 
 def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
     """The settings of each run in or below a folder, by its directory, and a message for each run whose settings cannot be read."""
-    found, unreadable = {}, []
+    found = {}
+    unreadable = []
     for path in folders_with_config(folder):
         try:
             facts = read_facts(path)
@@ -344,7 +357,8 @@ def read_progress(path: Path) -> tuple[Values, float | None, float]:
         ConfigError: the file is damaged.
     """
     last: Values = {}
-    best, seconds = None, 0.0
+    best = None
+    seconds = 0.0
     for last in schema.stream(path / METRICS, Epoch):
         accuracy = last.get("val_accuracy")
         if accuracy is not None and (best is None or accuracy > best):

@@ -44,7 +44,8 @@ CONTENDERS = {"lsg": "dense", "lsg-auto": "auto", "floor": "dense"}  # name -> -
 WARM, TURN, MOST = 2, 0.5, 1000  # rounds that are not timed; seconds and steps of a turn at most, but for a single step
 # No network learns its batch, and with smoothed labels no gradient vanishes: subnormal numbers take ten times as long, and the floor, whose
 # outputs are large, would soon have them. The time of a step depends on neither.
-RATE, SMOOTHING = 1e-12, 0.1
+RATE = 1e-12
+SMOOTHING = 0.1
 CLASSES, EVENTS = 10, 0.3  # of the random data: classes, and events per pixel and timestep
 Progress = Callable[[str, int, int], object]  # what, rounds done, rounds
 Step = Callable[[], object]  # of a contender, to its end
@@ -103,7 +104,8 @@ def race(steps: Mapping[str, Step], seconds: dict[str, list[float]], rounds: int
     Args:
         seconds: gets the median of the steps of each turn.
     """
-    count, shortest = 1, float("inf")
+    count = 1
+    shortest = float("inf")
     for done in range(1 - WARM, rounds + 1):
         for title in random.Random(done).sample(list(steps), len(steps)):
             times = []
@@ -169,7 +171,8 @@ def prepared(name: str, mode: str, batch: int, config: RunConfig, compute: Compu
     else:
         x = torch.randn(batch, channels, config.size, config.size, generator=generator)
     y = torch.randint(0, CLASSES, (batch,), generator=generator)
-    x, y = x.to(device), y.to(device)
+    x = x.to(device)
+    y = y.to(device)
     if name == "floor":
         strip(network)
 

@@ -48,7 +48,8 @@ def check_data(cells: Sequence[Cell]) -> None:
         if settings not in found:
             found[settings] = _listed(cell, began)
         if other := checks.changed_data(began, *found[settings]):
-            was, now = began.get("data_folder"), os.path.abspath(cell.config.data_folder)
+            was = began.get("data_folder")
+            now = os.path.abspath(cell.config.data_folder)
             raise RunInUseError(
                 f"{cell.path}: found a run on the data of {was}, expected one on those of {now}, which has {other}",
                 "Remove it, choose another --out, or give --data-dir the data of the run.",
@@ -59,7 +60,8 @@ def _listed(cell: Cell, began: Facts) -> Found:
     """The data of a cell. If their folder is no longer there, or not on this machine, they are taken to be those of the run that began there."""
     from lsgcli.runs.run import data_of, parts_read
 
-    config, known = cell.config, began.get("data_files")
+    config = cell.config
+    known = began.get("data_files")
     dataset = dataset_of(config, expected=began.get("data"), may_download=False)
     if known and not dataset.home.exists() and began.get("data_folder") == os.path.abspath(config.data_folder):
         log.warning("%s: found no such folder; runs are compared with the data of %s", dataset.home, cell.path)
@@ -74,7 +76,8 @@ def folder_for(folder: Path, cells: Callable[[Path], Sequence[Cell]]) -> Path:
     Args:
         cells: returns the cells in a folder.
     """
-    candidate, number = folder, 1
+    candidate = folder
+    number = 1
     while True:
         try:
             check_data(cells(candidate))

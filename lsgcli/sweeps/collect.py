@@ -157,7 +157,8 @@ def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path
         if record is not None and record["accuracy"] is None and "diverged" not in record:
             untested += 1  # finished without evaluating the test part
         else:
-            configs[path], results[path] = config, record
+            configs[path] = config
+            results[path] = record
     if not configs and (untested or not planned):
         raise ConfigError(
             f"--collect {folder}: found no run with a test accuracy, expected the folder of an ablation",

@@ -130,7 +130,8 @@ class Attempt:
         """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
         file = self.job.file(".jsonl")
         files.make_folder(file.parent, file.parent.parent)
-        record, epochs = read_record(file), completed(self.path)
+        record = read_record(file)
+        epochs = completed(self.path)
         attempts = record.attempts if record.epochs == epochs else 0
         note(file, started=True, attempts=attempts + 1, epochs=epochs, status=None)
         while in_use(self.path) and not self.stopped:  # by the process of another attempt
@@ -209,7 +210,8 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         latest = read_last_epoch(cell.path)
     except ConfigError as error:
         return CellState("failed", status=error.exit_code, message=error.message)
-    epochs, accuracy = latest.get("epoch", -1) + 1, latest.get("val_accuracy", latest.get("test_accuracy"))
+    epochs = latest.get("epoch", -1) + 1
+    accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
     progress = epochs, cell.config.epochs if is_run(cell.path) else 0, accuracy
     record = read_record(file_of(cell.path, ".jsonl"))
     if alive:

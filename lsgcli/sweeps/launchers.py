@@ -98,7 +98,8 @@ def _parse(name: str, text: str, known: Mapping[str, type[str] | type[int]]) -> 
     """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
     if text and not re.match(KEY, text):
         raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
-    options, problems = {}, []
+    options = {}
+    problems = []
     for given, value in re.findall(rf"({KEY})(.*?)(?:\Z|,(?={KEY}))", text, re.DOTALL):
         key = given.strip(" =").replace("-", "_")
         is_number = value.isdecimal() and len(value) < 10 and int(value) > 0
@@ -184,8 +185,11 @@ class Submitted(Runner):
     """
 
     def __init__(self, strategy: Strategy, name: str, launcher: Launcher):
-        self.strategy, self.name, self.launcher = strategy, name, launcher
-        self.slots, self.pause = launcher.slots, launcher.pause
+        self.strategy = strategy
+        self.name = name
+        self.launcher = launcher
+        self.slots = launcher.slots
+        self.pause = launcher.pause
         self.folder = strategy.root / FOLDER
         self._seen: set[str] = set()  # jobs that this command has submitted or seen alive
 
@@ -230,7 +234,8 @@ class Submitted(Runner):
 
     def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
         name = name_of(cell.path)
-        record, cancelled = self._record(name), found.get(name) == CANCELLED
+        record = self._record(name)
+        cancelled = found.get(name) == CANCELLED
         alive = name in found and not cancelled
         if alive:
             self._seen.add(name)
@@ -256,7 +261,8 @@ class Submitted(Runner):
         for name, cell in due.items():
             for suffix in (".log", ".jsonl"):
                 files.check_no_link(file_of(cell.path, suffix))
-            epochs, record = states[cell].epochs, self._record(name)
+            epochs = states[cell].epochs
+            record = self._record(name)
             attempts = record.attempts_at(epochs) if name in self._seen else 0
             new = Record(launcher=self.name, attempts=attempts, epochs=epochs)
             if new != record:  # a launcher without room for the job is asked often

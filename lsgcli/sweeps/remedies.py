@@ -20,7 +20,8 @@ from lsgcli.sweeps.plan import Cell, folder_name, text_of
 from lsgcli.sweeps.schedule import Strategy
 from lsgcli.system.schema import Record
 
-FOLDER, UNCHANGED = "tried", "unchanged"
+FOLDER = "tried"
+UNCHANGED = "unchanged"
 MOST = 3  # remedies
 
 
@@ -84,7 +85,8 @@ def trials(run: Path, findings: Sequence[Values], epochs: int) -> Trials:
 
 def _config(run: Path, settings: Values, epochs: int) -> RunConfig:
     brief = {"epochs": epochs, "data_dir": read_data_folder(run)}
-    config, whole = resolve({**settings, **brief}, file=run, environment={}), read_config(run).epochs
+    config = resolve({**settings, **brief}, file=run, environment={})
+    whole = read_config(run).epochs
     # The same share of the epochs as in the run.
     warmup, cooldown = (math.ceil(edge * epochs / whole) for edge in (config.warmup_epochs, config.cooldown_epochs))
     return config.replace(warmup_epochs=min(warmup, epochs - 1), cooldown_epochs=min(cooldown, max(0, epochs - 1 - warmup)))
@@ -97,11 +99,15 @@ def table(tried: Trials) -> list[Record]:
         ``[{"remedy", "epochs", "accuracy", "loss", "chosen_on", "diverged", "gone", "new", "run", "failed"}]``; accuracy and loss are of the
         last epoch, on the split ``chosen_on``; ``gone`` and ``new`` are rules, compared with the unchanged run; ``failed`` is what went wrong.
     """
-    rows, before, made = [], set[str](), tried.cells
+    rows = []
+    before = set[str]()
+    made = tried.cells
     for cell in made:
         if cell.label in tried.failed:
             continue
-        result, last, flow = read_result(cell.path) or {}, read_last_epoch(cell.path), read_full(cell.path)
+        result = read_result(cell.path) or {}
+        last = read_last_epoch(cell.path)
+        flow = read_full(cell.path)
         chosen_on = "val" if "val_accuracy" in last else "test"
         classes = len(read_facts(cell.path).get("classes", ()))
         found = {one["rule"] for one in advise(flow, cell.config, cell.path, classes)} if flow else {"not-finite"}

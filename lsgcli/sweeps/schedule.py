@@ -36,7 +36,9 @@ class Strategy:
     """
 
     def __init__(self, root: Path, cells: Sequence[Cell], hint: str = AGAIN):
-        self.root, self.cells, self.hint = root, cells, hint
+        self.root = root
+        self.cells = cells
+        self.hint = hint
         self._left = iter(cells)
         self._done = 0
 
@@ -103,7 +105,8 @@ class InProcess(Runner):
         page: the text of a run's ``report.html``.
     """
 
-    slots, pause = 1, 1.0
+    slots = 1
+    pause = 1.0
 
     def __init__(
         self,
@@ -112,7 +115,10 @@ class InProcess(Runner):
         display: Callable[[str], AbstractContextManager["Emit"]],
         page: "Page",
     ):
-        self.strategy, self.stop, self.display, self.page = strategy, stop, display, page
+        self.strategy = strategy
+        self.stop = stop
+        self.display = display
+        self.page = page
 
     def step(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
         for cell in cells:
@@ -187,7 +193,8 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
                 running.append(cell)
             if not running:
                 break
-            changed, before = runner.step(running), len(running)
+            changed = runner.step(running)
+            before = len(running)
             for cell, now in changed.items():
                 if now.kind == "failed" and not strategy.excuses(now.status):
                     failed[cell] = now

@@ -137,7 +137,8 @@ def _axis(name: str, text: str) -> tuple[Axis, list[str]]:
     is_range = base_type(name) in (int, float) and ":" in text and "," not in text
     scale = ("log" if text.startswith("log:") else "linear") if is_range else ""
     values, problems = parse_all(name, text.removeprefix("log:").split(":") if is_range else text.split(","))
-    axis, expected = Axis(text, values, scale), ""
+    axis = Axis(text, values, scale)
+    expected = ""
     if problems:
         return axis, problems
     if is_range and (len(values) != 2 or values[0] >= values[1]):

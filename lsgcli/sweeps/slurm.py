@@ -102,7 +102,8 @@ class Task:
 class Slurm(Launcher):
     """A job array of SLURM. At its time limit a job saves and requeues itself."""
 
-    extra, packages = "slurm", ("submitit",)
+    extra = "slurm"
+    packages = ("submitit",)
     options = {"grace": int, "parallel": int, "setup": str, **dict.fromkeys(SBATCH, str)}
     pause = 5.0
 

@@ -99,7 +99,8 @@ def compared(differences: Sequence[float], folds: int = 0, margin: float | None 
     spread = statistics.stdev(differences) if n > 1 else 0.0
     if spread < ROUNDING:
         return found
-    mean, error = found["difference"], spread * math.sqrt(1 / n + (1 / (folds - 1) if folds else 0))
+    mean = found["difference"]
+    error = spread * math.sqrt(1 / n + (1 / (folds - 1) if folds else 0))
 
     def half(probability: float) -> float:
         return error * float(special.stdtrit(n - 1, probability))
@@ -117,7 +118,8 @@ def holm(ps: Sequence[float]) -> list[float]:
 
     Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
     """
-    adjusted, largest = [0.0] * len(ps), 0.0
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
     for rank, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[k]))
         adjusted[k] = largest
@@ -171,7 +173,8 @@ def _accuracies(results: Sequence[Result]) -> Record:
 
 
 def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> Record:
-    own, reference = _finished(results), {} if results is baseline else _finished(baseline)
+    own = _finished(results)
+    reference = {} if results is baseline else _finished(baseline)
     units: dict[int, list[float]] = {}  # differences by seed, or by fold
     for one in own.keys() & reference.keys():
         units.setdefault(one.fold or one.seed, []).append(own[one]["accuracy"] - reference[one]["accuracy"])
@@ -182,15 +185,19 @@ def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: f
 
 def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
     """The verdict and the sentence with its reason, in percentage points."""
-    n, diverged, missing = row["n"], len(row["diverged"]), len(row["missing"])
+    n = row["n"]
+    diverged = len(row["diverged"])
+    missing = len(row["missing"])
     if is_baseline and n:
-        verdict, text = "baseline", "the baseline"
+        verdict = "baseline"
+        text = "the baseline"
     elif n:
         verdict, text = _compared(row)
     else:
         verdict = "baseline" if is_baseline else "unknown"
         text = "every run diverged" if diverged and not missing else "no run has finished"
-    sentence, total = f"{row['label']}: {text}.", n + diverged + missing
+    sentence = f"{row['label']}: {text}."
+    total = n + diverged + missing
     if diverged and n:
         sentence += f" {diverged} of {total} runs diverged and are excluded."
     if missing:
@@ -199,7 +206,8 @@ def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
 
 
 def _compared(row: Values) -> tuple[str, str]:
-    shared, interval = row["shared"], row["interval"]
+    shared = row["shared"]
+    interval = row["interval"]
     if not row["baseline_n"]:
         return "unknown", "the baseline has no result to compare with"
     if not shared:
@@ -214,11 +222,14 @@ def _compared(row: Values) -> tuple[str, str]:
     }
     fields = {name: value and 100 * value for name, value in points.items()}
     if shared == 1:
-        verdict, text = "unknown", "{difference:+.2f} points with one {unit}, which does not show whether it is more than noise"
+        verdict = "unknown"
+        text = "{difference:+.2f} points with one {unit}, which does not show whether it is more than noise"
     elif interval is None and abs(row["difference"]) < ROUNDING:
-        verdict, text = "within noise", "the same accuracy as the baseline for each of {n} {unit}s"
+        verdict = "within noise"
+        text = "the same accuracy as the baseline for each of {n} {unit}s"
     elif interval is None:
-        verdict, text = "unknown", "{difference:+.2f} points for each of {n} {unit}s; " + NO_VARIATION
+        verdict = "unknown"
+        text = "{difference:+.2f} points for each of {n} {unit}s; " + NO_VARIATION
     else:
         freedom = ", one degree of freedom" if shared == 2 else ""
         text = f"{{difference:+.2f}} points (95 % interval {{low:+.2f}} to {{high:+.2f}}, {{n}} {{unit}}s{freedom}), "

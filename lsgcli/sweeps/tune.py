@@ -36,7 +36,8 @@ try:
 except ImportError as error:
     raise ConfigError(f"optuna cannot be imported: {error}", install_hint("tune")) from error
 
-STUDY, BEST = "study.db", "best.toml"
+STUDY = "study.db"
+BEST = "best.toml"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -70,7 +71,8 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
         )
-        wanted, stored = search.identity(), study.user_attrs.get("search")
+        wanted = search.identity()
+        stored = study.user_attrs.get("search")
         if stored is None and not study.trials:
             study.set_user_attr("search", wanted)
         else:
@@ -105,7 +107,9 @@ class Trials(Strategy):
 
     def __init__(self, study: optuna.Study, search: Search, root: Path, trials: int):
         super().__init__(root, ())
-        self.study, self.search, self.trials = study, search, trials
+        self.study = study
+        self.search = search
+        self.trials = trials
         self._begun: list[optuna.trial.FrozenTrial] = []  # by an earlier command, which did not end them
         self._running: dict[Cell, optuna.Trial] = {}
 
@@ -194,7 +198,8 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> Record:
     if not records or records[0]["state"] != "finished":
         problem = next((f": {record['problem']}" for record in records if record["problem"]), "")
         raise ConfigError(f"found no trial that was trained to its end{problem}", "Search other values.")
-    best, file = records[0], root / BEST
+    best = records[0]
+    file = root / BEST
     head = (
         f"# lsg {__version__} tune: trial {best['trial']} of the study {study.study_name}, the best of {len(records)}.\n"
         f"# Accuracy of the best epoch on the validation split: {best['val_accuracy']:.6f}\n"

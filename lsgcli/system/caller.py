@@ -61,10 +61,14 @@ def _begin() -> None:
 def captured() -> Callable[[], None]:
     """A function that restores the current state of the process: the random number generators of torch, numpy and Python, threads and
     determinism of torch, environment variables and warning filters."""
-    python, legacy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python = random.getstate()
+    legacy = np.random.get_state()
+    cpu = torch.get_rng_state()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    threads, environment = torch.get_num_threads(), dict(os.environ)
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    threads = torch.get_num_threads()
+    environment = dict(os.environ)
+    strict = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
     filters = warnings.catch_warnings()
     filters.__enter__()
 

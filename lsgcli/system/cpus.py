@@ -35,7 +35,8 @@ def loading() -> Iterator[None]:
 
     threadpoolctl sets ``KMP_DUPLICATE_LIB_OK``, which permits a process to load Intel's OpenMP twice; rich draws random numbers.
     """
-    random, twice = sys.modules.get("random"), "KMP_DUPLICATE_LIB_OK" in os.environ
+    random = sys.modules.get("random")
+    twice = "KMP_DUPLICATE_LIB_OK" in os.environ
     state = random.getstate() if random else None
     try:
         with waiting_passively():

@@ -177,13 +177,15 @@ def use_threads(given: int | None) -> str:
     if given:
         torch.set_num_threads(cpus.limited("threads", given))
         return "as set"
-    place, (count, source) = here(), cpus.usable(cpus.THREADS)
+    place = here()
+    (count, source) = cpus.usable(cpus.THREADS)
     if place.local_size > 1:
         if source == "OMP_NUM_THREADS" and count == 1:  # torchrun sets it, unless the user does
             count, source = cpus.usable()
         of_each = source == "OMP_NUM_THREADS" or (source == "SLURM_CPUS_PER_TASK" and place.of_slurm)
         if not of_each:
-            count, source = max(1, count // place.local_size), f"{source}, shared by {place.local_size} processes"
+            count = max(1, count // place.local_size)
+            source = f"{source}, shared by {place.local_size} processes"
     elif count > torch.get_num_threads():
         return "torch's default"  # one per physical core, or the number set by an earlier call
     torch.set_num_threads(count)
@@ -276,9 +278,11 @@ def _check_int8(device: torch.device) -> None:
 @cache
 def products_are_exact() -> bool:
     """Whether oneDNN sums products of bytes and int8 exactly: without VNNI instructions, it saturates sums of two products at 16 bits."""
-    ops, geometry = torch.ops.onednn, ((1, 1), (0, 0), (1, 1), 1)
+    ops = torch.ops.onednn
+    geometry = ((1, 1), (0, 0), (1, 1), 1)
     x = torch.full((1, 2, 1, 1), 255, dtype=torch.uint8)  # one pixel of two channels, and a 1x1 kernel
-    scale, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    scale = torch.ones(1)
+    zero = torch.zeros(1, dtype=torch.int32)
     weight = ops.qconv_prepack(torch.full((1, 2, 1, 1), 127, dtype=torch.int8), scale, 1.0, 0, *geometry)
     found = ops.qconv2d_pointwise(x, 1.0, 0, weight, scale, zero, None, *geometry, 1.0, 0, torch.float32, "none", [], "")
     return bool(found.item() == 2 * 255 * 127)
@@ -305,7 +309,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: no such device on this machine.
     """
-    gpus, place = torch.cuda.device_count(), here()
+    gpus = torch.cuda.device_count()
+    place = here()
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
     if place.size > 1 and name in ("auto", "cuda"):

@@ -185,7 +185,8 @@ def _is_alone_in(group: int) -> bool:
     import pwd
 
     try:
-        user, found = pwd.getpwuid(os.getuid()), grp.getgrgid(group)
+        user = pwd.getpwuid(os.getuid())
+        found = grp.getgrgid(group)
     except KeyError:
         return False
     return group == user.pw_gid and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}

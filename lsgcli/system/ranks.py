@@ -64,7 +64,8 @@ def place(environment: Mapping[str, str]) -> Place:
 
 def _of_torchrun(number: Mapping[str, int], environment: Mapping[str, str]) -> Place:
     rank, size, port = (number.get(name, -1) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-    local_rank, local_size = number.get("LOCAL_RANK", rank), number.get("LOCAL_WORLD_SIZE", size)
+    local_rank = number.get("LOCAL_RANK", rank)
+    local_size = number.get("LOCAL_WORLD_SIZE", size)
     address = environment.get("MASTER_ADDR", "")
     if not (0 <= rank < size and 0 <= local_rank < local_size <= size and 0 < port < 1 << 16 and address):
         given = {name: environment.get(name) for name in VARIABLES}

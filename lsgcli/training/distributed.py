@@ -38,7 +38,8 @@ class Group:
 
     def __init__(self, place: Place | None = None):
         self.place = place or Place()
-        self.rank, self.size = self.place.rank, self.place.size
+        self.rank = self.place.rank
+        self.size = self.place.size
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Group":
         return self  # copies of a model belong to the same group
@@ -91,7 +92,9 @@ class ProcessGroup(Group):
 
     def __init__(self, place: Place, store: Any, lasting: Any):
         super().__init__(place)
-        self.store, self.lasting, self.answered = store, lasting, True
+        self.store = store
+        self.lasting = lasting
+        self.answered = True
         self._wrapped: list[nn.Module] = []
         self._waited = time.monotonic()  # when this process last waited for others
         self._limit = 0.0  # seconds that a collective may take

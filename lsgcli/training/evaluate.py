@@ -56,7 +56,9 @@ class Evaluation:
 
     def scores(self) -> dict[str, list[float | None]]:
         """Precision, recall and F1 of each class: 0 where a denominator is 0, None for a class without samples and predictions."""
-        right, labels, predictions = self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0)
+        right = self.confusion.diagonal()
+        labels = self.confusion.sum(1)
+        predictions = self.confusion.sum(0)
         both = labels + predictions
         scores = {}
         for name, total in {"precision": predictions, "recall": labels, "f1": both / 2}.items():
@@ -157,7 +159,9 @@ def measure(
     """Like :func:`evaluate`, for any function that returns logits (T, B, classes); without firing rates."""
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
-    answers, loss, begin = [torch.zeros(0, 3, dtype=torch.float64)], 0.0, time.perf_counter()
+    answers = [torch.zeros(0, 3, dtype=torch.float64)]
+    loss = 0.0
+    begin = time.perf_counter()
     stream = batches(bundle, split, batch_size, workers=workers)
     for done, batch in enumerate(stream, start=1):
         mean = logits(batch.x).mean(0).cpu()

@@ -51,7 +51,8 @@ def freeze(model: SpikingNet, patterns: str) -> None:
     Raises:
         ConfigError: a pattern matches nothing, or no parameter is left to train.
     """
-    layers, parameters = model.spiking_layers(), list(model.named_parameters())
+    layers = model.spiking_layers()
+    parameters = list(model.named_parameters())
     named: list[tuple[str, list[Any]]] = [(layer.name, [layer.synapse, layer.norm, layer.lif]) for layer in layers]
     named += [(name, [module]) for name, module in model.named_modules() if name]
     named += [(name, [parameter]) for name, parameter in parameters]
@@ -116,10 +117,12 @@ def _take_weights(model: SpikingNet, path: Path, config: RunConfig, classes: Seq
     checkpoint.check_finite(content.weights, model, f"--init-from {path}")
     last, others = _may_differ(model)
     other_classes = classes is not None and list(classes) != content.config["classes"]
-    taken, new = [], {}
+    taken = []
+    new = {}
     for name, own in model.state_dict().items():
         value = content.weights.get(name)
-        found, expected = None if value is None else list(value.shape), list(own.shape)
+        found = None if value is None else list(value.shape)
+        expected = list(own.shape)
         one_decay = name.endswith(".b") and found == []  # per layer; copied to each channel
         if value is not None and (found == expected or one_decay) and not (other_classes and name in last):
             own.copy_(value)
@@ -142,7 +145,8 @@ def _may_differ(model: SpikingNet) -> tuple[set[str], set[str]]:
     have a different number of channels or size, with the state of neurons other than their decay, and the factors of TEBN, one per
     timestep."""
     first = model.spiking_layers()[0].synapse
-    last, others = set(), set()
+    last = set()
+    others = set()
     for prefix, module in model.named_modules():
         names = {f"{prefix}.{name}" for name in module.state_dict()}
         if module is model.classifier:
@@ -175,7 +179,8 @@ def _take_widths(model: SpikingNet, path: Path) -> Record:
             hint="Use a checkpoint with the same --arch and --residual.",
         )
     for name, lif in layers.items():
-        own, width = lif.width, widths[name]
+        own = lif.width
+        width = widths[name]
         assert isinstance(own, Tensor)
         if width.dim() > 0 and width.shape != own.shape:
             raise ConfigError(

@@ -66,7 +66,8 @@ class Trainer(Stored):
         group: Group = ALONE,
     ):
         super().__init__(config, bundle, compute, run, group)
-        self.emit, self.stop = emit, stop
+        self.emit = emit
+        self.stop = stop
         self.train_split = bundle.named("train")
         if self.chosen_on not in bundle.parts:
             raise DataError("found neither validation nor test samples, expected some", hint="Increase --val-fraction.")
@@ -107,7 +108,9 @@ class Trainer(Stored):
             DivergedError: loss or gradient became NaN or infinite; the weights are those before that step (running statistics
             include its batch).
         """
-        config, state, steps = self.config, self.state, self.steps
+        config = self.config
+        state = self.state
+        steps = self.steps
         computing = self.compute.described() + (f", {self.group.size} processes" if self.group.size > 1 else "")
         self.emit(
             {
@@ -124,7 +127,9 @@ class Trainer(Stored):
         while not self.is_over:
             for network in {self.model, self.network}:
                 network.begin_epoch(state.epoch, config.epochs)  # a schedule is not averaged: it would lag behind
-            begin, read, loss = time.perf_counter() - state.seconds, 0.0, 0.0
+            begin = time.perf_counter() - state.seconds
+            read = 0.0
+            loss = 0.0
             for batch in self._waited_for(self._batches(start=state.step)):
                 if code := self.stop.code if self.group.size == 1 else self.agreed_stop:
                     state.seconds = time.perf_counter() - begin
@@ -135,7 +140,8 @@ class Trainer(Stored):
                 state.step = batch.index + 1
                 if not self.compute.runs_ahead or time.perf_counter() - read > LOSS_INTERVAL:
                     self._settle()
-                    loss, read = state.loss_sum / state.seen, time.perf_counter()
+                    loss = state.loss_sum / state.seen
+                    read = time.perf_counter()
                 self.emit({"event": "step", "epoch": state.epoch, "step": state.step, "steps": steps, "loss": loss})
             self._end_epoch(begin)
         # In the last step, which no other step follows, or of several processes also in the evaluation after it.
@@ -146,7 +152,8 @@ class Trainer(Stored):
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or so many without a better accuracy that ``patience`` ends the run."""
-        state, patience = self.state, self.config.patience
+        state = self.state
+        patience = self.config.patience
         waited = state.epoch - 1 - state.better_epoch
         return state.epoch >= self.config.epochs or (patience is not None and waited >= patience)
 
@@ -163,7 +170,8 @@ class Trainer(Stored):
             begin = time.perf_counter()
 
     def _batches(self, start: int = 0) -> Batches:
-        config, epoch = self.config, self.state.epoch
+        config = self.config
+        epoch = self.state.epoch
         options: Record = {}
         if config.overfit is None:
             mixing = Mixing(config, len(self.bundle.classes))
@@ -229,7 +237,8 @@ class Trainer(Stored):
         """Check whether the previous step was finite."""
         if self.pending is None:
             return
-        (index, read), self.pending = self.pending, None
+        (index, read) = self.pending
+        self.pending = None
         diverged, loss, norm, code = read()
         if diverged:
             found = f"loss {loss:g}, gradient norm {norm:g}, expected finite values; the weights were not updated"
@@ -240,7 +249,8 @@ class Trainer(Stored):
         """Update the state with what is on the device."""
         self._check_finite()
         if self.observed is not None:
-            self.state.flow, self.observed = self.observed(), None
+            self.state.flow = self.observed()
+            self.observed = None
         loss, right = self.sums.tolist()
         self.state.loss_sum += loss
         self.state.right += int(right)
@@ -250,7 +260,9 @@ class Trainer(Stored):
     def _end_epoch(self, begin: float) -> None:
         """Evaluate, write the epoch's records and checkpoints, and advance to the next epoch."""
         self._settle()
-        state, config, flow = self.state, self.config, self.state.flow
+        state = self.state
+        config = self.config
+        flow = self.state.flow
         state.seconds = time.perf_counter() - begin
         for layer in self.model.spiking_layers():
             layer.lif.check_width(config.T)
@@ -263,7 +275,8 @@ class Trainer(Stored):
             state.better_epoch = state.epoch
         is_best = result.accuracy >= state.best_accuracy  # of equals, the later
         if is_best:
-            state.best_accuracy, state.best_epoch = result.accuracy, state.epoch
+            state.best_accuracy = result.accuracy
+            state.best_epoch = state.epoch
         record = {
             "epoch": state.epoch,
             "train_loss": state.loss_sum / state.seen,
@@ -359,7 +372,8 @@ class Trainer(Stored):
 
     def _diverged(self, index: int, problem: str, values: Mapping[str, float]) -> None:
         """Record the gradient flow of a batch and the values that are not finite, save the current weights, and raise an error."""
-        epoch, flow = self.state.epoch, self.run.gradient_flow_file
+        epoch = self.state.epoch
+        flow = self.run.gradient_flow_file
         message = f"epoch {epoch + 1}, {problem}"  # records count from 0
         if not self.group.is_main:
             raise DivergedError(message)  # rank 0 reports it

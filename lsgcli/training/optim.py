@@ -30,7 +30,8 @@ def _without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
     return type(kind.__name__, (kind,), plain)
 
 
-SGD, AdamW = _without_compiler(torch.optim.SGD), _without_compiler(torch.optim.AdamW)
+SGD = _without_compiler(torch.optim.SGD)
+AdamW = _without_compiler(torch.optim.AdamW)
 WEIGHT_OPTIMIZERS = {"sgd": SGD, "adamw": AdamW}
 
 
@@ -125,7 +126,8 @@ def schedule(step: int, steps: int, config: TrainingConfig) -> float:
 
     and ``lr_floor`` from epoch n on. The cosine starts at t = 0, so it is slightly below 1 at the end of the warm-up, as in timm.
     """
-    warmup, planned = config.warmup_epochs * steps, (config.epochs - config.cooldown_epochs) * steps
+    warmup = config.warmup_epochs * steps
+    planned = (config.epochs - config.cooldown_epochs) * steps
     if step < warmup:
         return config.warmup_start + (1 - config.warmup_start) * step / warmup
     if config.schedule == "step":
@@ -149,7 +151,8 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, model: SpikingNet, decay: float):
-        self.model, self.decay = copy.deepcopy(model), decay
+        self.model = copy.deepcopy(model)
+        self.decay = decay
 
     @torch.no_grad()
     def update(self, model: SpikingNet, skip: Tensor) -> None:

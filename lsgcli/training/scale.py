@@ -38,9 +38,12 @@ def draw_weights(model: SpikingNet, config: RunConfig, x: Tensor) -> None:
     """
     if config.init != "measured" and not config.model.has_decay:
         raise ConfigError(f"--init {config.init}: found neurons without a decay, expected --init measured, or --neuron lif")
-    layers, static, p = model.spiking_layers(), x.dim() == 4, config.init_rate
+    layers = model.spiking_layers()
+    static = x.dim() == 4
+    p = config.init_rate
     gain = 1 - config.decay if config.input_gain == "1-beta" else 1.0
-    T, surrogate = config.T if static else len(x), layers[0].lif.surrogate
+    T = config.T if static else len(x)
+    surrogate = layers[0].lif.surrogate
     neurons = Neurons(config.decay, config.threshold, gain, config.reset, surrogate, T, p)
     s, bias = initial.SCALES[config.init](neurons)
     for module in model.modules():

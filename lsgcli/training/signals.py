@@ -106,7 +106,8 @@ def stop_on_signals(interrupt: bool = True) -> Iterator[StopRequest]:
     terminals = [stream.fileno() for stream in (sys.__stdout__, sys.__stderr__) if stream is not None and stream.isatty()]
 
     def note(number: int, frame: FrameType | None) -> None:
-        again, request.signal_name = request.signal_name is not None, signal.Signals(number).name
+        again = request.signal_name is not None
+        request.signal_name = signal.Signals(number).name
         if request.signal_name == "SIGHUP":
             _redirect_to_null([terminal for terminal in terminals if not os.isatty(terminal)])
         if request.interrupts or (interrupt and again and number == signal.SIGINT):

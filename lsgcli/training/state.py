@@ -33,7 +33,11 @@ class Stored:
     """
 
     def __init__(self, config: RunConfig, bundle: DataBundle, compute: Compute, run: RunDir | RunFiles, group: Group):
-        self.config, self.bundle, self.compute, self.run, self.group = config, bundle, compute, run, group
+        self.config = config
+        self.bundle = bundle
+        self.compute = compute
+        self.run = run
+        self.group = group
         self.chosen_on: Literal["val", "test"] = "val" if bundle.val is not None else "test"
         self.model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
         self.optimizers = Optimizers(self.model, config, GradScaler(compute.device.type, enabled=compute.precision == "fp16"))
@@ -58,7 +62,8 @@ class Stored:
 
     def checkpoint(self, extra: Tensors) -> Checkpoint:
         """The checkpoint, with further tensors."""
-        bundle, config = self.bundle, self.config
+        bundle = self.bundle
+        config = self.config
         data = {
             "channels": bundle.channels,
             "static": bundle.static,

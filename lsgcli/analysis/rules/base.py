@@ -224,7 +224,8 @@ class Evidence:
 
     def back(self, name: str, factor: float) -> dict[str, Any]:
         """The usual value of a setting that differs from it by more than a factor, as settings; otherwise empty."""
-        own, usual = self.settings.get(name), self.usual.get(name)
+        own = self.settings.get(name)
+        usual = self.usual.get(name)
         return {name: usual} if own and usual and off_by_a_factor(own, usual, factor) else {}
 
     def threshold(self, factor: float, names: Sequence[str]) -> dict[str, Any]:
@@ -242,7 +243,8 @@ def fallen(losses: Sequence[Any]) -> float:
     """Share by which losses fell from their start, the mean of the first, to the mean of the last; NaN of fewer than 5."""
     if len(losses) < 5:
         return math.nan
-    start, last = sum(map(float, losses[:3])) / 3, [float(loss) for loss in losses[-min(RECENT, len(losses) // 3) :]]
+    start = sum(map(float, losses[:3])) / 3
+    last = [float(loss) for loss in losses[-min(RECENT, len(losses) // 3) :]]
     return (start - sum(last) / len(last)) / abs(start) if start else math.nan
 
 

@@ -29,7 +29,8 @@ class InputConstant(
         known = seen.input
         if not known:
             return None
-        found, advice = "", ""
+        found = ""
+        advice = ""
         if known["std"] == 0:
             found = "constant"
             advice = "Remove the scale, or the conversion to integers, that makes all values of the input equal."
@@ -101,7 +102,8 @@ class StepsWithoutGradient(
         if layer is None or layer.calls < self.fewest or not layer.memory > 0:  # calls that are no timesteps, or not connected
             return None
         # What arrives at potentials: at their spikes, and through the decay at those of the next timestep.
-        arrives, sizes = 0.0, []
+        arrives = 0.0
+        sizes = []
         for call in reversed(range(layer.calls)):
             arrives = math.sqrt(layer.arriving.get(call, 0.0)) + layer.memory * arrives
             sizes.append(arrives)
@@ -130,7 +132,8 @@ class BatchAsTime(
     """The network takes the axis of the samples for that of time, or all timesteps as further samples."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        mixed, stepless = [], []
+        mixed = []
+        stepless = []
         first = {} if seen.progresses else seen.separability("first")
         clear = {layout for layout, z in first.items() if z > CLEAR}
         time_first = any(layer.library in TIME_FIRST for layer in seen.layers.values())
@@ -169,7 +172,8 @@ class SoftmaxBeforeLoss(
         if (outputs := seen.outputs) is None:
             return None
         values = outputs.values.float() / outputs.calls
-        low, high = float(values.min()), float(values.max())
+        low = float(values.min())
+        high = float(values.max())
         if outputs.loss == "nll_loss":
             logarithms = high <= limit and (outputs.calls > 1 or float(values.logsumexp(1).abs().max()) < 0.01)
             logarithms |= low >= 0 and float((-values).logsumexp(1).abs().max()) < 0.01  # the sign is wrong, not the scale
@@ -213,8 +217,10 @@ class TargetScale(
         outputs = seen.outputs
         if outputs is None or outputs.targets is None or seen.progresses:
             return None
-        values, targets = outputs.values / outputs.calls, outputs.targets
-        ratio, largest = float(targets.abs().max()), float(values.abs().max())
+        values = outputs.values / outputs.calls
+        targets = outputs.targets
+        ratio = float(targets.abs().max())
+        largest = float(values.abs().max())
         if ratio > max(limit, 3 * largest):
             return Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
         outside = (targets < 0) | ((targets > 1) & (largest <= 1))
@@ -257,7 +263,8 @@ class EqualOutputs(
         if outputs is None or len(outputs.values) < 2:
             return None
         values = outputs.values.flatten(1)
-        difference, largest = float((values - values[0]).abs().max()), float(values.abs().max())
+        difference = float((values - values[0]).abs().max())
+        largest = float(values.abs().max())
         if difference < limit * largest:
             return Found(difference)
         zeros = float((values == 0).all(1).float().mean())

@@ -9,7 +9,8 @@ from lsgcli.registry import register
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.seen import Seen
 
-NO_GRAPH, NO_DERIVATIVE = "does not require grad", "derivative for"
+NO_GRAPH = "does not require grad"
+NO_DERIVATIVE = "derivative for"
 IN_PLACE = "modified by an inplace operation"
 TWICE = "backward through the graph a second time", IN_PLACE
 # A rule, a regular expression of an error's type and first line, and the remedy, into which its groups are put; without a remedy, the rule has its own.
@@ -166,20 +167,23 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     """The rule that names the cause of the error that ended a script, empty without one, and what was found, if the rule does not find it itself."""
     if seen is None or seen.error is None or isinstance(seen.error, KeyboardInterrupt):
         return "", None
-    text, operands = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0], seen.operands
+    text = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0]
+    operands = seen.operands
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")
     if IN_PLACE in text:
         for shape, line in seen.changed.items():
             if f"Tensor {shape}]" in text:
-                rule, where = "in-place", line
+                rule = "in-place"
+                where = line
                 advice = "Make a new tensor in this line, as backward() needs the one that it changes: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
     # Tensors of the size of earlier batches, in a call with another one.
     old = [one for one in operands if one.shape[:1] == (seen.batch,) != operands[-1].shape[:1]]
     if rule == "shapes" and seen.backwards and old:
         advice = f"Batches differ in size, and before had {seen.batch}: build states with x.shape[0] rows, or give the data loader drop_last=True."
         if any(one.low != one.high for one in old):  # rather than a state that begins with zeros
-            rule, advice = "state-kept", reset_of(seen)
+            rule = "state-kept"
+            advice = reset_of(seen)
     if not advice:
         return rule, None
     sizes = "; ".join(map(str, [text, *operands[-2:]]))  # of the innermost call

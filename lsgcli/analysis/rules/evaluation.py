@@ -72,7 +72,8 @@ class EvaluationInput(
     """The inputs in evaluation have another scale than those in training, another order of features or axes, or other timesteps."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        train, other = seen.trained_input, seen.evaluated_input
+        train = seen.trained_input
+        other = seen.evaluated_input
         if seen.ranked > 0.8:
             return None
         trained, evaluated = (seen.fires[grads] / max(1, seen.runs[grads]) for grads in (True, False))
@@ -91,12 +92,14 @@ class EvaluationInput(
             return Found(evaluated / trained, measure=calls, advice=equal)
         if not (train and other and train["std"] > 0):
             return None
-        ratio, shift = other["std"] / train["std"], (other["mean"] - train["mean"]) / train["std"]
+        ratio = other["std"] / train["std"]
+        shift = (other["mean"] - train["mean"]) / train["std"]
         if off_by_a_factor(ratio, 1.0, limit):
             return Found(ratio)
         if abs(shift) > 1:
             return Found(shift, measure="difference of the input's means over its standard deviation")
-        a, b = train.get("rows", ()), other.get("rows", ())
+        a = train.get("rows", ())
+        b = other.get("rows", ())
         if len(a) > 1 and len(b) and a.shape[1] == b.shape[1] and a.std(0).any() and not seen.gap < 0.1:
             shifts = (a.mean(0) - b.mean(0)).abs() / a.std(0)
             moved = float(shifts[a.std(0) > 0].nanmedian())  # without rare spikes; 0.2 between batches
@@ -180,7 +183,8 @@ class Overfitting(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
-            train, gap = e.seen.recent(e.seen.accuracy), e.seen.gap
+            train = e.seen.recent(e.seen.accuracy)
+            gap = e.seen.gap
         else:
             train = e.last("train_accuracy")
             held_out = e.last("val_accuracy"), e.last("raw_val_accuracy")  # the latter without the average of the weights

@@ -30,11 +30,13 @@ class InputScale(
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if not e.layers:
             return None
-        first, potential = e.layers[0]["name"], e.layers[0].get("u_std")
+        first = e.layers[0]["name"]
+        potential = e.layers[0].get("u_std")
         std = value(e.flow, "input.std") or 0.0
         hidden = False
         if e.seen is not None:
-            spikes, unequal = e.seen.arriving, e.seen.trained_input.get("unequal", 0.0)
+            spikes = e.seen.arriving
+            unequal = e.seen.trained_input.get("unequal", 0.0)
             # Of a feature in all timesteps, or where hardly any neuron fires.
             rare = spikes * e.flow["T"] < 10 * self.rarest or _rate(e.start(first)) < 0.02
             if spikes < self.rarest and rare and not e.seen.skill > 0.65:
@@ -191,7 +193,8 @@ class NarrowWindow(
             return None  # potentials do not fit, rather than the surrogate
 
         def narrow(layer: Mapping[str, Any]) -> bool:
-            std, share = layer.get("u_std") or 0, layer.get("coverage", 1.0)
+            std = layer.get("u_std") or 0
+            share = layer.get("coverage", 1.0)
             if (
                 _silent(layer) or not 0 < std < PotentialScale.largest
             ):  # it is the mean or the scale of potentials that is wrong
@@ -310,17 +313,21 @@ def _within(number: float, limit: float) -> bool:
 
 def _rescaled(e: Evidence, names: Sequence[str]) -> str:
     """A remedy: factors on the initial weights of layers, with which their inputs and they fire at a rate of about 0.1."""
-    moments, named, before = e.flow.get("input") or {}, [], None
+    moments = e.flow.get("input") or {}
+    named = []
+    before = None
     size = math.hypot(moments.get("mean") or 0, moments.get("std") or 0)
     for layer in e.layers if e.seen is None else e.seen.first.values():
-        name, rate = layer["name"], _rate(layer)
+        name = layer["name"]
+        rate = _rate(layer)
         if e.seen is None or rate:
             factor = math.sqrt(1 if before is None else before / 0.1) / (_reached(e, name) or math.inf)
         else:  # potentials may be those of a bias: from the weights
             factor = 1.26 / (size * e.seen.spreads.get(name, 0) or math.inf)
         if name in names and 1e-3 < factor < 1e3:
             named.append(f"{name} x {factor:.2g}")
-        before, size = rate, math.sqrt(0.1)
+        before = rate
+        size = math.sqrt(0.1)
     factors = ", ".join(named) or "until each fires at a rate of 0.1"
     return f"Scale the initial weights before these neurons, {factors}, or normalise their currents (tdBN)"
 
@@ -338,7 +345,8 @@ def _own_threshold(e: Evidence, name: str) -> float:
 
 def _threshold(e: Evidence, name: str, most: float) -> str:
     """The threshold of a layer, and one that a tenth of its neurons would reach, up to ``most`` times as high; empty where it would be nearly the same."""
-    reached, own = _reached(e, name), _own_threshold(e, name)
+    reached = _reached(e, name)
+    own = _own_threshold(e, name)
     if not 1e-3 < reached < most or 0.9 < reached < 1.1:
         return ""
     line = None if e.seen is None else e.seen.line_of(name)
@@ -363,7 +371,8 @@ def _two_sigma(e: Evidence, found: MaybeFound) -> MaybeFound:
     """A finding with the width of 2 standard deviations of u, by comparison with that of its layers."""
     if found is None:
         return None
-    width, own = 2 * e.mean("u_std", found.layers) * float(e.flow["threshold"]), e.mean("alpha", found.layers)
+    width = 2 * e.mean("u_std", found.layers) * float(e.flow["threshold"])
+    own = e.mean("alpha", found.layers)
     method = e.settings.get("method")
     settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
     if not (own > 0 and 1e-3 < width < 1e3):  # or a state of which no size follows

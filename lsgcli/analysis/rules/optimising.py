@@ -246,7 +246,8 @@ class Penalty(
         fell = fallen(seen.parts)
         if seen.progresses or not fell < limit < seen.progress - 0.15:
             return None
-        part, whole = float(seen.parts[0]), float(seen.losses[0])
+        part = float(seen.parts[0])
+        whole = float(seen.losses[0])
         factor = min(0.1, 0.1 * abs(part / (whole - part or math.inf)))
         less = f"Multiply the term that is added to the loss by {factor:.2g}, and check its sign: it should have the smaller part in the gradient."
         return Found(fell, advice=less)
@@ -363,7 +364,8 @@ class StepsTooSmall(
         if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
             often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {seen.rate:.2g}."
             return Found(seen.rate / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
-        update, rate = seen.update, lowest_rate(seen.records)
+        update = seen.update
+        rate = lowest_rate(seen.records)
         if seen.steps > 50 and rate > 0.01:
             limit = max(limit, seen.least_update)
         if not 0 < update < limit or seen.progress > 0.1 or seen.progresses or seen.smoothing > 0.9:

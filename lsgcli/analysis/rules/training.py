@@ -47,7 +47,8 @@ class NotFinite(
             return None
         if not e.settings:
             return Found(None, broken)
-        own, usual = e.settings["lr"], e.usual["lr"]
+        own = e.settings["lr"]
+        usual = e.usual["lr"]
         settings = {"lr": min(usual, float(f"{own / 10:.2g}"))}
         advice = f"Likely cause: a learning rate of {own:g}"
         if own > usual:
@@ -116,7 +117,8 @@ class Labels(
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         if e.seen is not None:
             return self._in_script(e.seen, limit)
-        train, held_out = e.last("train_accuracy"), e.last("val_accuracy")
+        train = e.last("train_accuracy")
+        held_out = e.last("val_accuracy")
         if e.classes < 2 or math.isnan(train):
             return None
         if train < 1 / e.classes and e.last("train_loss") < math.log(e.classes) / 2:  # other labels in loss and accuracy
@@ -135,7 +137,8 @@ class Labels(
         if seen.smoothing > 0.9:
             less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
             return Found(seen.smoothing, measure="label_smoothing", advice=f"Smooth less: {less}.")
-        entered, left = seen.separable("input", "first"), seen.separable("outputs")
+        entered = seen.separable("input", "first")
+        left = seen.separable("outputs")
         fires = lowest_rate(seen.records) > 1e-3  # otherwise, no label reaches the weights
         if fires and entered < UNCLEAR and left < UNCLEAR and not seen.progresses and seen.steps >= NotLearning.fewest:
             return Found(entered, measure="standard deviations by which neighbours share labels")
@@ -189,14 +192,17 @@ class LearningRate(
             return self._in_script(e.seen, limit)
         if not e.learns_poorly or not e.epochs:
             return None
-        own, adam = e.settings["lr"], self.highest[True]
+        own = e.settings["lr"]
+        adam = self.highest[True]
         settings = e.rate(limit)
         if e.settings.get("optimizer") == "adamw" and own > limit * adam:
             settings = {"lr": adam / 10}  # rather than the data set's, of SGD
         return Found(own, advice=f"Train with a learning rate of {settings['lr']:g}.", settings=settings) if settings else None
 
     def _in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        rate, highest, line = seen.highest_rate, self.highest[seen.adaptive], seen.lines.get("optimiser")
+        rate = seen.highest_rate
+        highest = self.highest[seen.adaptive]
+        line = seen.lines.get("optimiser")
         if rate <= limit * highest or (seen.skill > 0.65 and not seen.gap > 0.3):
             return None
         return Found(rate, where=line, advice=f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}.")
@@ -217,7 +223,8 @@ class UnusualSettings(
 
     def _far(self, e: Evidence, limit: float) -> dict[str, Any]:
         """The usual values of the settings that are far from them."""
-        settings, back = e.settings, {}
+        settings = e.settings
+        back = {}
         for name, usual in e.usual.items():
             own = settings.get(name)
             if own is None or usual is None or own == usual:
@@ -276,7 +283,8 @@ class CoarseOutputs(
 
     def _in_script(self, seen: "Seen") -> MaybeFound:
         """Neurons that are read and reset, of a regression whose targets are above their threshold."""
-        outputs, last = seen.outputs, list(seen.layers.values())[-1:]
+        outputs = seen.outputs
+        last = list(seen.layers.values())[-1:]
         if outputs is None or outputs.targets is None or seen.skill > 0.5 or seen.steps < NotLearning.fewest or not last:
             return None
         read = last[0]
@@ -305,7 +313,8 @@ class TooDeep(
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         settings: dict[str, Any] = {}
         if e.seen is not None:
-            poor, limit = e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5, self.plain
+            poor = e.seen.steps >= NotLearning.fewest and e.seen.skill < 0.5
+            limit = self.plain
         else:
             poor = e.learns_poorly and bool(e.epochs)
         if not poor or len(e.layers) <= limit:
@@ -356,7 +365,8 @@ class NotLearning(
             return self._in_script(e.seen, limit)
         if len(e.epochs) < 3 or e.skill > 0.2:
             return None
-        start, loss = e.epochs[0].get("train_loss") or math.nan, e.last("train_loss")
+        start = e.epochs[0].get("train_loss") or math.nan
+        loss = e.last("train_loss")
         settings = e.rate(2) or e.back("epochs", 2)
         way = (
             "Try the settings of the command below"
@@ -370,7 +380,8 @@ class NotLearning(
         # Of several tasks, the next one may have just begun.
         if seen.steps < self.fewest or seen.learned_before or seen.progresses:
             return None
-        share, line = "share by which the loss fell", seen.lines.get("loss")
+        share = "share by which the loss fell"
+        line = seen.lines.get("loss")
         if seen.progress <= 1 - limit:
             return Found(seen.progress, (), share, line)
         others = "Let the loss count what the accuracy counts: check its masks, weights and indices, and that each sample is compared with its label."

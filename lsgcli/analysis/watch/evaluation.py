@@ -62,7 +62,8 @@ class Readout:
 
     def __init__(self) -> None:
         self.kind: tuple[Any, ...] = ()
-        self.axis, self.steps = -1, 1
+        self.axis = -1
+        self.steps = 1
         self.plain = False  # whether the largest output is that of the class
         self.calls: dict[tuple[Any, ...], list[Tensor]] = {}
         self.means: dict[int, Tensor] = {}  # of the outputs of each class, in the last batch with samples of it
@@ -80,7 +81,8 @@ class Readout:
 
     def learn(self, labels: Tensor) -> None:
         """The last outputs of a step of training are those of samples with these labels (B,)."""
-        calls, self.calls = self.calls, {}
+        calls = self.calls
+        self.calls = {}
         self.decided = []
         if not calls or labels.dim() != 1 or labels.is_floating_point():
             return
@@ -110,7 +112,8 @@ class Readout:
         if self.plain:
             self.decided += features.argmax(1).tolist()
             return
-        classes, means = list(self.means), torch.stack(list(self.means.values()))
+        classes = list(self.means)
+        means = torch.stack(list(self.means.values()))
         middle = means.mean(0)
         likeness = (features - middle) @ F.normalize(means - middle, dim=1).T
         self.decided += [classes[nearest] for nearest in likeness.argmax(1).tolist()]
@@ -148,7 +151,8 @@ class Evaluation:
 
     def begins(self, original: Callable[..., Any], context: Any) -> Any:
         """Observe the user's first blocks without gradients."""
-        value, watch = original(context), self.watch
+        value = original(context)
+        watch = self.watch
         caller = sys._getframe(2)
         if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
             caller = caller.f_back
@@ -172,7 +176,8 @@ class Evaluation:
 
     def equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Labels that the user compares with predictions, outside training: in a block without gradients, or after one, before the next step."""
-        value, watch = original(*arguments, **options), self.watch
+        value = original(*arguments, **options)
+        watch = self.watch
         training = torch.is_grad_enabled() and not watch.forward.readout.decided
         if training or watch.forward.foreign or not isinstance(value, Tensor) or value.dim() != 1 or len(value) < 2:
             return value
@@ -188,7 +193,8 @@ class Evaluation:
 
     def metric(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A score of scikit-learn."""
-        value, seen = original(*arguments, **options), self.watch.seen
+        value = original(*arguments, **options)
+        seen = self.watch.seen
         try:
             if callable(arguments[0]):  # a score of two classes
                 seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
@@ -204,9 +210,12 @@ class Evaluation:
 
     def _judge(self, predicted: Values, labels: Values) -> None:
         """Predictions that the user compares with labels, (n,) each."""
-        watch, seen, count = self.watch, self.watch.seen, len(labels)
+        watch = self.watch
+        seen = self.watch.seen
+        count = len(labels)
         watch.forward.ended = True
-        known, decided = list(self.delivered)[-count:], watch.forward.readout.last(count)
+        known = list(self.delivered)[-count:]
+        decided = watch.forward.readout.last(count)
         if predicted.tolist() == known or labels.tolist() == decided:  # labels on the left
             predicted, labels = labels, predicted
         right = predicted == labels

@@ -93,14 +93,16 @@ class Forward:
         self.called.clear()
         self.ended = False  # whether labels were drawn or compared since the first call of a batch
         self.evaluated = self.of_batch = 0
-        self.readout.calls, self.readout.decided = {}, []
+        self.readout.calls = {}
+        self.readout.decided = []
 
     def start(self) -> None:
         """Begin a step."""
         self.begin_evaluation()
         self.stack: list[Call] = []
         self.layers: dict[Any, Neurons] = {}
-        self.before, self.roots = self.roots, []
+        self.before = self.roots
+        self.roots = []
         self.calls = 0
         self.entries: dict[str, tuple[nn.Module, list[Tensor]]] = {}
         self.synapse: nn.Parameter | None = None
@@ -155,7 +157,8 @@ class Forward:
 
     def _begins(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """The state with which neurons begin a batch, or a timestep after the first."""
-        shape, begins = self.shapes.get(module), module not in self.called
+        shape = self.shapes.get(module)
+        begins = module not in self.called
         self.called.add(module)
         if shape is None:
             return
@@ -218,7 +221,8 @@ class Forward:
         # Another batch, rather than a timestep that batches of training do not have.
         if self.per_batch == 1 or (self.ended and self.of_batch >= self.per_batch):
             self.called.clear()
-            self.ended, self.of_batch = False, 0
+            self.ended = False
+            self.of_batch = 0
         self.of_batch += 1
         self.evaluated += 1
         trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
@@ -232,7 +236,8 @@ class Forward:
         owners: dict[int, str] = {}
         for name, part in module.named_modules(remove_duplicate=False):
             name = name.removeprefix("module.")  # of DataParallel
-            line, known = self.built.get(part), self.names.setdefault(part, name or type(part).__name__)
+            line = self.built.get(part)
+            known = self.names.setdefault(part, name or type(part).__name__)
             if name and known != name and library_of(part) and states(part, ()):
                 self._share(known, name)
             if isinstance(part, NORMS) and part.track_running_stats:
@@ -250,7 +255,8 @@ class Forward:
         """After a module has run."""
         if self.foreign or self.innermost is not module:
             return
-        call, spikes = self.stack.pop(), first_tensor(output)
+        call = self.stack.pop()
+        spikes = first_tensor(output)
         if not self.stack:
             self.readout.add(module, spikes)
         if not torch.is_grad_enabled():
@@ -267,7 +273,8 @@ class Forward:
 
     def _neurons(self, call: Call, spikes: Tensor, current: Tensor | None) -> int:
         """The number of layers of neurons that a module is itself, beside those inside of it."""
-        module, library = call.module, library_of(call.module)
+        module = call.module
+        library = library_of(call.module)
         if module in self.own:
             self.shapes[module] = spikes.shape
             self.layers[module] = Neurons(self.name(module), self.built.get(module), self.synapse)
@@ -288,7 +295,8 @@ class Forward:
     def _fires(self, module: nn.Module, spikes: Tensor, calls: list[Fired]) -> int:
         """Surrogates that a module has called; returns the number of layers that they are."""
         self.runs += 1
-        shape, threshold = calls[-1].out.shape, threshold_of(module)
+        shape = calls[-1].out.shape
+        threshold = threshold_of(module)
         places = {(fired.line, fired.synapse) for fired in calls}
         if library_of(module) or (len(places) == 1 and is_binary(spikes) and spikes.shape[-1:] == shape[-1:]):
             self.shapes[module] = shape
@@ -308,7 +316,8 @@ class Forward:
             name, where = ("spikes", None) if module is None else (self.name(module), self.built.get(module))
             synapse = self.synapse
             if fired is not None:
-                weight, synapse = self.seen.parameters.get(id(fired.synapse)), fired.synapse
+                weight = self.seen.parameters.get(id(fired.synapse))
+                synapse = fired.synapse
                 name = name if weight is None else weight.name.removesuffix(".weight")
                 name = f"{name}, line {fired.line.line}" if fired.line else name
                 where = fired.line or where
@@ -351,12 +360,14 @@ class Forward:
         x, out, fire, *_ = fired
         layer.compares |= not callable(fire)
         layer.detached |= x.requires_grad and not out.requires_grad and not layer.compares
-        call, layer.calls = layer.calls, layer.calls + 1
+        call = layer.calls
+        layer.calls = layer.calls + 1
         layer.fired(out)
         layer.threshold = threshold if math.isnan(layer.boundary) else layer.threshold
         if x.grad_fn is not None:
             layer.nodes.append((self.runs, x.grad_fn._sequence_nr()))  # type: ignore[attr-defined]
-        values, heights = sampled(x), None
+        values = sampled(x)
+        heights = None
         self.inside = True
         try:
             with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
@@ -367,7 +378,8 @@ class Forward:
                     layer.boundary = boundary_of(fire, values) if callable(fire) else fire
                     layer.threshold = layer.boundary or threshold
                 values = values - layer.boundary
-                height, unit = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary)), values.new_ones(())
+                height = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary))
+                unit = values.new_ones(())
                 heights = height(values, unit).detach()
                 if math.isnan(layer.width):
                     unasked = height_of(lambda v: 0 * fire(v + layer.boundary))(values.new_zeros(1), unit)
@@ -441,5 +453,6 @@ def boundary_of(fire: Any, values: Tensor) -> float:
     silent = int((fire(grid).detach() == 0).sum())
     if not 0 < silent < len(grid):
         return 0.0
-    low, high = float(grid[silent - 1]), float(grid[silent])
+    low = float(grid[silent - 1])
+    high = float(grid[silent])
     return 0.0 if low < 0 < high else high

@@ -74,7 +74,8 @@ def of_error(error: BaseException) -> tuple[Line | None, list[Operand]]:
         file = frame.f_code.co_filename
         names = frame.f_locals if found and not file.startswith(str(PACKAGE)) else {}
         if of_user(file):
-            found, given = Line(file, number), {}
+            found = Line(file, number)
+            given = {}
             used = re.findall(r"\w+", re.sub(r"^[\w., ]+=(?!=)", "", found.source))  # without what is assigned
             names = {name: frame.f_locals[name] for name in used if name in frame.f_locals}
         for name, value in names.items():

@@ -83,7 +83,8 @@ class Neurons(Struct):
 
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
-        values, self.shape = sampled(spikes), tuple(spikes.shape)
+        values = sampled(spikes)
+        self.shape = tuple(spikes.shape)
         self.n += len(values)
         self.spikes += float((values != 0).sum())
 

@@ -65,7 +65,8 @@ def norm_of(tensors: Iterable[Tensor]) -> float:
 
 def explained(values: Tensor, targets: Tensor) -> float:
     """The share of the variance of targets (B, ...) that values explain, R^2; NaN if they are all equal."""
-    rest, variance = (values - targets).square().mean(), (targets - targets.mean(0)).square().mean()
+    rest = (values - targets).square().mean()
+    variance = (targets - targets.mean(0)).square().mean()
     return 1 - float(rest / variance) if variance > 0 else math.nan
 
 
@@ -115,7 +116,8 @@ def layouts(calls: Sequence[Tensor], batch: int) -> Iterator[tuple[str, Tensor]]
 
 def agreement(features: Tensor, labels: Tensor) -> Tensor:
     """How many samples have the label of their nearest neighbour, how many would have that of a random one, and the variance of that number, (3,)."""
-    features, labels = features[:COMPARED, :: 1 + features.shape[1] // FEATURES].float(), labels[:COMPARED]
+    features = features[:COMPARED, :: 1 + features.shape[1] // FEATURES].float()
+    labels = labels[:COMPARED]
     if labels.is_floating_point() and len(labels.unique()) > BINS:
         labels = labels.argsort().argsort() * BINS // len(labels)
     distances = torch.cdist(features, features).fill_diagonal_(torch.inf)
@@ -127,7 +129,8 @@ def agreement(features: Tensor, labels: Tensor) -> Tensor:
 
 def behind(loss: Tensor) -> Iterator[Any]:
     """The nodes of the graph behind a loss."""
-    nodes, known = [loss.grad_fn], set()
+    nodes = [loss.grad_fn]
+    known = set()
     while nodes:
         node = nodes.pop()
         if node is None or node in known:

@@ -119,7 +119,8 @@ class Watch:
         network: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
     ):
-        self.limit, self.every = steps, every
+        self.limit = steps
+        self.every = every
         self.optimised: set[int] = set()
         self.stepped: set[int] = set()  # optimisers
         self.until = math.inf  # time at which an evaluation is no longer waited for
@@ -258,10 +259,13 @@ class Watch:
     # Losses
 
     def _loss(self, original: Function, *arguments: Any, **options: Any) -> Any:
-        value, pair = original(*arguments, **options), arguments[:2]
+        value = original(*arguments, **options)
+        pair = arguments[:2]
         if self.forward.foreign or len(pair) < 2 or not all(isinstance(part, Tensor) for part in pair):
             return value
-        seen, name, (outputs, labels) = self.seen, original.__name__, pair
+        seen = self.seen
+        name = original.__name__
+        (outputs, labels) = pair
         trains = self.measuring and outputs.dim() > 0 and outputs.grad_fn is not None
         if trains and name in ("cross_entropy", "nll_loss") and not seen.softmax:
             seen.softmax = softmax_before(outputs)
@@ -294,7 +298,8 @@ class Watch:
                 seen.outside = float(target)
         same = outputs.shape == labels.shape
         if outputs.dim() == 1 and same:
-            outputs, labels = outputs[:, None], labels[:, None]
+            outputs = outputs[:, None]
+            labels = labels[:, None]
         if outputs.dim() < 2 or not len(outputs):
             return
         targets = labels if name in ELEMENTWISE and same else None
@@ -314,14 +319,18 @@ class Watch:
         previous = self.labels
         if self.measuring and before is None and previous is not None and previous.dtype == labels.dtype:
             seen.repeated += torch.equal(labels, previous)
-        self.logits, self.labels = Outputs(name, outputs, labels, targets=targets), labels
+        self.logits = Outputs(name, outputs, labels, targets=targets)
+        self.labels = labels
 
     def _score(self, found: Outputs, scores: Scores) -> None:
         """Add the accuracy of outputs (B, classes), if labels are classes, or how well they explain targets."""
-        seen, values, labels = self.seen, found.values, found.labels
+        seen = self.seen
+        values = found.values
+        labels = found.labels
         if found.loss.startswith("binary") and values.shape[1:] == (1,) and bool(((labels == 0) | (labels == 1)).all()):
             above = values - (0.5 if found.loss == "binary_cross_entropy" else 0.0)
-            values, labels = torch.cat([-above, above], 1), labels.flatten().long()
+            values = torch.cat([-above, above], 1)
+            labels = labels.flatten().long()
         seen.batch = max(seen.batch, len(values))
         if labels.is_floating_point():
             if found.targets is not None and scores is seen.evaluated:
@@ -382,7 +391,8 @@ class Watch:
     # Backward and steps
 
     def _backward(self, original: Function, tensors: Any, *arguments: Any, **options: Any) -> None:
-        seen, forward = self.seen, self.forward
+        seen = self.seen
+        forward = self.forward
         if forward.foreign:
             original(tensors, *arguments, **options)
             return
@@ -424,7 +434,8 @@ class Watch:
         seen = self.seen
         stages = {stage: calls for stage, (_, calls) in self.forward.entries.items() if calls}
         self.forward.entries = {}
-        entered, first = stages.get("input", []), stages.get("first", [])
+        entered = stages.get("input", [])
+        first = stages.get("first", [])
         mean = torch.stack(entered).mean(0) if entered else None
         if mean is not None:
             seen.input = moments(mean, axis_of(mean, seen.batch))
@@ -447,7 +458,8 @@ class Watch:
             for layout, features in layouts(calls, len(labels)):
                 seen.agreements[stage, layout] = seen.agreements.get((stage, layout), 0) + agreement(features, labels)
         if mean is not None:
-            before, self.before = self.before, (mean, labels)
+            before = self.before
+            self.before = (mean, labels)
             if before is not None and not torch.equal(before[1], labels):
                 seen.same_input += torch.equal(before[0], mean)
 
@@ -479,7 +491,8 @@ class Watch:
         if self.seen.steps > FIRST and not self.seen.layers and id(optimiser) not in self.stepped:
             self._begin_again(optimiser)
             self.backwards = 1
-        seen, own = self.seen, _parameters_of(optimiser)
+        seen = self.seen
+        own = _parameters_of(optimiser)
         self.stepped.add(id(optimiser))
         self._here("step")
         self._add_optimiser(optimiser)
@@ -501,8 +514,10 @@ class Watch:
 
     def _rates(self, optimiser: torch.optim.Optimizer) -> None:
         """The learning rate and the weight decay of a step."""
-        seen, groups = self.seen, optimiser.param_groups
-        before, seen.rate = seen.rate, max(float(group.get("lr", math.nan)) for group in groups)
+        seen = self.seen
+        groups = optimiser.param_groups
+        before = seen.rate
+        seen.rate = max(float(group.get("lr", math.nan)) for group in groups)
         given = float(groups[0].get("initial_lr", 0)) if "schedule" in seen.lines else 0.0  # after a long first epoch
         seen.highest_rate = max(seen.highest_rate, seen.rate, given)
         seen.low += seen.rate <= before and seen.rate < 0.01 * seen.highest_rate  # and does not rise
@@ -513,7 +528,8 @@ class Watch:
 
     def _end_measurement(self) -> None:
         """Keep what was measured in this step, before parameters change."""
-        seen, forward = self.seen, self.forward
+        seen = self.seen
+        forward = self.forward
         if 0 < self.after_backward < OVERFLOW:
             seen.clipped.append(norm_of(forward.gradients()) / self.after_backward)
         for root in forward.roots:
@@ -537,7 +553,8 @@ class Watch:
             seen.spreads = {layer.name: layer.spread for layer in seen.layers.values()}
 
     def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
-        seen, own = self.seen, _parameters_of(optimiser)
+        seen = self.seen
+        own = _parameters_of(optimiser)
         if self.forward.foreign:
             return
         if seen.steps and not self.backwards and id(optimiser) != self.stepper:  # after the same backward pass

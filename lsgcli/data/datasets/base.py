@@ -52,7 +52,8 @@ class Sample(NamedTuple):
 
 def digests(samples: Iterable[Sample]) -> dict[str, str]:
     """Digests (BLAKE2b, 128 bits) of the keys of samples and the ``sizes`` of their files, which copies share, or their ``stamps``."""
-    sizes, stamps = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+    sizes = hashlib.blake2b(digest_size=16)
+    stamps = hashlib.blake2b(digest_size=16)
     for sample in samples:
         size = sample.stamp.rsplit(":", 2)[0]
         sizes.update(f"{sample.key}\0{size}\n".encode("utf-8", "surrogateescape"))
@@ -124,7 +125,10 @@ class Dataset(ABC):
         may_download: bool = True,
         progress: NamedProgress = silent,
     ):
-        self.config, self.expected, self.may_download, self.progress = config, expected or {}, may_download, progress
+        self.config = config
+        self.expected = expected or {}
+        self.may_download = may_download
+        self.progress = progress
         self.machine = config if isinstance(config, MachineConfig) else MachineConfig()
         self.classes, self.samples, self.info = Listing((), (), self.expected)
 
@@ -158,7 +162,8 @@ class Dataset(ABC):
         """
         if self.machine.cache_dir:
             self.check_outside("--cache-dir", self.machine.cache_dir)
-        split, fold = self.config.split, self.config.fold
+        split = self.config.split
+        fold = self.config.fold
         wrong = split not in (None, *self.rules) if fold is None else not self.rules
         if wrong:
             option, value = ("--split", split) if fold is None else ("--fold", fold)
@@ -308,8 +313,10 @@ class EventDataset(Dataset):
             DataError: no events.
         """
         name = str(sample.source) if isinstance(sample.source, str | Path) else sample.key
-        sensor, orientation = self.sensor, self.config.orientation
-        upright, draw = turned(events, sensor, orientation), random.window(sample.key)
+        sensor = self.sensor
+        orientation = self.config.orientation
+        upright = turned(events, sensor, orientation)
+        draw = random.window(sample.key)
         return frames(upright, turned_sensor(sensor, orientation), self.config, name=name, draw=draw)[:, : self.channels]
 
     @property

@@ -95,7 +95,8 @@ class CifarDvs(Downloaded, EventDataset):
 def _recordings(root: Path) -> Found:
     """The recordings in and below ``root``; empty if it does not exist."""
     found: Found = {suffix: {} for suffix in RELEASES}
-    ours, strange = {file.name for file in FILES.values()}, []
+    ours = {file.name for file in FILES.values()}
+    strange = []
     for path in walk(root) if root.exists() else ():  # hidden folders contain partial extractions
         match = NAME.fullmatch(path.name)
         if match and match[1] in CLASSES:

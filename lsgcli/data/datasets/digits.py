@@ -34,7 +34,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def listing(splits: Splits, info: dict[str, object] | None = None) -> Listing:
     """The digits with a fixed split: the test part is the fifth of each class with the smallest digests."""
-    labels, test = digits()[1], set()
+    labels = digits()[1]
+    test = set()
     for label in range(10):
         numbers = np.flatnonzero(labels == label).tolist()
         members = sorted(numbers, key=lambda number: hashlib.blake2b(str(number).encode(), digest_size=8).digest())

@@ -78,7 +78,8 @@ class Downloaded(Dataset):
         return folder
 
     def _wanted(self, folder: Path, splits: Splits) -> list[RemoteFile]:
-        there, files = self.parts_in(folder), self.remote(splits)
+        there = self.parts_in(folder)
+        files = self.remote(splits)
         wanted = [file for part, file in self.archives.items() if file in files and part not in there]
         return wanted if not there or self.has_archive_in(folder) else []
 

@@ -79,7 +79,8 @@ class LibraryDataset(Dataset):
         if name not in available:
             raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
         kind = getattr(module, name)
-        parameters, attributes = inspect.signature(kind).parameters, cls.attributes_of(kind)
+        parameters = inspect.signature(kind).parameters
+        attributes = cls.attributes_of(kind)
         if "train" in parameters:
             attributes["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
         elif "split" in parameters:
@@ -131,7 +132,8 @@ class LibraryDataset(Dataset):
             if not self.may_download:
                 raise
         log.info("%s: found no %s; %s downloads it", self.home, self.config.dataset, self.library)
-        before, waiting = socket.getdefaulttimeout(), f"{self.home}: waiting for another process that downloads to it"
+        before = socket.getdefaulttimeout()
+        waiting = f"{self.home}: waiting for another process that downloads to it"
         with making_folder(self.home), locked(self.home / LOCK, waiting):
             socket.setdefaulttimeout(TIMEOUT)
             try:
@@ -186,9 +188,12 @@ class LibraryDataset(Dataset):
         common = "" if paths else hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         samples = []
         for i, label in enumerate(self.labels(data)):
-            name, changed, path = f"{i:06d}", common, paths[i] if paths else ""
+            name = f"{i:06d}"
+            changed = common
+            path = paths[i] if paths else ""
             if path:
-                name, changed = Path(os.path.relpath(path, self.root)).as_posix(), stamp(path)
+                name = Path(os.path.relpath(path, self.root)).as_posix()
+                changed = stamp(path)
             samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i, path), f"{edition}:{changed}"))
         return sorted(samples, key=lambda sample: sample.key)
 
@@ -302,7 +307,8 @@ class Tonic(LibraryDataset, EventDataset):
 
     def _is_unpacked(self, found: Any) -> bool:
         """Whether there are files without their archive, which tonic's check requires; an archive may be an unfinished download."""
-        archive, file = getattr(found, "filename", None), getattr(found, "data_filename", None)
+        archive = getattr(found, "filename", None)
+        file = getattr(found, "data_filename", None)
         if archive is None or (self.home / archive).exists():
             return False
         if isinstance(file, str):

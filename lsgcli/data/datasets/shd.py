@@ -53,7 +53,8 @@ class Shd(Downloaded, EventDataset):
     }
 
     def find(self, splits: Splits) -> Listing:
-        folder, samples = self.obtain(splits), []
+        folder = self.obtain(splits)
+        samples = []
         for split in splits:
             path = folder / self.archives[split].content
             version = stamp(path)
@@ -66,7 +67,8 @@ class Shd(Downloaded, EventDataset):
         path, index = sample.source
         with foreign(f"{path}: recording {index}", "times in seconds and channels"):
             arrays = _arrays(Path(path))
-            t, x = np.asarray(arrays.times[index], np.float64), np.asarray(arrays.units[index])
+            t = np.asarray(arrays.times[index], np.float64)
+            x = np.asarray(arrays.units[index])
             spikes = Events(x, np.zeros(len(x), np.uint16), np.rint(t * 1e6), np.ones(len(x), bool), (UNITS, 1))
             return readers.checked(spikes, self.sensor)
 
@@ -83,7 +85,9 @@ class _Arrays(NamedTuple):
 def _arrays(path: Path) -> _Arrays:
     with foreign(path, "an HDF5 file with spikes/times, spikes/units and labels", hint="Download it again.", extra="shd"):
         content = hdf5.opened(path)
-        times, units, labels = content["spikes/times"], content["spikes/units"], np.asarray(content["labels"], np.int64)
+        times = content["spikes/times"]
+        units = content["spikes/units"]
+        labels = np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):
             raise ValueError(f"{len(times)} times, {len(units)} units, {len(labels)} labels")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):

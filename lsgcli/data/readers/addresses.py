@@ -36,7 +36,9 @@ def _nmnist(chunks: Iterable[bytes]) -> Iterator[Events]:
         if overflow.any():
             t += np.cumsum(overflow) * OVERFLOW
             added += OVERFLOW * int(np.count_nonzero(overflow))
-            raw, high, t = raw[~overflow], high[~overflow], t[~overflow]
+            raw = raw[~overflow]
+            high = high[~overflow]
+            t = t[~overflow]
         yield Events(raw["x"].astype(np.uint16), raw["y"].astype(np.uint16), t, high > 0x7F)
 
 

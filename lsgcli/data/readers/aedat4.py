@@ -43,7 +43,8 @@ def aedat4(path: Path) -> Events:
         raise Damaged("found no stream of events, expected at least one")
     first = min(streams)
     sensor = (int(streams[first]["width"]), int(streams[first]["height"]))
-    packets, count = [], 0
+    packets = []
+    count = 0
     for packet in decoder:
         if packet["stream_id"] == first and len(events := packet.get("events", ())):
             packets.append(Events(events["x"], events["y"], events["t"], events["on"], sensor))
@@ -125,9 +126,12 @@ def _number(buffer: bytes | memoryview, kind: str, at: int) -> int:
 
 def _lz4(packet: memoryview) -> int:
     """Upper bound of the decompressed size of LZ4 frames, from their block sizes."""
-    most, at, end = 0, 0, len(packet)
+    most = 0
+    at = 0
+    end = len(packet)
     while at + 7 <= end and _number(packet, "I", at) == LZ4:
-        flags, block = packet[at + 4], packet[at + 5]
+        flags = packet[at + 4]
+        block = packet[at + 5]
         largest = 1 << (8 + 2 * (block >> 4 & 7))
         at += 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
         while at + 4 <= end and (word := _number(packet, "I", at)):

@@ -27,7 +27,8 @@ from lsgcli.system import memory
 from lsgcli.system.files import open_regular
 
 HEADER = 1 << 16  # bytes of the longest header of a stream
-TIMES, ROOM = 16, 64 << 20
+TIMES = 16
+ROOM = 64 << 20
 
 
 def records(
@@ -42,7 +43,10 @@ def records(
         Damaged: there is no record, or the last one is incomplete.
     """
     kind = np.dtype(kind)
-    rest, at, begun, empty = b"", 0, False, True
+    rest = b""
+    at = 0
+    begun = False
+    empty = True
     for chunk in chunks:
         rest += chunk
         start = 0 if begun else header(rest)
@@ -50,12 +54,14 @@ def records(
             if len(rest) > HEADER:
                 raise damaged(f"byte {HEADER}", "more header", "events")
             continue
-        begun, count = True, (len(rest) - start) // kind.itemsize
+        begun = True
+        count = (len(rest) - start) // kind.itemsize
         if count:
             empty = False
             yield at + start, np.frombuffer(rest, kind, count, start)
         end = start + count * kind.itemsize
-        rest, at = rest[end:], at + end
+        rest = rest[end:]
+        at = at + end
     if begun and rest:
         raise damaged(f"byte {at}", f"{len(rest)} bytes", f"records of {kind.itemsize} bytes; the file is truncated")
     if empty:
@@ -181,7 +187,8 @@ def identify(path: Path) -> str:
     """
     path = Path(path)
     with readable(path), open_regular(path) as stream:
-        size, head = os.fstat(stream.fileno()).st_size, stream.read(HEAD)
+        size = os.fstat(stream.fileno()).st_size
+        head = stream.read(HEAD)
     if size > (most := memory.total_bytes()):
         raise DataError(
             f"{path}: found {size:,} bytes, expected at most {most:,}, the memory of this machine",
@@ -206,7 +213,8 @@ def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sens
     Raises:
         DataError: the format does not support streams, or the stream is damaged; raised after the events before the damage.
     """
-    chunks, head = iter(chunks), b""
+    chunks = iter(chunks)
+    head = b""
     while len(head) < HEAD_OF_STREAM and (chunk := next(chunks, b"")):
         head += chunk
     form = _recognised(path, head, known)

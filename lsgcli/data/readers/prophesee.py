@@ -104,23 +104,31 @@ def _compiled() -> Callable[..., tuple[int, int]]:
 
 def _decode_evt3(words: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarray, on: np.ndarray) -> tuple[int, int]:
     """Write the events to arrays, as many as they hold; returns their number, and the number of a word with a column outside, or -1."""
-    count, wrong = 0, -1
-    row, base, polarity = 0, 0, False
+    count = 0
+    wrong = -1
+    row = 0
+    base = 0
+    polarity = False
     high, low, laps = -1, 0, 0  # bits of the time, the upper ones unknown yet; overflows of the 24 bits
     for i in range(len(words)):
-        kind, value = int(words[i]) >> 12, int(words[i]) & 0xFFF
+        kind = int(words[i]) >> 12
+        value = int(words[i]) & 0xFFF
         if kind == 0:
             row = value % SIDE
         elif kind == 3:
-            base, polarity = value % SIDE, value >= SIDE
+            base = value % SIDE
+            polarity = value >= SIDE
         elif kind == 6 or kind == 8:
             before = high << 12 | low
             if kind == 6:
                 low = value
             elif high < 0:
-                high, low, before = value, 0, value << 12
+                high = value
+                low = 0
+                before = value << 12
             elif value != high:  # the lower bits that go with them follow
-                high, low = value, 0
+                high = value
+                low = 0
             if high >= 0:
                 step = (high << 12 | low) - before
                 laps += int(step < -HALF) - int(step > HALF)
@@ -133,7 +141,9 @@ def _decode_evt3(words: np.ndarray, x: np.ndarray, y: np.ndarray, t: np.ndarray,
                 if column >= SIDE and wrong < 0:
                     wrong = i
                 if count < len(x):
-                    x[count], y[count], on[count] = column, row, value >= SIDE if kind == 2 else polarity
+                    x[count] = column
+                    y[count] = row
+                    on[count] = value >= SIDE if kind == 2 else polarity
                     t[count] = laps << 24 | high << 12 | low
                 count += 1
             if kind != 2:
@@ -155,7 +165,8 @@ def _header(content: bytes) -> tuple[int, Sensor | None]:
         end = content.find(b"\n", start) + 1
         if not end:
             raise damaged(f"byte {start}", "an unterminated header line", "a line feed and events")
-        line, start = content[start:end], end
+        line = content[start:end]
+        start = end
         if line.strip() == b"% end":
             break
     text = content[:start].decode("latin-1").lower()
