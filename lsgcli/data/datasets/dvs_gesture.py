@@ -74,11 +74,18 @@ class DvsGesture(Downloaded, EventDataset):
 def _part(folder: Path, split: str) -> list[Sample]:
     """The recordings of one part: ``user<number>_<lighting>/<label>.npy``."""
     samples = []
-    for user in visible(folder):
-        for entry in visible(Path(user.path)) if user.is_dir() else ():
-            if entry.name in LABELS:
-                key = f"{split}/{user.name}/{entry.name}"
-                samples.append(Sample(key, LABELS[entry.name], split, entry.path, stamp(entry)))
+    users = [user for user in visible(folder) if user.is_dir()]
+    for user in users:
+        for entry in visible(Path(user.path)):
+            if not entry.name.endswith(".npy"):
+                continue
+            if entry.name not in LABELS:
+                expected = f"0.npy to {len(CLASSES) - 1}.npy"
+                raise DataError(
+                    f"{entry.path}: found a name that is not a label, expected {expected}", "Remove it from the folder."
+                )
+            key = f"{split}/{user.name}/{entry.name}"
+            samples.append(Sample(key, LABELS[entry.name], split, entry.path, stamp(entry)))
     if not samples:
         raise DataError(f"{folder}: found no user*/<label>.npy, expected recordings", "Extract its archive again.")
     return samples

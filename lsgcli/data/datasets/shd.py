@@ -90,6 +90,9 @@ def _arrays(path: Path) -> _Arrays:
         labels = np.asarray(content["labels"], np.int64)
         if not len(times) == len(units) == len(labels):
             raise ValueError(f"{len(times)} times, {len(units)} units, {len(labels)} labels")
+        names = [name.decode().lower().replace("ü", "ue") for name in content.get("extra/keys", ())]
+        if names and tuple(names) != CLASSES:
+            raise ValueError(f"extra/keys {', '.join(names)}, not the classes of SHD")
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
             raise ValueError(f"labels from {labels.min()} to {labels.max()}, not 0 to {len(CLASSES) - 1}")
     return _Arrays(times, units, labels)

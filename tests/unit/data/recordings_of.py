@@ -22,7 +22,7 @@ def gesture(rows):
     return stream.getvalue()
 
 
-def write_shd(path, recordings, labels, times=np.float16, units=np.int64):
+def write_shd(path, recordings, labels, times=np.float16, units=np.int64, keys=SHD):
     """recordings: lists of (seconds, channel)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as content:
@@ -32,7 +32,7 @@ def write_shd(path, recordings, labels, times=np.float16, units=np.int64):
             for i, recording in enumerate(recordings):
                 made[i] = np.array([event[column] for event in recording], kind)
         content["labels"] = np.array(labels)
-        content["extra/keys"] = [name.encode() for name in SHD]
+        content["extra/keys"] = [name.encode() for name in keys]
         content["extra/speaker"] = np.zeros(len(labels), np.int64)
 
 

@@ -38,6 +38,18 @@ def test_frames(config, folder):
     assert bundle.test.y.tolist() == [0, 11]
 
 
+@pytest.mark.parametrize("keys", [(), [name.replace("ue", "ü") for name in shd.CLASSES], shd.CLASSES[::-1]])
+def test_names_of_the_classes(config, tmp_path, keys):
+    for part in ("train", "test"):
+        write_shd(tmp_path / f"shd_{part}.h5", [[(0.0, 1)]] * 4, [0, 11] * 2, keys=keys)
+    made = config("shd", data_dir=str(tmp_path), T=2)
+    if keys == shd.CLASSES[::-1]:
+        with pytest.raises(DataError, match=r"shd_train.h5: .*extra/keys"):
+            prepare(made)
+    else:
+        assert prepare(made).classes == shd.CLASSES
+
+
 def test_a_network_for_it(config, folder):
     check(config("shd", data_dir=str(folder)))
     with pytest.raises(ConfigError, match="1 x 144"):
