@@ -13,7 +13,6 @@ from torch import nn
 import lsgcli
 from lsgcli import models, registry
 from lsgcli.config.data import DataConfig
-from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.resolve import assignments, resolve
@@ -71,17 +70,14 @@ def test_sections_train_as_the_settings_of_a_run_do():
     assert parts[-1] < parts[0]
 
 
-def test_recordings_need_the_section_of_the_data(tmp_path):
-    """With its own cache, which the section of the machine states; the default is not written to."""
-    machine = MachineConfig(cache_dir=str(tmp_path), workers=0)
+def test_recordings_need_the_section_of_the_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = DataConfig(T=2, size=16, slicing="window", window_us=1000, value="log1p", orientation="mirrored")
-    dataset = registry.get("dataset", "digits-dvs")(config, machine).scan(("test",))
+    dataset = registry.get("dataset", "digits-dvs")(config).scan(("test",))
     whole = registry.get("dataset", "digits-dvs")(RunConfig(**vars(config))).scan(("test",))
     sample = dataset.samples[3]
     np.testing.assert_array_equal(dataset.load(sample), whole.load(sample))
     assert (dataset.dtype, dataset.shape, dataset.preparation()) == (whole.dtype, whole.shape, whole.preparation())
-    assert dataset.machine is machine
-    assert whole.machine is whole.config
 
 
 @pytest.mark.parametrize("arch", ["vggsnn", "resnet19", "qkformer"])
