@@ -23,7 +23,8 @@ _meanings = {
 def redacted(text: str) -> str:
     """``text`` with ``***`` in place of users, passwords and queries of addresses, which may be secret. Errors and messages of lsg are."""
     text = re.sub(r"://[^\s/'\"]*@", "://***@", text)
-    return re.sub(r"(://[^\s?'\"]+\?|\?(?=[\w.%~-]+=))[^\s'\"#]*[^\s'\"#.,:;)]", r"\1***", text)
+    # Bounded, because a text of many addresses would take quadratic time.
+    return re.sub(r"(://[^\s?'\"]{1,2000}\?|\?(?=[\w.%~-]+=))[^\s'\"#]*[^\s'\"#.,:;)]", r"\1***", text)
 
 
 # Control and bidirectional formatting characters, line separators, and surrogates. TEXT keeps line breaks and tabs.

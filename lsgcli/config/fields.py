@@ -224,18 +224,18 @@ def all_at_once(*attempts: Callable[[], Any]) -> list[Any]:
     """The results of all attempts.
 
     Raises:
-        ConfigError: with the messages of all attempts that raise one, and their hints.
+        ConfigError: with the messages of all attempts that raise one; messages with the same hint are grouped.
     """
     results = []
-    errors = []
+    problems: dict[tuple[str | None, str | None], list[str]] = {}
     for attempt in attempts:
         try:
             results.append(attempt())
         except ConfigError as error:
-            errors.append(error)
+            problems.setdefault((error.hint, error.in_python), []).append(error.message)
+    errors = [ConfigError("\n".join(lines), hint, in_python=python) for (hint, python), lines in problems.items()]
     if errors:
-        hints = dict.fromkeys(error.hint for error in errors if error.hint)
-        in_python = dict.fromkeys(error.in_python for error in errors if error.in_python)
-        messages = "\n".join(error.message for error in errors)
-        raise ConfigError(messages, "\n  ".join(hints) or None, in_python="\n  ".join(in_python) or None)
+        *before, last = errors
+        shown = [*(error.on_command_line for error in before), last.message]
+        raise ConfigError("\n".join(shown), last.hint, in_python=last.in_python)
     return results

@@ -105,9 +105,11 @@ class ONNX(Format):
                 return AtOnce(config, _Session(model, config, [SPIKES + name for name in layers], path).run)
             session = _Session(model, config, [AFTER + name for name in layers], path)
             _, *states = session.session.get_inputs()
-            runner = Stepwise(config, session.run, [torch.zeros(1, *state.shape[1:]) for state in states])
-            runner.spikes([runner.example])  # fails if the thresholds of the configuration are not those of its states
-            return runner
+            for layer, state in zip(layers.values(), states, strict=True):
+                threshold = layer["threshold"]
+                if isinstance(threshold, list) and len(threshold) != state.shape[1]:
+                    raise Damaged(f"found {len(threshold)} thresholds of a layer, expected {state.shape[1]}")
+            return Stepwise(config, session.run, [torch.zeros(1, *state.shape[1:]) for state in states])
 
 
 class _Session:

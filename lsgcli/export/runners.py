@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lsgcli import registry
 from lsgcli.data.bundle import DataBundle, Split
+from lsgcli.errors import ConfigError
 from lsgcli.export.graphs import Stepping, TraceableLIF, other_than_lif
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.convolution import prepack
@@ -238,7 +239,15 @@ def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -
     fired = defaultdict[str, float](float)
     compared = defaultdict[str, int](int)
 
+    model = runner.config["model"]
+    expected = model["in_channels"], model.get("input_height") or model["input_size"], model["input_size"]
+
     def logits(x: Tensor) -> Tensor:
+        if x.shape[-3:] != expected:
+            raise ConfigError(
+                f"found samples of shape {tuple(x.shape[-3:])}, expected C, H, W = {expected}",
+                "Use data of the shape it was trained on.",
+            )
         outcome = runner.run(x)
         for name, spikes in outcome.spikes.items():
             fired[name] += float(spikes.sum(dtype=torch.float64))

@@ -205,6 +205,11 @@ def _dataset(network: Network) -> EventDataset:
             " known only at its end",
             "Omit --stream, or train with --normalise frame.",
         )
+    if network.config.slicing == "window" and network.config.window_start != "first":
+        log.warning(
+            "--stream: found a network trained with --window-start %s; windows of a stream are contiguous from its first event",
+            network.config.window_start,
+        )
     return dataset
 
 

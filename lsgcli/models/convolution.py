@@ -11,7 +11,7 @@ because dL/dz has no zeros. The sums differ by rounding.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -264,10 +264,12 @@ class PrepackedConv2d(Conv2d):
     """A convolution with constant weights, which it rearranges once.
 
     Attributes:
-        kept: for each type, rows of the weight and the bias, for convolutions by spikes; for each shape and type of the input, the dense one.
+        rows: of the weight, and the bias, in each type, for convolutions by spikes.
+        dense: the dense convolution of the latest type and shape of the input.
     """
 
-    kept: dict[Any, Any]
+    rows: dict[torch.dtype, tuple[Tensor, Tensor | None]]
+    dense: tuple[Any, Callable[[Tensor], Tensor]] | None
 
     def forward(self, input: Tensor) -> Tensor:
         """As a plain convolution, in the type of autocast if it is enabled."""
@@ -275,23 +277,26 @@ class PrepackedConv2d(Conv2d):
         weight = self.weight
         bias = self.bias
         if (by := by_spikes(self, input)) is not None and by.forward:
-            from lsgcli.neurons.kernels.cpu import rows
+            from lsgcli.neurons.kernels.cpu.rows import convolved, rows_of
 
-            if dtype not in self.kept:
-                self.kept[dtype] = rows.rows_of(weight.to(dtype)), None if bias is None else bias.to(dtype).float()
-            own, added = self.kept[dtype]
-            return rows.convolved(by.packed, by.geometry, own, dtype, added)
+            if dtype not in self.rows:
+                self.rows[dtype] = rows_of(weight.to(dtype)), None if bias is None else bias.to(dtype).float()
+            own, added = self.rows[dtype]
+            return convolved(by.packed, by.geometry, own, dtype, added)
         if not crossings.reorders(input, dtype):
             return super().forward(input)
         key = input.shape, dtype
-        if key not in self.kept:
+        if self.dense is None or self.dense[0] != key:
             where = (self.padding, self.stride, self.dilation, self.groups)
-            self.kept[key] = crossings.reordered(weight.to(dtype), None if bias is None else bias.to(dtype), where, input.shape)
-        return self.kept[key](input.to(dtype))  # type: ignore[no-any-return]
+            own_bias = None if bias is None else bias.to(dtype)
+            self.dense = key, crossings.reordered(weight.to(dtype), own_bias, where, input.shape)
+        return self.dense[1](input.to(dtype))
 
 
 def prepack(network: nn.Module) -> None:
     """Let all plain convolutions of a network in evaluation mode rearrange their weights once, in place."""
     for module in network.modules():
         if type(module) in (nn.Conv2d, Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module.__class__, module.kept = PrepackedConv2d, {}  # type: ignore[assignment]
+            module.__class__ = PrepackedConv2d
+            module.rows = {}  # type: ignore[assignment]
+            module.dense = None  # type: ignore[assignment]

@@ -302,4 +302,7 @@ class LIF(NeuronLayer):
         """Settings, and the means of the current decay and width."""
         config = self.config
         settings = f"{config.neuron}, method={config.method}, surrogate={config.surrogate}, backend={self.backend}"
-        return settings if self.b.is_meta else f"{settings}, beta={self.beta.mean():.3f}, alpha={self.alpha.mean():.3f}"
+        if self.b.is_meta:
+            return settings
+        beta = f", beta={self.beta.mean():.3f}" if self.neuron.has_decay else ""
+        return f"{settings}{beta}, alpha={self.alpha.mean():.3f}"

@@ -121,7 +121,7 @@ def _from_hub(name: str) -> Path:
         path.unlink()
         if digest:
             (path.parents[2] / "blobs" / digest).unlink(missing_ok=True)
-        raise CheckpointError(f"{name}: damaged: {error.message}", "Repeat the command.") from error
+        raise CheckpointError(f"{name}: damaged: {error.message.removeprefix(f'{path}: ')}", "Repeat the command.") from error
     log.debug("%s: %s", name, path)
     return path
 

@@ -64,6 +64,7 @@ def captured() -> Callable[[], None]:
     python = random.getstate()
     legacy = np.random.get_state()
     cpu = torch.get_rng_state()
+    seed = torch.initial_seed()
     gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     threads = torch.get_num_threads()
     environment = dict(os.environ)
@@ -78,6 +79,8 @@ def captured() -> Callable[[], None]:
         np.random.set_state(legacy)
         if gpus is not None:
             torch.cuda.set_rng_state_all(gpus)
+        elif torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)  # with which a GPU is initialised
         torch.set_rng_state(cpu)
         torch.set_num_threads(threads)
         if torch.are_deterministic_algorithms_enabled() != strict:  # setting it imports torch's compiler

@@ -153,7 +153,7 @@ def _reading(path: Path, largest: int, error: ErrorClass) -> Iterator[BinaryIO]:
                 raise error(f"{path}: found {size:,} bytes, expected at most {largest:,}", HINT)
             yield stream
     except OSError as reason:
-        raise error(f"{path}: {reason.strerror or reason}", HINT) from reason
+        raise error(f"{path}: {reason.strerror or reason}", "Check the path and its permissions.") from reason
     except ValueError as reason:  # a NUL in the path, or invalid UTF-8 in the file
         raise error(f"{path}: cannot be read as text: {reason}", HINT) from reason
 
@@ -175,12 +175,16 @@ def _beyond(value: Any, levels: int) -> str:
 
 def _described(problem: str) -> str:
     """A message of msgspec, such as "Expected `int`, got `str` - at `$.a[0]`", in the wording of lsg's messages."""
-    words, _, path = problem.replace("`", "").replace("Object missing required field", "found no").partition(" - at ")
-    field = path.removeprefix("key in ").removeprefix("$").removeprefix(".")
+    words, *path = problem.replace("`", "").replace("Object missing required field", "found no").rsplit(" - at ", 1)
     if words.startswith("Expected "):
         expected, _, found = words.removeprefix("Expected ").partition(", got ")
         words = f"found {found or 'another value'}, expected {expected}"
-    return f"{field}: {words}" if field else words
+    elif words.startswith("Invalid enum value "):  # which contains the whole of it
+        words = f"found {words.removeprefix('Invalid enum value '):.{LONG}}, expected one of the values that lsg writes"
+    for place in path:
+        field = place.removeprefix("key in ").removeprefix("$").removeprefix(".")
+        words = f"{field:.{LONG}}: {words}" if field else words
+    return words
 
 
 def shown(value: Any) -> str:

@@ -44,8 +44,11 @@ def of_run(config: TrainingConfig, y: np.ndarray | None = None, classes: int = 0
     weights = None if y is None or config.class_weights == "none" else balanced(y, classes)
 
     def of_batch(logits: Tensor, labels: Tensor) -> Tensor:
-        own = {} if weights is None else {"weights": weights.to(logits, non_blocking=True)}
-        return loss(logits, labels, config, **own)  # type: ignore[no-any-return]
+        nonlocal weights
+        if weights is None:
+            return loss(logits, labels, config)  # type: ignore[no-any-return]
+        weights = weights.to(logits, non_blocking=True)  # copied once
+        return loss(logits, labels, config, weights=weights)  # type: ignore[no-any-return]
 
     return of_batch
 

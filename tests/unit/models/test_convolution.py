@@ -313,9 +313,9 @@ def test_weights_are_arranged_once_in_inference(counted):
     assert type(conv) is PrepackedConv2d
     with torch.inference_mode(), chosen("spikes"):
         torch.testing.assert_close(at_each_step(conv, x, 1)[0], expected)
-        (rows,) = conv.kept.values()
+        (rows,) = conv.rows.values()
         at_each_step(conv, x, 1)
-    assert [*conv.kept.values()] == [rows]
+    assert [*conv.rows.values()] == [rows]
     assert counted["convolved"] == 2
 
 

@@ -54,6 +54,7 @@ def test_settings_are_given_by_name():
 def test_printed_form():
     """Method, decay and width; on the meta device there are no values."""
     assert "beta=0.200, alpha=1.020" in repr(LIF(method="lsg"))
+    assert "beta" not in repr(LIF(neuron="psn", method="fixed", steps=3))
     with torch.device("meta"):
         assert repr(LIF(method="lsg", threshold_learned=True)) == "LIF(lif, method=lsg, surrogate=rectangular, backend=auto)"
 

@@ -1,7 +1,7 @@
 """Records in JSON from outside: what is wrong is named, once."""
 
 import os
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -14,6 +14,7 @@ from lsgcli.system import schema
 class Inner(TypedDict):
     mean: NotRequired[list[float] | None]
     versions: NotRequired[dict[str, int]]
+    chosen_on: NotRequired[Literal["val", "test"]]
 
 
 class Record(TypedDict):
@@ -46,6 +47,8 @@ def test_names_of_other_bytes_are_kept():
         ('{"name": "a", "data": {"mean": [1, 1e999]}}', "found the number inf"),
         ('{"name": "a", "data": {"versions": {"x": true}}}', "data.versions[...]: found bool, expected int"),
         ('{"name": %s, "data": {}}' % ("[" + "1," * 1000 + "1]"), "name: found array, expected str"),
+        ('{"name": "a", "data": {"chosen_on": "x - at y"}}', "data.chosen_on: found 'x - at y', expected one of the values"),
+        ('{"name": "a", "data": {"chosen_on": "%s"}}' % ("://" * 20_000), "data.chosen_on: found '://://"),
     ],
 )
 def test_what_is_wrong_is_named(text, problem):
