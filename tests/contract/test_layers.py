@@ -8,6 +8,8 @@ import graphlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 import lsgcli
 
 ROOT = Path(lsgcli.__file__).parent
@@ -95,3 +97,15 @@ def test_imports_point_downwards():
 
 def test_no_modules_import_each_other_in_a_circle():
     assert circle(sources()) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["from lsgcli.cli import train", "def f():\n    import lsgcli.cli.train", "from lsgcli import cli", "import lsgcli"]
+)
+def test_an_import_that_points_upwards_is_found(text):
+    assert upward({"lsgcli.cli": "", "lsgcli.cli.train": "", "lsgcli.system.planted": text}) != []
+
+
+def test_a_circle_is_found():
+    planted = {"lsgcli.data.a": "from lsgcli.data import b", "lsgcli.data.b": "def f():\n    from lsgcli.data.a import x"}
+    assert set(circle(planted)) == set(planted)

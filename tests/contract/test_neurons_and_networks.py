@@ -205,3 +205,16 @@ def test_conditions_name_every_entry(kind):
         named = entries.keys() & set(re.findall(r"[\w-]+", rule.words))
         having = {entry for entry, config in entries.items() if rule.to(config)}
         assert named in (set(), having, entries.keys() - having), name
+
+
+@pytest.mark.parametrize(("settings", "name"), [({"method": "asgl"}, "draws"), ({"neuron": "glif"}, "learns")])
+def test_a_declaration_that_is_missing_is_named(settings, name):
+    layer = LIF(**settings, channels=3, steps=4)
+    setattr(layer.neuron, name, False)
+    assert contradictions(layer) == [f"{type(layer.neuron).__name__}.{name}: found False, expected True"]
+
+
+@pytest.mark.parametrize("kind", ["surrogate", "method", "neuron", "backend", "arch"])
+def test_each_has_a_docstring(kind):
+    """It is the text of the documentation; unlike that of inspect.getdoc, never one of a base class."""
+    assert [name for name in registry.names(kind) if not registry.get(kind, name).__doc__] == []
