@@ -93,9 +93,10 @@ class TrainingDisplay:
         if record["epoch"] == 0 and source:
             self.say(f"initialised {len(source['taken'])} tensors by name from --init-from (sha256 {source['sha256'][:12]})")
             for name, tensor in source["new"].items():
-                self.say(f"  new: {name} {tensor['shape']}; in the checkpoint: {tensor['found']}")
+                found = "none" if tensor["found"] is None else tuple(tensor["found"])
+                self.say(f"  new: {name} {tuple(tensor['shape'])}; in the checkpoint: {found}")
             for name, shape in source["unused"].items():
-                self.say(f"  not used: {name} {shape}")
+                self.say(f"  not used: {name} {tuple(shape)}")
         total = record["epochs"] * record["steps"]
         self.steps = self.bar.add_task("training", total=total, completed=record["epoch"] * record["steps"], note="")
 

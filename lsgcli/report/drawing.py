@@ -94,10 +94,13 @@ def box(corner: Point, width: float, height: float, colour: str, opacity: float 
     return _element("rect", x=x, y=y, width=width, height=height, fill=_colour(colour), fill_opacity=opacity)
 
 
-def dots(centres: Sequence[Point], diameter: float, colour: str) -> Mark:
-    """Many dots as one mark."""
+def dots(centres: Sequence[Point], diameter: float, colour: str, opacity: float | None = None, shape: str = "round") -> Mark:
+    """Many dots as one mark; ``shape`` is round or square."""
     path = "".join(f"M{_number(x)} {_number(y)}h.01" for x, y in centres)
-    return _element("path", d=path, fill="none", stroke=_colour(colour), stroke_width=diameter, stroke_linecap="round")
+    stroke = _colour(colour)
+    return _element(
+        "path", d=path, fill="none", stroke=stroke, stroke_width=diameter, stroke_opacity=opacity, stroke_linecap=shape
+    )
 
 
 def dot(at: Point, colour: str, radius: float = 4.0) -> Mark:
@@ -126,7 +129,7 @@ def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: 
 
 def shortened(words: str, width: float, size: float = 12) -> str:
     """Text shortened in the middle to a width in pixels, because names differ at the start or end."""
-    room = int(width / (ADVANCE * size))
+    room = max(4, int(width / (ADVANCE * size)))
     if len(words) <= room:
         return words
     half = (room - 1) // 2
@@ -214,13 +217,18 @@ def _font() -> Iterator[tuple[str, str]]:
 
 def png(drawing: Drawing) -> bytes:
     """A drawing as PNG, of 300 dots per inch in print."""
+    from PIL import Image
     from resvg_py import svg_to_bytes
 
+    content = io.BytesIO()
     with _font() as (name, file):
         svg = drawing.svg(name)
         # System fonts are used only for characters missing in this font, so that output is equal on all machines.
         plain = svg.replace("…", "").isascii()
-        return svg_to_bytes(svg_string=svg, zoom=DPI / INCH, font_files=[file], skip_system_fonts=plain)
+        image = svg_to_bytes(svg_string=svg, zoom=DPI / INCH, font_files=[file], skip_system_fonts=plain)
+    # resvg writes no resolution, which journals require.
+    Image.open(io.BytesIO(image)).convert("RGB").save(content, "png", dpi=(DPI, DPI), optimize=True)
+    return content.getvalue()
 
 
 def pdf(drawing: Drawing) -> bytes:

@@ -90,17 +90,17 @@ def picture(title: str, *, shows: str, hides: str) -> Callable[[Callable[..., li
 
 
 def labels(flows: Sequence[Flow]) -> list[str]:
-    """Short names of checkpoints: the methods if distinct, otherwise also the parts of their paths that not all share."""
+    """Short distinct names of checkpoints: the methods if distinct, otherwise also the parts of their paths that not all share, or numbers."""
     methods = [str(flow.get("method") or "network") for flow in flows]
     if len(set(methods)) == len(methods):
         return methods
     paths = [PurePath(str(flow.get("checkpoint") or "")).parts for flow in flows]
     common = set(paths[0]).intersection(*paths[1:])
     names = []
-    for number, (method, path) in enumerate(zip(methods, paths, strict=True), 1):
+    for method, path in zip(methods, paths, strict=True):
         own = "/".join(part for part in path if part not in common)
-        names.append(f"{method} {own or number}")
-    return names
+        names.append(f"{method} {own}".rstrip())
+    return [f"{name} {number}" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
 
 
 @register("picture", "coverage")

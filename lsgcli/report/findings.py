@@ -91,8 +91,10 @@ def tried(rows: Sequence[Record]) -> Table:
         cells.append([remedy, *numbers, *(", ".join(row[key]) or "-" for key in ("gone", "new")), row["run"]])
     made = table(TRIED, cells, left=len(TRIED))
     epochs = counted(rows[0]["epochs"], "epoch")
+    # A run that diverged in its first epoch does not tell the split.
+    measured = next((row for row in rows if row["accuracy"] is not None), rows[0])
     made.caption = (
-        f"{rows[0]['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
+        f"{measured['chosen_on']} accuracy and loss after {epochs}, the same seed; findings compared with the unchanged run"
     )
     return made
 

@@ -8,7 +8,7 @@ import numpy as np
 from lsgcli.analysis.measures import MEASURES
 from lsgcli.registry import register
 from lsgcli.report.charts import Values
-from lsgcli.report.drawing import ADVANCE, BLUE, ORANGE, Drawing, Mark, box, group, shortened, text
+from lsgcli.report.drawing import ADVANCE, BLUE, ORANGE, Drawing, Mark, box, dots, group, shortened, text
 from lsgcli.report.figures import Flow, Panel, View, picture
 
 # Pixels.
@@ -22,6 +22,7 @@ MANY = 16  # timesteps above which cells have no numbers
 STEPS = ("coverage", "firing_rate", "u_mean", "u_std", "grad_zero", "rho")
 NAMED = 30  # classes up to which cells of a confusion matrix have names and counts
 SIDE = 600  # of a confusion matrix without names
+SHADES = 16  # of its cells
 PAIRS = 10  # shown
 Counts = Sequence[Sequence[int]]  # rows are labels, columns predictions
 
@@ -141,13 +142,16 @@ def confusion(matrix: Counts, classes: Sequence[str]) -> Drawing:
 
 
 def _unnamed(matrix: Counts, label: str) -> Drawing:
-    """Cells of many classes, without counts."""
+    """Cells of many classes, without counts: one mark for each shade, because of 1000 classes, there may be a million cells."""
     size = SIDE / len(matrix)
     marks = [text((0, 11), "prediction, from the first class; rows: label", size=SIZE), box((0, 20), SIDE, SIDE, "shade")]
-    for i, row in enumerate(matrix):
-        for j, count in enumerate(row):
-            if count:
-                marks.append(box((j * size, 20 + i * size), size, size, *_colour(count / sum(row))))
+    samples = np.maximum(np.sum(matrix, 1, keepdims=True), 1)  # a label may have none
+    levels = np.ceil(SHADES * np.array(matrix) / samples)  # 0 of no count only
+    for level in range(1, SHADES + 1):
+        rows, columns = np.nonzero(levels == level)
+        if len(rows):
+            centres = zip((columns + 0.5) * size, 20 + (rows + 0.5) * size, strict=True)
+            marks.append(dots(list(centres), size, *_colour(level / SHADES), "square"))
     return Drawing(SIDE, SIDE + 20, marks, label)
 
 

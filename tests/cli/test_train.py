@@ -292,7 +292,7 @@ def test_init_from_and_config_of_a_run(train, lsg, trained, tmp_path):
     options = [*CONVOLUTIONS, "--epochs", "1", "--method", "fixed", "--size", "32", "--out", "run"]
     result = train(*options, "--init-from", trained / "best.safetensors", status=0)
     assert "initialised 57 tensors by name from --init-from (sha256 " in result.stderr
-    assert "  new: classifier.weight [3, 64]; in the checkpoint: [3, 16]\n" in result.stderr
+    assert "  new: classifier.weight (3, 64); in the checkpoint: (3, 16)\n" in result.stderr
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     assert record["settings"]["init_from"] == str(trained / "best.safetensors")
     assert list(record["sources"]["init_from"]["new"]) == ["classifier.weight"]

@@ -89,3 +89,4 @@ def test_shortened():
     assert text.startswith("runs/")
     assert text.endswith("safetensors")
     assert len(text) * 12 * 0.54 <= 150
+    assert shortened("airplane", 10) == "a…e"  # room for a single character

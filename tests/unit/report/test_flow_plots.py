@@ -37,6 +37,7 @@ def test_files(tmp_path, most):
         with Image.open(png) as image:
             width, height = float(root.get("width")), float(root.get("height"))
             assert image.size == pytest.approx((300 / 135 * width, 300 / 135 * height), abs=1)
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
             assert len(image.getcolors(1 << 24)) > 10
         text = svg.read_text(encoding="utf-8")
         assert "var(" not in text  # a file knows no page's colours

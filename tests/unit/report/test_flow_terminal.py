@@ -64,3 +64,11 @@ def test_a_layer_that_is_not_well_is_told_with_the_reason():
     one = flow(layers=2)
     one["layers"][1] |= {"verdict": "silent", "reason": "firing_rate 0 < 0.001"}
     assert "silent: conv2 (firing_rate 0 < 0.001)" in printed([one])
+
+
+def test_the_caption_of_tried_remedies_names_the_split_that_was_measured():
+    """A run that diverges in its first epoch has no accuracy, and does not tell the split."""
+    row = {"loss": None, "failed": None, "gone": [], "new": [], "run": "", "epochs": 2}
+    unchanged = {**row, "remedy": "unchanged", "accuracy": None, "chosen_on": "test", "diverged": "epoch 1"}
+    other = {**row, "remedy": "--lr 0.01", "accuracy": 0.5, "chosen_on": "val", "diverged": None}
+    assert findings.tried([unchanged, other]).caption.startswith("val ")

@@ -229,4 +229,5 @@ def test_labels():
     assert made(("fixed", "a/x"), ("lsg", "b/x")) == ["fixed", "lsg"]
     assert made(("lsg", "runs/a/best.safetensors"), ("lsg", "runs/b/best.safetensors")) == ["lsg a", "lsg b"]
     assert made(("lsg", "best"), ("lsg", "best")) == ["lsg 1", "lsg 2"]
+    assert made(("lsg", "a"), ("lsg", "b"), ("lsg", "b")) == ["lsg a", "lsg b 2", "lsg b 3"]
     assert labels([{}, {}]) == ["network 1", "network 2"]

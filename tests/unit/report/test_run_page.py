@@ -171,10 +171,13 @@ def test_confusion_matrix():
     many = np.eye(100, dtype=int) * 2
     many[7, 93] = 1
     svg = heatmaps.confusion(many.tolist(), [str(k) for k in range(100)]).svg()
-    (ground, *cells) = [e for e, _, _ in reading.elements(svg, "rect")[1:]]
-    assert len(cells) == 101
-    assert sorted({float(cell.get("fill-opacity")) for cell in cells}) == [0.47, 0.73, 1.0]  # shares of a label's samples
+    (ground,) = [e for e, _, _ in reading.elements(svg, "rect")[1:]]
+    shades = [e for e, _, _ in reading.elements(svg, "path")]  # of a third, two thirds, and all of a label's samples
+    assert [e.get("d").count("M") for e in shades] == [1, 1, 99]
+    opacities = [float(e.get("stroke-opacity")) for e in shades]
+    assert opacities == pytest.approx([0.2 + 0.8 / 3, 0.2 + 1.6 / 3, 1], abs=0.06)
+    x, y = map(float, shades[0].get("d").removeprefix("M").removesuffix("h.01").split())
     size = float(ground.get("height")) / 100
-    (cell,) = [cell for cell in cells if cell.get("fill-opacity") == "0.47"]
-    assert float(cell.get("y")) - float(ground.get("y")) == pytest.approx(7 * size, abs=0.01)
-    assert float(cell.get("x")) - float(ground.get("x")) == pytest.approx(93 * size, abs=0.01)
+    assert float(shades[0].get("stroke-width")) == size
+    assert y - float(ground.get("y")) == pytest.approx(7.5 * size, abs=0.01)
+    assert x - float(ground.get("x")) == pytest.approx(93.5 * size, abs=0.01)
