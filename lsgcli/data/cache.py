@@ -50,6 +50,8 @@ def load(
         fill: fills an array and returns its note.
         usable: whether a file with this note may be used.
     """
+    array: np.ndarray
+    note: Note | None = None
 
     def existing() -> tuple[np.ndarray, Note] | None:
         found = _read(path, shape, dtype)
@@ -66,18 +68,19 @@ def load(
                 with contextlib.suppress(OSError):
                     left.unlink()
             with files.replacing(path) as temporary:
-                mapped = _create(temporary, shape, dtype)
-                note = fill(mapped)
+                array = mapped = _create(temporary, shape, dtype)
+                note = fill(array)
                 mapped.flush()
                 _note(path).unlink(missing_ok=True)  # it does not describe the new file
             files.write_json(_note(path), note)
             return np.lib.format.open_memmap(path, mode="r"), note
     except StorageError as error:
         log.warning("%s\n  Keeping prepared data in memory.", error.message)
-    array = np.empty(shape, dtype)
-    note = fill(array)
+    if note is None:
+        array = np.empty(shape, dtype)
+        note = fill(array)
     array.flags.writeable = False
-    return array, note
+    return array.view(np.ndarray), note  # not a memory map, as there is no file
 
 
 def _note(path: Path) -> Path:

@@ -62,13 +62,16 @@ def found(path: Path, config: DataConfig | None = None, *, sealed: bool = False)
     """A recording, or those of a folder and the folders in it.
 
     Args:
-        sealed: whether a folder without recordings is one too if it has a manifest.
+        sealed: whether it has to be a folder, which may have a manifest instead of recordings.
 
     Raises:
-        DataError: it does not exist, or is a folder without recordings. A file is opened only when it is read.
+        DataError: it does not exist, is a file that has to be a folder, or is a folder without recordings. A file is opened only when it is read.
     """
     if not path.exists():
         raise DataError(f"{path}: found no such file or folder, expected recordings", "Check the path.")
+    if sealed and not path.is_dir():
+        hint = "Give a folder; `lsg data info` also looks at a single recording."
+        raise DataError(f"{path}: found a file, expected a folder of recordings", hint)
     dataset = Recordings(path, config).scan()
     if not dataset.samples and not (sealed and (path / manifest.NAME).exists()):
         raise DataError(

@@ -1,4 +1,4 @@
-"""CIFAR10-DVS (Li et al. 2017), in both releases: the original in AEDAT 2.0, which is read if both are there, and tonic's copy in AEDAT 4."""
+"""CIFAR10-DVS (Li et al. 2017), in both releases: the original in AEDAT 2.0, and tonic's copy in AEDAT 4."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from lsgcli.data.download import RemoteFile, figshare
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp, walk
 from lsgcli.data.splits import RULES, divide
-from lsgcli.errors import DataError
+from lsgcli.errors import DataError, log
 from lsgcli.registry import register
 
 NAME = re.compile(r"cifar10_([a-z]+)_(\d+)\.(aedat4?)")
@@ -68,6 +68,8 @@ class CifarDvs(Downloaded, EventDataset):
             self.obtain(SPLITS)
             found = _recordings(root)
         suffix = next(suffix for suffix, recordings in found.items() if recordings)
+        if all(found.values()):
+            log.warning("%s: found both releases of CIFAR10-DVS; reading the original (.aedat)", root)
         samples = []
         for (name, number), path in sorted(found[suffix].items()):
             samples.append(Sample(f"{name}/{number}", CLASSES.index(name), "", str(path), stamp(path)))
@@ -103,7 +105,9 @@ def _recordings(root: Path) -> Found:
             other = found[match[3]].setdefault((match[1], int(match[2])), path)
             if other is not path:
                 raise DataError(f"{path}: found this recording twice, also as {other}", "Remove one of the two.")
-        elif path.suffix == ".zip" and not (path.name in ours and path.parent in (root, root / CifarDvs.folder)):
+        elif path.name in ours and path.parent in (root, root / CifarDvs.folder):
+            continue  # it is extracted by obtain()
+        elif path.suffix.lower() == ".zip" and (path.name in ours or "cifar" in path.name.lower()):
             strange.append(path)
     if strange and not any(found.values()):
         raise DataError(

@@ -187,7 +187,7 @@ class LibraryDataset(Dataset):
         paths = paths_of(data)
         common = "" if paths else hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         samples = []
-        for i, label in enumerate(self.labels(data)):
+        for i, label in zip(range(len(data)), self.labels(data), strict=True):
             name = f"{i:06d}"
             changed = common
             path = paths[i] if paths else ""

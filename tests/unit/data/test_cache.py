@@ -9,6 +9,7 @@ import pytest
 
 from lsgcli.config.run import RunConfig
 from lsgcli.data import cache
+from lsgcli.errors import StorageError
 from lsgcli.system import files
 
 SHAPE, KIND = (5, 2, 3), np.dtype(np.uint8)
@@ -71,6 +72,14 @@ def test_a_file_that_is_damaged_or_without_its_note_is_rebuilt(tmp_path, caplog,
     np.testing.assert_array_equal(found, np.full(shape, 2))
     assert made == {"value": 2}
     assert caplog.text.count(f"{path}: damaged") == (note is not None)
+
+
+def test_data_are_prepared_once_if_they_cannot_be_kept(tmp_path, monkeypatch):
+    fill = Mock(side_effect=lambda array: array.fill(2) or {"value": 2})
+    monkeypatch.setattr(files, "write_json", Mock(side_effect=StorageError("no space")))
+    found, note = cache.load(tmp_path / "train-1.npy", SHAPE, KIND, fill)
+    assert (fill.call_count, note, found.flags.writeable) == (1, {"value": 2}, False)
+    np.testing.assert_array_equal(found, np.full(SHAPE, 2))
 
 
 def test_a_kill_during_the_note_leaves_nothing(tmp_path):

@@ -37,6 +37,13 @@ def test_events_labels_and_order_are_those_of_the_files(config, tmp_path):
         assert np.array_equal(dataset.load_file(path), dataset.load(sample))
 
 
+def test_each_sample_has_a_label(config, tmp_path, monkeypatch):
+    write_nmnist(tmp_path)
+    monkeypatch.setattr("lsgcli.data.datasets.libraries.LibraryDataset.labels", lambda dataset, data: [0])
+    with pytest.raises(ValueError, match="shorter"):
+        opened(config, "tonic:NMNIST", tmp_path).scan()
+
+
 def test_processes_open_the_files_themselves(config, tmp_path):
     write_nmnist(tmp_path)
     dataset = opened(config, "tonic:NMNIST", tmp_path).scan()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,23 @@ def test_cifar_dvs_twice(config, tmp_path):
     cifar_dvs(tmp_path / "d" / "b", [1])
     with pytest.raises(DataError, match="twice"):
         prepare(config("cifar-dvs", data_dir=str(tmp_path / "d")))
+
+
+def test_cifar_dvs_of_both_releases(config, tmp_path, caplog):
+    cifar_dvs(tmp_path, [1], "aedat4")
+    cifar_dvs(tmp_path, [2, 999])
+    dataset = dataset_of(config("cifar-dvs", data_dir=str(tmp_path))).scan()
+    assert {Path(sample.source).suffix for sample in dataset.samples} == {".aedat"}
+    assert "both releases" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "named"), [("NMNIST/train.zip", False), ("CIFAR10DVS.ZIP", True), ("x/cat.zip", True)])
+def test_archives_beside_cifar_dvs(config, tmp_path, name, named):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(DataError) as caught:
+        dataset_of(config("cifar-dvs", data_dir=str(tmp_path)), may_download=False).scan()
+    assert (name in caught.value.message) == named
 
 
 @pytest.mark.parametrize("below", ["", "NMNIST"])
