@@ -123,6 +123,7 @@ class MLflow(Logger):
         if runs := self.client.search_runs([experiment], f"tags.`lsg.id` = '{source.id}'"):
             self.id = runs[0].info.run_id
             self.client.update_run(self.id, status="RUNNING")
+            self.logged = len(self.client.get_metric_history(self.id, "train_loss"))
         else:
             self.id = self.client.create_run(experiment, run_name=source.name, tags={"lsg.id": source.id}).info.run_id
             self.client.log_batch(self.id, params=[Param(name, str(value)) for name, value in source.settings.items()])
@@ -130,8 +131,9 @@ class MLflow(Logger):
     def epoch(self, epoch: Epoch) -> None:
         from mlflow.entities import Metric
 
-        # Points that an earlier process has logged have the same time, so that the store ignores them.
-        metrics = [Metric(name, value, int(epoch.time * 1000), epoch.number) for name, value in epoch.values.items()]
+        # Points that a killed process has logged have the same time, so that the store ignores them. train_loss is the last one.
+        names = sorted(epoch.values, key=lambda name: name == "train_loss")
+        metrics = [Metric(name, epoch.values[name], int(epoch.time * 1000), epoch.number) for name in names]
         for first in range(0, len(metrics), MOST):
             self.client.log_batch(self.id, metrics=metrics[first : first + MOST])
 

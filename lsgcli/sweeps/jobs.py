@@ -39,7 +39,7 @@ def name_of(run: Path) -> str:
 
 
 def file_of(run: Path, suffix: str) -> Path:
-    """``.log`` or ``.jsonl`` (the record) of the job with this run directory."""
+    """``.log``, ``.jsonl`` (the record) or ``.lock`` of the job with this run directory."""
     return run.parent.parent / FOLDER / (name_of(run) + suffix)
 
 
@@ -112,7 +112,7 @@ class Attempt:
     """An attempt to run a job in this process. A signal handler may :meth:`stop` it.
 
     A job may have several attempts at the same time, for example because a scheduler restarts it while the machine that was lost
-    is still running: the lock of the run directory admits one ``lsg train``.
+    is still running: the lock of the job admits one of them, the lock of the run directory one ``lsg train``.
     """
 
     def __init__(self, job: Job):
@@ -130,17 +130,21 @@ class Attempt:
         """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
         file = self.job.file(".jsonl")
         files.make_folder(file.parent, file.parent.parent)
-        record = read_record(file)
-        epochs = completed(self.path)
-        attempts = record.attempts if record.epochs == epochs else 0
-        note(file, started=True, attempts=attempts + 1, epochs=epochs, status=None)
-        while in_use(self.path) and not self.stopped:  # by the process of another attempt
-            time.sleep(PAUSE)
-        status = 0
-        if read_result(self.path) is None:
-            status = Stopped.exit_code if self.stopped else self._train()
-        note(file, status=status)
-        return status
+        try:
+            with files.locked(self.job.file(".lock"), RunInUseError(f"{self.job.name}: another attempt is running")):
+                record = read_record(file)
+                epochs = completed(self.path)
+                attempts = record.attempts if record.epochs == epochs else 0
+                note(file, started=True, attempts=attempts + 1, epochs=epochs, status=None)
+                while in_use(self.path) and not self.stopped:  # by the process of a killed attempt
+                    time.sleep(PAUSE)
+                status = 0
+                if read_result(self.path) is None:
+                    status = Stopped.exit_code if self.stopped else self._train()
+                note(file, status=status)
+                return status
+        except RunInUseError as error:
+            return error.exit_code
 
     def may_repeat(self) -> bool:
         """Whether the scheduler may start the job again."""
@@ -216,7 +220,7 @@ def state(cell: Cell, alive: bool = False) -> CellState:
     record = read_record(file_of(cell.path, ".jsonl"))
     if alive:
         return CellState("running" if record.started and record.status is None else "waiting", *progress)
-    if in_use(cell.path):
+    if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
         return CellState("running", *progress)
     status = record.status
     # Stopped, killed, or refused because another attempt is running: the job continues.

@@ -148,14 +148,17 @@ def load(root: Path) -> Plan | None:
     file = root / PLAN
     if not file.exists():
         return None
-    record = schema.read(file, StoredPlan, ConfigError)
+    hint = "Delete the file: the runs are found without it, in default order."
+    try:
+        record = schema.read(file, StoredPlan, ConfigError)
+    except ConfigError as error:
+        raise ConfigError(error.message, hint) from error
     try:
         rows = tuple((renamed(row["variant"]), from_dict(row["settings"])) for row in record["rows"])
         plan = Plan(root, rows, tuple(record["seeds"]), record["table"], tuple(record.get("folds", [None])))
         plan.cells()  # checks seeds and folds
         return plan
     except ConfigError as error:
-        hint = "Delete the file: the runs are found without it, in default order."
         raise ConfigError(f"{file}: {error.message}", hint) from error
 
 

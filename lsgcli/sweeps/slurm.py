@@ -109,7 +109,8 @@ class Slurm(Launcher):
 
     def __init__(self, folder: Path, options: Values):
         super().__init__(folder / "slurm", options)
-        for name, value in {"--out": folder.absolute(), **options}.items():
+        written = {f"--slurm {key}": value for key, value in options.items()}
+        for name, value in {"--out": folder.absolute(), **written}.items():
             if re.search(r"[\r\n]", str(value)):  # it would be another line of the script, such as one for sbatch
                 raise ConfigError(
                     f"{name}: found {str(value)!r}, expected one line, because it is written to a script for SLURM"

@@ -96,11 +96,11 @@ def compared(differences: Sequence[float], folds: int = 0, margin: float | None 
     n = len(differences)
     if n:
         found["difference"] = statistics.fmean(differences)
-    spread = statistics.stdev(differences) if n > 1 else 0.0
-    if spread < ROUNDING:
+    deviation = statistics.stdev(differences) if n > 1 else 0.0
+    if deviation < ROUNDING:
         return found
     mean = found["difference"]
-    error = spread * math.sqrt(1 / n + (1 / (folds - 1) if folds else 0))
+    error = deviation * math.sqrt(1 / n + (1 / (folds - 1) if folds else 0))
 
     def half(probability: float) -> float:
         return error * float(special.stdtrit(n - 1, probability))

@@ -49,13 +49,17 @@ def open_study(search: Search, root: Path, prune: bool) -> optuna.Study:
         prune: whether trials are pruned.
 
     Raises:
-        RunInUseError: another command runs the study, or it has other settings.
+        RunInUseError: ``root`` contains other files but no study, another command runs the study, or it has other settings.
         ConfigError: another version of Optuna wrote it, or ``root`` is in the folder of the data.
         StorageError: the database cannot be opened, or is a symbolic link.
     """
     checks.check_place(root, search.config({}))
     for name in (STUDY, BEST):
         files.check_no_link(root / name)
+    if not (root / STUDY).exists():
+        for path in root.glob("[!.]*"):
+            found = f"{root}: found {path.name}, expected a new or empty directory, or that of a study"
+            raise RunInUseError(found, "Choose another --out.")
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with files.making_folder(root), _alone(root), _database():
         # A URL cannot express every path. Without a pool, a connection is closed after each use.

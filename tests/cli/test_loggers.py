@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lsgcli.loggers.trackers import CSV
+from lsgcli.loggers.trackers import CSV, MLflow
 from lsgcli.runs.report import Epoch
 from lsgcli.system import schema
 from tests.stress.services import INSTALLED
@@ -104,6 +104,17 @@ def test_csv_has_measures_that_the_first_epoch_lacks(tmp_path):
     log.epoch(Epoch(0, 0.0, {"train_loss": 1.0}))
     log.epoch(Epoch(1, 1.0, {"train_loss": 0.5, "grad_norm/conv1": 0.1}))
     assert (tmp_path / "metrics.csv").read_text() == "epoch,train_loss,grad_norm/conv1\n0,1.0,\n1,0.5,0.1\n"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of mlflow
+@pytest.mark.skipif("mlflow" not in INSTALLED, reason="needs mlflow")
+def test_mlflow_says_which_epochs_it_has(tmp_path, monkeypatch):
+    """A resumed run does not send them again."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    source = SimpleNamespace(id="1", name="run", settings={})
+    MLflow(source).epoch(Epoch(0, 0.0, {"train_loss": 1.0, "val_loss": 2.0}))
+    assert MLflow(source).logged == 1
 
 
 @pytest.mark.slow

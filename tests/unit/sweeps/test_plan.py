@@ -2,9 +2,12 @@
 
 import shlex
 
+import pytest
+
 from lsgcli.config.fields import fields_of
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS
+from lsgcli.errors import ConfigError
 from lsgcli.models.base import NetworkSpec
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.arguments import default_folder
@@ -77,5 +80,9 @@ def test_a_plan_is_read_as_it_was_written(tmp_path):
     written.save()
     assert load(tmp_path / "abl") == written
     assert load(tmp_path) is None
+    (tmp_path / "ablation.json").write_text("{")
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path)
+    assert "Delete the file" in caught.value.hint
     plan(tmp_path / "abl", *variants, data_dir="/home/somebody").save()
     assert "somebody" not in (tmp_path / "abl" / "ablation.json").read_text()

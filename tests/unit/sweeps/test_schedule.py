@@ -201,7 +201,12 @@ def job(tmp_path):
     return Job(("lsg", "train", "--epochs", "none"), str(tmp_path / "abl/method=lsg/s0"))
 
 
-def test_no_attempt_runs_a_finished_cell(job):
+def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
+    job.file(".lock").parent.mkdir(parents=True)
+    note(job.file(".jsonl"), started=True, attempts=1)
+    with files.locked(job.file(".lock"), "busy"):
+        assert Attempt(job).run() == 6
+    assert read_record(job.file(".jsonl")).attempts == 1
     finish(job)
     assert Attempt(job).run() == 0
     assert not job.file(".log").exists()
@@ -259,6 +264,8 @@ def test_slurm_gets_as_many_jobs_as_it_takes(commands, slurm, tmp_path, message)
 def test_options_may_have_commas(slurm):
     made = make("slurm", "nodelist=a,b, cpus-per-task=2", slurm.folder)
     assert made.given == {"nodelist": "a,b", "cpus_per_task": "2"}
+    with pytest.raises(ConfigError, match="--slurm setup"):
+        make("slurm", "setup=a\nb", slurm.folder)
 
 
 def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):

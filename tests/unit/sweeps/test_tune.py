@@ -15,7 +15,7 @@ from lsgcli.config.fields import formerly
 from lsgcli.config.resolve import resolve
 from lsgcli.errors import ConfigError, DivergedError, RunInUseError, Stopped, StorageError
 from lsgcli.runs import run
-from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA, read_metrics
+from lsgcli.store.rundir import CONFIG, LOCK, METRICS, RESULT, SCHEMA, read_metrics
 from lsgcli.sweeps import schedule, search
 from lsgcli.sweeps.jobs import name_of
 from lsgcli.sweeps.launchers import Submitted, job_of
@@ -343,6 +343,15 @@ def test_a_study_of_other_settings_is_refused(train, worker, tmp_path):
         RunInUseError, match=r"--width \[1\.0, 0\.5\], expected 1\.0; --lr 'log:0\.1:0\.2', expected '0\.1:0\.2'"
     ):
         worker(searched("lr=0.1:0.2", "method=lsg,fixed"), 1)
+
+
+def test_the_directory_holds_a_study_or_nothing(worker, tmp_path):
+    files.make_folder(tmp_path / "tune")
+    (tmp_path / "tune" / LOCK).touch()
+    worker(searched("lr=0.1:0.2"), 1)
+    (tmp_path / "tune" / STUDY).rename(tmp_path / "tune" / "best.toml")
+    with pytest.raises(RunInUseError, match=r"best\.toml"):
+        worker(searched("lr=0.1:0.2"), 1)
 
 
 def test_a_killed_command_loses_nothing(train, worker):
