@@ -127,9 +127,9 @@ def _check(kind: str, name: str, entry: Any) -> None:
         else:
             fits = isinstance(entry, type) and issubclass(entry, base)
             expected = f"a subclass of {base_name}, from {__package__}.{module}"
-    if fits and isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
-        fits = False
-        expected = f"it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}"
+        if fits and isinstance(entry, type) and (lacking := getattr(entry, "__abstractmethods__", ())):
+            fits = False
+            expected = f"it to define {', '.join(sorted(lacking))}, as every subclass of {base_name}"
     if not fits:
         raise ConfigError(f"{kind} {name!r}: found {getattr(entry, '__qualname__', None) or repr(entry)}, expected {expected}")
 

@@ -104,7 +104,7 @@ def ablate(
     and repeating the command follows them. With --print-commands another program runs the cells, and --collect makes the table.
     """
     common.messages(verbosity, FIELDS.keys() - {"seed"})
-    if output.as_json:
+    if output.as_json and output.form != "json":
         common.exclude("--json", {"--format": output.form})
     from lsgcli.report.tables import FORMATS
 
@@ -155,8 +155,7 @@ def ablate(
             _print_commands(planned, verbosity.quiet)
             return
         hint = "Repeat the command to run them again; --collect shows the other runs."
-        planned.save()
-        where.run(Strategy(planned.root, every, hint), verbosity.quiet)
+        where.run(Strategy(planned.root, every, hint), verbosity.quiet, planned.save)
         check_data(every)  # other processes may have run some of them
         found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
     summary = found.summary(None if margin is None else margin / 100)

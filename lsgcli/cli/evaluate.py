@@ -148,7 +148,7 @@ def evaluate(
         content = refreshed(opened, path, refresh.refresh_norm)
     split = bundle.parts["test"]
     others = order.altered(bundle, split) if time_test else {}
-    also = ("firing_rate", *["synops"] * synops)
+    also = ("firing_rate", "synops") if synops else ("firing_rate",)
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
 

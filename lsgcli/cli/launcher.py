@@ -78,18 +78,20 @@ class LauncherOptions(NamedTuple):
             raise ConfigError(found, "Stop the command with Ctrl-C, which ends its jobs.")
         log.info("cancelled jobs: %d", jobs.cancel())
 
-    def run(self, strategy: "Strategy", quiet: bool) -> None:
-        """Run the cells of a strategy, except those that other processes are running."""
+    def run(self, strategy: "Strategy", quiet: bool, begin: Callable[[], object] = lambda: None) -> None:
+        """Run the cells of a strategy, except those that other processes are running; ``begin`` is called once the launcher is accepted."""
         from lsgcli.report.display import TrainingDisplay
         from lsgcli.report.run_page import run_page
         from lsgcli.sweeps.schedule import InProcess, run
         from lsgcli.training.signals import stop_on_signals
 
         if not self.launcher:
+            begin()
             with stop_on_signals() as stop:
                 run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), run_page), stop)
             return
         jobs = self._submitted(strategy)
+        begin()
         with stop_on_signals() as stop:
             run(strategy, jobs, stop, changes_shown())
 

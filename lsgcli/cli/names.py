@@ -13,27 +13,24 @@ from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
 
-KINDS = {}  # name -> kind of the registry, description
-for line in """
-archs          arch          Networks: --arch.
-datasets       dataset       Data sets: --dataset.
-methods        method        Methods: how decay and surrogate width are determined: --method.
-neurons        neuron        Models of the neurons: --neuron.
-surrogates     surrogate     Shapes of the surrogate gradient: --surrogate.
-norms          norm          Normalisations: --norm.
-losses         loss          Loss functions: --loss.
-augmentations  augmentation  Augmentations of training data: --augment.
-settings       -             Settings: keys of files for --config, options of `lsg train` with dashes.
-recipes        -             Published training recipes: --recipe, and `lsg recipe`.
-backends       backend       Implementations of the neuron dynamics: --backend.
-formats        format        Formats of `lsg export`: --format.
-readers        reader        Formats of recordings.
-launchers      launcher      Where `lsg ablate` and `lsg tune` run jobs: --launcher.
-rules          rule          Rules of findings: --fail-on and --limit.
-loggers        logger        Programs that also record a run: --log.
-""".strip().splitlines():
-    plural, singular, about = line.split(maxsplit=2)
-    KINDS[plural] = singular, about
+KINDS = {  # name -> kind of the registry, description
+    "archs": ("arch", "Networks: --arch."),
+    "datasets": ("dataset", "Data sets: --dataset."),
+    "methods": ("method", "Methods: how decay and surrogate width are determined: --method."),
+    "neurons": ("neuron", "Models of the neurons: --neuron."),
+    "surrogates": ("surrogate", "Shapes of the surrogate gradient: --surrogate."),
+    "norms": ("norm", "Normalisations: --norm."),
+    "losses": ("loss", "Loss functions: --loss."),
+    "augmentations": ("augmentation", "Augmentations of training data: --augment."),
+    "settings": ("", "Settings: keys of files for --config, options of `lsg train` with dashes."),
+    "recipes": ("", "Published training recipes: --recipe, and `lsg recipe`."),
+    "backends": ("backend", "Implementations of the neuron dynamics: --backend."),
+    "formats": ("format", "Formats of `lsg export`: --format."),
+    "readers": ("reader", "Formats of recordings."),
+    "launchers": ("launcher", "Where `lsg ablate` and `lsg tune` run jobs: --launcher."),
+    "rules": ("rule", "Rules of findings: --fail-on and --limit."),
+    "loggers": ("logger", "Programs that also record a run: --log."),
+}
 
 
 def names(

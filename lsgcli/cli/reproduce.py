@@ -42,28 +42,33 @@ def reproduce(
         return
     if name not in FIGURES:
         raise ConfigError(registry.unknown("figure", name, list(FIGURES)), "`lsg reproduce` lists them.")
-    from lsgcli.api import train
     from lsgcli.config.resolve import resolve
+    from lsgcli.report.display import TrainingDisplay
+    from lsgcli.report.run_page import run_page
     from lsgcli.runs.checks import check_same
+    from lsgcli.runs.run import train_together
     from lsgcli.store.rundir import read_facts, read_result
+    from lsgcli.training.signals import stop_on_signals
 
     rows = []
     for number, planned in enumerate(FIGURES[name]["runs"], 1):
         path = out / f"{name}-{number}"
-        settings = planned["settings"]
+        config = resolve(planned["settings"], environment={})
         if result := read_result(path):
-            check_same(path, resolve(settings, environment={}))
+            check_same(path, config)
         else:
-            result = train(path, quiet=verbosity.quiet, **settings)
+            with stop_on_signals() as stop, TrainingDisplay(verbosity.quiet) as display:
+                result = train_together(config, display, stop, path=path, page=run_page) or {}
         found = result[planned["measure"]]
         data = read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})
     if as_json:
         print_json({"figure": name, "runs": rows})
-    for row in () if as_json else rows:
-        text = "{run}: {measure} {found:.4f}, expected {expected} +- {tolerance}: ".format(**row)
-        print_result(text + ("met" if row["met"] else "not met"))
+    else:
+        for row in rows:
+            text = "{run}: {measure} {found:.4f}, expected {expected} +- {tolerance}: ".format(**row)
+            print_result(text + ("met" if row["met"] else "not met"))
     if not all(row["met"] for row in rows):
         raise GateError(
             f"{name}: not met",

@@ -70,7 +70,7 @@ def find(folder: Path) -> list[Run]:
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"{folder}: found no such folder, expected one that contains runs",
+            f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
             "`lsg train` creates runs below runs/, or in --out.",
         )
     every = (_read(path) for path in folders_with_config(folder))
@@ -149,11 +149,15 @@ def _known(option: str, key: str) -> str:
 
 
 def ordered(runs: Sequence[Run], key: str) -> list[Run]:
-    """The runs sorted by a column or setting, first those without a value; of ``-KEY``, the largest value is first, and those are last."""
+    """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start.
+
+    Of ``-KEY``, the largest value is first, and those without one are last.
+    """
     name = _known("--sort", key.removeprefix("-"))
 
     def rank(run: Run) -> tuple[bool, Any]:
         value = run.value(name)
         return (value is not None, "" if value is None else value)
 
-    return sorted(runs, key=rank, reverse=key.startswith("-"))
+    by_start = sorted(runs, key=lambda run: run.record["started"] or "")
+    return sorted(by_start, key=rank, reverse=key.startswith("-"))

@@ -23,7 +23,7 @@ def test_ablate(lsg, tiny, tmp_path, monkeypatch):
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "abl").rglob("last.safetensors")}
     assert len(times) == 3  # under lsg, a width has no effect
     assert all((path.parent / "report.html").exists() for path in times)
-    again = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json")
+    again = lsg(*command, "--grid", "method=fixed,lsg", "width=0.5,1", "--json", "--format", "json")
     assert json.loads(again.stdout)["rows"] == rows
     assert times == {p: p.stat().st_mtime_ns for p in times}  # nothing ran again
     collected = lsg("ablate", "--collect", "abl", "--json", "--plot", "plots")

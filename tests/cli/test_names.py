@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 import tomllib
 
@@ -18,6 +19,7 @@ from lsgcli.config import recipes, source
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import exit_statuses
+from lsgcli.training.loop import Trainer
 
 
 def test_every_kind_lists_its_names_with_a_line(lsg):
@@ -94,6 +96,15 @@ def test_reproduce(lsg, tiny, images, monkeypatch):
     one = {"settings": settings | {"width_multiplier": 0.03125, "batch_size": 8}, "measure": "accuracy", "expected": 0.5}
     figure = {"title": "a figure", "source": "a page", "runs": [one | {"tolerance": 1.0, "data": "unknown"}]}
     monkeypatch.setitem(FIGURES, "figure", figure)
+    train = Trainer.train
+
+    def interrupted(trainer):
+        signal.raise_signal(signal.SIGINT)
+        return train(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train", interrupted)
+        lsg("reproduce", "figure", status=75)
     other = lsg("reproduce", "figure", "--json", status=9)
     figure["runs"][0]["data"] = json.loads(other.stdout)["runs"][0]["data_found"]
     met = lsg("reproduce", "figure", status=0)

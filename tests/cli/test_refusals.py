@@ -38,6 +38,8 @@ LINES = """
 2 | ablate --collect . --table 1 --lr 0.1 | --table --lr --collect
 2 | ablate --collect . --print-commands | --print-commands
 2 | ablate --jobs 2 | --jobs --launcher
+2 | ablate --json --format csv | --json --format
+2 | ablate --launcher local --devices x | --devices
 2 | ablate --cancel | --cancel --launcher
 2 | ablate --launcher local --cancel --json | --json --cancel
 2 | ablate --launcher local --slurm time=1 | --slurm
@@ -54,6 +56,8 @@ LINES = """
 3 | data info --dataset n-mnist --data-dir nowhere | nowhere
 2 | data info --dataset event-folder | train/<class>/
 2 | data show --dataset digits-dvs -o a.gif | .png
+3 | data verify {file} | {file} folder
+3 | data verify {file} --write | {file} folder
 2 | data show --dataset digits-dvs -o a.png -T 0 | -T
 2 | data show --dataset digits -o a.png --samples 0 | --samples
 2 | data show nowhere -o a.png --split last | PATH --split
@@ -130,6 +134,7 @@ LINES = """
 2 | recipe tet --dataset cifar10 | cifar10
 2 | reproduce figrue |
 2 | runs nowhere | nowhere
+2 | runs {file} | {file} file,
 2 | runs {run} --sort foo | foo
 2 | runs {run} --where foo=1 | foo
 2 | runs {run} --where lr=much | lr 'much'

@@ -62,6 +62,7 @@ def test_selection_and_order(lsg, folder, lines):
     assert seeds("--where", "state=finished", "--where", "seed=5") == [5]
     assert seeds("--where", "width-multiplier=0.031250", "--sort", "state") == [2, 4, 5, 3]
     assert seeds("--where", "init_from=none", "--where", "dataset=image-folder", "--sort", "epoch") == [3, 2, 4, 5]
+    assert seeds("--where", "dataset=image-folder", "--sort", "arch") == [2, 3, 4, 5]  # by their start
     assert seeds("--where", "lr=7") == seeds("--where", "convolution=spikes") == []
     assert seeds("--where", "epoch > 2", "--sort", "-seed") == [5, 4, 2]
     assert (

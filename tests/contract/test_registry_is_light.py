@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from collections.abc import Sized
 
 import pytest
 
@@ -89,6 +90,10 @@ def test_nearest_name_is_suggested():
     assert len(str(caught.value)) < 600
     with pytest.raises(ValueError, match="unknown kind"):
         registry.register("flavour", "vanilla")
+
+
+def test_an_abstract_class_may_be_called_as_a_function():
+    registry._check("loss", "sized", Sized)
 
 
 def test_a_name_belongs_to_one_module():
