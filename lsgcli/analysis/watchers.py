@@ -182,7 +182,7 @@ class HookWatcher(Watcher):
         return (current, *others)
 
     def _leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        several = isinstance(output, tuple)
+        several = isinstance(output, tuple | list)
         spikes = output[0] if several else output
         if not isinstance(spikes, Tensor) or spikes.shape != self.currents[-1].shape:
             description = tuple(spikes.shape) if isinstance(spikes, Tensor) else type(spikes).__name__
@@ -201,7 +201,7 @@ class HookWatcher(Watcher):
         if not several:
             return spikes
         parts = [spikes, *output[1:]]
-        return output._make(parts) if hasattr(output, "_make") else tuple(parts)
+        return output._make(parts) if hasattr(output, "_make") else type(output)(parts)
 
     def _arrives(self, call: int, grad: Tensor) -> None:
         if self.spatial:

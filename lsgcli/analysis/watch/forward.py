@@ -149,7 +149,8 @@ class Forward:
         self._begins(module, arguments)
         weight = getattr(module, "weight", None)
         if grads and isinstance(weight, nn.Parameter) and weight.dim() > 1:
-            self.synapse, x = weight, first_tensor(arguments)
+            self.synapse = weight
+            x = first_tensor(arguments)
             if self.layers and x is not None:
                 self.seen.entering.setdefault(self.name(module), []).append(float((sampled(x) != 0).float().mean()))
             if "first" in self.entries or not self.layers:  # before any neurons

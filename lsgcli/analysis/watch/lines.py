@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,8 +96,8 @@ def _tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def _operand(name: str, tensor: Tensor) -> Operand:
-    try:
-        low, high = map(float, tensor.detach().double().aminmax())
-    except RuntimeError:  # as of complex and sparse tensors, and of those of a device that has failed
-        low = high = math.nan
+    low = high = math.nan
+    if not tensor.is_complex():  # which has no order, but would be cast to its real part
+        with suppress(RuntimeError):  # as of sparse tensors, and of those of a device that has failed
+            low, high = map(float, tensor.detach().double().aminmax())
     return Operand(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), low, high)

@@ -112,18 +112,18 @@ class Neurons(Struct):
         return math.nan if grad is None else norm_of([grad])
 
     def record(self, reference: float) -> dict[str, Any]:
-        """The layer as in a gradient-flow record, as far as it is known."""
-        m = self.m or math.nan
-        wide = m if math.isfinite(self.width) else math.nan
-        mean = self.u / m
+        """The layer as in a gradient-flow record, as far as it is known: NaN stands for unknown, and leaves the field out."""
+        potentials = self.m or math.nan
+        of_surrogate = potentials if math.isfinite(self.width) else math.nan
+        mean = self.u / potentials
         known = {
             "firing_rate": self.spikes / (self.n or math.nan),
             "u_mean": mean,
-            "u_std": math.sqrt(max(self.u_squared / m - mean**2, 0.0)),
+            "u_std": math.sqrt(max(self.u_squared / potentials - mean**2, 0.0)),
             "alpha": self.width,
-            "coverage": self.inside / wide,
-            "sg_mean": self.h / wide,
-            "sg_sq_mean": self.h_squared / wide,
+            "coverage": self.inside / of_surrogate,
+            "sg_mean": self.h / of_surrogate,
+            "sg_sq_mean": self.h_squared / of_surrogate,
             "grad_zero": self.zeros / (self.entries or math.nan),
             "beta": self.memory or math.nan,
             "grad_norm": self.grad_norm,

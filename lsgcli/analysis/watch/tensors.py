@@ -182,7 +182,8 @@ def memory(u: Tensor, start: int, end: int) -> float:
     known: set[tuple[Any, int]] = set()
     nodes: list[tuple[Any, int]] = [(u.grad_fn, 0)]
     while nodes and len(known) < NODES_OF_STEP:
-        edge = node, number = nodes.pop()
+        edge = nodes.pop()
+        node, number = edge
         if node is None or edge in known or hasattr(node, "variable"):
             continue
         known.add(edge)

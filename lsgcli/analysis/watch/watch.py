@@ -141,8 +141,9 @@ class Watch:
         self.before: tuple[Tensor, Tensor] | None = None  # input and labels of the measured step before
         self.carried: set[int] = set()  # parameters that have a gradient before the first backward pass of a step
         self.sums: list[float] = []  # of parameters, before the first step
+        self.stepping = False  # whether an optimiser is in its step
         self.stepper = 0  # the optimiser that ended the last step
-        self.weights: list[tuple[nn.Parameter, Tensor]] = []  # before a measured step
+        self.weights: dict[int, Tensor] = {}  # before a measured step, of the parameters whose optimiser has not stepped since
         self.trained: list[tuple[Tensor, Tensor]] = []  # a parameter, with some of its values after the last step
         self._start()
 
@@ -265,7 +266,7 @@ class Watch:
             return value
         seen = self.seen
         name = original.__name__
-        (outputs, labels) = pair
+        outputs, labels = pair
         trains = self.measuring and outputs.dim() > 0 and outputs.grad_fn is not None
         if trains and name in ("cross_entropy", "nll_loss") and not seen.softmax:
             seen.softmax = softmax_before(outputs)
@@ -406,6 +407,8 @@ class Watch:
         if by_hand or (self.measuring and not self.backwards):
             self.carried = {id(p) for p in forward.parameters() if p.grad is not None and bool(p.grad.any())}
             seen.accumulated += bool(by_hand and seen.moved and self.carried)
+        if not self.backwards:
+            self.weights = {}  # of optimisers that have not stepped after the backward pass before
         original(tensors, *arguments, **options)
         self.backwards += 1
         seen.backwards += 1
@@ -417,6 +420,8 @@ class Watch:
             self.after_backward = norm_of(forward.gradients())
             seen.outputs = self.logits or seen.outputs
             self._look_at_samples()
+            if self.stepping and not self.weights:  # by a closure
+                self._end_measurement()
 
     def _descends(self, loss: Tensor) -> None:
         """A loss, after its backward pass, and the accuracy of the outputs that it was computed from."""
@@ -459,7 +464,7 @@ class Watch:
                 seen.agreements[stage, layout] = seen.agreements.get((stage, layout), 0) + agreement(features, labels)
         if mean is not None:
             before = self.before
-            self.before = (mean, labels)
+            self.before = mean, labels
             if before is not None and not torch.equal(before[1], labels):
                 seen.same_input += torch.equal(before[0], mean)
 
@@ -505,7 +510,8 @@ class Watch:
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
             seen.broken = broken if len(broken) < len(own) else set()
         seen.overwritten += self.other_weights()
-        if self.measuring and self.backwards:
+        self.stepping = True
+        if self.measuring and self.backwards and not self.weights:  # not in the step of an optimiser around this one
             seen.accumulated += seen.steps > 0 and not self.carried.isdisjoint(map(id, own))
             self._end_measurement()
         for module, name in METRICS:
@@ -539,7 +545,7 @@ class Watch:
             known.frozen = not parameter.requires_grad
             known.optimised = id(parameter) in self.optimised
             known.gradients.append(None if parameter.grad is None else norm_of([parameter.grad]))
-        self.weights = [(parameter, parameter.detach().clone()) for parameter in forward.parameters()]
+            self.weights[id(parameter)] = parameter.detach().clone()
         forward.add_own()
         if not forward.layers:
             return
@@ -554,23 +560,15 @@ class Watch:
 
     def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
         seen = self.seen
-        own = _parameters_of(optimiser)
         if self.forward.foreign:
             return
+        self.stepping = False
+        own = _parameters_of(optimiser)
+        self._measure_updates(own)
         if seen.steps and not self.backwards and id(optimiser) != self.stepper:  # after the same backward pass
             return
         self.stepper = id(optimiser)
         seen.without_backward += not self.backwards and not any(p.grad is not None and bool(p.grad.any()) for p in own)
-        for parameter, before in self.weights:
-            size = norm_of([before])
-            if size > 0:
-                update = norm_of([parameter.detach() - before]) / size
-                seen.parameters[id(parameter)].updates.append(update)
-                if seen.steps and parameter.dim() > 1:
-                    seen.largest_update = max(seen.largest_update, update)
-        if self.measuring and self.backwards and not self.weights:  # by a closure
-            self._end_measurement()
-        self.weights = []
         matrices = [parameter for parameter in own if parameter.dim() > 1]
         self.trained = [(parameter, _begin_of(parameter)) for parameter in matrices[-1:]]
         seen.steps += 1
@@ -581,6 +579,21 @@ class Watch:
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and not seen.records):
             self.measure(True)
+
+    def _measure_updates(self, own: list[Tensor]) -> None:
+        """The relative sizes of the updates of an optimiser's parameters, after a measured step."""
+        seen = self.seen
+        for parameter in own:
+            before = self.weights.pop(id(parameter), None)
+            if before is None:
+                continue
+            size = norm_of([before])
+            if size > 0:
+                update = norm_of([parameter.detach() - before]) / size
+                updates = seen.parameters[id(parameter)].updates
+                updates.append(update)
+                if len(updates) > 1 and parameter.dim() > 1:
+                    seen.largest_update = max(seen.largest_update, update)
 
     def _is_enough(self) -> bool:
         """After a step: whether it is the last that is to be watched, and there is nothing to wait for."""

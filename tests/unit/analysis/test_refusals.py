@@ -126,7 +126,7 @@ def data(dtype=torch.float32):
 
 
 @pytest.mark.parametrize("steps", [False, True])
-@pytest.mark.parametrize("form", [None, tuple, Output])
+@pytest.mark.parametrize("form", [None, tuple, list, Output])
 @pytest.mark.parametrize("width", [WIDTH, torch.tensor(WIDTH)])  # a number, too
 def test_modules_of_another_library_may_return_more_than_spikes(form, steps, width):
     net = Foreigners(form=form, steps=steps)
