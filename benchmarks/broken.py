@@ -147,6 +147,7 @@ FAILURES = {
     "lr x 1000": Failure(("learning-rate", "not-finite"), {"lr": 50.0}),
     "decay lr x 100": Failure(("decay-fast", "decay-at-bound"), {"decay_lr": 0.5}),
     "decay lr x 1000": Failure(("decay-fast", "decay-at-bound"), {"decay_lr": 5.0}),
+    # Of records of before, small-batch: a rule that was merged into running-statistics.
     "batch 2": Failure(("small-batch", "running-statistics"), {"batch_size": 2}),
     "batch in parts of 2": Failure(("small-batch", "running-statistics"), {"accumulate": 16}),
     "clip at 1e-5": Failure(("unusual-settings",), {"clip_grad": 1e-5}),

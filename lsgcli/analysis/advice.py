@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import isfinite, nan
 
 from lsgcli import registry
+from lsgcli.analysis.measures import value
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, Rule
 from lsgcli.analysis.rules.errors import explained
 from lsgcli.config.fields import Values
@@ -82,14 +83,15 @@ def _resolved(own: Values, settings: Values) -> Values:
 
 
 def _cause(name: str, records: Sequence[Finding], crash: str) -> str | None:
-    """The rule of the first serious finding, if ``name`` is a symptom.
+    """The rule of the first error, if ``name`` is a symptom.
 
-    An error that ends the script is explained by missing surrogates alone, and explains all else.
+    An error that ends the script is explained by missing surrogates alone, and explains all else. Numbers that are not finite are no mere symptom:
+    nothing is learned from there on.
     """
     if crash not in ("", "script-failed", name) and name != "no-surrogate":
         return crash
-    serious = (record["rule"] for record in records if record["severity"] != "note")
-    return next(serious, None) if name in SYMPTOMS else None
+    errors = (record["rule"] for record in records if record["severity"] == "error")
+    return next(errors, None) if name in SYMPTOMS and name != "not-finite" else None
 
 
 def _severity(rule: Rule, evidence: Evidence, layers: Sequence[str]) -> str:
@@ -125,7 +127,8 @@ def judge(evidence: Evidence, limits: Mapping[str, float] | None = None, run: st
 
 
 def _reason(layer: Values, finding: Finding) -> str:
-    found = layer.get(finding["measure"], finding["value"])
+    measure = finding["measure"]
+    found = layer[measure] if measure in layer else value(layer, measure) or finding["value"]
     number = f"{found:.3g}" if isinstance(found, float) else found
     return f"{finding['measure']} {'not finite' if found is None else number}{usually(finding)}"
 

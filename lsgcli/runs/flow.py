@@ -18,7 +18,8 @@ from lsgcli.models.base import SpikingNet
 from lsgcli.runs.open import Opened
 from lsgcli.store import checkpoint
 from lsgcli.store.checkpoint import Checkpoint
-from lsgcli.store.rundir import is_run, read_facts, read_metrics, read_result
+from lsgcli.store.flows import history
+from lsgcli.store.rundir import LAST, is_run, read_facts, read_metrics, read_result
 from lsgcli.system.device import Compute, check_gradients
 from lsgcli.system.schema import Record
 from lsgcli.training.initialise import freeze
@@ -140,10 +141,12 @@ def advise(
     result = Record()
     facts = Record()
     epochs = list[Record]()
+    over_epochs = Record()
     if of_run:
         result = read_result(folder) or {}
         facts = {**read_facts(folder)}
         epochs = read_metrics(folder)
+        over_epochs = (history(folder / LAST) or {}).get("layers", {})
     evidence = Evidence(
         flow,
         settings=config.to_dict(),
@@ -153,5 +156,6 @@ def advise(
         samples=(facts.get("samples") or {}).get("train", 0),
         tested=math.nan if (tested := result.get("accuracy")) is None else tested,
         diverged=bool(result.get("diverged")),
+        history=over_epochs,
     )
     return judge(evidence, limits, run=name or str(folder if of_run else run))

@@ -30,7 +30,7 @@ FAULTS = {
         "overwritten", "net.load_state_dict(start)"),
     "learning rate 0": ("own", "lr=0.01", "lr=0.0", "unchanged", "Adam("),
     "learning rate 1e-7": ("own", "lr=0.01", "lr=1e-7", "steps-too-small", "Adam("),
-    "learning rate 10": ("own", "lr=0.01", "lr=10", "learning-rate steps-too-large", "Adam("),
+    "learning rate 10": ("own", "lr=0.01", "lr=10", "learning-rate steps-too-large saturated-outputs", "Adam("),
     "state kept": ("own", "self.neurons1.state = self.neurons2.state = None",
         "if self.neurons1.state is not None: self.neurons1.state, self.neurons2.state = self.neurons1.state.detach(), self.neurons2.state.detach()",
         "state-kept", "Neurons()"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from lsgcli.analysis.measures import LEARNED
+from lsgcli.analysis.measures import LEARNED, value
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.lines import Line
@@ -54,11 +54,12 @@ CAUSES = (
     "signal-lost",
     "learning-rate",
     "unusual-settings",
+    "decay-fast",
     "clipped",
     "few-steps",
     "training-mode",
 )
-# They follow; what they find behind a serious finding is a note, a symptom of that.
+# They follow; what they find behind an error is a note, a symptom of that.
 SYMPTOMS = (
     "wrong-sign",
     "penalty",
@@ -88,9 +89,11 @@ SYMPTOMS = (
     "silent",
     "saturated",
     "equal-outputs",
+    "saturated-outputs",
     "exploding",
     "blocked",
     "vanishing",
+    "drift",
     "coarse-outputs",
     "too-deep",
     "not-learning",
@@ -137,6 +140,7 @@ class Evidence:
         tested: accuracy on the test part; NaN if unknown.
         diverged: whether training ended with a loss or gradient that is not finite.
         seen: what was seen of a training that lsg did not start.
+        history: of each layer, lists of measures at the end of each epoch.
     """
 
     flow: dict[str, Any]
@@ -148,6 +152,7 @@ class Evidence:
     tested: float = math.nan
     diverged: bool = False
     seen: "Seen | None" = None
+    history: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     @property
     def layers(self) -> Sequence[dict[str, Any]]:
@@ -166,8 +171,9 @@ class Evidence:
         found = {}
         for layer in self.layers:
             name = layer["name"]
-            if layer.get(key) is not None and outside(layer) and outside(layer | first.get(name, {})):
-                found[name] = layer[key]
+            number = value(layer, key)
+            if number is not None and outside(layer) and outside(layer | first.get(name, {})):
+                found[name] = number
         return Found((min if smallest else max)(found.values()), tuple(found), key) if found else None
 
     def start(self, name: str) -> Mapping[str, Any]:

@@ -58,7 +58,10 @@ class StateKept(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if kept := tuple(layer.name for layer in seen.layers.values() if layer.kept):
             return Found("not at rest", kept, advice=reset_of(seen))
-        return Found("not at rest in evaluation", tuple(seen.kept), advice=reset_of(seen)) if seen.kept else None
+        if not seen.kept:
+            return None
+        first = next(iter(seen.kept.values()))
+        return Found("not at rest in evaluation", tuple(seen.kept), where=first, advice=reset_of(seen))
 
 
 @register("rule", "state-lost")
@@ -270,6 +273,27 @@ class EqualOutputs(
         zeros = float((values == 0).all(1).float().mean())
         raw = "Give the loss what the last ReLU or neurons receive, the outputs of the layer before them, averaged over timesteps."
         return Found(zeros, (), "share of samples whose outputs are all 0", advice=raw) if zeros > 0.5 else None
+
+
+@register("rule", "saturated-outputs")
+class SaturatedOutputs(
+    ScriptRule,
+    measure="largest minus smallest output of a sample",
+    usual="below 20",
+    limit=60.0,
+    at="loss",
+):
+    """The outputs are so large that the softmax is 0 or 1."""
+
+    def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
+        outputs = seen.outputs
+        if outputs is None or outputs.loss != "cross_entropy":
+            return None
+        values = outputs.values / outputs.calls
+        lowest = values.where(values > -math.inf, math.inf).amin(1)  # without masked classes
+        spread = float((values.amax(1) - lowest).median())
+        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
+        return Found(spread, advice=less) if spread > limit else None
 
 
 @register("rule", "classes")

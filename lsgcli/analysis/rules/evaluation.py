@@ -1,7 +1,7 @@
 """Rules on what a network is evaluated by: decisions and scores of a script, and what differs between training and evaluation."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, off_by_a_factor, rewritten
 from lsgcli.registry import register
@@ -85,16 +85,14 @@ class EvaluationInput(
             and off_by_a_factor(evaluated, trained, 1.5)
             and seen.gap > 0.03
         ):
-            equal, calls = (
-                "Evaluate with as many timesteps as in training.",
-                "calls of neurons in evaluation over those in training",
-            )
+            equal = "Evaluate with as many timesteps as in training."
+            calls = "calls of neurons in evaluation over those in training"
             return Found(evaluated / trained, measure=calls, advice=equal)
         if not (train and other and train["std"] > 0):
             return None
         ratio = other["std"] / train["std"]
         shift = (other["mean"] - train["mean"]) / train["std"]
-        if off_by_a_factor(ratio, 1.0, limit):
+        if ratio > limit or ratio < 1 / limit:  # neither of NaN
             return Found(ratio)
         if abs(shift) > 1:
             return Found(shift, measure="difference of the input's means over its standard deviation")
@@ -144,7 +142,6 @@ class RunningStatistics(
     usual="below 0.1",
     limit=0.2,
     source="spikingjelly, issues 157 and 559",
-    advice="Train with batches of 16 or more, a momentum of 0.1, and the same T and inputs as in evaluation.",
 ):
     """The running statistics of normalisation are not those of the data: too few updates, too small batches, or another T."""
 
@@ -152,21 +149,27 @@ class RunningStatistics(
     smallest = 8  # samples that are normalised together
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
-        gap = e.flow.get("eval_gap")
+        if e.settings.get("norm") == "none":
+            return None
         size = e.settings.get("batch_size", math.inf) / e.settings.get("accumulate", 1)
-        advice = ""
         if e.seen is not None and e.seen.momenta:
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
             if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
                 larger = f"Use a larger momentum, {rewritten(where, 'momentum', slowest, 0.1)}: the share of the newest batch."
                 return Found(slowest, (), "momentum", where, larger)
             size = e.seen.batch or size
-        elif e.settings:
-            advice = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: larger batches, or more steps."
-        settings = e.back("batch_size", 4) | e.back("accumulate", 4) or e.back("epochs", 2)
+        settings: dict[str, Any] = {}
+        if size < self.smallest and e.settings:
+            settings = {"batch_size": max(16, e.usual["batch_size"])} if e.settings["batch_size"] < 16 else {}
+            settings |= {"accumulate": 1} if e.settings["accumulate"] > 1 else {}
+        gap = e.flow.get("eval_gap")
         if gap is not None and gap > limit:
-            return Found(gap, advice=advice, settings=settings)
-        small = Found(size, (), "samples that are normalised together", advice=advice, settings=settings)
+            again = "Train with batches of 16 or more, a momentum of 0.1, and the same T and inputs as in evaluation."
+            if e.settings:
+                again = "Estimate them again on training batches: lsg eval CKPT --refresh-norm 100 --out NEW.safetensors. In training: more steps, or larger batches."
+            return Found(gap, advice=again, settings=settings or e.back("batch_size", 4) | e.back("epochs", 2))
+        larger = "Use larger batches, of 16 or more: normalisation computes its statistics of them."
+        small = Found(size, (), "samples that are normalised together", advice=larger, settings=settings)
         return small if size < self.smallest else None
 
 

@@ -1,5 +1,6 @@
 """Rules on the measures of layers: scales, firing rates, surrogates, gradients and decays."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -195,15 +196,15 @@ class NarrowWindow(
         def narrow(layer: Mapping[str, Any]) -> bool:
             std = layer.get("u_std") or 0
             share = layer.get("coverage", 1.0)
-            if (
-                _silent(layer) or not 0 < std < PotentialScale.largest
-            ):  # it is the mean or the scale of potentials that is wrong
+            # Otherwise it is the mean or the scale of potentials that is wrong.
+            if _silent(layer) or not 0 < std < PotentialScale.largest:
                 return False
             relative = layer.get("alpha", math.inf) / (std * e.flow["threshold"])
             few = share < limit / 100 or (share < limit and (layer.get("grad_zero") or 0) > 1 - 2 * limit)
             return bool(relative < self.thinnest or (few and relative < 1))
 
-        return _two_sigma(e, e.where("coverage", narrow, smallest=True, from_start=True))
+        found = e.where("coverage", narrow, smallest=True, from_start=True)
+        return found and _two_sigma(e, found, found.layers)
 
 
 @register("rule", "wide-window")
@@ -224,7 +225,8 @@ class WideWindow(
             std = layer.get("u_std")
             return bool(std and not _silent(layer) and layer["alpha"] > factor * std * e.flow["threshold"])
 
-        return _two_sigma(e, e.where("alpha", wide))
+        found = e.where("alpha", wide)
+        return found and _two_sigma(e, found, found.layers)
 
 
 @register("rule", "blocked")
@@ -254,7 +256,12 @@ class ExplodingGradients(
 
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         found = e.where("grad_ratio", lambda layer: layer["grad_ratio"] > limit)
-        return found and found._replace(settings={} if e.settings.get("clip_grad") else {"clip_grad": 1.0})
+        clipped = {} if e.settings.get("clip_grad") else {"clip_grad": 1.0}
+        alpha = e.mean("alpha")
+        # A surrogate with a peak of 1 / alpha above 1 amplifies the gradient in each layer and timestep.
+        if found and 0 < 1.5 * alpha < max(1.0, e.mean("beta")) and alpha < 2 * e.mean("u_std") * e.flow["threshold"]:
+            return _two_sigma(e, found)._replace(alternative=clipped)
+        return found and found._replace(settings=clipped)
 
 
 @register("rule", "vanishing")
@@ -297,6 +304,52 @@ class DecayAtBound(
             found = found or e.where("beta", lambda layer: layer["beta"] > 1 - limit)
             advice = "Start from the usual decay, and give it an optimiser of its own, with a learning rate of 3e-4."
         return found and found._replace(advice=advice, settings=e.back("decay_lr", 3) or e.back("decay", 2))
+
+
+@register("rule", "decay-fast")
+class DecayFast(
+    Rule,
+    measure="beta",
+    usual="changes below 0.05 an epoch",
+    limit=0.1,
+    severity="warning",
+    source="spyx: freeze it at first",
+    advice="Decrease the learning rate of the decays.",
+):
+    """Decays change by much in each epoch, faster than the weights can follow."""
+
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
+        changes = {}
+        for name, measures in e.history.items():
+            betas = [*start, *(beta for beta in measures["beta"] if beta is not None)]
+            largest = max((abs(after - before) for before, after in itertools.pairwise(betas)), default=0.0)
+            if largest > limit:
+                changes[name] = largest
+        settings = e.back("decay_lr", 2) or e.scaled("decay_lr", 0.1)
+        return Found(max(changes.values()), tuple(changes), settings=settings) if changes else None
+
+
+@register("rule", "drift")
+class Drift(
+    Rule,
+    measure="drift.mean",
+    usual="-1 to 1 v_th",
+    limit=2.0,
+    severity="warning",
+    source="MP-Init and TEBN, as in docs/zoo.md",
+):
+    """The distribution of potentials shifts with the timesteps, so that one normalisation does not fit all of them."""
+
+    def found(self, e: Evidence, limit: float) -> MaybeFound:
+        if e.seen is not None:  # a symptom of what other rules say, or without harm
+            return None
+        found = e.where("drift.mean", lambda layer: abs(layer["drift"]["mean"]) > limit)
+        options = ", decrease the decay, and check that spikes reset the potential"
+        if e.settings:
+            options = " (tebn), or start from measured potentials (--init-potential measured)"
+        settings = {} if e.settings.get("norm") == "tebn" else {"norm": "tebn"}
+        return found and found._replace(advice=f"Normalise each timestep by its own statistics{options}.", settings=settings)
 
 
 def _rate(layer: Mapping[str, Any]) -> float:
@@ -367,12 +420,10 @@ def _scaled(e: Evidence, names: Sequence[str], most: float = 100.0) -> str:
     return f"{'. Or: '.join(ways)}."
 
 
-def _two_sigma(e: Evidence, found: MaybeFound) -> MaybeFound:
-    """A finding with the width of 2 standard deviations of u, by comparison with that of its layers."""
-    if found is None:
-        return None
-    width = 2 * e.mean("u_std", found.layers) * float(e.flow["threshold"])
-    own = e.mean("alpha", found.layers)
+def _two_sigma(e: Evidence, found: Found, layers: Sequence[str] = ()) -> Found:
+    """A finding with the width of 2 standard deviations of u, by comparison with that of some layers, by default all."""
+    width = 2 * e.mean("u_std", layers) * float(e.flow["threshold"])
+    own = e.mean("alpha", layers)
     method = e.settings.get("method")
     settings: dict[str, Any] = {"method": "measured-sigma" if method == "lsg" else "lsg"}
     if not (own > 0 and 1e-3 < width < 1e3):  # or a state of which no size follows

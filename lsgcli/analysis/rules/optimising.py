@@ -141,7 +141,7 @@ class Unchanged(
     least="error",
     at="optimiser",
 ):
-    """An optimiser has the parameters and they have gradients, but their values do not change: the learning rate is 0, or they are overwritten."""
+    """An optimiser has the parameters and they have gradients, but its steps do not change their values: the learning rate is 0."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if seen.backwards > 5 and not (seen.has_optimiser or seen.steps or seen.moved):
@@ -318,9 +318,8 @@ class StepsTooLarge(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         poor = not seen.progresses or seen.skill < 0.5
-        update = (
-            max(seen.largest_update / 5, seen.update) if poor else seen.update
-        )  # also of one weight at one step; of NaN the first
+        # Where little is learned, also of one weight at one step; of NaN, max() returns the first.
+        update = max(seen.largest_update / 5, seen.update) if poor else seen.update
         if lowest_rate([*seen.first.values(), *seen.records]) < 0.01:
             limit *= 5  # weights that are too small from the start change by much, too
         jumps = [b > 1.5 * a for a, b in itertools.pairwise(seen.numbers()) if a > 0]

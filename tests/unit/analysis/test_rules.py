@@ -4,11 +4,13 @@ import math
 import re
 
 import pytest
+import torch
 
 from lsgcli import registry
 from lsgcli.analysis.advice import findings, gated, judge, parse_gates, ranked
 from lsgcli.analysis.rules.base import CAUSES, SEVERITIES, SYMPTOMS, Evidence, ScriptRule
-from lsgcli.analysis.watch.seen import Neurons, Seen
+from lsgcli.analysis.watch.lines import Line
+from lsgcli.analysis.watch.seen import Neurons, Outputs, Seen
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.config.resolve import usual
 from lsgcli.config.run import RunConfig, check
@@ -31,6 +33,7 @@ def evidence(
     samples=0,
     tested=math.nan,
     losses=None,
+    betas=(0.2, 0.21),
     **of_record,
 ):
     """A healthy network of some layers; ``layer`` changes the second, ``of_record`` the record itself."""
@@ -38,7 +41,9 @@ def evidence(
     for index, one in enumerate(record["layers"]):
         one.update(HEALTHY | (layer or {} if index == 1 else {}))
     epochs = [EPOCH | (epoch or {}) | ({"train_loss": loss} if loss else {}) for loss in losses or 3 * [None]]
-    return Evidence(record, USUAL | (settings or {}), USUAL, epochs, classes, samples, tested, diverged)
+    history = {one["name"]: {"beta": betas} for one in record["layers"]}
+    own = USUAL | (settings or {})
+    return Evidence(record, own, USUAL, epochs, classes, samples, tested, diverged, history=history)
 
 
 BN = {"norm": "bn"}
@@ -92,6 +97,16 @@ CASES = {  # rule -> evidence that it finds, evidence that it does not, a part o
         {"residual": "add"},
     ),
     "decay-at-bound": ({"layer": {"beta": 0.995}, "settings": {"decay": 0.99}}, {"layer": {"beta": 0.9}}, {"decay": 0.2}),
+    "decay-fast": (
+        {"betas": [0.2, 0.6], "settings": {"decay_lr": 0.3}},
+        {"betas": [0.2, 0.22]},
+        {"decay_lr": USUAL["decay_lr"]},
+    ),
+    "drift": (
+        {"layer": {"drift": {"mean": 3.0, "std": 0.0}}},
+        {"layer": {"drift": {"mean": 0.3, "std": 0.0}}},
+        {"norm": "tebn"},
+    ),
     "learning-rate": (
         {"settings": {"lr": 30 * USUAL["lr"]}, "epoch": FLAT},
         {"settings": {"lr": 30 * USUAL["lr"]}},
@@ -121,6 +136,7 @@ POOR = {"train_loss": 1.9, "train_accuracy": 0.3, "val_accuracy": 0.3}
 MORE = {  # further evidence, and whether a rule finds it
     "small batches": ("running-statistics", {"settings": {"batch_size": 2}}, True),
     "batches in small parts": ("running-statistics", {"settings": {"accumulate": 16}}, True),
+    "nothing is normalised": ("running-statistics", {"settings": {"batch_size": 2, "norm": "none"}, "eval_gap": 0.5}, False),
     "noise": ("labels", {"epoch": {"train_accuracy": 0.3, "val_accuracy": 0.7}}, True),
     "noise, but with augmentation": (
         "labels",
@@ -249,6 +265,38 @@ def test_a_memory_that_is_too_short_for_early_inputs(memory, repetition, skill, 
         assert "0.93" in rules["steps-without-gradient"]["remedy"]["text"]  # a half after 10 timesteps
 
 
+@pytest.mark.parametrize(
+    ("settings", "larger"),
+    [({"batch_size": 2}, {"batch_size": max(16, USUAL["batch_size"])}), ({"accumulate": 16}, {"accumulate": 1})],
+)
+def test_small_batches_have_a_command(settings, larger):
+    (found,) = findings(made({"settings": settings, "eval_gap": 0.0}), run="r")
+    assert (found["remedy"]["settings"], found["command"] is None) == (larger, False)
+    assert "--refresh-norm" not in found["remedy"]["text"]
+
+
+def test_a_gradient_that_narrow_surrogates_amplify():
+    """By a peak of 1 / alpha = 10 in each layer."""
+    record = made({"layer": {"grad_ratio": 500.0}, "settings": {"method": "fixed", "width": 0.1, "clip_grad": 0.0}})
+    for layer in record.layers:
+        layer["alpha"] = 0.1
+    remedy = {one["rule"]: one["remedy"] for one in findings(record)}["exploding"]
+    assert remedy["settings"] == {"width": pytest.approx(2 * 1.1 * record.flow["threshold"])}
+    assert remedy["alternative"] == {"clip_grad": 1.0}
+
+
+def test_inputs_of_an_evaluation_that_are_not_finite_have_no_ratio():
+    seen = Seen(trained_input={"std": 1.0, "mean": 0.0}, evaluated_input={"std": math.nan, "mean": math.nan})
+    assert "evaluation-input" not in {one["rule"] for one in findings(Evidence(flow(1), seen=seen))}
+
+
+def test_the_line_of_a_state_that_an_evaluation_begins_with():
+    """Also of layers that the last measured step did not run."""
+    seen = Seen(kept={"lif": Line("train.py", 3)})
+    found = {one["rule"]: one for one in findings(Evidence(flow(1), seen=seen))}
+    assert found["state-kept"]["where"] == {"file": "train.py", "line": 3}
+
+
 def test_normalisation_is_the_other_remedy_of_initial_weights():
     (found, *_) = findings(made(CASES["initial-scale"][0]), run="r")
     assert found["remedy"]["alternative"] == {"norm": "tdbn"}
@@ -310,6 +358,24 @@ def test_weights_before_a_normalisation_have_no_scale(norm, words):
 def test_a_symptom_is_a_note_that_names_its_cause():
     symptom = {one["rule"]: one for one in findings(made({"layer": {"u_std": 0.05, "firing_rate": 0.0}}))}["silent"]
     assert (symptom["severity"], symptom["follows"]) == ("note", "potential-scale")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("training", "error"), ("evaluating", "note")])
+def test_only_an_error_makes_symptoms_of_others(mode, expected):
+    """Dropout that runs in evaluation is a warning, and that does not run in training, an error."""
+    found = {one["rule"]: one["severity"] for one in findings(of_modes(mode, 1.0))}
+    assert found["equal-outputs"] == expected
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluating"])
+def test_a_loss_that_is_not_finite_is_no_symptom(mode):
+    assert "not-finite" in {one["rule"] for one in gated(findings(of_modes(mode, math.nan)), {"error"})}
+
+
+def of_modes(mode, loss):
+    """Outputs are equal, and dropout is in the wrong mode."""
+    outputs = Outputs("cross_entropy", torch.ones(4, 2), torch.zeros(4))
+    return Evidence(flow(1), seen=Seen(steps=50, losses=[loss] * 50, outputs=outputs, **{mode: {"drop": None}}))
 
 
 @pytest.mark.parametrize(("rule", "limit"), [("silent", 1e-9), ("potential-scale", 1e9), ("running-statistics", 1)])

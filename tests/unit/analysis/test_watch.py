@@ -285,6 +285,13 @@ def test_the_tensors_of_a_call_that_failed():
     assert "target int64 (16,), 7 to 9" in found["value"]
 
 
+def test_complex_numbers_have_no_range():
+    spectrum = torch.fft.fft(torch.ones(4))
+    with pytest.raises(RuntimeError), lsg.watch(quiet=True) as record:
+        spectrum @ torch.ones(3, 3)
+    assert "spectrum complex64 (4,), nan to nan" in record["findings"][0]["value"]
+
+
 def test_samples_that_were_flattened_into_features():
     net, optimizer, x, y = made()
     with pytest.raises(RuntimeError), lsg.watch(net, optimizer, quiet=True) as record:
@@ -570,6 +577,12 @@ def test_a_layer_that_dies_although_the_loss_falls():
     assert rules_of(101, net, x, y * 0, after_backward=die)["silent"]["layers"] == ["1"]
 
 
+def test_outputs_with_masked_classes_are_not_saturated():
+    net, _, x, y = made()
+    mask = torch.tensor([0.0, 0.0, -torch.inf])
+    assert "saturated-outputs" not in rules_of(3, net, x, y % 2, lambda out, y: F.cross_entropy(out + mask, y))
+
+
 @pytest.mark.parametrize(("rule", "shift", "kept"), [("labels", 1, 16), ("batch-as-time", 0, 12)])
 def test_labels_that_do_not_fit_the_outputs(rule, shift, kept):
     """Labels from 1, and those of fewer samples than the outputs have, whose rule is named rather than that of the error."""
@@ -746,6 +759,8 @@ def test_a_closure_and_gradients_by_hand_are_no_missing_backward():
             optimizer.step(closure)
     assert watch.seen.without_backward == 0
     assert len(watch.seen.layers) == 1
+    assert {len(parameter.updates) for parameter in watch.seen.parameters.values()} == {3}
+    assert all(update > 0 for parameter in watch.seen.parameters.values() for update in parameter.updates)
     plain = torch.optim.SGD(net.parameters(), 0.1)
     with Watch() as watch:
         for _ in range(3):
@@ -753,6 +768,37 @@ def test_a_closure_and_gradients_by_hand_are_no_missing_backward():
                 parameter.grad = torch.ones_like(parameter)
             plain.step()
     assert watch.seen.without_backward == 0
+
+
+def test_updates_of_two_optimisers_that_step_one_after_the_other():
+    net, _, x, y = made()
+    first, second = torch.optim.SGD(net[0].parameters(), 0.1), torch.optim.SGD(net[2].parameters(), 0.1)
+    with Watch() as watch:
+        for _ in range(3):
+            before = {id(p): p.detach().clone() for p in net.parameters()}
+            train(net, first, 1, x, y)
+            second.step()
+    for p in net.parameters():
+        change = ((p - before[id(p)]).norm() / before[id(p)].norm()).item()
+        assert watch.seen.parameters[id(p)].updates[2:] == [pytest.approx(change, rel=1e-3)]
+    assert "unchanged" not in {found["rule"] for found in record_of(watch.seen)["findings"]}
+
+
+def test_an_optimiser_that_steps_another_is_measured_once():
+    class Around(torch.optim.Optimizer):
+        def __init__(self, inner):
+            self.inner = inner
+            super().__init__(inner.param_groups, {})
+
+        def step(self, closure=None):
+            self.inner.step()
+
+    net, optimizer, x, y = made()
+    with Watch() as watch:
+        train(net, Around(optimizer), 1, x, y)
+    assert watch.seen.steps == 1
+    assert {len(parameter.gradients) for parameter in watch.seen.parameters.values()} == {1}
+    assert {len(parameter.updates) for parameter in watch.seen.parameters.values()} == {1}
 
 
 class Forgetful(Spike):
