@@ -141,12 +141,10 @@ def advise(
     result = Record()
     facts = Record()
     epochs = list[Record]()
-    over_epochs = Record()
     if of_run:
         result = read_result(folder) or {}
         facts = {**read_facts(folder)}
         epochs = read_metrics(folder)
-        over_epochs = (history(folder / LAST) or {}).get("layers", {})
     evidence = Evidence(
         flow,
         settings=config.to_dict(),
@@ -156,6 +154,6 @@ def advise(
         samples=(facts.get("samples") or {}).get("train", 0),
         tested=math.nan if (tested := result.get("accuracy")) is None else tested,
         diverged=bool(result.get("diverged")),
-        history=over_epochs,
+        history=history(folder / LAST) if of_run else None,
     )
     return judge(evidence, limits, run=name or str(folder if of_run else run))

@@ -140,7 +140,7 @@ class Evidence:
         tested: accuracy on the test part; NaN if unknown.
         diverged: whether training ended with a loss or gradient that is not finite.
         seen: what was seen of a training that lsg did not start.
-        history: of each layer, lists of measures at the end of each epoch.
+        history: of its run: under "layers", by name, lists of measures at the end of each epoch.
     """
 
     flow: dict[str, Any]
@@ -152,7 +152,7 @@ class Evidence:
     tested: float = math.nan
     diverged: bool = False
     seen: "Seen | None" = None
-    history: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    history: Mapping[str, Any] | None = None
 
     @property
     def layers(self) -> Sequence[dict[str, Any]]:

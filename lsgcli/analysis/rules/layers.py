@@ -321,7 +321,7 @@ class DecayFast(
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         start = [e.settings["decay"]] if e.settings and not e.settings.get("init_from") else []
         changes = {}
-        for name, measures in e.history.items():
+        for name, measures in (e.history or {}).get("layers", {}).items():
             betas = [*start, *(beta for beta in measures["beta"] if beta is not None)]
             largest = max((abs(after - before) for before, after in itertools.pairwise(betas)), default=0.0)
             if largest > limit:

@@ -41,7 +41,7 @@ def evidence(
     for index, one in enumerate(record["layers"]):
         one.update(HEALTHY | (layer or {} if index == 1 else {}))
     epochs = [EPOCH | (epoch or {}) | ({"train_loss": loss} if loss else {}) for loss in losses or 3 * [None]]
-    history = {one["name"]: {"beta": betas} for one in record["layers"]}
+    history = {"layers": {one["name"]: {"beta": betas} for one in record["layers"]}}
     own = USUAL | (settings or {})
     return Evidence(record, own, USUAL, epochs, classes, samples, tested, diverged, history=history)
 
