@@ -151,7 +151,7 @@ def advise(
         usual=usual(config.dataset),
         epochs=epochs,
         classes=classes,
-        samples=(facts.get("samples") or {}).get("train", 0),
+        samples=facts.get("samples", {}).get("train", 0),
         tested=math.nan if (tested := result.get("accuracy")) is None else tested,
         diverged=bool(result.get("diverged")),
         history=history(folder / LAST) if of_run else None,
