@@ -156,4 +156,4 @@ def advise(
         diverged=bool(result.get("diverged")),
         history=history(folder / LAST) if of_run else None,
     )
-    return judge(evidence, limits, run=name or str(folder if of_run else run))
+    return judge(evidence, limits, name or str(folder if of_run else run))
