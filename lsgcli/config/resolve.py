@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 from lsgcli import registry
 from lsgcli.config import recipes
 from lsgcli.config.fields import FORMER, Values, all_at_once, current, named, renamed
-from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, without_effect
+from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, of_this_version, without_effect
 from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.system import schema
@@ -268,7 +268,7 @@ def _from_file(file: Path | None) -> tuple[Record, bool]:
     if is_json := text.lstrip().startswith("{"):  # invalid in TOML
         settings = schema.decode(text, StoredRun, where, ConfigError)["settings"]
         # A setting unknown to the version that wrote the file had its default, whatever the recipe says now.
-        stored = RunConfig().to_dict() | renamed(settings)
+        stored = RunConfig().to_dict() | of_this_version(settings)
         content = {name: value for name, value in stored.items() if value is not None and name != "cache_dir"}
     else:
         content = schema.toml(text, where)

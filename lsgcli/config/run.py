@@ -144,15 +144,20 @@ def check_equal(where: object, found: Values, expected: Values, error: type[LsgE
         raise error(f"{where}: found different settings: {'; '.join(differences)}", hint)
 
 
+def of_this_version(values: Values) -> Record:
+    """Stored settings by their names in this version, without those of earlier versions that had no effect."""
+    return {
+        name: value for name, value in fields.renamed(values).items() if name not in GONE or value not in (None, *GONE[name])
+    }
+
+
 def from_dict(values: Values) -> RunConfig:
     """A RunConfig from stored settings; None stands for the default.
 
     Raises:
         ConfigError: a name or value is invalid in this version.
     """
-    values = {
-        name: value for name, value in fields.renamed(values).items() if name not in GONE or value not in (None, *GONE[name])
-    }
+    values = of_this_version(values)
     if values.keys() - FIELDS.keys():
         refuse(check(values))  # of known names, RunConfig checks the values
     return RunConfig(**{name: value for name, value in values.items() if value is not None})

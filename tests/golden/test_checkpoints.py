@@ -4,12 +4,14 @@ They were written by `python -m tests.golden.test_checkpoints`, which adds missi
 float64, where another machine's rounding does not flip a spike.
 """
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from lsgcli import registry
+from lsgcli.config.resolve import resolve
 from lsgcli.config.run import RunConfig, from_checkpoint, from_dict
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.neurons.layer import drawing
@@ -101,9 +103,11 @@ def test_a_checkpoint_that_states_whether_neurons_leak_into_the_next_sample(leak
         assert from_checkpoint("c", config, {}).arch == content.config["settings"]["arch"]
 
 
-def test_settings_that_went_and_had_no_effect():
+def test_settings_that_went_and_had_no_effect(tmp_path):
     settings = {**RunConfig().to_dict(), "leak": False, "stable_gradient": "product"}
     assert from_dict(settings) == RunConfig()
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    assert resolve({}, file=tmp_path, environment={}) == RunConfig()
     for changes in ({"leak": True}, {"loss": "stable-spike"}):
         with pytest.raises(ConfigError, match=next(iter(changes))):
             from_dict(settings | changes)
