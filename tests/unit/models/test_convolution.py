@@ -335,3 +335,15 @@ def test_a_compiled_layer_is_one_graph():
     x = (torch.rand(2, 3, 8, 5, 5) < 0.3).float()
     compiled = torch.compile(lambda x: at_each_step(conv, x, 1), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), at_each_step(conv, x, 1))
+
+
+@pytest.mark.parametrize("choice", ["dense", "spikes"])
+def test_neurons_may_overwrite_the_result(choice):
+    """As the reference does with the current of networks without normalisation."""
+    torch.manual_seed(0)
+    net = models.build(
+        "vggsnn", T=2, num_classes=3, in_channels=2, input_size=16, width_multiplier=0.125, backend="reference", norm="none"
+    )
+    with chosen(choice):
+        net((torch.rand(2, 2, 2, 16, 16) < 0.2).float()).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)

@@ -128,13 +128,14 @@ def convolved(spikes: Packed, shape: Geometry, rows: Tensor, dtype: torch.dtype,
         bias: (channels,) in float32, added to the sums.
     """
     bias = torch.zeros(shape.channels) if bias is None else bias
-    out = torch.empty(shape.N, shape.height, shape.width, shape.channels, dtype=dtype)
+    # Not a permuted view, which neurons could not overwrite: autograd refuses that for views made in a function of its own.
+    out = torch.empty(shape.N, shape.channels, shape.height, shape.width, dtype=dtype, memory_format=torch.channels_last)
     lines = shape.N * shape.height
     per_chunk = max(1, min(PIXELS // shape.width, math.ceil(lines / torch.get_num_threads())))
     chunks = math.ceil(lines / per_chunk)
     worker = build.address(forward, STORAGE[dtype])
     threads.run(worker, _fields(spikes, shape, (rows, bias, out), 1, per_chunk, chunks), chunks)
-    return out.permute(0, 3, 1, 2)
+    return out
 
 
 def weight_gradient(spikes: Packed, shape: Geometry, grad: Tensor) -> Tensor:
