@@ -107,7 +107,7 @@ class StepWatcher(Watcher):
         threshold = torch.stack([like(step.threshold, u).detach().expand_as(step.u) for step in fired])
         width = torch.stack([step.alpha.detach().expand_as(step.u) for step in fired])
         self.T = len(current)
-        self.calls = self.calls + 1
+        self.calls += 1
         dynamics = Dynamics(p.beta.detach(), threshold.mean(), width, p.surrogate)
         self.sums.begin(LayerInput(current, dynamics))
         parts = dynamics._replace(threshold=laid(threshold), width=laid(width))
@@ -154,7 +154,7 @@ class WatchedBackend(Backend):
     def _run(self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int = 1) -> Tensor:
         watcher = self.watcher
         watcher.T = len(x)
-        watcher.calls = watcher.calls + 1
+        watcher.calls += 1
         run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
         if not (watcher.full and torch.is_grad_enabled()):
             out = run(x, p=p)

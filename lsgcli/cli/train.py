@@ -90,10 +90,9 @@ def train(
     if chosen is not None and not chosen.gpus:
         settings.setdefault("device", "cpu")
     run_config = _of_new_run(settings, start) if start.resume is None else _of_resumed_run(start.resume, settings, start)
-    origins = sources(run_config, settings, start.resume or start.config)
     if instead.print_config:
         common.exclude("--print-config", {"--dry-run": instead.dry_run, "--json": as_json})
-        text = as_toml(run_config, origins)
+        text = as_toml(run_config, sources(run_config, settings, start.resume or start.config))
         print_result(f"#:schema ./lsg.schema.json\n# which `lsg list settings --json-schema` prints\n{text.rstrip()}")
         return
     if chosen is not None and processes == 1:
@@ -115,7 +114,7 @@ def train(
         with TrainingDisplay(quiet=quiet) as display:
             cost = measure(run_config, progress=display.preparing)
         if as_json:
-            print_json({**cost, "sources": origins})
+            print_json({**cost, "sources": sources(run_config, settings, start.resume or start.config)})
         else:
             print_result(terminal.facts({name: value for name, value in cost.items() if name != "settings"}))
         return

@@ -50,7 +50,7 @@ def simulate(image: np.ndarray, rng: np.random.Generator, camera: Camera | None 
         The events; at least one for any image.
     """
     camera = camera or Camera()
-    (height, width) = image.shape
+    height, width = image.shape
     phase = rng.uniform(-np.pi / 4, np.pi / 4)  # a display starts its path at about the same place
     thresholds = np.maximum(rng.normal(camera.threshold, camera.sigma, height * width), 0.05).astype(np.float32)
     angle = phase + np.linspace(0, 2 * np.pi * camera.loops, camera.frames)

@@ -235,6 +235,9 @@ def evaluate(runner: Runner, split: Split, bundle: DataBundle, **options: Any) -
 
     Args:
         options: of :func:`~lsgcli.training.evaluate.measure`.
+
+    Raises:
+        ConfigError: the samples are of another shape than those that the network was trained on.
     """
     fired = defaultdict[str, float](float)
     compared = defaultdict[str, int](int)

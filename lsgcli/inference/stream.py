@@ -108,7 +108,7 @@ class Slicer:
             yield Slice(events[:n], t_us)
             events = events[n:]
             places = places[n:]
-            self.index = self.index + 1
+            self.index += 1
             end = (self.index + 1) * self.length // self.T
         self.pieces, self.waiting = [(events, places)], len(events)
 

@@ -208,7 +208,7 @@ def geometry_of(shape: torch.Size, channels: int, kernel: Any, strides: Any, pad
 
     if not len({*kernel}) == len({*strides}) == len({*paddings}) == 1:
         return None
-    (N, C, H, W) = shape
+    N, C, H, W = shape
     size = kernel[0]
     stride = strides[0]
     padding = paddings[0]

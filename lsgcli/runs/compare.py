@@ -145,7 +145,7 @@ RESULT = ("accuracy", "accuracy_fp32", "test_accuracy_last", "test_accuracy_best
 def _record(run: Path, config: RunConfig) -> Record:
     result = read_result(run)
     state = state_of(run, result)
-    (last, best, seconds) = read_progress(run)
+    last, best, seconds = read_progress(run)
     found = result or {}
     flow = final_flow(run, state) or flows.read_last(run)  # or that of the last epoch
     return {

@@ -178,7 +178,7 @@ def use_threads(given: int | None) -> str:
         torch.set_num_threads(cpus.limited("threads", given))
         return "as set"
     place = here()
-    (count, source) = cpus.usable(cpus.THREADS)
+    count, source = cpus.usable(cpus.THREADS)
     if place.local_size > 1:
         if source == "OMP_NUM_THREADS" and count == 1:  # torchrun sets it, unless the user does
             count, source = cpus.usable()

@@ -237,7 +237,7 @@ class Trainer(Stored):
         """Check whether the previous step was finite."""
         if self.pending is None:
             return
-        (index, read) = self.pending
+        index, read = self.pending
         self.pending = None
         diverged, loss, norm, code = read()
         if diverged:

@@ -111,8 +111,8 @@ def test_run_directory_holds_a_run(train, finished, tmp_path):
 
 
 def test_precision_is_recorded_and_kept(train, lsg, images, tmp_path, monkeypatch):
-    """What ``auto`` chose is in the log and in config.json; the run goes on with it where it would choose otherwise. A checkpoint has one
-    accuracy, that of fp32, beside that of the training, under names that say so."""
+    """The log and config.json record the choice of ``auto``, and a resumed run keeps it on any processor. The accuracies in fp32 and in the
+    precision of the training have names of their own."""
     monkeypatch.setattr("lsgcli.system.device.cpu_flags", lambda: {"amx_bf16"})
     # Kernels of bf16 would take seconds to compile.
     monkeypatch.setattr("lsgcli.analysis.lif_watchers.kernel_layout", lambda given: None)

@@ -282,7 +282,7 @@ class Tonic(LibraryDataset, EventDataset):
         archive = "files"
 
         def check_exists(found: Any) -> bool:
-            """Objects of tonic call this before they download, whatever they are told."""
+            """Whether the files exist. tonic calls this before each download, so that it can be refused here."""
             nonlocal archive
             archive = getattr(found, "filename", archive)
             there: bool = self.kind._check_exists(found) or self._is_unpacked(found)
