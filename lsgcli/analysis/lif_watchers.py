@@ -4,7 +4,8 @@ No tensors are stored except by the backend: the input of a layer is available u
 computed block by block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from lsgcli.analysis.dynamics import Block, Dynamics, LayerInput, blocks, heights, laid, one_thread
 from lsgcli.analysis.sums import LayerSums
+from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watchers import Layer, Watcher, pairs
 from lsgcli.models.base import SpikingNet
 from lsgcli.neurons import LIF
@@ -34,9 +36,9 @@ class OwnLayer(Layer):
 
     module: LIF
 
-    def watch(self, *, full: bool) -> Watcher:
-        """Start observing the layer."""
-        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, full)
+    def watch(self, *, full: bool, guard: Guard | None = None) -> Watcher:
+        """Start observing the layer, of a script through a guard."""
+        return (StepWatcher if self.module.unrolled else BackendWatcher)(self, full, guard)
 
 
 def layers(network: Any) -> Sequence[Layer]:
@@ -62,15 +64,60 @@ def present(lif: LIF) -> Dynamics:
     )
 
 
-class BackendWatcher(Watcher):
+class OwnWatcher(Watcher):
+    """A watcher of a LIF, which is not stored or copied with it.
+
+    Args:
+        guard: of the script that is observed; None in lsg's own analysis, in which errors are raised.
+    """
+
+    def __init__(self, layer: OwnLayer, full: bool, guard: Guard | None):
+        super().__init__(layer, full)
+        self.guard = guard
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+    def observes(self) -> bool:
+        """Whether the layer's calls may be observed now."""
+        return self.guard is None or self.guard.is_open()
+
+    def run(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call an observing function."""
+        if self.guard is None:
+            function(*arguments)
+        else:
+            self.guard.observe(self.layer.name, function, *arguments)
+
+
+class BackendWatcher(OwnWatcher):
     """Observes a LIF by wrapping its backend."""
 
-    def __init__(self, layer: OwnLayer, full: bool):
-        super().__init__(layer, full)
+    def __init__(self, layer: OwnLayer, full: bool, guard: Guard | None):
+        super().__init__(layer, full, guard)
         self.lif = layer.module
         self.before = layer.module.backend
         self.unseen: dict[int, LayerInput] = {}  # calls without a backward pass so far
         self.lif.backend = WatchedBackend(self.lif.implementation, self)
+
+    def follow(
+        self, x: Tensor, residual: Tensor | None, norm: NormParameters | None, p: LIFParameters, pool: int, out: Tensor
+    ) -> None:
+        """Observe a call of a script, and its gradient by a hook of the graph, which stays as it is."""
+        given = _layer_input(x, residual, norm, p, pool)
+        if out.grad_fn is None:
+            count(self.sums, given, full=self.full)
+            return
+        self.unseen[id(given)] = given
+        index = out.output_nr
+        hook = self.guard.hook(self.layer.name, lambda grads: self.receive(given, grads[index]))  # type: ignore[union-attr]
+        out.grad_fn.register_prehook(hook)
+
+    def receive(self, given: LayerInput, grad: Tensor) -> None:
+        """The gradient of a call arrives."""
+        self.unseen.pop(id(given), None)
+        self.sums.add_gradient(grad, side=given.side)
+        count(self.sums, given, grad, full=True)
 
     def end_batch(self) -> None:
         for given in self.unseen.values():
@@ -81,28 +128,33 @@ class BackendWatcher(Watcher):
         self.lif.backend = self.before
 
 
-class StepWatcher(Watcher):
+class StepWatcher(OwnWatcher):
     """Observes a LIF that runs timestep by timestep, as the watcher of :class:`~lsgcli.neurons.unrolled.OfLayer`."""
 
-    def __init__(self, layer: OwnLayer, full: bool):
-        super().__init__(layer, full)
+    def __init__(self, layer: OwnLayer, full: bool, guard: Guard | None):
+        super().__init__(layer, full, guard)
         self.lif = layer.module
         self.lif.watcher = self
 
     def sees(self, t: int, u: Tensor) -> Tensor:
-        if self.full and u.requires_grad:
-            u.register_hook(partial(self._through, t))
+        if self.full and u.requires_grad and self.observes():
+            u.register_hook(lambda grad: self.run(self._through, t, grad))
         return u
 
     def carries(self, state: Tensor) -> Tensor:
-        if self.full and state.requires_grad:
+        if self.full and state.requires_grad and self.guard is None:
             state = state.view_as(state)  # excludes gradients of the layer's output
             state.register_hook(lambda grad: torch.zeros_like(grad) if self.spatial else None)
         return state
 
     def ends(self, current: Tensor, fired: list[Fired], out: Tensor, p: LIFParameters) -> None:
+        if not self.observes():
+            return
         if self.full and out.requires_grad:
-            out.register_hook(self._arrives)
+            out.register_hook(lambda grad: self.run(self._arrives, grad))
+        self.run(self._count, current.detach(), fired, p)
+
+    def _count(self, current: Tensor, fired: list[Fired], p: LIFParameters) -> None:
         u = torch.stack([step.u for step in fired])
         threshold = torch.stack([like(step.threshold, u).detach().expand_as(step.u) for step in fired])
         width = torch.stack([step.alpha.detach().expand_as(step.u) for step in fired])
@@ -139,6 +191,10 @@ class WatchedBackend(Backend):
         self.inner = inner
         self.watcher = watcher
 
+    def __reduce__(self) -> Any:
+        before = self.watcher.before  # so that a copy, or a stored module, has the backend alone
+        return (str, (before,)) if isinstance(before, str) else (copy, (before,))
+
     def __call__(self, current: Tensor, p: LIFParameters, overwrite: bool = False) -> Tensor:
         return self._run(current, None, None, p)
 
@@ -156,6 +212,11 @@ class WatchedBackend(Backend):
         watcher.T = len(x)
         watcher.calls += 1
         run = self.inner if norm is None else partial(self.inner.normalise_and_fire, norm=norm, residual=residual, pool=pool)
+        if watcher.guard is not None:
+            out = run(x, p=p)
+            if watcher.guard.is_open():
+                watcher.run(watcher.follow, x, residual, norm, p, pool, out)
+            return out
         if not (watcher.full and torch.is_grad_enabled()):
             out = run(x, p=p)
             count(watcher.sums, _layer_input(x, residual, norm, p, pool), full=watcher.full)
@@ -193,9 +254,7 @@ class Watched(torch.autograd.Function):
         watcher, given, norm = ctx.call
         if watcher.spatial:
             return *without_recurrence(given, norm, grad), None, None
-        watcher.unseen.pop(id(given), None)
-        watcher.sums.add_gradient(grad, side=given.side)
-        count(watcher.sums, given, grad, full=True)
+        watcher.receive(given, grad)
         return None, None, grad, None
 
 

@@ -1,23 +1,32 @@
 """Run a training script as Python would, watch it, and return what was found."""
 
+import builtins
+import fcntl
+import io
 import math
 import os
 import runpy
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import NamedTuple
 
 from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
+from lsgcli.analysis.watch import guard
+from lsgcli.analysis.watch import watch as watching
 from lsgcli.analysis.watch.seen import Seen
-from lsgcli.analysis.watch.watch import Enough, Watch
+from lsgcli.analysis.watch.watch import StopWatching, Watch
 from lsgcli.system.files import finite
 from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.diagnosis/1"
+HIGH = 200  # descriptors that scripts do not close with those of their own
+OBSERVING = {__file__, guard.__file__, watching.__file__}  # files whose frames are not the script's
 
 
 class Diagnosis(NamedTuple):
@@ -54,22 +63,22 @@ def diagnose(
     """
     watch = Watch(steps, every)
     status = 0
-    with _as_main(script, arguments, module):
+    with _as_main(script, arguments, module) as run:
         try:
             with watch:
-                if module:
-                    runpy.run_module(script, run_name="__main__", alter_sys=True)
-                else:
-                    runpy.run_path(script, run_name="__main__")
-        except Enough:
+                run()
+        except StopWatching:
             pass
         except SystemExit as ending:
             status = _status(ending.code)
         except KeyboardInterrupt:
             status = 130
         except BaseException as error:
-            traceback.print_exception(_without_own_frames(error))
+            _remove_own_frames(error)
+            sys.excepthook(type(error), error, error.__traceback__)
             status = 1
+        if os.getpid() != watch.guard.process:  # a process that the script has forked
+            raise SystemExit(status)
     return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status)
 
 
@@ -106,6 +115,9 @@ def _unseen(seen: Seen) -> list[str]:
         said.append("no network was trained: no module with parameters ran before a step of an optimiser")
     elif not seen.layers and (seen.steps or seen.error is None):
         said.append(f"no spiking neurons found in {names}: no module or function put out spikes")
+    if seen.compiled:
+        said.append("code that torch.compile has compiled: layers and steps inside it are not observed")
+    said += [f"{what} could not be observed: {why}" for what, why in seen.failed.items()]
     if len(seen.networks) > 1:
         said.append(f"several networks: {names}; findings concern all of them")
     if not seen.steps:
@@ -122,26 +134,67 @@ def _unseen(seen: Seen) -> list[str]:
 
 
 @contextmanager
-def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[None]:
-    """Arguments, path and streams as ``python script arguments`` has them, but with its stdout on stderr."""
-    argv = sys.argv
-    path = list(sys.path)
-    kept = os.dup(1)
+def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[Callable[[], object]]:
+    """Arguments, path, streams and main module as ``python script arguments`` has them, but with its stdout on stderr.
+
+    What the script replaces in the interpreter is put back: the result is printed after it.
+
+    Yields:
+        A function that runs the script.
+    """
+    own = (sys.argv, list(sys.path), sys.stdout, sys.stderr, sys.excepthook, sys.modules["__main__"], vars(builtins).copy())
+    folder = os.getcwd()
     if not sys.flags.safe_path:  # lsg's own, for processes that it starts
         os.environ.pop("PYTHONSAFEPATH", None)
     sys.argv = [script, *arguments]
-    sys.path.insert(0, os.getcwd() if module else str(Path(script).resolve().parent))
-    sys.stdout.flush()
-    os.dup2(2, 1)
+    sys.path.insert(0, folder if module else str(Path(script).resolve().parent))
     try:
+        with warnings.catch_warnings(), _stdout_on_stderr():
+            yield lambda: runpy.run_module(script, run_name="__main__", alter_sys=True) if module else _run_file(script)
+    finally:
+        sys.argv, sys.path[:], sys.stdout, sys.stderr, sys.excepthook, sys.modules["__main__"], names = own
+        vars(builtins).update(names)
+        with suppress(OSError):
+            os.chdir(folder)
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Context in which what is written to stdout, also by other processes, goes to stderr."""
+    stdout = sys.stdout
+    try:
+        is_descriptor = stdout.fileno() == 1
+    except io.UnsupportedOperation:
+        is_descriptor = False
+    if not is_descriptor:
         with redirect_stdout(sys.stderr):
             yield
+        return
+    stdout.flush()
+    kept = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.dup2(2, 1)
+    try:
+        yield
     finally:
-        sys.stderr.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-        sys.argv = argv
-        sys.path[:] = path
+        for stream in (stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # closed by the script
+                stream.flush()
+        with suppress(OSError):
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _run_file(script: str) -> None:
+    """Run a file as the interpreter runs its main module."""
+    path = os.path.abspath(script)
+    main = types.ModuleType("__main__")
+    loader = SourceFileLoader("__main__", path)
+    vars(main).update(
+        __file__=path, __builtins__=builtins, __loader__=loader, __package__=None, __cached__=None, __annotations__={}
+    )
+    sys.modules["__main__"] = main
+    code = loader.source_to_code(Path(path).read_bytes(), path)
+    exec(code, vars(main))
 
 
 def _status(code: object) -> int:
@@ -152,9 +205,20 @@ def _status(code: object) -> int:
     return 1
 
 
-def _without_own_frames(error: BaseException) -> BaseException:
-    """The error with a traceback that begins in the script."""
+def _remove_own_frames(error: BaseException | None) -> None:
+    """Leave the script's own frames in the traceback of an error, and of those that it followed from."""
+    if error is None:
+        return
+    frames = []
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file not in OBSERVING and file != "<frozen runpy>":
+            frames.append(trace)
         trace = trace.tb_next
-    return error.with_traceback(trace) if trace is not None else error
+    kept = None
+    for one in reversed(frames):
+        kept = types.TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    error.__traceback__ = kept
+    for before in (error.__cause__, error.__context__):
+        _remove_own_frames(before)

@@ -1,5 +1,6 @@
 """Rules on errors that end a watched script, and on spikes without a gradient."""
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 NO_GRAPH = "does not require grad"
 NO_DERIVATIVE = "derivative for"
 IN_PLACE = "modified by an inplace operation"
+CHANGES_IN_PLACE = (
+    r"^\s*(.*;\s*)?\w+(\[.*\])?\s*([-+*/]=|(?<=\])\s*=[^=])|\.(add|sub|mul|div|copy|zero|fill|clamp|masked_fill)_\("
+)
 TWICE = "backward through the graph a second time", IN_PLACE
 # A rule, a regular expression of an error's type and first line, and the remedy, into which its groups are put; without a remedy, the rule has its own.
 CRASHES = (
@@ -171,12 +175,15 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     operands = seen.operands
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")
-    if IN_PLACE in text:
-        for shape, line in seen.changed.items():
-            if f"Tensor {shape}]" in text:
-                rule = "in-place"
-                where = line
-                advice = "Make a new tensor in this line, as backward() needs the one that it changes: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
+    shape = re.search(rf"{IN_PLACE}.*Tensor \[([\d, ]+)\]", text)
+    # Weights are changed by the optimiser's step, other tensors by the script.
+    if shape and math.prod(map(int, shape[1].split(","))) not in {known.size for known in seen.parameters.values()}:
+        rule = "in-place"
+        before = [
+            line for line in seen.search(CHANGES_IN_PLACE) if where and line.file == where.file and line.line < where.line
+        ]
+        where = before[-1] if before else where
+        advice = "Make a new tensor where this one is changed, as backward() needs it: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."
     # Tensors of the size of earlier batches, in a call with another one.
     old = [one for one in operands if one.shape[:1] == (seen.batch,) != operands[-1].shape[:1]]
     if rule == "shapes" and seen.backwards and old:
@@ -229,7 +236,7 @@ class NoSurrogate(
         cut = not _unreached(seen) and (seen.error is None or failed(seen, NO_GRAPH))
         weights = [key for key, parameter in seen.parameters.items() if parameter.equal is not None]
         last = weights[-1:]  # whose potentials may be read
-        passed = {layer.where for layer in seen.layers.values() if layer.du and id(layer.weight) not in last}
+        passed = {layer.where for layer in seen.layers.values() if layer.du and layer.weight_id not in last}
         layers = [
             layer
             for layer in seen.layers.values()

@@ -129,7 +129,7 @@ class Averaging(
             if e.seen.restored and before:
                 gap = max(max(before) - e.seen.decisions[-1].balanced, gap)
             above = "accuracy of the trained network above that of the evaluated one"
-            found = Found(gap, measure=above, where=e.seen.lines.get("loaded") or e.seen.lines.get("evaluation"))
+            found = Found(gap, measure=above, where=e.seen.line_with(r"load_state_dict\(") or e.seen.lines.get("evaluation"))
             return found if gap > 2 * limit and e.seen.skill > 0.5 else None
         raw = e.last("raw_val_accuracy")
         return Found(raw, settings={"ema": 0.0}) if raw - e.last("val_accuracy") > limit else None

@@ -52,7 +52,7 @@ class NoStep(
     """An optimiser is built, but never steps."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        idle = not (seen.steps or seen.moved) and seen.has_optimiser
+        idle = not (seen.steps or seen.moved or seen.compiled) and seen.has_optimiser
         if idle and seen.ended and not seen.backwards:
             empty = "Check that the loop runs: the data loader may have no batch, as with drop_last and more samples in a batch than there are."
             return Found(0, where=seen.lines.get("optimiser"), advice=empty)
@@ -166,7 +166,6 @@ class Overwritten(
     measure="steps before which the weights were overwritten",
     usual="0",
     limit=1.0,
-    at="loaded",
     advice="Leave the weights as the optimiser's step leaves them: without load_state_dict(), clamp_() or initialisation between steps.",
 ):
     """The weights are overwritten between steps of the optimiser, which takes back what they have learned."""
@@ -174,7 +173,8 @@ class Overwritten(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         # A constraint on the weights is applied at each step, and does little harm.
         learns = seen.progresses if math.isnan(seen.skill) or 2 * seen.overwritten > seen.steps else seen.skill > 0.8
-        return Found(seen.overwritten) if seen.overwritten > limit and not learns else None
+        where = seen.line_with(r"load_state_dict\(")
+        return Found(seen.overwritten, where=where) if seen.overwritten > limit and not learns else None
 
 
 @register("rule", "wrong-sign")
@@ -362,7 +362,13 @@ class StepsTooSmall(
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
             often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {seen.rate:.2g}."
-            return Found(seen.rate / seen.highest_rate, (), "share of the learning rate", seen.lines.get("schedule"), often)
+            return Found(
+                seen.rate / seen.highest_rate,
+                (),
+                "share of the learning rate",
+                seen.line_with(r"(?i)(sched|warm)\w*\.step\("),
+                often,
+            )
         update = seen.update
         rate = lowest_rate(seen.records)
         if seen.steps > 50 and rate > 0.01:

@@ -67,7 +67,7 @@ class NotFinite(
         if step is None and not names:
             return None
         if seen.broken:  # a surrogate makes the weights before it NaN, but not those behind it
-            names = tuple(layer.name for layer in seen.layers.values() if id(layer.weight) in seen.broken)[-1:] or names
+            names = tuple(layer.name for layer in seen.layers.values() if layer.weight_id in seen.broken)[-1:] or names
         measure = "dL/du" if step is None else "step of the first loss that is not finite"
         if names:
             surrogate = (

@@ -1,9 +1,7 @@
 """What a watched script is evaluated by: its blocks without gradients, what it counts as correct there, and what the network itself decides."""
 
 import math
-import sys
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis.watch import lines
-from lsgcli.analysis.watch.tensors import axis_of, tensors
+from lsgcli.analysis.watch.guard import frame_outside
+from lsgcli.analysis.watch.modules import is_plain, parameters_of, tensors
+from lsgcli.analysis.watch.tensors import axis_of
 
 if TYPE_CHECKING:
     from lsgcli.analysis.watch.watch import Watch
@@ -69,14 +69,14 @@ class Readout:
         self.means: dict[int, Tensor] = {}  # of the outputs of each class, in the last batch with samples of it
         self.decided: list[int] = []
 
-    def add(self, module: nn.Module, output: Tensor | None) -> None:
+    def add(self, module: nn.Module, output: Tensor | None, grads: bool) -> None:
         """An output of a module that no other module has called, if it has parameters: others may be a part of the loss."""
-        if output is None or not 1 < output.dim() < 4 or next(module.parameters(), None) is None:
+        if output is None or not 1 < output.dim() < 4 or not parameters_of(module):
             return
         kind = type(module), output.dim(), output.shape[-1]
-        if torch.is_grad_enabled() or kind == self.kind:
+        if grads or kind == self.kind:
             self.calls[kind] = [*self.calls.pop(kind, []), output.detach()]  # the last of a step is the last of its kinds
-        if not torch.is_grad_enabled() and len(self.calls.get(self.kind, ())) >= self.steps:
+        if not grads and len(self.calls.get(self.kind, ())) >= self.steps:
             self._decide()
 
     def learn(self, labels: Tensor) -> None:
@@ -125,88 +125,79 @@ class Readout:
 
 
 class Evaluation:
-    """Observes blocks without gradients, and what is compared in them.
+    """Observes what runs without gradients, and what is compared there.
+
+    A *block* lasts until gradients are enabled, or a loss is differentiated.
 
     Attributes:
-        block: that is observed; None if it has ended.
+        in_block: whether a block is observed.
         blocks: number of those that were.
         delivered: the last labels of data loaders.
     """
 
     def __init__(self, watch: "Watch"):
         self.watch = watch
-        self.block: Any = None
+        self.in_block = False
         self.blocks = 0
         self.due = 0.0  # steps after which a block is observed again
         self.delivered: deque[int] = deque(maxlen=LABELS)
 
-    def draws(self, original: Callable[..., Any], iterator: Any) -> Any:
+    def draw(self, batch: Any, iterator: Any) -> None:
         """A batch of a data loader."""
-        batch = original(iterator)
         self.watch.forward.ended = True
         labels = [part for part in tensors(batch) if part.dtype in INTEGERS and part.dim() == 1]
         if labels:
             self.delivered.extend(labels[-1].tolist())
-        return batch
 
-    def begins(self, original: Callable[..., Any], context: Any) -> Any:
-        """Observe the user's first blocks without gradients."""
-        value = original(context)
+    @property
+    def waits(self) -> bool:
+        """Whether no block is observed now: the first ones are, and later ones where the number of steps has grown by half."""
+        return self.blocks >= BLOCKS and self.watch.seen.steps < self.due
+
+    def begin(self) -> None:
+        """Begin to observe a block."""
         watch = self.watch
-        caller = sys._getframe(2)
-        if caller.f_code.co_name == "decorate_context" and caller.f_back is not None:  # of a function
-            caller = caller.f_back
-        if not lines.of_user(caller.f_code.co_filename):
-            return value
         watch.seen.restored = watch.other_weights()
-        if not watch.measuring and (self.blocks < BLOCKS or watch.seen.steps >= self.due):
-            self.block = context
-            self.due = 1.5 * watch.seen.steps
-            watch.forward.begin_evaluation()
-            watch.measure(True)
-        return value
+        self.in_block = True
+        self.due = 1.5 * watch.seen.steps
+        watch.forward.begin_evaluation()
+        watch.measure(True)
 
-    def ends(self, original: Callable[..., Any], context: Any, *error: Any) -> Any:
-        """A block ends."""
-        if self.block is context:
-            self.block = None
-            self.blocks += bool(self.watch.forward.called)  # nothing is, as in an update of averaged weights
+    def end(self) -> None:
+        """A block ends, if one is observed."""
+        if self.in_block:
+            self.in_block = False
+            self.blocks += 1
             self.watch.measure(False)
-        return original(context, *error)
 
-    def equal(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def compare(self, value: Any, *pair: Any) -> None:
         """Labels that the user compares with predictions, outside training: in a block without gradients, or after one, before the next step."""
-        value = original(*arguments, **options)
         watch = self.watch
-        training = torch.is_grad_enabled() and not watch.forward.readout.decided
-        if training or watch.forward.foreign or not isinstance(value, Tensor) or value.dim() != 1 or len(value) < 2:
-            return value
-        pair = arguments[:2]
-        if not all(isinstance(part, Tensor) and part.dtype in INTEGERS and part.shape == value.shape for part in pair):
-            return value
+        training = watch.guard.grads and not watch.forward.readout.decided
+        if training or not is_plain(value) or value.dim() != 1 or len(value) < 2:
+            return
+        if not all(is_plain(part) and part.dtype in INTEGERS and part.shape == value.shape for part in pair):
+            return
         if watch.labels is not None and any(torch.equal(part, watch.labels) for part in pair):
-            return value
-        if sys._getframe(2).f_globals.get("__name__") == "snntorch.functional.acc":  # which has labels on the left
+            return
+        caller = frame_outside(str(lines.PACKAGE))
+        if caller.f_globals.get("__name__") == "snntorch.functional.acc":  # which has labels on the left
             pair = pair[::-1]
         self._judge(*(part.cpu().numpy() for part in pair))
-        return value
 
-    def metric(self, original: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def score(self, value: Any, *arguments: Any) -> None:
         """A score of scikit-learn."""
-        value = original(*arguments, **options)
         seen = self.watch.seen
-        try:
-            if callable(arguments[0]):  # a score of two classes
-                seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
-                return value
-            targets, values = (np.asarray(given) for given in arguments[:2])
-            if targets.size == values.size and targets.dtype.kind == "f":
-                seen.fits(torch.as_tensor(values).flatten(), torch.as_tensor(targets).flatten())
-            elif targets.shape == values.shape == (targets.size,):
-                self._judge(values, targets)
-        except Exception:  # as of tensors on a device, or of labels that cannot be compared: scikit-learn says so
-            pass
-        return value
+        if callable(arguments[0]):  # a score of two classes
+            seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
+            return
+        if not all(isinstance(given, np.ndarray | list) for given in arguments[:2]):
+            return
+        targets, values = (np.asarray(given) for given in arguments[:2])
+        if targets.size == values.size and targets.dtype.kind == "f":
+            seen.fits(torch.as_tensor(values).flatten(), torch.as_tensor(targets).flatten())
+        elif targets.shape == values.shape == (targets.size,):
+            self._judge(values, targets)
 
     def _judge(self, predicted: Values, labels: Values) -> None:
         """Predictions that the user compares with labels, (n,) each."""

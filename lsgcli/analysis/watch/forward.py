@@ -1,30 +1,43 @@
 """The forward pass of a watched training: which modules run, in which mode, and which of them are neurons that fire."""
 
 import math
-import threading
+import weakref
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, WeakSet
 
-import torch
+import numpy as np
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lsgcli.analysis.lif_watchers import own_layer
 from lsgcli.analysis.sums import signal
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import Readout
+from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.lines import Line
-from lsgcli.analysis.watch.neurons import holds_a_state, library_of, states, threshold_of, unreset_decay
+from lsgcli.analysis.watch.modules import (
+    attributes,
+    first_tensor,
+    holds_a_state,
+    library_of,
+    own_parameters,
+    parameters_of,
+    states,
+    threshold_of,
+    unreset_decay,
+    walk,
+    weight_of,
+)
 from lsgcli.analysis.watch.seen import Neurons, Seen
-from lsgcli.analysis.watch.tensors import axis_of, first_tensor, is_binary, is_count, kept, memory, moments, norm_of, sampled
-from lsgcli.analysis.watchers import Watcher, equivalent_width, height_of
+from lsgcli.analysis.watch.tensors import axis_of, is_binary, is_count, kept, memory, moments, norm_of, sampled, thinned
+from lsgcli.analysis.watchers import Watcher
 from lsgcli.neurons import LIF
 
 NORMS = (nn.modules.batchnorm._NormBase,)
 LARGE = 1e9  # norm of outputs that no usual module has
 CALLS = 64  # of which inputs are kept
 DROPOUTS = (nn.modules.dropout._DropoutNd,)
+GIVEN_DISTANCE = ("snntorch", "spikingjelly", "norse")  # their functions are given u - v_th
 
 
 class Fired(NamedTuple):
@@ -32,14 +45,14 @@ class Fired(NamedTuple):
 
     Attributes:
         x, out: what it was given, and the spikes.
-        fire: computes the spikes again; of a comparison, the threshold.
+        threshold: of a comparison; None of a surrogate.
         line: of the user that called it.
         synapse: the weight before it.
     """
 
     x: Tensor
     out: Tensor
-    fire: Any
+    threshold: float | None
     line: Line | None
     synapse: nn.Parameter | None
 
@@ -54,10 +67,11 @@ class Call:
 
 
 class Forward:
-    """Observes the modules that run, through hooks of torch on all modules.
+    """Observes the modules that run.
 
     Args:
         seen: what is seen is added to it.
+        guard: through which hooks of the graph observe gradients.
 
     Attributes:
         built: the user's line that built a module or optimiser.
@@ -71,21 +85,23 @@ class Forward:
         own: watchers of layers of lsg.
     """
 
-    def __init__(self, seen: Seen):
+    def __init__(self, seen: Seen, guard: Guard):
         self.seen = seen
-        self.thread = threading.get_ident()
-        self.built: WeakKeyDictionary[Any, Line | None] = WeakKeyDictionary()
-        self.names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-        self.shapes: WeakKeyDictionary[nn.Module, torch.Size] = WeakKeyDictionary()  # of spikes
-        self.called: WeakSet[nn.Module] = WeakSet()  # layers, in this batch of an evaluation
+        self.guard = guard
+        self.built: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.names: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.shapes: WeakIdKeyDictionary = WeakIdKeyDictionary()  # of spikes
+        self.called: set[int] = set()  # layers, in this batch of an evaluation
         self.per_batch = 1  # calls of the network
-        self.roots: list[nn.Module] = []
-        self.apart: WeakSet[nn.Module] = WeakSet()
-        self.loose: list[Any] = []
+        self.before: list[weakref.ref[nn.Module]] = []  # networks of the step before
+        self.roots: list[weakref.ref[nn.Module]] = []
+        self.apart: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.loose: list[weakref.ref[Tensor]] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
         self.readout = Readout()
         self.own: dict[LIF, Watcher] = {}
+        self.stack: list[Call] = []
         self.start()
 
     def begin_evaluation(self) -> None:
@@ -99,25 +115,20 @@ class Forward:
     def start(self) -> None:
         """Begin a step."""
         self.begin_evaluation()
-        self.stack: list[Call] = []
+        self.stack = []
         self.layers: dict[Any, Neurons] = {}
         self.before = self.roots
         self.roots = []
         self.calls = 0
-        self.entries: dict[str, tuple[nn.Module, list[Tensor]]] = {}
+        self.entries: dict[str, tuple[int, list[Tensor]]] = {}
         self.synapse: nn.Parameter | None = None
-        self.inside = False
 
     def release(self) -> None:
         """Observe lsg's neurons no longer."""
         for watcher in self.own.values():
             watcher.close()
         self.own = {}
-
-    @property
-    def foreign(self) -> bool:
-        """Whether a call is of another thread, of the watch itself, or is being compiled."""
-        return self.inside or threading.get_ident() != self.thread or torch.compiler.is_compiling()
+        self.synapse = None
 
     @property
     def innermost(self) -> nn.Module | None:
@@ -126,29 +137,29 @@ class Forward:
 
     def parameters(self) -> list[Any]:
         """The parameters of the networks of this step, or before these run, of the step before."""
-        roots = self.roots or self.before
-        return [parameter for root in roots for parameter in root.parameters()] if roots else self.loose
+        roots = alive(self.roots) or alive(self.before)
+        return [parameter for root in roots for parameter in parameters_of(root)] if roots else alive(self.loose)
 
     def gradients(self) -> list[Tensor]:
         """Their gradients."""
         return [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
 
-    def enters(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def enters(self, module: nn.Module, *arguments: Any) -> None:
         """Before a module runs."""
-        if self.foreign:
-            return
-        if not self.stack and _has_parameters(module) and not isinstance(module, nn.modules.loss._Loss):
+        grads = self.guard.grads
+        has_parameters = any(own_parameters(part) for _, part in walk(module))
+        if not self.stack and has_parameters and not isinstance(module, nn.modules.loss._Loss):
             self._network(module, arguments)
-        elif self._is_apart(module):
-            self.roots.append(module)
+        elif has_parameters and self._is_apart(module):
+            self.roots.append(weakref.ref(module))
         self.stack.append(Call(module))
-        grads = torch.is_grad_enabled()
-        if isinstance(module, NORMS + DROPOUTS) and grads != module.training and not (grads and _frozen(module)):
+        trains = attributes(module)["training"]
+        if isinstance(module, NORMS + DROPOUTS) and grads != trains and not (grads and _frozen(module)):
             modes = self.seen.evaluating if grads else self.seen.training
             modes.setdefault(self.name(module), self.built.get(module))
         self._begins(module, arguments)
-        weight = getattr(module, "weight", None)
-        if grads and isinstance(weight, nn.Parameter) and weight.dim() > 1:
+        weight = weight_of(module)
+        if grads and weight is not None:
             self.synapse = weight
             x = first_tensor(arguments)
             if self.layers and x is not None:
@@ -159,12 +170,12 @@ class Forward:
     def _begins(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """The state with which neurons begin a batch, or a timestep after the first."""
         shape = self.shapes.get(module)
-        begins = module not in self.called
-        self.called.add(module)
+        begins = id(module) not in self.called
+        self.called.add(id(module))
         if shape is None:
             return
         holds = holds_a_state(module, arguments, shape)
-        if not torch.is_grad_enabled():
+        if not self.guard.grads:
             if begins and holds:
                 self.seen.kept[self.name(module)] = self.built.get(module)
         elif not begins:
@@ -175,29 +186,29 @@ class Forward:
             self._layer(module).kept = True
 
     def _enters(self, stage: str, module: nn.Module, x: Tensor | None) -> None:
-        first, calls = self.entries.setdefault(stage, (module, []))
-        if first is module and x is not None and len(calls) < CALLS:
+        first, calls = self.entries.setdefault(stage, (id(module), []))
+        if first == id(module) and x is not None and len(calls) < CALLS:
             x = kept(x)
             if not calls or x.shape == calls[0].shape:
                 calls.append(x)
 
     def _is_apart(self, module: nn.Module) -> bool:
         """Whether a module with parameters runs inside a network that does not have it, as those of a plain list."""
-        if module not in self.names and torch.is_grad_enabled() and _has_parameters(module):
-            for root in self.roots:
+        if module not in self.names and self.guard.grads:
+            for root in alive(self.roots):
                 self.parts(root)  # which may have made it in its first call
             if module not in self.names:
                 self.parts(module)
-                self.apart.add(module)
-        return module in self.apart and module not in self.roots
+                self.apart[module] = None
+        return module in self.apart and all(root is not module for root in alive(self.roots))
 
     def _network(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         """A call of a module that no other module calls."""
         seen = self.seen
-        seen.runs[torch.is_grad_enabled()] += 1
+        seen.runs[self.guard.grads] += 1
         x = first_tensor(arguments)
         x = None if x is None or not x.numel() or not x.is_floating_point() else x.detach()
-        if not torch.is_grad_enabled():
+        if not self.guard.grads:
             self._evaluates(module, x)
             return
         seen.note("network", lines.here())
@@ -206,15 +217,15 @@ class Forward:
         if x is not None and self.calls == 1:
             self.axis = axis_of(x, seen.batch)
             seen.trained_input = moments(x, self.axis)
-        if module in self.roots:
+        if any(root is module for root in alive(self.roots)):
             return
-        self.roots.append(module)
+        self.roots.append(weakref.ref(module))
         if type(module).__name__ not in seen.networks:
             seen.networks.append(type(module).__name__)
         self.parts(module)
-        for part in module.modules():
+        for _, part in walk(module):
             if isinstance(part, LIF) and part not in self.own:
-                self.own[part] = own_layer(self.name(part), part, part.b).watch(full=True)
+                self.own[part] = own_layer(self.name(part), part, part.b).watch(full=True, guard=self.guard)
 
     def _evaluates(self, module: nn.Module, x: Tensor | None) -> None:
         """A call of a network without gradients."""
@@ -226,7 +237,7 @@ class Forward:
             self.of_batch = 0
         self.of_batch += 1
         self.evaluated += 1
-        trains = any(id(parameter) in seen.parameters for parameter in module.parameters())
+        trains = any(id(parameter) in seen.parameters for parameter in parameters_of(module))
         seen.elsewhere |= bool(seen.steps) and not trains
         if x is not None and self.evaluated == 1:
             seen.note("evaluation", lines.here())
@@ -235,7 +246,7 @@ class Forward:
     def parts(self, module: nn.Module) -> None:
         """The names of a network's modules, and its parameters."""
         owners: dict[int, str] = {}
-        for name, part in module.named_modules(remove_duplicate=False):
+        for name, part in walk(module):
             name = name.removeprefix("module.")  # of DataParallel
             line = self.built.get(part)
             known = self.names.setdefault(part, name or type(part).__name__)
@@ -243,7 +254,7 @@ class Forward:
                 self._share(known, name)
             if isinstance(part, NORMS) and part.track_running_stats:
                 self.seen.momenta[known] = 1.0 if part.momentum is None else part.momentum, line
-            for own, parameter in part.named_parameters(recurse=False):
+            for own, parameter in own_parameters(part).items():
                 full = f"{name}.{own}".lstrip(".")
                 self._share(owners.setdefault(id(parameter), full), full)
                 self.seen.add(full, parameter, line)
@@ -252,15 +263,13 @@ class Forward:
         if first != second:
             self.seen.shared[first, second] = None
 
-    def leaves(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+    def leaves(self, output: Any, module: nn.Module, *arguments: Any) -> None:
         """After a module has run."""
-        if self.foreign or self.innermost is not module:
-            return
         call = self.stack.pop()
         spikes = first_tensor(output)
         if not self.stack:
-            self.readout.add(module, spikes)
-        if not torch.is_grad_enabled():
+            self.readout.add(module, spikes, self.guard.grads)
+        if not self.guard.grads:
             return
         outer = self.stack[-1] if self.stack else Call(module)
         if call.fired and self.stack and library_of(outer.module):  # a surrogate that is a module
@@ -276,15 +285,15 @@ class Forward:
         """The number of layers of neurons that a module is itself, beside those inside of it."""
         module = call.module
         library = library_of(call.module)
-        if module in self.own:
+        if isinstance(module, LIF) and module in self.own:
             self.shapes[module] = spikes.shape
-            self.layers[module] = Neurons(self.name(module), self.built.get(module), self.synapse)
+            self.layers[id(module)] = Neurons(self.name(module), self.built.get(module), reference_to(self.synapse))
             return 1
         if library and not is_count(spikes):  # such as an integrator without spikes
             return 0
         if call.fired and (library or not call.layers):
-            return self._fires(module, spikes, [fired for fired in call.fired if callable(fired.fire)] or call.fired)
-        if call.layers or not (library or _puts_out_spikes(spikes, current)):
+            return self._fires(module, spikes, [one for one in call.fired if one.threshold is None] or call.fired)
+        if call.layers or not (library or _emits_spikes(spikes, current)):
             return 0
         layer = self._layer(module)
         layer.detached |= bool(current is not None and current.requires_grad and not spikes.requires_grad)
@@ -297,22 +306,21 @@ class Forward:
         """Surrogates that a module has called; returns the number of layers that they are."""
         self.runs += 1
         shape = calls[-1].out.shape
-        threshold = threshold_of(module)
-        places = {(fired.line, fired.synapse) for fired in calls}
+        places = {(fired.line, id(fired.synapse)) for fired in calls}
         if library_of(module) or (len(places) == 1 and is_binary(spikes) and spikes.shape[-1:] == shape[-1:]):
             self.shapes[module] = shape
             steps = spikes.shape[1:], spikes.shape[:1] + spikes.shape[2:]  # of (T, B, ...) and (B, T, ...)
             each = [] if spikes.shape == shape else [fired for fired in calls if fired.out.shape in steps]
             for fired in each or calls[-1:]:
-                self._observe(self._layer(module), fired, threshold)
+                self._observe(self._layer(module), fired, threshold_of(module))
             return 1
         for fired in calls:
-            self._observe(self._layer(module, fired), fired, threshold)
+            self._observe(self._layer(module, fired), fired, threshold_of(module))
         return len(places)
 
     def _layer(self, module: nn.Module | None, fired: Fired | None = None) -> Neurons:
         """The layer of a module in this step, or that of one of the surrogates that a module, or none, calls."""
-        key = module if fired is None else (module, fired.line, fired.synapse)
+        key = id(module) if fired is None else (id(module), fired.line, id(fired.synapse))
         if key not in self.layers:
             name, where = ("spikes", None) if module is None else (self.name(module), self.built.get(module))
             synapse = self.synapse
@@ -322,29 +330,36 @@ class Forward:
                 name = name if weight is None else weight.name.removesuffix(".weight")
                 name = f"{name}, line {fired.line.line}" if fired.line else name
                 where = fired.line or where
-            self.layers[key] = Neurons(name, where, synapse, unreset=unreset_decay(module), library=library_of(module))
+            library = library_of(module)
+            self.layers[key] = Neurons(
+                name,
+                where,
+                reference_to(synapse),
+                unreset=unreset_decay(module),
+                library=library,
+                rests=library in GIVEN_DISTANCE,
+            )
         return self.layers[key]
 
     def name(self, module: nn.Module) -> str:
         """Qualified name of a module in its network."""
         return self.names.get(module) or type(module).__name__
 
-    def applied(self, function: Any, arguments: tuple[Any, ...], out: Any) -> None:
+    def applied(self, out: Any, function: Any, *arguments: Any) -> None:
         """A call of a function with a gradient of its own, inside the innermost module; spikes are kept until the module returns."""
-        if self.foreign:
-            return
         own = function.__module__.startswith("lsgcli.")  # other functions in evaluation than in training
-        self.seen.fires[torch.is_grad_enabled()] += not own
-        if not torch.is_grad_enabled() or (self.own and own):  # seen by its own watchers
+        self.seen.fires[self.guard.grads] += not own
+        if not self.guard.grads or (self.own and own):  # seen by its own watchers
             return
-        x, *rest = arguments or (None,)
-        if not (isinstance(x, Tensor) and isinstance(out, Tensor) and x.shape == out.shape):
+        x = first_tensor(arguments[:1])
+        out = first_tensor(out)
+        if x is None or out is None or x.shape != out.shape:
             return
         module = self.innermost
         spikes = is_binary(out) or (library_of(module) and is_count(out))
         if not spikes or is_binary(x):  # for example a straight-through rounding of spikes
             return
-        fired = Fired(x, out, lambda v: function.apply(v, *rest), lines.here(), self.synapse)
+        fired = Fired(x, out, None, lines.here(), self.synapse)
         if module is not None:
             self.stack[-1].fired.append(fired)
         elif fired.line is not None:
@@ -354,71 +369,37 @@ class Forward:
         """A comparison of potentials with a threshold, in the user's own neurons: where no surrogate is called, its gradient is added otherwise."""
         single = threshold.numel() == 1 if isinstance(threshold, Tensor) else isinstance(threshold, int | float)
         if self.stack and x.dim() > 1 and single:
-            self.stack[-1].fired.append(Fired(x, out.to(x.dtype), float(threshold), line, self.synapse))
+            self.stack[-1].fired.append(Fired(x, out, float(threshold), line, self.synapse))
 
     def _observe(self, layer: Neurons, fired: Fired, threshold: float) -> None:
         """Add a call of the neurons, and observe its gradients."""
-        x, out, fire, *_ = fired
-        layer.compares |= not callable(fire)
+        x, out = fired.x, fired.out
+        compares = fired.threshold is not None
+        layer.compares |= compares
         layer.detached |= x.requires_grad and not out.requires_grad and not layer.compares
         call = layer.calls
         layer.calls = layer.calls + 1
         layer.fired(out)
-        layer.threshold = threshold if math.isnan(layer.boundary) else layer.threshold
+        layer.potentials(x, out)
+        layer.v_th = threshold if fired.threshold is None else fired.threshold
+        layer.threshold = layer.v_th
         if x.grad_fn is not None:
             layer.nodes.append((self.runs, x.grad_fn._sequence_nr()))  # type: ignore[attr-defined]
-        values = sampled(x)
-        heights = None
-        self.inside = True
-        try:
-            with torch.random.fork_rng([x.device] if x.is_cuda else []):  # for functions that fire at random
-                # Timesteps, not other samples: calls within one of the module, or with a state.
-                if call == 2 < len(layer.nodes) and (layer.holds or layer.nodes[0][0] == self.runs):
-                    layer.memory = memory(x, layer.nodes[0][1], layer.nodes[1][1])
-                if math.isnan(layer.boundary):
-                    layer.boundary = boundary_of(fire, values) if callable(fire) else fire
-                    layer.threshold = layer.boundary or threshold
-                values = values - layer.boundary
-                height = height_of(lambda v: fire(v.to(values.dtype) + layer.boundary))
-                unit = values.new_ones(())
-                heights = height(values, unit).detach()
-                if math.isnan(layer.width):
-                    unasked = height_of(lambda v: 0 * fire(v + layer.boundary))(values.new_zeros(1), unit)
-                    layer.ignores |= float(unasked.abs()) > 0
-                    if float(heights.sum()) >= 0:
-                        width = float(equivalent_width(height))
-                        layer.width = width if 0 < width < math.inf else math.nan  # negative on one side
-                        layer.detached |= math.isnan(layer.width) and not bool(heights.any())  # zero everywhere
-        except Exception:  # no surrogate, or one that takes tensors of one shape only
-            heights = None
-        finally:
-            self.inside = False
-        layer.potentials(values, heights)
-        if x.requires_grad:
-            x.register_hook(partial(self._gradient, layer, call))
-        if out.requires_grad:
-            out.register_hook(partial(self._arrives, layer, call))
-
-    def _arrives(self, layer: Neurons, call: int, grad: Tensor) -> None:
-        if not self.inside:
-            layer.arriving[call] = float(grad.double().square().sum())
-
-    def _gradient(self, layer: Neurons, call: int, grad: Tensor) -> None:
-        if self.inside:
-            return
-        layer.du[call] = float(grad.double().square().sum())
-        arrives = layer.arriving.get(call, math.nan)
-        if arrives > 0:
-            layer.zeros += int((grad == 0).sum())
-            layer.entries += grad.numel()
-        layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(arrives)
+            # Timesteps, not other samples: calls within one of the module, or with a state.
+            if call == 2 < len(layer.nodes) and (layer.holds or layer.nodes[0][0] == self.runs):
+                layer.memory = memory(x, layer.nodes[0][1], layer.nodes[1][1])
+            hook = self.guard.hook(layer.name, _observe_potential_gradient, layer, call, x.output_nr)
+            x.grad_fn.register_prehook(hook)
+        if out.grad_fn is not None and not compares:
+            hook = self.guard.hook(layer.name, _observe_surrogate, layer, call, thinned(x).numpy(), x.grad_fn is None)
+            out.grad_fn.register_hook(hook)
 
     def add_own(self) -> None:
         """Add lsg's own neurons to the layers, after the backward pass."""
         for module, watcher in self.own.items():
             watcher.end_batch()
-            if module in self.layers and "n" in watcher.sums.values:
-                layer = self.layers[module]
+            if id(module) in self.layers and "n" in watcher.sums.values:
+                layer = self.layers[id(module)]
                 layer.threshold, layer.calls = watcher.sums.threshold, len(watcher.sums.values["n"])
                 layer.shape, layer.extra = tuple(self.shapes[module])[1:], signal(watcher.sums, None)
 
@@ -431,29 +412,68 @@ class Forward:
         return [layer.record(layers[-1].grad_norm) for layer in layers]
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
+def alive(references: list[Any]) -> list[Any]:
+    """What is referred to, and has not been deleted."""
+    return [value for reference in references if (value := reference()) is not None]
+
+
+def reference_to(value: Any) -> Any:
+    """A weak reference, so that the script can delete what is observed; None of None."""
+    return None if value is None else weakref.ref(value)
 
 
 def _frozen(module: nn.Module) -> bool:
     """Whether a module has parameters of which none is trained."""
-    return _has_parameters(module) and not any(parameter.requires_grad for parameter in module.parameters())
+    parameters = parameters_of(module)
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
-def _puts_out_spikes(spikes: Tensor, current: Tensor | None) -> bool:
+def _emits_spikes(spikes: Tensor, current: Tensor | None) -> bool:
     """Whether a module whose surrogate is not seen puts out spikes, of which its input has none."""
     if current is None or not current.requires_grad or not is_binary(spikes) or is_binary(current):
         return False
     return bool(spikes.any()) or not spikes.requires_grad
 
 
-def boundary_of(fire: Any, values: Tensor) -> float:
-    """The value above which a function fires: v_th where it is given u, and 0 where it is given u - v_th, or that is not found."""
-    sizes = torch.logspace(-3, 4, 30_000, dtype=values.dtype, device=values.device)  # to 0.05 %
-    grid = torch.cat([-sizes.flip(0), sizes])
-    silent = int((fire(grid).detach() == 0).sum())
-    if not 0 < silent < len(grid):
-        return 0.0
-    low = float(grid[silent - 1])
-    high = float(grid[silent])
-    return 0.0 if low < 0 < high else high
+def _observe_potential_gradient(layer: Neurons, call: int, output: int, grads: tuple[Tensor | None, ...]) -> None:
+    """dL/du of a call, as it arrives at the node that computed the potentials."""
+    _add_potential_gradient(layer, call, first_tensor(grads[output]))
+
+
+def _add_potential_gradient(layer: Neurons, call: int, grad: Tensor | None) -> None:
+    if grad is None:
+        return
+    layer.du[call] = float(grad.double().square().sum())
+    arrives = layer.arriving.get(call, math.nan)
+    if arrives > 0:
+        layer.zeros += int((grad == 0).sum())
+        layer.entries += grad.numel()
+    layer.not_finite |= not math.isfinite(layer.du[call]) and math.isfinite(arrives)
+
+
+def _observe_surrogate(
+    layer: Neurons,
+    call: int,
+    x: np.ndarray[Any, Any],
+    is_leaf: bool,
+    given: tuple[Tensor | None, ...],
+    arriving: tuple[Tensor | None, ...],
+) -> None:
+    """dL/do of a call and what its surrogate makes of it, which gives the surrogate's value at each potential x."""
+    grad = first_tensor(arriving[:1])
+    passed = first_tensor(given[:1])
+    if grad is None:
+        return
+    layer.arriving[call] = float(grad.double().square().sum())
+    if passed is None:
+        layer.detached = True
+        return
+    arrives, passes = thinned(grad).numpy(), thinned(passed).numpy()
+    if len(passes) != len(x):
+        return
+    layer.ignores |= bool(np.any(passes[arrives == 0]))
+    heights = np.full_like(x, np.nan)
+    np.divide(passes, arrives, out=heights, where=arrives != 0)
+    layer.samples.append((x, heights))
+    if is_leaf:
+        _add_potential_gradient(layer, call, passed)

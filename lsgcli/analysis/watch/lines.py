@@ -7,15 +7,15 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from lsgcli.analysis.watch.neurons import states
-from lsgcli.analysis.watch.tensors import tensors
+from lsgcli.analysis.watch.guard import frame_outside
+from lsgcli.analysis.watch.modules import attributes, is_plain, is_tensor, states, tensors
 
 PACKAGE = Path(__file__).resolve().parents[2]  # lsgcli
 LIBRARIES = (*{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}, str(PACKAGE))
@@ -54,6 +54,20 @@ def here(built: object = None) -> Line | None:
     return None
 
 
+def calling() -> Line | None:
+    """The line that calls what is observed, if it is the user's; None if it is another package's."""
+    frame = frame_outside(str(PACKAGE))
+    return Line(frame.f_code.co_filename, frame.f_lineno) if frame and of_user(frame.f_code.co_filename) else None
+
+
+def search(pattern: str, files: Iterable[str]) -> Iterator[Line]:
+    """The lines of files in which a regular expression matches."""
+    for file in files:
+        for number, text in enumerate(linecache.getlines(file), start=1):
+            if re.search(pattern, text):
+                yield Line(file, number)
+
+
 class Operand(NamedTuple):
     """A tensor of a call that failed."""
 
@@ -87,17 +101,17 @@ def of_error(error: BaseException) -> tuple[Line | None, list[Operand]]:
 
 def _tensors_of(value: Any) -> Iterator[Tensor]:
     """A tensor, those of a tuple, or those that a module keeps beside its parameters."""
-    if isinstance(value, nn.Module) and "_buffers" in vars(value):  # it is built: deepcopy() may fail before
+    if issubclass(type(value), nn.Module) and "_buffers" in attributes(value):  # it is built: deepcopy() may fail before
         yield from states(value, ())
-    elif isinstance(value, Tensor | tuple):
-        for part in tensors(value):
+    elif issubclass(type(value), Tensor | tuple):
+        for part in tensors(value, is_tensor):
             if part.numel() and not isinstance(part, nn.Parameter):
                 yield part
 
 
 def _operand(name: str, tensor: Tensor) -> Operand:
     low = high = math.nan
-    if not tensor.is_complex():  # which has no order, but would be cast to its real part
-        with suppress(RuntimeError):  # as of sparse tensors, and of those of a device that has failed
+    if is_plain(tensor):
+        with suppress(RuntimeError):  # as of tensors of a device that has failed
             low, high = map(float, tensor.detach().double().aminmax())
     return Operand(name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), low, high)

@@ -1,17 +1,20 @@
 """What was seen of a training: losses, outputs, parameters, modes, and for each layer of neurons its signals and gradients."""
 
 import math
+import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from msgspec import Struct, field
 from torch import Tensor, nn
 
 from lsgcli.analysis.measures import LEARNED
 from lsgcli.analysis.rules.base import RECENT, fallen
-from lsgcli.analysis.watch.lines import Line, Operand
+from lsgcli.analysis.watch.lines import Line, Operand, search
+from lsgcli.analysis.watch.surrogates import Values, equivalent_width, heights_by_distance, roundest
 from lsgcli.analysis.watch.tensors import explained, norm_of, sampled
 
 Scores = list[tuple[int, float, int]]  # step, share, samples
@@ -23,14 +26,14 @@ class Neurons(Struct):
     Attributes:
         name: qualified name of its module, and the line for neurons without a module.
         where: line that builds the module, or calls the neurons.
-        weight: weight of the linear layer or convolution before it.
+        weight: reference to the weight of the linear layer or convolution before it.
         calls: number of calls, one per timestep or one for all.
-        boundary: the value above which its function fires: v_th, or 0 if it is given u - v_th.
-        threshold: v_th, in whose units u is recorded.
+        v_th: the threshold that its module stores, or that a comparison has; NaN if none is known.
+        rests: whether its function is known to be given u - v_th.
         spikes, n: sum and number of outputs.
-        u, u_squared, m: sums over a sample of m potentials before the reset, in units of the threshold.
-        inside, h, h_squared: of the same sample, how many are inside the surrogate, and sums of the surrogate.
-        width: equivalent width of the surrogate.
+        u, u_squared, m: sums over a sample of m values that its function is given.
+        silent, firing: the largest of these without a spike, and the smallest with one.
+        samples: of calls, some of these values, and the surrogate there, NaN where no gradient arrives.
         arriving, du: squared norm of dL/do and dL/du at each call.
         zeros, entries: exact zeros among the entries of dL/du, of calls whose spikes have a gradient.
         unreset: decay of neurons that are not reset; 0 of others.
@@ -45,24 +48,26 @@ class Neurons(Struct):
         library: package of its module, if it is one of known libraries.
         kept: whether it starts the step with a state that is not at rest.
         shape: of the spikes of a call.
+        spread: standard deviation of its weights times the root of their number for each neuron, in units of the threshold.
+        grad_norm: norm of the gradient of its weights.
+        threshold: v_th, in whose units u is recorded.
         extra: measures that are known otherwise.
     """
 
     name: str
     where: Line | None = None
-    weight: nn.Parameter | None = None
+    weight: weakref.ref[nn.Parameter] | None = None
     calls: int = 0
-    boundary: float = math.nan
-    threshold: float = 1.0
+    v_th: float = math.nan
+    rests: bool = False
     spikes: float = 0.0
     n: int = 0
     u: float = 0.0
     u_squared: float = 0.0
     m: int = 0
-    inside: float = 0.0
-    h: float = 0.0
-    h_squared: float = 0.0
-    width: float = math.nan
+    silent: float = -math.inf
+    firing: float = math.inf
+    samples: list[tuple[Values, Values]] = []
     arriving: dict[int, float] = {}
     du: dict[int, float] = {}
     zeros: int = 0
@@ -79,7 +84,16 @@ class Neurons(Struct):
     kept: bool = False
     unreset: float = 0.0
     shape: tuple[int, ...] = ()
+    spread: float = math.nan
+    grad_norm: float = math.nan
+    threshold: float = 1.0
     extra: dict[str, Any] = {}
+
+    @property
+    def weight_id(self) -> int:
+        """The id of the weight before it; 0 if it is unknown."""
+        weight = None if self.weight is None else self.weight()
+        return 0 if weight is None else id(weight)
 
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
@@ -88,42 +102,74 @@ class Neurons(Struct):
         self.n += len(values)
         self.spikes += float((values != 0).sum())
 
-    def potentials(self, x: Tensor, heights: Tensor | None) -> None:
-        """Add u - v_th of a sample, and the surrogate there."""
-        u = (x / self.threshold + 1).double()
-        self.u += float(u.sum())
-        self.u_squared += float(u.square().sum())
-        self.m += len(u)
-        if heights is not None:
-            self.inside += float((x.abs() < self.width / 2).sum())
-            self.h += float(heights.double().sum())
-            self.h_squared += float(heights.double().square().sum())
+    def potentials(self, x: Tensor, spikes: Tensor) -> None:
+        """Add values x that its function is given in a call, and the spikes."""
+        values = sampled(x).double()
+        fires = sampled(spikes) != 0
+        self.u += float(values.sum())
+        self.u_squared += float(values.square().sum())
+        self.m += len(values)
+        if bool(fires.any()):
+            self.firing = min(self.firing, float(values[fires].min()))
+        if not bool(fires.all()):
+            self.silent = max(self.silent, float(values[~fires].max()))
+
+    def boundary(self) -> float:
+        """The value above which its function fires: v_th, or 0 if it is given u - v_th."""
+        low, high = sorted([self.silent, self.firing])
+        if self.compares:
+            return self.v_th
+        if self.rests or low <= 0 <= high:
+            return 0.0
+        if low <= self.v_th <= high:
+            return self.v_th
+        if math.isinf(low):
+            return 0.0
+        # If none fires, the threshold is above the largest potential: at least there.
+        return low if math.isinf(high) else roundest(low, high)
+
+    def measure(self, grads: bool) -> None:
+        """Compute what is known at the end of a step, with the weights' gradients if they have any."""
+        self.threshold = self.boundary() or self.threshold
+        weight = None if self.weight is None else self.weight()
+        if weight is None:
+            return
+        self.spread = float(weight.std()) * math.sqrt(weight[0].numel()) / self.threshold
+        if grads and weight.grad is not None:
+            self.grad_norm = norm_of([weight.grad])
+
+    def surrogate(self) -> dict[str, float]:
+        """Width, coverage and moments of the surrogate, from the values at which it is known."""
+        if not self.samples:
+            return {}
+        distance = np.concatenate([x for x, _ in self.samples]) - self.boundary()
+        known, heights = heights_by_distance(distance, np.concatenate([h for _, h in self.samples]))
+        spread = max(self.threshold, float(distance.std()))
+        width = equivalent_width(known, heights, 0.1 * spread)
+        if math.isnan(width) or not width:
+            return {}
+        everywhere = np.interp(np.abs(distance), known, heights)
+        return {
+            "alpha": width,
+            "coverage": float((np.abs(distance) < width / 2).mean()),
+            "sg_mean": float(everywhere.mean()),
+            "sg_sq_mean": float(np.square(everywhere).mean()),
+        }
 
     @property
-    def spread(self) -> float:
-        """Standard deviation of its weights times the root of their number for each neuron, in units of the threshold; NaN if unknown."""
-        weight = None if self.weight is None else self.weight.detach()
-        return math.nan if weight is None else float(weight.std()) * math.sqrt(weight[0].numel()) / self.threshold
-
-    @property
-    def grad_norm(self) -> float:
-        """Norm of the gradient of its weights; NaN without one."""
-        grad = None if self.weight is None else self.weight.grad
-        return math.nan if grad is None else norm_of([grad])
+    def falls(self) -> bool:
+        """Whether its surrogate is negative."""
+        return sum(float(np.nansum(heights)) for _, heights in self.samples) < 0
 
     def record(self, reference: float) -> dict[str, Any]:
         """The layer as in a gradient-flow record, as far as it is known: NaN stands for unknown, and leaves the field out."""
         potentials = self.m or math.nan
-        of_surrogate = potentials if math.isfinite(self.width) else math.nan
         mean = self.u / potentials
         known = {
             "firing_rate": self.spikes / (self.n or math.nan),
-            "u_mean": mean,
-            "u_std": math.sqrt(max(self.u_squared / potentials - mean**2, 0.0)),
-            "alpha": self.width,
-            "coverage": self.inside / of_surrogate,
-            "sg_mean": self.h / of_surrogate,
-            "sg_sq_mean": self.h_squared / of_surrogate,
+            "u_mean": (mean - self.boundary()) / self.threshold + 1,
+            "u_std": math.sqrt(max(self.u_squared / potentials - mean**2, 0.0)) / self.threshold,
+            **self.surrogate(),
             "grad_zero": self.zeros / (self.entries or math.nan),
             "beta": self.memory or math.nan,
             "grad_norm": self.grad_norm,
@@ -275,8 +321,8 @@ class Seen(Struct):
     beyond: tuple[str, Line | None] | None = None  # the module whose outputs were too large before the first step
     error: BaseException | None = None
     operands: list[Operand] = []  # of the call that failed
-    # By the shape of a tensor, the last line that changed one in place.
-    changed: dict[str, Line | None] = {}
+    failed: dict[str, str] = {}  # what could not be observed, and why
+    compiled: bool = False  # whether torch.compile compiled something
 
     def add(self, name: str, parameter: Tensor, where: Line | None) -> None:
         """Keep a parameter, if it is not known."""
@@ -290,6 +336,14 @@ class Seen(Struct):
         """Keep the line of the user's code that did something first."""
         if line is not None:
             self.lines.setdefault(what, line)
+
+    def search(self, pattern: str) -> Iterator[Line]:
+        """The lines of the user's files in which a regular expression matches."""
+        return search(pattern, dict.fromkeys(line.file for line in self.lines.values()))
+
+    def line_with(self, pattern: str) -> Line | None:
+        """The first of these lines."""
+        return next(self.search(pattern), None)
 
     def line_of(self, layer: str) -> Line | None:
         """The line of a layer of neurons."""

@@ -7,15 +7,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
-from torch.utils._pytree import tree_iter
+
+from lsgcli.analysis.watch.modules import is_plain
 
 SAMPLE = 100_000  # entries of a tensor of which moments are computed
+FEW = 4096  # entries that are kept
 ROWS, FEATURES = 64, 4096  # samples and features of an input, of which moments of features are computed
 COMPARED = 128  # samples whose nearest neighbours are found
 BINS = 4  # classes of targets that are numbers
 FLAT = ("round", "floor", "ceil", "trunc", "sign")
 WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # names of nodes that have weights, at their beginning
+# Names of nodes that pass a gradient on as it is, but for its sign.
+LINEAR = (
+    "Add",
+    "Sub",
+    "Rsub",
+    "Neg",
+    "Clone",
+    "Alias",
+    "View",
+    "UnsafeView",
+    "Reshape",
+    "Unsqueeze",
+    "Squeeze",
+    "Expand",
+    "Select",
+    "Copy",
+    "Slice",
+    "Where",
+)
 NODES = 30  # that are followed from an output
 NODES_OF_STEP = 2000  # that are followed from potentials
 
@@ -26,21 +46,15 @@ def sampled(x: Tensor) -> Tensor:
     return flat[:: max(1, flat.numel() // SAMPLE)].float()
 
 
+def thinned(x: Tensor) -> Tensor:
+    """At most about ``FEW`` entries of x, evenly spaced, (n,), float32, without gradient, on the CPU: a copy."""
+    flat = x.detach().reshape(-1)
+    return flat[:: max(1, flat.numel() // FEW)].to("cpu", torch.float32, copy=True)
+
+
 def kept(x: Tensor) -> Tensor:
     """A copy of a tensor, thinned along its last axis if it is large."""
     return x.detach()[..., :: 1 + x.numel() // SAMPLE].clone()
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """A tensor, or the tensors in tuples, lists and dictionaries."""
-    for part in tree_iter(value):
-        if isinstance(part, Tensor):
-            yield part
-
-
-def first_tensor(value: Any) -> Tensor | None:
-    """The first of the :func:`tensors`; None if there is none."""
-    return value if isinstance(value, Tensor) else next(tensors(value), None)
 
 
 def is_binary(x: Tensor) -> bool:
@@ -142,7 +156,12 @@ def behind(loss: Tensor) -> Iterator[Any]:
 
 def leaves(loss: Tensor) -> list[Any]:
     """The tensors without a history that a loss depends on."""
-    return [node.variable for node in behind(loss) if hasattr(node, "variable")]
+    return [node.variable for node in behind(loss) if is_leaf(node)]
+
+
+def is_leaf(node: Any) -> bool:
+    """Whether a node of the graph stands for a tensor without a history."""
+    return type(node).__name__ == "AccumulateGrad"
 
 
 def flat(loss: Tensor) -> str:
@@ -171,31 +190,51 @@ def softmax_before(outputs: Tensor) -> str:
 def memory(u: Tensor, start: int, end: int) -> float:
     """The largest derivative of potentials by what the timestep before computed: of leaky neurons the decay, 0 if no graph connects the timesteps.
 
+    It is the product of the factors that the graph has stored on the way: nothing is computed backwards.
+
     Args:
         u: the potentials.
         start, end: sequence numbers of the graph's nodes of the potentials two timesteps before and one before.
 
     Returns:
-        NaN if it cannot be computed.
+        NaN if it is unknown.
     """
-    edges: list[GradientEdge] = []
-    known: set[tuple[Any, int]] = set()
-    nodes: list[tuple[Any, int]] = [(u.grad_fn, 0)]
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
+        return math.nan  # reading what the graph has stored would run code of the script
+    reached: list[float] = []
+    known: set[Any] = set()
+    nodes: list[tuple[Any, float]] = [(u.grad_fn, 1.0)]
     while nodes and len(known) < NODES_OF_STEP:
-        edge = nodes.pop()
-        node, number = edge
-        if node is None or edge in known or hasattr(node, "variable"):
+        node, factor = nodes.pop()
+        if node is None or node in known or is_leaf(node):
             continue
-        known.add(edge)
+        known.add(node)
         created = node._sequence_nr()
         if created > end:
-            nodes += node.next_functions
+            behind_node = zip(node.next_functions, _factors(node), strict=False)
+            nodes += [(before, factor * own) for (before, _), own in behind_node]
         elif created > start:
-            edges.append(GradientEdge(node, number))
-    if not edges:
+            reached.append(abs(factor))
+    if not reached:
         return math.nan if nodes else 0.0
-    try:
-        grads = torch.autograd.grad(u, edges, torch.ones_like(u), retain_graph=True, allow_unused=True)
-    except RuntimeError:  # of tensors that were changed in place
-        return math.nan
-    return max([1e-12, *(float(grad.abs().max()) for grad in grads if grad is not None)])  # a decay of 0 is no missing graph
+    finite = [factor for factor in reached if math.isfinite(factor)]
+    return max([1e-12, *finite]) if finite else math.nan  # a decay of 0 is no missing graph
+
+
+def _factors(node: Any) -> list[float]:
+    """The largest derivative of an operation by each of its operands, as far as it is known; NaN elsewhere."""
+    name = type(node).__name__.removesuffix("Backward0")
+    if name in LINEAR:
+        return [1.0] * len(node.next_functions)
+    if name == "Mul":
+        return [_largest(node._saved_other), _largest(node._saved_self)]
+    if name == "Div":
+        return [1 / (_largest(node._saved_other) or math.nan), math.nan]
+    return [math.nan] * len(node.next_functions)
+
+
+def _largest(value: Any) -> float:
+    """The largest size of the values of a number or tensor."""
+    if is_plain(value) and value.numel():
+        return float(value.detach().abs().max())
+    return abs(float(value)) if isinstance(value, int | float) else math.nan

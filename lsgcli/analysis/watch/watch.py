@@ -1,32 +1,30 @@
-"""Watch a training: hooks on modules, surrogates, losses and optimisers, which observe and change nothing."""
+"""Watch a training: what builds, runs, loses, steps and evaluates is observed, and nothing is changed."""
 
 import math
 import sys
 import time
+import weakref
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial, wraps
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.optim import lr_scheduler
+from torch.nn.modules import module as modules_of_torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
-from lsgcli.analysis.watch.forward import Forward
+from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
+from lsgcli.analysis.watch.guard import Function, Guard
+from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
     agreement,
     all_equal,
     axis_of,
     explained,
-    first_tensor,
     flat,
     is_binary,
     layouts,
@@ -37,50 +35,34 @@ from lsgcli.analysis.watch.tensors import (
 )
 from lsgcli.system.files import finite
 
-Function = Callable[..., Any]
 MANY = 5  # backward passes without a step
-LONGER = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
-PATIENCE = 30  # seconds until that evaluation
+MAX_STEPS_FACTOR = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
+EVALUATION_TIMEOUT = 30  # seconds until that evaluation
 FIRST = 3  # steps that are measured, before later ones
 MEASURED = (*range(FIRST), 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
-LOSSES = (
-    "cross_entropy",
-    "nll_loss",
-    "mse_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "kl_div",
-)
+# Losses by the operators that functions of torch.nn.functional call, after they have warned at the line of the user.
+LOSSES = {
+    "cross_entropy_loss": (torch._C._nn, "cross_entropy"),  # type: ignore[attr-defined]
+    "nll_loss_nd": (torch._C._nn, "nll_loss"),  # type: ignore[attr-defined]
+    "mse_loss": (torch._C._nn, "mse_loss"),  # type: ignore[attr-defined]
+    "binary_cross_entropy": (torch._C._nn, "binary_cross_entropy"),  # type: ignore[attr-defined]
+    "binary_cross_entropy_with_logits": (torch, "binary_cross_entropy_with_logits"),
+    "l1_loss": (torch._C._nn, "l1_loss"),  # type: ignore[attr-defined]
+    "smooth_l1_loss": (torch._C._nn, "smooth_l1_loss"),  # type: ignore[attr-defined]
+    "huber_loss": (torch._C._nn, "huber_loss"),  # type: ignore[attr-defined]
+    "multi_margin_loss": (torch._C._nn, "multi_margin_loss"),  # type: ignore[attr-defined]
+    "multilabel_margin_loss": (torch._C._nn, "multilabel_margin_loss"),  # type: ignore[attr-defined]
+    "kl_div": (torch, "kl_div"),
+}
 ENTRIES = 64  # of the last matrix, by which its values after a step are known again
 OVERFLOW = 1e18  # norms whose squares are no float32: clipping makes such gradients 0
 ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
-DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d")
-COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge", "heaviside")
+DROPOUT_OPERATORS = ("dropout", "dropout_", "feature_dropout", "feature_dropout_")
+COMPARISONS = ("__gt__", "__ge__", "__lt__", "__le__", "gt", "ge")
 EQUALITIES = ("__eq__", "eq")
-IN_PLACE = (
-    "__iadd__",
-    "__isub__",
-    "__imul__",
-    "__itruediv__",
-    "__setitem__",
-    "add_",
-    "sub_",
-    "mul_",
-    "div_",
-    "copy_",
-    "zero_",
-    "fill_",
-    "clamp_",
-    "masked_fill_",
-)
 
 
-class Enough(BaseException):
+class StopWatching(BaseException):
     """Ends a script after the last step that is watched."""
 
 
@@ -96,15 +78,16 @@ class Watch:
     and random numbers of the training stay as they are.
 
     Args:
-        steps: number of steps after which :class:`Enough` is raised; None to watch until the end.
+        steps: number of steps after which :class:`StopWatching` is raised; None to watch until the end.
         every: steps between further measurements.
         network, optimizer: that exist already.
 
     Attributes:
         seen: what was seen, which the rules read.
+        guard: calls the observing methods of this class where they do no harm.
         forward: observes modules, in steps that are measured.
-        evaluation: observes blocks without gradients.
-        measuring: whether this step is measured, or such a block is observed.
+        evaluation: observes what runs without gradients.
+        measuring: whether this step is measured, or an evaluation is observed.
         optimised: ids of the parameters that an optimiser has.
         backwards: backward passes of this step.
         logits: outputs and labels of the loss of this step.
@@ -125,18 +108,19 @@ class Watch:
         self.stepped: set[int] = set()  # optimisers
         self.until = math.inf  # time at which an evaluation is no longer waited for
         self.measuring = False
+        self.guard = Guard()
         self.evaluation = Evaluation(self)
-        self._patches, self._hooks = ExitStack(), ExitStack()
+        self.compiled_before = _compiled_graphs()
         self._begin()
         if network is not None:
-            self.forward.parts(network)
+            self.guard.observe("network", self.forward.parts, network)
         if optimizer is not None:
-            self._add_optimiser(optimizer)
+            self.guard.observe("optimizer", self._add_optimiser, optimizer)
 
     def _begin(self) -> None:
         """Begin with nothing seen."""
         self.seen = Seen()
-        self.forward = Forward(self.seen)
+        self.forward = Forward(self.seen, self.guard)
         self.labels: Tensor | None = None  # of the last loss in training
         self.before: tuple[Tensor, Tensor] | None = None  # input and labels of the measured step before
         self.carried: set[int] = set()  # parameters that have a gradient before the first backward pass of a step
@@ -144,7 +128,7 @@ class Watch:
         self.stepping = False  # whether an optimiser is in its step
         self.stepper = 0  # the optimiser that ended the last step
         self.weights: dict[int, Tensor] = {}  # before a measured step, of the parameters whose optimiser has not stepped since
-        self.trained: list[tuple[Tensor, Tensor]] = []  # a parameter, with some of its values after the last step
+        self.trained: list[tuple[weakref.ref[Tensor], Tensor]] = []  # a parameter, with some of its values after the last step
         self._start()
 
     def _begin_again(self, optimiser: torch.optim.Optimizer) -> None:
@@ -168,54 +152,94 @@ class Watch:
     def __enter__(self) -> Self:
         if Watch.active is not None:
             raise RuntimeError("watch: found another watch that is active, expected one at a time")
-        patches: list[tuple[Any, tuple[str, ...], Function]] = [
-            (torch.autograd, ("backward",), self._backward),
-            (F, LOSSES, self._loss),
-            (F, DROPOUTS, self._dropped),
-            (Tensor, COMPARISONS, self._without_gradient),  # methods only: torch.jit looks functions of torch up by themselves
-            (Tensor, EQUALITIES, self.evaluation.equal),
-            (Tensor, IN_PLACE, self._changes),
-            (nn.Module, ("__init__",), self._built),
-            (torch.optim.Optimizer, ("__init__",), self._optimiser_built),
-            (_BaseDataLoaderIter, ("__next__",), self.evaluation.draws),
-            (lr_scheduler.LRScheduler, ("step",), partial(self._noted, "schedule")),
-            (nn.Module, ("load_state_dict",), partial(self._noted, "loaded")),
-        ]
-        for context in (torch.no_grad, torch.inference_mode):
-            patches += [(context, ("__enter__",), self.evaluation.begins), (context, ("__exit__",), self.evaluation.ends)]
-        for owner, names, around in patches:
-            for name in names:
-                self._patch(owner, name, around)
-        apply = torch.autograd.Function.__dict__["apply"]
-        self._patches.callback(setattr, torch.autograd.Function, "apply", apply)
-        torch.autograd.Function.apply = classmethod(partial(self._applied, apply))  # type: ignore[assignment]
-        self._patches.enter_context(register_optimizer_step_pre_hook(self._before_step))
-        self._patches.enter_context(register_optimizer_step_post_hook(self._after_step))
+        patch = self.guard.patch
+        for operator, (owner, name) in LOSSES.items():
+            patch(owner, operator, after=partial(self._loss, name))
+        for name in DROPOUT_OPERATORS:
+            patch(torch._VF, name, after=self._dropped)
+        for name in COMPARISONS:
+            patch(Tensor, name, after=partial(self._without_gradient, name))
+        for name in EQUALITIES:
+            patch(Tensor, name, after=self.evaluation.compare)
+        patch(torch.autograd.Function, "apply", after=self._applied, counts=True)
+        patch(torch.autograd, "backward", before=self._before_backward, after=self._after_backward)
+        patch(torch.optim.Optimizer, "__init__", before=self._builds_optimiser, after=self._optimiser_built)
+        patch(_BaseDataLoaderIter, "__next__", after=self.evaluation.draw)
+        self._patch_modules()
+        for register in (
+            modules_of_torch.register_module_parameter_registration_hook,
+            modules_of_torch.register_module_buffer_registration_hook,
+            modules_of_torch.register_module_module_registration_hook,
+        ):
+            self.guard.enter(register(self._registers))
+        self.guard.enter(register_optimizer_step_pre_hook(self._hook("step", self._before_step)))
+        self.guard.enter(register_optimizer_step_post_hook(self._hook("step", self._after_step)))
         Watch.active = self
         self.measure(True)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.measure(False)
-        self._patches.close()
+        self.guard.close()
         Watch.active = None
+        self.guard.observe("end", self._end, error)
+        self.seen.failed = self.guard.failed
+
+    def _end(self, error: BaseException | None) -> None:
+        layers = self.forward.layers
+        self.measure(False)
         self.seen.ended = error is None
-        if error is not None and not isinstance(error, Enough | SystemExit):
-            self.seen.layers = self.forward.layers or self.seen.layers
+        self.seen.compiled = _compiled_graphs() > self.compiled_before
+        if error is not None and not isinstance(error, StopWatching | SystemExit):
+            self.seen.layers = layers or self.seen.layers
             self.seen.error = error
             line, self.seen.operands = lines.of_error(error)
             self.seen.note("error", line)
 
-    def _patch(self, owner: Any, name: str, around: Function) -> None:
-        """Replace a function by ``around``, which is called with the function first."""
-        original = getattr(owner, name)
+    def _hook(self, what: str, function: Function) -> Function:
+        """A hook of torch that calls an observing method."""
 
-        @wraps(original)
-        def patched(*arguments: Any, **options: Any) -> Any:
-            return around(original, *arguments, **options)
+        def observe(*arguments: Any) -> None:
+            # Compilers read this line alone.
+            if not torch.compiler.is_compiling() and self.guard.is_open():
+                self.guard.observe(what, function, *arguments)
 
-        setattr(owner, name, patched)
-        self._patches.callback(setattr, owner, name, original)
+        return observe
+
+    def _patch_modules(self) -> None:
+        """Observe the calls of modules. Global hooks of torch would make compilers warn, and compile again where they change."""
+        original = nn.Module._call_impl  # type: ignore[attr-defined]
+
+        def _call_impl(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+            if torch.compiler.is_compiling() or not (self._wants_modules() and self.guard.is_open()):
+                return original(module, *arguments, **options)
+            forward = self.forward
+            depth = len(forward.stack)
+            given = (*arguments, *options.values())
+            self.guard.observe("modules", self._enters, module, *given)
+            entered = forward is self.forward and len(forward.stack) > depth
+            try:
+                output = original(module, *arguments, **options)
+            except BaseException:
+                del forward.stack[depth:]
+                raise
+            if entered and forward is self.forward and len(forward.stack) == depth + 1:
+                self.guard.observe("modules", forward.leaves, output, module, *given)
+            del forward.stack[depth:]
+            return output
+
+        self.guard.replace(nn.Module, "_call_impl", original, _call_impl)
+
+    def _wants_modules(self) -> bool:
+        return self.measuring or not (torch.is_grad_enabled() or self.evaluation.waits)
+
+    def _enters(self, module: nn.Module, *arguments: Any) -> None:
+        """A module is called."""
+        if self.guard.grads:
+            self.evaluation.end()
+        elif not self.measuring and not self.forward.stack:
+            self.evaluation.begin()
+        if self.measuring:
+            self.forward.enters(module, *arguments)
 
     def _here(self, what: str) -> None:
         """Keep the user's line that did something first."""
@@ -224,63 +248,68 @@ class Watch:
     @property
     def observes(self) -> bool:
         """Whether a call belongs to the training, in a step that is measured."""
-        return self.measuring and torch.is_grad_enabled() and not self.forward.foreign
+        return self.measuring and self.guard.grads
 
     def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
-        return any(not torch.equal(_begin_of(parameter), values) for parameter, values in self.trained)
+        known = [(reference(), values) for reference, values in self.trained]
+        return any(parameter is not None and not torch.equal(_fingerprint(parameter), values) for parameter, values in known)
 
     # What is built
 
-    def _built(self, original: Function, module: nn.Module, *arguments: Any, **options: Any) -> None:
-        original(module, *arguments, **options)
+    def _registers(self, module: nn.Module, name: str, part: Any) -> None:
+        """A module is given a parameter, a buffer or a module: both are built at the user's line, if it is the first time."""
+        if torch.compiler.is_compiling() or not self.guard.is_open():
+            return
+        for built in (module, part):
+            if isinstance(built, nn.Module) and built not in self.forward.built:
+                self.guard.observe("built", self._built, built)
+
+    def _built(self, module: nn.Module) -> None:
         self.forward.built[module] = lines.here(module)
 
-    def _optimiser_built(self, original: Function, optimiser: Any, *arguments: Any, **options: Any) -> None:
+    def _builds_optimiser(self, optimiser: Any, *arguments: Any) -> None:
         line = self.forward.built[optimiser] = lines.here(optimiser)
         self.seen.note("optimiser", line)
         self.seen.has_optimiser = True
-        original(optimiser, *arguments, **options)
+
+    def _optimiser_built(self, value: None, optimiser: Any, *arguments: Any) -> None:
         self._add_optimiser(optimiser)
 
     def _add_optimiser(self, optimiser: torch.optim.Optimizer) -> None:
         self.optimised |= {id(parameter) for parameter in _parameters_of(optimiser)}
-        self.seen.settings = optimiser.param_groups[0]
+        self.seen.settings = {name: value for name, value in _groups_of(optimiser)[0].items() if name != "params"}
 
     def measure(self, on: bool) -> None:
         """Begin or end to observe each module."""
-        if on and not self.measuring:
-            self._hooks.enter_context(register_module_forward_pre_hook(self.forward.enters))
-            self._hooks.enter_context(register_module_forward_hook(self.forward.leaves))
-        elif not on:
-            self._hooks.close()
+        if not on:
             self.forward.release()
         self.measuring = on
 
     # Losses
 
-    def _loss(self, original: Function, *arguments: Any, **options: Any) -> Any:
-        value = original(*arguments, **options)
+    def _loss(self, name: str, value: Any, *arguments: Any) -> None:
         pair = arguments[:2]
-        if self.forward.foreign or len(pair) < 2 or not all(isinstance(part, Tensor) for part in pair):
-            return value
+        if len(pair) < 2 or not all(map(is_plain, (value, *pair))):
+            return
         seen = self.seen
-        name = original.__name__
-        outputs, labels = pair
+        outputs, labels = map(_unexpanded, pair) if name in ELEMENTWISE else pair
         trains = self.measuring and outputs.dim() > 0 and outputs.grad_fn is not None
         if trains and name in ("cross_entropy", "nll_loss") and not seen.softmax:
             seen.softmax = softmax_before(outputs)
-        seen.smoothing = max(seen.smoothing, float(options.get("label_smoothing", 0)))
+        if name == "cross_entropy":
+            seen.smoothing = max(seen.smoothing, *(number(given) for given in arguments[5:6]), 0.0)
         self._compared(name, outputs.detach(), labels.detach())
         if self.logits is not None and self.logits.loss == name:
             self.parts.append(value.detach())
         if trains and outputs.dim() == 2 and self.logits is not None:
-            outputs.register_hook(partial(self._pulls, self.logits.labels))
-        return value
+            hook = self.guard.hook("logits", self._record_logit_gradient, self.logits.labels, outputs.output_nr)
+            outputs.grad_fn.register_prehook(hook)  # type: ignore[union-attr]
 
-    def _pulls(self, labels: Tensor, grad: Tensor) -> None:
+    def _record_logit_gradient(self, labels: Tensor, output: int, grads: tuple[Tensor | None, ...]) -> None:
         """The gradient at the outputs (B, classes) of labels (B)."""
-        if labels.shape != grad.shape[:1] or labels.is_floating_point():
+        grad = first_tensor(grads[output])
+        if grad is None or grad.dim() != 2 or labels.shape != grad.shape[:1] or labels.is_floating_point():
             return
         size = float(grad.abs().mean())
         if 0 < size < math.inf and bool(((labels >= 0) & (labels < grad.shape[1])).all()):
@@ -308,7 +337,7 @@ class Watch:
             labels = labels.argmax(1)
         elif same and labels.shape[1] > 2 and _is_one_hot(-labels):
             labels = labels.argmin(1)  # of targets with the wrong sign
-        if not torch.is_grad_enabled():
+        if not self.guard.grads:
             self._score(Outputs(name, outputs, labels, targets=targets), seen.evaluated)
             return
         before = self.logits
@@ -347,69 +376,59 @@ class Watch:
                 seen.largest_class.append(max(counts.values()) / len(labels))
             scores.append((seen.steps, float((values.argmax(1) == labels).float().mean()), len(labels)))
 
-    def _without_gradient(self, original: Function, x: Any, *others: Any, **options: Any) -> Any:
+    def _without_gradient(self, name: str, spikes: Any, x: Any, *others: Any) -> None:
         """Comparisons in the user's code of values that have a gradient."""
-        spikes = original(x, *others, **options)
-        if self.observes and getattr(x, "requires_grad", False):
-            caller = sys._getframe(2)
-            line = lines.Line(caller.f_code.co_filename, caller.f_lineno)
-            if lines.of_user(line.file):
-                self.seen.note("comparison", line)
-                if others and original.__name__.strip("_") in ("gt", "ge"):
-                    self.forward.compared(x, others[0], spikes, line)
-        return spikes
+        if not (self.observes and is_plain(x) and x.requires_grad and is_plain(spikes)):
+            return
+        line = lines.calling()
+        if line is not None:
+            self.seen.note("comparison", line)
+            if others and name.strip("_") in ("gt", "ge"):
+                self.forward.compared(x, others[0], spikes, line)
 
-    def _changes(self, original: Function, changed: Tensor, *arguments: Any, **options: Any) -> Any:
-        """A tensor is changed in place."""
-        if self.observes:
-            self.seen.changed[str(list(changed.shape))] = lines.here()
-        return original(changed, *arguments, **options)
-
-    def _dropped(self, original: Function, x: Tensor, p: float = 0.5, training: bool = True, *rest: Any) -> Any:
+    def _dropped(self, value: Any, x: Any, p: float, training: bool) -> None:
         """A call of dropout, by a module of torch or another library, or by the user."""
-        if self.measuring and training and not self.forward.foreign:
-            module = self.forward.innermost
-            by_module = hasattr(module, "p")
-            where = self.forward.built.get(module) if by_module else lines.here()
-            if torch.is_grad_enabled():
-                self.seen.dropouts.add((p, where))
-            elif not by_module:
-                self.seen.training.setdefault("dropout", where)
-        return original(x, p, training, *rest)
+        if not (self.measuring and training):
+            return
+        module = self.forward.innermost
+        by_module = isinstance(module, DROPOUTS) or "p" in attributes(module)
+        where = self.forward.built.get(module) if by_module else lines.here()
+        if self.guard.grads:
+            self.seen.dropouts.add((p, where))
+        elif not by_module:
+            self.seen.training.setdefault("dropout", where)
 
-    def _applied(self, original: Any, cls: Any, *arguments: Any, **options: Any) -> Any:
+    def _applied(self, out: Any, function: Any, *arguments: Any) -> None:
         """A function with a gradient of its own is called."""
-        out = original.__get__(None, cls)(*arguments, **options)
         if self.measuring:
-            self.forward.applied(cls, arguments, out)
-        return out
-
-    def _noted(self, what: str, original: Function, *arguments: Any, **options: Any) -> Any:
-        if self.seen.steps:
-            self._here(what)
-        return original(*arguments, **options)
+            self.forward.applied(out, function, *arguments)
 
     # Backward and steps
 
-    def _backward(self, original: Function, tensors: Any, *arguments: Any, **options: Any) -> None:
+    def _before_backward(self, tensors: Any = None, *arguments: Any) -> None:
         seen = self.seen
         forward = self.forward
-        if forward.foreign:
-            original(tensors, *arguments, **options)
-            return
+        self.evaluation.end()
         self._here("backward")
         loss = first_tensor(tensors)
-        by_hand = not (seen.steps or seen.has_optimiser)  # parameters are updated by the script, or not at all
+        by_hand = self._is_by_hand()
         if loss is not None and not seen.backwards:
             seen.flat = flat(loss)
             if by_hand and not forward.parameters():
-                forward.loose = leaves(loss)
+                forward.loose = [weakref.ref(leaf) for leaf in leaves(loss)]
         if by_hand or (self.measuring and not self.backwards):
-            self.carried = {id(p) for p in forward.parameters() if p.grad is not None and bool(p.grad.any())}
+            self.carried = {id(p) for p in forward.parameters() if is_plain(p.grad) and bool(p.grad.any())}
             seen.accumulated += bool(by_hand and seen.moved and self.carried)
         if not self.backwards:
             self.weights = {}  # of optimisers that have not stepped after the backward pass before
-        original(tensors, *arguments, **options)
+
+    def _is_by_hand(self) -> bool:
+        """Whether parameters are updated by the script itself, or not at all, as far as is seen."""
+        return not (self.seen.steps or self.seen.has_optimiser)
+
+    def _after_backward(self, value: None, tensors: Any = None, *arguments: Any) -> None:
+        seen = self.seen
+        loss = first_tensor(tensors)
         self.backwards += 1
         seen.backwards += 1
         if not seen.steps:
@@ -417,7 +436,7 @@ class Watch:
         if loss is not None:
             self._descends(loss)
         if self.measuring:
-            self.after_backward = norm_of(forward.gradients())
+            self.after_backward = norm_of(self.forward.gradients())
             seen.outputs = self.logits or seen.outputs
             self._look_at_samples()
             if self.stepping and not self.weights:  # by a closure
@@ -488,11 +507,10 @@ class Watch:
         elif seen.backwards > 4 * MANY:
             self.measure(False)
         if self.limit is not None and seen.backwards >= 4 * self.limit:
-            raise Enough
+            raise StopWatching
 
-    def _before_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
-        if self.forward.foreign:
-            return
+    def _before_step(self, optimiser: torch.optim.Optimizer, *arguments: Any) -> None:
+        self.evaluation.end()
         if self.seen.steps > FIRST and not self.seen.layers and id(optimiser) not in self.stepped:
             self._begin_again(optimiser)
             self.backwards = 1
@@ -503,9 +521,9 @@ class Watch:
         self._add_optimiser(optimiser)
         self._rates(optimiser)
         if not seen.networks and not self.forward.loose:
-            self.forward.loose = own
-            for number, parameter in enumerate(own):
-                seen.add(f"parameter {number}", parameter, self.forward.built.get(optimiser))
+            self.forward.loose = [weakref.ref(parameter) for parameter in own]
+            for index, parameter in enumerate(own):
+                seen.add(f"parameter {index}", parameter, self.forward.built.get(optimiser))
         if seen.losses and seen.broken is None and _not_finite(seen.losses[-1]):
             broken = {id(parameter) for parameter in own if not bool(torch.isfinite(parameter).all())}
             seen.broken = broken if len(broken) < len(own) else set()
@@ -516,20 +534,20 @@ class Watch:
             self._end_measurement()
         for module, name in METRICS:
             if seen.steps == 0 and hasattr(sys.modules.get(module), name):  # once the script has imported it
-                self._patch(sys.modules[module], name, self.evaluation.metric)
+                self.guard.patch(sys.modules[module], name, after=self.evaluation.score)
 
     def _rates(self, optimiser: torch.optim.Optimizer) -> None:
         """The learning rate and the weight decay of a step."""
         seen = self.seen
-        groups = optimiser.param_groups
+        groups = _groups_of(optimiser)
         before = seen.rate
-        seen.rate = max(float(group.get("lr", math.nan)) for group in groups)
-        given = float(groups[0].get("initial_lr", 0)) if "schedule" in seen.lines else 0.0  # after a long first epoch
+        seen.rate = max(number(group.get("lr"), math.nan) for group in groups)
+        given = number(groups[0].get("initial_lr"))  # of a schedule, after a long first epoch
         seen.highest_rate = max(seen.highest_rate, seen.rate, given)
         seen.low += seen.rate <= before and seen.rate < 0.01 * seen.highest_rate  # and does not rise
-        seen.weight_decay = max(float(group.get("weight_decay") or 0) for group in groups)
+        seen.weight_decay = max(number(group.get("weight_decay")) for group in groups)
         if "AdamW" in type(optimiser).__name__ or not seen.adaptive:  # weights shrink by it whatever the size of the gradients
-            fresh = max(0.01, 1 - groups[0].get("momentum", 0.0))
+            fresh = max(0.01, 1 - number(groups[0].get("momentum")))
             seen.shrink = max(seen.shrink, seen.rate * seen.weight_decay / fresh)
 
     def _end_measurement(self) -> None:
@@ -538,13 +556,15 @@ class Watch:
         forward = self.forward
         if 0 < self.after_backward < OVERFLOW:
             seen.clipped.append(norm_of(forward.gradients()) / self.after_backward)
-        for root in forward.roots:
+        for root in alive(forward.roots):
             forward.parts(root)  # also parameters that its first call has made
         for parameter in forward.parameters():
-            known = seen.parameters[id(parameter)]
+            known = seen.parameters.get(id(parameter))
+            if known is None:
+                continue
             known.frozen = not parameter.requires_grad
             known.optimised = id(parameter) in self.optimised
-            known.gradients.append(None if parameter.grad is None else norm_of([parameter.grad]))
+            known.gradients.append(norm_of([parameter.grad]) if is_plain(parameter.grad) else None)
             self.weights[id(parameter)] = parameter.detach().clone()
         forward.add_own()
         if not forward.layers:
@@ -552,30 +572,30 @@ class Watch:
         seen.layers = forward.layers
         forward.per_batch = forward.calls
         seen.timesteps = max(forward.calls, *(layer.calls for layer in forward.layers.values()))
+        for layer in forward.layers.values():
+            layer.measure(self.backwards > 0)
         seen.records = [finite(record) for record in forward.records()]
-        seen.negative |= dict.fromkeys(layer.name for layer in forward.layers.values() if layer.h < 0)
+        seen.negative |= dict.fromkeys(layer.name for layer in forward.layers.values() if layer.falls)
         if not seen.first:
             seen.first = {record["name"]: record for record in seen.records}
             seen.spreads = {layer.name: layer.spread for layer in seen.layers.values()}
 
-    def _after_step(self, optimiser: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
+    def _after_step(self, optimiser: torch.optim.Optimizer, *arguments: Any) -> None:
         seen = self.seen
-        if self.forward.foreign:
-            return
         self.stepping = False
         own = _parameters_of(optimiser)
         self._measure_updates(own)
         if seen.steps and not self.backwards and id(optimiser) != self.stepper:  # after the same backward pass
             return
         self.stepper = id(optimiser)
-        seen.without_backward += not self.backwards and not any(p.grad is not None and bool(p.grad.any()) for p in own)
+        seen.without_backward += not self.backwards and not any(is_plain(p.grad) and bool(p.grad.any()) for p in own)
         matrices = [parameter for parameter in own if parameter.dim() > 1]
-        self.trained = [(parameter, _begin_of(parameter)) for parameter in matrices[-1:]]
+        self.trained = [(weakref.ref(parameter), _fingerprint(parameter)) for parameter in matrices[-1:]]
         seen.steps += 1
         self.measure(False)
         self._start()
-        if self._is_enough():
-            raise Enough
+        if self._has_seen_enough():
+            raise StopWatching
         diverges = bool(seen.losses) and _not_finite(seen.losses[-1])
         if is_due(seen.steps, self.every) or (diverges and not seen.records):
             self.measure(True)
@@ -595,24 +615,41 @@ class Watch:
                 if len(updates) > 1 and parameter.dim() > 1:
                     seen.largest_update = max(seen.largest_update, update)
 
-    def _is_enough(self) -> bool:
+    def _has_seen_enough(self) -> bool:
         """After a step: whether it is the last that is to be watched, and there is nothing to wait for."""
         seen = self.seen
         if self.limit is None or seen.steps < self.limit:
             return False
         # What training shows is known; faults of evaluation show in a network that learns.
         if seen.layers and math.isinf(self.until):
-            self.until = time.monotonic() + PATIENCE if seen.progresses else 0.0
+            self.until = time.monotonic() + EVALUATION_TIMEOUT if seen.progresses else 0.0
         waited = bool(seen.evaluated_input) or time.monotonic() > self.until
-        return seen.steps >= LONGER * self.limit or (bool(seen.layers) and waited)
+        return seen.steps >= MAX_STEPS_FACTOR * self.limit or (bool(seen.layers) and waited)
+
+
+def _groups_of(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return attributes(optimiser)["param_groups"]  # type: ignore[no-any-return]
 
 
 def _parameters_of(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    return [parameter for group in _groups_of(optimiser) for parameter in group["params"] if is_plain(parameter)]
 
 
-def _begin_of(parameter: Tensor) -> Tensor:
+def _unexpanded(x: Tensor) -> Tensor:
+    """A tensor before it was expanded to the shape of another, as the functions of elementwise losses do."""
+    for axis, stride in enumerate(x.stride()):
+        x = x.narrow(axis, 0, 1) if stride == 0 and x.shape[axis] > 1 else x
+    return x
+
+
+def _fingerprint(parameter: Tensor) -> Tensor:
     return parameter.detach().reshape(-1)[:ENTRIES].nan_to_num()  # a copy, in which NaN equals NaN
+
+
+def _compiled_graphs() -> int:
+    """How many graphs torch.compile has compiled."""
+    utilities = sys.modules.get("torch._dynamo.utils")
+    return 0 if utilities is None else int(utilities.counters["stats"]["unique_graphs"])
 
 
 def _is_one_hot(labels: Tensor) -> bool:

@@ -12,7 +12,7 @@ import lsgcli as lsg
 from lsgcli.analysis.watch.seen import Neurons as Layer
 from lsgcli.analysis.watch.seen import Outputs, Seen
 from lsgcli.analysis.watch.tensors import agreement, layouts
-from lsgcli.analysis.watch.watch import Enough, Watch, is_due
+from lsgcli.analysis.watch.watch import StopWatching, Watch, is_due
 from lsgcli.runs.script import record_of
 
 
@@ -82,15 +82,15 @@ def test_measures_of_a_step():
         error = (logits.softmax(1) - F.one_hot(y, 3)) / 16
         du = error @ net[2].weight.double() * ((u - 1).abs() < 0.25) / 0.5
         norms = (du.T @ x.double()).norm().item(), (error.T @ spikes).norm().item()
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(net, optimizer, 1, x, y)
     (layer,) = watch.seen.records
     assert layer["name"] == "1"
     assert layer["firing_rate"] == pytest.approx(spikes.mean().item())
     assert layer["u_mean"] == pytest.approx(u.mean().item(), abs=1e-5)
     assert layer["u_std"] == pytest.approx(u.std(correction=0).item(), rel=1e-4)
-    assert layer["alpha"] == pytest.approx(0.5, rel=1e-3)
-    assert layer["coverage"] == pytest.approx(((u - 1).abs() < 0.25).double().mean().item(), abs=2e-3)
+    assert layer["alpha"] == pytest.approx(0.5, rel=0.05)  # from the potentials of this step
+    assert layer["coverage"] == pytest.approx(((u - 1).abs() < 0.25).double().mean().item(), abs=5e-3)
     assert layer["grad_norm"] == pytest.approx(norms[0], rel=1e-4)
     assert layer["grad_zero"] == pytest.approx((du == 0).double().mean().item())
     assert watch.seen.spreads == {"1": pytest.approx(weight.std().item() * 5**0.5)}
@@ -145,7 +145,7 @@ def test_neurons_that_are_functions(fire, threshold):
     net = Net()
     x, y = torch.randn(16, 5), torch.arange(16) % 3
     u = 9 * net.inner(x).detach()
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(net, torch.optim.SGD(net.parameters(), 0.1), 1, x, y)
     (layer,) = watch.seen.records
     assert layer["name"].startswith("inner, line")
@@ -185,7 +185,7 @@ def test_a_network_without_modules():
     torch.manual_seed(0)
     inner, outer = (0.5 * torch.randn(5, 40)).requires_grad_(), torch.randn(40, 3, requires_grad=True)
     x, y = torch.randn(16, 5), torch.arange(16) % 3
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(lambda x: Spike.apply(x @ inner - 9) @ outer, torch.optim.SGD([inner, outer], 0.1), 1, x, y)
     (layer,) = watch.seen.records
     assert layer["firing_rate"] == 0
@@ -195,7 +195,7 @@ def test_a_network_without_modules():
 def test_a_layer_of_a_wrapped_network_is_not_shared():
     snntorch = pytest.importorskip("snntorch")
     net = nn.DataParallel(nn.Sequential(nn.Linear(5, 40), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Linear(40, 3)))
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(net, torch.optim.SGD(net.parameters(), 0.1), 1, torch.randn(16, 5), torch.arange(16) % 3)
     assert not watch.seen.shared
     assert [layer["name"] for layer in watch.seen.records] == ["1"]
@@ -313,7 +313,7 @@ def test_a_state_of_snntorch_that_is_reset_is_at_rest():
     snntorch = pytest.importorskip("snntorch")
     from snntorch import utils
 
-    from lsgcli.analysis.watch.neurons import holds_a_state
+    from lsgcli.analysis.watch.modules import holds_a_state
 
     neurons = snntorch.Leaky(beta=0.9, init_hidden=True)
     x = torch.linspace(0, 3, 12).view(4, 3)
@@ -528,7 +528,7 @@ def test_a_training_without_spikes_comes_first():
     teacher = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     with Watch(steps=20) as watch:
         train(teacher, torch.optim.SGD(teacher.parameters(), 0.1), 30, x, y)
-        with pytest.raises(Enough):
+        with pytest.raises(StopWatching):
             train(net, optimizer, 30, x, y)
     assert (watch.seen.steps, len(watch.seen.losses), len(watch.seen.layers)) == (20, 19, 1)
     assert {parameter.size for parameter in watch.seen.parameters.values()} == {200, 40, 120, 3}
@@ -545,7 +545,7 @@ def test_each_training_without_spikes_is_forgotten_once():
         for net, optimizer in turns:
             train(net, optimizer, 8, x, y)
 
-    with pytest.raises(Enough), Watch(steps=6):
+    with pytest.raises(StopWatching), Watch(steps=6):
         take_turns()
 
 
@@ -620,7 +620,7 @@ class Leaky(nn.Module):
 def test_what_potentials_keep_of_the_timestep_before(carry, decay, rule):
     net, _, x, y = made(lambda: Leaky(carry))
     optimizer = torch.optim.SGD(net.parameters(), 1e-6)
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(net, optimizer, 1, 3 * x, y)
     (layer,) = watch.seen.layers.values()
     assert layer.memory == pytest.approx(decay, abs=1e-6)
@@ -631,7 +631,7 @@ def test_what_potentials_keep_of_the_timestep_before(carry, decay, rule):
 def test_calls_for_other_samples_are_no_timesteps():
     """As those of a pair of views: nothing of the first call is to be kept for the second."""
     net, optimizer, x, y = made()
-    with Watch(steps=1) as watch, pytest.raises(Enough):
+    with Watch(steps=1) as watch, pytest.raises(StopWatching):
         train(lambda x: net(x) + net(-x) + net(2 * x), optimizer, 1, x, y)
     (layer,) = watch.seen.layers.values()
     assert layer.calls == 3
@@ -650,7 +650,7 @@ def test_the_evaluation_of_a_network_that_learns_is_waited_for(rate, steps):
             net(30 * x)
         train(net, optimizer, 10, 3 * x, y)
 
-    with Watch(steps=40) as watch, pytest.raises(Enough):
+    with Watch(steps=40) as watch, pytest.raises(StopWatching):
         script()
     assert watch.seen.steps == steps
     assert bool(watch.seen.evaluated_input) == (steps == 60)
