@@ -1,7 +1,6 @@
 """Run a training script as Python would, watch it, and return what was found."""
 
 import builtins
-import fcntl
 import io
 import math
 import os
@@ -22,10 +21,10 @@ from lsgcli.analysis.watch import watch as watching
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.watch import StopWatching, Watch
 from lsgcli.system.files import finite
+from lsgcli.system.interpreter import unfilter_warnings
 from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.diagnosis/1"
-HIGH = 200  # descriptors that scripts do not close with those of their own
 OBSERVING = {__file__, guard.__file__, watching.__file__}  # files whose frames are not the script's
 
 
@@ -71,12 +70,10 @@ def diagnose(
             pass
         except SystemExit as ending:
             status = _status(ending.code)
-        except KeyboardInterrupt:
-            status = 130
         except BaseException as error:
             _remove_own_frames(error)
             sys.excepthook(type(error), error, error.__traceback__)
-            status = 1
+            status = 130 if isinstance(error, KeyboardInterrupt) else 1
         if os.getpid() != watch.guard.process:  # a process that the script has forked
             raise SystemExit(status)
     return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status)
@@ -150,6 +147,7 @@ def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[Ca
     sys.path.insert(0, folder if module else str(Path(script).resolve().parent))
     try:
         with warnings.catch_warnings(), _stdout_on_stderr():
+            unfilter_warnings()
             yield lambda: runpy.run_module(script, run_name="__main__", alter_sys=True) if module else _run_file(script)
     finally:
         sys.argv, sys.path[:], sys.stdout, sys.stderr, sys.excepthook, sys.modules["__main__"], names = own
@@ -171,7 +169,7 @@ def _stdout_on_stderr() -> Iterator[None]:
             yield
         return
     stdout.flush()
-    kept = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    kept = os.dup(1)
     os.dup2(2, 1)
     try:
         yield

@@ -12,6 +12,7 @@ from importlib import metadata
 from lsgcli.errors import DISTRIBUTION
 
 PYTHON = (sys.executable, "-P")
+_own_filters: list[object] = []
 try:
     __version__ = metadata.version("lsgcli")
 except metadata.PackageNotFoundError:  # a source tree that is not installed
@@ -30,8 +31,15 @@ def protect_children() -> None:
 
 def filter_warnings() -> None:
     """Drop Pillow's warnings about odd images, and let numba's about an invalid environment variable be errors."""
+    before = list(warnings.filters)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.filterwarnings("error", "Environment variable 'NUMBA", RuntimeWarning)
+    _own_filters.extend(one for one in warnings.filters if one not in before)
+
+
+def unfilter_warnings() -> None:
+    """Remove these filters, for a script of the user."""
+    warnings.filters[:] = [one for one in warnings.filters if one not in _own_filters]  # type: ignore[index]
 
 
 def installed() -> dict[str, str | None]:

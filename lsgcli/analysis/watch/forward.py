@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from lsgcli.analysis.lif_watchers import own_layer
 from lsgcli.analysis.sums import signal
@@ -16,6 +15,7 @@ from lsgcli.analysis.watch.evaluation import Readout
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.lines import Line
 from lsgcli.analysis.watch.modules import (
+    ByIdentity,
     attributes,
     first_tensor,
     holds_a_state,
@@ -88,14 +88,14 @@ class Forward:
     def __init__(self, seen: Seen, guard: Guard):
         self.seen = seen
         self.guard = guard
-        self.built: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self.names: WeakIdKeyDictionary = WeakIdKeyDictionary()
-        self.shapes: WeakIdKeyDictionary = WeakIdKeyDictionary()  # of spikes
+        self.built = ByIdentity()
+        self.names = ByIdentity()
+        self.shapes = ByIdentity()  # of spikes
         self.called: set[int] = set()  # layers, in this batch of an evaluation
         self.per_batch = 1  # calls of the network
         self.before: list[weakref.ref[nn.Module]] = []  # networks of the step before
         self.roots: list[weakref.ref[nn.Module]] = []
-        self.apart: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.apart = ByIdentity()
         self.loose: list[weakref.ref[Tensor]] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
@@ -401,7 +401,7 @@ class Forward:
             if id(module) in self.layers and "n" in watcher.sums.values:
                 layer = self.layers[id(module)]
                 layer.threshold, layer.calls = watcher.sums.threshold, len(watcher.sums.values["n"])
-                layer.shape, layer.extra = tuple(self.shapes[module])[1:], signal(watcher.sums, None)
+                layer.shape, layer.extra = tuple(self.shapes.get(module))[1:], signal(watcher.sums, None)
 
     def records(self) -> list[dict[str, Any]]:
         """Records of the layers, in the order of their first calls."""

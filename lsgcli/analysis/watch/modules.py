@@ -4,6 +4,7 @@ Open this file to read one thing more of a module. Properties, ``__getattr__``, 
 of the script: nothing here calls them.
 """
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,6 +52,29 @@ def tensors(value: Any, wanted: Callable[[Any], bool] = is_plain, depth: int = D
 def first_tensor(value: Any) -> Tensor | None:
     """The first of the :func:`tensors`; None if there is none."""
     return next(tensors(value), None)
+
+
+class ByIdentity:
+    """Values by object, until the object is deleted: neither ``__hash__`` nor ``__eq__`` of it is called."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, tuple[weakref.ref[Any], Any]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return id(key) in self._values and self._values[id(key)][0]() is key
+
+    def __setitem__(self, key: object, value: Any) -> None:
+        self._values[id(key)] = weakref.ref(key), value
+
+    def get(self, key: object) -> Any:
+        """The value of an object; None without one."""
+        return self._values[id(key)][1] if key is not None and key in self else None
+
+    def setdefault(self, key: object, value: Any) -> Any:
+        """The value of an object, which is set if it has none."""
+        if key not in self:
+            self[key] = value
+        return self.get(key)
 
 
 def attributes(module: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
 from lsgcli.analysis.watch.guard import Function, Guard
-from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number
+from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, tensors
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
     agreement,
@@ -588,7 +588,7 @@ class Watch:
         if seen.steps and not self.backwards and id(optimiser) != self.stepper:  # after the same backward pass
             return
         self.stepper = id(optimiser)
-        seen.without_backward += not self.backwards and not any(is_plain(p.grad) and bool(p.grad.any()) for p in own)
+        seen.without_backward += not self.backwards and not any(bool(grad.any()) for p in own for grad in tensors(p.grad))
         matrices = [parameter for parameter in own if parameter.dim() > 1]
         self.trained = [(weakref.ref(parameter), _fingerprint(parameter)) for parameter in matrices[-1:]]
         seen.steps += 1
