@@ -131,6 +131,7 @@ def test_layers_of_lsg_are_copied_without_their_watchers():
         assert isinstance(copied[1].backend, str)
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of torch.jit
 def test_patches_look_like_the_originals_and_are_removed():
     places = [
         (torch.autograd, "backward"),
