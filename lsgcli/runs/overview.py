@@ -37,7 +37,7 @@ COLUMNS = (
     "started",
     "path",
 )
-CONDITION = re.compile(r"\s*([\w-]+)\s*([<>]=?|=)\s*(.+)")
+CONDITION = re.compile(r"\s*([\w-]+)\s*([<>=!]+)\s*(.+)")
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 KEYS = list(dict.fromkeys([*COLUMNS, *FIELDS]))
 
@@ -118,6 +118,9 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
             )
         key, sign, value = condition.groups()
         key = _known("--where", key)
+        if sign not in ("=", *ORDERS):
+            found = f"found the operator {sign!r} in {text!r}"
+            raise ConfigError(f"--where: {found}, expected one of =, {', '.join(ORDERS)}")
         if sign != "=":
             runs = _beyond(runs, key, ORDERS[sign], value)
             continue

@@ -139,6 +139,11 @@ LINES = """
 2 | runs {run} --where foo=1 | foo
 2 | runs {run} --where lr=much | lr 'much'
 2 | runs {run} --where 'lr > x' | x
+2 | runs {run} --where path==mlp | '==' <=
+2 | runs {run} --where 'state=<x' | '=<' <=
+2 | runs {run} --where 'state=>x' | '=>' >=
+2 | runs {run} --where 'state != finished' | '!=' <=
+2 | runs {run} --where 'arch<>mlp' | '<>' <=
 2 | show | CKPT --arch
 2 | show --arch mlp --depth 9 | --depth
 2 | show --arch resnet19 --depth 7 | depth 7
