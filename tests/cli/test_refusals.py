@@ -113,6 +113,7 @@ LINES = """
 2 | inspect-gradients {best} --data-dir {images} --advise --limit potential-scale=x | NAME=NUMBER
 2 | inspect-gradients {best} --data-dir {images} --limit tired=1 | NAME=NUMBER
 2 | inspect-gradients {best} --data-dir {images} --mismatch 2 --mismatch-step 0 | --mismatch-step
+2 | inspect-gradients {best} --data-dir {images} --mismatch 9 --mismatch-step 1e-9 | 1e-09 --mismatch-step
 2 | inspect-gradients {best} --data-dir {images} --precision int8 | --precision
 2 | inspect-gradients net.safetensors --mismatch-step 0.1 | --mismatch
 4 | inspect-gradients {begun} --advise | {begun}
