@@ -151,9 +151,9 @@ LINES = """
 2 | show --arch resnet19 --depth 18 | depth 18
 2 | show net.safetensors --classes 3 | CKPT
 2 | show net.safetensors --arch mlp | CKPT
-3 | show --dataset cifar10 |
+3 | show --dataset torchvision:MNIST | --classes
 2 | train --config /dev/null | /dev/null device
-3 | train --dataset cifar10 --dry-run | prepare
+3 | train --dataset tonic:NMNIST --dry-run | prepare
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --memory 5 | --memory '5'

@@ -95,6 +95,8 @@ class Dataset(ABC):
         line: frames with a single row, 1 x S, which not all networks support.
         rules: supported values of ``--split``; empty if the test split is published or given by folders.
         published: published number of samples per part, or in total (``all``).
+        class_names: published names of the classes, in label order, or numbers; empty if only the data state them.
+        sensor_size: published width and height of the sensor in pixels; None for images, and if only the data state it.
         downloads: whether it can be downloaded.
         takes_sensor: whether it supports ``--sensor``.
         normalisation: published mean and standard deviation per channel, on the 0..1 scale; None to measure them on the training
@@ -111,6 +113,8 @@ class Dataset(ABC):
     line = False
     rules: tuple[str, ...] = ()
     published: Mapping[str, int] = {}
+    class_names: tuple[str, ...] = ()
+    sensor_size: Sensor | None = None
     downloads = False
     takes_sensor = False
     normalisation: tuple[Channels, Channels] | None = None
