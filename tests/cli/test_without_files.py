@@ -53,5 +53,5 @@ def test_classes_of_a_library(lsg):
 
 
 def test_help_says_what_downloads_no_data(lsg):
-    for words in (["show"], ["train"]):
+    for words in (["show"], ["train"], ["eval"], ["inspect-gradients"], ["export"]):
         assert "Downloads no data" in " ".join(lsg(*words, "--help").stdout.split())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -191,6 +192,12 @@ class Dataset(ABC):
     def home(self) -> Path:
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
+
+    @property
+    def download_command(self) -> str:
+        """The command that downloads the data to :attr:`root`."""
+        words = ["lsg", "data", "prepare", "--dataset", self.config.dataset, "--data-dir", str(self.root)]
+        return f"`{shlex.join(words)}`"
 
     def deviations(self, splits: Splits) -> list[str]:
         """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""

@@ -86,5 +86,5 @@ class Downloaded(Dataset):
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
         found = "an unfinished download" if self.has_archive_in(folder) else "no data"
         names = ", ".join(file.name for file in files)
-        command = f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}`"
-        return MissingData(f"{folder}: found {found}, expected the content of {names}", f"{command} downloads and extracts it.")
+        hint = f"{self.download_command} downloads and extracts it; or give --data-dir the folder that has it."
+        return MissingData(f"{folder}: found {found}, expected the content of {names}", hint)

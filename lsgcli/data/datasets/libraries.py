@@ -161,7 +161,7 @@ class LibraryDataset(Dataset):
     def advice(self) -> str:
         """What to do if data are missing."""
         files = f"the files of {self.library}'s {self.kind.__name__}"
-        return f"Put {files} in {self.home}, and run the same command again, or try `lsg data prepare --dataset {self.config.dataset}`."
+        return f"Put {files} in {self.home}, and run the same command again, or try {self.download_command}."
 
     def find(self, splits: Splits) -> Listing:
         samples = []
