@@ -30,7 +30,7 @@ from lsgcli.analysis.measures import LAYER  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
 from lsgcli.config import source  # noqa: E402
-from lsgcli.config.run import FIELDS, SECTIONS  # noqa: E402
+from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
 
@@ -58,10 +58,26 @@ def command_line() -> str:
     ]
     for name, command in commands.items():
         rows = _arguments(command) + [row for row in own[name] if row not in shared]
-        too = "[Settings](settings.md) are options, too." if any(panel in SECTIONS for panel in _panels(command)) else ""
         first = command.help.partition("\n\n")[0]
-        parts += [f"## lsg {name}", _help(first), described(rows), too]
+        parts += [f"## lsg {name}", _help(first), described(rows), _settings_of(command)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _settings_of(command: Any) -> str:
+    """Which settings are options of a command; empty if none are."""
+    panels = _panels(command)
+    own = [option.name for section in SECTIONS for option in panels.get(section, ())]
+    if not own:
+        return ""
+    others = [name for name in FIELDS if name not in own]
+    if len(others) < len(own):
+        but = f" but {_options(others)}" if others else ""
+        return f"[Settings](settings.md){but} are options, too."
+    return f"Of the [settings](settings.md), options are {_options(own)}."
+
+
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(f"`{option_name(name)}`" for name in names)
 
 
 def settings() -> str:

@@ -127,6 +127,10 @@ class DataError(LsgError, status=3, meaning="data missing, damaged, or inconsist
     """Data that are missing, damaged, or inconsistent with the settings."""
 
 
+class MissingData(DataError):
+    """A data set that can be downloaded is not there, or its download is unfinished."""
+
+
 class MissingPart(DataError):
     """A part of a data set is missing; the other part may exist.
 

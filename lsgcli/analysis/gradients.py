@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lsgcli.analysis.watchers import Watcher
+from lsgcli.errors import ConfigError
 from lsgcli.models.quantise import plain
 from lsgcli.neurons.widths import GAIN
 from lsgcli.system.device import full_precision
@@ -176,9 +177,12 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
         sample: selection of weights, and e.
 
     Returns:
-        The cosine similarity; None if either vector is 0.
+        The cosine similarity; None if either vector is 0, or all weights are.
+
+    Raises:
+        ConfigError: e is so small that a weight stays the same.
     """
-    if grad is None:
+    if grad is None or not weight.any():
         return None
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(weight.numel(), generator=generator)[: sample.count].tolist()
@@ -195,7 +199,14 @@ def mismatch(weight: Tensor, grad: Tensor | None, loss: Callable[[], Tensor], sa
             steps.append(float(weight[index]))  # rounded to the type of the weights
             values.append(float(loss()))
         weight[index] = before
-        measured.append((values[0] - values[1]) / (steps[0] - steps[1]))
+        distance = steps[0] - steps[1]
+        if distance == 0:
+            raise ConfigError(
+                f"finite differences: found a step of {sample.step:g}, which leaves a weight of "
+                f"{steps[0]:g} as it is, expected a larger one",
+                "Omit --mismatch-step, or give it a larger value.",
+            )
+        measured.append((values[0] - values[1]) / distance)
         expected.append(float(grad[index]))
     a = torch.tensor(measured, dtype=torch.float64)
     b = torch.tensor(expected, dtype=torch.float64)

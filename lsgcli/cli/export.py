@@ -52,7 +52,7 @@ def export(
 ) -> None:
     """Export a network, with tdBN folded into the convolutions, and print the path.
 
-    --verify compares the folded network with the trained one in double precision, and the export, run by the runtime of its format,
+    Downloads no data. --verify compares the folded network with the trained one in double precision, and the export, run by the runtime of its format,
     with the folded network, whose weights are rounded if they are quantised: logits, predictions, and spikes if the format exposes
     them. If they differ by more than rounding, the exit status is 9 and no file is written.
     """

@@ -88,6 +88,7 @@ def inspect_gradients(
     mean surrogate E[h], firing rate, moments of u and their prediction, correlation rho of successive currents, gradient norms,
     gain (factor on the mean square of the gradient) and its prediction, fraction of the gradient that flows through time, gradient
     signal-to-noise ratio, and a verdict. Several checkpoints have a table each, and stand side by side on the page of --html.
+    Downloads no data.
     """
     common.messages(verbosity, common.AROUND)
     if output.as_json:

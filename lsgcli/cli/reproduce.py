@@ -18,8 +18,10 @@ from typer import Argument, Option
 
 from lsgcli import registry
 from lsgcli.cli import common
-from lsgcli.errors import ConfigError, GateError
+from lsgcli.errors import CheckpointError, ConfigError, GateError
 from lsgcli.report.output import print_json, print_result
+from lsgcli.store.rundir import RESULT, read_facts, read_result
+from lsgcli.system.schema import Record
 
 FIGURES = {file.stem: tomllib.loads(file.read_text()) for file in sorted(Path(__file__).parent.glob("figures/*.toml"))}
 
@@ -47,19 +49,18 @@ def reproduce(
     from lsgcli.report.run_page import run_page
     from lsgcli.runs.checks import check_same
     from lsgcli.runs.run import train_together
-    from lsgcli.store.rundir import read_facts, read_result
     from lsgcli.training.signals import stop_on_signals
 
     rows = []
     for number, planned in enumerate(FIGURES[name]["runs"], 1):
         path = out / f"{name}-{number}"
         config = resolve(planned["settings"], environment={})
-        if result := read_result(path):
+        if result := _finished(path):
             check_same(path, config)
         else:
             with stop_on_signals() as stop, TrainingDisplay(verbosity.quiet) as display:
                 result = train_together(config, display, stop, path=path, page=run_page) or {}
-        found = result[planned["measure"]]
+        found = _measured(path, result, planned["measure"])
         data = read_facts(path).get("data_digest")
         met = data == planned["data"] and abs(found - planned["expected"]) <= planned["tolerance"]
         rows.append({**planned, "run": str(path), "found": found, "data_found": data, "met": met})
@@ -74,3 +75,26 @@ def reproduce(
             f"{name}: not met",
             "Other data, or a change of lsg, torch or the processor may explain it; --json has the digests.",
         )
+
+
+def _finished(path: Path) -> Record | None:
+    """The result of the run in a directory; None if it has not finished. A CheckpointError if it is damaged."""
+    try:
+        return read_result(path)
+    except ConfigError as error:
+        raise CheckpointError(error.message, _train_again(path)) from error
+
+
+def _measured(path: Path, result: Record, measure: str) -> float:
+    """A number of a result. A CheckpointError if the result lacks it, as that of a run that diverged."""
+    found: float | None = result.get(measure)
+    if found is None:
+        because = f" ({result['diverged']})" if "diverged" in result else ""
+        what = "null" if measure in result else "no value"
+        message = f"{path / RESULT}: {measure}: found {what}, expected a number{because}"
+        raise CheckpointError(message, _train_again(path))
+    return found
+
+
+def _train_again(path: Path) -> str:
+    return f"Remove {path}, and repeat the command, which trains it again."

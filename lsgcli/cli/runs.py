@@ -9,7 +9,7 @@ from typer import Argument, Option
 from lsgcli.cli import common
 from lsgcli.errors import clean, log
 from lsgcli.report.output import check_output, print_json, print_result
-from lsgcli.store.rundir import RUNS
+from lsgcli.store.rundir import RUNS, tell_not_installed
 from lsgcli.system import files
 
 
@@ -39,6 +39,7 @@ def runs(
     for run in found:
         if run.problem:
             log.warning("damaged: %s", run.problem)
+    tell_not_installed(run.lacking for run in found)
     if not found:
         log.info("%s: no runs%s", folder, f" with {' '.join(where)}" if where else "")
     elif as_json:

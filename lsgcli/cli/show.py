@@ -30,7 +30,7 @@ def show(
     """Show the layers of a checkpoint, of the network --arch, or of a network for --dataset before its training: output shape, weights, multiplications, decay, width, threshold.
 
     Of a checkpoint, also the settings that differ from preset and defaults, its epoch and accuracy, and the run that wrote it.
-    Multiplications are those of a sample in all timesteps, if all inputs were nonzero. No data are read.
+    Multiplications are those of a sample in all timesteps, if all inputs were nonzero. Downloads no data; facts of published data sets need no files.
     """
     common.messages(verbosity)
     if checkpoint is not None:

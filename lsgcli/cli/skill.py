@@ -53,7 +53,7 @@ SHAPES = {
     "show": "`parameters`, `multiplications`, `input`, `layers`",
     "export": "`format`, `path`, `spikes_different`, `predictions_different`, `max_logit_error`",
     "reproduce": "`runs` (`expected`, `found`, `met`)",
-    "doctor": "`ok`, `checks`, `backends`, `versions`",
+    "doctor": "`ok`, `checks`, `left_out`, `backends`, `versions`",
 }
 
 

@@ -41,7 +41,8 @@ class Instead(NamedTuple):
         bool,
         Option(
             "--dry-run",
-            help="Build the model, measure time and memory of a few steps, and exit. Downloads no data.",
+            help="Build the model, measure time and memory of a few steps, and exit. Downloads no data: if a published data set is "
+            "not there, the steps are on random samples.",
         ),
     ] = False
     print_config: Annotated[

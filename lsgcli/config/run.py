@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lsgcli import registry
 from lsgcli.config import fields
 from lsgcli.config.data import DataConfig
 from lsgcli.config.fields import Applies, Field, Values, fields_of, type_of
@@ -151,8 +152,11 @@ def of_this_version(values: Values) -> Record:
     }
 
 
-def from_dict(values: Values) -> RunConfig:
+def from_dict(values: Values, others: Values | None = None) -> RunConfig:
     """A RunConfig from stored settings; None stands for the default.
+
+    Args:
+        others: those of the settings that are not checked, as from :func:`not_installed`.
 
     Raises:
         ConfigError: a name or value is invalid in this version.
@@ -160,7 +164,23 @@ def from_dict(values: Values) -> RunConfig:
     values = of_this_version(values)
     if values.keys() - FIELDS.keys():
         refuse(check(values))  # of known names, RunConfig checks the values
-    return RunConfig(**{name: value for name, value in values.items() if value is not None})
+    unchecked = others or {}
+    config = RunConfig(**{name: value for name, value in values.items() if value is not None and name not in unchecked})
+    for name, value in unchecked.items():
+        object.__setattr__(config, name, value)
+    return config
+
+
+def not_installed(values: Values) -> Record:
+    """Those of stored settings that name what neither lsg nor an installed plug-in has."""
+    found = {}
+    for name, value in of_this_version(values).items():
+        kind = FIELDS[name].metadata["kind"] if name in FIELDS else None
+        if kind and isinstance(value, str) and 0 < len(value) <= LONG:
+            entries = fields.listed(value) if FIELDS[name].metadata["several"] else [value]
+            if not all(registry.known(kind, entry) for entry in entries):
+                found[name] = value
+    return found
 
 
 def from_checkpoint(path: object, stored: Values, changes: Values) -> RunConfig:

@@ -16,13 +16,14 @@ from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, Sample, Spl
 from lsgcli.data.frames import saturated, warn_saturated
 from lsgcli.data.guard import MissingLibrary
 from lsgcli.data.parallel import NamedProgress, Progress, silent
-from lsgcli.data.splits import drawn
+from lsgcli.data.splits import assign, drawn
 from lsgcli.errors import DataError, counted, log
 from lsgcli.system import schema
 from lsgcli.system.schema import Record
 
 SHOWN = 10  # of the skipped files, at most
 PREPARING = "preparing data"
+EVENTS = 0.3  # events per pixel and timestep of invented recordings
 
 Found = tuple[str, DataError | None]  # a path, and its error if already known
 Loaded = np.ndarray | DataError | MissingLibrary
@@ -294,6 +295,39 @@ def _normalisation(dataset: Dataset, train: Split | None) -> tuple[Channels | No
     # Constant channels are not scaled.
     std = np.sqrt(np.maximum(square / count - mean**2, 0.0))
     return tuple(mean.tolist()), tuple(np.where(std < 1e-6, 1.0, std).tolist())
+
+
+def invent(config: DataConfig) -> DataBundle | None:
+    """A published data set without its files: its classes, number and shape of samples, each with the same random values.
+
+    Returns:
+        None if the data set does not state these.
+    """
+    dataset = dataset_of(config)
+    names = dataset.class_names
+    if not (names and dataset.published):
+        return None
+    if dataset.sensor_size is not None:
+        dataset.info = {"sensor": [*dataset.sensor_size]}
+    samples = []
+    for part, number in dataset.published.items():
+        for i in range(number):
+            label = i % len(names)
+            samples.append(Sample(f"{names[label]}/{part}-{i // len(names)}", label, part, None))
+    if rule := config.split_rule or dataset.preset.get("split"):
+        samples = assign(samples, rule, config.split_seed)
+    values = np.random.default_rng(0).random(dataset.shape)
+    sample = (256 * values if dataset.static else values < EVENTS).astype(dataset.dtype)
+    splits = {}
+    for split in SPLITS:
+        chosen = [one for one in samples if one.split == split]
+        keys = [one.key for one in chosen]
+        y = np.array([one.label for one in chosen], dtype=np.int64)
+        x = np.broadcast_to(sample, (len(chosen), *sample.shape))
+        splits[split] = Split(x, y, random.ids(keys), keys)
+    train, val = hold_out(splits["train"], config.val_fraction, config.split_seed)
+    mean, std = dataset.normalisation or (None, None)
+    return DataBundle(names, train, val, splits["test"], dataset.channels, dataset.static, mean, std, dataset.info)
 
 
 def hold_out(train: Split, fraction: float, seed: int) -> tuple[Split, Split | None]:

@@ -9,7 +9,7 @@ from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment import chain
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import dataset_of
+from lsgcli.data.datasets.base import Dataset, dataset_of
 from lsgcli.errors import ConfigError, DataError, RunInUseError, log, refuse, require
 from lsgcli.store import hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
@@ -49,6 +49,7 @@ def check(config: RunConfig, fresh: bool = True) -> None:
 
     all_at_once(
         lambda: check_settings(config, fresh),
+        lambda: _check_folder(dataset),
         lambda: check_gradients(config.precision),
         lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
         build,
@@ -75,6 +76,19 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
             require(logger.packages, f"--log {name}", logger.extra)
 
     all_at_once(dataset.check, lambda: refuse(problems), lambda: chain(config.augment, dataset.static), check_loggers)
+
+
+def _check_folder(dataset: Dataset) -> None:
+    """Check that a folder given for data that can be downloaded exists, so that nothing is downloaded to a mistyped one.
+
+    Raises:
+        DataError: it does not.
+    """
+    if dataset.downloads and dataset.config.data_dir is not None and not dataset.root.exists():
+        raise DataError(
+            f"{dataset.root}: found no such folder, expected that of the data set {dataset.config.dataset}",
+            f"Correct --data-dir; or {dataset.download_command} creates it and downloads the data.",
+        )
 
 
 def check_place(path: Path, config: RunConfig) -> None:

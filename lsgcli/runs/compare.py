@@ -7,20 +7,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import MAY_CHANGE, SECTIONS, RunConfig, varying
+from lsgcli.config.run import MAY_CHANGE, SECTIONS, RunConfig, not_installed, varying
 from lsgcli.errors import ConfigError, log
 from lsgcli.store import flows
 from lsgcli.store.rundir import (
     FULL_FLOW,
     GRADIENT_FLOW,
-    find_runs,
+    METRICS,
+    config_of,
+    folders_with_config,
     is_run,
-    read_config,
     read_facts,
     read_precision,
     read_progress,
     read_result,
     state_of,
+    tell_not_installed,
 )
 from lsgcli.system.schema import Record
 
@@ -41,10 +43,8 @@ def find(paths: Iterable[Path]) -> list[Path]:
         folder = path.parent if path.is_file() else path
         runs = [folder] if is_run(folder) else []
         if not runs and path.is_dir():
-            below, unreadable = find_runs(path)
-            runs = list(below)
-            for message in unreadable:
-                _skip(message)
+            below = folders_with_config(path)
+            runs = [run for run in below if is_run(run) or (run / METRICS).exists()]
         if not (runs or path.exists()):
             raise _no_run(path)
         skipped += [] if runs else [path]
@@ -86,12 +86,15 @@ def compare(runs: Sequence[Path]) -> Record:
     groups: dict[Any, list[int]] = {}  # indices of runs that differ only in seed and fold; a repeated one is of another group
     repeated = Counter[Any]()
     digests = []
+    lacking = []
     for run in runs:
         try:
-            config = read_config(run)
-            records.append(_record(run, config))
-            # The samples of a few batches depend on the seed, those of the parts on the fold.
             facts = read_facts(run)
+            others = not_installed(facts.get("settings", {}))
+            config = config_of(run, facts, others)
+            records.append(_record(run, config))
+            lacking.append(others)
+            # The samples of a few batches depend on the seed, those of the parts on the fold.
             digest = None if config.overfit else facts.get("data_digest")
             if config.fold and (listed := facts.get("data_files")):
                 digest = listed["sizes"]
@@ -107,6 +110,7 @@ def compare(runs: Sequence[Path]) -> Record:
             _skip(error.message)
     if not records:
         raise ConfigError("found no readable run, expected at least one", "The warnings state what is damaged.")
+    tell_not_installed(lacking)
     settings = varying([config.to_dict() for config in configs])
     if len(set(digests)) > 1 and settings.keys() & set(SECTIONS["Data"]) <= {"data_dir"}:
         settings["data_digest"] = digests

@@ -20,7 +20,7 @@ def of_network(settings: Record, classes: int | None = None) -> Record:
 
     Args:
         settings: ``arch``, and settings that replace its defaults; or ``dataset``, whose preset, channels and classes then apply.
-        classes: number of classes. Default: that of the network, or of the data set, whose data are then read.
+        classes: number of classes. Default: that of the network, or of the data set; only of data of your own are files read.
 
     Raises:
         ConfigError: as :func:`lsgcli.models.build`, or a setting has no effect.
@@ -30,7 +30,7 @@ def of_network(settings: Record, classes: int | None = None) -> Record:
         config = resolve(settings, environment={})
         dataset = dataset_of(config, may_download=False)
         if classes is None:
-            classes = _classes(dataset)
+            classes = len(dataset.class_names or _scanned(dataset).classes)
         model = new_model(config, classes, dataset.channels, 1 if dataset.line else None)
     else:
         config = RunConfig(**settings)
@@ -46,9 +46,9 @@ def of_network(settings: Record, classes: int | None = None) -> Record:
     }
 
 
-def _classes(dataset: Dataset) -> int:
+def _scanned(dataset: Dataset) -> Dataset:
     try:
-        return len(dataset.scan(SPLITS).classes)
+        return dataset.scan(SPLITS)
     except DataError as error:
         raise DataError(error.message, "Give --classes N, the number of classes.") from error
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
-from lsgcli.errors import DISTRIBUTION, LsgError, install_hint
+from lsgcli.errors import DISTRIBUTION, LsgError, counted, install_hint
 from lsgcli.system import cpus
 from lsgcli.system.files import user_cache
 from lsgcli.system.interpreter import __version__, installed
 from lsgcli.system.schema import Record
 
+Progress = Callable[[str, int, int], None]  # what is checked, checks done, all checks
 GIB = 1 << 30
 DISK = GIB  # bytes, at least
 LONGEST = 400  # characters of an error
@@ -39,22 +40,38 @@ class Check(NamedTuple):
     hint: str = ""
 
 
-def examine() -> Record:
+def examine(progress: Progress = lambda *_: None, *, quick: bool = False) -> Record:
     """Run all checks. The result contains neither user names nor paths.
 
+    Args:
+        progress: called with the name of a check, the number of checks done, and that of all.
+        quick: leave out the backends, whose comparison takes longest.
+
     Returns:
-        JSON types: ``ok``; ``checks``, each with ``name``, ``ok``, ``found``, ``expected`` and ``hint``; ``backends``: name -> ``ok``,
-        ``cases``, ``worst`` relative error; ``versions``: package -> version, None if it is not installed.
+        JSON types: ``ok``; ``checks``, each with ``name``, ``ok``, ``found``, ``expected`` and ``hint``; ``left_out``: names of checks;
+        ``backends``: name -> ``ok``, ``cases``, ``worst`` relative error; ``versions``: package -> version, None if it is not installed.
     """
     backends: Record = {}
-    checks = [_guarded(name, check) for name, check in CHECKS.items()]
-    tested = [name for name in registry.names("backend") if name not in NOT_TESTED]
-    checks += [_guarded(f"backend {name}", functools.partial(_backend, name, backends), INSTEAD) for name in tested]
-    checks.append(_guarded("openmp", _openmp))  # last: libraries that the others need are loaded
+    compared = {f"backend {name}": name for name in registry.names("backend") if name not in NOT_TESTED}
+    left_out = list(compared) if quick else []
+    names = [*CHECKS, *([] if quick else compared), "openmp"]  # last: libraries that the others need are loaded
+    checks = list[Check]()
+
+    def tell(what: str) -> None:
+        progress(what, len(checks), len(names))
+
+    for name in names:
+        tell(name)
+        if name in compared:
+            check = functools.partial(_backend, compared[name], backends, tell)
+            checks.append(_guarded(name, check, INSTEAD))
+        else:
+            checks.append(_guarded(name, CHECKS.get(name, _openmp)))
     versions = {DISTRIBUTION: __version__, "python": platform.python_version(), "system": platform.platform()}
     record = {
         "ok": all(check.ok for check in checks),
         "checks": [check._asdict() for check in checks],
+        "left_out": left_out,
         "backends": backends,
         "versions": versions | installed(),
     }
@@ -157,8 +174,12 @@ def _cache() -> Check:
     return Check("cache", free >= DISK, found, f"a writable folder with {DISK // GIB} GiB free", hint)
 
 
-def _backend(name: str, record: Record) -> Check:
-    """A comparison with ``reference`` on each device where the backend runs; ``record`` gets its figures by name."""
+def _backend(name: str, record: Record, tell: Callable[[str], None]) -> Check:
+    """A comparison with ``reference`` on each device where the backend runs; ``record`` gets its figures by name.
+
+    Args:
+        tell: called after each case with what is done.
+    """
     import torch
 
     from lsgcli.neurons.kernels.selftest import TOLERANCE, compare
@@ -168,7 +189,9 @@ def _backend(name: str, record: Record) -> Check:
     results = list[Any]()
     for device in [torch.device(kind) for kind in ("cpu", "cuda") if kind == "cpu" or torch.cuda.is_available()]:
         if backend.available(device) and (not backend.compiles or device.type == "cuda"):
-            results += compare(name, device)
+            for result in compare(name, device):
+                results.append(result)
+                tell(f"backend {name}, {counted(len(results), 'case')}")
     failures = [one.failure for one in results if one.failure]
     worst = max((one.worst for one in results if one.worst is not None), default=None)
     record[name] = {"ok": not failures, "cases": len(results), "worst": worst}

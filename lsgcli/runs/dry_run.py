@@ -7,9 +7,10 @@ from collections.abc import Callable
 from lsgcli.analysis.structure import structure
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch, batches
+from lsgcli.data.bundle import DataBundle
 from lsgcli.data.parallel import NamedProgress
-from lsgcli.data.prepare import prepare
-from lsgcli.errors import log
+from lsgcli.data.prepare import invent, prepare
+from lsgcli.errors import MissingData, log
 from lsgcli.models.base import SpikingNet
 from lsgcli.runs.checks import check
 from lsgcli.system import memory
@@ -25,15 +26,15 @@ STEPS, SECONDS = 5, 30.0  # at most this many timed steps and this total time, b
 def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
     """Prepare the data, without downloading any, build the network, and measure the cost of a few training steps.
 
-    No run directory is created.
+    If a published data set is not there, the steps are on random samples, of its number and shape. No run directory is created.
 
     Returns:
-        Settings, shapes, number of parameters, multiply-accumulates per sample, peak memory in bytes, and seconds per step (median,
+        Settings, shapes, whether the data were found, number of parameters, multiply-accumulates per sample, peak memory in bytes, and seconds per step (median,
         including the optimiser).
     """
     check(config)
     compute = set_up(config)
-    bundle = prepare(config, progress=progress, may_download=False)
+    bundle, found = _data(config, progress)
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)
     stream = batches(bundle, "train", config.batch_size, augment=config.augment, drop_last=True)
     batch = next(iter(stream))
@@ -52,6 +53,7 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
         "output": [config.T, len(batch.y), len(bundle.classes)],
         "classes": list(bundle.classes),
         "samples": bundle.sizes(),
+        "data_found": found,
         "precision": {"used": compute.precision, "because": compute.reason},
         "synapses": {"used": compute.convolutions.choice, "crossings": model.crossings(compute)},
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -63,6 +65,18 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
         "seconds_per_epoch": seconds * len(stream),
         "seconds_total": seconds * len(stream) * config.epochs,
     }
+
+
+def _data(config: RunConfig, progress: NamedProgress) -> tuple[DataBundle, bool]:
+    """The data, and whether they were found."""
+    try:
+        return prepare(config, progress=progress, may_download=False), True
+    except MissingData as missing:
+        invented = invent(config)
+        if invented is None:
+            raise
+        log.warning("%s; steps are timed with random samples, of the number and shape of %s", missing.message, config.dataset)
+        return invented, False
 
 
 def stepping(model: SpikingNet, config: RunConfig, compute: Compute) -> Callable[[Batch], None]:

@@ -62,7 +62,7 @@ def open_data(
     environment: Values | None = None,
     progress: NamedProgress | None = None,
 ) -> tuple[RunConfig, DataBundle, Compute]:
-    """Prepare the data of a stored configuration; set up device and precision.
+    """Prepare the data of a stored configuration, without downloading any; set up device and precision.
 
     If ``path`` is in the directory of a run, the folder of the run's data is the default of ``data_dir``.
 
@@ -87,7 +87,6 @@ def open_data(
     given = {name: value for name, value in changes.items() if value is not None}
     given_around = {**(environment or {}), **given}
     of_its_own = Record()
-    of_run = None
     if other := given.get("dataset", trained_on) != trained_on:  # how a data set is read is not taken over from another
         preset = registry.get("dataset", given["dataset"]).preset
         of_its_own = {name: preset.get(name) for name in ("split", "sensor")}
@@ -103,7 +102,7 @@ def open_data(
             classes=tuple(stored["classes"]),
             progress=progress,
             expected=None if other else data,
-            may_download=of_run is None,
+            may_download=False,
         )
     except DataError as error:
         if error.hint and "--split" in error.hint:  # an option of training only

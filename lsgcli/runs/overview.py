@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lsgcli import registry
-from lsgcli.config.fields import current, named
+from lsgcli.config.fields import Values, current, named
 from lsgcli.config.resolve import parse_all
-from lsgcli.config.run import FIELDS, RunConfig
+from lsgcli.config.run import FIELDS, RunConfig, not_installed
 from lsgcli.errors import ConfigError, LsgError, refuse
 from lsgcli.store.rundir import (
     METRICS,
@@ -37,7 +37,7 @@ COLUMNS = (
     "started",
     "path",
 )
-CONDITION = re.compile(r"\s*([\w-]+)\s*([<>]=?|=)\s*(.+)")
+CONDITION = re.compile(r"\s*([\w-]+)\s*([<>=!]+)\s*(.+)")
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 KEYS = list(dict.fromkeys([*COLUMNS, *FIELDS]))
 
@@ -51,11 +51,13 @@ class Run(NamedTuple):
             ``test_accuracy`` that of the result, or of the last epoch of a run without a validation split.
         settings: None if they cannot be read.
         problem: what is damaged, if anything is.
+        lacking: settings that name what neither lsg nor an installed plug-in has.
     """
 
     record: Record
     settings: RunConfig | None
     problem: str = ""
+    lacking: Values = {}
 
     def value(self, key: str) -> Any:
         """The value of a column or setting; None if it is not known."""
@@ -82,12 +84,14 @@ def _read(path: Path) -> Run | None:
     record = {**dict.fromkeys(COLUMNS), "path": str(path)}
     config = None
     problem = ""
+    lacking = Record()
     try:
         facts = read_facts(path)
         if not is_of_run(facts):
             return None
         record["started"] = facts.get("started")
-        config = config_of(path, facts)
+        lacking = not_installed(facts.get("settings", {}))
+        config = config_of(path, facts, lacking)
         record |= {name: getattr(config, name) for name in COLUMNS if name in FIELDS}
         result = read_result(path)
         last, best, _ = read_progress(path)
@@ -99,7 +103,7 @@ def _read(path: Path) -> Run | None:
             return None
         record["state"] = "damaged"
         problem = error.message
-    return Run(record, config, problem)
+    return Run(record, config, problem, lacking)
 
 
 def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
@@ -118,6 +122,9 @@ def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
             )
         key, sign, value = condition.groups()
         key = _known("--where", key)
+        if sign not in ("=", *ORDERS):
+            found = f"found the operator {sign!r} in {text!r}"
+            raise ConfigError(f"--where: {found}, expected one of =, {', '.join(ORDERS)}")
         if sign != "=":
             runs = _beyond(runs, key, ORDERS[sign], value)
             continue

@@ -14,7 +14,6 @@ safetensors has no checksum and does not detect flipped bits in its data.
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -210,32 +209,22 @@ def read_digest(path: Path) -> str:
 def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str], Record]]:
     """Context of the open file, its metadata, and the configuration in them, both verified."""
     try:
-        files.check_regular(path)  # safetensors memory-maps the file
+        file = files.open_regular(path)
     except OSError as error:
         raise unreadable(path, error) from error
     try:
-        if kind := other_kind(path):
-            found, hint = kind
-            raise CheckpointError(f"{path}: found {found}, expected a checkpoint of lsg", hint)
-        with _name_of(path) as name, safe_open(name, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            yield stream, metadata, _verified(path, metadata)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        with file:
+            if kind := other_kind(path):
+                found, hint = kind
+                raise CheckpointError(f"{path}: found {found}, expected a checkpoint of lsg", hint)
+            # safetensors opens a file twice, in between another may be moved to its path; and it needs a path in UTF-8.
+            with safe_open(f"/dev/fd/{file.fileno()}", framework="pt") as stream:
+                metadata = stream.metadata() or {}
+                yield stream, metadata, _verified(path, metadata)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         raise _damaged(path, f"not a complete safetensors file ({error})") from error
-
-
-@contextmanager
-def _name_of(path: Path) -> Iterator[str]:
-    """A path of the file in UTF-8, as safetensors requires; for a path of other bytes, that of its descriptor."""
-    name = os.fspath(path)
-    try:
-        name.encode()
-        yield name
-    except UnicodeEncodeError:
-        with open(path, "rb") as file:
-            yield f"/dev/fd/{file.fileno()}"
 
 
 def _verified(path: Path, metadata: Mapping[str, str]) -> Record:

@@ -17,6 +17,8 @@ import contextlib
 import datetime
 import os
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Required, TypedDict
 
@@ -299,15 +301,22 @@ def read_config(path: Path) -> RunConfig:
     return config_of(path, read_facts(path))
 
 
-def config_of(path: Path, facts: Facts) -> RunConfig:
-    """As :func:`read_config`, from the content of config.json."""
+def config_of(path: Path, facts: Facts, others: Values | None = None) -> RunConfig:
+    """As :func:`read_config`, from the content of config.json; ``others`` as for :func:`lsgcli.config.run.from_dict`."""
     settings = facts.get("settings")
     if settings is None:
         raise ConfigError(f"{path / CONFIG}: found no settings, expected the configuration of a run")
     try:
-        return from_dict(settings)
+        return from_dict(settings, others)
     except ConfigError as error:
         raise ConfigError(f"{path / CONFIG}: {error.message}", error.hint) from error
+
+
+def tell_not_installed(every: Iterable[Values]) -> None:
+    """Warn about settings of several runs as from :func:`lsgcli.config.run.not_installed`."""
+    counts = Counter(f"{name} {value!r}" for settings in every for name, value in settings.items())
+    for what, number in counts.items():
+        log.warning("%s: neither lsg nor an installed plug-in has it: %s", what, counted(number, "run"))
 
 
 def read_data_folder(path: Path) -> str | None:

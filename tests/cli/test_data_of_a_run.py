@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import lsgcli
 from lsgcli.cli.app import app
+from lsgcli.errors import DataError
 from tests.cli.conftest import TINY
 from tests.unit.data.recordings_of import write_nmnist
 
@@ -87,6 +88,33 @@ def test_a_checkpoint_alone_has_no_folder(lsg, run, elsewhere, tmp_path):
     shutil.copy(run / "last.safetensors", tmp_path / "alone.safetensors")
     assert json.loads(lsg("eval", tmp_path / "alone.safetensors", "--json").stdout)["samples"] == 70
     assert b"mine" not in (run / "last.safetensors").read_bytes()
+
+
+def test_analysis_never_downloads(lsg, run, tmp_path, monkeypatch):
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(run / "last.safetensors", alone)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for words, folder in (([], "data"), (["--data-dir", "tyop"], "tyop")):
+        for command in (["eval"], ["inspect-gradients"], ["export", "-o", "net.safetensors", "--verify", "5"]):
+            done = lsg(command[0], alone, *command[1:], *words, status=3)
+            assert done.stdout == ""
+            assert [line[:7] for line in done.stderr.splitlines() if not line.startswith("  ")] == ["error: "], command
+            assert f"{folder}/NMNIST: found no data, expected the content of " in done.stderr
+            assert f"`lsg data prepare --dataset n-mnist --data-dir {folder}` downloads" in done.stderr
+            assert ("test.zip" in done.stderr, "--data-dir" in done.stderr) == (True, True)
+    with pytest.raises(DataError, match=r"test\.zip"):
+        lsgcli.evaluate(alone)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_data_dir_that_does_not_exist_is_no_place_for_a_download(lsg, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("lsgcli.data.datasets.libraries.LibraryDataset.open", lambda *_, **__: pytest.fail("looked for data"))
+    for words in (["n-mnist"], ["n-mnist", "--dry-run"], ["cifar10"], ["tonic:NMNIST", "-T", "2"]):
+        done = lsg("train", *SETTINGS[2:], tmp_path / "new", "--dataset", *words, "--data-dir", "a typo", status=3)
+        assert "a typo: found no such folder" in done.stderr
+        assert f"`lsg data prepare --dataset {words[0]} --data-dir 'a typo'`" in done.stderr
+    assert not (tmp_path / "a typo").exists()
 
 
 def test_the_default_folder_is_that_of_the_training(lsg, run, tmp_path, elsewhere, monkeypatch):

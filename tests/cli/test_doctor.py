@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lsgcli.neurons.kernels import selftest
 from lsgcli.runs import doctor
 
 BACKEND = """
@@ -84,6 +85,33 @@ def test_a_broken_machine(machine):
     assert "error: failed: cache, backend missing, backend off" in done.stderr
     for private in ("somebody", "secret-project", str(Path(sys.prefix)), str(Path(doctor.__file__).parents[2])):
         assert private not in done.stdout, private
+
+
+def test_progress_and_quick(lsg, monkeypatch):
+    monkeypatch.setattr(doctor, "_openmp", lambda: doctor.Check("openmp", True, "of the test's other libraries"))
+    monkeypatch.setattr(doctor, "DISK", 0)
+    compared = []
+
+    def compare(name, device):
+        compared.append(name)
+        yield from [selftest.Result("a case", 1e-6)] * 3
+
+    monkeypatch.setattr(selftest, "compare", compare)
+    told = []
+    record = doctor.examine(lambda *progress: told.append(progress))
+    assert "backend fused" in [check["name"] for check in record["checks"]]
+    assert ("fused" in compared, record["left_out"]) == (True, [])
+    assert any(title.startswith("backend fused") and "2 cases" in title for title, _, _ in told)
+    assert {total for _, _, total in told} == {len(record["checks"])}
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+
+    compared.clear()
+    quick = lsg("doctor", "--quick", status=0)
+    assert "left out by --quick: backend autograd, backend compiled, backend fused" in quick.stdout
+    record = json.loads(lsg("doctor", "--quick", "--json", status=0).stdout)
+    assert record["left_out"] == ["backend autograd", "backend compiled", "backend fused"]
+    assert compared == []
+    assert [check["name"] for check in record["checks"]] == ["packages", "gpu", "threads", "cache", "openmp"]
 
 
 @pytest.mark.slow  # as above

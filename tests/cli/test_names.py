@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import tomllib
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -112,6 +113,31 @@ def test_reproduce(lsg, tiny, images, monkeypatch):
     figure["runs"][0]["tolerance"] = -1.0
     assert ": not met\n" in lsg("reproduce", "figure", status=9).stdout
     assert "figure\ta figure (a page)" in lsg("reproduce").stdout
+
+
+DAMAGED_RESULTS = (
+    ("accuracy", {"accuracy": None}, "accuracy: found null"),
+    ("accuracy", {"accuracy": None, "diverged": "the loss is NaN"}, "the loss is NaN"),
+    ("accuracy", {}, "accuracy"),
+    ("accuracy", {"accuracy": "high"}, "accuracy"),
+    ("best_accuracy", {"accuracy": None}, "best_accuracy: found no value"),
+    ("best_accuracy", {"accuracy": 0.5}, "best_accuracy: found no value"),
+    ("best_accuracy", {"accuracy": 0.5, "best_accuracy": None}, "best_accuracy"),
+)
+
+
+@pytest.mark.parametrize(("measure", "result", "named"), DAMAGED_RESULTS)
+def test_reproduce_names_a_result_without_its_value(lsg, monkeypatch, measure, result, named):
+    run = {"settings": {}, "measure": measure, "expected": 0.5, "tolerance": 1.0, "data": "unknown"}
+    monkeypatch.setitem(FIGURES, "figure", {"title": "a figure", "source": "a page", "runs": [run]})
+    folder = Path("runs/reproduce/figure-1")
+    folder.mkdir(parents=True)
+    config = {"schema": "lsg.run/1", "settings": resolve({}, environment={}).to_dict()}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "result.json").write_text(json.dumps(result))
+    refused = lsg("reproduce", "figure", status=4).stderr
+    assert refused.startswith("error: runs/reproduce/figure-1/result.json: ")
+    assert (named in refused, len(refused.splitlines())) == (True, 2)
 
 
 def test_the_next_command_is_named_on_a_terminal(lsg, monkeypatch, caplog):

@@ -90,6 +90,37 @@ def test_a_good_plug_in_trains(program, install):
     assert json.loads(Path("run/config.json").read_text())["settings"]["surrogate"] == "cosine"
 
 
+def test_runs_of_a_plug_in_that_is_not_installed(program, install, tmp_path):
+    install(*SURROGATE, IMPORTS + COSINE)
+    for seed in (1, 2):
+        words = [*SHORT[:-2], f"runs/{seed}", "-q", "--seed", seed, "--augment", "none"]
+        program("train", *words, "--surrogate", "cosine", status=0)
+    config = Path("runs/2/config.json")
+    facts = json.loads(config.read_text())
+    facts["settings"] |= {"method": "mine", "augment": "flip,twirl"}
+    config.write_text(json.dumps(facts))
+    (tmp_path / "site" / "kit-0.3.dist-info" / "entry_points.txt").unlink()
+    registry.installed.cache_clear()
+    registry._entries.pop(("surrogate", "cosine"))
+
+    listed = program("runs", "--json", "--sort", "seed", status=0)
+    records = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert [(one["state"], one["method"], one["seed"]) for one in records] == [("finished", "lsg", 1), ("finished", "mine", 2)]
+    compared = program("compare", "runs", "--json", status=0)
+    record = json.loads(compared.stdout)
+    assert [run["state"] for run in record["runs"]] == ["finished", "finished"]
+    assert record["settings"]["method"] == ["lsg", "mine"]
+    assert program("compare", "runs/1", "--html", "runs.html", status=0).stderr == (
+        "surrogate 'cosine': neither lsg nor an installed plug-in has it: 1 run\n"
+    )
+    for done in (listed, compared):
+        lines = [line.partition(": neither lsg nor an installed plug-in has it: ") for line in done.stderr.splitlines()]
+        assert sorted((what, number) for what, _, number in lines) == [
+            ("augment 'flip,twirl'", "1 run"), ("method 'mine'", "1 run"), ("surrogate 'cosine'", "2 runs"),
+        ]  # fmt: skip
+    assert "unknown surrogate 'cosine'" in program("train", "--resume", "runs/1", "--epochs", "2", status=2).stderr
+
+
 @pytest.mark.parametrize("line", ["atan = kit.shapes:cosine", "mine = kit.shapes:cosine"])
 def test_a_name_of_two_packages_is_refused(program, install, line):
     install("lsg.surrogate", line, IMPORTS + COSINE)

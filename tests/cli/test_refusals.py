@@ -113,6 +113,7 @@ LINES = """
 2 | inspect-gradients {best} --data-dir {images} --advise --limit potential-scale=x | NAME=NUMBER
 2 | inspect-gradients {best} --data-dir {images} --limit tired=1 | NAME=NUMBER
 2 | inspect-gradients {best} --data-dir {images} --mismatch 2 --mismatch-step 0 | --mismatch-step
+2 | inspect-gradients {best} --data-dir {images} --mismatch 9 --mismatch-step 1e-9 | 1e-09 --mismatch-step
 2 | inspect-gradients {best} --data-dir {images} --precision int8 | --precision
 2 | inspect-gradients net.safetensors --mismatch-step 0.1 | --mismatch
 4 | inspect-gradients {begun} --advise | {begun}
@@ -139,15 +140,20 @@ LINES = """
 2 | runs {run} --where foo=1 | foo
 2 | runs {run} --where lr=much | lr 'much'
 2 | runs {run} --where 'lr > x' | x
+2 | runs {run} --where path==mlp | '==' <=
+2 | runs {run} --where 'state=<x' | '=<' <=
+2 | runs {run} --where 'state=>x' | '=>' >=
+2 | runs {run} --where 'state != finished' | '!=' <=
+2 | runs {run} --where 'arch<>mlp' | '<>' <=
 2 | show | CKPT --arch
 2 | show --arch mlp --depth 9 | --depth
 2 | show --arch resnet19 --depth 7 | depth 7
 2 | show --arch resnet19 --depth 18 | depth 18
 2 | show net.safetensors --classes 3 | CKPT
 2 | show net.safetensors --arch mlp | CKPT
-3 | show --dataset cifar10 |
+3 | show --dataset torchvision:MNIST | --classes
 2 | train --config /dev/null | /dev/null device
-3 | train --dataset cifar10 --dry-run | prepare
+3 | train --dataset tonic:NMNIST --dry-run | prepare
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --memory 5 | --memory '5'

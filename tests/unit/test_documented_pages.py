@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer.main
 from PIL import Image
 
 from docs import generate
 from lsgcli import models, registry
+from lsgcli.cli.app import app
+from lsgcli.cli.commands import commands_of
+from lsgcli.config.run import FIELDS, SECTIONS
 from lsgcli.neurons.widths import LayerState
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,6 +30,29 @@ def test_own_network_and_width_rule():
     one = torch.ones(())
     alpha = registry.get("method", "growing").width.alpha(LayerState(3, 0.5, 0.3 * one, one, one))
     assert alpha.tolist() == pytest.approx([1.0, 1.09**0.5, (1.09 + 0.0081) ** 0.5])
+
+
+def test_the_settings_that_a_command_takes():
+    """What the page says of each command: all settings, all but some, or only some."""
+    group = typer.main.get_command(app)
+    text = (DOCS / "cli.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## lsg ([\w -]+)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert len(sections) > 15
+    for name, command in commands_of(group):
+        taken = {setting for setting in FIELDS if _is_setting(command, setting)}
+        said = re.search(r"^(.*\[[Ss]ettings\]\(settings\.md\).*)$", sections[name], re.MULTILINE)
+        line = said[1] if said else ""
+        listed = {flag.lstrip("-").replace("-", "_") for flag in re.findall(r"`(--?[\w-]+)`", line)}
+        if not said:
+            assert not taken, name
+        elif line.startswith("[Settings]"):
+            assert FIELDS.keys() - listed == taken, name
+        else:
+            assert listed == taken, name
+
+
+def _is_setting(command, setting):
+    return any(option.name == setting and getattr(option, "rich_help_panel", None) in SECTIONS for option in command.params)
 
 
 def blocks(page):

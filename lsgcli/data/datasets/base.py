@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -95,6 +96,8 @@ class Dataset(ABC):
         line: frames with a single row, 1 x S, which not all networks support.
         rules: supported values of ``--split``; empty if the test split is published or given by folders.
         published: published number of samples per part, or in total (``all``).
+        class_names: published names of the classes, in label order, or numbers; empty if only the data state them.
+        sensor_size: published width and height of the sensor in pixels; None for images, and if only the data state it.
         downloads: whether it can be downloaded.
         takes_sensor: whether it supports ``--sensor``.
         normalisation: published mean and standard deviation per channel, on the 0..1 scale; None to measure them on the training
@@ -111,6 +114,8 @@ class Dataset(ABC):
     line = False
     rules: tuple[str, ...] = ()
     published: Mapping[str, int] = {}
+    class_names: tuple[str, ...] = ()
+    sensor_size: Sensor | None = None
     downloads = False
     takes_sensor = False
     normalisation: tuple[Channels, Channels] | None = None
@@ -187,6 +192,12 @@ class Dataset(ABC):
     def home(self) -> Path:
         """The folder that contains the data: :attr:`root`, or a folder below it."""
         return self.root
+
+    @property
+    def download_command(self) -> str:
+        """The command that downloads the data to :attr:`root`."""
+        words = ["lsg", "data", "prepare", "--dataset", self.config.dataset, "--data-dir", str(self.root)]
+        return f"`{shlex.join(words)}`"
 
     def deviations(self, splits: Splits) -> list[str]:
         """A line for each part whose number of samples differs from the published one. Call it after :meth:`scan` of these parts."""

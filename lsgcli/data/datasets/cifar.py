@@ -12,6 +12,15 @@ from lsgcli.data.guard import Damaged, foreign
 from lsgcli.registry import register
 from lsgcli.system.files import check_regular
 
+FINE_LABELS = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+    forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+    mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+    willow_tree wolf woman worm
+"""
 SITE = "https://www.cs.toronto.edu/~kriz/"
 
 
@@ -75,6 +84,7 @@ class Cifar10(Cifar):
 
     title = "CIFAR-10, 50,000 + 10,000 images, 10 classes; downloaded if missing."
     source = "CIFAR10"
+    class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     folder = "cifar-10-batches-py"
     archives = _archive("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071, folder)
     normalisation = ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784))
@@ -86,6 +96,7 @@ class Cifar100(Cifar):
 
     title = "CIFAR-100, 50,000 + 10,000 images, 100 classes; downloaded if missing."
     source = "CIFAR100"
+    class_names = tuple(FINE_LABELS.split())
     folder = "cifar-100-python"
     archives = _archive("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437, folder)
     normalisation = ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047))

@@ -49,6 +49,8 @@ class CifarDvs(Downloaded, EventDataset):
     archives = FILES
     rules = tuple(RULES)
     published = {"all": 10_000}
+    class_names = CLASSES
+    sensor_size = (SIDE, SIDE)
     preset = {
         **EventDataset.preset,
         "width_multiplier": 1.0,
@@ -75,7 +77,7 @@ class CifarDvs(Downloaded, EventDataset):
             samples.append(Sample(f"{name}/{number}", CLASSES.index(name), "", str(path), stamp(path)))
         rule = self.config.split_rule or "last"
         parts = divide(root, CLASSES, samples, splits, rule, self.config.split_seed)
-        return Listing(CLASSES, parts, {"sensor": [SIDE, SIDE], "split": rule, **RELEASES[suffix]})
+        return Listing(CLASSES, parts, {"sensor": [*self.sensor_size], "split": rule, **RELEASES[suffix]})
 
     @property
     def home(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from lsgcli.data import manifest
 from lsgcli.data.datasets.base import SPLITS, Dataset, Splits
 from lsgcli.data.download import RemoteFile, by_hand, fetch, unpack
-from lsgcli.errors import DataError, MissingPart, log
+from lsgcli.errors import DataError, MissingData, MissingPart, log
 from lsgcli.system.files import locked, making_folder
 
 LOCK = ".lsg-download"  # in the download folder
@@ -86,5 +86,5 @@ class Downloaded(Dataset):
     def _absent(self, folder: Path, files: list[RemoteFile]) -> DataError:
         found = "an unfinished download" if self.has_archive_in(folder) else "no data"
         names = ", ".join(file.name for file in files)
-        command = f"`lsg data prepare --dataset {self.config.dataset} --data-dir {self.root}`"
-        return DataError(f"{folder}: found {found}, expected the content of {names}", f"{command} downloads and extracts it.")
+        hint = f"{self.download_command} downloads and extracts it; or give --data-dir the folder that has it."
+        return MissingData(f"{folder}: found {found}, expected the content of {names}", hint)

@@ -50,6 +50,8 @@ class DvsGesture(Downloaded, EventDataset):
         )
     }
     published = {"train": 1077, "test": 264}
+    class_names = CLASSES
+    sensor_size = (SIDE, SIDE)
     # No flips, which would turn right hands into left hands.
     preset = EventDataset.preset | {"T": 16, "epochs": 60, "augment": "roll"}
 
@@ -58,7 +60,7 @@ class DvsGesture(Downloaded, EventDataset):
         samples = []
         for split in splits:
             samples += _part(folder / self.archives[split].content, split)
-        return Listing(CLASSES, tuple(samples), {"sensor": [SIDE, SIDE]})
+        return Listing(CLASSES, tuple(samples), {"sensor": [*self.sensor_size]})
 
     def read(self, path: Path) -> Events:
         """The events of a ``.npy`` of this edition, or of a recording in another format."""

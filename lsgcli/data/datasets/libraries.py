@@ -161,7 +161,7 @@ class LibraryDataset(Dataset):
     def advice(self) -> str:
         """What to do if data are missing."""
         files = f"the files of {self.library}'s {self.kind.__name__}"
-        return f"Put {files} in {self.home}, and run the same command again, or try `lsg data prepare --dataset {self.config.dataset}`."
+        return f"Put {files} in {self.home}, and run the same command again, or try {self.download_command}."
 
     def find(self, splits: Splits) -> Listing:
         samples = []
@@ -264,11 +264,12 @@ class Tonic(LibraryDataset, EventDataset):
 
     @classmethod
     def attributes_of(cls, kind: Any) -> Record:
-        """A sensor whose events have no y is a line, and its events all have one polarity."""
+        """The classes. A sensor whose events have no y is a line, and its events all have one polarity."""
+        attributes = {"class_names": tuple(map(str, getattr(kind, "classes", ())))}
         if "y" in kind.dtype.names:
-            return {}
+            return attributes
         width = (getattr(kind, "sensor_size", None) or (140,))[0]
-        return {"line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
+        return {**attributes, "line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
 
     @property
     def home(self) -> Path:

@@ -24,6 +24,8 @@ class NMnist(Downloaded, EventDataset):
         )
     }
     published = {"train": 60_000, "test": 10_000}
+    class_names = tuple("0123456789")
+    sensor_size = (34, 34)
     preset = {
         **EventDataset.preset,
         "size": 32,
@@ -37,7 +39,7 @@ class NMnist(Downloaded, EventDataset):
     def find(self, splits: Splits) -> Listing:
         folder = self.obtain(splits)
         classes, samples = scan_folders(folder, {split: self.archives[split].content for split in splits}, (".bin",))
-        return Listing(classes, samples, {"sensor": [34, 34]})
+        return Listing(classes, samples, {"sensor": [*self.sensor_size]})
 
 
 # A zip of the zip of recordings. The size is estimated from the number of events.
@@ -63,6 +65,8 @@ class NCaltech101(Downloaded, EventDataset):
     archives = {"all": ARCHIVE}
     rules = ("stratified", "lexicographic")
     published = {"all": 8709}
+    class_names = tuple(map(str, range(101)))
+    sensor_size = (240, 180)  # most recordings cover only a part of it
     preset = EventDataset.preset | {"width_multiplier": 0.5, "epochs": 60, "augment": "flip,roll", "split": "stratified"}
 
     def find(self, splits: Splits) -> Listing:
@@ -72,5 +76,4 @@ class NCaltech101(Downloaded, EventDataset):
             folder = self.obtain(SPLITS) / ARCHIVE.content
         rule = self.config.split_rule or "stratified"
         classes, samples = scan_classes(folder, splits, (".bin",), rule, self.config.split_seed)
-        # Width and height; most recordings cover only a part of the sensor.
-        return Listing(classes, samples, {"sensor": [240, 180], "split": rule})
+        return Listing(classes, samples, {"sensor": [*self.sensor_size], "split": rule})

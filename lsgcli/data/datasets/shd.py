@@ -39,6 +39,8 @@ class Shd(Downloaded, EventDataset):
     line = True
     channels = 1
     published = {"train": 8156, "test": 2264}
+    class_names = CLASSES
+    sensor_size = (UNITS, 1)
     preset = {
         "arch": "mlp",
         "epochs": 30,
@@ -60,7 +62,7 @@ class Shd(Downloaded, EventDataset):
             version = stamp(path)
             for i, label in enumerate(_arrays(path).labels.tolist()):
                 samples.append(Sample(f"{split}/{i:05d}", label, split, (str(path), i), f"{i}:{version}"))
-        return Listing(CLASSES, tuple(samples), {"sensor": [UNITS, 1]})
+        return Listing(CLASSES, tuple(samples), {"sensor": [*self.sensor_size]})
 
     def events(self, sample: Sample) -> Events:
         """The spikes of one recording: x is the channel, y is 0, all are ON."""

@@ -7,6 +7,7 @@ import torch
 from lsgcli import models
 from lsgcli.analysis import Sample, inspect
 from lsgcli.analysis.gradients import mismatch
+from lsgcli.errors import ConfigError
 from tests.unit.analysis import oracle
 
 T, B, FEATURES = 5, 7, 12
@@ -128,3 +129,12 @@ def test_mismatch_leaves_the_weights_alone():
     assert weight.tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert mismatch(weight, torch.zeros_like(weight), lambda: (weight**2).sum(), Sample(4)) is None
     assert mismatch(weight, None, lambda: (weight**2).sum(), Sample(4)) is None
+
+
+def test_mismatch_of_a_step_that_changes_no_weight():
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ConfigError, match="1e-09"):
+        mismatch(weight, weight * 2, lambda: (weight**2).sum(), Sample(4, 1e-9))
+    assert weight.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    zeros = torch.zeros(2, 2)
+    assert mismatch(zeros, torch.ones(2, 2), lambda: zeros.sum(), Sample(4)) is None
