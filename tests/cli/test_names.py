@@ -51,9 +51,26 @@ def test_a_printed_recipe_trains_as_the_recipe(lsg, tmp_path, name):
     assert resolve({}, file=file, environment={}) == resolve({"recipe": name, "dataset": dataset}, environment={})
     lines = [line for line in printed.stdout.splitlines() if line and not line.startswith("#")]
     assert all("  # " in line for line in lines)
-    assert f"lr = {resolve({'recipe': name, 'dataset': dataset}, environment={}).lr}  # recipe {name}" in lines
+    lr = resolve({"recipe": name, "dataset": dataset}, environment={}).lr
+    assert any(line.startswith(f"lr = {lr}  # ") and line.endswith(f"recipe {name}") for line in lines)
     assert recipes.load(name)["source"] in printed.stdout
     assert lsg("train", "--config", file, "--print-config").exit_code == 0
+
+
+def test_the_recipe_of_the_paper_says_what_the_paper_states(lsg):
+    """Each value is marked as stated or as assumed."""
+    printed = lsg("recipe", "lsg", "--dataset", "cifar10", status=0).stdout
+    lines = dict(re.findall(r"^(\w+) = .*  # (.+)$", printed, re.MULTILINE))
+    assert {lines.pop("recipe"), lines.pop("dataset")} == {"this file", "chosen"}
+    marks = {name: text.partition(",")[0] for name, text in lines.items()}
+    assert set(marks.values()) == {"stated", "assumed"}
+    stated = ("method", "decay", "threshold", "surrogate", "norm", "arch", "T", "reset")
+    assumed = ("lr", "epochs", "optimizer", "augment", "decay_lr", "weight_decay", "precision")
+    assert {marks[name] for name in stated} == {"stated"}
+    assert {marks[name] for name in assumed} == {"assumed"}
+    of_recordings = lsg("recipe", "lsg", "--dataset", "cifar-dvs", status=0).stdout
+    assert 'loss = "tet"  # stated, recipe lsg' in of_recordings.splitlines()
+    assert '"flip,roll"  # assumed, recipe lsg' in of_recordings
 
 
 def test_the_schema_of_settings(lsg):
