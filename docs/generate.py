@@ -32,6 +32,7 @@ from lsgcli.cli.commands import commands_of  # noqa: E402
 from lsgcli.config import source  # noqa: E402
 from lsgcli.config.run import FIELDS, SECTIONS  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
+from lsgcli.sweeps import paper  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
 
 
@@ -192,6 +193,20 @@ def rules() -> str:
     return described(rows)
 
 
+def of_paper() -> str:
+    """What the paper reports, a row for each of its tables and data sets."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in paper.RESULTS:
+        network = registry.get("dataset", one.dataset).preset["arch"]
+        training = ", `--loss ce --augment none`" if one.training == "plain" else ""
+        width = f" width {one.width:g}" if one.table == "2" and one.width else ""
+        spread = f" +- {100 * one.std:.2f}" if one.std else ""
+        values = found.setdefault((one.table, f"{one.dataset}, {network}{training}"), [])
+        values.append(f"`{one.method}`{width} T={one.T}: {100 * one.accuracy:.2f}{spread}")
+    rows = [(table_, where, "; ".join(values)) for (table_, where), values in found.items()]
+    return table(("table", "data set and network", "accuracy, %"), rows)
+
+
 def reliability() -> str:
     """The sums of the fault table."""
     records = faults.records()
@@ -294,6 +309,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "augmentations": lambda: things("augmentation"),
     "readers": readers,
     "formats": formats,
+    "paper": of_paper,
     "reliability": reliability,
     "machines": machines,
     "surrogates": lambda: things("surrogate"),

@@ -48,7 +48,8 @@ def rows(
         ``p``: of the paired t test, with Holm's correction over the rows of the table; ``detectable``: the difference that this number of
         seeds would show in 80 % of experiments; ``equivalent``: whether two one-sided tests place the difference within ``margin``;
         ``verdict``: ``better`` or ``worse`` only if the interval excludes 0; ``conclusion``: a sentence with the reason;
-        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
+        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same settings; for others, ``paper_other`` is the
+        nearest value, and ``paper_differs`` says in which settings the run differs from it.
     """
     by_row: dict[int, list[Result]] = {}
     for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: Repetition.of(result[0].config)):
@@ -63,8 +64,7 @@ def rows(
         baseline = baselines.setdefault((config.dataset, data), results)
         row = {**_settings(config, configs, names), **_accuracies(results), **_comparison(results, baseline, margin)}
         row["label"] += f", data {data}" if data else ""
-        row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
-        summaries.append(row)
+        summaries.append({**row, **_reported(config, table)})
     correct(summaries)
     for row, results in zip(summaries, every, strict=True):
         is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
@@ -146,6 +146,19 @@ def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence
         label += f", {name} {value}"
     formula = None if own["width"] is not None else traits("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": label}
+
+
+def _reported(config: RunConfig, table: str | None) -> Record:
+    """What the paper reports, apart from results of other settings."""
+    row: Record = dict.fromkeys(("paper", "paper_std", "paper_other", "paper_differs"))
+    found = paper.reported(config, table)
+    if found is not None:
+        result, differences = found
+        if differences:
+            row |= {"paper_other": result.accuracy, "paper_differs": paper.differing(differences)}
+        else:
+            row |= {"paper": result.accuracy, "paper_std": result.std}
+    return row
 
 
 def _finished(results: Sequence[Result]) -> dict[Repetition, Values]:
