@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import sys
 import tomllib
@@ -19,6 +20,8 @@ from lsgcli.config import recipes, source
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import exit_statuses
+from lsgcli.sweeps import paper
+from lsgcli.sweeps.plan import load
 from lsgcli.training.loop import Trainer
 
 
@@ -129,6 +132,42 @@ def test_reproduce(lsg, tiny, images, monkeypatch):
     figure["runs"][0]["tolerance"] = -1.0
     assert ": not met\n" in lsg("reproduce", "figure", status=9).stdout
     assert "figure\ta figure (a page)" in lsg("reproduce").stdout
+
+
+OF_THE_PAPER = [*(f"figure-{number}" for number in (1, 3, 4, 5, 6, 7)), *(f"table-{number}" for number in (1, 2, 3))]
+
+
+def test_each_figure_and_table_of_the_paper_has_a_command(lsg, tmp_path):
+    """Those that train do so with settings beside which the paper's values stand."""
+    listed = dict(line.split("\t")[:2] for line in lsg("reproduce").stdout.splitlines())
+    assert listed.keys() >= set(OF_THE_PAPER)
+    for name in OF_THE_PAPER:
+        figure = FIGURES[name]
+        assert "IJCAI 2023" in listed[name]
+        assert figure.keys() & {"commands", "draws"}
+        for command in figure.get("commands", ()):
+            words = command.format(out="out").split()
+            plots = words.index("--plot") if "--plot" in words else len(words)
+            lsg(*words[:plots], "--print-commands", "-q", status=0)
+            plan = load(tmp_path / words[words.index("--out") + 1])
+            assert len(plan.seeds) == 5  # as in the paper
+            for _, config in plan.rows:
+                result, differences = paper.reported(config, plan.table)
+                assert not differences, (name, result)
+
+
+def test_a_figure_is_reproduced_by_its_commands(lsg, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))
+    settings = shlex.join(tiny)
+    command = f"ablate --grid method=fixed,lsg --seeds 0 {settings} --out {{out}}/runs --plot {{out}}/charts --force"
+    monkeypatch.setitem(FIGURES, "figure", {"title": "a figure", "source": "a page", "commands": [command]})
+    for _ in range(2):  # the second one trains nothing
+        done = lsg("reproduce", "figure", "--out", "a folder/made", "--json", status=0)
+        assert [row["method"] for row in json.loads(done.stdout)["rows"]] == ["fixed", "lsg"]
+        assert f"lsg ablate --grid method=fixed,lsg --seeds 0 {settings} --out 'a folder/made/runs'" in done.stderr
+    assert "epoch 1/2" not in done.stderr.replace("  ", " ")
+    assert (tmp_path / "a folder" / "made" / "charts" / "beta-lsg.svg").is_file()
+    assert "lsg ablate --grid method=fixed,lsg" in lsg("reproduce").stdout
 
 
 def test_the_next_command_is_named_on_a_terminal(lsg, monkeypatch, caplog):
