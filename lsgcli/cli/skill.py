@@ -19,7 +19,7 @@ that states what was found and what was expected, and a hint.
 
 ## Usual order
 
-    lsg diagnose train.py --json                         # a script of any torch library, unchanged
+    lsg diagnose --json train.py                         # a script of any torch library, unchanged; its options follow it
     run=$(lsg train -q --dataset digits-dvs --epochs 2)  # prints the checkpoint; --dry-run measures cost without training
     lsg eval "$run" --json
     lsg inspect-gradients "$run" --advise --json         # findings, with the settings of remedies

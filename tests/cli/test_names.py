@@ -92,6 +92,14 @@ def test_the_schema_of_settings(lsg):
         assert not valid(wrong), wrong
 
 
+def test_the_skill_gives_options_of_diagnose_before_the_script(lsg):
+    """What follows the script is for the script."""
+    commands = re.findall(r"lsg diagnose ([^#\n`]*)", lsg("skill").stdout)
+    given = [words.split() for words in commands if ".py" in words]
+    assert ["--json", "train.py"] in given
+    assert all(words[-1].endswith(".py") for words in given)
+
+
 def test_fields_that_the_skill_names_are_there(lsg, trained, images):
     text = lsg("skill").stdout
     checkpoint = trained / "best.safetensors"
