@@ -17,6 +17,7 @@ from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
+from lsgcli.store.names import canonical
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.system.schema import Record
 
@@ -94,7 +95,7 @@ class Evaluation:
     def record(self, classes: tuple[str, ...]) -> Record:
         """The result in JSON types. The accuracy of a class without samples is None."""
         recall = zip(classes, self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True)
-        return {
+        found = {
             "accuracy": self.accuracy,
             "loss": self.loss,
             "samples": self.samples,
@@ -106,6 +107,7 @@ class Evaluation:
             "samples_per_s": self.samples / self.seconds,
             **({} if self.synops is None else {"synops": self.synops}),
         }
+        return canonical(found, "eval")
 
 
 @torch.inference_mode()
