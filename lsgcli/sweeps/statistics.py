@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scipy import special
 
 from lsgcli.config.fields import Values
-from lsgcli.config.run import RunConfig, varying
+from lsgcli.config.run import RunConfig, varying, without_effect
 from lsgcli.config.source import traits
 from lsgcli.runs.compare import spread
 from lsgcli.sweeps import paper
@@ -37,7 +37,7 @@ def rows(
 
     Returns:
         Records of JSON types:
-        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows), ``label``;
+        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows, None where they have no effect), ``label``;
         ``mean``, ``std`` (sample standard deviation, None for fewer than two), ``n``;
         ``seeds``, ``folds`` (``I/K``; empty without folds), ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
         ``diverged``, ``missing`` (seeds without an accuracy);
@@ -73,8 +73,18 @@ def rows(
 
 
 def varied(configs: Sequence[RunConfig]) -> list[str]:
-    """Names of the settings that differ between rows."""
-    return list(varying([what_counts(config) for config in configs]))
+    """Names of the settings that differ between the rows in which they have an effect."""
+    found = []
+    for name in varying([what_counts(config) for config in configs]):
+        values = [getattr(config, name) for config in configs if _matters(name, config)]
+        if any(value != values[0] for value in values):
+            found.append(name)
+    return found
+
+
+def _matters(name: str, config: RunConfig) -> bool:
+    """Whether a setting has an effect in a row."""
+    return not without_effect({name: None}, [config])
 
 
 def compared(differences: Sequence[float], folds: int = 0, margin: float | None = None) -> Record:
@@ -135,15 +145,17 @@ def correct(rows: Sequence[Record]) -> None:
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> Record:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
-    others = {name: getattr(config, name) for name in varying if name not in own}
+    names = [name for name in varying if name not in own]
+    others = {name: getattr(config, name) if _matters(name, config) else None for name in names}
     widths = {another.width for another in configs if another.method == config.method}
     label = config.method
     if len(widths) > 1:
         label += f", width {config.width:g}"
     if "T" in varying:
         label += f", T {config.T}"
-    for name, value in others.items():
-        label += f", {name} {value}"
+    for name in names:
+        if _matters(name, config):
+            label += f", {name} {others[name]}"
     formula = None if own["width"] is not None else traits("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": label}
 
