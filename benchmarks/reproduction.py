@@ -24,7 +24,7 @@ from benchmarks.measuring import RESULTS, machine, without_folders, write
 from benchmarks.tables import Table
 from lsgcli.config.fields import current
 from lsgcli.config.run import FIELDS
-from lsgcli.sweeps.paper import FIGURES
+from lsgcli.sweeps.paper import RESULTS as PAPER
 
 IMAGES = RESULTS.parents[1] / "docs" / "images" / "reproduction"
 METHODS = ("fixed", "trainable-decay", "lsg")
@@ -131,7 +131,8 @@ def keep(folder: Path) -> None:
 
 def table(record: dict[str, Any], number: str) -> Table:
     """One of the paper's tables: accuracies in percent, differences in points."""
-    paper = {key[1:3]: value for key, value in FIGURES[number].items() if key[0] == EXPERIMENTS[record["name"]].paper}
+    dataset = EXPERIMENTS[record["name"]].paper
+    paper = {(one.method, one.width): one.accuracy for one in PAPER if (one.table, one.dataset) == (number, dataset)}
     head = (
         "method",
         "alpha",
@@ -161,7 +162,7 @@ def table(record: dict[str, Any], number: str) -> Table:
             "-" if row["difference"] is None else f"{100 * row['difference']:+.1f}",
             interval or "-",
             row["verdict"],
-            f"{100 * theirs[0]:.2f}" if theirs else "-",
+            f"{100 * theirs:.2f}" if theirs else "-",
         )
         found.rows.append(cells)
     return found

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from benchmarks.measuring import read
 from benchmarks.plot import INK, SETTINGS, svg
-from lsgcli import registry
 from lsgcli.config.training import TrainingConfig
 from lsgcli.report.drawing import COLOURS
 from lsgcli.training.optim import schedule
@@ -75,16 +74,6 @@ def resets(figure: Any) -> None:
         axis.set_title(f"{sum(spikes)} spikes in {STEPS} timesteps", loc="right", fontsize=9)
         bare(axis)
     axes[-1].set_xlabel("timestep")
-
-
-def surrogates(figure: Any) -> None:
-    """Every surrogate, with width 1."""
-    axis, x = figure.subplots(), torch.linspace(-1.5, 1.5, 601)
-    for number, name in enumerate(name for name in registry.names("surrogate") if name != "tanh"):  # which equals sigmoid
-        axis.plot(x, registry.get("surrogate", name)(x, torch.tensor(1.0)), color=COLOURS[number], label=name)
-    axis.set(xlabel="u - v_th, in widths", ylabel="h")
-    axis.legend(frameon=False)
-    bare(axis)
 
 
 def schedules(figure: Any) -> None:
@@ -212,7 +201,6 @@ def initialisation(figure: Any) -> None:
 FIGURES: dict[Callable[[Any], None], tuple[float, float]] = {  # with their sizes in inches
     neuron: (7.5, 3),
     resets: (7.5, 4),
-    surrogates: (7.5, 3),
     schedules: (7.5, 2.6),
     threshold: (7.5, 2.8),
     mismatch: (7.5, 2.8),

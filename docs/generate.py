@@ -32,6 +32,8 @@ from lsgcli.cli.commands import commands_of  # noqa: E402
 from lsgcli.config import source  # noqa: E402
 from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
+from lsgcli.store.names import FORMER, MEANINGS  # noqa: E402
+from lsgcli.sweeps import paper  # noqa: E402
 from tests.stress import rows as faults  # noqa: E402
 
 
@@ -208,6 +210,33 @@ def rules() -> str:
     return described(rows)
 
 
+def of_results() -> str:
+    """Names of results, with their former names."""
+    rows = []
+    for names, meaning in MEANINGS.items():
+        shown = []
+        for name in names.split(", "):
+            former = [f"{output} `{old}`" for output, olds in FORMER.items() for old, new in olds.items() if new == name]
+            shown.append(f"`{name}`" + (f" ({', '.join(former)})" if former else ""))
+        rows.append((", ".join(shown), meaning))
+    return described(rows)
+
+
+def of_paper() -> str:
+    """What the paper reports, a row for each of its tables and data sets."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in paper.RESULTS:
+        network = registry.get("dataset", one.dataset).preset["arch"]
+        training = ", `--loss ce --augment none`" if one.training == "plain" else ""
+        spread = f" +- {100 * one.std:.2f}" if one.std else ""
+        steps = "" if one.table == "3" else f", T={one.T}"
+        values = found.setdefault((one.table, f"{one.dataset}, {network}{steps}{training}"), [])
+        shown = {"2": f"width {one.width:g}" if one.width else f"`{one.method}`", "3": f"T={one.T}"}
+        values.append(f"{shown.get(one.table, f'`{one.method}`')}: {100 * one.accuracy:.2f}{spread}")
+    rows = [(table_, where, "; ".join(values)) for (table_, where), values in found.items()]
+    return table(("table", "data set and network", "accuracy, %"), rows)
+
+
 def reliability() -> str:
     """The sums of the fault table."""
     records = faults.records()
@@ -310,6 +339,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "augmentations": lambda: things("augmentation"),
     "readers": readers,
     "formats": formats,
+    "paper": of_paper,
+    "results": of_results,
     "reliability": reliability,
     "machines": machines,
     "surrogates": lambda: things("surrogate"),

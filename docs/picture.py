@@ -1,17 +1,20 @@
-"""Draw the pictures of the documentation that show runs: `python docs/picture.py` trains and draws, in about three minutes.
+"""Draw the pictures of the documentation that show runs: `python docs/picture.py` trains and draws, in about six minutes.
 
 ``train.svg``, ``export.svg`` and ``diagnose.svg`` show a terminal; ``rescue.svg``, and ``rescue-dark.svg`` for dark pages, a network
-that does not learn, and what the best of its remedies makes of it. `python docs/picture.py diagnose` draws one of them.
+that does not learn, and what the best of its remedies makes of it. Others are files that commands write.
+`python docs/picture.py diagnose sheet.png` draws two of them.
 """
 
 import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +39,37 @@ EXAMPLE = Path(__file__).parent / "examples" / "snn.py"
 INKS = {"rescue": "#333333", "rescue-dark": "#dddddd"}
 BROKEN = "lsg train --method fixed --norm bn --threshold 4 --epochs 2 --out broken"
 ADVISE = "lsg inspect-gradients broken --advise --try 2 --json"
+THREE = (
+    "lsg train --method fixed --width 1 --epochs 3 --out width-1",
+    "lsg train --method fixed --width 10 --epochs 3 --out width-10",
+    "lsg train --epochs 3 --out learned",
+    "lsg inspect-gradients width-1 width-10 learned --plot flow",
+)
+FILES = {  # picture: commands, and which of their files it is
+    "sheet.png": (("lsg data show --dataset digits-dvs --samples 4 -o sheet.png",), "sheet.png"),
+    "figure.svg": (
+        (
+            "lsg ablate --grid method=fixed,lsg width=1,10 --epochs 4 --width-multiplier 0.0625 --out ablation",
+            "lsg ablate --collect ablation --plot figure.svg",
+        ),
+        "figure.svg",
+    ),
+    "flow-coverage.svg": (THREE, "flow/coverage.svg"),
+    "flow-gain.svg": (THREE, "flow/gain.svg"),
+    "activity-threshold-4.svg": ((BROKEN, "lsg inspect-gradients broken --plot broken-flow"), "broken-flow/raster.svg"),
+    "surrogates.svg": (("lsg reproduce figure-1 --out paper",), "paper/figure-1.svg"),
+    "potential.svg": (("lsg reproduce figure-3 --out paper",), "paper/figure-3.svg"),
+}
+
+
+def made() -> list[str]:
+    """The files that this program draws."""
+    return [f"{name}.svg" for name in (*TERMINALS, "diagnose", *INKS)] + list(FILES)
 
 
 def main() -> None:
     """Draw the pictures that are named, or all."""
-    wanted = sys.argv[1:] or [*TERMINALS, "diagnose", "rescue"]
+    wanted = sys.argv[1:] or [*TERMINALS, "diagnose", "rescue", *FILES]
     with tempfile.TemporaryDirectory() as folder:
         for name in wanted:
             if name in TERMINALS:
@@ -49,8 +78,13 @@ def main() -> None:
         if "diagnose" in wanted:
             diagnose(folder)
         if "rescue" in wanted:
-            run(BROKEN, folder)
+            run_once(BROKEN, folder)
             rescue(json.loads(run(ADVISE, folder)), folder)
+        for name in FILES.keys() & wanted:
+            commands, file = FILES[name]
+            for command in commands:
+                run_once(command, folder)
+            shutil.copy(Path(folder, file), IMAGES / name)
 
 
 def diagnose(folder: str) -> None:
@@ -65,6 +99,12 @@ def diagnose(folder: str) -> None:
     cured = run("lsg diagnose snn.py", folder)
     commands = ("cat snn.py", "lsg diagnose snn.py", f"{cure} && lsg diagnose snn.py")
     terminal(IMAGES / "diagnose.svg", commands, (script, found, cured))
+
+
+@cache
+def run_once(command: str, folder: str) -> None:
+    """Run a command, unless it has been run in this folder."""
+    run(command, folder)
 
 
 def run(command: str, folder: str, stderr: int = subprocess.DEVNULL) -> str:

@@ -15,7 +15,7 @@ Data
 ``batches``         mini-batches of a split, as tensors
 Runs
 ``train``           train a network, like ``lsg train``
-``evaluate``        accuracy, confusion matrix, firing rates of a checkpoint or a network
+``evaluate``        accuracy, confusion matrix, firing rates of a checkpoint or a network, of lsg or any torch module
 ``predict``         classify recordings or images
 ``inspect``         gradient flow per layer, of a checkpoint or any spiking network
 ``diagnose``        what is wrong with a network, and what to change

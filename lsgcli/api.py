@@ -126,7 +126,7 @@ def load(path: Path | str) -> SpikingNet:
 
 @undisturbed
 def evaluate(
-    network: SpikingNet | Path | str,
+    network: nn.Module | Path | str,
     data: DataBundle | None = None,
     split: str = "test",
     *,
@@ -137,7 +137,8 @@ def evaluate(
     """Accuracy, loss, confusion matrix and firing rates.
 
     Args:
-        network: a checkpoint or run directory, or a network of lsg, which is evaluated on its own device. Both in float32 by default.
+        network: a checkpoint or run directory; or a network, which is evaluated on its own device: of lsg, or any torch module that maps
+            inputs of :func:`batches` to logits (T, B, classes) or (B, classes) and keeps no state between them. In float32 by default.
         data: prepared data, with the classes of the checkpoint. Default: those that the checkpoint was trained on.
         split: ``train``, ``val`` or ``test``.
         batch_size: default: as in training, or 32.
@@ -151,15 +152,21 @@ def evaluate(
         DataError: the data are missing, damaged, have other classes, or differ from the training data.
         DivergedError: logits are not finite.
     """
-    if isinstance(network, SpikingNet):
+    if isinstance(network, nn.Module):
         if data is None or changes:
             given = ", ".join(changes) or "no data"
             raise ConfigError(f"evaluate: found a network with {given}, expected a network and data, or a checkpoint")
+        if not isinstance(network, SpikingNet):
+            own = evaluation.of_module(network, data.named(split), data, batch_size=batch_size or 32, progress=progress)
+            return own.checked()
         if (outputs := network.spec.num_classes) != len(data.classes):
             raise DataError(f"data: found {len(data.classes)} classes, expected {outputs}, as many as the network's outputs")
         model = network
         compute = Compute(next(network.parameters()).device)
         size = batch_size or 32
+    elif not isinstance(network, Path | str):
+        found = type(network).__name__
+        raise ConfigError(f"evaluate: found {found}, expected a checkpoint, a run directory or a torch module")
     elif data is not None:
         if needless := changes.keys() - fields_of(MachineConfig):
             raise ConfigError(f"evaluate: found data and {', '.join(sorted(needless))}, expected one of them")

@@ -67,7 +67,7 @@ class Output(NamedTuple):
         Path | None,
         Option(
             metavar="DIR|FILE",
-            help="Also write charts of accuracy and loss by epoch, and of coverage by layer, as SVG, PNG, "
+            help="Also write charts of accuracy and loss by epoch, coverage by layer, and alpha and beta over training, as SVG, PNG, "
             "and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None

@@ -101,5 +101,9 @@ def recipe(
     print_result(f"# Source: {published['source']}\n# Differences from the source, and what it does not state:")
     for line in published["assumed"]:
         print_result(f"# - {line}")
-    origins = {**sources(config, {}, environment={}), "recipe": "this file", "dataset": "chosen"}
+    origins = sources(config, {}, environment={})
+    if "stated" in published:
+        for setting, origin in origins.items():
+            origins[setting] = f"{'stated' if setting in published['stated'] else 'assumed'}, {origin}"
+    origins |= {"recipe": "this file", "dataset": "chosen"}
     print_result(f"\n{as_toml(config, origins).rstrip()}")

@@ -9,6 +9,7 @@ from typer import Argument, Option
 from lsgcli.cli import common
 from lsgcli.errors import clean, log
 from lsgcli.report.output import check_output, print_json, print_result
+from lsgcli.store.names import canonical
 from lsgcli.store.rundir import RUNS, tell_not_installed
 from lsgcli.system import files
 
@@ -44,7 +45,7 @@ def runs(
         log.info("%s: no runs%s", folder, f" with {' '.join(where)}" if where else "")
     elif as_json:
         for run in found:
-            print_json(run.record)
+            print_json(canonical(run.record, "runs"))
     else:
         rows = [[_text(value) for value in run.record.values()] for run in found]
         if not sys.stdout.isatty():

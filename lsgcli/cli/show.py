@@ -43,10 +43,12 @@ def show(
     refuse(check(settings))
     from lsgcli.report import terminal
     from lsgcli.runs import describe
+    from lsgcli.store.names import canonical
 
     record = describe.of_network(settings, classes) if path is None else describe.of_checkpoint(path)
     if as_json:
-        print_json(record)
+        layers = [canonical(layer, "show") for layer in record["layers"]]
+        print_json({**canonical(record, "show"), "layers": layers})
         return
     layers = record.pop("layers")
     provenance = record.pop("provenance")

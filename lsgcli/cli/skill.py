@@ -19,7 +19,7 @@ that states what was found and what was expected, and a hint.
 
 ## Usual order
 
-    lsg diagnose train.py --json                         # a script of any torch library, unchanged
+    lsg diagnose --json train.py                         # a script of any torch library, unchanged; its options follow it
     run=$(lsg train -q --dataset digits-dvs --epochs 2)  # prints the checkpoint; --dry-run measures cost without training
     lsg eval "$run" --json
     lsg inspect-gradients "$run" --advise --json         # findings, with the settings of remedies
@@ -42,15 +42,15 @@ A run that stops with status 75 continues with the same command and --out. Setti
 {shapes}
 """
 SHAPES = {
-    "train": "a line for each event: `event` is start, epoch (`epoch` from 0, `train_loss`, `val_accuracy`, `lr`), checkpoint, end (`checkpoint`, `accuracy`)",
+    "train": "a line for each event: `event` is start, epoch (`epoch` from 0, `train_loss`, `val_accuracy`, `lr`), checkpoint, end (`checkpoint`, `accuracy`, `val_accuracy_best`)",
     "eval": "`accuracy` (0 to 1), `loss`, `samples`, `per_class`, `confusion`, `firing_rate`",
     "predict": "a line for each file: `path`, `class`, `probability`, `probabilities`",
     "inspect-gradients": "`layers` (`name`, `coverage`, `firing_rate`, `grad_ratio`, `verdict`), `findings`; a list for several checkpoints",
     "diagnose": "`findings` (`rule`, `severity`, `cause`, `remedy`, `where`), `layers`, `steps`",
     "ablate": "`rows` (`method`, `mean`, `std`, `n`, `difference`, `interval`, `verdict`), `missing`",
-    "compare": "`settings` (those that differ), `runs` (`path`, `accuracy`, `state`), `groups`",
-    "runs": "a line for each run: `path`, `state`, `method`, `seed`, `val_accuracy`, `test_accuracy`",
-    "show": "`parameters`, `multiplications`, `input`, `layers`",
+    "compare": "`settings` (those that differ), `runs` (`path`, `accuracy`, `val_accuracy_best`, `state`), `groups`",
+    "runs": "a line for each run: `path`, `state`, `method`, `seed`, `val_accuracy_best`, `accuracy`",
+    "show": "`parameters`, `macs_per_sample`, `input`, `layers`",
     "export": "`format`, `path`, `spikes_different`, `predictions_different`, `max_logit_error`",
     "reproduce": "`runs` (`expected`, `found`, `met`)",
     "doctor": "`ok`, `checks`, `left_out`, `backends`, `versions`",

@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lsgcli.analysis.measures import MEASURES
 from lsgcli.errors import ConfigError, counted, log
 from lsgcli.report.charts import Values
-from lsgcli.report.drawing import SUFFIXES, save, save_as
-from lsgcli.report.figures import EVALUATED, View, curves, evaluated, sheet
+from lsgcli.report.drawing import SUFFIXES, ordered, save, save_as
+from lsgcli.report.figures import EVALUATED, View, curves, evaluated, moves, sheet
 from lsgcli.report.tables import NOTHING, letters, problems
 from lsgcli.report.terminal import table
 from lsgcli.runs.compare import final_flow
 from lsgcli.store import flows
 from lsgcli.store.rundir import LAST, read_metrics
+from lsgcli.sweeps.plan import safe_name
 
 if TYPE_CHECKING:
     from lsgcli.sweeps.collect import Collection
@@ -175,8 +177,9 @@ def draw(rows: Finished, target: Path) -> list[Path]:
 
 
 def charts(rows: Finished) -> dict[str, View]:
-    """Accuracy and loss by epoch on the split evaluated after each epoch (figure 4 of the paper), and coverage by layer of the final
-    networks (figure 5), by file name. Charts without values are left out; damaged records give a warning."""
+    """Accuracy and loss by epoch on the split evaluated after each epoch (figure 4 of the paper), coverage by layer of the final
+    networks (figure 5), and alpha and beta over training for each row in which they change (figures 6 and 7), by file name. Charts
+    without values are left out; damaged records give a warning."""
     accuracy: dict[str, list[Values]] = {label: [] for label in rows}
     loss: dict[str, list[Values]] = {label: [] for label in rows}
     coverage: dict[str, list[Values]] = {label: [] for label in rows}
@@ -196,4 +199,22 @@ def charts(rows: Finished) -> dict[str, View]:
         "loss": curves("cross-entropy", loss, note=EVALUATED),
         "coverage": curves("coverage", coverage, "layer, from the input", "Fraction of u in v_th +- alpha / 2."),
     }
+    for label, paths in rows.items():
+        views |= _over_training(label, paths)
     return {name: view for name, view in views.items() if view.panels[0].drawing}
+
+
+def _over_training(label: str, paths: Sequence[Path]) -> dict[str, View]:
+    """Alpha and beta of each layer by epoch, of the runs of a row."""
+    found = [flows.history(path / LAST) for path in paths]
+    histories = [history["layers"] for history in found if history]
+    views = {}
+    for key in ("alpha", "beta"):
+        layers: dict[str, list[Values]] = {}
+        for history in histories:
+            for number, (name, measures) in enumerate(history.items(), 1):
+                layers.setdefault(f"{number} {name}", []).append(measures[key])
+        if any(moves(values) for runs in layers.values() for values in runs):
+            title = f"{MEASURES[key].title}, {label}"
+            views[f"{key}-{safe_name(label)}"] = curves(title, layers, looks_of=ordered)
+    return views

@@ -26,7 +26,7 @@ from lsgcli.report.charts import (
     line_drawing,
     over_runs,
 )
-from lsgcli.report.drawing import ADVANCE, Drawing, dot, group, ordered, shortened, styles, text
+from lsgcli.report.drawing import ADVANCE, Drawing, Style, dot, group, ordered, shortened, styles, text
 from lsgcli.store.flows import HISTORY
 from lsgcli.system.schema import Record
 
@@ -168,7 +168,7 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         title = MEASURES[key].title
         log = key == "grad_norm"
         shown = [layer.get(key, ()) for history in histories for layer in history.values()]
-        if not any(_moves(values) for values in shown):
+        if not any(moves(values) for values in shown):
             continue
         y = Scale.over((v for values in shown for v in values), log)
         for history, label in zip(histories, labels, strict=True):
@@ -183,7 +183,7 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend)] if panels else []
 
 
-def _moves(values: Values) -> bool:
+def moves(values: Values) -> bool:
     """Whether any two values differ to the eye."""
     return len({f"{value:.4g}" for value in values if value is not None}) > 1
 
@@ -193,13 +193,20 @@ def evaluated(epochs: Sequence[Mapping[str, Any]], measure: str) -> Values:
     return [epoch.get(f"val_{measure}", epoch.get(f"test_{measure}")) for epoch in epochs]
 
 
-def curves(title: str, groups: Mapping[str, Sequence[Values]], x_label: str = "epoch", note: str = "") -> View:
+def curves(
+    title: str,
+    groups: Mapping[str, Sequence[Values]],
+    x_label: str = "epoch",
+    note: str = "",
+    looks_of: Callable[[int], Sequence[Style]] = styles,
+) -> View:
     """A chart of a line for each group of runs over 1, 2, 3, ...: their mean, with a band of one standard deviation.
 
     Args:
         groups: name -> the values of each run.
+        looks_of: the styles of so many lines.
     """
-    looks = styles(len(groups))
+    looks = looks_of(len(groups))
     lines = [over_runs(name, style, runs) for (name, runs), style in zip(groups.items(), looks, strict=True)]
     ends = []
     for line in lines:

@@ -73,7 +73,9 @@ def _cells(row: Row) -> dict[str, str]:
         "method": row["method"],
         "width": row["width_formula"] or f"{row['width']:g}",
         "T": str(row["T"]),
-        **{name: str(value) for name, value in row["settings"].items()},  # that differ between rows
+        **{
+            name: NOTHING if value is None else str(value) for name, value in row["settings"].items()
+        },  # that differ between rows
         "accuracy %": _spread(row["mean"], row["std"]),
         "n": str(row["n"]),
         "each seed": " ".join(seeds[seed] for seed in sorted(seeds)),

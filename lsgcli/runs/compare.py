@@ -10,6 +10,7 @@ from typing import Any
 from lsgcli.config.run import MAY_CHANGE, SECTIONS, RunConfig, not_installed, varying
 from lsgcli.errors import ConfigError, log
 from lsgcli.store import flows
+from lsgcli.store.names import canonical
 from lsgcli.store.rundir import (
     FULL_FLOW,
     GRADIENT_FLOW,
@@ -74,7 +75,7 @@ def compare(runs: Sequence[Path]) -> Record:
         ``method``, ``precision`` of the training, ``state`` (``finished``, ``diverged``, ``running`` or ``stopped``), ``reason`` of divergence, finished ``epochs``
         ``of`` planned ones; test ``accuracy``, ``accuracy_fp32`` after a training in another precision, ``test_accuracy_last``, ``test_accuracy_best``, ``best_epoch`` (from 0) and
         ``best_chosen_on``, None if not finished; ``train_loss`` and ``val_accuracy`` or ``test_accuracy`` of the last epoch;
-        ``best_val_accuracy`` of all epochs so far, None without a validation split; ``seconds`` of all epochs; ``layers``:
+        ``best_val_accuracy`` of all epochs so far, None without a validation split; the same by the names of :mod:`lsgcli.store.names`; ``seconds`` of all epochs; ``layers``:
         gradient-flow measures of the final network, of the diverged batch, or of the last epoch. ``groups``: runs on the same data that
         differ only in their seed or fold, each with the indices of its ``runs``, their ``seeds``, and ``mean`` and ``std`` of the ``n`` test accuracies.
 
@@ -152,7 +153,7 @@ def _record(run: Path, config: RunConfig) -> Record:
     last, best, seconds = read_progress(run)
     found = result or {}
     flow = final_flow(run, state) or flows.read_last(run)  # or that of the last epoch
-    return {
+    record = {
         "path": str(run),
         "method": config.method,
         "precision": read_precision(run),
@@ -170,6 +171,7 @@ def _record(run: Path, config: RunConfig) -> Record:
             for layer in flow.get("layers", [])
         ],
     }
+    return canonical(record, "compare")
 
 
 def final_flow(run: Path, state: str) -> Flow | None:

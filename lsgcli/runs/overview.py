@@ -11,6 +11,7 @@ from lsgcli.config.fields import Values, current, named
 from lsgcli.config.resolve import parse_all
 from lsgcli.config.run import FIELDS, RunConfig, not_installed
 from lsgcli.errors import ConfigError, LsgError, refuse
+from lsgcli.store.names import FORMER
 from lsgcli.store.rundir import (
     METRICS,
     config_of,
@@ -39,7 +40,8 @@ COLUMNS = (
 )
 CONDITION = re.compile(r"\s*([\w-]+)\s*([<>=!]+)\s*(.+)")
 ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-KEYS = list(dict.fromkeys([*COLUMNS, *FIELDS]))
+FORMERLY = {name: former for former, name in FORMER["runs"].items()}
+KEYS = list(dict.fromkeys([*COLUMNS, *FORMERLY, *FIELDS]))
 
 
 class Run(NamedTuple):
@@ -152,7 +154,7 @@ def _known(option: str, key: str) -> str:
     key = named(key)
     if key not in KEYS:
         raise ConfigError(f"{option}: {registry.unknown('column or setting', key, KEYS)}")
-    return key
+    return FORMERLY.get(key, key)
 
 
 def ordered(runs: Sequence[Run], key: str) -> list[Run]:

@@ -27,6 +27,7 @@ from lsgcli.runs.checks import check, check_data, check_place, check_shares, che
 from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.report import Loggers, Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
+from lsgcli.store.names import canonical
 from lsgcli.store.rundir import (
     FULL_FLOW,
     LAST,
@@ -164,7 +165,7 @@ def train(
             write_config(run, config, {**facts(compute, bundle), "sources": trainer.sources, "processes": counts})
         try:
             end = trainer.train()
-            end |= _inflation(end, read_metrics(path))
+            end = canonical(end | _inflation(end, read_metrics(path)), "result.json")
         except DivergedError as error:
             end = {"run": str(path), "accuracy": None, "diverged": error.message}
             files.write_json(run.result, end)

@@ -14,8 +14,8 @@ from lsgcli.config.run import FIELDS, RunConfig, check, option_name, without_eff
 from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
+from lsgcli.sweeps import paper
 from lsgcli.sweeps.cells import check_same, folder_for
-from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
 
 MOST = 10_000  # maximum number of runs of an ablation
@@ -52,7 +52,11 @@ def plan(
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
     numbers = _seeds(seeds)
+    takes = FIELDS.keys() - {"seed"}
     variants, table = _variants(table, axes)
+    if table:
+        dataset = resolve_rows(settings, variants, file=file, takes=takes)[0].dataset
+        variants = paper.variants(table, dataset)
     if len(variants) * len(numbers) * (folds or 1) > MOST:
         raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
     if folds is not None:
@@ -66,7 +70,7 @@ def plan(
             "Omit the option." if axes else "Omit the option, or use --grid.",
         )
     rows: dict[RunConfig, Variant] = {}
-    configs = resolve_rows(settings, variants, file=file, takes=FIELDS.keys() - {"seed"})
+    configs = resolve_rows(settings, variants, file=file, takes=takes)
     for resolved, variant in zip(configs, variants, strict=True):
         if resolved in rows:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))
@@ -105,9 +109,9 @@ def _variants(table: str | None, axes: Sequence[str]) -> tuple[tuple[Variant, ..
     """The rows, and the number of the paper's table, if it is one."""
     if not axes:
         table = table or "1"
-        if table not in TABLES:
-            raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(TABLES)}")
-        return TABLES[table], table
+        if table not in paper.TABLES:
+            raise ConfigError(f"--table: found {table!r}, expected one of {', '.join(paper.TABLES)}")
+        return paper.TABLES[table], table
     if table is not None:
         raise ConfigError("--table and --grid: found both, expected one of them")
     values = _axes(axes)

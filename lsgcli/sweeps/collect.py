@@ -56,7 +56,8 @@ class Collection:
             for cell, record in zip(self.cells, self.records, strict=True)
             if record is None
         ]
-        notes = [*_about_accuracy(table_rows), *_about_folds(self.cells), *_about_precision(self.cells), *self.notes]
+        notes = [*_about_accuracy(table_rows), *_about_paper(table_rows, table), *_about_folds(self.cells)]
+        notes += [*_about_precision(self.cells), *self.notes]
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
@@ -218,6 +219,19 @@ def _about_accuracy(table_rows: Sequence[Record]) -> list[str]:
     if len(chosen) == 1:
         return [meanings[chosen.pop()]]
     return [f"{row['label']}: {meanings[row['best_chosen_on']]}" for row in table_rows if row["best_chosen_on"]]
+
+
+def _about_paper(table_rows: Sequence[Record], table: str | None) -> list[str]:
+    """The paper's results of other settings, and in what these differ."""
+    others: dict[str, list[str]] = {}
+    for row in table_rows:
+        if row["paper_differs"]:
+            shown = f"{100 * row['paper_other']:.2f} ({row['label']})"
+            others.setdefault(row["paper_differs"], []).append(shown)
+    return [
+        f"The paper's Table {table} has {', '.join(shown)} with other settings: {differs}. `lsg recipe lsg` says which are assumed."
+        for differs, shown in others.items()
+    ]
 
 
 def _about_folds(cells: Sequence[Cell]) -> list[str]:

@@ -177,6 +177,7 @@ class CellState:
         accuracy: of the latest epoch, or of the finished run.
         status: exit status of the latest attempt; None if it is running or was lost.
         message: reason of a divergence, of a failure, or of waiting.
+        part: of the data, which the accuracy is of.
     """
 
     kind: Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
@@ -185,6 +186,7 @@ class CellState:
     accuracy: float | None = None
     status: int | None = None
     message: str = ""
+    part: str = "test"
 
     @property
     def text(self) -> str:
@@ -197,7 +199,7 @@ class CellState:
         if self.of:
             text += f" after {self.epochs} of {self.of} epochs"
         if self.accuracy is not None and self.kind in ("done", "running"):
-            text += f", accuracy {self.accuracy:.4f}"
+            text += f", {self.part} accuracy {self.accuracy:.4f}"
         return f"{text}: {self.message}" if self.message else text
 
 
@@ -210,18 +212,21 @@ def state(cell: Cell, alive: bool = False) -> CellState:
     try:
         if (result := read_result(cell.path)) is not None:
             accuracy = result["accuracy"] if cell.test else result.get("best_accuracy")
-            return CellState("done", cell.config.epochs, cell.config.epochs, accuracy, message=result.get("diverged", ""))
+            part = "test" if cell.test else "validation"
+            message = result.get("diverged", "")
+            return CellState("done", cell.config.epochs, cell.config.epochs, accuracy, message=message, part=part)
         latest = read_last_epoch(cell.path)
     except ConfigError as error:
         return CellState("failed", status=error.exit_code, message=error.message)
     epochs = latest.get("epoch", -1) + 1
     accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
+    part = "validation" if "val_accuracy" in latest else "test"
     progress = epochs, cell.config.epochs if is_run(cell.path) else 0, accuracy
     record = read_record(file_of(cell.path, ".jsonl"))
     if alive:
-        return CellState("running" if record.started and record.status is None else "waiting", *progress)
+        return CellState("running" if record.started and record.status is None else "waiting", *progress, part=part)
     if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
-        return CellState("running", *progress)
+        return CellState("running", *progress, part=part)
     status = record.status
     # Stopped, killed, or refused because another attempt is running: the job continues.
     if status is None or status < 0 or status > 128 or status in (Stopped.exit_code, RunInUseError.exit_code):

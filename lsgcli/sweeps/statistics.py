@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from scipy import special
 
 from lsgcli.config.fields import Values
-from lsgcli.config.run import RunConfig, varying
+from lsgcli.config.run import RunConfig, varying, without_effect
 from lsgcli.config.source import traits
 from lsgcli.runs.compare import spread
 from lsgcli.sweeps import paper
@@ -37,7 +37,7 @@ def rows(
 
     Returns:
         Records of JSON types:
-        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows), ``label``;
+        ``method``, ``width`` (None if ``width_formula`` determines it), ``T``, ``settings`` (others that differ between rows, None where they have no effect), ``label``;
         ``mean``, ``std`` (sample standard deviation, None for fewer than two), ``n``;
         ``seeds``, ``folds`` (``I/K``; empty without folds), ``accuracies``, ``last``, ``best`` (of each finished run), ``best_chosen_on`` (``val`` or ``test``);
         ``diverged``, ``missing`` (seeds without an accuracy);
@@ -48,7 +48,8 @@ def rows(
         ``p``: of the paired t test, with Holm's correction over the rows of the table; ``detectable``: the difference that this number of
         seeds would show in 80 % of experiments; ``equivalent``: whether two one-sided tests place the difference within ``margin``;
         ``verdict``: ``better`` or ``worse`` only if the interval excludes 0; ``conclusion``: a sentence with the reason;
-        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same network and data set.
+        ``paper``, ``paper_std``: the values in the paper's ``table`` for the same settings; for others, ``paper_other`` is the
+        nearest value, and ``paper_differs`` says in which settings the run differs from it.
     """
     by_row: dict[int, list[Result]] = {}
     for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: Repetition.of(result[0].config)):
@@ -63,8 +64,7 @@ def rows(
         baseline = baselines.setdefault((config.dataset, data), results)
         row = {**_settings(config, configs, names), **_accuracies(results), **_comparison(results, baseline, margin)}
         row["label"] += f", data {data}" if data else ""
-        row["paper"], row["paper_std"] = paper.figure(config, table) or (None, None)
-        summaries.append(row)
+        summaries.append({**row, **_reported(config, table)})
     correct(summaries)
     for row, results in zip(summaries, every, strict=True):
         is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
@@ -73,8 +73,18 @@ def rows(
 
 
 def varied(configs: Sequence[RunConfig]) -> list[str]:
-    """Names of the settings that differ between rows."""
-    return list(varying([what_counts(config) for config in configs]))
+    """Names of the settings that differ between the rows in which they have an effect."""
+    found = []
+    for name in varying([what_counts(config) for config in configs]):
+        values = [getattr(config, name) for config in configs if _matters(name, config)]
+        if any(value != values[0] for value in values):
+            found.append(name)
+    return found
+
+
+def _matters(name: str, config: RunConfig) -> bool:
+    """Whether a setting has an effect in a row."""
+    return not without_effect({name: None}, [config])
 
 
 def compared(differences: Sequence[float], folds: int = 0, margin: float | None = None) -> Record:
@@ -135,17 +145,32 @@ def correct(rows: Sequence[Record]) -> None:
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> Record:
     own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
-    others = {name: getattr(config, name) for name in varying if name not in own}
+    names = [name for name in varying if name not in own]
+    others = {name: getattr(config, name) if _matters(name, config) else None for name in names}
     widths = {another.width for another in configs if another.method == config.method}
     label = config.method
     if len(widths) > 1:
         label += f", width {config.width:g}"
     if "T" in varying:
         label += f", T {config.T}"
-    for name, value in others.items():
-        label += f", {name} {value}"
+    for name in names:
+        if _matters(name, config):
+            label += f", {name} {others[name]}"
     formula = None if own["width"] is not None else traits("method", config.method).width.formula
     return {**own, "width_formula": formula, "settings": others, "label": label}
+
+
+def _reported(config: RunConfig, table: str | None) -> Record:
+    """What the paper reports, apart from results of other settings."""
+    row: Record = dict.fromkeys(("paper", "paper_std", "paper_other", "paper_differs"))
+    found = paper.reported(config, table)
+    if found is not None:
+        result, differences = found
+        if differences:
+            row |= {"paper_other": result.accuracy, "paper_differs": paper.differing(differences)}
+        else:
+            row |= {"paper": result.accuracy, "paper_std": result.std}
+    return row
 
 
 def _finished(results: Sequence[Result]) -> dict[Repetition, Values]:

@@ -18,6 +18,7 @@ from lsgcli.config.resolve import as_toml
 from lsgcli.config.run import check_equal
 from lsgcli.errors import ConfigError, OutOfMemoryError, RunInUseError, StorageError, install_hint
 from lsgcli.runs import checks
+from lsgcli.store.names import canonical
 from lsgcli.store.rundir import LOCK, check_links, read_metrics
 from lsgcli.sweeps.cells import check_same
 from lsgcli.sweeps.jobs import CellState
@@ -215,7 +216,7 @@ def conclude(study: optuna.Study, search: Search, root: Path) -> Record:
 def _record(trial: optuna.trial.FrozenTrial, root: Path) -> Record:
     problem = trial.user_attrs.get("problem")
     finished = trial.state is TrialState.COMPLETE
-    return {
+    record = {
         "trial": trial.number,
         "state": "finished" if finished else "failed" if problem else "pruned",
         "val_accuracy": trial.value if finished else max(trial.intermediate_values.values(), default=None),
@@ -224,3 +225,4 @@ def _record(trial: optuna.trial.FrozenTrial, root: Path) -> Record:
         "run": str(root / TRIALS / str(trial.number)),
         "problem": problem,
     }
+    return canonical(record, "tune")

@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsgcli.analysis.energy import SynapticOperations
@@ -17,6 +18,7 @@ from lsgcli.data.bundle import DataBundle, Split
 from lsgcli.errors import ConfigError, DivergedError
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.integer import deployed
+from lsgcli.store.names import canonical
 from lsgcli.system.device import Compute, full_precision
 from lsgcli.system.schema import Record
 
@@ -94,7 +96,7 @@ class Evaluation:
     def record(self, classes: tuple[str, ...]) -> Record:
         """The result in JSON types. The accuracy of a class without samples is None."""
         recall = zip(classes, self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True)
-        return {
+        found = {
             "accuracy": self.accuracy,
             "loss": self.loss,
             "samples": self.samples,
@@ -106,6 +108,7 @@ class Evaluation:
             "samples_per_s": self.samples / self.seconds,
             **({} if self.synops is None else {"synops": self.synops}),
         }
+        return canonical(found, "eval")
 
 
 @torch.inference_mode()
@@ -145,6 +148,46 @@ def evaluate(
     result = measure(logits, split, bundle, batch_size=batch_size, workers=workers, progress=progress)
     synops = operations.close(len(split)) if operations else None
     return replace(result, firing_rate=hooks.close() if hooks else {}, synops=synops)
+
+
+@torch.inference_mode()
+def of_module(
+    module: nn.Module,
+    split: Split,
+    bundle: DataBundle,
+    *,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Like :func:`evaluate`, for any module, on its own device; without firing rates.
+
+    Args:
+        module: maps inputs of a batch to logits (T, B, classes) or (B, classes).
+
+    Raises:
+        ConfigError: it returns something else.
+    """
+    tensor = next(chain(module.parameters(), module.buffers()), torch.zeros(0))
+    classes = len(bundle.classes)
+
+    def logits(x: Tensor) -> Tensor:
+        found = module(x.to(tensor.device))
+        expected = (x.shape[0 if bundle.static else 1], classes)
+        if not isinstance(found, Tensor) or found.ndim > 3 or found.shape[-2:] != expected:
+            shown = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ConfigError(
+                f"outputs of {type(module).__name__}: found {shown}, expected logits (T, B, {classes}) or (B, {classes})",
+                "Evaluate a module around it that returns them.",
+            )
+        return full_precision(found.reshape(-1, *expected))
+
+    modes = {part: part.training for part in module.modules()}
+    try:
+        module.eval()
+        return measure(logits, split, bundle, batch_size=batch_size, progress=progress)
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def measure(

@@ -340,6 +340,8 @@ class Trainer(Stored):
         if self.compute.precision != "fp32":
             precisions["_fp32"] = dataclasses.replace(self.compute, precision="fp32")
         accuracies: dict[str, float | None] = {"best_accuracy": self.state.best_accuracy}
+        if self.chosen_on == "val":
+            accuracies["val_accuracy_best"] = self.state.best_accuracy
         paths = {"last": self.run.last, "best": self.run.best}
         for epoch in sorted(paths, key=lambda epoch: epoch == result):  # whose weights stay
             self.model.load_state_dict(dict(checkpoint.read(paths[epoch]).weights))

@@ -49,6 +49,50 @@ def test_a_network_and_prepared_data(trained, images):
     assert len(lsgcli.inspect(network, [next(iter(stream))])["layers"]) == 8
 
 
+class Own(torch.nn.Module):
+    """A network of nobody's library: images (B, C, H, W) -> logits (B, classes), or (T, B, classes) of equal mean."""
+
+    def __init__(self, steps):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9), torch.nn.Linear(3 * 16 * 16, 3))
+        self.steps = steps
+
+    def forward(self, x):
+        logits = self.layers(x)
+        return torch.stack([logits - 1, logits + 1]) if self.steps else logits
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_any_module_is_evaluated(images, steps):
+    """As in evaluation mode, and its mode stays."""
+    data = lsgcli.prepare("image-folder", data_dir=str(images), size=16, val_fraction=0.25)
+    own = Own(steps)
+    result = lsgcli.evaluate(own, data, "test", batch_size=5)
+    assert own.training
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    x = (torch.tensor(data.test.x[:]).float() / 255 - mean) / std
+    labels = torch.from_numpy(data.test.y)
+    with torch.inference_mode():
+        logits = own.layers[2](x.flatten(1))
+    assert result.accuracy == (logits.argmax(1) == labels).double().mean().item()
+    assert result.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert result.firing_rate == {}
+
+
+def test_outputs_that_are_no_logits_are_refused(images):
+    data = lsgcli.prepare("image-folder", data_dir=str(images), size=16, val_fraction=0.25)
+
+    class Pair(Own):
+        def forward(self, x):
+            return super().forward(x), x
+
+    with pytest.raises(ConfigError, match=r"outputs of Pair: found tuple, expected logits \(T, B, 3\) or \(B, 3\)"):
+        lsgcli.evaluate(Pair(False), data)
+    with pytest.raises(ConfigError, match=r"outputs of Flatten: found \(18, 768\), expected logits"):
+        lsgcli.evaluate(torch.nn.Flatten(), data)
+
+
 def test_a_network_with_other_outputs_than_classes(images):
     data = lsgcli.prepare("image-folder", data_dir=str(images), size=16, val_fraction=0.25)
     network = lsgcli.build("vggsnn", T=1, width_multiplier=0.03125, input_size=16, in_channels=3, num_classes=12)
@@ -104,6 +148,8 @@ def test_training(tmp_path, trained, images, capfd):
     [
         (lambda net, run: lsgcli.train(epohcs=2), "unknown setting 'epohcs': did you mean epochs"),
         (lambda net, run: lsgcli.evaluate(net), "found a network with no data"),
+        (lambda net, run: lsgcli.evaluate(torch.nn.Linear(2, 2)), "found a network with no data"),
+        (lambda net, run: lsgcli.evaluate(lambda x: x), "found function, expected a checkpoint"),
         (lambda net, run: lsgcli.inspect(net), "found 4, expected mini-batches"),
         (lambda net, run: lsgcli.inspect(run / "best.safetensors", []), "found mini-batches, expected their number"),
     ],

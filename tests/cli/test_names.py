@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from lsgcli.config import recipes, source
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import exit_statuses
+from lsgcli.sweeps import paper
+from lsgcli.sweeps.plan import load
 from lsgcli.training.loop import Trainer
 
 
@@ -52,9 +55,26 @@ def test_a_printed_recipe_trains_as_the_recipe(lsg, tmp_path, name):
     assert resolve({}, file=file, environment={}) == resolve({"recipe": name, "dataset": dataset}, environment={})
     lines = [line for line in printed.stdout.splitlines() if line and not line.startswith("#")]
     assert all("  # " in line for line in lines)
-    assert f"lr = {resolve({'recipe': name, 'dataset': dataset}, environment={}).lr}  # recipe {name}" in lines
+    lr = resolve({"recipe": name, "dataset": dataset}, environment={}).lr
+    assert any(line.startswith(f"lr = {lr}  # ") and line.endswith(f"recipe {name}") for line in lines)
     assert recipes.load(name)["source"] in printed.stdout
     assert lsg("train", "--config", file, "--print-config").exit_code == 0
+
+
+def test_the_recipe_of_the_paper_says_what_the_paper_states(lsg):
+    """Each value is marked as stated or as assumed."""
+    printed = lsg("recipe", "lsg", "--dataset", "cifar10", status=0).stdout
+    lines = dict(re.findall(r"^(\w+) = .*  # (.+)$", printed, re.MULTILINE))
+    assert {lines.pop("recipe"), lines.pop("dataset")} == {"this file", "chosen"}
+    marks = {name: text.partition(",")[0] for name, text in lines.items()}
+    assert set(marks.values()) == {"stated", "assumed"}
+    stated = ("method", "decay", "threshold", "surrogate", "norm", "arch", "T", "reset")
+    assumed = ("lr", "epochs", "optimizer", "augment", "decay_lr", "weight_decay", "precision")
+    assert {marks[name] for name in stated} == {"stated"}
+    assert {marks[name] for name in assumed} == {"assumed"}
+    of_recordings = lsg("recipe", "lsg", "--dataset", "cifar-dvs", status=0).stdout
+    assert 'loss = "tet"  # stated, recipe lsg' in of_recordings.splitlines()
+    assert '"flip,roll"  # assumed, recipe lsg' in of_recordings
 
 
 def test_the_schema_of_settings(lsg):
@@ -71,6 +91,14 @@ def test_the_schema_of_settings(lsg):
     )
     for wrong in ({"lr": "much"}, {"epohcs": 2}, {"method": "lgs"}, {"T": 0}, {"neuron": {"decay": 1.0}}, {"deterministic": 1}):
         assert not valid(wrong), wrong
+
+
+def test_the_skill_gives_options_of_diagnose_before_the_script(lsg):
+    """What follows the script is for the script."""
+    commands = re.findall(r"lsg diagnose ([^#\n`]*)", lsg("skill").stdout)
+    given = [words.split() for words in commands if ".py" in words]
+    assert ["--json", "train.py"] in given
+    assert all(words[-1].endswith(".py") for words in given)
 
 
 def test_fields_that_the_skill_names_are_there(lsg, trained, images):
@@ -138,6 +166,42 @@ def test_reproduce_names_a_result_without_its_value(lsg, monkeypatch, measure, r
     refused = lsg("reproduce", "figure", status=4).stderr
     assert refused.startswith("error: runs/reproduce/figure-1/result.json: ")
     assert (named in refused, len(refused.splitlines())) == (True, 2)
+
+
+OF_THE_PAPER = [*(f"figure-{number}" for number in (1, 3, 4, 5, 6, 7)), *(f"table-{number}" for number in (1, 2, 3))]
+
+
+def test_each_figure_and_table_of_the_paper_has_a_command(lsg, tmp_path):
+    """Those that train do so with settings beside which the paper's values stand."""
+    listed = dict(line.split("\t")[:2] for line in lsg("reproduce").stdout.splitlines())
+    assert listed.keys() >= set(OF_THE_PAPER)
+    for name in OF_THE_PAPER:
+        figure = FIGURES[name]
+        assert "IJCAI 2023" in listed[name]
+        assert figure.keys() & {"commands", "draws"}
+        for command in figure.get("commands", ()):
+            words = command.format(out="out").split()
+            plots = words.index("--plot") if "--plot" in words else len(words)
+            lsg(*words[:plots], "--print-commands", "-q", status=0)
+            plan = load(tmp_path / words[words.index("--out") + 1])
+            assert len(plan.seeds) == 5  # as in the paper
+            for _, config in plan.rows:
+                result, differences = paper.reported(config, plan.table)
+                assert not differences, (name, result)
+
+
+def test_a_figure_is_reproduced_by_its_commands(lsg, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("lsgcli.report.drawing.SUFFIXES", (".svg",))
+    settings = shlex.join(tiny)
+    command = f"ablate --grid method=fixed,lsg --seeds 0 {settings} --out {{out}}/runs --plot {{out}}/charts --force"
+    monkeypatch.setitem(FIGURES, "figure", {"title": "a figure", "source": "a page", "commands": [command]})
+    for _ in range(2):  # the second one trains nothing
+        done = lsg("reproduce", "figure", "--out", "a folder/made", "--json", status=0)
+        assert [row["method"] for row in json.loads(done.stdout)["rows"]] == ["fixed", "lsg"]
+        assert f"lsg ablate --grid method=fixed,lsg --seeds 0 {settings} --out 'a folder/made/runs'" in done.stderr
+    assert "epoch 1/2" not in done.stderr.replace("  ", " ")
+    assert (tmp_path / "a folder" / "made" / "charts" / "beta-lsg.svg").is_file()
+    assert "lsg ablate --grid method=fixed,lsg" in lsg("reproduce").stdout
 
 
 def test_the_next_command_is_named_on_a_terminal(lsg, monkeypatch, caplog):

@@ -2,6 +2,7 @@
 
     source = "..."               # publication and code
     assumed = ["...", ...]       # what the source does not state, or lsg does differently
+    stated = ["...", ...]        # if most values are assumed: the settings whose values the source states
     [settings]                   # for all data sets
     [images], [recordings]       # for data sets of this kind; a recipe applies to those that it has a table for
     [cifar100]                   # for one data set

@@ -100,6 +100,16 @@ AR_LIF = {"arch": "preact-resnet18", "neuron": "ar-lif", "surrogate": "rectangul
 MIXED = {"mixup": 0.2, "cutmix": 1.0, "mix_prob": 1.0}
 PSN = {"method": "fixed", "surrogate": "atan", "width": 1.0, "threshold": 1.0, "norm": "bn"}
 
+LSG = {
+    "method": "lsg",
+    "neuron": "lif",
+    "decay": 0.2,
+    "threshold": 0.5,
+    "surrogate": "rectangular",
+    "norm": "tdbn",
+    "reset": "hard",
+}
+
 
 def published(epochs, batch_size, lr, weight_decay, *groups, **others):
     settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "schedule": "cosine"}
@@ -127,6 +137,9 @@ PUBLISHED = {
     ("maxformer", "cifar10"): published(410, 128, 1.5e-3, 0.06, QK, warmup_epochs=20, mixup=0.5, cutmix=0.5, mix_prob=1.0, mix_until=200),
     ("maxformer", "cifar100"): published(410, 64, 1.5e-3, 0.06, QK, mixup=0.75, cutmix=0.5, mix_until=250),
     ("maxformer", "cifar-dvs"): published(106, 16, 5e-3, 0.06, QK_DVS, cutmix=0.1, split="lexicographic", slicing="count"),
+    ("lsg", "cifar10"): published(300, 128, 0.1, 5e-4, SGD, LSG, arch="resnet19", residual="add", T=2, loss="ce", augment="crop,flip", decay_lr=3e-4),
+    ("lsg", "cifar100"): published(300, 128, 0.1, 5e-4, SGD, LSG, arch="resnet19", T=2, weight_decay_on="weights"),
+    ("lsg", "cifar-dvs"): published(100, 32, 0.1, 1e-3, SGD, LSG, EVENTS, arch="vggsnn", loss="tet", tet_lambda=1e-3, decay_lr=1e-3),
     ("maxformer", "dvs-gesture"): published(160, 16, 5e-3, 0.06, QK_DVS, cutmix=0.1, mlp_ratio=None),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,3 +216,18 @@ def test_neuron_arguments_reach_every_layer(which):
         assert lif.beta.item() == pytest.approx(0.6)
         assert lif.alpha.item() == pytest.approx(1.7)
     assert {layer.norm.threshold for layer in net.spiking_layers() if layer.norm} == {0.8}
+
+
+def test_why_papers_quote_another_number_of_parameters_of_resnet19():
+    """With a stem of 64 channels, the first block has a smaller convolution, and a shortcut of 1 x 1 with a normalisation."""
+    with torch.device("meta"):
+        net = models.build("resnet19", method="fixed")
+    ours = sum(p.numel() for p in net.parameters())
+    stem = 3 * 9 * 64 + 2 * 64  # of 128 channels in lsg, as large again
+    first = 9 * 64 * 128  # of the other half of the inputs
+    shortcut = 64 * 128 + 2 * 128
+    published = ours - stem - first + shortcut
+    assert (ours, published) == (12_697_994, 12_630_858)
+    page = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text(encoding="utf-8")
+    assert f"{ours:,}" in page
+    assert f"{published:,}" in page

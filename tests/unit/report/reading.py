@@ -37,7 +37,8 @@ def texts(svg: str) -> list[tuple[str, float, float]]:
 
 def y_axis(svg: str, log: bool = False):
     """A function from pixels to values, from the numbers at the y axis: they end left of the plot, 4 pixels below their grid line."""
-    ticks = [(float(e.text), float(e.get("y")) - 4) for e, _, _ in elements(svg, "text") if e.get("text-anchor") == "end"]
+    ends = [(e, dy) for e, _, dy in elements(svg, "text") if e.get("text-anchor") == "end"]
+    ticks = [(float(e.text), float(e.get("y")) + dy - 4) for e, dy in ends]
     values, pixels = np.array(ticks).T
     slope, origin = np.polyfit(pixels, np.log10(values) if log else values, 1)
     return lambda pixel: 10 ** (origin + slope * pixel) if log else origin + slope * pixel

@@ -66,6 +66,32 @@ def test_coverage_by_layer(rows):
     assert any(np.allclose(values, expected, atol=0.005) for values in drawn)
 
 
+def test_alpha_and_beta_over_training(rows):
+    """Figures 6 and 7 of the paper: the mean over seeds of each layer, read back from the picture; none of a width that stays."""
+    made = {}
+    for method, paths in rows.items():
+        for path in paths:
+            rng = np.random.default_rng([len(method), *path.name.encode()])
+            for epoch in range(EPOCHS):
+                alpha = rng.random(LAYERS) if method == "lsg" else np.ones(LAYERS)
+                beta = np.full(LAYERS, 0.2) if method == "fixed" else rng.random(LAYERS)
+                layers = [{"name": f"conv{i}", "alpha": alpha[i], "beta": beta[i]} for i in range(LAYERS)]
+                files.append_json_line(path / "gradient-flow.jsonl", {"epoch": epoch, "layers": layers})
+                made.setdefault(method, {}).setdefault(path, []).append((alpha, beta))
+    found = charts(rows)
+    drawn = [name for name in found if name.startswith(("alpha", "beta"))]
+    assert drawn == ["beta-trainable-decay", "alpha-lsg", "beta-lsg"]
+    for name, measure in (("alpha-lsg", 0), ("beta-lsg", 1)):
+        expected = np.array(list(made["lsg"].values()))[:, :, measure].mean(0).T  # (layers, epochs)
+        svg = found[name].panels[0].drawing.svg()
+        lines = [reading.points(placed) for placed in reading.elements(svg, "polyline")]
+        value = reading.y_axis(svg)
+        shown = [[value(y) for _, y in line] for line in lines if len(line) == EPOCHS]
+        np.testing.assert_allclose(shown, expected, atol=0.01)
+        assert [label for label, _ in found[name].legend] == ["1 conv0", "2 conv1", "3 conv2"]
+    assert "standard deviation of up to 2" in sheet("", found["alpha-lsg"]).svg()
+
+
 def test_a_chart_names_only_the_deviation_that_it_draws(rows):
     """One seed has none."""
     one = {label: paths[:1] for label, paths in rows.items()}

@@ -144,7 +144,7 @@ def test_states_come_from_files(planned):
     assert state(cell).text == "stopped after 2 of 3 epochs"
     assert state(cell, alive=True).text == "waiting after 2 of 3 epochs"
     note(job.file(".jsonl"), started=True)
-    assert state(cell, alive=True).text == "running after 2 of 3 epochs, accuracy 0.5000"
+    assert state(cell, alive=True).text == "running after 2 of 3 epochs, validation accuracy 0.5000"
     with files.locked(cell.path / LOCK, "busy"):
         assert state(cell).kind == "running"
     fail(job)
@@ -156,7 +156,10 @@ def test_states_come_from_files(planned):
         note(job.file(".jsonl"), status=status)
         assert state(cell).kind == "stopped"
     files.write_json(cell.path / RESULT, record(0.25))
-    assert state(cell, alive=True).text == "done after 3 of 3 epochs, accuracy 0.2500"
+    assert state(cell, alive=True).text == "done after 3 of 3 epochs, test accuracy 0.2500"
+    trial = dataclasses.replace(cell, test=False)
+    files.write_json(cell.path / RESULT, record(0.25) | {"accuracy": None, "best_accuracy": 0.75})
+    assert state(trial).text == "done after 3 of 3 epochs, validation accuracy 0.7500"
     files.write_json(cell.path / RESULT, record(None))
     assert state(cell).text == "diverged: loss nan"
     (cell.path / RESULT).write_text("{")
@@ -167,19 +170,19 @@ def test_lines_are_printed_when_a_state_changes(planned, caplog):
     caplog.set_level("INFO", "lsg")
     kinds = (
         CellState("done", accuracy=0.95),
-        CellState("running", 1, 3, 0.5),
+        CellState("running", 1, 3, 0.5, part="validation"),
         CellState("failed", message="bad"),
         CellState("stopped"),
     )
     states = dict(zip(planned.cells(), kinds, strict=True))
     show = changes_shown()
-    for changed in ({}, {}, {planned.cells()[1]: CellState("running", 2, 3, 0.75)}):
+    for changed in ({}, {}, {planned.cells()[1]: CellState("running", 2, 3, 0.75, part="validation")}):
         show(states | changed)
     assert caplog.messages == [
-        f"{NAMES[0]}: done, accuracy 0.9500",
-        f"{NAMES[1]}: running after 1 of 3 epochs, accuracy 0.5000",
+        f"{NAMES[0]}: done, test accuracy 0.9500",
+        f"{NAMES[1]}: running after 1 of 3 epochs, validation accuracy 0.5000",
         f"{NAMES[2]}: failed: bad",
-        f"{NAMES[1]}: running after 2 of 3 epochs, accuracy 0.7500",
+        f"{NAMES[1]}: running after 2 of 3 epochs, validation accuracy 0.7500",
     ]
 
 

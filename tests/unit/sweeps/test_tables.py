@@ -98,3 +98,19 @@ def test_latex_is_a_tabular_of_escaped_cells():
     assert outside
     assert all(line.startswith("%") for line in outside)
     assert "$-$" in FORMATS["latex"](summary(*TWO[::-1]))
+
+
+def test_a_setting_is_shown_only_where_it_has_an_effect():
+    """`--table 1 --decay-lr 0.01`: the fixed decay has no such rate, and the others have the same."""
+    fixed = tiny.config(method="fixed").decay_lr
+    rows = [({"method": name, "decay_lr": lr}, [0.5, 0.6]) for name, lr in (("fixed", fixed), ("lsg", 0.01))]
+    found = summary(*rows)["rows"]
+    assert [row["settings"] for row in found] == [{}, {}]
+    assert [row["label"] for row in found] == ["fixed", "lsg"]
+    assert "decay_lr" not in FORMATS["markdown"](summary(*rows))
+    three = summary(*rows, ({"method": "lsg", "decay_lr": 0.02}, [0.5, 0.6]))
+    assert [row["settings"] for row in three["rows"]] == [{"decay_lr": None}, {"decay_lr": 0.01}, {"decay_lr": 0.02}]
+    assert [row["label"] for row in three["rows"]] == ["fixed", "lsg, decay_lr 0.01", "lsg, decay_lr 0.02"]
+    lines = [line.split(" | ") for line in FORMATS["markdown"](three).splitlines() if line.startswith("| ")]
+    column = lines[0].index("decay_lr")
+    assert [line[column] for line in lines if line[0] != "| ---"] == ["decay_lr", "-", "0.01", "0.02"]
