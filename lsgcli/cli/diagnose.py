@@ -1,5 +1,6 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -61,7 +62,8 @@ def diagnose(
     found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
     if output.html:
         files.write_text(output.html, page.diagnosis_page(found.record))
-    print_json(found.record) if output.as_json else terminal.show(findings.diagnosis(found.record))
+    with redirect_stdout(found.stdout):
+        print_json(found.record) if output.as_json else terminal.show(findings.diagnosis(found.record))
     if found.status:
         raise SystemExit(found.status)
     if failed := gated(found.record["findings"], gates):

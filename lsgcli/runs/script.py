@@ -8,11 +8,11 @@ import runpy
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
@@ -34,10 +34,12 @@ class Diagnosis(NamedTuple):
     Attributes:
         record: findings and measures, of JSON types.
         status: exit status of the script; 0 if it was ended after its last step that was to be watched.
+        stdout: for results: what the script still prints at exit goes to stderr.
     """
 
     record: Record
     status: int
+    stdout: TextIO
 
 
 def diagnose(
@@ -62,10 +64,14 @@ def diagnose(
     """
     watch = Watch(steps, every)
     status = 0
-    with _as_main(script, arguments, module) as run:
+    stdout = _put_stdout_on_stderr()
+    with _as_main(script, arguments, module):
         try:
             with watch:
-                run()
+                if module:
+                    runpy.run_module(script, run_name="__main__", alter_sys=True)
+                else:
+                    _run_file(script)
         except StopWatching:
             pass
         except SystemExit as ending:
@@ -76,7 +82,7 @@ def diagnose(
             status = 130 if isinstance(error, KeyboardInterrupt) else 1
         if os.getpid() != watch.guard.process:  # a process that the script has forked
             raise SystemExit(status)
-    return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status)
+    return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status, stdout)
 
 
 def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:
@@ -131,13 +137,10 @@ def _unseen(seen: Seen) -> list[str]:
 
 
 @contextmanager
-def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[Callable[[], object]]:
-    """Arguments, path, streams and main module as ``python script arguments`` has them, but with its stdout on stderr.
+def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[None]:
+    """Arguments, path, warnings and main module as ``python script arguments`` has them.
 
     What the script replaces in the interpreter is put back: the result is printed after it.
-
-    Yields:
-        A function that runs the script.
     """
     own = (sys.argv, list(sys.path), sys.stdout, sys.stderr, sys.excepthook, sys.modules["__main__"], vars(builtins).copy())
     folder = os.getcwd()
@@ -145,41 +148,35 @@ def _as_main(script: str, arguments: Sequence[str], module: bool) -> Iterator[Ca
         os.environ.pop("PYTHONSAFEPATH", None)
     sys.argv = [script, *arguments]
     sys.path.insert(0, folder if module else str(Path(script).resolve().parent))
+    sys.excepthook = sys.__excepthook__  # instead of typer's
     try:
-        with warnings.catch_warnings(), _stdout_on_stderr():
+        with warnings.catch_warnings():
             unfilter_warnings()
-            yield lambda: runpy.run_module(script, run_name="__main__", alter_sys=True) if module else _run_file(script)
+            yield
     finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed or replaced by the script
+                stream.flush()
         sys.argv, sys.path[:], sys.stdout, sys.stderr, sys.excepthook, sys.modules["__main__"], names = own
         vars(builtins).update(names)
         with suppress(OSError):
             os.chdir(folder)
 
 
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """Context in which what is written to stdout, also by other processes, goes to stderr."""
+def _put_stdout_on_stderr() -> TextIO:
+    """Let what this process, and those that it starts, write to stdout go to stderr; returns the stream for results."""
     stdout = sys.stdout
     try:
         is_descriptor = stdout.fileno() == 1
     except io.UnsupportedOperation:
         is_descriptor = False
     if not is_descriptor:
-        with redirect_stdout(sys.stderr):
-            yield
-        return
+        sys.stdout = sys.stderr
+        return stdout
     stdout.flush()
-    kept = os.dup(1)
+    results = open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors)  # noqa: SIM115 (open until the program exits)
     os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        for stream in (stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # closed by the script
-                stream.flush()
-        with suppress(OSError):
-            os.dup2(kept, 1)
-            os.close(kept)
+    return results
 
 
 def _run_file(script: str) -> None:

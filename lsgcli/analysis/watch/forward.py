@@ -96,7 +96,7 @@ class Forward:
         self.before: list[weakref.ref[nn.Module]] = []  # networks of the step before
         self.roots: list[weakref.ref[nn.Module]] = []
         self.apart = ByIdentity()
-        self.loose: list[weakref.ref[Tensor]] = []
+        self.loose: list[Tensor] = []
         self.axis = -1  # of the samples in the network's input
         self.runs = 0  # modules of neurons that have run
         self.readout = Readout()
@@ -138,7 +138,7 @@ class Forward:
     def parameters(self) -> list[Any]:
         """The parameters of the networks of this step, or before these run, of the step before."""
         roots = alive(self.roots) or alive(self.before)
-        return [parameter for root in roots for parameter in parameters_of(root)] if roots else alive(self.loose)
+        return [parameter for root in roots for parameter in parameters_of(root)] if roots else self.loose
 
     def gradients(self) -> list[Tensor]:
         """Their gradients."""
@@ -287,7 +287,7 @@ class Forward:
         library = library_of(call.module)
         if isinstance(module, LIF) and module in self.own:
             self.shapes[module] = spikes.shape
-            self.layers[id(module)] = Neurons(self.name(module), self.built.get(module), reference_to(self.synapse))
+            self.layers[id(module)] = Neurons(self.name(module), self.built.get(module), self.synapse)
             return 1
         if library and not is_count(spikes):  # such as an integrator without spikes
             return 0
@@ -334,7 +334,7 @@ class Forward:
             self.layers[key] = Neurons(
                 name,
                 where,
-                reference_to(synapse),
+                synapse,
                 unreset=unreset_decay(module),
                 library=library,
                 rests=library in GIVEN_DISTANCE,
@@ -415,11 +415,6 @@ class Forward:
 def alive(references: list[Any]) -> list[Any]:
     """What is referred to, and has not been deleted."""
     return [value for reference in references if (value := reference()) is not None]
-
-
-def reference_to(value: Any) -> Any:
-    """A weak reference, so that the script can delete what is observed; None of None."""
-    return None if value is None else weakref.ref(value)
 
 
 def _frozen(module: nn.Module) -> bool:

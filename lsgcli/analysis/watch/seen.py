@@ -1,7 +1,6 @@
 """What was seen of a training: losses, outputs, parameters, modes, and for each layer of neurons its signals and gradients."""
 
 import math
-import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,7 +25,8 @@ class Neurons(Struct):
     Attributes:
         name: qualified name of its module, and the line for neurons without a module.
         where: line that builds the module, or calls the neurons.
-        weight: reference to the weight of the linear layer or convolution before it.
+        weight: of the linear layer or convolution before it, until the step is measured.
+        weight_id: its id; 0 if it is unknown.
         calls: number of calls, one per timestep or one for all.
         v_th: the threshold that its module stores, or that a comparison has; NaN if none is known.
         rests: whether its function is known to be given u - v_th.
@@ -56,7 +56,8 @@ class Neurons(Struct):
 
     name: str
     where: Line | None = None
-    weight: weakref.ref[nn.Parameter] | None = None
+    weight: nn.Parameter | None = None
+    weight_id: int = 0
     calls: int = 0
     v_th: float = math.nan
     rests: bool = False
@@ -88,12 +89,6 @@ class Neurons(Struct):
     grad_norm: float = math.nan
     threshold: float = 1.0
     extra: dict[str, Any] = {}
-
-    @property
-    def weight_id(self) -> int:
-        """The id of the weight before it; 0 if it is unknown."""
-        weight = None if self.weight is None else self.weight()
-        return 0 if weight is None else id(weight)
 
     def fired(self, spikes: Tensor) -> None:
         """Add the spikes of a call."""
@@ -131,9 +126,11 @@ class Neurons(Struct):
     def measure(self, grads: bool) -> None:
         """Compute what is known at the end of a step, with the weights' gradients if they have any."""
         self.threshold = self.boundary() or self.threshold
-        weight = None if self.weight is None else self.weight()
+        weight = self.weight
         if weight is None:
             return
+        self.weight = None
+        self.weight_id = id(weight)
         self.spread = float(weight.std()) * math.sqrt(weight[0].numel()) / self.threshold
         if grads and weight.grad is not None:
             self.grad_norm = norm_of([weight.grad])

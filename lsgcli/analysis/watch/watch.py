@@ -5,6 +5,7 @@ import sys
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
@@ -128,7 +129,8 @@ class Watch:
         self.stepping = False  # whether an optimiser is in its step
         self.stepper = 0  # the optimiser that ended the last step
         self.weights: dict[int, Tensor] = {}  # before a measured step, of the parameters whose optimiser has not stepped since
-        self.trained: list[tuple[weakref.ref[Tensor], Tensor]] = []  # a parameter, with some of its values after the last step
+        self.trained: Callable[[], Any] = lambda: None  # a reference to the optimiser that has stepped last
+        self.fingerprint = torch.zeros(0)  # of its last matrix, after that step
         self._start()
 
     def _begin_again(self, optimiser: torch.optim.Optimizer) -> None:
@@ -252,8 +254,8 @@ class Watch:
 
     def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
-        known = [(reference(), values) for reference, values in self.trained]
-        return any(parameter is not None and not torch.equal(_fingerprint(parameter), values) for parameter, values in known)
+        optimiser = self.trained()
+        return optimiser is not None and not torch.equal(_fingerprint(optimiser), self.fingerprint)
 
     # What is built
 
@@ -415,7 +417,7 @@ class Watch:
         if loss is not None and not seen.backwards:
             seen.flat = flat(loss)
             if by_hand and not forward.parameters():
-                forward.loose = [weakref.ref(leaf) for leaf in leaves(loss)]
+                forward.loose = leaves(loss)
         if by_hand or (self.measuring and not self.backwards):
             self.carried = {id(p) for p in forward.parameters() if is_plain(p.grad) and bool(p.grad.any())}
             seen.accumulated += bool(by_hand and seen.moved and self.carried)
@@ -521,7 +523,7 @@ class Watch:
         self._add_optimiser(optimiser)
         self._rates(optimiser)
         if not seen.networks and not self.forward.loose:
-            self.forward.loose = [weakref.ref(parameter) for parameter in own]
+            self.forward.loose = own
             for index, parameter in enumerate(own):
                 seen.add(f"parameter {index}", parameter, self.forward.built.get(optimiser))
         if seen.losses and seen.broken is None and _not_finite(seen.losses[-1]):
@@ -589,8 +591,8 @@ class Watch:
             return
         self.stepper = id(optimiser)
         seen.without_backward += not self.backwards and not any(bool(grad.any()) for p in own for grad in tensors(p.grad))
-        matrices = [parameter for parameter in own if parameter.dim() > 1]
-        self.trained = [(weakref.ref(parameter), _fingerprint(parameter)) for parameter in matrices[-1:]]
+        self.trained = weakref.ref(optimiser)
+        self.fingerprint = _fingerprint(optimiser)
         seen.steps += 1
         self.measure(False)
         self._start()
@@ -642,8 +644,10 @@ def _unexpanded(x: Tensor) -> Tensor:
     return x
 
 
-def _fingerprint(parameter: Tensor) -> Tensor:
-    return parameter.detach().reshape(-1)[:ENTRIES].nan_to_num()  # a copy, in which NaN equals NaN
+def _fingerprint(optimiser: torch.optim.Optimizer) -> Tensor:
+    """The first values of the last matrix of an optimiser, in which NaN equals NaN; empty if it has none."""
+    matrices = [parameter for parameter in _parameters_of(optimiser) if parameter.dim() > 1]
+    return matrices[-1].detach().reshape(-1)[:ENTRIES].nan_to_num() if matrices else torch.zeros(0)
 
 
 def _compiled_graphs() -> int:
