@@ -16,6 +16,8 @@ import torch
 from torch.autograd import forward_ad
 
 Function = Callable[..., Any]
+_frames = torch._C._dynamo.eval_frame
+callback_of_compiler = _frames.get_eval_frame_callback  # called without a frame of Python, which would be compiled
 
 
 def is_transformed() -> bool:
@@ -116,8 +118,8 @@ class Guard:
         original = stored.__func__ if isinstance(stored, classmethod) else getattr(owner, name)
 
         def patched(*arguments: Any, **options: Any) -> Any:
-            # Compilers read this line alone: it is first, so that they see the original.
-            if torch.compiler.is_compiling() or not self.is_open():
+            # Compilers read this line alone, and compile each function that would be called here.
+            if torch.compiler.is_compiling() or callback_of_compiler() is not None or not self.is_open():
                 return original(*arguments, **options)
             if before is not None:
                 self.observe(name, before, *arguments)
@@ -139,6 +141,8 @@ class Guard:
         """Replace a function or method until :meth:`close`, under its name, by one that calls it."""
         stored = vars(owner).get(name)
         functools.update_wrapper(patched, original)
+        skips = _frames._FrameExecStrategy(_frames._FrameAction.SKIP, _frames._FrameAction.DEFAULT)
+        _frames.set_code_exec_strategy(patched.__code__, skips)  # torch.compile begins with the functions behind it
         setattr(owner, name, classmethod(patched) if isinstance(stored, classmethod) else patched)
         if stored is None:
             self._patches.callback(delattr, owner, name)

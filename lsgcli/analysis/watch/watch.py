@@ -18,7 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
-from lsgcli.analysis.watch.guard import Function, Guard
+from lsgcli.analysis.watch.guard import Function, Guard, callback_of_compiler
 from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, tensors
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
@@ -212,7 +212,8 @@ class Watch:
         original = nn.Module._call_impl  # type: ignore[attr-defined]
 
         def _call_impl(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-            if torch.compiler.is_compiling() or not (self._wants_modules() and self.guard.is_open()):
+            compiles = torch.compiler.is_compiling() or callback_of_compiler() is not None
+            if compiles or not (self._wants_modules() and self.guard.is_open()):
                 return original(module, *arguments, **options)
             forward = self.forward
             depth = len(forward.stack)
