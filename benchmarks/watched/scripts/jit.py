@@ -146,6 +146,9 @@ print(len(tracer), [str(w.message)[:40] for w in tracer], Adaptive.calls)
 train(net, 3)
 print(traced(x).sum().item().hex(), traced(2 * x).sum().item().hex(), Adaptive.calls)
 # %% trace-module: several methods of a network are traced at once, and saved
+import io
+
+
 class Two(nn.Module):
     def __init__(self):
         super().__init__()
@@ -165,8 +168,10 @@ net = Two()
 train(net, 3)
 traced = torch.jit.trace_module(net, {"forward": x, "encode": x, "rate": torch.ones(3, 4)})
 print(traced(x).sum().item().hex(), traced.encode(x).sum().item(), traced.rate(traced.encode(x)).item().hex())
-torch.jit.save(traced, "two.pt")
-loaded = torch.jit.load("two.pt")
+buffer = io.BytesIO()
+torch.jit.save(traced, buffer)
+buffer.seek(0)
+loaded = torch.jit.load(buffer)
 print(loaded(x).sum().item().hex(), loaded.encode.name if hasattr(loaded.encode, "name") else "encode", list(loaded.state_dict()))
 train(net, 2)
 # %% frozen: a scripted network is frozen with an attribute and a method kept, and optimised for inference
