@@ -1,6 +1,7 @@
 """Networks without normalisation: how they start with each ``--init``, and experiment E11 of benchmarks/plans.md, what they then learn.
 
     python -m benchmarks.initialisation start                                      # plain networks of 8 to 100 layers, layer by layer
+    python -m benchmarks.initialisation rates                                      # VGGSNN, ResNet-19 and MLP, with pools and without, layer by layer
     python -m benchmarks.initialisation train --networks plain-8 ms-8              # a piece of E11
     python -m benchmarks.initialisation train --batch-size 4 --rows "tdBN, lsg"
     python -m benchmarks.initialisation train --data images --data-dir FOLDER      # CIFAR-10's images, train/<class>/ and test/<class>/
@@ -8,7 +9,8 @@
     python -m benchmarks.initialisation show
 
 Each training is added to ``benchmarks/results/evidence-initialisation.json`` when it ends; a repeated command continues. ``start`` writes
-``benchmarks/results/initialisation.json``, of which ``docs/figures.py`` draws a figure, and ``steps`` writes ``initialisation-steps.json``.
+``benchmarks/results/initialisation.json``, of which ``docs/figures.py`` draws a figure, ``rates`` writes ``initialisation-rates.json``, and
+``steps`` writes ``initialisation-steps.json``.
 """
 
 import argparse
@@ -22,12 +24,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from benchmarks.measuring import interleaved, machine, write
+from torch import Tensor, nn
+
+from benchmarks.measuring import interleaved, machine, read, write
 from benchmarks.remedies import Records
 from benchmarks.tables import Table, show
 from lsgcli.models.base import NetworkSpec, SpikingNet
+from lsgcli.models.layers import SpikingConv, at_each_step
+from lsgcli.models.mlp import MLP
 from lsgcli.models.ms_resnet import MsBlock, MsResNet
-from lsgcli.models.resnet19 import STAGES
+from lsgcli.models.resnet19 import STAGES, ResNet19
+from lsgcli.models.vggsnn import VGGSNN
 from lsgcli.registry import register
 from lsgcli.sweeps.statistics import compared
 
@@ -65,6 +72,25 @@ RATES = (2e-3, 6e-3)  # learning rates at a batch size of 32; others in proporti
 BATCH = 32
 SEEDS = range(3)
 LAYERS = (8, 20, 34, 100)  # of the networks that are only started
+INITS = ("kaiming", "spikeinit", "measured", "micheli", "ding", "fluctuation")
+STARTED: dict[str, dict[str, Any]] = {
+    "VGGSNN": {"arch": "vggsnn"},
+    "VGGSNN, strides": {"arch": "vggsnn-of-strides"},
+    "ResNet-19, pools": {"arch": "resnet19-of-pools"},
+    "ResNet-19": {"arch": "resnet19"},
+    "Max-ResNet-18": {"arch": "max-resnet18"},
+    "MLP, pool": {"arch": "mlp-of-pools", "width_multiplier": 1.0},
+    "MLP": {"arch": "mlp", "width_multiplier": 1.0},
+}
+FRAMES: dict[str, Any] = {
+    "dataset": "digits-dvs",
+    "size": 32,
+    "T": 10,
+    "decay": 0.5,
+    "threshold": 0.5,
+    "width_multiplier": 0.25,
+    "norm": "none",
+}
 SHARE = 0.8  # of the best validation accuracy, until which steps are counted
 
 
@@ -80,6 +106,56 @@ class DeepMsResNet(MsResNet):
         for _, block in self.blocks():
             last = block.second
             (last.conv if spec.norm == "none" else last.norm).weight.data.zero_()
+
+
+@register("arch", "vggsnn-of-strides")
+class StridedVGGSNN(VGGSNN):
+    """VGGSNN, with strides of the convolutions in place of the pools behind them."""
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        for block, following in itertools.pairwise((*self.features, None)):
+            if block.pool is not None:
+                block.pool = None
+                block.current.conv.stride = (2, 2)
+                if following is not None:
+                    following.current.levels = 1
+
+
+@register("arch", "resnet19-of-pools")
+class PooledResNet19(ResNet19):
+    """ResNet-19, with average pools of 2x2 between its stages in place of strides."""
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        self.pooled = [stage[0] for stage in self.stages[1:]]  # type: ignore[index]
+        for block in self.pooled:
+            for part in (block.first.current, block.shortcut):
+                part.conv.stride = (1, 1)
+                part.levels = 4
+
+    def run_block(self, block: nn.Module, x: Tensor, *others: Any) -> Tensor:
+        """Run a block, behind a pool if it is the first one of its stage."""
+        if block in self.pooled:
+            x = at_each_step(nn.AvgPool2d(2), x)
+        return super().run_block(block, x, *others)
+
+
+@register("arch", "mlp-of-pools")
+class PooledMLP(MLP):
+    """MLP whose second layer receives averages over each four neurons of the first."""
+
+    def __init__(self, spec: NetworkSpec):
+        super().__init__(spec)
+        channels = self.hidden[0].out.channels
+        self.hidden[1] = SpikingConv(spec, spec.spikes(channels // 4, averaged=4), channels, kernel=1)
+        self.initialise_weights()
+
+    def run_block(self, block: nn.Module, x: Tensor, *others: Any) -> Tensor:
+        """Run a layer."""
+        if block is self.hidden[1]:
+            x = x.unflatten(2, (-1, 4)).mean(3)
+        return super().run_block(block, x, *others)
 
 
 def fresh(settings: Mapping[str, Any]) -> "tuple[SpikingNet, DataBundle, RunConfig, Compute]":
@@ -105,6 +181,40 @@ def begun(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     model, bundle, config, compute = fresh(settings)
     return full_flow(model, bundle, config, compute)
+
+
+def rates() -> dict[str, Any]:
+    """Firing rates by layer, on samples that the weights were not drawn for, of networks before their first step."""
+    import torch
+
+    from lsgcli.data.batches import batches
+    from lsgcli.training.scale import SAMPLES
+
+    found: dict[str, Any] = {}
+    for (name, network), init in itertools.product(STARTED.items(), INITS):
+        model, bundle, _, _ = fresh({**FRAMES, **network, "init": init, "threads": 1})
+        batch = next(iter(batches(bundle, "val", SAMPLES, seed=0, shuffle=True)))
+        fired: dict[str, float] = {}
+        for layer in model.spiking_layers():
+            layer.lif.register_forward_hook(
+                lambda lif, x, out, name=layer.name, fired=fired: fired.update({name: float((out > 0).float().mean())})
+            )
+        with torch.no_grad():
+            model.eval()(batch.x)
+        found[f"{name}; {init}"] = " ".join(f"{rate:.3f}" for rate in fired.values())
+        print(f"{name}, {init}: {found[f'{name}; {init}']}", flush=True)
+    return {"machine": machine(), "settings": FRAMES, "rates": found}
+
+
+def rates_table(found: Mapping[str, str]) -> Table:
+    """The lowest and the highest firing rate of a layer, by initialisation, beside the wanted one."""
+    wanted = {"micheli": f"{statistics.NormalDist().cdf(-FRAMES['threshold']):.3f}", "kaiming": "-", "ding": "-"}
+    table = Table("Lowest and highest firing rate of a layer before training", ("", "wanted", *STARTED))
+    for init in INITS:
+        layers = [[float(rate) for rate in found[f"{name}; {init}"].split()] for name in STARTED]
+        cells = [f"{min(one):.3f} to {max(one):.3f}" for one in layers]
+        table.rows.append((init, wanted.get(init, "0.100"), *cells))
+    return table
 
 
 def steps(rounds: int = 10) -> dict[str, Any]:
@@ -287,7 +397,7 @@ def _percent(accuracies: Sequence[float]) -> str:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("start", "steps", "train", "show"))
+    parser.add_argument("what", choices=("start", "rates", "steps", "train", "show"))
     parser.add_argument("--data", choices=DATA, default="digits-dvs")
     parser.add_argument("--data-dir", help="folder of the data set")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
@@ -298,6 +408,11 @@ def main() -> None:
     if options.what == "start":
         print(write("initialisation", start()))
         return
+    if options.what == "rates":
+        record = rates()
+        show([rates_table(record["rates"])])
+        print(write("initialisation-rates", record))
+        return
     if options.what == "steps":
         print(write("initialisation-steps", steps()))
         return
@@ -306,6 +421,8 @@ def main() -> None:
     for network, seed, row in pieces:
         experiment(records, options.data, network, row, options.batch_size, seed, options.data_dir)
     show(tables(records.runs))
+    if record := read("initialisation-rates"):
+        show([rates_table(record["rates"])])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Initial weights N(0, s^2 / fan_in) and biases of networks without normalisation, and the surrogate widths that go with them.
 
 Spikes of rate p through such weights are currents N(0, s^2 p g^2), where g is the input gain. :func:`population` follows the distribution of
-the potentials of neurons with such currents over the timesteps.
+the potentials of neurons with such currents over the timesteps. What reaches a layer may have another mean square than p, as averages of
+spikes, and be correlated in time: :func:`balancing` simulates neurons with such currents.
 """
 
 import math
@@ -16,8 +17,7 @@ from lsgcli.neurons.step import RESETS
 from lsgcli.neurons.surrogates import Surrogate, mean_square
 
 CELLS = 512  # of the potentials
-XI = 2  # standard deviations of u between its mean and the threshold
-QUANTILES = 4096  # of constant currents
+SIMULATED = 4096  # neurons
 
 
 class Neurons(NamedTuple):
@@ -106,23 +106,47 @@ def balanced(n: Neurons) -> float:
     return root(lambda std: population(n, std).firing_rate(n.threshold) - n.rate, n.threshold / 100, n.threshold * 100)
 
 
-def balanced_constant(n: Neurons) -> float:
-    """Standard deviation of currents that do not change in time, as those of a static image, at which the neurons fire at their rate."""
-    normal = ndtri((torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES)
+def balancing(n: Neurons, currents: Tensor) -> float:
+    """Factor on the weights of a layer at which its neurons fire at their rate.
 
-    def excess(std: float) -> float:
+    Random weights of many inputs make currents that are normal over the channels. At a position and a timestep, their mean square is that of
+    the inputs there, times s^2. A part of them lasts: inputs are never below 0 and fire at different rates, and images do not change at all.
+    Currents of simulated neurons are the sum of a mean, which is not 0 behind a maximum, a part that lasts and one that changes, times
+    the root of the mean square at each timestep of a position; all of these are measured.
+
+    Args:
+        n: the neurons.
+        currents: of the layer, (T, B, C, ...).
+    """
+    T = len(currents)
+    squares = currents.square().mean(2).flatten(1).double().cpu()
+    mean = float(currents.mean())
+    variance = float(squares.mean()) - mean**2
+    of_averages = float(currents.mean(0).square().mean()) - mean**2  # over time
+    changing = max(variance - of_averages, 0.0) * T / max(T - 1, 1)
+    lasting = max(variance - changing, 0.0)
+    draws = torch.Generator().manual_seed(0)
+    positions = torch.randint(squares.shape[1], (SIMULATED,), generator=draws)
+    order = torch.randperm(SIMULATED, generator=draws)
+    normal = ndtri((order.double() + 0.5) / SIMULATED)
+    noise = torch.randn(T, SIMULATED, generator=draws, dtype=torch.float64)
+    size = (squares[:, positions] / squares.mean()).sqrt()
+    simulated = n.gain * size * (mean + math.sqrt(lasting) * normal + math.sqrt(changing) * noise)
+
+    def excess(factor: float) -> float:
         u = torch.zeros_like(normal)
         spikes = 0.0
-        for _ in range(n.T):
-            u = n.remains(u) + std * normal
+        for current in factor * simulated:
+            u = n.remains(u) + current
             spikes += float((u >= n.threshold).double().mean())
-        return spikes / n.T - n.rate
+        return spikes / T - n.rate
 
-    return root(excess, n.threshold / 100, n.threshold * 100)
+    about = n.threshold / (n.gain * math.sqrt(float(squares.mean())))
+    return root(excess, about / 100, about * 100)
 
 
-def width_ratio(n: Neurons, s: float) -> tuple[float, float]:
-    """Width over the standard deviation of u at which weights of scale s preserve the mean square of the gradient, and that deviation.
+def width_ratio(n: Neurons, s: float) -> float:
+    """Width over the standard deviation of u at which weights of scale s preserve the mean square of the gradient.
 
     E[h^2] (s g)^2 times the sum over later timesteps of ((1 - p) beta^2)^k, the gradient through time, is 1.
     """
@@ -131,7 +155,27 @@ def width_ratio(n: Neurons, s: float) -> tuple[float, float]:
     through_time = sum(1 - kept**t for t in range(1, n.T + 1)) / (n.T * (1 - kept))
     wanted = 1 / (through_time * (s * n.gain) ** 2)
     std = u.u_std()
-    return root(lambda ratio: wanted - u.sg_sq_mean(n.surrogate, n.threshold, ratio * std), 0.02, 20), std
+    return root(lambda ratio: wanted - u.sg_sq_mean(n.surrogate, n.threshold, ratio * std), 0.02, 20)
+
+
+def fluctuating(n: Neurons, currents: Tensor) -> float:
+    """Factor on the weights of a layer at which xi standard deviations of u, without resets, lie between its mean and the threshold.
+
+    The currents, (T, B, C, ...), are taken to be independent in time; their mean is not 0 behind a maximum.
+    """
+    mean = max(float(currents.mean()), 0.0) / (1 - n.beta)
+    std = float(currents.std()) / math.sqrt(1 - n.beta**2)
+    return n.threshold / (n.gain * (mean + _xi(n) * std))
+
+
+def standard_rate(threshold: float) -> float:
+    """P(N(0, 1) >= v_th), the firing rate of potentials of variance 1, which ``micheli`` starts from."""
+    return float(ndtr(torch.tensor(-threshold)))
+
+
+def _xi(n: Neurons) -> float:
+    """Standard deviations of u between its mean and the threshold at which a normal u reaches it at the rate."""
+    return -float(ndtri(torch.tensor(n.rate)))
 
 
 def _spikeinit(n: Neurons) -> tuple[float, float]:
@@ -139,7 +183,7 @@ def _spikeinit(n: Neurons) -> tuple[float, float]:
 
 
 def _micheli(n: Neurons) -> tuple[float, float]:
-    return 1 / math.sqrt(float(ndtr(torch.tensor(-n.threshold)))), 0.0
+    return 1 / math.sqrt(standard_rate(n.threshold)), 0.0
 
 
 def _ding(n: Neurons) -> tuple[float, float]:
@@ -147,14 +191,14 @@ def _ding(n: Neurons) -> tuple[float, float]:
 
 
 def _fluctuation(n: Neurons) -> tuple[float, float]:
-    return n.threshold * math.sqrt(1 - n.beta**2) / (n.gain * math.sqrt(n.rate) * XI), 0.0
+    return n.threshold * math.sqrt(1 - n.beta**2) / (n.gain * math.sqrt(n.rate) * _xi(n)), 0.0
 
 
 # Scale s of the weights, and bias, by name.
 # spikeinit: Shi and Yu, "Training Deep Spiking Neural Networks without Normalization", ICML 2026, where u is normal, as in many timesteps.
 # micheli: Micheli et al., arXiv 2410.00580. ding: Ding et al., "Accelerating Training of Deep Spiking Neural
 # Networks with Parameter Initialization", 2021. fluctuation: Rossbroich, Gygax and Zenke, "Fluctuation-driven
-# initialization for spiking neural network training", Neuromorphic Computing and Engineering 2022.
+# initialization for spiking neural network training", Neuromorphic Computing and Engineering 2022, where xi is chosen.
 SCALES: Mapping[str, Callable[[Neurons], tuple[float, float]]] = {
     "spikeinit": _spikeinit,
     "micheli": _micheli,
@@ -162,3 +206,6 @@ SCALES: Mapping[str, Callable[[Neurons], tuple[float, float]]] = {
     "fluctuation": _fluctuation,
     "measured": _spikeinit,  # from where it is measured
 }
+
+# Factor on the weights of a layer for its currents, where more than their mean square matters.
+FACTORS: Mapping[str, Callable[[Neurons, Tensor], float]] = {"spikeinit": balancing, "fluctuation": fluctuating}

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsgcli.config.network import RATED
 from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError
 from lsgcli.models.base import SpikingLayer, SpikingNet
@@ -26,9 +25,9 @@ ROUNDS, EXPONENT = 8, 0.5  # of the widths; the gain is between 1/width and its 
 def draw_weights(model: SpikingNet, config: RunConfig, x: Tensor) -> None:
     """Draw the initial weights of a new network as ``--init`` says, and set what ``--method adaptive`` starts from.
 
-    Weights of spikes are N(0, s^2 / fan_in), with s of :mod:`lsgcli.neurons.initial`; weights of real-valued inputs have s = 1, which preserves the
-    variance. In the first layer, the mean square of the input takes the place of the rate, and static inputs make constant currents. Branches
-    of residual blocks end with weights of 0, or where spikes are added, with weights that make neurons fire rarely; the classifier is then 0.
+    Weights of spikes are N(0, s^2 / fan_in), with s of :mod:`lsgcli.neurons.initial`, times the factor of :func:`_scale` for the mean square of
+    what reaches the layer. Branches of residual blocks end with weights of 0, or where spikes are added, with weights that make neurons
+    fire rarely; the classifier is then 0.
 
     Args:
         x: inputs, (T, B, C, H, W) or static (B, C, H, W).
@@ -39,44 +38,43 @@ def draw_weights(model: SpikingNet, config: RunConfig, x: Tensor) -> None:
     if config.init != "measured" and not config.model.has_decay:
         raise ConfigError(f"--init {config.init}: found neurons without a decay, expected --init measured, or --neuron lif")
     layers = model.spiking_layers()
-    static = x.dim() == 4
-    p = config.init_rate
+    if x.dim() == 4 and not model.images_only:
+        x = x.expand(config.T, *x.shape)
     gain = 1 - config.decay if config.input_gain == "1-beta" else 1.0
-    T = config.T if static else len(x)
+    T = len(x) if x.dim() == 5 else config.T
     surrogate = layers[0].lif.surrogate
-    neurons = Neurons(config.decay, config.threshold, gain, config.reset, surrogate, T, p)
+    rate = initial.standard_rate(config.threshold) if config.init == "micheli" else config.init_rate
+    neurons = Neurons(config.decay, config.threshold, gain, config.reset, surrogate, T, rate)
     s, bias = initial.SCALES[config.init](neurons)
+    kept: set[nn.Module] = set()
     for module in model.modules():
         if isinstance(module, ConvNorm):
             _draw(module.conv, s if module.levels else 1.0, bias)
+            if config.init == "ding" and not module.levels:
+                kept.add(module.conv)
     for layer in layers:
         if isinstance(layer.synapse, nn.Linear):
             _draw(layer.synapse, s, bias)
-    if config.init in RATED:
-        constant = static and config.init != "fluctuation"
-        std = initial.balanced_constant(neurons) / gain if constant else s * math.sqrt(p)
-        _draw(layers[0].synapse, std / max(float(x.float().square().mean().sqrt()), 1e-6), bias)
-    ends: list[Any] = [block.second for block in model.modules() if hasattr(block, "shortcut") and hasattr(block, "second")]
+    blocks: list[Any] = [block for block in model.modules() if hasattr(block, "shortcut") and hasattr(block, "second")]
     rare = config.threshold * (1 - config.decay) / (RARE * gain * math.sqrt(0.5))
-    adding_spikes: set[nn.Module] = set()
-    for end in ends:
+    shortcuts: dict[nn.Module, nn.Conv2d] = {}
+    for block in blocks:
+        end = block.second
         if isinstance(end, ConvNorm):
-            _draw(end.conv, 0.0, bias)
+            _draw(end.conv, 0.0, 0.0)
+            if isinstance(block.shortcut, ConvNorm):
+                shortcuts[end.conv] = block.shortcut.conv
         else:
             _draw(end.current.conv, rare, bias)
-            adding_spikes.add(end.current.conv)
+            kept.add(end.current.conv)
+    _scale(model, config.init, neurons, s, bias, x, kept, shortcuts)
     if isinstance(layers[0].lif.method.width, Adaptive):
-        ratio, sigma = initial.width_ratio(neurons, s)
+        ratio = initial.width_ratio(neurons, s)
         for layer in layers:
             layer.lif.ratio.fill_(ratio)
-            layer.lif.sigma.fill_(sigma)
-    if config.init == "measured":
-        if static and not model.images_only:
-            x = x.expand(T, *x.shape)
-        _fire(model, layers, x, p, adding_spikes)
-        if isinstance(layers[0].lif.method.width, Adaptive):
-            _pass(model, layers, x, p)
-    if ends:
+        if config.init == "measured":
+            _pass(model, layers, x, config.init_rate)
+    if blocks:
         nn.init.zeros_(model.classifier.weight)
 
 
@@ -86,23 +84,55 @@ def _draw(synapse: nn.Conv2d | nn.Linear, s: float, bias: float) -> None:
         synapse.bias.fill_(bias)
 
 
-def _fire(model: SpikingNet, layers: list[SpikingLayer], x: Tensor, rate: float, kept: set[nn.Module]) -> None:
-    """Scale the weights of each layer, except those in ``kept``, until it fires at a rate, in one forward pass.
+def _scale(
+    model: SpikingNet,
+    init: str,
+    neurons: Neurons,
+    s: float,
+    bias: float,
+    x: Tensor,
+    kept: set[nn.Module],
+    shortcuts: dict[nn.Module, nn.Conv2d],
+) -> None:
+    """Scale the weights of each layer for what reaches it, in one forward pass.
 
-    Each layer is scaled when its current arrives, and passes on the spikes of its new weights.
+    Each layer is scaled when its current arrives, and passes on the spikes of its new weights: ``measured`` until it fires at the rate, others
+    by :data:`~lsgcli.neurons.initial.FACTORS`, or so that currents have the mean square of those that spikes of the rate make with s, for
+    ``ding`` of the rate of the spikes that reach the layer.
+
+    Args:
+        s: scale of the weights of spikes.
+        bias: of all neurons.
+        kept: synapses that keep their weights.
+        shortcuts: the synapse of a shortcut, by the one of 0 whose currents its own are added to.
     """
-    outputs: dict[nn.Module, Tensor] = {}
+    arrived: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def factor_of(lif: LIF, reached: Tensor, own: Tensor, others: Tensor) -> float:
+        if init == "measured":
+            return root(lambda c: _firing_rate(lif, others + c * own) - neurons.rate, LEAST, MOST)
+        if init in initial.FACTORS:
+            return initial.FACTORS[init](neurons, own)
+        # The mean square of spikes is their mean, and that of their averages.
+        square = float(reached.float().mean()) if init == "ding" else neurons.rate
+        return s * math.sqrt(square / float(own.square().mean()))
 
     def scaled(layer: SpikingLayer, current: Tensor) -> tuple[Tensor]:
-        own = outputs[layer.synapse]
-        own = own if own.shape == current.shape else own.unflatten(0, (-1, current.shape[1]))
-        if own.shape != current.shape:  # currents are pooled
-            own = current
-        if own.any() and layer.synapse not in kept:
-            others = current - own
-            factor = root(lambda c: _firing_rate(layer.lif, others + c * own) - rate, LEAST, MOST)
-            layer.synapse.weight.mul_(factor)
-            current = others + factor * own
+        synapse = shortcuts.get(layer.synapse, layer.synapse)
+        if synapse in arrived and synapse not in kept:
+            reached, out = arrived.pop(synapse)
+            own = out if out.shape == current.shape else out.unflatten(0, (-1, current.shape[1]))
+            if own.shape != current.shape:  # currents are pooled
+                own = current
+            own = own - bias
+            if own.any():
+                others = current - own
+                factor = factor_of(layer.lif, reached, own, others)
+                synapse.weight.mul_(factor)
+                if current.stride(0) == 0:  # an image, expanded over time, which cannot be overwritten
+                    current = current.clone()
+                # In place, because a shortcut may pass the same tensor on.
+                current.copy_(others + factor * own)
         layer.lif.train().forward(current)
         layer.lif.eval().momentum = 1.0
         layer.lif.end_step()
@@ -110,8 +140,9 @@ def _fire(model: SpikingNet, layers: list[SpikingLayer], x: Tensor, rate: float,
         return (current,)
 
     with ExitStack() as hooks:
-        for layer in layers:
-            hooks.enter_context(layer.synapse.register_forward_hook(lambda module, x, out: outputs.update({module: out})))
+        for layer in model.spiking_layers():
+            synapse = shortcuts.get(layer.synapse, layer.synapse)
+            hooks.enter_context(synapse.register_forward_hook(lambda module, x, out: arrived.update({module: (*x, out)})))
             hooks.enter_context(layer.lif.register_forward_pre_hook(lambda lif, found, layer=layer: scaled(layer, *found)))
         model.eval()(x)
 
