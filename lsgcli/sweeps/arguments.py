@@ -16,7 +16,7 @@ from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps.cells import check_same, folder_for
 from lsgcli.sweeps.paper import TABLES
-from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
+from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, folders_of_rows, grid
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
@@ -80,7 +80,8 @@ def plan(
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (configs[0].fold,)
-    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated)
+    folders = {} if root is None else folders_of_rows(root)
+    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated, folders)
     if root is None:
         folder = folder_for(planned.root, lambda other: dataclasses.replace(planned, root=other).cells())
         planned = dataclasses.replace(planned, root=folder)
