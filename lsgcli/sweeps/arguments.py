@@ -42,7 +42,7 @@ def plan(
         file: TOML file with further settings.
         root: folder of the runs. Default: derived from the settings; another one if it contains runs on other data.
         folds: number of folds of the data, each of which is the test part once for each row and seed.
-        elsewhere: whether other processes train, which then check network and device themselves.
+        elsewhere: whether other processes train, maybe on another machine.
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
@@ -88,7 +88,12 @@ def plan(
     for resolved in rows:
         if resolved.overfit is not None:
             raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")
-        (checks.check_settings if elsewhere else checks.check)(resolved)
+        try:
+            checks.check(resolved, here=not elsewhere)
+        except ImportError:
+            if not elsewhere:
+                raise
+            checks.check_settings(resolved)  # without torch
         checks.check_place(planned.root, resolved)
     for cell in planned.cells():
         check_links(cell.path, planned.root)

@@ -44,6 +44,8 @@ LINES = """
 2 | ablate --launcher local --cancel --json | --json --cancel
 2 | ablate --launcher local --slurm time=1 | --slurm
 2 | ablate --launcher slrum | 'slrum' slurm
+2 | ablate --print-commands --grid method=lsg --arch vggsnn --size 4 | --size
+2 | ablate --print-commands --precision int8 | --precision
 2 | ablate --print-commands --config /dev/null | /dev/null device
 2 | bench --mode run | --mode 'run'
 2 | bench --arch nir | nir
