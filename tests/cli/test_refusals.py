@@ -156,6 +156,9 @@ LINES = """
 3 | show --dataset torchvision:MNIST | --classes
 2 | train --config /dev/null | /dev/null device
 3 | train --dataset tonic:NMNIST --dry-run | prepare
+3 | train --dataset image-folder --data-dir {images} --fold 1/5 --arch mlp | train/ test/ --fold
+3 | train --dataset image-folder --data-dir {images} --split stratified --arch mlp | train/ test/ --split
+3 | data info --dataset image-folder --data-dir {images} --split stratified | train/ test/ --split
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --memory 5 | --memory '5'
