@@ -48,6 +48,8 @@ def structure(model: SpikingNet, static: bool) -> Record:
             module.__class__ = Shaped
         elif isinstance(module, COUNTED) or hasattr(module, "additions"):
             module.register_forward_hook(partial(passed, path))
+        if isinstance(module, nn.Linear):
+            module.bias = None  # to add it, torch would import its compiler
     sample = (model.spec.in_channels, model.spec.height, model.spec.input_size)
     empty(torch.zeros((1, *sample) if static else (model.T, 1, *sample), device="meta"))
     return {
@@ -65,7 +67,7 @@ class Shaped(LIF):
         return current
 
     def normalise_and_fire(self, norm: NormParameters | None, z: Tensor, **behind: Any) -> Tensor:
-        return one_by_one(self.forward, z, norm, **behind)
+        return one_by_one(self.forward, z, None, **behind)  # likewise; no shape changes
 
 
 def _described(name: str, module: nn.Module, output: Tensor, layer: SpikingLayer | None) -> Record:

@@ -77,7 +77,7 @@ def top(
 
 def main() -> None:
     """Entry point of ``lsg``."""
-    reopen_streams()
+    reopen_streams(sys.argv[1:])
     wait_passively()
     protect_children()
     filter_warnings()

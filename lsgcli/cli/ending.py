@@ -44,14 +44,17 @@ def ending() -> Iterator[None]:
         raise SystemExit(expected.exit_code) from None
 
 
-def reopen_streams() -> None:
+def reopen_streams(words: Sequence[str]) -> None:
     """Redirect a closed stdout or stderr (``lsg ... >&-``) to /dev/null; otherwise the next file opened would take its descriptor.
 
+    Writing to a closed stdout then fails, because the result would be lost, except that of ``lsg train``, which is in its directory.
     In UTF-8, paths are printed as their original bytes; characters that another encoding lacks are escaped.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the program exits)
+            loses = name == "stdout" and words[:1] != ["train"]
+            descriptor = os.open(os.devnull, os.O_RDONLY if loses else os.O_WRONLY)
+            setattr(sys, name, open(descriptor, "w"))  # noqa: SIM115 (open until the program exits)
     if hasattr(sys.stdout, "reconfigure"):
         in_utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
         sys.stdout.reconfigure(errors="surrogateescape" if in_utf8 else "backslashreplace")

@@ -149,8 +149,8 @@ def evaluate(
     split = bundle.parts["test"]
     others = order.altered(bundle, split) if time_test else {}
     also = ("firing_rate", "synops") if synops else ("firing_rate",)
-    with terminal.progress_bar() as bar:
-        task = bar.add_task("evaluating", total=None, note="", visible=not verbosity.quiet)
+    with terminal.progress_bar(verbosity.quiet) as bar:
+        task = bar.add_task("evaluating", total=None, note="")
 
         def shown(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)

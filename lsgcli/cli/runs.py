@@ -78,7 +78,8 @@ def compare(
     their seed or fold share a column, with mean and standard deviation.
 
     Paths without a run are skipped. Stopped, diverged and running runs are marked and shown with their results so far. Layers with a
-    verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints.
+    verdict other than ok are marked with `!`. Reads only run directories, neither data nor checkpoints. The page of --html has the
+    gradient flow of at most 12 runs, first of one in each column.
     """
     common.messages(verbosity)
     from lsgcli.report import comparison as report

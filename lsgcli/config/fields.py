@@ -17,6 +17,16 @@ FLOAT32 = (1.2e-38, 3.4e38)  # range of normal float32 numbers, because settings
 # Former names of settings, which remain valid wherever settings are given or stored.
 FORMER = {"convolution": "synapses", "checkpoint_activations": "memory"}
 BEFORE = {name: former for former, name in FORMER.items()}
+# Names that other libraries have for settings of neurons.
+ELSEWHERE = {
+    "beta": "decay",
+    "tau": "decay",
+    "leak": "decay",
+    "v_th": "threshold",
+    "v_threshold": "threshold",
+    "spike_grad": "surrogate",
+    "surrogate_function": "surrogate",
+}
 NO_VALUE = (None, "none", 0)  # of a setting that is not given, or that a run has stored by both names
 EXPECTED = {int: "an integer", float: "a finite number", str: "a string", bool: "true or false"}
 Values = Mapping[str, Any]  # by name
@@ -180,10 +190,18 @@ def check(values: Values, fields: Mapping[str, Field]) -> list[str]:
     problems = []
     for name, value in values.items():
         if name not in fields:
-            problems.append(registry.unknown("setting", str(name)[:LONG], list(fields)))
+            problems.append(unknown(str(name)[:LONG], fields))
         elif value is not None and (problem := _problem(fields[name], current(fields[name], value))):
             problems.append(f"{name}: {problem}")
     return problems
+
+
+def unknown(name: str, fields: Mapping[str, Field]) -> str:
+    """A message that no setting is called ``name``, with the one that it is in other libraries, or similar names."""
+    wanted = ELSEWHERE.get(name, "")
+    if wanted in fields:
+        return f"unknown setting {name!r}: did you mean {wanted}? {fields[wanted].metadata['help']}"
+    return registry.unknown("setting", name, list(fields))
 
 
 def _problem(field: Field, value: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from lsgcli import registry
 from lsgcli.config import recipes
-from lsgcli.config.fields import FORMER, Values, all_at_once, current, named, renamed
+from lsgcli.config.fields import FORMER, Values, all_at_once, current, named, renamed, unknown
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, of_this_version, without_effect
 from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, log, refuse
@@ -209,7 +209,7 @@ def assignments(
         if not value:
             problem = f"found {text!r}, expected {expected}"
         elif name not in FIELDS:
-            problem = registry.unknown("setting", name[:LONG], list(FIELDS))
+            problem = unknown(name[:LONG], FIELDS)
         elif name in refused:
             problem = f"found {name}, {refused[name]}"
         elif name in assigned:

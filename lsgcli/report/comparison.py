@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lsgcli.sweeps.collect import Collection
 
 MANY = 1 << 10  # columns, all aligned at the left
+MOST = 12  # runs whose gradient flow a page shows, up to half a megabyte each
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
 Finished = Mapping[str, Sequence[Path]]  # label of a row of an ablation -> directories of its finished runs
@@ -131,18 +132,14 @@ def page(record: Record) -> str:
     from lsgcli.report.page import document, gradient_flow
 
     runs = _runs(record)
-    found = {}
-    for letter, run in runs:
-        path = Path(run["path"])
-        flow = final_flow(path, run["state"])
-        if flow is not None:
-            found[letter] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": flows.history(path / LAST)}
+    found = _flows(record)
     epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
     charts = []
     for measure in ("accuracy", "loss"):
         groups = {letter: [evaluated(epochs[k], measure) for k in members] for letter, members in _columns(record).items()}
         charts.append(curves(measure.capitalize(), groups, note=EVALUATED))
     measured = list(found.values())
+    of = f"Of {', '.join(found)}, {len(found)} of {len(runs)} runs; each run's own report.html has it."
     return document(
         "comparison.html",
         {"comparison": dict(record), "flows": measured},
@@ -151,8 +148,24 @@ def page(record: Record) -> str:
         columns=list(_columns(record)),
         sections=sections(record),
         charts=charts,
+        of=of if len(found) == MOST < len(runs) else "",
         **gradient_flow(measured, list(found)),
     )
+
+
+def _flows(record: Record) -> dict[str, dict[str, Any]]:
+    """The gradient flow of at most ``MOST`` runs by their letter and number: of the first of each column, then the second, and so on."""
+    columns = list(_columns(record).values())
+    place = [number for members in columns for number in range(len(members))]
+    runs = _runs(record)
+    found: dict[str, dict[str, Any]] = {}
+    for k in sorted(range(len(runs)), key=place.__getitem__):
+        name, run = runs[k]
+        path = Path(run["path"])
+        flow = final_flow(path, run["state"]) if len(found) < MOST else None
+        if flow is not None:
+            found[name] = {**flow, "checkpoint": run["path"], "method": run["method"], "history": flows.history(path / LAST)}
+    return {name: found[name] for name, _ in runs if name in found}
 
 
 def finished(found: "Collection", labels: Sequence[str]) -> Finished:

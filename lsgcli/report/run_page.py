@@ -65,6 +65,7 @@ def run_page(path: Path, status: Status) -> str:
         embedded,
         now=f"{datetime.datetime.now(datetime.UTC):%H:%M:%S}",
         path=path,
+        quoted=shlex.quote(str(path)),
         status=status,
         config=config,
         facts=facts,

@@ -110,7 +110,7 @@ def console(stream: IO[str]) -> Console:
     return Console(file=stream, highlight=False, soft_wrap=False, width=width, emoji=False)
 
 
-def progress_bar(quiet: bool = False) -> Progress:
+def progress_bar(quiet: bool) -> Progress:
     """A bar on stderr with elapsed and remaining time; only shown on a terminal, and not if quiet."""
     return Progress(
         TextColumn("{task.description}"),

@@ -9,7 +9,7 @@ from lsgcli.config.fields import all_at_once, listed
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, PATHS, RunConfig, check_equal
 from lsgcli.data.augment import chain
 from lsgcli.data.bundle import DataBundle
-from lsgcli.data.datasets.base import Dataset, dataset_of
+from lsgcli.data.datasets.base import dataset_of
 from lsgcli.errors import ConfigError, DataError, RunInUseError, log, refuse, require
 from lsgcli.store import hub
 from lsgcli.store.rundir import LAST, Facts, is_run, read_config, read_facts, read_precision, read_result, read_sources
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from lsgcli.training.distributed import Group
 
 
-def check(config: RunConfig, fresh: bool = True) -> None:
+def check(config: RunConfig, fresh: bool = True, *, here: bool = True) -> None:
     """Check that the settings are compatible, before any expensive work.
 
     Args:
         fresh: whether the run starts from the beginning. A resumed run does not read ``--init-from`` and ``--width-from``.
+        here: whether the run trains on this machine, whose device is then checked.
 
     Raises:
         ConfigError: with one line for each problem.
@@ -47,11 +48,14 @@ def check(config: RunConfig, fresh: bool = True) -> None:
         if fresh:
             initialise(model, config)
 
+    def check_device() -> None:
+        if here:
+            registry.get("backend", config.backend).check(pick_device(config.device))
+
     all_at_once(
         lambda: check_settings(config, fresh),
-        lambda: _check_folder(dataset),
         lambda: check_gradients(config.precision),
-        lambda: registry.get("backend", config.backend).check(pick_device(config.device)),
+        check_device,
         build,
     )
 
@@ -78,15 +82,16 @@ def check_settings(config: RunConfig, fresh: bool = True) -> None:
     all_at_once(dataset.check, lambda: refuse(problems), lambda: chain(config.augment, dataset.static), check_loggers)
 
 
-def _check_folder(dataset: Dataset) -> None:
+def check_folder(config: RunConfig) -> None:
     """Check that a folder given for data that can be downloaded exists, so that nothing is downloaded to a mistyped one.
 
     Raises:
         DataError: it does not.
     """
-    if dataset.downloads and dataset.config.data_dir is not None and not dataset.root.exists():
+    dataset = dataset_of(config)
+    if dataset.downloads and config.data_dir is not None and not dataset.root.exists():
         raise DataError(
-            f"{dataset.root}: found no such folder, expected that of the data set {dataset.config.dataset}",
+            f"{dataset.root}: found no such folder, expected that of the data set {config.dataset}",
             f"Correct --data-dir; or {dataset.download_command} creates it and downloads the data.",
         )
 

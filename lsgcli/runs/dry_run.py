@@ -12,7 +12,7 @@ from lsgcli.data.parallel import NamedProgress
 from lsgcli.data.prepare import invent, prepare
 from lsgcli.errors import MissingData, log
 from lsgcli.models.base import SpikingNet
-from lsgcli.runs.checks import check
+from lsgcli.runs.checks import check, check_folder
 from lsgcli.system import memory
 from lsgcli.system.device import Compute, set_up
 from lsgcli.system.schema import Record
@@ -33,6 +33,7 @@ def dry_run(config: RunConfig, progress: NamedProgress) -> Record:
         including the optimiser).
     """
     check(config)
+    check_folder(config)
     compute = set_up(config)
     bundle, found = _data(config, progress)
     model = new_model(config, len(bundle.classes), bundle.channels, bundle.height).to(compute.device)

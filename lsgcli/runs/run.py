@@ -23,7 +23,7 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DivergedError, LsgError, log, redacted
-from lsgcli.runs.checks import check, check_data, check_place, check_shares, check_unchanged, is_stopped
+from lsgcli.runs.checks import check, check_data, check_folder, check_place, check_shares, check_unchanged, is_stopped
 from lsgcli.runs.flow import advise, full_flow
 from lsgcli.runs.report import Loggers, Page, Reporter, Status
 from lsgcli.store import checkpoint, rundir
@@ -131,6 +131,7 @@ def train(
             test = test and "test" in read_facts(path).get("samples", {"test"})  # as it began: the files of both are compared
         check_place(path, config)
         check(config, fresh=not (resume and (path / LAST).exists()))
+        check_folder(config)
         compute = set_up(config.replace(precision=read_precision(path)) if resume else config)
         with group.one_by_one():
             bundle = data_of(config, test, progress=progress, expected=_trained_on(path) if resume else None, strict=resume)

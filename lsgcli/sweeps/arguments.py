@@ -16,7 +16,12 @@ from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.cells import check_same, folder_for
+<<<<<<< HEAD
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
+=======
+from lsgcli.sweeps.paper import TABLES
+from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, folders_of_rows, grid
+>>>>>>> mendA
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
@@ -42,7 +47,7 @@ def plan(
         file: TOML file with further settings.
         root: folder of the runs. Default: derived from the settings; another one if it contains runs on other data.
         folds: number of folds of the data, each of which is the test part once for each row and seed.
-        elsewhere: whether other processes train, which then check network and device themselves.
+        elsewhere: whether other processes train, maybe on another machine.
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
@@ -84,14 +89,20 @@ def plan(
             )
     chosen = tuple((variant, resolved) for resolved, variant in rows.items())
     repeated = tuple(f"{fold}/{folds}" for fold in range(1, folds + 1)) if folds else (configs[0].fold,)
-    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated)
+    folders = {} if root is None else folders_of_rows(root)
+    planned = Plan(root or default_folder(list(rows)), chosen, tuple(numbers), table, repeated, folders)
     if root is None:
         folder = folder_for(planned.root, lambda other: dataclasses.replace(planned, root=other).cells())
         planned = dataclasses.replace(planned, root=folder)
     for resolved in rows:
         if resolved.overfit is not None:
             raise ConfigError(f"--overfit: found {resolved.overfit}, expected none: such runs have no test accuracy to compare")
-        (checks.check_settings if elsewhere else checks.check)(resolved)
+        try:
+            checks.check(resolved, here=not elsewhere)
+        except ImportError:
+            if not elsewhere:
+                raise
+            checks.check_settings(resolved)  # without torch
         checks.check_place(planned.root, resolved)
     for cell in planned.cells():
         check_links(cell.path, planned.root)

@@ -9,7 +9,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
@@ -18,7 +18,7 @@ from msgspec import Meta
 from lsgcli.config.fields import Values, formerly, renamed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
-from lsgcli.store.rundir import RUNS
+from lsgcli.store.rundir import RUNS, find_runs
 from lsgcli.system import files, schema
 from lsgcli.system.schema import Record
 
@@ -103,6 +103,7 @@ class Plan:
         seeds: seeds of every row.
         folds: values of the setting ``fold`` for every row and seed.
         table: the paper's table that the ablation repeats, if any.
+        folders: directories of rows, such as those of another table with the same settings, by :func:`row_key`.
     """
 
     root: Path
@@ -110,6 +111,7 @@ class Plan:
     seeds: tuple[int, ...]
     table: str | None = None
     folds: tuple[str | None, ...] = (None,)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     def cells(self) -> list[Cell]:
         """All runs, seed by seed, so that a stopped ablation has complete comparisons."""
@@ -117,14 +119,18 @@ class Plan:
         for seed, fold in itertools.product(self.seeds, self.folds):
             for number, (variant, config) in enumerate(self.rows):
                 own = config.replace(seed=seed, fold=fold)
-                path = self._folder(variant) / Repetition.of(own).folder
+                path = self._folder(variant, config) / Repetition.of(own).folder
                 cells.append(Cell(number, own, path, label=folder_name(variant)))
         return cells
 
-    def _folder(self, variant: Variant) -> Path:
-        """The directory of a row: an existing one that former names of its settings give, or that of their names of today."""
+    def _folder(self, variant: Variant, config: RunConfig) -> Path:
+        """The directory of a row: an existing one that former names of its settings give, or that of their names of today.
+
+        If neither exists, one of :attr:`folders`.
+        """
         former = self.root / folder_name(formerly(variant))
-        return former if former.is_dir() else self.root / folder_name(variant)
+        named = former if former.is_dir() else self.root / folder_name(variant)
+        return named if named.is_dir() else self.folders.get(row_key(config), named)
 
     def save(self) -> None:
         """Write ``ablation.json``, which :func:`load` reads.
@@ -202,3 +208,14 @@ def data_settings(config: RunConfig) -> tuple[Any, ...]:
 def what_counts(config: RunConfig) -> Record:
     """Settings that identify a row: all except the seed, the fold, paths, and settings that may change on resume."""
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed", "fold"}}
+
+
+def row_key(config: RunConfig) -> str:
+    """:func:`what_counts` as text."""
+    return json.dumps(what_counts(config), sort_keys=True)
+
+
+def folders_of_rows(root: Path) -> dict[str, Path]:
+    """The directories of rows below the folder of an ablation, by :func:`row_key`."""
+    runs = find_runs(root)[0].items()
+    return {row_key(config): run.parent for run, config in runs if run.parent.parent == root}

@@ -151,8 +151,10 @@ def set_up(config: Any) -> Compute:
 
 def pick_synapses(choice: str, device: torch.device, precision: str) -> str:
     """dense, spikes or auto: only float32 and bfloat16 on CPUs can be computed by spikes."""
+    if choice == "dense":
+        return choice
     numba = registry.get("backend", "fused").available(torch.device("cpu"))
-    if choice == "dense" or (device.type == "cpu" and precision in ("fp32", "bf16") and numba):
+    if device.type == "cpu" and precision in ("fp32", "bf16") and numba:
         return choice
     lacking = f"the device {device}" if device.type != "cpu" else precision if numba else "no numba"
     log.log(logging.WARNING if choice == "spikes" else logging.DEBUG, "synapses: dense, because of %s", lacking)

@@ -33,6 +33,23 @@ def test_ablate(lsg, tiny, tmp_path, monkeypatch):
     assert {p.name for p in (tmp_path / "plots").iterdir()} >= {"accuracy.svg", "loss.svg", "coverage.svg"}
 
 
+def test_tables_that_share_rows_share_their_runs(lsg, tiny, tmp_path):
+    command = ["ablate", *tiny, "--epochs", "1", "--out", "abl", "-q", "--seeds", "0"]
+    first = json.loads(lsg(*command, "--json", "--table", "1", status=0).stdout)["rows"]
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "abl").rglob("last.safetensors")}
+    assert sorted(path.parent.parent.name for path in times) == ["method=fixed", "method=lsg", "method=trainable-decay"]
+    for _ in range(2):
+        rows = json.loads(lsg(*command, "--json", "--table", "2", status=0).stdout)["rows"]
+        folders = {path.parent.parent.name for path in (tmp_path / "abl").rglob("last.safetensors")}
+        assert "method=fixed-width=1.0" not in folders
+        assert len(folders) == 3 + 4
+        assert (rows[0]["accuracies"], rows[-1]["accuracies"]) == (first[0]["accuracies"], first[2]["accuracies"])
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+    assert "ignored" not in lsg("ablate", "--collect", "abl", "--json", status=0).stdout
+    more = lsg(*command[:-1], "0-1", "--table", "2", "--print-commands", status=0).stdout.splitlines()
+    assert "abl/method=fixed/s1" in more[0]
+
+
 @pytest.fixture
 def small(tiny):
     axes = ["--grid", "method=fixed,lsg", "--seeds", "0-1", "--out", "abl", "--threads", "1", "--workers", "0"]

@@ -109,3 +109,10 @@ def test_records_deleted_while_stopped_are_missed(train, lsg):
     assert "metrics.jsonl: found records of 0 epochs, expected 2" in result.stderr
     (run,) = json.loads(lsg("compare", "run", "--json").stdout)["runs"]
     assert (run["epochs"], run["of"]) == (3, 3)
+
+
+@pytest.mark.parametrize("words", ["list archs", "show --arch mlp --json", "--version"])
+def test_a_result_without_stdout_is_not_lost_in_silence(tmp_path, words):
+    command = f"{sys.executable} -m lsgcli {words} >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (7, "error: cannot write output: Bad file descriptor\n")

@@ -1,10 +1,12 @@
 """eval, inspect-gradients, predict and bench, on small networks."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
+import pty
 from collections import Counter
 from pathlib import Path
 
@@ -345,3 +347,16 @@ def test_a_measurement(lsg):
         assert row["samples_per_s"] == pytest.approx(1e3 * batch / (row["ms"] * T))
         assert (row["time_over_lsg"] is None) == (row["contender"] == "lsg fp32")
     assert record["machine"]["threads"] == 1
+
+
+def test_quiet_prints_nothing_to_a_terminal(process, trained):
+    master, slave = pty.openpty()
+    done = process("eval", trained, "-q", stderr=slave)
+    os.close(slave)
+    assert "accuracy" in done.communicate(timeout=60)[0]
+    told = b""
+    with contextlib.suppress(OSError):  # at its end
+        while chunk := os.read(master, 1024):
+            told += chunk
+    os.close(master)
+    assert told == b""

@@ -159,3 +159,23 @@ def test_validation_accuracy_of_runs_without_a_test_accuracy(lsg, runs, tmp_path
     assert ["val", "accuracy", "0.6250", "0.6250"] in table
     assert ["of", "best", "epoch", "0.7500", "0.7500"] in table
     assert not any(words[:2] == ["test", "accuracy"] for words in table)
+
+
+def test_a_page_of_many_runs(lsg, runs, tmp_path):
+    """Gradient flow of a few runs, the first of each column before others, and which they are; results of all."""
+    many = tmp_path / "many"
+    for number in range(30):
+        copy = many / f"run{number:02}"
+        shutil.copytree(runs / "one", copy, ignore=shutil.ignore_patterns("*.safetensors", "report.html"))
+        change(copy / "config.json", lambda record, k=number: record["settings"].update(seed=k, lr=0.01 * (1 + k // 6)))
+    lsg("compare", many, "--html", tmp_path / "page.html", "-q", status=0)
+    text = (tmp_path / "page.html").read_text()
+    full = ["A1", "A2", "A3", "B1", "B2", "B3", "C1", "C2", "D1", "D2", "E1", "E2"]
+    assert re.findall(r"<h2[^>]*>([A-E]\d)</h2>", text) == full
+    assert f"Of {', '.join(full)}, 12 of 30 runs" in text
+    assert all(f"{many}/run{number:02}: finished" in text for number in range(30))
+    assert len(re.findall(r"n 6\)</td>", text)) >= 5
+    few = tmp_path / "few.html"
+    lsg("compare", *[many / f"run{number:02}" for number in range(12)], "--html", few, "-q", status=0)
+    assert "12 of 12 runs" not in few.read_text()
+    assert len(re.findall(r"<h2[^>]*>[A-E]\d</h2>", few.read_text())) == 12

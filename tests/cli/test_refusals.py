@@ -44,6 +44,8 @@ LINES = """
 2 | ablate --launcher local --cancel --json | --json --cancel
 2 | ablate --launcher local --slurm time=1 | --slurm
 2 | ablate --launcher slrum | 'slrum' slurm
+2 | ablate --print-commands --grid method=lsg --arch vggsnn --size 4 | --size
+2 | ablate --print-commands --precision int8 | --precision
 2 | ablate --print-commands --config /dev/null | /dev/null device
 2 | bench --mode run | --mode 'run'
 2 | bench --arch nir | nir
@@ -154,6 +156,9 @@ LINES = """
 3 | show --dataset torchvision:MNIST | --classes
 2 | train --config /dev/null | /dev/null device
 3 | train --dataset tonic:NMNIST --dry-run | prepare
+3 | train --dataset image-folder --data-dir {images} --fold 1/5 --arch mlp | train/ test/ --fold
+3 | train --dataset image-folder --data-dir {images} --split stratified --arch mlp | train/ test/ --split
+3 | data info --dataset image-folder --data-dir {images} --split stratified | train/ test/ --split
 2 | train --data-dir D | --data-dir 'D' event-folder image-folder
 2 | train --lr abc | 'abc' --lr
 2 | train --memory 5 | --memory '5'

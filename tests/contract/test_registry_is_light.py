@@ -80,6 +80,20 @@ assert "sympy" not in sys.modules or torch.__version__ < (2, 8)
     assert done.returncode == 0, done.stderr
 
 
+SHOW = """
+import sys
+from lsgcli.runs.describe import of_network
+for arch in ("mlp", "vggsnn"):
+    assert of_network({"arch": arch})["layers"]
+assert {"torch._dynamo", "numba"}.isdisjoint(sys.modules)  # seconds of a table of shapes
+"""
+
+
+def test_layers_are_shown_without_compilers():
+    done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nearest_name_is_suggested():
     with pytest.raises(ConfigError, match="did you mean rectangular"):
         registry.get("surrogate", "rectangle")

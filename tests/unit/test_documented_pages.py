@@ -51,6 +51,24 @@ def test_the_settings_that_a_command_takes():
             assert listed == taken, name
 
 
+def anchors(page):
+    """Anchors of the headings of a page, as GitHub and the site make them, and those that it sets itself."""
+    text = page.read_text(encoding="utf-8")
+    headings = [
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    ]
+    return {*headings, *re.findall(r"id=['\"]([^'\"]+)", text)}
+
+
+@pytest.mark.parametrize("folder", [".", "docs", "docs/data", "benchmarks"])
+def test_anchors_exist(folder):
+    """The site checks those of its own pages only."""
+    for page in (DOCS.parent / folder).glob("*.md"):
+        for path, anchor in re.findall(r"\]\(((?:[\w./-]+\.md)?)#([\w-]+)\)", page.read_text(encoding="utf-8")):
+            target = page.parent / path if path else page
+            assert anchor in anchors(target), f"{page.name}: {path}#{anchor}"
+
+
 def _is_setting(command, setting):
     return any(option.name == setting and getattr(option, "rich_help_panel", None) in SECTIONS for option in command.params)
 

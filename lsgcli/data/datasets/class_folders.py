@@ -8,7 +8,7 @@ import numpy as np
 from lsgcli.config.data import DataConfig
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits
 from lsgcli.data.events import Events, Sensor, sensor_of
-from lsgcli.data.folders import Scanned, scan_classes, scan_folders
+from lsgcli.data.folders import Scanned, scan_classes, scan_folders, visible
 from lsgcli.data.images import image_suffixes, read_image
 from lsgcli.data.readers.base import read, suffixes
 from lsgcli.data.splits import RULES
@@ -25,6 +25,13 @@ def _scan(config: DataConfig, splits: Splits, endings: tuple[str, ...]) -> Scann
         )
     root = config.data_folder
     if (rule := config.split_rule) is not None:
+        parts = [root / part for part in SPLITS]
+        if all(part.is_dir() and any(Path(entry.path).is_dir() for entry in visible(part)) for part in parts):
+            option = "--split" if config.fold is None else "--fold"
+            raise DataError(
+                f"{root}: found train/<class>/ and test/<class>/, expected <class>/, of which {option} makes both parts",
+                f"Omit {option}, or move the classes of both parts to one folder.",
+            )
         return scan_classes(root, splits, endings, rule, config.split_seed)
     other = f"; or, if {root} contains the class folders, give --split stratified"
     return scan_folders(root, {split: split for split in splits}, endings, other)

@@ -45,6 +45,9 @@ def test_width_follows_the_decay():
 
 def test_settings_are_given_by_name():
     """A name that is none is refused, and so is a method in the place of the configuration."""
+    for name, wanted in {"beta": "decay", "tau": "decay", "v_threshold": "threshold", "spike_grad": "surrogate"}.items():
+        with pytest.raises(ConfigError, match=f"unknown setting '{name}': did you mean {wanted}\\? [A-Z]"):
+            LIF(**{name: 0.9})
     with pytest.raises(ConfigError, match="unknown setting 'metod': did you mean method"):
         LIF(metod="lsg")
     with pytest.raises(ConfigError, match=r"LIF: found 'lsg'"):

@@ -100,6 +100,18 @@ def test_a_finished_run(run):
     assert np.array_equal(np.asarray(picture), np.concatenate(tiles))  # of which the page shows one
 
 
+def test_commands_of_findings_name_the_run(run, tmp_path):
+    finding = {
+        "rule": "silent", "severity": "error", "layers": [], "measure": "firing_rate", "value": 0.0, "usual": "", "cause": "None.",
+        "remedy": {"text": "Lower it.", "settings": {}, "alternative": {}}, "source": "ours", "follows": "",
+        "command": "lsg train --config RUN --threshold 0.5",
+    }  # fmt: skip
+    (run.path / "gradient-flow.json").write_text(json.dumps(flow(findings=[finding])))
+    moved = run.path.rename(tmp_path / "my run")
+    page = Reader(run_page(moved, Status("finished", END, evaluation(), BUNDLE)))
+    assert f"lsg train --config '{moved}' --threshold 0.5" in page.text("pre")
+
+
 def test_losses_of_different_kinds_have_axes_of_their_own(run):
     charts = Reader(run_page(run.path, Status("stopped"))).text("h3")
     assert charts[:4] == ["Accuracy", "Training loss", "Validation loss", "Firing rate"]
