@@ -123,6 +123,7 @@ def _help(text: str) -> str:
 def api() -> str:
     """The public names of the package; the site replaces each line that starts with `:::` by the documentation of that object."""
     public = {name: getattr(lsgcli, name) for name in sorted(lsgcli.__all__)}
+    public["export"] = lsgcli.api.export  # of the name of a package
     return "\n\n".join(f"### lsgcli.{name}\n\n::: {one.__module__}.{one.__qualname__}" for name, one in public.items())
 
 

@@ -17,6 +17,10 @@ Runs
 ``train``           train a network, like ``lsg train``
 ``evaluate``        accuracy, confusion matrix, firing rates of a checkpoint or a network, of lsg or any torch module
 ``predict``         classify recordings or images
+``ablate``          variants of a run over several seeds, and whether they differ, like ``lsg ablate``
+``tune``            search for the settings with the highest validation accuracy, like ``lsg tune``
+``compare``         settings that differ between runs, and their results, like ``lsg compare``
+``export``          write a network as ONNX, NIR, ..., like ``lsg export``
 ``inspect``         gradient flow per layer, of a checkpoint or any spiking network
 ``diagnose``        what is wrong with a network, and what to change
 ``watch``           why a training loop of your own does not learn, like ``lsg diagnose``
@@ -38,7 +42,21 @@ from lsgcli.system.cpus import loading, waiting_passively
 from lsgcli.system.interpreter import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lsgcli.api import build, datasets, diagnose, evaluate, inspect, load, prepare, train, watch
+    from lsgcli.api import (
+        ablate,
+        build,
+        compare,
+        datasets,
+        diagnose,
+        evaluate,
+        export,
+        inspect,
+        load,
+        prepare,
+        train,
+        tune,
+        watch,
+    )
     from lsgcli.config.neuron import NeuronConfig
     from lsgcli.data.batches import batches
     from lsgcli.errors import LsgError
@@ -51,11 +69,14 @@ __all__ = [
     "LIF",
     "LsgError",
     "NeuronConfig",
+    "ablate",
     "batches",
     "build",
+    "compare",
     "datasets",
     "diagnose",
     "evaluate",
+    "export",
     "inspect",
     "load",
     "predict",
@@ -63,6 +84,7 @@ __all__ = [
     "register",
     "synapses",
     "train",
+    "tune",
     "watch",
 ]
 _ELSEWHERE = {
@@ -84,8 +106,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with _until_first_use.pop_all(), loading():
         value = getattr(import_module(f"lsgcli.{_ELSEWHERE.get(name, 'api')}"), name)
-    globals()[name] = value
-    return value
+    return globals().setdefault(name, value)  # of export, there is already the package, which can be called
 
 
 def __dir__() -> list[str]:

@@ -1,15 +1,17 @@
-"""Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, measure gradient flow."""
+"""Functions of ``import lsgcli as lsg`` that do what a command does: train, evaluate, compare, export, measure gradient flow."""
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lsgcli import registry
 from lsgcli.analysis import gradflow
 from lsgcli.analysis.watch.watch import Watch
 from lsgcli.config.fields import fields_of
@@ -22,16 +24,25 @@ from lsgcli.data.bundle import DataBundle
 from lsgcli.data.datasets.base import SPLITS, datasets
 from lsgcli.data.parallel import NamedProgress
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.export import base as exporting
+from lsgcli.export import writing
 from lsgcli.models import build
 from lsgcli.models.base import SpikingNet
 from lsgcli.report import findings, terminal
 from lsgcli.report.display import TrainingDisplay
+from lsgcli.report.output import check_output
 from lsgcli.report.run_page import run_page
+from lsgcli.runs import compare as comparison
 from lsgcli.runs.flow import measured
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
 from lsgcli.runs.script import record_of
 from lsgcli.store import checkpoint, hub
+from lsgcli.store.rundir import read_result
+from lsgcli.sweeps import arguments, schedule
+from lsgcli.sweeps import search as searching
+from lsgcli.sweeps.cells import check_data
+from lsgcli.sweeps.collect import Collection
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, set_up
 from lsgcli.system.ranks import here
@@ -39,7 +50,22 @@ from lsgcli.training import evaluate as evaluation
 from lsgcli.training.evaluate import Evaluation
 from lsgcli.training.signals import StopRequest
 
-__all__ = ["build", "datasets", "diagnose", "evaluate", "inspect", "load", "prepare", "train", "watch"]
+__all__ = [
+    "ablate",
+    "build",
+    "compare",
+    "datasets",
+    "diagnose",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "prepare",
+    "train",
+    "tune",
+    "watch",
+]
+Axes = Mapping[str, str | Sequence[Any]]  # setting -> values, or their text
 
 
 @undisturbed
@@ -305,3 +331,159 @@ def watch(
         record |= record_of(watching.seen, limits)
         if not quiet:
             terminal.show(findings.diagnosis(record), sys.stderr)
+
+
+@undisturbed
+def ablate(
+    axes: Axes | None = None,
+    *,
+    table: str | None = None,
+    seeds: str | Sequence[int] = "0-2",
+    folds: int | None = None,
+    out: Path | str | None = None,
+    margin: float | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train variants of a run with several seeds, one after another, and compare them, as ``lsg ablate`` does.
+
+    ``lsg.ablate({"method": ["fixed", "lsg"]}, seeds="0-4", dataset="digits-dvs")``
+
+    Args:
+        axes: values of settings; the rows are all combinations, the first of which is the baseline.
+        table: one of the paper's tables instead: ``1`` (default without ``axes``), ``2`` or ``3``.
+        seeds: numbers, or a text such as ``0-4``.
+        folds: number of folds of the data, each of which is the test part once.
+        out: directory of the runs, in which finished ones are kept. Default: a directory below ``runs/``, derived from the settings.
+        margin: also test whether each row is equivalent to the first, within so many percentage points.
+        quiet: print nothing.
+        settings: of all rows, as for :func:`train`.
+
+    Returns:
+        The record of ``lsg ablate --json``: ``{"rows": [{"label", "mean", "std", "n", "difference", "interval", "verdict", ...}], ...}``.
+
+    Raises:
+        LsgError: as :func:`train`; of several failures, that of the first.
+    """
+    numbers = seeds if isinstance(seeds, str) else ",".join(map(str, seeds))
+    root = None if out is None else Path(out)
+    planned = arguments.plan(settings, table, _texts(axes or {}), numbers, None, root, folds, environment={})
+    every = planned.cells()
+    check_data(every)
+    planned.save()
+    _run(schedule.Strategy(planned.root, every), quiet)
+    check_data(every)  # other processes may have run some of them
+    found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
+    return found.summary(None if margin is None else margin / 100)
+
+
+@undisturbed
+def tune(
+    search: Axes,
+    *,
+    trials: int = 20,
+    prune: bool = True,
+    out: Path | str | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Search for the settings with the highest validation accuracy, as ``lsg tune`` does. Needs ``lsgcli[tune]``.
+
+    ``lsg.tune({"lr": "log:1e-3:0.3", "method": ["lsg", "fixed"]}, trials=10, dataset="digits-dvs")["best"]``
+
+    Args:
+        search: values of settings, or ranges: ``width="0.5:2"``, ``lr="log:1e-3:0.3"``.
+        trials: number of trials, including those of earlier calls.
+        prune: stop trials whose validation accuracy is below the median.
+        out: directory of the study. Default: a directory below ``runs/``, derived from the settings.
+        quiet: print nothing.
+        settings: of all trials, as for :func:`train`.
+
+    Returns:
+        The record of ``lsg tune --json``: ``config``, the path of a TOML file, the ``best`` trial, and all ``trials``, best first.
+
+    Raises:
+        LsgError: as :func:`train`, or no trial was trained to its end.
+    """
+    from lsgcli.sweeps.tune import Trials, conclude, open_study  # with optuna, an extra
+
+    planned = searching.plan(settings, _texts(search), environment={})
+    root = planned.folder() if out is None else Path(out)
+    check_data(planned.trials(root))
+    study = open_study(planned, root, prune)
+    _run(Trials(study, planned, root, trials), quiet)
+    return conclude(study, planned, root)
+
+
+def _texts(axes: Axes) -> list[str]:
+    """Axes as the commands take them."""
+    return [f"{name}={values if isinstance(values, str) else ','.join(map(str, values))}" for name, values in axes.items()]
+
+
+def _run(strategy: schedule.Strategy, quiet: bool) -> None:
+    """Run the cells of a strategy one after another."""
+    stop = StopRequest()
+    schedule.run(strategy, schedule.InProcess(strategy, stop, partial(TrainingDisplay, quiet), run_page), stop)
+
+
+def compare(*runs: Path | str) -> dict[str, Any]:
+    """Settings that differ between runs, and their results, as ``lsg compare`` shows them.
+
+    Args:
+        runs: run directories, checkpoints in them, or folders that contain runs.
+
+    Returns:
+        The record of ``lsg compare --json``: ``{"settings": {...}, "runs": [{"path", "accuracy", "val_accuracy_best", ...}], "groups": [...]}``.
+
+    Raises:
+        ConfigError: there is no run, or none can be read.
+    """
+    return comparison.compare(comparison.find(map(Path, runs)))
+
+
+@undisturbed
+def export(
+    checkpoint: Path | str,
+    output: Path | str,
+    *,
+    format: str | None = None,
+    T: int | None = None,
+    verify: int | None = None,
+    force: bool = False,
+    data_dir: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Export a network to ONNX, NIR and other formats, as ``lsg export`` does.
+
+    ``lsg.export("run", "net.onnx", verify=64)``
+
+    Args:
+        checkpoint: as for :func:`load`.
+        output: the file, or the folder of the format ``hf``.
+        format: default: from the suffix of ``output``.
+        T: timesteps. Default: as in training.
+        verify: number of test samples on which the export is compared with the network.
+        force: replace an existing file.
+        data_dir: folder of these samples.
+        options: of the format: ``mode``, ``dt``, ``fold_bn``, ``quantize``.
+
+    Returns:
+        The record of ``lsg export --json``: ``format``, ``path``, ``spikes_different``, ``predictions_different``, ``max_logit_error``, ...
+
+    Raises:
+        LsgError: the checkpoint, an option or the output is invalid, or the export differs from the network.
+    """
+    if data_dir is not None and not verify:
+        raise ConfigError("data_dir: found without verify, expected both")
+    known = [field.name for field in dataclasses.fields(exporting.ExportOptions)]
+    if unknown := options.keys() - set(known):
+        raise ConfigError(f"export: found {', '.join(sorted(unknown))}, expected options among {', '.join(known)}")
+    target = Path(output)
+    name = exporting.format_for(target, format)
+    path = hub.local(checkpoint)
+    exporter = registry.get("format", name)()
+    exporter.check()
+    chosen = exporting.chosen(name, **options)
+    suffixes = (exporter.suffix,) if exporter.suffix else ()
+    check_output(target, "output", suffixes=suffixes, folder=exporter.folder, inputs=(path,), magic=exporter.magic, force=force)
+    return writing.export(path, target, name, chosen, T=T, verify=verify, changes={"data_dir": data_dir})

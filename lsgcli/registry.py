@@ -11,12 +11,15 @@ objects registered under a literal name::
 An entry called ``prefix:NAME`` stands for all entries of another package; its class method ``of`` returns the entry with a given name.
 
 Names are read from the source text, so that help pages and completion list them without importing torch. Other packages add
-entries through entry points of the group ``lsg.<kind>``, scripts through the decorator.
+entries through entry points of the group ``lsg.<kind>``, scripts and files of ``--plugin`` through the decorator.
 """
 
 import difflib
+import hashlib
 import importlib
+import importlib.util
 import re
+import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -73,6 +76,7 @@ NAME = "NAME"
 GROUP = "lsg."
 
 _entries: dict[tuple[str, str], Any] = {}
+files: dict[str, str] = {}  # path of each file of import_file -> SHA-256
 T = TypeVar("T")
 
 
@@ -225,9 +229,44 @@ def loaded(point: EntryPoint, accept: Callable[[Any], Any]) -> Any:
         return accept(point.load())
     except (Exception, SystemExit) as error:
         package = point.dist.name if point.dist else point.module
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error}, in {last.filename}, line {last.lineno}"
-        if isinstance(error, LsgError):
-            said = error.message
         hint = f"Correct the entry point and install the package again, or remove it: pip uninstall {package}"
-        raise PluginError(f"{described(point)}: {' '.join(said.split())}", hint) from error
+        raise PluginError(f"{described(point)}: {_said(error)}", hint) from error
+
+
+def import_file(file: Path) -> None:
+    """Import a Python file, whose decorators register entries.
+
+    Its folder joins the places of modules, so that other processes, which receive objects of its classes, find it, too.
+
+    Raises:
+        ConfigError: there is no such file, or its name is that of another module.
+        PluginError: it raises an error.
+    """
+    path = file.absolute()
+    if str(path) in files:
+        return
+    name = path.stem
+    if not path.is_file():
+        raise ConfigError(f"--plugin {file}: found no such file, expected a Python file")
+    if path.suffix != ".py" or not name.isidentifier():
+        raise ConfigError(f"--plugin {file}: expected a Python file whose name is that of a module, such as my_network.py")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sys.path.append(str(path.parent))
+    importlib.invalidate_caches()
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin != str(path):
+        raise ConfigError(f"--plugin {file}: the name is that of another module, expected another", "Rename the file.")
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"--plugin {file}: {_said(error)}", "Correct the file.") from error
+    files[str(path)] = digest
+
+
+def _said(error: BaseException) -> str:
+    """An error of a plug-in on one line, with its place."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__}: {error}, in {last.filename}, line {last.lineno}"
+    if isinstance(error, LsgError):
+        said = error.message
+    return " ".join(said.split())

@@ -24,7 +24,7 @@ from lsgcli.config.run import COMMON, SECTIONS
 CONTEXT = {"default_map": dict.fromkeys(("help", "help_all", "install_completion", "show_completion"), False)}
 UsageError: Any = typer.BadParameter.__base__  # of click, of which typer has its own copy since version 0.16
 # Options that pages with settings leave out, too.
-RARE = {"force", "print_config", "as_json", "devices", "no_test", "quiet", "verbose"}
+RARE = {"force", "print_config", "as_json", "devices", "no_test", "quiet", "verbose", "plugin"}
 COMPLETE = "lsgcli.complete"  # in the meta data of a context whose pages show all settings
 
 
@@ -59,6 +59,27 @@ HelpAll = Annotated[
         "--help-all", is_eager=True, callback=_print_pages, help="Show the help of all options and commands, and exit."
     ),
 ]
+
+
+@ending()
+def _import(files: list[Path] | None) -> None:
+    """Import plug-ins, before other options are checked."""
+    from lsgcli.store import plugins
+
+    for file in files or ():
+        plugins.named(file)
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        is_eager=True,
+        callback=_import,
+        metavar="FILE.py",
+        help="Import a Python file whose decorators register networks, neurons, data sets, ...; repeatable.",
+    ),
+]
+PLUGIN = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Plugins)
 HELP_ALL = inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll)
 
 
@@ -150,7 +171,7 @@ class Group(Page, typer.core.TyperGroup):
             return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         settings = CONTEXT | getattr(target, "context_settings", {})
-        app.command(cmd_name, cls=Command, context_settings=settings)(ending()(with_options(target, HELP_ALL)))
+        app.command(cmd_name, cls=Command, context_settings=settings)(ending()(with_options(target, PLUGIN, HELP_ALL)))
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

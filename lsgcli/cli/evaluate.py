@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 HEAD = "path,label,prediction,probability"
+PARTS = {"test": ("test",), "val": ("train",), "train": ("train",)}  # and what is read for each
+STEPS = 16  # up to which their accuracies are printed
 CONFUSION = 12  # classes up to which the confusion matrix is printed
 SCORES = ("precision", "recall", "f1")
 SYNOPS = {  # field -> heading
@@ -99,6 +101,9 @@ def evaluate(
     data: common.Data,
     compute: common.Compute,
     synops: Annotated[bool, Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
+    part: Annotated[
+        str, Option("--split", metavar="test|val|train", help="Part of the data, with the splits of the training.")
+    ] = "test",
     time_test: Annotated[
         bool,
         Option(
@@ -114,14 +119,22 @@ def evaluate(
     """Evaluate a checkpoint: accuracy (from 20 classes on also top-5), loss, precision, recall and F1 per class and their averages,
     confusion matrix, firing rate per layer, throughput.
 
+<<<<<<< HEAD
     Data set and preparation are taken from the checkpoint; only the test part of the data is required. Downloads no data. Outputs of `lsg export`
+=======
+    Data set and preparation are taken from the checkpoint; only the part of --split is required. Outputs of `lsg export`
+>>>>>>> mendB
     other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(verbosity, common.AROUND)
     from lsgcli.store import hub
 
     path = hub.local(checkpoint)
+    if part not in PARTS:
+        raise ConfigError(f"--split: found {part!r}, expected {' or '.join(PARTS)}")
     refresh.check(data, path, output.force)
+    if refresh.out:
+        common.exclude("--refresh-norm", {"--split": part != "test"})
     output.check(path)
     from lsgcli.analysis import running
     from lsgcli.export import runners
@@ -134,7 +147,7 @@ def evaluate(
     from lsgcli.training import evaluate as networks
 
     changes = {**data.changes(), **compute._asdict()}
-    parts = ("train", "test") if refresh.out else ("test",)
+    parts = ("train", "test") if refresh.out else PARTS[part]
     runner = open_exported(path)
     with terminal.preparing(verbosity.quiet) as progress:
         around: Record = {"environment": common.around(), "progress": progress}
@@ -146,7 +159,7 @@ def evaluate(
             config, bundle, _ = open_data(path, runner.config, {**changes, "device": "cpu"}, parts, **around)
     if refresh.refresh_norm is not None:
         content = refreshed(opened, path, refresh.refresh_norm)
-    split = bundle.parts["test"]
+    split = bundle.named(part)
     others = order.altered(bundle, split) if time_test else {}
     also = ("firing_rate", "synops") if synops else ("firing_rate",)
     with terminal.progress_bar(verbosity.quiet) as bar:
@@ -166,7 +179,7 @@ def evaluate(
         if time_test:
             tested = {name: [evaluated(altered) for altered in splits] for name, splits in others.items()}
             record["time_test"] = order.time_test(split, result, tested)
-    if runner is None:
+    if runner is None and part == "test":
         running.check(model, bundle, where, config.batch_size, result.accuracy)
     if refresh.out is not None:
         save(refresh.out, content)
@@ -215,7 +228,11 @@ def _show(record: Record) -> None:
         label = name if name == str(index) else f"{index} {name}"
         rows.append([label, *(record["scores"][score][name] for score in SCORES)])
     rows.append(["average", *(record[score] for score in SCORES)])
-    parts: list[Any] = [facts({name: record.get(name) for name in names}), table(("class", *SCORES), rows)]
+    shown = {name: record.get(name) for name in names}
+    by_timestep = record["accuracy_by_timestep"]
+    if 1 < len(by_timestep) <= STEPS:
+        shown["by timestep"] = " ".join(f"{accuracy:.4f}" for accuracy in by_timestep)
+    parts: list[Any] = [facts(shown), table(("class", *SCORES), rows)]
     if len(classes) <= CONFUSION:
         counts = [[name, *row] for name, row in zip(classes, record["confusion"], strict=True)]
         parts.append(table(("label", *classes), counts, "confusion (columns: prediction)"))

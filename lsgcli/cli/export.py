@@ -10,6 +10,7 @@ from lsgcli import registry
 from lsgcli.cli import common
 from lsgcli.errors import log
 from lsgcli.report.output import check_output, print_exact, print_json, print_result
+from lsgcli.system.schema import Record
 
 
 class Form(NamedTuple):
@@ -61,37 +62,23 @@ def export(
         common.require("--verify N", {"--data-dir": folders.data_dir, "--cache-dir": folders.cache_dir})
     from lsgcli.export import base as exporting
     from lsgcli.store import hub
-    from lsgcli.system import files
 
     name = exporting.format_for(output, form.form)
     path = hub.local(checkpoint)
-    from lsgcli.export import source
-
     exporter = registry.get("format", name)()
     exporter.check()
     options = exporting.chosen(name, mode=form.mode, dt=form.dt, fold_bn=form.fold_bn, quantize=form.quantize)
     suffixes = (exporter.suffix,) if exporter.suffix else ()
     check_output(output, "-o", suffixes=suffixes, folder=exporter.folder, inputs=(path,), magic=exporter.magic, force=force)
-    from lsgcli.data.batches import batches
-    from lsgcli.data.bundle import spread
-    from lsgcli.export import verify as verifying
+    from lsgcli.export.verify import described
+    from lsgcli.export.writing import export as written
     from lsgcli.report.terminal import preparing
-    from lsgcli.runs.open import open_data
 
-    trained, written, content = source.read(path, name, options, form.T)
-    record = {"format": name, "path": str(output), **verifying.NOTHING}
-    with files.replacing(output, folder=exporter.folder) as temporary:
-        exporter.write(written, content, temporary, options)
-        if verify:
-            changes = {**folders._asdict(), "device": "cpu"}
-            with preparing(verbosity.quiet) as progress:
-                _, bundle, _ = open_data(
-                    path, content.config, changes, ("test",), environment=common.around(), progress=progress
-                )
-            samples = batches(bundle, spread(bundle.parts["test"], verify), 32)
-            record |= verifying.verify(trained, written, exporter.open(temporary), samples, str(output))
-            log.info("%s", verifying.described(record))
-        exporter.conclude(temporary, content, record)
+    with preparing(verbosity.quiet) as progress:
+        data: Record = {"changes": folders._asdict(), "environment": common.around(), "progress": progress}
+        record = written(path, output, name, options, T=form.T, verify=verify, **data)
+    if verify:
+        log.info("%s", described(record))
     print_json(record) if as_json else print_exact(output)
     if exporter.is_run:
         common.say_next("lsg", "eval", output)

@@ -43,7 +43,7 @@ A run that stops with status 75 continues with the same command and --out. Setti
 """
 SHAPES = {
     "train": "a line for each event: `event` is start, epoch (`epoch` from 0, `train_loss`, `val_accuracy`, `lr`), checkpoint, end (`checkpoint`, `accuracy`, `val_accuracy_best`)",
-    "eval": "`accuracy` (0 to 1), `loss`, `samples`, `per_class`, `confusion`, `firing_rate`",
+    "eval": "`accuracy` (0 to 1), `accuracy_by_timestep`, `loss`, `samples`, `per_class`, `confusion`, `firing_rate`",
     "predict": "a line for each file: `path`, `class`, `probability`, `probabilities`",
     "inspect-gradients": "`layers` (`name`, `coverage`, `firing_rate`, `grad_ratio`, `verdict`), `findings`; a list for several checkpoints",
     "diagnose": "`findings` (`rule`, `severity`, `cause`, `remedy`, `where`), `layers`, `steps`",

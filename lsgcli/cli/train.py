@@ -13,7 +13,7 @@ from lsgcli.config.resolve import as_toml, from_environment, resolve, sources
 from lsgcli.config.run import FIELDS, MAY_CHANGE, RunConfig, check_effect, from_dict, option_name
 from lsgcli.errors import ConfigError, log, refuse
 from lsgcli.report.output import print_exact, print_json, print_result
-from lsgcli.store import hub, rundir
+from lsgcli.store import hub, plugins, rundir
 from lsgcli.system.ranks import here
 from lsgcli.system.schema import Record
 from lsgcli.training.launch import launch, parse
@@ -146,6 +146,8 @@ def _of_new_run(settings: Record, start: Start) -> RunConfig:
     """The settings of a new run; with --force, its directory must not contain a checkpoint that the run is initialised from."""
     if start.force and start.out is None:
         raise ConfigError("--force: found no --out, expected the run directory to replace")
+    if start.config is not None and rundir.is_run(start.config):
+        plugins.of_run(start.config)
     run_config = resolve(settings, file=start.config)
     if start.out is None or not start.force:
         return run_config
@@ -168,6 +170,7 @@ def _of_resumed_run(path: Path, settings: Record, start: Start) -> RunConfig:
         "lsg train --config RUN --out NEW",
     )
     rundir.check_free(path, resume=True)
+    plugins.of_run(path)
     stored = rundir.read_config(path)
     folder = rundir.read_data_folder(path)
     changed = from_dict({**stored.to_dict(), "data_dir": folder, **from_environment(os.environ, MAY_CHANGE), **settings})

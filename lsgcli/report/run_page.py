@@ -92,6 +92,7 @@ def _command(config: RunConfig, facts: Record) -> str:
     """The command that repeats the run."""
     names = {"dataset", "method", "seed", *differing(config)}
     words = [word for name in FIELDS if name in names for word in option_words(name, getattr(config, name))]
+    words += [word for file in facts.get("plugins") or () for word in ("--plugin", file)]
     untested = "test" not in facts.get("samples", {"test"})
     return shlex.join(["lsg", "train", *words, *["--no-test"] * untested])
 

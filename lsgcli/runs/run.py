@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 
+from lsgcli import registry
 from lsgcli.config.fields import listed
 from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import batches
@@ -297,6 +298,7 @@ def facts(compute: Compute, bundle: DataBundle) -> Record:
         "data": bundle.info,
         "data_digest": bundle.content_digest(),
         "data_files": dict(bundle.files) or None,  # none of embedded data
+        "plugins": registry.files or None,
     }
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from lsgcli.data.guard import FULL, unreadable
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, log, require
-from lsgcli.store.rundir import checkpoint_of
+from lsgcli.store import plugins
+from lsgcli.store.rundir import checkpoint_of, is_run
 from lsgcli.system import files
 from lsgcli.system.interpreter import __version__
 
@@ -35,7 +36,7 @@ def local(checkpoint: Path | str) -> Path:
         checkpoint: a path, of a file or a run directory; or ``hf:USER/NAME`` or ``hf:USER/NAME@REVISION``.
 
     Raises:
-        ConfigError: an invalid name, or huggingface_hub is not installed.
+        ConfigError: an invalid name, huggingface_hub is not installed, or a plug-in of the run cannot be imported.
         CheckpointError: it does not exist, or a remote one cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
@@ -44,6 +45,8 @@ def local(checkpoint: Path | str) -> Path:
         os.stat(path)
     except OSError as error:
         raise unreadable(path, error) from error
+    if is_run(path.parent):
+        plugins.of_run(path.parent)
     return path
 
 

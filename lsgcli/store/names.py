@@ -34,6 +34,7 @@ FORMER: Mapping[str, Mapping[str, str]] = {
 # A name, or several of the same kind, and what it means.
 MEANINGS = {
     "accuracy": "test accuracy of the run's checkpoint; of `lsg eval`: of the samples evaluated",
+    "accuracy_by_timestep": "of the predictions after each timestep",
     "accuracy_fp32": "the same in fp32, after a training in another precision",
     "best_epoch, best_chosen_on": "number of the best epoch, from 0, and the split that selects it: `val`, or `test` without one",
     "val_accuracy_best": "validation accuracy of the best epoch so far",

@@ -81,6 +81,7 @@ class Facts(TypedDict, total=False):
     data_files: DataFiles | None
     extended: list[Record]
     processes: list[Processes]
+    plugins: dict[str, str] | None  # path of each file of --plugin -> SHA-256
 
 
 class Result(TypedDict, total=False):

@@ -3,8 +3,9 @@
 import dataclasses
 import itertools
 import math
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from lsgcli.sweeps import paper
 from lsgcli.sweeps.cells import check_same, folder_for
 <<<<<<< HEAD
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
+<<<<<<< HEAD
 =======
 from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, folders_of_rows, grid
 >>>>>>> mendA
+=======
+from lsgcli.system.schema import Record
+>>>>>>> mendB
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
@@ -36,6 +41,7 @@ def plan(
     root: Path | None,
     folds: int | None = None,
     elsewhere: bool = False,
+    environment: Mapping[str, str] = os.environ,
 ) -> Plan:
     """The runs of an ablation, after checking their settings and that no directory contains a different run.
 
@@ -47,7 +53,12 @@ def plan(
         file: TOML file with further settings.
         root: folder of the runs. Default: derived from the settings; another one if it contains runs on other data.
         folds: number of folds of the data, each of which is the test part once for each row and seed.
+<<<<<<< HEAD
         elsewhere: whether other processes train, maybe on another machine.
+=======
+        elsewhere: whether other processes train, which then check network and device themselves.
+        environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
+>>>>>>> mendB
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.
@@ -57,10 +68,10 @@ def plan(
         CheckpointError: a checkpoint that a run starts from cannot be read.
     """
     numbers = _seeds(seeds)
-    takes = FIELDS.keys() - {"seed"}
+    given: Record = {"file": file, "environment": environment, "takes": FIELDS.keys() - {"seed"}}
     variants, table = _variants(table, axes)
     if table:
-        dataset = resolve_rows(settings, variants, file=file, takes=takes)[0].dataset
+        dataset = resolve_rows(settings, variants, **given)[0].dataset
         variants = paper.variants(table, dataset)
     if len(variants) * len(numbers) * (folds or 1) > MOST:
         raise ConfigError(f"--seeds: found {len(numbers):,} seeds for {len(variants)} rows, expected at most {MOST:,} runs")
@@ -75,7 +86,7 @@ def plan(
             "Omit the option." if axes else "Omit the option, or use --grid.",
         )
     rows: dict[RunConfig, Variant] = {}
-    configs = resolve_rows(settings, variants, file=file, takes=takes)
+    configs = resolve_rows(settings, variants, **given)
     for resolved, variant in zip(configs, variants, strict=True):
         if resolved in rows:
             log.warning("%s: omitted, same computation as %s", folder_name(variant), folder_name(rows[resolved]))

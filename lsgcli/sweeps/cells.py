@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lsgcli import registry
 from lsgcli.config.resolve import VARIABLES, differing
 from lsgcli.config.run import option_words
 from lsgcli.data.datasets.base import dataset_of, digests
@@ -100,6 +101,7 @@ def command(cell: Cell, more: tuple[str, ...] = (), environment: Mapping[str, st
     needed = {"dataset", "recipe", "method", "seed", *differing(cell.config)}
     given = {name: value for name, value in cell.config.to_dict().items() if name in needed and value is not None}
     options = [word for name, value in given.items() for word in option_words(name, value)]
+    options += [word for file in registry.files for word in ("--plugin", file)]
     unset = [word for variable in environment if variable in VARIABLES for word in ("-u", variable)]
     env = ["env", *unset] if unset else []
     return [*env, "lsg", "train", *options, *["--no-test"] * (not cell.test), "--out", str(cell.path), *more]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,13 +96,16 @@ class Search:
         return [Cell(0, read_config(path).replace(data_dir=self.config({}).data_dir), path, test=False) for path in runs]
 
 
-def plan(settings: Values, texts: Sequence[str], file: Path | None) -> Search:
+def plan(
+    settings: Values, texts: Sequence[str], file: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> Search:
     """The search that the arguments of ``lsg tune`` describe.
 
     Args:
         settings: shared by all trials.
         texts: axes such as ``lr=log:1e-3:0.3``, ``width=0.5:2`` or ``method=lsg,none``.
         file: TOML file with further settings.
+        environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
 
     Raises:
         ConfigError: with one line for each invalid axis or setting.
@@ -121,7 +125,7 @@ def plan(settings: Values, texts: Sequence[str], file: Path | None) -> Search:
     ends = {name: axis.values[-1] for name, axis in axes.items() if axis.scale}
     combinations = list(itertools.product(*listed.values()))
     rows = [dict(zip(listed, values, strict=True)) | ends for values in combinations]
-    configs = resolve_rows(settings, rows, file=file, option="--search")
+    configs = resolve_rows(settings, rows, file=file, environment=environment, option="--search")
     if configs[0].val_fraction == 0:
         raise ConfigError(
             "val_fraction: found 0, expected a fraction above 0, because trials are compared on the validation split",

@@ -37,6 +37,7 @@ class Evaluation:
         firing_rate: mean of o per layer of neurons; empty if not requested.
         synops: synaptic operations and energy, see :meth:`lsgcli.analysis.energy.SynapticOperations.close`; None if not requested.
         seconds: elapsed time, including data loading.
+        by_timestep: (T,) number of samples classified correctly by the sum of the logits up to each timestep; None if not known.
     """
 
     confusion: Tensor
@@ -45,6 +46,7 @@ class Evaluation:
     firing_rate: dict[str, float]
     seconds: float
     synops: Record | None = None
+    by_timestep: Tensor | None = None
 
     @property
     def samples(self) -> int:
@@ -55,6 +57,12 @@ class Evaluation:
     def accuracy(self) -> float:
         """Fraction of samples classified correctly."""
         return int(self.confusion.diagonal().sum()) / max(1, self.samples)
+
+    @property
+    def accuracy_by_timestep(self) -> list[float]:
+        """Accuracy of the prediction after each timestep; empty if not known."""
+        counts = [] if self.by_timestep is None else self.by_timestep.tolist()
+        return [count / max(1, self.samples) for count in counts]
 
     def scores(self) -> dict[str, list[float | None]]:
         """Precision, recall and F1 of each class: 0 where a denominator is 0, None for a class without samples and predictions."""
@@ -91,13 +99,15 @@ class Evaluation:
         loss = gather(torch.tensor(self.loss * self.samples, dtype=torch.float64)).sum().item() / max(1, samples)
         count = int(gather(torch.tensor(len(self.answers))).max())
         every = gather(F.pad(self.answers, (0, 0, 0, count - len(self.answers))))
-        return replace(self, confusion=confusion, answers=every.transpose(0, 1).flatten(0, 1)[:samples], loss=loss)
+        answers = every.transpose(0, 1).flatten(0, 1)[:samples]
+        return replace(self, confusion=confusion, answers=answers, loss=loss, by_timestep=None)
 
     def record(self, classes: tuple[str, ...]) -> Record:
         """The result in JSON types. The accuracy of a class without samples is None."""
         recall = zip(classes, self.confusion.diagonal().tolist(), self.confusion.sum(1).tolist(), strict=True)
         found = {
             "accuracy": self.accuracy,
+            "accuracy_by_timestep": self.accuracy_by_timestep,
             "loss": self.loss,
             "samples": self.samples,
             "per_class": {name: right / total if total else None for name, right, total in recall},
@@ -203,18 +213,24 @@ def measure(
     n_classes = len(bundle.classes)
     confusion = torch.zeros(n_classes, n_classes, dtype=torch.int64)
     answers = [torch.zeros(0, 3, dtype=torch.float64)]
+    right = torch.zeros((), dtype=torch.int64)
     loss = 0.0
     begin = time.perf_counter()
     stream = batches(bundle, split, batch_size, workers=workers)
     for done, batch in enumerate(stream, start=1):
-        mean = logits(batch.x).mean(0).cpu()
+        each = logits(batch.x)
+        mean = each.mean(0).cpu()
         loss += F.cross_entropy(mean, batch.y, reduction="sum").item()
         answers.append(_answers(mean, batch.y))
         predicted = answers[-1][:, 0].long()
+        earlier = each[:-1].cumsum(0).argmax(2).cpu()
+        right = right + (torch.cat([earlier, predicted[None]]) == batch.y).sum(1)
         confusion += torch.bincount(batch.y * n_classes + predicted, minlength=n_classes**2).view(n_classes, n_classes)
         if progress:
             progress(done, len(stream))
-    return Evaluation(confusion, torch.cat(answers), loss / max(1, len(split)), {}, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    by_timestep = right if right.dim() else None
+    return Evaluation(confusion, torch.cat(answers), loss / max(1, len(split)), {}, seconds, by_timestep=by_timestep)
 
 
 def _answers(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import lsgcli
+from lsgcli.config.run import option_words
 from lsgcli.errors import ConfigError, DataError
+from lsgcli.system.files import json_text
 from tests.tiny import PRECISION
 
 
@@ -141,6 +144,60 @@ def test_training(tmp_path, trained, images, capfd):
     assert capfd.readouterr().err == ""
     with pytest.raises(lsgcli.LsgError, match="already contains a run"):
         lsgcli.train(tmp_path / "run", dataset="image-folder", data_dir=str(images), epochs=4, **settings)
+
+
+def plain(record):
+    """A record as it is read from JSON."""
+    return json.loads(json_text(record))
+
+
+TINY = {"arch": "mlp", "T": 2, "size": 16, "width_multiplier": 0.25, "epochs": 1, "batch_size": 8}
+
+
+def test_an_ablation_is_that_of_the_command(lsg, images, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("LSG_LR", "0.3")  # which is not read
+    settings = {**TINY, "dataset": "image-folder", "data_dir": str(images), "precision": PRECISION}
+    found = lsgcli.ablate(
+        {"method": ["fixed", "lsg"], "width": [0.5, 1]}, seeds=[0, 1], out=tmp_path / "abl", margin=2, **settings
+    )
+    assert "[0 of 6 runs done] method=fixed-width=0.5, seed 0\n" in capfd.readouterr().err
+    assert [row["label"] for row in found["rows"]] == ["fixed, width 0.5", "fixed, width 1", "lsg"]
+    assert [row["n"] for row in found["rows"]] == [2, 2, 2]
+    assert json.loads((tmp_path / "abl" / "method=lsg" / "s0" / "config.json").read_text())["settings"]["lr"] != 0.3
+    axes = {"method": "fixed,lsg", "width": "0.5,1"}
+    assert lsgcli.ablate(axes, seeds="0-1", out="abl", margin=2, quiet=True, **settings) == found
+    assert capfd.readouterr().err == ""
+    monkeypatch.delenv("LSG_LR")
+    assert plain(found) == json.loads(lsg("ablate", "--collect", "abl", "--margin", "2", "--json").stdout)
+
+
+def test_a_comparison_is_that_of_the_command(lsg, trained):
+    assert plain(lsgcli.compare(trained)) == json.loads(lsg("compare", trained, "--json").stdout)
+    assert lsgcli.compare(str(trained), trained / "best.safetensors") == lsgcli.compare(trained)
+
+
+def test_an_export_is_that_of_the_command(lsg, trained, images, tmp_path):
+    record = lsgcli.export(trained, "call.safetensors", quantize="int8", verify=4, data_dir=str(images))
+    with pytest.raises(ConfigError, match="the file exists"):
+        lsgcli.export(trained, "call.safetensors")
+    with pytest.raises(ConfigError, match="data_dir: found without verify"):
+        lsgcli.export(trained, "other.safetensors", data_dir=str(images))
+    with pytest.raises(ConfigError, match="found quantise, expected options among mode, dt, fold_bn, quantize"):
+        lsgcli.export(trained, "other.safetensors", quantise="int8")
+    words = ("--quantize", "int8", "--verify", "4", "--data-dir", images, "-o", "command.safetensors", "--json")
+    assert plain(record) == json.loads(lsg("export", trained, *words).stdout) | {"path": "call.safetensors"}
+    ours, theirs = (load_file(tmp_path / f"{name}.safetensors") for name in ("call", "command"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_search_is_that_of_the_command(lsg, images):
+    settings = {**TINY, "dataset": "image-folder", "data_dir": str(images), "val_fraction": 0.2, "precision": PRECISION}
+    found = lsgcli.tune({"method": ["lsg", "fixed"], "lr": "log:1e-3:0.3"}, trials=2, out="tuned", quiet=True, **settings)
+    assert [trial["state"] for trial in found["trials"]] == ["finished"] * 2
+    options = [word for name, value in settings.items() for word in option_words(name, value)]
+    command = ["tune", *options, "--search", "method=lsg,fixed", "lr=log:1e-3:0.3", "--trials", "2", "--out", "tuned", "--json"]
+    assert plain(found) == json.loads(lsg(*command, "-q", status=0).stdout)
 
 
 @pytest.mark.parametrize(

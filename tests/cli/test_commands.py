@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+import lsgcli
 from lsgcli.cli.app import app
 from lsgcli.store import checkpoint
 from lsgcli.store.flows import complete
@@ -22,6 +25,7 @@ from lsgcli.sweeps import bench
 from tests.cli.conftest import TINY
 from tests.flows import problems
 from tests.networks import saved
+from tests.tiny import PRECISION
 from tests.unit.data.conftest import aedat2_bytes, blob
 from tests.unit.report import reading
 
@@ -64,6 +68,38 @@ def test_eval_needs_the_test_part_only(lsg, trained, images, tmp_path):
     )
     assert part.exit_code == 0, part.stderr
     assert {**json.loads(whole.stdout), "samples_per_s": 0} == {**json.loads(part.stdout), "samples_per_s": 0}
+
+
+def test_eval_of_the_validation_split(lsg, trained, images, tmp_path):
+    """Of the training folder alone; the accuracy is that of the best epoch."""
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "train").symlink_to(images / "train")
+    command = ("eval", trained / "best.safetensors", "--data-dir", tmp_path / "only", "--json", "-q")
+    found = json.loads(lsg(*command, "--split", "val", status=0).stdout)
+    facts = json.loads((trained / "config.json").read_text())
+    assert found["samples"] == facts["samples"]["val"]
+    if PRECISION == "fp32":  # others are rounded differently in training
+        assert found["accuracy"] == json.loads((trained / "result.json").read_text())["val_accuracy_best"]
+    whole = json.loads(lsg(*command, "--split", "train", status=0).stdout)
+    assert whole["samples"] == facts["samples"]["train"]
+    lines = lsg(*command[:-2], "-q", "--split", "val", "--csv", "-", status=0).stdout.splitlines()
+    assert len(lines) == 1 + found["samples"]
+
+
+def test_accuracy_after_each_timestep(lsg, trained, images):
+    """Of the sum of logits so far; the last one is the accuracy."""
+    command = ("eval", trained / "best.safetensors", "--data-dir", images, "-T", "5", "-q")
+    record = json.loads(lsg(*command, "--json", status=0).stdout)
+    network = lsgcli.load(trained / "best.safetensors")
+    network.spec = dataclasses.replace(network.spec, T=5)
+    data = lsgcli.prepare("image-folder", data_dir=str(images), size=16)
+    logits = torch.cat([network(batch.x) for batch in lsgcli.batches(data, "test", 6)], 1).detach().numpy()
+    so_far = np.cumsum(logits.astype(np.float64), 0).argmax(2)
+    expected = (so_far == data.test.y).mean(1)
+    np.testing.assert_allclose(record["accuracy_by_timestep"], expected)
+    assert record["accuracy_by_timestep"][-1] == record["accuracy"]
+    shown = " ".join(f"{value:.4f}" for value in expected)
+    assert f"by timestep:  {shown}\n".replace(" ", "") in lsg(*command, status=0).stdout.replace(" ", "")
 
 
 def test_eval_of_each_sample(lsg, trained, images, tmp_path):

@@ -1,9 +1,12 @@
 """Plug-ins that cannot be loaded, or are not what they should be: each is named, with its package and entry point, and ends with status 2."""
 
 import functools
+import hashlib
 import json
+import multiprocessing
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -164,3 +167,108 @@ def test_a_loss_that_is_no_loss(program, install, body, said):
     install("lsg.loss", "mine = kit.shapes:mine", LOSS + body)
     found = program("train", *SHORT, "--loss", "mine", status=2)
     assert said in found.stderr
+
+
+PLUGIN = IMPORTS + "from pathlib import Path\nPath('executed').touch()\n\n@register('surrogate', 'cosine')\n" + COSINE
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Forget plug-in files that this process has imported, as a new process: ``fresh()``."""
+    path = [*sys.path]
+
+    def forget():
+        sys.path[:] = path
+        for file in registry.files:
+            sys.modules.pop(Path(file).stem, None)
+        registry.files.clear()
+        registry._entries.pop(("surrogate", "cosine"), None)
+        Path("executed").unlink(missing_ok=True)
+
+    yield forget
+    forget()
+
+
+def test_a_file_is_imported_and_the_run_finds_it_again(program, fresh):
+    Path("mine").mkdir()
+    file = Path("mine", "shapes.py").absolute()
+    file.write_text(PLUGIN)
+    program("train", "--plugin", "mine/shapes.py", *SHORT, "--surrogate", "cosine", status=0)
+    facts = json.loads(Path("run/config.json").read_text())
+    assert facts["plugins"] == {str(file): hashlib.sha256(file.read_bytes()).hexdigest()}
+    assert f"--plugin {file}" in Path("run/report.html").read_text()
+    for command in ("eval", "show"):
+        fresh()
+        program(command, "run", "-q", *["--json"] * (command == "show"), status=0)
+    fresh()
+    assert 'surrogate = "cosine"' in program("train", "--config", "run", "--print-config", status=0).stdout
+    fresh()
+    program("train", "--resume", "run", "--epochs", "2", "-q", status=0)
+    fresh()
+    file.write_text(PLUGIN + "# more\n")
+    assert "shapes.py: differs from the file that" in program("eval", "run", status=0).stderr
+    fresh()
+    file.rename("shapes.py")
+    gone = program("eval", "run", status=2)
+    assert f"{file}" in gone.stderr
+    assert "--plugin" in gone.stderr
+    fresh()
+    program("eval", "run", "--plugin", "shapes.py", "-q", status=0)
+
+
+def test_a_file_that_nobody_named_here_is_not_executed(program, fresh, tmp_path):
+    """A run of somebody else may name any file; the command line must name it, too."""
+    Path("shapes.py").write_text(PLUGIN)
+    program("train", "--plugin", "shapes.py", *SHORT, "--surrogate", "cosine", status=0)
+    fresh()
+    elsewhere = {"XDG_CACHE_HOME": str(tmp_path / "other")}
+    for words in (("eval", "run"), ("train", "--resume", "run", "--epochs", "2")):
+        refused = program(*words, env=elsewhere, status=2)
+        assert "shapes.py" in refused.stderr
+        assert "--plugin" in refused.stderr
+        assert not Path("executed").exists()
+    program("eval", "run", "--plugin", "shapes.py", "-q", env=elsewhere, status=0)
+    assert Path("executed").exists()
+    fresh()
+    program("eval", "run", "-q", env=elsewhere, status=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("absent.py", None, "found no such file"),
+        ("shapes.txt", PLUGIN, "expected a Python file"),
+        ("my-shapes.py", PLUGIN, "expected a Python file whose name is that of a module"),
+        ("json.py", PLUGIN, "is that of another module"),
+        ("wrong.py", "x = 1\nraise ValueError('no')\n", "ValueError: no, in "),
+        ("wrong.py", "def f(\n", "SyntaxError"),
+    ],
+)
+def test_a_file_that_is_no_plug_in(program, fresh, name, text, said):
+    if text is not None:
+        Path(name).write_text(text)
+    found = program("train", "--plugin", name, *SHORT, status=2)
+    assert said in found.stderr
+    assert f"--plugin {name}" in found.stderr
+    assert "Traceback" not in found.stderr
+    sys.modules.pop("wrong", None)
+
+
+def test_commands_of_cells_name_the_file(program, fresh):
+    Path("shapes.py").write_text(PLUGIN)
+    found = program(
+        *("ablate", "--plugin", "shapes.py", *OPTIONS, "--grid", "surrogate=cosine,atan", "--seeds", "0", "--out", "abl"),
+        *("--print-commands", "-q"),
+        status=0,
+    )
+    for line in found.stdout.splitlines():
+        words = shlex.split(line)
+        assert words[words.index("--plugin") + 1] == str(Path("shapes.py").absolute())
+
+
+def test_other_processes_import_the_file(fresh, tmp_path):
+    """Those that prepare data receive its objects."""
+    (tmp_path / "shapes.py").write_text("def twice(x):\n    return 2 * x\n")
+    registry.import_file(tmp_path / "shapes.py")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        assert processes.submit(sys.modules["shapes"].twice, 3).result(60) == 6

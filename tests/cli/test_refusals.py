@@ -74,6 +74,8 @@ LINES = """
 2 | eval {best} --data-dir {images} --csv {best} --force | .csv
 2 | eval {best} --data-dir {images} --convolution sparse | --synapses 'sparse'
 2 | eval {best} --data-dir {images} --time-test | --time-test
+2 | eval {best} --data-dir {images} --split valid | --split 'valid' val
+2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.safetensors --split train | --split --refresh-norm
 2 | eval {best} --data-dir {images} --refresh-norm 4 | --out
 2 | eval {best} --data-dir {images} --out new.safetensors | --refresh-norm
 2 | eval {best} --data-dir {images} --refresh-norm 4 --out new.safetensors -T 3 | -T --refresh-norm
