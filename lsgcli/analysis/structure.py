@@ -49,7 +49,7 @@ def structure(model: SpikingNet, static: bool) -> Record:
         elif isinstance(module, COUNTED) or hasattr(module, "additions"):
             module.register_forward_hook(partial(passed, path))
         if isinstance(module, nn.Linear):
-            module.bias = None  # to add it, torch would import its compiler
+            module.register_parameter("bias", None)  # to add it, torch would import its compiler
     sample = (model.spec.in_channels, model.spec.height, model.spec.input_size)
     empty(torch.zeros((1, *sample) if static else (model.T, 1, *sample), device="meta"))
     return {

@@ -119,11 +119,7 @@ def evaluate(
     """Evaluate a checkpoint: accuracy (from 20 classes on also top-5), loss, precision, recall and F1 per class and their averages,
     confusion matrix, firing rate per layer, throughput.
 
-<<<<<<< HEAD
-    Data set and preparation are taken from the checkpoint; only the test part of the data is required. Downloads no data. Outputs of `lsg export`
-=======
-    Data set and preparation are taken from the checkpoint; only the part of --split is required. Outputs of `lsg export`
->>>>>>> mendB
+    Data set and preparation are taken from the checkpoint; only the part of --split is required. Downloads no data. Outputs of `lsg export`
     other than `.safetensors` are evaluated with the runtime of their format, on the CPU in float32.
     """
     common.messages(verbosity, common.AROUND)

@@ -17,16 +17,8 @@ from lsgcli.runs import checks
 from lsgcli.store.rundir import check_links
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.cells import check_same, folder_for
-<<<<<<< HEAD
-from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, grid
-<<<<<<< HEAD
-=======
-from lsgcli.sweeps.paper import TABLES
 from lsgcli.sweeps.plan import Plan, Variant, changed, folder_name, folder_of, folders_of_rows, grid
->>>>>>> mendA
-=======
 from lsgcli.system.schema import Record
->>>>>>> mendB
 
 MOST = 10_000  # maximum number of runs of an ablation
 FORM = "KEY=VALUE,VALUE,..."
@@ -53,12 +45,8 @@ def plan(
         file: TOML file with further settings.
         root: folder of the runs. Default: derived from the settings; another one if it contains runs on other data.
         folds: number of folds of the data, each of which is the test part once for each row and seed.
-<<<<<<< HEAD
-        elsewhere: whether other processes train, maybe on another machine.
-=======
-        elsewhere: whether other processes train, which then check network and device themselves.
+        elsewhere: whether other processes train, maybe on another machine, and then check network and device themselves.
         environment: environment variables; ``LSG_BATCH_SIZE`` sets ``batch_size``.
->>>>>>> mendB
 
     Raises:
         ConfigError: a text or a setting is invalid, there are too many runs, or they are in the folder of the data.

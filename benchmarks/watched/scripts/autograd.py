@@ -565,24 +565,6 @@ for step in range(3):
         on_any.remove()
 for entry in log:
     print(*entry)
-# %% mutation: potentials are overwritten in place although the backward pass needs them, as that mode allows
-fc = nn.Linear(20, 4)
-optimizer = torch.optim.SGD(fc.parameters(), lr=0.3)
-for _ in range(4):
-    with torch.autograd.graph.allow_mutation_on_saved_tensors() as context:
-        v = torch.zeros(16, 4)
-        total = 0
-        for frame in x:
-            v = v * 0.9 + fc(frame)
-            s = Spike.apply(v - 0.5)
-            total = total + s * v.sin()
-            v.mul_(0.5)
-        loss = F.cross_entropy(total, y)
-        cloned = len(context.cloned)
-        optimizer.zero_grad()
-        loss.backward()
-    optimizer.step()
-    print(loss.item().hex(), v._version, cloned)
 # %% node-hooks: hooks on nodes of the graph, and a census of its nodes
 from collections import Counter
 
