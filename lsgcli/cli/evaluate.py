@@ -42,6 +42,23 @@ BREAK_EVEN = "Break-even: the firing rate, {firing_rate:.4f} here, at which both
 TERMS = ("arithmetic", "weights", "potentials", "activations", "total")
 
 
+class Measures(NamedTuple):
+    """What is evaluated, on which part of the data."""
+
+    synops: Annotated[bool, Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False
+    part: Annotated[
+        str, Option("--split", metavar="test|val|train", help="Part of the data, with the splits of the training.")
+    ] = "test"
+    time_test: Annotated[
+        bool,
+        Option(
+            "--time-test",
+            help="Also evaluate with the frames of each sample in random order (5 draws), reversed, and replaced by their mean, which "
+            "also has other statistics, to see whether the network needs their order.",
+        ),
+    ] = False
+
+
 class Refresh(NamedTuple):
     """New running statistics."""
 
@@ -100,18 +117,7 @@ def evaluate(
     checkpoint: common.CheckpointPath,
     data: common.Data,
     compute: common.Compute,
-    synops: Annotated[bool, Option("--synops", help="Also count synaptic operations and estimate their energy.")] = False,
-    part: Annotated[
-        str, Option("--split", metavar="test|val|train", help="Part of the data, with the splits of the training.")
-    ] = "test",
-    time_test: Annotated[
-        bool,
-        Option(
-            "--time-test",
-            help="Also evaluate with the frames of each sample in random order (5 draws), reversed, and replaced by their mean, which "
-            "also has other statistics, to see whether the network needs their order.",
-        ),
-    ] = False,
+    measures: Measures,
     refresh: Refresh,
     output: Output,
     verbosity: common.Verbosity,
@@ -126,6 +132,7 @@ def evaluate(
     from lsgcli.store import hub
 
     path = hub.local(checkpoint)
+    synops, part, time_test = measures
     if part not in PARTS:
         raise ConfigError(f"--split: found {part!r}, expected {' or '.join(PARTS)}")
     refresh.check(data, path, output.force)
