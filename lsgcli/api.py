@@ -324,12 +324,17 @@ def watch(
     """
     record: dict[str, Any] = {}
     watching = Watch(every=every, network=network, optimizer=optimizer)
+    ended = True
     try:
         with watching:
             yield record
+    except GeneratorExit:  # the program ends inside the block, without leaving it
+        ended = False
+        raise
     finally:
-        record |= record_of(watching.seen, limits)
-        if not quiet:
+        if ended:
+            record |= record_of(watching.seen, limits)
+        if ended and not quiet:
             terminal.show(findings.diagnosis(record), sys.stderr)
 
 

@@ -21,8 +21,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measuring import ROOT, machine, write
 
@@ -47,11 +49,12 @@ class Script:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a script did."""
+    """What a script did, and the result that lsg printed, if it is one JSON document."""
 
     status: int
     printed: str
     files: dict[str, str]
+    result: dict[str, Any] | None = None
 
     def differences(self, other: "Outcome") -> list[str]:
         """What another run did otherwise, in lines."""
@@ -84,23 +87,23 @@ def run(script: Script, mode: str, folder: Path) -> Outcome:
     (folder / "script.py").write_text(text, encoding="utf-8")
     lsg = ("-P", "-m", "lsgcli", "diagnose", "--json", "--steps", "all") if mode == "diagnose" else ()
     variables = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
-    # What lsg diagnose prints on stdout is its own: the script's stdout goes to stderr in all modes.
-    own = subprocess.DEVNULL if mode == "diagnose" else subprocess.STDOUT
     command = [sys.executable, *lsg, "script.py"]
-    if mode != "diagnose":
+    if mode != "diagnose":  # whose stdout is its own: the script's goes to stderr
         command = ["sh", "-c", 'exec "$@" 1>&2', "sh", *command]
+    result = None
     try:
         done = subprocess.run(
             command,
             cwd=folder,
             env=os.environ | variables,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if own == subprocess.STDOUT else own,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=TIMEOUT,
             check=False,
         )
         status, printed = done.returncode, done.stderr.decode(errors="replace")
+        with suppress(ValueError):
+            result = json.loads(done.stdout)
     except subprocess.TimeoutExpired as late:
         status, printed = 124, (late.stderr or b"").decode(errors="replace")
     printed = re.sub(r"0x[0-9a-f]{6,}\b(?!\.)|(?m:^[WIE]\d{4} [\d:.]+ \d+ )|\b(pid|PID)[ =:]+\d+", "0x", printed)
@@ -108,18 +111,25 @@ def run(script: Script, mode: str, folder: Path) -> Outcome:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "script.py" and "__pycache__" not in path.parts:
             files[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Outcome(status, printed, files)
+    return Outcome(status, printed, files, result)
 
 
-def compare(script: Script, folder: Path, modes: Sequence[str] = MODES) -> dict[str, list[str]]:
-    """What a script does otherwise when it is observed, by mode; empty if it does the same."""
+def compare(script: Script, folder: Path, modes: Sequence[str] = MODES) -> tuple[dict[str, list[str]], str]:
+    """What a script does otherwise when it is observed, by mode, nothing if it does the same; and what lsg diagnose has seen."""
     alone = run(script, "alone", folder)
     found = {}
+    seen = ""
     for mode in modes:
-        differences = alone.differences(run(script, mode, folder))
+        observed = run(script, mode, folder)
+        differences = alone.differences(observed)
+        if mode == "diagnose" and observed.result is None:
+            differences.append("stdout: no JSON document")
+        elif mode == "diagnose":
+            seen = "{} steps, {} layers".format(observed.result["steps"], len(observed.result["layers"]))
+            seen = "; ".join([seen, *observed.result["unseen"]])
         if differences:
             found[mode] = differences
-    return found
+    return found, seen
 
 
 def main() -> int:
@@ -134,18 +144,19 @@ def main() -> int:
     scripts = [script for script in scripts if not wanted or {script.topic, script.name} & wanted]
     absent = {script.name for script in scripts if not all(map(importlib.util.find_spec, script.packages))}
     rows: dict[str, dict[str, list[str]]] = {}
+    seen: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(arguments.jobs) as pool:
 
         def take(index: int, script: Script) -> None:
             name = f"{script.topic}/{script.name}"
-            rows[name] = compare(script, Path(place) / str(index) / "work", arguments.modes)
-            print(name, json.dumps(rows[name], indent=1) if rows[name] else "same", flush=True)
+            rows[name], seen[name] = compare(script, Path(place) / str(index) / "work", arguments.modes)
+            print(f"{name}:", json.dumps(rows[name], indent=1) if rows[name] else "same", f"({seen[name]})", flush=True)
 
         list(pool.map(take, *zip(*((i, one) for i, one in enumerate(scripts) if one.name not in absent), strict=True)))
     differing = {name: row for name, row in sorted(rows.items()) if row}
     print(f"{len(rows)} scripts, {len(differing)} differ; packages are missing for {len(absent)}: {' '.join(sorted(absent))}")
     if not wanted and arguments.modes == MODES:
-        record = {**machine(), "scripts": sorted(rows), "absent": sorted(absent), "differing": differing}
+        record = {**machine(), "scripts": dict(sorted(seen.items())), "absent": sorted(absent), "differing": differing}
         write("watched", record)
     return bool(differing)
 

@@ -191,9 +191,10 @@ class Evaluation:
         if callable(arguments[0]):  # a score of two classes
             seen.ranked = float(value) if "roc_auc" in str(arguments[0]) else seen.ranked
             return
-        if not all(isinstance(given, np.ndarray | list) for given in arguments[:2]):
+        given = [one.detach().cpu().numpy() if is_plain(one) else one for one in arguments[:2]]
+        if not all(isinstance(one, np.ndarray | list) for one in given):
             return
-        targets, values = (np.asarray(given) for given in arguments[:2])
+        targets, values = map(np.asarray, given)
         if targets.size == values.size and targets.dtype.kind == "f":
             seen.fits(torch.as_tensor(values).flatten(), torch.as_tensor(targets).flatten())
         elif targets.shape == values.shape == (targets.size,):
