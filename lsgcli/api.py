@@ -42,7 +42,6 @@ from lsgcli.store.rundir import read_result
 from lsgcli.sweeps import arguments, schedule
 from lsgcli.sweeps import search as searching
 from lsgcli.sweeps.cells import check_data
-from lsgcli.sweeps.collect import Collection
 from lsgcli.system.caller import undisturbed
 from lsgcli.system.device import Compute, set_up
 from lsgcli.system.ranks import here
@@ -372,6 +371,8 @@ def ablate(
     """
     numbers = seeds if isinstance(seeds, str) else ",".join(map(str, seeds))
     root = None if out is None else Path(out)
+    from lsgcli.sweeps.collect import Collection  # with scipy, which adds a filter of warnings to those of a script
+
     planned = arguments.plan(settings, table, _texts(axes or {}), numbers, None, root, folds, environment={})
     every = planned.cells()
     check_data(every)

@@ -34,6 +34,8 @@ SHOWN = 12  # lines of a difference
 BEGIN = "import lsgcli as _lsg; _watch = _lsg.watch(quiet=True); _watch.__enter__(); "
 END = "\n_watch.__exit__(None, None, None)\n"
 MODES = ("diagnose", "watch")
+# Addresses, times and processes, which differ from run to run.
+VARYING = r"0x[0-9a-f]{6,}\b(?!\.)|\[?\b[WIE]\d{4} [\d:.]+( \d+)? |\b(pid|PID|process)[ =:]+\d+"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def run(script: Script, mode: str, folder: Path) -> Outcome:
             result = json.loads(done.stdout)
     except subprocess.TimeoutExpired as late:
         status, printed = 124, (late.stderr or b"").decode(errors="replace")
-    printed = re.sub(r"0x[0-9a-f]{6,}\b(?!\.)|(?m:^[WIE]\d{4} [\d:.]+ \d+ )|\b(pid|PID)[ =:]+\d+", "0x", printed)
+    printed = re.sub(VARYING, "0x", printed)
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != "script.py" and "__pycache__" not in path.parts:

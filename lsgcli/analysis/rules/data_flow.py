@@ -79,8 +79,8 @@ class StateLost(
         lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
         if lost:
             return Found(lost[0].rested + 1, tuple(layer.name for layer in lost))
-        known = [layer for layer in seen.layers.values() if not math.isnan(layer.memory)]
-        if not known or any(layer.memory for layer in known):
+        known = [layer for layer in seen.layers.values() if len(layer.nodes) > 2 or not math.isnan(layer.memory)]
+        if not known or any(layer.memory != 0 for layer in known):  # NaN: it is not known
             return None
         carry = "Remove detach() and .data of states within the loop over timesteps, and give each timestep the state that the one before returned."
         derivative = "derivative of potentials by those of the timestep before"

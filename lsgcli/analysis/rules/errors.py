@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 NO_GRAPH = "does not require grad"
 NO_DERIVATIVE = "derivative for"
 IN_PLACE = "modified by an inplace operation"
-CHANGES_IN_PLACE = (
-    r"^\s*(.*;\s*)?\w+(\[.*\])?\s*([-+*/]=|(?<=\])\s*=[^=])|\.(add|sub|mul|div|copy|zero|fill|clamp|masked_fill)_\("
+CHANGES_IN_PLACE = (  # but for counters and sums of numbers
+    r"^(?!.*(\.item\(|\b(len|int|float)\(|[-+]= *1$))"
+    r"(\s*(.*;\s*)?\w+(\[.*\])?\s*([-+*/]=|(?<=\])\s*=[^=])|.*\.(add|sub|mul|div|copy|zero|fill|clamp|masked_fill)_\()"
+)
+COMPUTED = (
+    r"output \d+ of (?!(T|Transpose|AsStrided|Permute|View|Alias)(Backward\d*)?\b)"  # rather than a weight, or a view of one
 )
 TWICE = "backward through the graph a second time", IN_PLACE
 # A rule, a regular expression of an error's type and first line, and the remedy, into which its groups are put; without a remedy, the rule has its own.
@@ -176,11 +180,13 @@ def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")
     shape = re.search(rf"{IN_PLACE}.*Tensor \[([\d, ]+)\]", text)
-    # Weights are changed by the optimiser's step, other tensors by the script.
-    if shape and math.prod(map(int, shape[1].split(","))) not in {known.size for known in seen.parameters.values()}:
+    # Weights, and views of them, are changed by the optimiser's step, other tensors by the script.
+    weights = {known.size for known in seen.parameters.values()}
+    if shape and (re.search(COMPUTED, text) or math.prod(map(int, shape[1].split(","))) not in weights):
         rule = "in-place"
+        called = seen.lines.get("backward") or where  # the error itself may arise in the backward pass of the user's function
         before = [
-            line for line in seen.search(CHANGES_IN_PLACE) if where and line.file == where.file and line.line < where.line
+            line for line in seen.search(CHANGES_IN_PLACE) if called and line.file == called.file and line.line < called.line
         ]
         where = before[-1] if before else where
         advice = "Make a new tensor where this one is changed, as backward() needs it: u = u * (1 - o), not u *= 1 - o or u[o > 0] = 0."

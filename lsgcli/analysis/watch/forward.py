@@ -2,6 +2,7 @@
 
 import math
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ class Forward:
         calls: number of their calls.
         entries: inputs of the calls of the first network ("input"), and of its first module with weights ("first").
         own: watchers of layers of lsg.
+        owners: references to the modules that have the parameters, and the names there, by id of the parameter.
     """
 
     def __init__(self, seen: Seen, guard: Guard):
@@ -101,6 +103,7 @@ class Forward:
         self.runs = 0  # modules of neurons that have run
         self.readout = Readout()
         self.own: dict[LIF, Watcher] = {}
+        self.owners: dict[int, tuple[Callable[[], Any], str]] = {}
         self.stack: list[Call] = []
         self.start()
 
@@ -257,6 +260,7 @@ class Forward:
             for own, parameter in own_parameters(part).items():
                 full = f"{name}.{own}".lstrip(".")
                 self._share(owners.setdefault(id(parameter), full), full)
+                self.owners[id(parameter)] = weakref.ref(part), own
                 self.seen.add(full, parameter, line)
 
     def _share(self, first: str, second: str) -> None:
@@ -382,7 +386,7 @@ class Forward:
         layer.fired(out)
         layer.potentials(x, out)
         layer.v_th = threshold if fired.threshold is None else fired.threshold
-        layer.threshold = layer.v_th
+        layer.threshold = layer.v_th or threshold  # a comparison of u - v_th with 0
         if x.grad_fn is not None:
             layer.nodes.append((self.runs, x.grad_fn._sequence_nr()))  # type: ignore[attr-defined]
             # Timesteps, not other samples: calls within one of the module, or with a state.
@@ -466,7 +470,7 @@ def _observe_surrogate(
     arrives, passes = thinned(grad).numpy(), thinned(passed).numpy()
     if len(passes) != len(x):
         return
-    layer.ignores |= bool(np.any(passes[arrives == 0]))
+    layer.ignores |= bool(np.any(np.nan_to_num(passes[arrives == 0])))  # 0 by inf is NaN
     heights = np.full_like(x, np.nan)
     np.divide(passes, arrives, out=heights, where=arrives != 0)
     layer.samples.append((x, heights))

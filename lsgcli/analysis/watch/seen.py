@@ -99,15 +99,14 @@ class Neurons(Struct):
 
     def potentials(self, x: Tensor, spikes: Tensor) -> None:
         """Add values x that its function is given in a call, and the spikes."""
-        values = sampled(x).double()
+        sample = sampled(x)
+        values = sample.double()
         fires = sampled(spikes) != 0
         self.u += float(values.sum())
         self.u_squared += float(values.square().sum())
         self.m += len(values)
-        if bool(fires.any()):
-            self.firing = min(self.firing, float(values[fires].min()))
-        if not bool(fires.all()):
-            self.silent = max(self.silent, float(values[~fires].max()))
+        self.firing = min(self.firing, float(sample.masked_fill(~fires, math.inf).min()))
+        self.silent = max(self.silent, float(sample.masked_fill(fires, -math.inf).max()))
 
     def boundary(self) -> float:
         """The value above which its function fires: v_th, or 0 if it is given u - v_th."""

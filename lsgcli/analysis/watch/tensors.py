@@ -17,12 +17,8 @@ COMPARED = 128  # samples whose nearest neighbours are found
 BINS = 4  # classes of targets that are numbers
 FLAT = ("round", "floor", "ceil", "trunc", "sign")
 WEIGHTED = ("Addmm", "Mm", "Bmm", "Convolution", "MkldnnConv")  # names of nodes that have weights, at their beginning
-# Names of nodes that pass a gradient on as it is, but for its sign.
+# Names of nodes that pass a gradient on as it is.
 LINEAR = (
-    "Add",
-    "Sub",
-    "Rsub",
-    "Neg",
     "Clone",
     "Alias",
     "View",
@@ -62,14 +58,16 @@ def is_binary(x: Tensor) -> bool:
     if not x.is_floating_point() or not x.numel():
         return False
     values = sampled(x)
-    low, top = values.aminmax()
-    return bool(((values == 0) | (values == top)).all()) and bool(low == 0 or low == 1)
+    low, top = map(float, values.aminmax())
+    if low != 0:
+        return low == top == 1
+    return bool(((values == 0) | (values == top)).all())
 
 
 def is_count(x: Tensor) -> bool:
     """Whether all values of a sample are counts of spikes, or spikes of one height."""
     values = sampled(x)
-    return is_binary(x) or bool(((values >= 0) & (values == values.round())).all())
+    return bool((values >= 0).all()) and (bool((values == values.round()).all()) or is_binary(x))
 
 
 def norm_of(tensors: Iterable[Tensor]) -> float:
@@ -190,7 +188,7 @@ def softmax_before(outputs: Tensor) -> str:
 def memory(u: Tensor, start: int, end: int) -> float:
     """The largest derivative of potentials by what the timestep before computed: of leaky neurons the decay, 0 if no graph connects the timesteps.
 
-    It is the product of the factors that the graph has stored on the way: nothing is computed backwards.
+    On each way it is the product of the factors that the graph has stored, and ways add up: nothing is computed backwards.
 
     Args:
         u: the potentials.
@@ -202,28 +200,38 @@ def memory(u: Tensor, start: int, end: int) -> float:
     if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
         return math.nan  # reading what the graph has stored would run code of the script
     reached: list[float] = []
-    known: set[Any] = set()
-    nodes: list[tuple[Any, float]] = [(u.grad_fn, 1.0)]
-    while nodes and len(known) < NODES_OF_STEP:
-        node, factor = nodes.pop()
-        if node is None or node in known or is_leaf(node):
-            continue
-        known.add(node)
-        created = node._sequence_nr()
-        if created > end:
-            behind_node = zip(node.next_functions, _factors(node), strict=False)
-            nodes += [(before, factor * own) for (before, _), own in behind_node]
-        elif created > start:
+    arriving: dict[Any, list[float]] = {u.grad_fn: [1.0]}
+    for _ in range(NODES_OF_STEP):
+        if not arriving:
+            break
+        # The node that was created last: what arrives at it has come from all of its users.
+        node = max(arriving, key=_created)
+        factors = [factor for factor in arriving.pop(node) if math.isfinite(factor)]
+        factor = sum(factors) if factors else math.nan
+        if _created(node) > end:
+            for (before, _), own in zip(node.next_functions, _factors(node), strict=False):
+                if before is not None and not is_leaf(before):
+                    arriving.setdefault(before, []).append(factor * own)
+        elif _created(node) > start:
             reached.append(abs(factor))
     if not reached:
-        return math.nan if nodes else 0.0
+        return math.nan if arriving else 0.0
     finite = [factor for factor in reached if math.isfinite(factor)]
     return max([1e-12, *finite]) if finite else math.nan  # a decay of 0 is no missing graph
 
 
+def _created(node: Any) -> int:
+    return int(node._sequence_nr())
+
+
 def _factors(node: Any) -> list[float]:
-    """The largest derivative of an operation by each of its operands, as far as it is known; NaN elsewhere."""
-    name = type(node).__name__.removesuffix("Backward0")
+    """The derivative of an operation by each of its operands, the largest one of a tensor, as far as it is known; NaN elsewhere."""
+    name = type(node).__name__.partition("Backward")[0]
+    if name in ("Neg", "Rsub"):
+        return [-1.0] * len(node.next_functions)
+    if name in ("Add", "Sub"):
+        alpha = _largest(getattr(node, "_saved_alpha", 1.0))  # which those of a tensor and a number may not have
+        return [1.0, alpha if name == "Add" else -alpha]
     if name in LINEAR:
         return [1.0] * len(node.next_functions)
     if name == "Mul":
@@ -234,7 +242,8 @@ def _factors(node: Any) -> list[float]:
 
 
 def _largest(value: Any) -> float:
-    """The largest size of the values of a number or tensor."""
+    """A number, or the value of a tensor that is farthest from 0."""
     if is_plain(value) and value.numel():
-        return float(value.detach().abs().max())
-    return abs(float(value)) if isinstance(value, int | float) else math.nan
+        values = value.detach().reshape(-1)
+        return float(values[values.abs().argmax()])
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -19,7 +19,7 @@ from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
 from lsgcli.analysis.watch.guard import Function, Guard, callback_of_compiler
-from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, tensors
+from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, own_parameters, tensors
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
     agreement,
@@ -129,8 +129,9 @@ class Watch:
         self.stepping = False  # whether an optimiser is in its step
         self.stepper = 0  # the optimiser that ended the last step
         self.weights: dict[int, Tensor] = {}  # before a measured step, of the parameters whose optimiser has not stepped since
-        self.trained: Callable[[], Any] = lambda: None  # a reference to the optimiser that has stepped last
-        self.fingerprint = torch.zeros(0)  # of its last matrix, after that step
+        # What has the last matrix of the optimiser that has stepped last, and its name there.
+        self.trained: tuple[Callable[[], Any], str] = (lambda: None, "")
+        self.fingerprint = torch.zeros(0)  # of that matrix, after the step
         self._start()
 
     def _begin_again(self, optimiser: torch.optim.Optimizer) -> None:
@@ -213,7 +214,8 @@ class Watch:
 
         def _call_impl(module: nn.Module, *arguments: Any, **options: Any) -> Any:
             compiles = torch.compiler.is_compiling() or callback_of_compiler() is not None
-            if compiles or not (self._wants_modules() and self.guard.is_open()):
+            compiled = isinstance(module, torch.jit.ScriptModule)
+            if compiles or compiled or not (self._wants_modules() and self.guard.is_open()):
                 return original(module, *arguments, **options)
             forward = self.forward
             depth = len(forward.stack)
@@ -255,8 +257,12 @@ class Watch:
 
     def other_weights(self) -> bool:
         """Whether the weights are no longer those after the last step."""
-        optimiser = self.trained()
-        return optimiser is not None and not torch.equal(_fingerprint(optimiser), self.fingerprint)
+        reference, name = self.trained
+        owner = reference()
+        if owner is None:
+            return False
+        matrix = own_parameters(owner).get(name) if isinstance(owner, nn.Module) else _last_matrix(owner)
+        return matrix is not None and not torch.equal(_fingerprint(matrix), self.fingerprint)
 
     # What is built
 
@@ -592,8 +598,11 @@ class Watch:
             return
         self.stepper = id(optimiser)
         seen.without_backward += not self.backwards and not any(bool(grad.any()) for p in own for grad in tensors(p.grad))
-        self.trained = weakref.ref(optimiser)
-        self.fingerprint = _fingerprint(optimiser)
+        matrix = _last_matrix(optimiser)
+        if matrix is not None:
+            # A module outlives its optimiser, which a function that trains may have built.
+            self.trained = self.forward.owners.get(id(matrix), (weakref.ref(optimiser), ""))
+            self.fingerprint = _fingerprint(matrix)
         seen.steps += 1
         self.measure(False)
         self._start()
@@ -645,10 +654,14 @@ def _unexpanded(x: Tensor) -> Tensor:
     return x
 
 
-def _fingerprint(optimiser: torch.optim.Optimizer) -> Tensor:
-    """The first values of the last matrix of an optimiser, in which NaN equals NaN; empty if it has none."""
-    matrices = [parameter for parameter in _parameters_of(optimiser) if parameter.dim() > 1]
-    return matrices[-1].detach().reshape(-1)[:ENTRIES].nan_to_num() if matrices else torch.zeros(0)
+def _last_matrix(optimiser: torch.optim.Optimizer) -> Tensor | None:
+    """The last matrix of an optimiser; None if it has none."""
+    return next((parameter for parameter in reversed(_parameters_of(optimiser)) if parameter.dim() > 1), None)
+
+
+def _fingerprint(matrix: Tensor) -> Tensor:
+    """The first values of a matrix, in which NaN equals NaN."""
+    return matrix.detach().reshape(-1)[:ENTRIES].nan_to_num()
 
 
 def _compiled_graphs() -> int:

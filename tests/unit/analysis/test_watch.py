@@ -1,6 +1,7 @@
 """A watched training: measures against hand-made numbers, the same bits, and hooks that are gone afterwards."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 import lsgcli as lsg
 from lsgcli.analysis.watch.seen import Neurons as Layer
 from lsgcli.analysis.watch.seen import Outputs, Seen
-from lsgcli.analysis.watch.tensors import agreement, layouts
+from lsgcli.analysis.watch.tensors import agreement, layouts, memory
 from lsgcli.analysis.watch.watch import StopWatching, Watch, is_due
 from lsgcli.runs.script import record_of
 
@@ -240,6 +241,13 @@ def _copies(net, x, y):
     copy.deepcopy(net)
 
 
+def _changes_as_many_values_as_weights_have(net, x, y):
+    u = net(x)[:5].repeat(8, 1)  # (40, 3), as the last weights are (3, 40)
+    loss = F.cross_entropy(Spike.apply(u), y.repeat(3)[:40])
+    u *= 0.5
+    loss.backward()
+
+
 def _flattens(net, x, y):
     nn.Sequential(nn.Flatten(), nn.Linear(5, 3))(x.expand(4, 16, 5))
 
@@ -260,6 +268,7 @@ def _flattens(net, x, y):
         ("running-statistics", "lambda", lambda net, x, y: nn.BatchNorm1d(5)(x[:1])),
         ("input-scale", "lambda", lambda net, x, y: torch.bernoulli(x)),
         ("in-place", "u *= 0.5", _changes),
+        ("in-place", "u *= 0.5", _changes_as_many_values_as_weights_have),
         ("state-kept", "0.5 * self.state", _other_sizes),
         ("script-failed", "copy.deepcopy", _copies),
         ("shapes", "nn.Flatten", _flattens),
@@ -669,6 +678,17 @@ def test_weights_of_an_earlier_state_are_evaluated(restored):
     assert watch.seen.restored == restored
 
 
+def test_weights_of_an_earlier_state_are_evaluated_after_the_function_that_trained():
+    net, _, x, y = made()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with Watch() as watch:
+        train(net, torch.optim.SGD(net.parameters(), 0.1), 3, x, y)  # which has the only reference to the optimiser
+        net.load_state_dict(before)
+        with torch.no_grad():
+            net(x)
+    assert watch.seen.restored
+
+
 @pytest.mark.parametrize(
     ("steps", "order"), [(1, [2, 0, 1]), (3, [2, 0, 1]), (1, [0, 1, 2])]
 )  # calls of the network in a batch
@@ -815,6 +835,65 @@ def test_a_surrogate_that_ignores_the_gradient():
     net, _, x, y = made(Firing)
     assert rules_of(12, net, 3 * x, y)["wrong-sign"]["layers"] == ["1"]
     assert "wrong-sign" not in rules_of(12, made()[0], 3 * x, y)
+
+
+class Overflowing(Spike):
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * math.inf
+
+
+def test_a_surrogate_that_overflows_does_not_ignore_the_gradient():
+    class Firing(nn.Module):
+        def forward(self, u):
+            return Overflowing.apply(u - 1)
+
+    net, _, x, y = made(Firing)
+    with torch.no_grad():
+        net[2].weight[:, ::2] = 0  # where 0 arrives, 0 by infinity is not a number
+    assert "wrong-sign" not in rules_of(12, net, x, y)
+
+
+class SoftNeurons(nn.Module):
+    """Neurons without a function of their own: u - v_th is compared with 0, and a sigmoid has the gradient."""
+
+    threshold = 0.8
+
+    def forward(self, u):
+        distance = u - self.threshold
+        soft = torch.sigmoid(4 * distance)
+        return (distance > 0).float() + soft - soft.detach()
+
+
+def test_neurons_that_compare_with_0_have_the_threshold_of_their_module():
+    net, optimizer, x, y = made(SoftNeurons)
+    with Watch() as watch:
+        train(net, optimizer, 3, x, y)
+    assert watch.seen.steps == 3
+    assert watch.seen.failed == {}
+    assert [layer.threshold for layer in watch.seen.layers.values()] == [0.8]
+
+
+@pytest.mark.parametrize(
+    ("step", "derivative"),
+    [
+        (lambda v, x: 0.9 * v + x, 0.9),
+        (lambda v, x: v + 0.2 * (x - v), 0.8),
+        (lambda v, x: v - (1 - v) * 0.5 + x, 1.5),
+        (lambda v, x: v / 4 + x, 0.25),
+        (lambda v, x: v.detach() + x, 0.0),
+        (lambda v, x: torch.tanh(v) + x, math.nan),
+    ],
+)
+def test_the_derivative_of_potentials_by_those_before(step, derivative):
+    v = torch.zeros(4, 3)
+    x = torch.rand(4, 3, requires_grad=True)
+    nodes = []
+    for _ in range(3):
+        v = step(v, x)
+        u = v - 1
+        nodes.append(u.grad_fn._sequence_nr())
+    assert memory(u, *nodes[:2]) == pytest.approx(derivative, nan_ok=True)
 
 
 @pytest.mark.parametrize(("low", "outside"), [(1, 2.0), (0, 0.0)])
