@@ -234,10 +234,12 @@ def _factors(node: Any) -> list[float]:
         return [1.0, alpha if name == "Add" else -alpha]
     if name in LINEAR:
         return [1.0] * len(node.next_functions)
+    # Nodes of code that torch.jit has traced store neither numbers nor operands.
+    other = _largest(getattr(node, "_saved_other", None))
     if name == "Mul":
-        return [_largest(node._saved_other), _largest(node._saved_self)]
+        return [other, _largest(getattr(node, "_saved_self", None))]
     if name == "Div":
-        return [1 / (_largest(node._saved_other) or math.nan), math.nan]
+        return [1 / (other or math.nan), math.nan]
     return [math.nan] * len(node.next_functions)
 
 
