@@ -7,15 +7,25 @@ mode, function modes or random numbers.
 import functools
 import os
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch.autograd import forward_ad
 
 Function = Callable[..., Any]
+# Folders of the code that observing functions call, and names of code without a file.
+OBSERVING = (
+    str(Path(__file__).parents[2]),
+    *(str(Path(str(package.__file__)).parent) for package in (torch, numpy)),
+    *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib")},
+    "<",
+)
 _frames = torch._C._dynamo.eval_frame
 callback_of_compiler = _frames.get_eval_frame_callback  # called without a frame of Python, which would be compiled
 
@@ -89,6 +99,8 @@ class Guard:
             with self.unseen():
                 function(*arguments)
         except Exception as error:
+            if _is_of_script(error):
+                raise
             self.failed[what] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
     def hook(self, what: str, function: Function, *given: Any) -> Function:
@@ -118,22 +130,25 @@ class Guard:
         original = stored.__func__ if isinstance(stored, classmethod) else getattr(owner, name)
 
         def patched(*arguments: Any, **options: Any) -> Any:
-            # Compilers read this line alone, and compile each function that would be called here.
-            if torch.compiler.is_compiling() or callback_of_compiler() is not None or not self.is_open():
+            # Compilers read these lines alone, and compile each function that would be called here.
+            if torch.compiler.is_compiling() or callback_of_compiler() is not None:
                 return original(*arguments, **options)
-            if before is not None:
-                self.observe(name, before, *arguments)
-            if not counts:
-                value = original(*arguments, **options)
-            else:
-                self.applying += 1
+            try:
+                if not self.is_open():
+                    return original(*arguments, **options)
+                if before is not None:
+                    self.observe(name, before, *arguments)
+                self.applying += counts
                 try:
                     value = original(*arguments, **options)
                 finally:
-                    self.applying -= 1
-            if after is not None:
-                self.observe(name, after, value, *arguments)
-            return value
+                    self.applying -= counts
+                if after is not None:
+                    self.observe(name, after, value, *arguments)
+                return value
+            except BaseException as error:
+                leave_out_frames(error)
+                raise
 
         self.replace(owner, name, original, patched)
 
@@ -165,6 +180,24 @@ def _keep_scriptable(original: Function, patched: Function, patches: ExitStack) 
     if id(original) in operators:
         operators[id(patched)] = operators[id(original)]
         patches.callback(operators.pop, id(patched), None)
+
+
+def leave_out_frames(error: BaseException) -> None:
+    """Leave the frames of observing code that handle an error out of its traceback."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OBSERVING[0]):
+        trace = trace.tb_next
+    error.__traceback__ = trace
+
+
+def _is_of_script(error: BaseException) -> bool:
+    """Whether a handler of signals has raised an error while something was observed: no other code of the script runs there."""
+    trace = error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(OBSERVING):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def frame_outside(folder: str) -> Any:

@@ -18,7 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
-from lsgcli.analysis.watch.guard import Function, Guard, callback_of_compiler
+from lsgcli.analysis.watch.guard import Function, Guard, callback_of_compiler, leave_out_frames
 from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, own_parameters, tensors
 from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
@@ -213,24 +213,26 @@ class Watch:
         original = nn.Module._call_impl  # type: ignore[attr-defined]
 
         def _call_impl(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-            compiles = torch.compiler.is_compiling() or callback_of_compiler() is not None
-            compiled = isinstance(module, torch.jit.ScriptModule)
-            if compiles or compiled or not (self._wants_modules() and self.guard.is_open()):
+            if torch.compiler.is_compiling() or callback_of_compiler() is not None:
                 return original(module, *arguments, **options)
             forward = self.forward
             depth = len(forward.stack)
             given = (*arguments, *options.values())
-            self.guard.observe("modules", self._enters, module, *given)
-            entered = forward is self.forward and len(forward.stack) > depth
+            observed = not isinstance(module, torch.jit.ScriptModule) and self._wants_modules() and self.guard.is_open()
             try:
+                if observed:
+                    self.guard.observe("modules", self._enters, module, *given)
+                entered = observed and forward is self.forward and len(forward.stack) > depth
                 output = original(module, *arguments, **options)
-            except BaseException:
-                del forward.stack[depth:]
+                if entered and forward is self.forward and len(forward.stack) == depth + 1:
+                    self.guard.observe("modules", forward.leaves, output, module, *given)
+                return output
+            except BaseException as error:
+                leave_out_frames(error)
                 raise
-            if entered and forward is self.forward and len(forward.stack) == depth + 1:
-                self.guard.observe("modules", forward.leaves, output, module, *given)
-            del forward.stack[depth:]
-            return output
+            finally:
+                if observed:
+                    del forward.stack[depth:]
 
         self.guard.replace(nn.Module, "_call_impl", original, _call_impl)
 

@@ -4,7 +4,9 @@ import gc
 import inspect
 import io
 import pickle
+import signal
 import weakref
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -75,17 +77,12 @@ def test_surrogates_and_properties_are_not_called_once_more():
 
 def test_an_error_of_an_observer_is_noted_once_and_kept_from_the_script(monkeypatch):
     net, *rest = made()
-    tried = []
-
-    def fails(*arguments):
-        tried.append(arguments)
-        raise ValueError("of the observer")
-
+    fails = Mock(side_effect=ValueError("of the observer"))
     with Watch() as watch:
         monkeypatch.setattr(watch.forward, "enters", fails)
         losses = [step(net, *rest) for _ in range(3)]
     assert len(losses) == 3
-    assert len(tried) == 1
+    assert fails.call_count == 1
     assert watch.guard.failed == {"modules": "ValueError: of the observer"}
     assert "modules could not be observed: ValueError: of the observer" in record_of(watch.seen)["unseen"]
 
@@ -257,3 +254,29 @@ def test_thresholds_are_round_numbers():
     assert roundest(0.97, 1.04) == 1
     assert roundest(0.4961, 0.5017) == 0.5
     assert roundest(1.2338, 1.2346) == 1.234
+
+
+def test_an_error_from_a_handler_of_signals_is_the_scripts():
+    class TooLong(Exception):
+        pass
+
+    def stop(number, frame):
+        raise TooLong
+
+    former = signal.signal(signal.SIGINT, stop)
+    try:
+        guard = Guard()
+        with pytest.raises(TooLong):
+            guard.observe("steps", signal.raise_signal, signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert guard.failed == {}
+
+
+@pytest.mark.parametrize("fails", [lambda net, x: net(x.T), lambda net, x: F.cross_entropy(net(x), torch.arange(9))])
+def test_tracebacks_have_no_frames_of_lsg(fails):
+    net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    with Watch(), pytest.raises((RuntimeError, ValueError)) as caught:
+        fails(net, torch.rand(6, 5))
+    files = [entry.frame.code.path for entry in caught.traceback]
+    assert not [file for file in files if "lsgcli" in str(file)]
