@@ -23,7 +23,7 @@ SEVERAL = 2  # commands, from which on an option is described once for all
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 import lsgcli  # noqa: E402
-from benchmarks import documented  # noqa: E402
+from benchmarks import documented, overview  # noqa: E402
 from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.advice import ranked  # noqa: E402
 from lsgcli.analysis.measures import LAYER  # noqa: E402
@@ -375,7 +375,7 @@ if "google.colab" in sys.modules:  # elsewhere, install lsg first
 
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
-    found = {DOCS / "reliability-rows.html": reliability_rows()}
+    found = {DOCS / "reliability-rows.html": reliability_rows(), overview.PAGE: overview.page()}
     if repository := os.environ.get("LSG_REPOSITORY"):
         found |= {path: in_colab(path, repository) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:

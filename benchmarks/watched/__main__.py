@@ -1,6 +1,6 @@
 """Unusual but legal scripts, alone and observed: do they end, print and write the same?
 
-    python -m benchmarks.watched                      # all, two at a time; writes benchmarks/results/watched.json
+    python -m benchmarks.watched                      # all, two at a time; writes the record watched
     python -m benchmarks.watched --only autograd      # a topic, or names of scripts; prints what differs
 
 A script is a cell of a file in ``benchmarks/watched/scripts`` behind the text before its first cell. It runs as ``python script.py``, as ``lsg diagnose
