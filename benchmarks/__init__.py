@@ -1,1 +1,1 @@
-"""Measurements of speed, run by hand: ``python -m benchmarks.data``. Their results are committed in ``benchmarks/results``."""
+"""Experiments, run by hand: ``python -m benchmarks.step``. Their records are in ``benchmarks/results``: ``python -m benchmarks.measuring NAME``."""

@@ -6,7 +6,7 @@
 A step is the forward and backward pass of one layer; steps of all backends are timed in turns. The first step of a backend, less a later one, is the
 time to compile: fused kernels and ``compiled`` are compiled into an empty cache. Memory is what a layer keeps for the backward pass, and the
 largest sum of what torch allocates during a step, both relative to the input. No other programs should run. The record is
-``benchmarks/results/compiled-<precision>.json``.
+``compiled-<precision>``.
 """
 
 import argparse

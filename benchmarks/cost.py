@@ -6,7 +6,7 @@
 The network is VGGSNN of a quarter of the channels, T=8, unless options change it. Plain LIF has a hard reset, tdBN, and ``--method fixed``;
 each other contender changes one setting (``VARIANTS`` in ``benchmarks.contenders``). The protocol is that of ``benchmarks.bench.race``: all run
 in turns. No other programs should run. Tables are printed to stdout; the record is written after every round to
-``benchmarks/results/cost-<case>-<precision>.json``.
+``cost-<case>-<precision>``.
 """
 
 import argparse

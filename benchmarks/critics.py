@@ -5,8 +5,8 @@
 
 Trains small networks on four kinds of data, and one with a penalty on firing rates, and evaluates them with ``--time-test`` and ``--synops``. The
 words are simulated spikes in the format of SHD: three phonemes, each a band of channels, and every word has another of which it is the reverse,
-so that no network without the order of frames exceeds 50 %. Finished runs are not repeated. The record is written to
-``benchmarks/results/critics.json``.
+so that no network without the order of frames exceeds 50 %. Finished runs are not repeated. The record is
+``critics``.
 """
 
 import argparse

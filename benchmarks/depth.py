@@ -6,7 +6,7 @@
 
 Each piece runs ``lsg ablate`` for the widths, and measures the gradient flow of each cell at the start and the end of its training. A repeated
 command resumes: finished cells and measurements are not repeated. Runs are written to ``--out``, the record of all pieces to
-``benchmarks/results/evidence-depth.json``; it keeps the pieces that are not in ``--out``, and settings and results of the runs of an
+``evidence-depth``; it keeps the pieces that are not in ``--out``, and settings and results of the runs of an
 unfinished piece, so that ``--seeds 0`` can be completed on another machine.
 """
 

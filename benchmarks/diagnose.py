@@ -3,8 +3,8 @@
     python -m benchmarks.diagnose              # --rounds 5, --steps 200
 
 In each round, every script of :mod:`benchmarks.watched` runs once as ``python SCRIPT`` and once as ``lsg diagnose SCRIPT``, the order changing from
-round to round. Of a run, the time of all its steps counts, and the peak memory of its process. The record is written to
-``benchmarks/results/diagnose.json``; ``--rounds 1`` only prints. No other programs should run.
+round to round. Of a run, the time of all its steps counts, and the peak memory of its process. The record is
+``diagnose``; ``--rounds 1`` only prints. No other programs should run.
 """
 
 import argparse
@@ -50,6 +50,14 @@ def pair(script: str, steps: int, watched_first: bool) -> dict[str, Any]:
     }
 
 
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Time and memory of each script under lsg diagnose."""
+    titles = ("script", "step, ms", "time", "worst", "peak, MB", "memory", "same losses")
+    keys = ("step_ms", "time", "worst_time", "peak_mb", "memory", "same_losses")
+    rows = [(name, *(one[key] for key in keys)) for name, one in record["scripts"].items()]
+    return [Table("lsg diagnose, as a multiple of the script alone", titles, rows)]
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,22 +73,11 @@ def main() -> None:
         columns = {name: [one[name] for one in pairs] for name in pairs[0]}
         medians = {name: round(statistics.median(columns[name]), 3) for name in ("step_ms", "time", "peak_mb", "memory")}
         scripts[script] = {**medians, "worst_time": round(max(columns["time"]), 3), "same_losses": all(columns["same"])}
-    titles = ("script", "step, ms", "time", "worst", "peak, MB", "memory", "same losses")
-    keys = ("step_ms", "time", "worst_time", "peak_mb", "memory", "same_losses")
-    show(
-        [
-            Table(
-                "lsg diagnose, as a multiple of the script alone",
-                titles,
-                [(name, *(one[key] for key in keys)) for name, one in scripts.items()],
-            )
-        ]
-    )
+    about = machine("snntorch", "spikingjelly")
+    record = {**about, "steps": arguments.steps, "rounds": arguments.rounds, "scripts": scripts}
+    show(tables(record))
     if arguments.rounds > 1:
-        write(
-            "diagnose",
-            {**machine("snntorch", "spikingjelly"), "steps": arguments.steps, "rounds": arguments.rounds, "scripts": scripts},
-        )
+        write("diagnose", record)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def parts(folder: Path = RESULTS) -> dict[str, Callable[[], str]]:
     return {
         "reproduction-1": lambda: learned_widths(folder),
         "reproduction-cifar-2": lambda: reproduced(folder, "cifar", "2"),
-        "zeros-steps": lambda: steps_by_spikes(load(folder, "zeros-*.json")),
+        "zeros-steps": lambda: steps_by_spikes(load("zeros", folder)),
         "gpu-run": lambda: gpu_run(folder / "gpu"),
         "zoo-neurons": zoo.neurons,
         "zoo-methods": zoo.methods,

@@ -13,7 +13,7 @@ lsg's allocator settings, its cheapest surrogate, and tdBN fused for evaluation.
 bf16 on processors that multiply it. It also learns decays and reports the gradient flow, which the peer does not.
 
 Runs take turns in random order. Peak memory is that of the tree of processes, in which a page shared by n of them counts 1/n in each.
-Kernels are compiled before. No other programs should run. The record is written after every round to ``benchmarks/results/epoch.json``.
+Kernels are compiled before. No other programs should run. The record is written after every round to ``epoch``.
 """
 
 import argparse

@@ -14,7 +14,7 @@
     python -m benchmarks.evidence threshold --collect                    # only the record, from the finished runs
 
 Each part of an experiment is a table of ``lsg ablate``, run in one process per core. Finished runs are not repeated. Runs are written to
-``--out``, records and commands to ``benchmarks/results/evidence-<name>.json``, after each part; the record keeps the parts that are not run,
+``--out``, records and commands to ``evidence-<name>``, after each part; the record keeps the parts that are not run,
 and the settings and results of finished runs of an unfinished part, so that it can be completed on another machine.
 """
 

@@ -8,9 +8,9 @@
     python -m benchmarks.initialisation steps                                      # processor time of a training step, dense and auto
     python -m benchmarks.initialisation show
 
-Each training is added to ``benchmarks/results/evidence-initialisation.json`` when it ends; a repeated command continues. ``start`` writes
-``benchmarks/results/initialisation.json``, of which ``docs/figures.py`` draws a figure, ``rates`` writes ``initialisation-rates.json``, and
-``steps`` writes ``initialisation-steps.json``.
+Each training is added to the record ``evidence-initialisation`` when it ends; a repeated command continues. ``start`` writes
+the record ``initialisation``, of which ``docs/figures.py`` draws a figure, ``rates`` writes ``initialisation-rates``, and
+``steps`` writes ``initialisation-steps``.
 """
 
 import argparse
@@ -94,7 +94,6 @@ FRAMES: dict[str, Any] = {
 SHARE = 0.8  # of the best validation accuracy, until which steps are counted
 
 
-@register("arch", "ms-resnet-of-depth")
 class DeepMsResNet(MsResNet):
     """MS-ResNet with the stages and the ``depth`` of resnet19."""
 
@@ -108,7 +107,6 @@ class DeepMsResNet(MsResNet):
             (last.conv if spec.norm == "none" else last.norm).weight.data.zero_()
 
 
-@register("arch", "vggsnn-of-strides")
 class StridedVGGSNN(VGGSNN):
     """VGGSNN, with strides of the convolutions in place of the pools behind them."""
 
@@ -122,7 +120,6 @@ class StridedVGGSNN(VGGSNN):
                     following.current.levels = 1
 
 
-@register("arch", "resnet19-of-pools")
 class PooledResNet19(ResNet19):
     """ResNet-19, with average pools of 2x2 between its stages in place of strides."""
 
@@ -141,7 +138,6 @@ class PooledResNet19(ResNet19):
         return super().run_block(block, x, *others)
 
 
-@register("arch", "mlp-of-pools")
 class PooledMLP(MLP):
     """MLP whose second layer receives averages over each four neurons of the first."""
 
@@ -394,8 +390,17 @@ def _percent(accuracies: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(accuracies):.1f}{spread}"
 
 
+def register_networks() -> None:
+    """Not on import: tables of what is registered are made in processes that import this file."""
+    register("arch", "ms-resnet-of-depth")(DeepMsResNet)
+    register("arch", "vggsnn-of-strides")(StridedVGGSNN)
+    register("arch", "resnet19-of-pools")(PooledResNet19)
+    register("arch", "mlp-of-pools")(PooledMLP)
+
+
 def main() -> None:
     """Run what is asked for."""
+    register_networks()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("start", "rates", "steps", "train", "show"))
     parser.add_argument("--data", choices=DATA, default="digits-dvs")

@@ -1,5 +1,10 @@
-"""Shared by the benchmarks: interleaved timing, the command in facts about the machine, and writing of results."""
+"""Shared by the benchmarks: interleaved timing, facts about the machine, and the tables of records in ``benchmarks/results``.
 
+python -m benchmarks.measuring                     # the names of all records
+python -m benchmarks.measuring evidence-threshold  # a record, as JSON
+"""
+
+import gzip
 import json
 import re
 import resource
@@ -15,7 +20,7 @@ import torch
 from benchmarks.bench import measuring
 from benchmarks.bench.measuring import Timing, spread
 from lsgcli.system.device import Compute
-from lsgcli.system.files import write_text
+from lsgcli.system.files import locked, replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -61,17 +66,38 @@ def without_folders(word: str) -> str:
     return re.sub(r"(^|=)/\S*?([^/\s]*)/?$", r"\1.../\2", word)
 
 
-def read(name: str, folder: Path = RESULTS) -> dict[str, Any] | None:
-    """The record ``<name>.json``, if there is one."""
-    path = folder / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def experiment_of(name: str) -> str:
+    """The experiment that a record belongs to: the first word of its name; ``quick`` for a look, which is not committed."""
+    words = name.split("-")
+    return "quick" if words[-1] == "quick" else words[0]
 
 
-def write(name: str, record: Mapping[str, Any]) -> Path:
-    """Replace the record ``benchmarks/results/<name>.json``, all at once."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    write_text(path, json.dumps(record, indent=1) + "\n")
+def read_all(experiment: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """Name -> record, of all records of an experiment."""
+    path = folder / f"{experiment}.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes())) if path.exists() else {}
+
+
+def read(name: str, folder: Path = RESULTS) -> Any:
+    """A record, or None if there is none."""
+    return read_all(experiment_of(name), folder).get(name)
+
+
+def write(name: str, record: Any, folder: Path = RESULTS) -> Path:
+    """Replace a record in the table of its experiment, ``<experiment>.json.gz``: equal records give equal bytes."""
+    return change(name, lambda _: record, folder)
+
+
+def change(name: str, edit: Callable[[Any], Any], folder: Path = RESULTS) -> Path:
+    """Replace a record by what ``edit`` makes of it, or of None; several commands can do so at the same time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{experiment_of(name)}.json.gz"
+    with locked(path.with_suffix(".lock"), f"{path}: another command writes its record"):
+        records = read_all(experiment_of(name), folder)
+        records[name] = edit(records.get(name))
+        text = json.dumps(dict(sorted(records.items())), ensure_ascii=False)
+        with replacing(path) as partial:
+            partial.write_bytes(gzip.compress(text.encode(), mtime=0))
     return path
 
 
@@ -101,3 +127,16 @@ def counted(compute: Compute) -> Iterator[list[int]]:
                 now += event.cpu_memory_usage()
                 most = max(most, now)
     found.append(most)
+
+
+def main(names: list[str]) -> None:
+    """Print records, or the names of all."""
+    paths = [] if names else sorted(RESULTS.glob("*.json.gz"))
+    for path in paths:
+        print(*read_all(path.name.removesuffix(".json.gz")), sep="\n")
+    for name in names:
+        print(json.dumps(read(name), indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -6,7 +6,7 @@
 The peak of activations is the largest sum, during forward and backward pass, of what torch allocates, without weights and their gradients: a
 deterministic count. Steps of all levels are timed in turns. The peak of the process, with interpreter, libraries, weights and what the C library
 keeps, is that of a process of its own after two steps. memopt runs its level 1 only on CPUs; it refuses levels 2 to 4 without a CUDA
-device. No other programs should run. The record is written to ``benchmarks/results/memory-<precision>.json``; networks that a command leaves out
+device. No other programs should run. The record is ``memory-<precision>``; networks that a command leaves out
 keep theirs, if the batch is the same.
 """
 

@@ -5,7 +5,7 @@
 
 arXiv 2510.24461 finds that shallow slopes (wide surrogates) raise the gradient of deep networks and misalign it, without a clear preference in
 supervised learning. Fully connected networks with batch normalisation and a fixed width on digits-dvs, measured at the start and after training,
-on the same mini-batch. The record is written to ``benchmarks/results/mismatch.json``.
+on the same mini-batch. The record is ``mismatch``.
 """
 
 import itertools

@@ -7,7 +7,7 @@
 Each contender has two layers of 256 neurons behind linear layers and a linear readout, the cross-entropy of its mean over time, and SGD with
 momentum, in a process of its own; their steps are timed in turns, in another order in each round. The first step has the compilation. What
 differs is what a library does not have: lsg normalises with tdBN, which is more work; spyx subtracts the threshold, one timestep later, the
-others reset to zero; decays are fixed except in lsg, spyx and jaxpike. No other programs should run. The record is ``benchmarks/results/mlp.json``.
+others reset to zero; decays are fixed except in lsg, spyx and jaxpike. No other programs should run. The record is ``mlp``.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 A neighbour is a process that computes continuously, on any core. In each round, contenders run for a few seconds each, first alone,
 then next to one neighbour, then next to two, in random order. The small network is that of ``lsg train`` without options. No other
 programs should run. The record is written after every round to
-``benchmarks/results/neighbours-<precision>.json``.
+``neighbours-<precision>``.
 """
 
 import argparse

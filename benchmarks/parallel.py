@@ -3,7 +3,7 @@
     python -m benchmarks.parallel
 
 A layer of tdBN and 64 x 16 x 16 neurons, with a batch of 8, at T = 10, 32 and 100; interleaved, in one process with all its threads. Writes
-``benchmarks/results/parallel.json``.
+``parallel``.
 """
 
 import argparse
@@ -43,21 +43,28 @@ def step(T: int, settings: dict[str, Any]) -> Any:
     return run
 
 
+def tables(record: dict[str, Any]) -> list[Table]:
+    """Time of a layer by neurons and timesteps."""
+    table = Table("Milliseconds of a layer, forward and backward", ("neurons", "T", "ms", "quartiles", "x fused LIF"))
+    for T, found in record["times"].items():
+        for name, timing in found.items():
+            spread = f"{1e3 * timing['low']:.1f} to {1e3 * timing['high']:.1f}"
+            table.rows.append((name, T, 1e3 * timing["median"], spread, timing["median"] / found["lif"]["median"]))
+    return [table]
+
+
 def main() -> None:
     """Parse arguments, measure, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    table = Table("Milliseconds of a layer, forward and backward", ("neurons", "T", "ms", "quartiles", "x fused LIF"))
-    times: dict[int, Any] = {}
-    for T in (10, 32, 100):
-        found = interleaved({name: step(T, settings) for name, settings in LAYERS.items()}, rounds, warm=2)
-        times[T] = found
-        for name, timing in found.items():
-            spread = f"{1e3 * timing['low']:.1f} to {1e3 * timing['high']:.1f}"
-            table.rows.append((name, T, 1e3 * timing["median"], spread, timing["median"] / found["lif"]["median"]))
-    show([table])
-    write("parallel", {**machine("numba"), "shape": SHAPE, "threads": torch.get_num_threads(), "times": times})
+    times = {
+        str(T): interleaved({name: step(T, settings) for name, settings in LAYERS.items()}, rounds, warm=2)
+        for T in (10, 32, 100)
+    }
+    record = {**machine("numba"), "shape": SHAPE, "threads": torch.get_num_threads(), "times": times}
+    show(tables(record))
+    write("parallel", record)
 
 
 if __name__ == "__main__":

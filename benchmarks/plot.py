@@ -9,13 +9,12 @@ Thin lines are quartiles. The text colour adapts to light and dark backgrounds.
 
 import argparse
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.cases import Case
-from benchmarks.measuring import RESULTS
+from benchmarks.measuring import RESULTS, read_all
 from lsgcli.report.drawing import COLOURS
 
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "speed.svg"
@@ -76,10 +75,9 @@ def _bars(record: Mapping[str, Any], speed: Any, memory: Any) -> None:
     memory.tick_params(labelleft=False)
 
 
-def load(folder: Path, pattern: str) -> list[dict[str, Any]]:
-    """The records whose file names match, without those of quick or unfinished races."""
-    paths = [path for path in sorted(folder.glob(pattern)) if "quick" not in path.name]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+def load(experiment: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The records of an experiment's cases, in the order of their names, without unfinished races."""
+    records = [record for name, record in sorted(read_all(experiment, folder).items()) if name != experiment]
     return [record for record in records if _ended(record.get("protocol", {}))]
 
 
@@ -89,7 +87,7 @@ def _ended(protocol: Mapping[str, Any]) -> bool:
 
 def steps(folder: Path, mode: str) -> list[dict[str, Any]]:
     """The records of a mode: VGGSNN before ResNet-19, the widest networks first."""
-    records = [record for record in load(folder, "step-*.json") if record["case"]["mode"] == mode]
+    records = [record for record in load("step", folder) if record["case"]["mode"] == mode]
     return sorted(records, key=lambda r: (r["case"]["network"] != "vggsnn", -r["case"]["width"], r["case"]["T"]))
 
 

@@ -5,7 +5,7 @@
 
 Contenders are profiled (torch.profiler) one after the other in separate processes. The time of a part is that of its outermost
 operations, including nested ones. "Data" is reading a batch from frames in memory, in the thread of the step. No other programs
-should run. The record is written to ``benchmarks/results/profile-<case>-<precision>.json``, the tables to a ``.md`` file of the same name.
+should run. The record is ``profile-<case>-<precision>``.
 """
 
 import argparse
@@ -81,8 +81,6 @@ def main() -> None:
         "contenders": measure(which, chosen(parser, options.contenders), options.precision, options.steps, options.threads),
     }
     path = write(f"profile-{which}-{options.precision}", record)
-    text = "\n\n".join(table.markdown() for table in tables(record))
-    path.with_suffix(".md").write_text(f"`{record['machine']['command']}`\n\n{text}\n", encoding="utf-8")
     show(tables(record))
     print(path, file=sys.stderr)
 

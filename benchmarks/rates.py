@@ -6,8 +6,8 @@
     python -m benchmarks.rates --picture         # only docs/images/rates.svg, from the record
 
 Every trained network takes gradient steps on one mini-batch of its training data, on one thread, with convolutions by spikes where that is
-faster (``auto``) and with dense ones. All take turns, round after round. No other programs should run. The record is written to
-``benchmarks/results/rates.json``.
+faster (``auto``) and with dense ones. All take turns, round after round. No other programs should run. The record is
+``rates``.
 """
 
 import argparse

@@ -6,7 +6,7 @@
     python -m benchmarks.remedies --healthy                                # findings on unbroken networks
 
 For each failure of :mod:`benchmarks.broken` and each seed: the unbroken run, the broken one, its findings, and a run for each of the first
-three remedies. Each is added to ``benchmarks/results/evidence-remedies-NAME.json`` when it ends; a repeated command continues.
+three remedies. Each is added to the record ``evidence-remedies-NAME`` when it ends; a repeated command continues.
 """
 
 import argparse
@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.broken import FAILURES, Failure
-from benchmarks.measuring import RESULTS, machine
+from benchmarks.measuring import change, machine, read
 from benchmarks.tables import Table, show
-from lsgcli.system.files import locked
 
 DATA: dict[str, dict[str, Any]] = {
     "digits-dvs": {"dataset": "digits-dvs", "arch": "mlp", "size": 16, "epochs": 15},
@@ -46,30 +45,24 @@ HEALTHY: list[dict[str, Any]] = [
 
 
 class Records:
-    """The records ``evidence-NAME.json``, written after each run; several commands can add to them at the same time."""
+    """The record ``evidence-NAME``, written after each run; several commands can add to it at the same time."""
 
     def __init__(self, name: str):
-        self.path = RESULTS / f"evidence-{name}.json"
-        self.runs = self._stored()
-
-    def _stored(self) -> dict[str, dict[str, Any]]:
-        return dict(json.loads(self.path.read_text(encoding="utf-8"))["runs"]) if self.path.exists() else {}
+        self.name = f"evidence-{name}"
+        self.runs: dict[str, dict[str, Any]] = (read(self.name) or {"runs": {}})["runs"]
 
     def __contains__(self, key: str) -> bool:
         return key in self.runs
 
     def add(self, key: str, record: dict[str, Any]) -> None:
-        """Add a run, and write the file."""
-        with locked(self.path.with_suffix(".lock"), "another command writes its record"):
-            self.runs = self._stored() | {key: record}
-            self._write()
-        print(f"{key}: {record['accuracy']}", file=sys.stderr)
+        """Add a run to those that are stored."""
 
-    def _write(self) -> None:
-        content = {"machine": machine("numba"), "runs": dict(sorted(self.runs.items()))}
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.path)
+        def added(stored: dict[str, Any] | None) -> dict[str, Any]:
+            self.runs = (stored or {"runs": {}})["runs"] | {key: record}
+            return {"machine": machine("numba"), "runs": dict(sorted(self.runs.items()))}
+
+        change(self.name, added)
+        print(f"{key}: {record['accuracy']}", file=sys.stderr)
 
 
 def train(settings: dict[str, Any], failure: Failure | None = None, diagnosed: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 
 Each experiment runs ``lsg ablate`` for each table, in one process per core, and ``lsg inspect-gradients`` on the networks of three
 methods with the first seed. Finished runs are not repeated. Runs are written to ``--out``, records and commands to
-``benchmarks/results/reproduction-<name>.json``, figures to ``docs/images/reproduction``.
+``reproduction-<name>``, figures to ``docs/images/reproduction``.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python -m benchmarks.scaling --sweep T --precision bf16
 
 Each point is a race of new processes (see ``benchmarks.bench.race``) with few rounds, which are sufficient for a curve. No other programs
-should run. The record is written after every point to ``benchmarks/results/scaling-<precision>.json``.
+should run. The record is written after every point to ``scaling-<precision>``.
 """
 
 import argparse

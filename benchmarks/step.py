@@ -11,16 +11,13 @@ of its library, and as ``...-best`` with channels-last memory, the same allocato
 images convolved once. The floor has lsg's settings. All use the same optimiser and loss. Models that spikingjelly has too
 (``benchmarks.bench.library``) run without snntorch and floor.
 
-Tables are printed to stdout; the record is written after every round to ``benchmarks/results/step-<case>-<precision>.json``, or
-``library-<case>-<precision>.json`` for those models, ``compiled-...`` with a contender of ``torch.compile``, ``zeros-<case>-<precision>.json`` with the contender ``lsg-auto``,
-``limit-<case>-<precision>.json`` with ``--contenders lsg,floor``. The *limit* of a step is the floor, and the bytes that normalisation and
-neurons must move over the bandwidth of a triad (``benchmarks.limit``).
+Tables are printed to stdout. After every round, the record is written: ``step-<case>-<precision>``, ``library-...`` for those models,
+``compiled-...`` with a contender of ``torch.compile``, ``zeros-...`` with the contender ``lsg-auto``.
 """
 
 import argparse
 import importlib.util
 import os
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -98,8 +95,7 @@ def measure(
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the machine is not quiet: load {load:.1f}", file=sys.stderr)
 
-    options = {"rounds": rounds, "warm": warm, "threads": threads, "limit": "benchmarks.limit:limit"}
-    for record in race(which, entries(names, precision), **options):
+    for record in race(which, entries(names, precision), rounds=rounds, warm=warm, threads=threads):
         write(name, {"machine": facts, **record})
         print(f"\r{which}: round {record['protocol']['rounds']} of {rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -113,7 +109,7 @@ def tables(record: dict[str, Any]) -> list[Table]:
     """Contenders, lsg's ratios to them, and what they compute."""
     which, done = Case(**record["case"]), record["protocol"]
     title = f"{which.title}: {done['rounds']} rounds, {done['threads']} threads"
-    return [_speeds(record, title), _ratios(record), _passes(record), _networks(record)]
+    return [_speeds(record, title), _ratios(record), _networks(record)]
 
 
 def _speeds(record: dict[str, Any], title: str) -> Table:
@@ -124,33 +120,6 @@ def _speeds(record: dict[str, Any], title: str) -> Table:
         first = found.get("first_seconds", "")  # earlier records have none
         row = (seconds["median"], spread, found["samples_per_second"], megabytes(found["peak_bytes"]), first)
         table.rows.append((name, *row))
-    for name, (least, _) in limits(record).items():
-        table.rows.append((f"limit of {name}", least, "", Case(**record["case"]).batch / least, "", ""))
-    return table
-
-
-def limits(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Contender of lsg -> its limit, floor + bytes / bandwidth, in seconds, and the median over rounds of its step over that."""
-    found = {}
-    for name, measured in record.get("limits", {}).items():
-        floor = record["contenders"].get(f"floor {name.split()[1]}")
-        if measured and floor:
-            moving = sum(one["bytes"] for one in measured["passes"].values()) / measured["bandwidth"]
-            rounds = zip(record["contenders"][name]["every_round"], floor["every_round"], strict=True)
-            found[name] = floor["seconds"]["median"] + moving, statistics.median(a / (b + moving) for a, b in rounds)
-    return found
-
-
-def _passes(record: dict[str, Any]) -> Table:
-    title = "Passes of normalisation and neurons; step over limit: " + (
-        ", ".join(f"{name} {over:.2f}" for name, (_, over) in limits(record).items()) or "no floor"
-    )
-    table = Table(title, ("contender", "pass", "MB", "ms", "GB/s", "share of the triad"))
-    for name, measured in record.get("limits", {}).items():
-        for kind, one in measured.get("passes", {}).items():
-            rate = one["bytes"] / one["seconds"]
-            share = f"{100 * rate / measured['bandwidth']:.0f} %"
-            table.rows.append((name, kind, megabytes(one["bytes"]), 1e3 * one["seconds"], rate / 1e9, share))
     return table
 
 
@@ -234,17 +203,7 @@ def main() -> None:
         shared = which.network in OF_LIBRARY
         present = [name for name in names if not shared or CONTENDERS[name].kit in ("lsg", "SpikingJelly")]
         compiled = any(CONTENDERS[name].compiled for name in present)
-        kind = (
-            "library"
-            if shared
-            else "compiled"
-            if compiled
-            else "zeros"
-            if "lsg-auto" in present
-            else "limit"
-            if present == ["lsg", "floor"]
-            else "step"
-        )
+        kind = "library" if shared else "compiled" if compiled else "zeros" if "lsg-auto" in present else "step"
         name = f"{kind}-{which}-{precision}{'-quick' if options.quick else ''}"
         measure(which, present, precision, rounds or usual, warm, options.threads, name, tables)
 

@@ -6,7 +6,7 @@
 
 Contenders are lsg in each precision, the floor, the peers at their best in single-step mode, and lsg's export with ``--mode step`` in
 onnxruntime; the protocol is in ``benchmarks.bench.streaming``. No other programs should run. The record is written after every round to
-``benchmarks/results/stream-<case>-<threads>-threads.json``, or ``zeros-stream-...`` with the contender ``lsg-auto``, lsg with convolutions by
+``stream-<case>-<threads>-threads``, or ``zeros-stream-...`` with the contender ``lsg-auto``, lsg with convolutions by
 spikes where that is faster.
 """
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.unnormalised
 
-The record is written to ``benchmarks/results/unnormalised.json``.
+The record is ``unnormalised``.
 """
 
 import json

@@ -5,7 +5,7 @@
 
 All kernels take turns, round after round, on random spikes in channels-last memory. The output of a convolution by spikes includes packing the
 spikes and arranging the weights; the gradient of the weight reads the packed spikes. bf16 and int8 run where the processor has instructions for
-them. No other programs should run. The record is written to ``benchmarks/results/zeros.json``.
+them. No other programs should run. The record is ``zeros``.
 """
 
 import argparse
@@ -15,15 +15,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.bench.cases import CONTENDERS, Case, case
 from benchmarks.bench.steps import build, inputs
 from benchmarks.measuring import RESULTS, interleaved, machine, read, write
 from benchmarks.plot import SETTINGS, svg
-from benchmarks.roofline import Convolution, channels_last
 from benchmarks.tables import Table, megabytes, show
 from lsgcli.models import crossings
 from lsgcli.models.convolution import Conv2d, by_spikes, convolutions
@@ -32,10 +32,56 @@ from lsgcli.system import device
 from lsgcli.system.memory import keep_large_buffers
 
 CASES = (case("vggsnn"), case("resnet19"), case("qkformer"))
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.uint8}
 DENSITIES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 PASSES = ("forward", "gradient of the weight")
 IMAGE = RESULTS.parents[1] / "docs" / "images" / "zeros.svg"
 Work = dict[str, Callable[[], Any]]
+
+
+class Convolution(NamedTuple):
+    """A convolution without bias, padded to keep the size at stride 1.
+
+    Args:
+        frames: number of images, timesteps times batch.
+        channels: in and out.
+        side: of the input in pixels.
+        kernel: side of the kernel.
+        stride: of the kernel.
+    """
+
+    frames: int
+    channels: tuple[int, int]
+    side: int
+    kernel: int
+    stride: int
+
+    def __str__(self) -> str:
+        stride = f", stride {self.stride}" if self.stride > 1 else ""
+        return f"{self.kernel}x{self.kernel}, {self.channels[0]} -> {self.channels[1]}, {self.side} px{stride}"
+
+    def work(self, precision: str) -> Work:
+        """Its passes."""
+        x = channels_last(torch.randint(0, 2, (self.frames, self.channels[0], self.side, self.side), dtype=torch.uint8))
+        conv = nn.Conv2d(*self.channels, self.kernel, self.stride, self.kernel // 2, bias=False).requires_grad_(False)
+        if precision == "int8":
+            from lsgcli.models.integer import product
+
+            return {"forward": partial(product(conv, 8, 1), x)}
+        x, weight = (channels_last(tensor.to(TYPES[precision])) for tensor in (x, conv.weight))
+        out = nn.functional.conv2d(x, weight, None, self.stride, self.kernel // 2)
+        geometry = ([self.stride] * 2, [self.kernel // 2] * 2, [1, 1], False, [0, 0], 1)
+        gradient = partial(torch.ops.aten.convolution_backward, torch.rand_like(out), x, weight, None, *geometry)
+        return {
+            "forward": partial(nn.functional.conv2d, x, weight, None, self.stride, self.kernel // 2),
+            "gradient of the input": partial(gradient, [True, False, False]),
+            "gradient of the weight": partial(gradient, [False, True, False]),
+        }
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """In the memory that all contenders have."""
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def precisions() -> list[str]:

@@ -23,7 +23,8 @@ SEVERAL = 2  # commands, from which on an option is described once for all
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
 import lsgcli  # noqa: E402
-from benchmarks import documented  # noqa: E402
+from benchmarks import documented, overview  # noqa: E402
+from benchmarks.stress import rows as faults  # noqa: E402
 from lsgcli import registry  # noqa: E402
 from lsgcli.analysis.advice import ranked  # noqa: E402
 from lsgcli.analysis.measures import LAYER  # noqa: E402
@@ -34,7 +35,6 @@ from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from lsgcli.store.names import FORMER, MEANINGS  # noqa: E402
 from lsgcli.sweeps import paper  # noqa: E402
-from tests.stress import rows as faults  # noqa: E402
 
 
 def statuses() -> str:
@@ -290,7 +290,7 @@ ROWS = """<!doctype html>
 h2{{font-size:1.1rem}}dt{{font-weight:600}}dd{{margin:0 0 .5rem;overflow-wrap:anywhere}}section:target{{outline:2px solid;outline-offset:.5rem}}
 td,th{{text-align:left;vertical-align:top;padding:.15rem .5rem .15rem 0}}td:nth-child(n+3){{white-space:nowrap}}</style>
 <h1>Rows of the fault table</h1>
-<p>What each row of <a href="../reliability/">Reliability</a> does. <code>python -m tests.stress --row N</code> repeats a row.</p>
+<p>What each row of <a href="../reliability/">Reliability</a> does. <code>python -m benchmarks.stress --row N</code> repeats a row.</p>
 <table><tr><th></th><th>fault</th><th>cases</th><th>failures</th><th>date</th></tr>
 {}
 </table>
@@ -375,7 +375,7 @@ if "google.colab" in sys.modules:  # elsewhere, install lsg first
 
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
-    found = {DOCS / "reliability-rows.html": reliability_rows()}
+    found = {DOCS / "reliability-rows.html": reliability_rows(), overview.PAGE: overview.page()}
     if repository := os.environ.get("LSG_REPOSITORY"):
         found |= {path: in_colab(path, repository) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:

@@ -33,9 +33,8 @@ def race(
     threads: int | None = None,
     skip_failing: bool = False,
     networks: Mapping[str, dict[str, Any]] | None = None,
-    limit: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Let contenders run in turn; the record after every round, and once more with ``limits`` if there are any.
+    """Let contenders run in turn; the record after every round.
 
     Args:
         case: network and mode.
@@ -46,12 +45,10 @@ def race(
         skip_failing: leave out contenders that cannot run; ``left_out`` has their names.
         networks: facts of :func:`look_at` that are known already, of some contenders; the others are then not checked. Default: all are
             checked first.
-        limit: a task, as for :meth:`benchmarks.bench.workers.Worker.ask`, of lsg's contenders with dense convolutions, after the last
-            round. Default: none.
 
     Yields:
-        The record so far: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), ``ratios`` of lsg with its
-        default settings to the others, and ``limits``: contender of lsg -> result of ``limit``.
+        The record so far: ``case``, ``protocol``, ``contenders`` (seconds, samples a second, peak), and ``ratios`` of lsg with its
+        default settings to the others.
 
     Raises:
         LsgError: a contender's process ended, contenders differ in what they compute, or the machine's memory is not enough for
@@ -69,7 +66,6 @@ def race(
         seconds: dict[Worker, list[float]] = {worker: [] for worker in workers}
         # A short step is repeated within a turn, equally often by all: caches are cold after another's turn.
         steps, shortest = 1, float("inf")
-        record: dict[str, Any] = {}
         for round_ in range(-warm, rounds):
             for worker in random.Random(round_).sample(workers, len(workers)):
                 found = worker.turn(steps)
@@ -88,12 +84,6 @@ def race(
                 record = {"case": dataclasses.asdict(case), "protocol": done, **_results(case, facts, seconds)}
                 record |= {"left_out": left_out} if skip_failing else {}
                 yield record
-        for worker in workers:
-            contender = CONTENDERS[worker.name]
-            if limit and contender.kit == "lsg" and contender.convolution == "dense":
-                record.setdefault("limits", {})[str(worker)] = worker.task(limit)
-        if "limits" in record:
-            yield record
 
 
 def look_at(

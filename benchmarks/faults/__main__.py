@@ -6,12 +6,11 @@
     python -m benchmarks.faults --part tuning --rivals        # other tools on the same scripts
     python -m benchmarks.faults --part tuning --judge         # judge the record again, without runs
 
-Each run is added to ``benchmarks/results/faults-PART.json`` (rivals: ``faults-PART-rivals.json``) when it ends; what is in the file is not run
-again without ``--again``.
+Each run is added to the record ``faults-PART`` (rivals: ``faults-PART-rivals``) when it ends; what it has is not run again
+without ``--again``.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from benchmarks.faults import judging, rivals
 from benchmarks.faults.cases import PARTS, Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
 from benchmarks.faults.running import alone, findings
-from benchmarks.measuring import RESULTS, machine
+from benchmarks.measuring import RESULTS, machine, read, write
 
 
 def harmful(case: Case) -> bool:
@@ -37,20 +36,20 @@ def main() -> None:
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")
     parser.add_argument("--rivals", action="store_true", help="run other tools")
     parser.add_argument("--judge", action="store_true", help="only judge the record")
-    parser.add_argument("--out", type=Path, help="record; default: benchmarks/results/faults-PART.json")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record; default: benchmarks/results")
     arguments = parser.parse_args()
-    out = arguments.out or RESULTS / f"faults-{arguments.part}{'-rivals' * arguments.rivals}.json"
+    record_name = f"faults-{arguments.part}{'-rivals' * arguments.rivals}"
 
     cases = [case for case in failures() if case.part == arguments.part and harmful(case)]
     cases += [case for case in healthy() if case.part == arguments.part]
     if arguments.only:
         cases = [case for case in cases if {case.name, case.library} & set(arguments.only)]
-    runs: dict[str, dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else {}
+    runs: dict[str, dict[str, Any]] = (read(record_name, arguments.out) or {"runs": {}})["runs"]
 
     def keep(name: str, record: dict[str, Any]) -> None:
         runs[name] = record
         content = {"machine": machine("scikit-learn", "snntorch", "spikingjelly", "norse"), "runs": dict(sorted(runs.items()))}
-        out.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(record_name, content, arguments.out)
 
     for case in [] if arguments.judge else cases:
         if arguments.rivals and not arguments.again and case.name in runs:

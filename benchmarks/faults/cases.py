@@ -1,14 +1,27 @@
 """The failures and healthy scripts of experiment E10, and how they are written for a run."""
 
 import hashlib
+import re
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "scripts"
 FOLDERS = ("second", "third", "fourth", "fifth")  # of parts below a library's; all other scripts are of the first two
 PARTS = ("tuning", "test", *FOLDERS)
+CELL = re.compile(r"^# %% (\w+/\S+\.(?:py|txt))\n", re.MULTILINE)
+
+
+@cache
+def scripts() -> dict[str, str]:
+    """Path -> text of all healthy scripts, which are cells of the files in ``scripts``: one for each library and part."""
+    found: dict[str, str] = {}
+    for file in sorted(SCRIPTS.iterdir()):
+        _, *cells = CELL.split(file.read_text(encoding="utf-8"))
+        found |= zip(cells[::2], cells[1::2], strict=True)
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -17,7 +30,7 @@ class Case:
 
     Attributes:
         name: of the failure, such as snntorch-01; of a healthy script, its path.
-        script: path below ``scripts``; a ``.txt`` has options of ``lsg train``.
+        script: path of a healthy script; a ``.txt`` has options of ``lsg train``.
         fault: what the edits break.
         source: where somebody had this failure.
         causes: what may be named as its cause.
@@ -55,7 +68,7 @@ class Case:
         Raises:
             ValueError: an edit's text is not exactly once in the script.
         """
-        text = (SCRIPTS / self.script).read_text(encoding="utf-8")
+        text = scripts()[self.script]
         for old, new in self.edits:
             if text.count(old) != 1:
                 raise ValueError(f"{self.name}: {old!r} is {text.count(old)} times in {self.script}, expected once")
@@ -66,7 +79,7 @@ class Case:
         """Names of the settings of ``lsg train`` that differ from the healthy ones."""
         if not self.settings:
             return set()
-        healthy, changed = (SCRIPTS / self.script).read_text(encoding="utf-8").split(), self.text().split()
+        healthy, changed = scripts()[self.script].split(), self.text().split()
         before, after = (dict(zip(words[::2], words[1::2], strict=True)) for words in (healthy, changed))
         return {option[2:].replace("-", "_") for option, value in after.items() if before.get(option) != value}
 
@@ -74,7 +87,7 @@ class Case:
         """Numbers of the lines of :meth:`text` that differ from the healthy script, and of the one after a removed line."""
         import difflib
 
-        healthy = (SCRIPTS / self.script).read_text(encoding="utf-8").splitlines()
+        healthy = scripts()[self.script].splitlines()
         lines: set[int] = set()
         for tag, _, _, start, end in difflib.SequenceMatcher(
             None, healthy, self.text().splitlines(), autojunk=False
@@ -95,5 +108,4 @@ def failures() -> list[Case]:
 
 def healthy() -> list[Case]:
     """All healthy scripts."""
-    paths = sorted(path.relative_to(SCRIPTS).as_posix() for path in SCRIPTS.glob("**/*.*"))
-    return [Case(path, path) for path in paths]
+    return [Case(path, path) for path in scripts()]

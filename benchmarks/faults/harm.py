@@ -2,24 +2,23 @@
 
     python -m benchmarks.faults.harm [NAME ...]
 
-Writes ``benchmarks/results/faults-harm.json`` after each run; without names, what is not in it yet.
+Writes the record ``faults-harm`` after each run; without names, what is not in it yet.
 """
 
-import json
 import sys
 from typing import Any
 
 from benchmarks.faults.cases import failures, healthy
 from benchmarks.faults.running import alone
-from benchmarks.measuring import RESULTS, machine
+from benchmarks.measuring import machine, read, write
 
-RECORD = RESULTS / "faults-harm.json"
+RECORD = "faults-harm"
 HARM = 0.1  # of the score, below the twin's
 
 
 def scores() -> dict[str, dict[str, Any]]:
     """Score and seconds per name."""
-    return dict(json.loads(RECORD.read_text(encoding="utf-8"))["runs"]) if RECORD.exists() else {}
+    return dict((read(RECORD) or {"runs": {}})["runs"])
 
 
 def main(names: list[str]) -> None:
@@ -28,10 +27,7 @@ def main(names: list[str]) -> None:
     for case in healthy() + failures():
         if case.name in names or (not names and case.name not in runs):
             runs = scores() | {case.name: alone(case)}
-            RECORD.write_text(
-                json.dumps({"machine": machine("scikit-learn"), "runs": dict(sorted(runs.items()))}, indent=1) + "\n",
-                encoding="utf-8",
-            )
+            write(RECORD, {"machine": machine("scikit-learn"), "runs": dict(sorted(runs.items()))})
             lost = f", {runs[case.script]['score'] - runs[case.name]['score']:.2f} below" if case.edits else ""
             print(case.name, runs[case.name], lost, flush=True)
 

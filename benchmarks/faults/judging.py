@@ -4,6 +4,7 @@ import statistics
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from benchmarks.faults.cases import HERE, Case
@@ -12,6 +13,7 @@ from benchmarks.faults.harm import scores
 Runs = dict[str, dict[str, Any]]
 
 
+@cache
 def read(name: str) -> dict[str, Any]:
     """A table beside this file, empty if there is none."""
     path = HERE / name

@@ -1,6 +1,6 @@
 """Unusual but legal scripts, alone and observed: do they end, print and write the same?
 
-    python -m benchmarks.watched                      # all, two at a time; writes benchmarks/results/watched.json
+    python -m benchmarks.watched                      # all, two at a time; writes the record watched
     python -m benchmarks.watched --only autograd      # a topic, or names of scripts, whose rows of the record are replaced
 
 A script is a cell of a file in ``benchmarks/watched/scripts`` behind the text before its first cell. It runs as ``python script.py``, as ``lsg diagnose
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import RESULTS, ROOT, machine, write
+from benchmarks.measuring import ROOT, machine, read, write
 
 FOLDER = Path(__file__).parent / "scripts"
 TIMEOUT = 120  # seconds of a script
@@ -158,13 +158,12 @@ def main() -> int:
     differing = {name: row for name, row in sorted(rows.items()) if row}
     print(f"{len(rows)} scripts, {len(differing)} differ; packages are missing for {len(absent)}: {' '.join(sorted(absent))}")
     if tuple(arguments.modes) == MODES:
-        path = RESULTS / "watched.json"
-        former = json.loads(path.read_text(encoding="utf-8")) if wanted and path.exists() else {}
+        former = (read("watched") if wanted else None) or {}
         kept = {name: row for name, row in former.get("differing", {}).items() if name not in rows}
         record = {
             **machine(),
             "scripts": dict(sorted({**former.get("scripts", {}), **seen}.items())),
-            "absent": sorted(absent) if not wanted else former["absent"],
+            "absent": sorted(absent) if not wanted else former.get("absent", []),
             "differing": dict(sorted((kept | differing).items())),
         }
         write("watched", record)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stress.program import Command
+from benchmarks.stress.program import Command
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 LOOP = "    optimizer.zero_grad()\n"

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.stress.services import INSTALLED
 from lsgcli.loggers.trackers import CSV, MLflow
 from lsgcli.runs.report import Epoch
 from lsgcli.system import schema
-from tests.stress.services import INSTALLED
 
 
 def points(run):

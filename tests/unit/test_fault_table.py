@@ -1,4 +1,4 @@
-"""A few cases of quick rows of the fault table, all of which `python -m tests.stress --quick` runs."""
+"""A few cases of quick rows of the fault table, all of which `python -m benchmarks.stress --quick` runs."""
 
 import sys
 
@@ -14,6 +14,6 @@ CASES = {8: 30, 9: 20, 10: 100, 11: 1, 13: 1, 22: 180, 23: 5, 29: 1, 49: 4, 50: 
 @pytest.mark.parametrize("number", CASES)
 @pytest.mark.filterwarnings("ignore")  # of libraries, about damaged files
 def test_a_row_holds(number):
-    from tests.stress.rows import measure, table
+    from benchmarks.stress.rows import measure, table
 
     assert measure(table()[number], CASES[number])["problems"] == []

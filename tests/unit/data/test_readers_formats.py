@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
+from benchmarks.stress import seeds
 from lsgcli.data.readers.base import identify, read
 from lsgcli.errors import DataError
-from tests.stress import seeds
 from tests.unit.data import peers
 from tests.unit.data.conftest import listed, write
 

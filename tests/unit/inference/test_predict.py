@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.stress import seeds
 from lsgcli.cli.predict import Output
 from lsgcli.data import summary
 from lsgcli.data.datasets.base import Sample
@@ -17,7 +18,6 @@ from lsgcli.inference.predict import Answer, Network, predict, running_probabili
 from lsgcli.models.fold import fold
 from lsgcli.store import checkpoint
 from tests.networks import CLASSES, saved
-from tests.stress import seeds
 from tests.unit.data.conftest import aedat2_bytes, blob
 
 

@@ -1,6 +1,6 @@
 """The fused backend: against the reference on random cases, against numpy, for any number of threads, and where others must take over.
 
-``python -m tests.stress --row 34`` runs thousands of the random cases.
+``python -m benchmarks.stress --row 34`` runs thousands of the random cases.
 """
 
 import copy
