@@ -35,14 +35,12 @@ COMMANDS = {
     "skill": "skill:skill",
 }
 
-app = typer.Typer(
+app = group(
+    COMMANDS,
     name="lsg",
-    cls=group(COMMANDS),
     epilog="Results go to stdout, everything else to stderr. Exit status: "
     + "; ".join(f"{code} {meaning}" for code, meaning in exit_statuses().items()),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     context_settings={
         **CONTEXT,
         "help_option_names": ["-h", "--help"],

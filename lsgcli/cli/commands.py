@@ -6,7 +6,6 @@ parsed or shown, and pages are laid out by click's plain formatter. A page shows
 
 import ast
 import importlib
-import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import TextWrapper
@@ -70,17 +69,20 @@ def _import(files: list[Path] | None) -> None:
         plugins.named(file)
 
 
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option(
-        is_eager=True,
-        callback=_import,
-        metavar="FILE.py",
-        help="Import a Python file whose decorators register networks, neurons, data sets, ...; repeatable.",
-    ),
-]
-PLUGIN = inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Plugins)
-HELP_ALL = inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll)
+def of_every_command(
+    *,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            is_eager=True,
+            callback=_import,
+            metavar="FILE.py",
+            help="Import a Python file whose decorators register networks, neurons, data sets, ...; repeatable.",
+        ),
+    ] = None,
+    help_all: HelpAll = False,
+) -> None:
+    """Options of every command, which have an effect while they are read."""
 
 
 class Page:
@@ -171,7 +173,7 @@ class Group(Page, typer.core.TyperGroup):
             return typer.main.get_group(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         settings = CONTEXT | getattr(target, "context_settings", {})
-        app.command(cmd_name, cls=Command, context_settings=settings)(ending()(with_options(target, PLUGIN, HELP_ALL)))
+        app.command(cmd_name, cls=Command, context_settings=settings)(ending()(with_options(target, of_every_command)))
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -189,6 +191,7 @@ class Group(Page, typer.core.TyperGroup):
         write_section(formatter, "Commands", [(name, summary(path)) for name, path in self.table.items()])
 
 
-def group(table: Mapping[str, str]) -> type[Group]:
-    """A group class with the given commands, for ``typer.Typer(cls=...)``."""
-    return type("Group", (Group,), {"table": table})
+def group(table: Mapping[str, str], **settings: Any) -> typer.Typer:
+    """A group with the commands in ``table``, and ``settings`` of :class:`typer.Typer`."""
+    kind = type("Group", (Group,), {"table": table})
+    return typer.Typer(cls=kind, no_args_is_help=True, rich_markup_mode=None, **settings)

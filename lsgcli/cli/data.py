@@ -25,14 +25,7 @@ if TYPE_CHECKING:
     from lsgcli.data.datasets.base import Dataset
 
 COMMANDS = {name: f"data:{name}" for name in ("prepare", "info", "show", "verify")}
-app = typer.Typer(
-    name="data",
-    cls=group(COMMANDS),
-    help="Data sets: prepare, info, show, verify.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=CONTEXT,
-)
+app = group(COMMANDS, name="data", help="Data sets: prepare, info, show, verify.", context_settings=CONTEXT)
 
 
 @app.callback()

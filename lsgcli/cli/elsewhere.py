@@ -5,7 +5,6 @@ the options in it, and the first such one is given; an answer without options is
 """
 
 import re
-from collections.abc import Collection
 
 OPTION = re.compile(r"(?<![\w-])-{1,2}[a-zA-Z][\w-]*|\bCKPT\b")
 
@@ -134,7 +133,7 @@ def needed(answer: str) -> set[str]:
     return set(OPTION.findall(re.sub("`.*?`", "", answer)))
 
 
-def for_option(name: str, own: Collection[str]) -> str:
+def for_option(name: str, own: set[str]) -> str:
     """What lsg has instead of an unknown option; empty if nothing is known.
 
     Args:
@@ -145,7 +144,7 @@ def for_option(name: str, own: Collection[str]) -> str:
     if f"--{plain}" in own:
         return f"--{plain}"
     for answer in OPTIONS.get(plain, OPTIONS.get(plain.lower() if len(plain) > 1 else "", ())):
-        if needed(answer) <= {*own}:
+        if needed(answer) <= own:
             return answer
     return ""
 

@@ -20,11 +20,9 @@ def ending() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader closed the pipe, as in `lsg ... | head -1`
-        _abandon_stdout()
-        raise SystemExit(CLOSED_PIPE) from None
-    except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # a library exited because of it, with another status
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader closed the pipe, as in `lsg ... | head -1`; or a library exited because of it, with another status.
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
             _abandon_stdout()
             raise SystemExit(CLOSED_PIPE) from None
         raise

@@ -13,24 +13,29 @@ from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
 from lsgcli.report.output import print_json, print_result
 
-KINDS = {  # name -> kind of the registry, description
-    "archs": ("arch", "Networks: --arch."),
-    "datasets": ("dataset", "Data sets: --dataset."),
-    "methods": ("method", "Methods: how decay and surrogate width are determined: --method."),
-    "neurons": ("neuron", "Models of the neurons: --neuron."),
-    "surrogates": ("surrogate", "Shapes of the surrogate gradient: --surrogate."),
-    "norms": ("norm", "Normalisations: --norm."),
-    "losses": ("loss", "Loss functions: --loss."),
-    "augmentations": ("augmentation", "Augmentations of training data: --augment."),
-    "settings": ("", "Settings: keys of files for --config, options of `lsg train` with dashes."),
-    "recipes": ("", "Published training recipes: --recipe, and `lsg recipe`."),
-    "backends": ("backend", "Implementations of the neuron dynamics: --backend."),
-    "formats": ("format", "Formats of `lsg export`: --format."),
-    "readers": ("reader", "Formats of recordings."),
-    "launchers": ("launcher", "Where `lsg ablate` and `lsg tune` run jobs: --launcher."),
-    "rules": ("rule", "Rules of findings: --fail-on and --limit."),
-    "loggers": ("logger", "Programs that also record a run: --log."),
-}
+# Name, kind of the registry, description.
+TABLE = """
+archs         arch         Networks: --arch.
+datasets      dataset      Data sets: --dataset.
+methods       method       Methods: how decay and surrogate width are determined: --method.
+neurons       neuron       Models of the neurons: --neuron.
+surrogates    surrogate    Shapes of the surrogate gradient: --surrogate.
+norms         norm         Normalisations: --norm.
+losses        loss         Loss functions: --loss.
+augmentations augmentation Augmentations of training data: --augment.
+settings      settings     Settings: keys of files for --config, options of `lsg train` with dashes.
+recipes       recipes      Published training recipes: --recipe, and `lsg recipe`.
+backends      backend      Implementations of the neuron dynamics: --backend.
+formats       format       Formats of `lsg export`: --format.
+readers       reader       Formats of recordings.
+launchers     launcher     Where `lsg ablate` and `lsg tune` run jobs: --launcher.
+rules         rule         Rules of findings: --fail-on and --limit.
+loggers       logger       Programs that also record a run: --log.
+"""
+KINDS = {}
+for row in TABLE.strip().splitlines():
+    plural, *described = row.split(maxsplit=2)
+    KINDS[plural] = described
 
 
 def names(
@@ -58,15 +63,15 @@ def names(
         return
     if kind is None:
         lines = {name: text for name, (_, text) in KINDS.items()}
-    elif kind not in KINDS:
-        raise ConfigError(registry.unknown("kind", kind, list(KINDS)), "`lsg list` lists the kinds.")
     elif kind == "recipes":
         lines = {name: recipes.load(name)["source"] for name in recipes.names()}
     elif kind == "settings":
         lines = {name: field.metadata["help"] for name, field in FIELDS.items()}
+    elif kind in KINDS:
+        registered, _ = KINDS[kind]
+        lines = {name: source.summary(registered, name).replace("``", "`") for name in registry.names(registered)}
     else:
-        of = KINDS[kind][0]
-        lines = {name: source.summary(of, name).replace("``", "`") for name in registry.names(of)}
+        raise ConfigError(registry.unknown("kind", kind, list(KINDS)), "`lsg list` lists the kinds.")
     print_result("\n".join(f"{name}\t{text}" for name, text in lines.items()))
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, NamedTuple, Optional
 
@@ -24,73 +25,61 @@ class Chosen(NamedTuple):
     names: Collection[str]
 
 
-def with_options(command: Callable[..., None], *flags: inspect.Parameter) -> Callable[..., None]:
-    """The command with the signature that typer reads, and further options ``flags`` that it does not receive.
+def with_options(command: Callable[..., None], *others: Callable[..., None]) -> Callable[..., None]:
+    """The command with the signature that typer reads, and the options of ``others``, which are not called.
 
     A parameter that is a named tuple, such as :class:`~lsgcli.cli.common.Verbosity`, becomes one parameter for each of its fields; a
     dictionary with :class:`Chosen` becomes one for each setting.
     """
-    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
+    options, arguments = _options_of(command)
 
-    @functools.wraps(command)
-    def wrapper(**arguments: Any) -> None:
-        given = renamed(arguments)
-        command(**{parameter.name: _value(parameter, given) for parameter in parameters})
+    def wrapper(**given: Any) -> None:
+        arguments(renamed(given))
 
-    options = []
-    for parameter in parameters:
-        options += _options(parameter)
-    options += flags
+    for other in others:
+        options += _options_of(other)[0]
     names = [option.name for option in options]
     for former, name in FORMER.items():
         if name in names:
-            hidden = Annotated[Optional[base_type(name)], Option(hidden=True)]  # type: ignore[valid-type]  # noqa: UP045
-            options.append(inspect.Parameter(former, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hidden))
+            options.append(_parameter(former, base_type(name), Option(hidden=True)))
     wrapper.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {option.name: option.annotation for option in options}
+    wrapper.__doc__ = command.__doc__
     return wrapper
 
 
-def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """The parameters that typer reads in place of a parameter or field."""
+def _options_of(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], Callable[[Values], Any]]:
+    """The options of a command or named tuple, and what calls it with their values."""
     options = []
-    if fields := _fields(parameter):
-        for field in fields:
-            options += _options(field)
-    elif names := _settings(parameter):
-        for name in names:
-            options.append(_of_setting(name))
-    else:
-        options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-    return options
+    values: dict[str, Callable[[Values], Any]] = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind = parameter.annotation
+        marks = getattr(kind, "__metadata__", ())
+        if hasattr(kind, "_fields"):
+            inner, values[name] = _options_of(kind)
+        elif marks and isinstance(marks[0], Chosen):
+            settings = [setting for setting in FIELDS if setting in marks[0].names]
+            inner = [_of_setting(setting) for setting in settings]
+            values[name] = functools.partial(_given, settings)
+        else:
+            inner = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+            values[name] = operator.itemgetter(name)
+        options += inner
+    return options, lambda given: function(**{name: value(given) for name, value in values.items()})
 
 
-def _value(parameter: inspect.Parameter, arguments: Values) -> Any:
-    """The value of a parameter or field, from the arguments for its options."""
-    if fields := _fields(parameter):
-        return parameter.annotation(*[_value(field, arguments) for field in fields])
-    if names := _settings(parameter):
-        return {name: arguments[name] for name in names if arguments[name] is not None}
-    return arguments[parameter.name]
+def _given(settings: Sequence[str], given: Values) -> Record:
+    """The settings that are given."""
+    return {name: given[name] for name in settings if given[name] is not None}
 
 
-def _fields(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """The fields of a parameter that is a named tuple, as parameters; none of any other."""
-    kind = parameter.annotation
-    return list(inspect.signature(kind).parameters.values()) if hasattr(kind, "_fields") else []
-
-
-def _settings(parameter: inspect.Parameter) -> list[str]:
-    """The settings of a parameter that is a dictionary of them; none of any other."""
-    for mark in getattr(parameter.annotation, "__metadata__", ()):
-        if isinstance(mark, Chosen):
-            return [name for name in FIELDS if name in mark.names]
-    return []
+def _parameter(name: str, kind: type, option: Any) -> inspect.Parameter:
+    """A parameter whose value is None unless it is given."""
+    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _of_setting(name: str) -> inspect.Parameter:
     """The parameter of a setting."""
-    kind = base_type(name)
     flags = ["-T", "--timesteps"] if name == "T" else []  # typer calls others as the setting
     option = Option(
         *flags,
@@ -99,8 +88,7 @@ def _of_setting(name: str) -> inspect.Parameter:
         show_default=False,
         autocompletion=lambda: list(choices_of(name)),  # of an empty list, the shell completes file names
     )
-    annotation = Annotated[Optional[kind], option]  # type: ignore[valid-type]  # noqa: UP045
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    return _parameter(name, base_type(name), option)
 
 
 def choices_of(name: str) -> Sequence[str]:

@@ -19,8 +19,7 @@ from lsgcli.config.run import RunConfig
 from lsgcli.data.batches import Batch
 from lsgcli.errors import CheckpointError, ConfigError
 from lsgcli.export.base import chosen
-from lsgcli.export.nir import NIR, draw
-from lsgcli.export.nir_runner import execute
+from lsgcli.export.nir import NIR, draw, execute
 from lsgcli.export.verify import KINDS, compare
 from lsgcli.models.base import SpikingNet
 from lsgcli.models.fold import fold
