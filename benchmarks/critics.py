@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.measuring import machine, read, without_folders, write
 from benchmarks.tables import Table, show
-from lsgcli.data.datasets.shd import CLASSES, UNITS
+from lsgcli.data.datasets.published import SPOKEN, Shd
 from lsgcli.store.rundir import METRICS, RESULT
 
 COMMON = "--test-every-epoch --threads 1 --seed 0"
@@ -57,13 +57,13 @@ def simulate(folder: Path) -> None:
             for _ in range(samples):
                 starts = np.cumsum([0.0, *generator.uniform(0.8, 1.1, len(word))[:-1]]) * LENGTH
                 t = np.concatenate([start + LENGTH * generator.uniform(size=SPIKES) for start in starts])
-                centres = (np.array(word) + 0.5) * UNITS / PHONEMES + generator.normal(0, 15, len(word))
+                centres = (np.array(word) + 0.5) * Shd.sensor_size[0] / PHONEMES + generator.normal(0, 15, len(word))
                 x = np.concatenate([generator.normal(centre, BAND, SPIKES) for centre in centres])
                 order = np.argsort(t)
                 times.append(t[order].astype(np.float32))
-                units.append(np.clip(x[order], 0, UNITS - 1).astype(np.uint16))
+                units.append(np.clip(x[order], 0, Shd.sensor_size[0] - 1).astype(np.uint16))
                 labels.append(label)
-        assert len(labels) == samples * len(CLASSES)
+        assert len(labels) == samples * len(SPOKEN)
         with h5py.File(folder / f"shd_{split}.h5", "w") as file:
             for name, rows, kind in (("times", times, np.float32), ("units", units, np.uint16)):
                 stored = file.create_dataset(f"spikes/{name}", len(rows), h5py.vlen_dtype(kind))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lsgcli.data import camera, parallel, random
 from lsgcli.data.datasets.base import Sample
-from lsgcli.data.datasets.cifar_dvs import CLASSES
+from lsgcli.data.datasets.published import CIFAR_CLASSES
 from lsgcli.data.events import Events
 from lsgcli.data.folders import scan_folders
 from lsgcli.data.images import image_suffixes, read_image
@@ -41,7 +41,7 @@ def simulate_folder(source: Path, out: Path, per_class: int | None = None, seed:
     for label, name in enumerate(classes):
         make_folder(out / name)
         images = [sample for sample in found if sample.label == label][:per_class]
-        prefix = f"cifar10_{name}" if name in CLASSES else name
+        prefix = f"cifar10_{name}" if name in CIFAR_CLASSES else name
         for image, number in zip(images, numbers(len(images)), strict=True):
             jobs.append((image, out / name / f"{prefix}_{number}.aedat"))
     events = sum(parallel.each(functools.partial(record, seed), jobs))

@@ -18,7 +18,8 @@ class Events:
         y: (N,) row, uint16, 0 at the top.
         t: (N,) time in microseconds, int64, non-decreasing.
         on: (N,) bool, True for an increase of brightness.
-        sensor: (width, height) in pixels, or None if the file does not state it.
+        sensor: (width, height) in pixels, which contains all events; None if it is not known.
+        form: name of the reader; empty unless they are from a file.
     """
 
     x: np.ndarray
@@ -26,13 +27,14 @@ class Events:
     t: np.ndarray
     on: np.ndarray
     sensor: Sensor | None = None
+    form: str = ""
 
     def __len__(self) -> int:
         return len(self.t)
 
     def __getitem__(self, index: Any) -> "Events":
         """The events selected by a slice, a mask or indices."""
-        return Events(self.x[index], self.y[index], self.t[index], self.on[index], self.sensor)
+        return Events(self.x[index], self.y[index], self.t[index], self.on[index], self.sensor, self.form)
 
     @property
     def extent(self) -> Sensor:
@@ -97,6 +99,7 @@ def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
     x = events.x
     y = events.y
     how = TURNS[orientation]
+    stated = events.sensor and turned_sensor(events.sensor, orientation)
     width, height = turned_sensor(sensor, orientation)
     if "t" in how:
         x, y = y, x
@@ -104,4 +107,4 @@ def turned(events: Events, sensor: Sensor, orientation: str) -> Events:
         x = np.uint16(width - 1) - x
     if "y" in how:
         y = np.uint16(height - 1) - y
-    return replace(events, x=x, y=y, sensor=(width, height))
+    return replace(events, x=x, y=y, sensor=stated)

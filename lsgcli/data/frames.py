@@ -56,8 +56,9 @@ def frames(events: Events, sensor: Sensor, settings: DataConfig, *, name: str = 
     if not len(events):
         hint = "Record it again, or remove it from the folder."
         raise DataError(f"{name}: found no events, expected at least one", hint)
-    with foreign(name, "events inside the sensor"):
-        check_inside(events, sensor)
+    if events.sensor != sensor:  # otherwise they were checked when they were read
+        with foreign(name, "events inside the sensor"):
+            check_inside(events, sensor)
     edges = SLICINGS[settings.slicing](events.t, settings, draw)
     resize = RESIZES[settings.resize]
     grid = resize.grid(sensor, settings.size)

@@ -307,15 +307,14 @@ def invent(config: DataConfig) -> DataBundle | None:
     names = dataset.class_names
     if not (names and dataset.published):
         return None
-    if dataset.sensor_size is not None:
-        dataset.info = {"sensor": [*dataset.sensor_size]}
+    dataset.info = dataset.stated
     samples = []
     for part, number in dataset.published.items():
         for i in range(number):
             label = i % len(names)
             samples.append(Sample(f"{names[label]}/{part}-{i // len(names)}", label, part, None))
-    if rule := config.split_rule or dataset.preset.get("split"):
-        samples = assign(samples, rule, config.split_seed)
+    if dataset.rule:
+        samples = assign(samples, dataset.rule, config.split_seed)
     values = np.random.default_rng(0).random(dataset.shape)
     sample = (256 * values if dataset.static else values < EVENTS).astype(dataset.dtype)
     splits = {}

@@ -161,10 +161,11 @@ def _attempt(look: Callable[[Any, Sample], Result], dataset: Dataset, sample: Sa
 
 def _fact(dataset: EventDataset, sample: Sample) -> _Fact:
     """Facts about a recording."""
-    form = readers.identify(Path(sample.source)) if isinstance(sample.source, str) else dataset.config.dataset
     events = dataset.events(sample)
     duration = int(events.t[-1]) - int(events.t[0])
-    return _Fact(form, len(events), duration, events.sensor or events.extent, events.sensor is not None)
+    return _Fact(
+        events.form or dataset.config.dataset, len(events), duration, events.sensor or events.extent, events.sensor is not None
+    )
 
 
 def _spread(values: list[int]) -> dict[str, int]:

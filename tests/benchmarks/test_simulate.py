@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks import simulate
 from lsgcli.config.resolve import resolve
-from lsgcli.data.datasets.cifar_dvs import CifarDvs
+from lsgcli.data.datasets.published import CifarDvs
 from lsgcli.data.events import Events
 from lsgcli.data.readers.base import read
 

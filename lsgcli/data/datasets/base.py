@@ -147,12 +147,23 @@ class Dataset(ABC):
         Raises:
             DataError: the data are missing, or have an unexpected layout.
         """
-        self.classes, self.samples, self.info = self.find(splits)
+        self.classes, self.samples, found = self.find(splits)
+        self.info = {**self.stated, **found}
         return self
 
     @abstractmethod
     def find(self, splits: Splits) -> Listing:
         """The samples of the given splits: see :meth:`scan`."""
+
+    @property
+    def stated(self) -> Values:
+        """The part of ``info`` that is known before :meth:`scan`: the published sensor."""
+        return {"sensor": [*self.sensor_size]} if self.sensor_size else {}
+
+    @property
+    def rule(self) -> str:
+        """What defines the test part: ``fold``, ``split``, or the preset's; empty if it is published."""
+        return self.config.split_rule or str(self.preset.get("split", ""))
 
     def part(self, split: str) -> tuple[Sample, ...]:
         """The samples of one split."""
@@ -304,7 +315,8 @@ class EventDataset(Dataset):
         Raises:
             DataError: the recording is damaged.
         """
-        return self.upright(readers.read(path, self.sensor), readers.identify(path))
+        events = readers.read(path, self.sensor)
+        return self.upright(events, events.form)
 
     def upright(self, events: Events, form: str) -> Events:
         """Convert events from the reader ``form`` to upright orientation."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lsgcli.data import manifest
-from lsgcli.data.datasets.base import SPLITS, Dataset, Splits
+from lsgcli.data.datasets.base import SPLITS, Dataset, Listing, Splits
 from lsgcli.data.download import RemoteFile, by_hand, fetch, unpack
+from lsgcli.data.folders import scan_classes, scan_folders
 from lsgcli.errors import DataError, MissingData, MissingPart, log
 from lsgcli.system.files import locked, making_folder
 
@@ -22,11 +23,25 @@ class Downloaded(Dataset):
     Attributes:
         folder: name below ``--data-dir``, as in tonic or torchvision.
         archives: part -> archive. A part belongs to one split, or to all.
+        endings: suffixes of the files in the class folders of ``archives``, for data sets in this layout.
     """
 
     downloads = True
     folder: str
     archives: Mapping[str, RemoteFile]
+    endings: tuple[str, ...] = ()
+
+    def find(self, splits: Splits) -> Listing:
+        """The files in ``<content of the archive>/<class>/``; of a data set with a split rule also in ``--data-dir/<class>/``."""
+        if not self.rules:
+            parts = {split: self.archives[split].content for split in splits}
+            return Listing(*scan_folders(self.obtain(splits), parts, self.endings))
+        folder = self.root
+        given = self.config.data_dir is not None and any(next(folder.glob(f"*/*{ending}"), None) for ending in self.endings)
+        if self.parts_in(self.home) or not given:
+            folder = self.obtain(splits) / self.archives["all"].content
+        found = scan_classes(folder, splits, self.endings, self.rule, self.config.split_seed)
+        return Listing(*found, {"split": self.rule})
 
     @classmethod
     def remote(cls, splits: Splits = SPLITS) -> tuple[RemoteFile, ...]:

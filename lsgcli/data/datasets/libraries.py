@@ -1,6 +1,7 @@
 """Data sets of tonic and torchvision, read through the classes of these libraries: ``--dataset tonic:DVSLip``.
 
-The library finds, downloads and decodes the samples; frames, cache, splits and augmentations are those of lsg. Its transforms are not used.
+Open it to add one, which is a row of the table ``sets``. The library finds, downloads and decodes the samples; frames, cache, splits and
+augmentations are those of lsg. Its transforms are not used.
 """
 
 import contextlib
@@ -12,10 +13,10 @@ import io
 import os
 import socket
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from lsgcli import registry
 from lsgcli.data import hdf5
 from lsgcli.data.datasets.base import SPLITS, Dataset, EventDataset, ImageDataset, Listing, Sample, Splits, dataset_of
 from lsgcli.data.datasets.downloaded import LOCK
-from lsgcli.data.datasets.shd import Shd
+from lsgcli.data.datasets.published import Shd
 from lsgcli.data.download import TIMEOUT
 from lsgcli.data.events import Events
 from lsgcli.data.folders import stamp
@@ -38,8 +39,25 @@ from lsgcli.system.schema import Record
 
 T = TypeVar("T")
 DAMAGED = "Download it again, or remove it from the folder."
-# Values of the libraries' `split` that differ.
-RENAMED = {("ImageNet", "test"): "val", ("Imagenette", "test"): "val", ("OxfordIIITPet", "train"): "trainval"}
+
+
+class Row(NamedTuple):
+    """A data set in the table of a library; a dash stands for what its class does not have.
+
+    Attributes:
+        name: name of the library's class.
+        parts: what selects a part: the argument ``train``, or the argument ``split`` with these values for training and test; a dash: nothing,
+            so ``--split`` defines them.
+        labels: attribute with the labels, or with pairs of which they are the second; a dash: only the samples have them.
+        files: attribute with the files, or with pairs of which they are the first; a dash: a file contains several samples.
+        size: of recordings whose events have no y, pixels of the line that are used.
+    """
+
+    name: str
+    parts: str
+    labels: str
+    files: str
+    size: str = ""
 
 
 class LibraryDataset(Dataset):
@@ -47,16 +65,16 @@ class LibraryDataset(Dataset):
 
     Attributes:
         library: its name.
-        sets: its classes whose samples have one label each; a version of the library may lack some.
+        sets: a :class:`Row` in each line, of the classes whose samples have one label each; a version of the library may lack some.
         kind: the class; None in the entry of the registry, which stands for all of them.
-        arguments: part -> arguments of the class. Empty if it has no parts, which are then defined by ``--split``.
+        row: its row.
     """
 
     downloads = True
     library: str
-    sets: tuple[str, ...]
+    sets = ""
     kind: Any = None
-    arguments: Mapping[str, Mapping[str, Any]] = {}
+    row: Row
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -67,6 +85,12 @@ class LibraryDataset(Dataset):
         return dataset_of, (self.config,), {**self.__getstate__(), "_objects": {}, "may_download": False}
 
     @classmethod
+    def rows(cls) -> dict[str, Row]:
+        """The rows of ``sets`` by name."""
+        rows = [Row(*line.split()) for line in cls.sets.strip().splitlines()]
+        return {row.name: row for row in rows}
+
+    @classmethod
     @functools.cache
     def of(cls, name: str) -> type["LibraryDataset"]:
         """The data set that the library calls ``name``.
@@ -75,25 +99,31 @@ class LibraryDataset(Dataset):
             ConfigError: the library has no labelled data set of that name.
         """
         module = importlib.import_module(f"{cls.library}.datasets")
-        available = [known for known in cls.sets if hasattr(module, known)]
+        available = {known: row for known, row in cls.rows().items() if hasattr(module, known)}
         if name not in available:
-            raise ConfigError("--dataset: " + registry.unknown(f"classification set of {cls.library}", name, available))
+            problem = registry.unknown(f"classification set of {cls.library}", name, list(available))
+            raise ConfigError(f"--dataset: {problem}")
+        row = available[name]
         kind = getattr(module, name)
-        parameters = inspect.signature(kind).parameters
-        attributes = cls.attributes_of(kind)
-        if "train" in parameters:
-            attributes["arguments"] = {part: {"train": part == "train"} for part in SPLITS}
-        elif "split" in parameters:
-            attributes["arguments"] = {part: {"split": RENAMED.get((name, part), part)} for part in SPLITS}
-        else:
+        attributes = {"kind": kind, "row": row, "__doc__": cls.__doc__, **cls.attributes_of(kind, row)}
+        if row.parts == "-":
             attributes["rules"] = ("stratified",)
             attributes["preset"] = {**attributes.get("preset", cls.preset), "split": "stratified"}
-        return type(name, (cls,), {"kind": kind, "__doc__": cls.__doc__, **attributes})
+        return type(name, (cls,), attributes)
 
     @classmethod
-    def attributes_of(cls, kind: Any) -> Record:
-        """Attributes of the data set that follow from the library's class."""
+    def attributes_of(cls, kind: Any, row: Row) -> Record:
+        """Attributes of the data set that follow from the library's class and its row."""
         return {}
+
+    def arguments(self, part: str) -> Record:
+        """The arguments of the library's class that select a part."""
+        if self.rules:
+            return {}
+        if self.row.parts == "train":
+            return {"train": part == "train"}
+        values = dict(zip(SPLITS, self.row.parts.split("/"), strict=True))
+        return {"split": values[part]}
 
     def library_object(self, part: str) -> Any:
         """The library's object of a part, or of all samples (an empty string).
@@ -102,7 +132,7 @@ class LibraryDataset(Dataset):
             DataError: the data are missing and cannot be downloaded, or they are damaged.
         """
         if part not in self._objects:
-            expected = f"the files of {self.library}'s {self.kind.__name__}"
+            expected = f"the files of {self.library}'s {self.row.name}"
             with foreign(self.home, expected, hint=self.advice), contextlib.redirect_stdout(io.StringIO()):
                 self._check_files()
                 self._objects[part] = self._open_or_download(part)
@@ -135,6 +165,7 @@ class LibraryDataset(Dataset):
         before = socket.getdefaulttimeout()
         waiting = f"{self.home}: waiting for another process that downloads to it"
         with making_folder(self.home), locked(self.home / LOCK, waiting):
+            # Both libraries wait forever for a silent server, and take no timeout but the default.
             socket.setdefaulttimeout(TIMEOUT)
             try:
                 return self.open(part, download=True)
@@ -160,12 +191,12 @@ class LibraryDataset(Dataset):
     @property
     def advice(self) -> str:
         """What to do if data are missing."""
-        files = f"the files of {self.library}'s {self.kind.__name__}"
+        files = f"the files of {self.library}'s {self.row.name}"
         return f"Put {files} in {self.home}, and run the same command again, or try {self.download_command}."
 
     def find(self, splits: Splits) -> Listing:
         samples = []
-        for part in splits if self.arguments else ("",):
+        for part in ("",) if self.rules else splits:
             samples += self._listed(part)
         first = self.library_object(samples[0].split)
         classes = _classes(first, max(sample.label for sample in samples))
@@ -173,9 +204,9 @@ class LibraryDataset(Dataset):
             if not 0 <= sample.label < len(classes):
                 raise DataError(f"{sample.key}: found label {sample.label}, expected 0 to {len(classes) - 1}", DAMAGED)
         info = self.describe(first)
-        if not self.arguments:
-            info["split"] = self.config.split_rule or "stratified"
-            samples = [sample for sample in assign(samples, info["split"], self.config.split_seed) if sample.split in splits]
+        if self.rules:
+            info["split"] = self.rule
+            samples = [sample for sample in assign(samples, self.rule, self.config.split_seed) if sample.split in splits]
         return Listing(classes, tuple(samples), info)
 
     def _listed(self, part: str) -> list[Sample]:
@@ -184,7 +215,7 @@ class LibraryDataset(Dataset):
         if not len(data):
             raise DataError(f"{self.home}: found no samples, expected some", self.advice)
         edition = f"{self.library} {version(self.library)}"
-        paths = paths_of(data)
+        paths = self.files(data)
         common = "" if paths else hashlib.blake2b(self.common_stamp(data), digest_size=16).hexdigest()
         samples = []
         for i, label in zip(range(len(data)), self.labels(data), strict=True):
@@ -197,17 +228,15 @@ class LibraryDataset(Dataset):
             samples.append(Sample(f"{part}/{name}".lstrip("/"), int(label), part, (part, i, path), f"{edition}:{changed}"))
         return sorted(samples, key=lambda sample: sample.key)
 
+    def files(self, data: Any) -> list[str]:
+        """The file of each sample; empty if several samples are in a file."""
+        return [str(file) for file in _column(data, self.row.files, 0)]
+
     def labels(self, data: Any) -> Any:
         """(N,) labels, without loading the samples if the class has a list of them."""
-        for name in ("targets", "labels", "label_data", "_labels", "y"):
-            found = getattr(data, name, None)
-            if found is not None and len(found) == len(data) and np.asarray(found).dtype.kind in "iu":
-                return found
-        # Otherwise of pairs: those of ``_samples``, such as (path, label), or the samples themselves, which are then loaded.
-        pairs = getattr(data, "_samples", data)
-        if not isinstance(pairs[0], tuple):
-            pairs = data
-        return [pairs[i][1] for i in range(len(data))]
+        if self.row.labels == "-":
+            return [data[i][1] for i in range(len(data))]
+        return _column(data, self.row.labels, 1)
 
     def item(self, sample: Sample, convert: Callable[[Any], T]) -> T:
         """The library's sample, converted; any failure is a DataError."""
@@ -217,28 +246,20 @@ class LibraryDataset(Dataset):
             return convert(self.library_object(part)[index][0])
 
 
+def _column(data: Any, attribute: str, index: int) -> list[Any]:
+    """The values of an attribute of a library's object, of pairs those at ``index``; empty for a dash."""
+    values = () if attribute == "-" else getattr(data, attribute)
+    return [value[index] if isinstance(value, tuple) else value for value in values]
+
+
 def _classes(data: Any, largest: int) -> tuple[str, ...]:
     """Names in label order; numbers if the library has none."""
-    found: Any = range(largest + 1)
-    for attribute in ("categories", "class_map", "classes"):
-        found = getattr(data, attribute, found)
     names = []
-    for one in found:
+    for one in getattr(data, "class_map", getattr(data, "classes", range(largest + 1))):
         if isinstance(one, bytes):
             one = one.decode()
         names.append(", ".join(one) if isinstance(one, tuple) else str(one))
     return tuple(name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names))
-
-
-def paths_of(data: Any) -> list[str]:
-    """The files of a library's object, one per sample; empty if several samples are in a file."""
-    for name in ("data", "samples", "_samples", "_image_files", "_images"):
-        listed = getattr(data, name, None)
-        if isinstance(listed, list) and len(listed) == len(data):
-            firsts = [one[0] if isinstance(one, tuple) else one for one in listed]
-            if all(isinstance(one, str | Path) for one in firsts) and os.path.lexists(firsts[0]):
-                return list(map(str, firsts))
-    return []
 
 
 @register("dataset", "tonic:NAME")
@@ -247,39 +268,38 @@ class Tonic(LibraryDataset, EventDataset):
 
     title = "Any classification set of tonic, such as tonic:DVSLip or tonic:SSC; downloaded by tonic if absent."
     library = "tonic"
-    sets = (
-        "ASLDVS",
-        "CIFAR10DVS",
-        "DVSGesture",
-        "DVSLip",
-        "NCARS",
-        "NMNIST",
-        "NTIDIGITS18",
-        "POKERDVS",
-        "SHD",
-        "SMNIST",
-        "SSC",
-        "STMNIST",
-    )
+    sets = """
+        ASLDVS         -              targets     data
+        CIFAR10DVS     -              targets     data
+        DVSGesture     train          targets     data
+        DVSLip         train          targets     data
+        NCARS          train          targets     data
+        NMNIST         train          targets     data
+        NTIDIGITS18    train          -           -             64
+        POKERDVS       train          targets     -
+        SHD            train          hdf5        -             140
+        SMNIST         train          label_data  -             140
+        SSC            train/test     hdf5        -             140
+        STMNIST        -              targets     data
+    """
 
     @classmethod
-    def attributes_of(cls, kind: Any) -> Record:
+    def attributes_of(cls, kind: Any, row: Row) -> Record:
         """The classes. A sensor whose events have no y is a line, and its events all have one polarity."""
         attributes = {"class_names": tuple(map(str, getattr(kind, "classes", ())))}
-        if "y" in kind.dtype.names:
+        if not row.size:
             return attributes
-        width = (getattr(kind, "sensor_size", None) or (140,))[0]
-        return {**attributes, "line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": min(width, 140)}}
+        return {**attributes, "line": True, "channels": 1, "preset": Shd.preset | {"slicing": "time", "size": int(row.size)}}
 
     @property
     def home(self) -> Path:
         """The folder that tonic reads."""
-        return self.root / ("smnist" if self.kind.__name__ == "SMNIST" else self.kind.__name__)
+        return self.root / ("smnist" if self.row.name == "SMNIST" else self.row.name)
 
     def open(self, part: str, *, download: bool) -> Any:
-        arguments = self.arguments.get(part, {})
-        if self.kind.__name__ == "NTIDIGITS18":
-            arguments = {**arguments, "single_digits": True}
+        arguments = self.arguments(part)
+        if self.row.name == "NTIDIGITS18":
+            arguments["single_digits"] = True
         archive = "files"
 
         def check_exists(found: Any) -> bool:
@@ -292,7 +312,7 @@ class Tonic(LibraryDataset, EventDataset):
             return there
 
         # The name stays: tonic looks for a folder of the name of the class.
-        kind: Any = type(self.kind.__name__, (self.kind,), {"_check_exists": check_exists})
+        kind: Any = type(self.row.name, (self.kind,), {"_check_exists": check_exists})
         try:
             found = kind(save_to=str(self.root), **arguments)
         except (Exception, SystemExit) as error:
@@ -301,7 +321,7 @@ class Tonic(LibraryDataset, EventDataset):
             problem = error if isinstance(error, Exception) else "tonic cannot download it"
             address = getattr(kind, "url", getattr(kind, "base_url", "an address known to tonic"))
             raise RuntimeError(f"{problem}: {archive} from {address}") from error
-        if paths_of(found):  # in the order of the system's listing, which may differ between processes
+        if self.files(found):  # in the order of the system's listing, which may differ between processes
             pairs = sorted(zip(found.data, found.targets, strict=True), key=lambda pair: str(pair[0]))
             found.data, found.targets = map(list, zip(*pairs, strict=True))
         return found
@@ -320,9 +340,9 @@ class Tonic(LibraryDataset, EventDataset):
         return {"sensor": list(map(int, data.sensor_size[:2]))}
 
     def labels(self, data: Any) -> Any:
-        if not isinstance(file := getattr(data, "data_filename", None), str):
+        if self.row.labels != "hdf5":
             return super().labels(data)
-        with hdf5.opened(self.home / file) as content:  # SHD and SSC
+        with hdf5.opened(self.home / data.data_filename) as content:
             return content["labels"][()].astype(np.int64)
 
     def common_stamp(self, data: Any) -> bytes:
@@ -334,7 +354,7 @@ class Tonic(LibraryDataset, EventDataset):
     def _checked(self, events: Any) -> Events:
         x, t, p = (np.ravel(events[name]) for name in ("x", "t", "p"))
         y = np.zeros(len(x), np.uint16) if self.line else np.ravel(events["y"])
-        return readers.checked(Events(x, y, t, p, self.sensor), self.sensor)
+        return readers.checked(Events(x, y, t, p), self.sensor)
 
 
 @register("dataset", "torchvision:NAME")
@@ -343,38 +363,38 @@ class Torchvision(LibraryDataset, ImageDataset):
 
     title = "Any classification set of torchvision, such as torchvision:SVHN; downloaded by torchvision if absent."
     library = "torchvision"
-    sets = (
-        "CIFAR10",
-        "CIFAR100",
-        "Country211",
-        "DTD",
-        "EuroSAT",
-        "FashionMNIST",
-        "FER2013",
-        "FGVCAircraft",
-        "Flowers102",
-        "Food101",
-        "GTSRB",
-        "ImageFolder",
-        "ImageNet",
-        "Imagenette",
-        "KMNIST",
-        "MNIST",
-        "OxfordIIITPet",
-        "RenderedSST2",
-        "SEMEION",
-        "StanfordCars",
-        "STL10",
-        "SUN397",
-        "SVHN",
-        "USPS",
-    )
+    sets = """
+        CIFAR10        train          targets     -
+        CIFAR100       train          targets     -
+        Country211     train/test     samples     samples
+        DTD            train/test     _labels     _image_files
+        EuroSAT        -              samples     samples
+        FashionMNIST   train          targets     -
+        FER2013        train/test     _samples    -
+        FGVCAircraft   train/test     _labels     _image_files
+        Flowers102     train/test     _labels     _image_files
+        Food101        train/test     _labels     _image_files
+        GTSRB          train/test     _samples    _samples
+        ImageFolder    -              samples     samples
+        ImageNet       train/val      samples     samples
+        Imagenette     train/val      _samples    _samples
+        KMNIST         train          targets     -
+        MNIST          train          targets     -
+        OxfordIIITPet  trainval/test  _labels     _images
+        RenderedSST2   train/test     _samples    _samples
+        SEMEION        -              labels      -
+        StanfordCars   train/test     _samples    _samples
+        STL10          train/test     labels      -
+        SUN397         -              _labels     _image_files
+        SVHN           train/test     labels      -
+        USPS           train          targets     -
+    """
     preset = ImageDataset.preset | {"augment": "crop"}
 
     @property
     def home(self) -> Path:
         """The folder of its own that torchvision gives the data set, or --data-dir."""
-        return self.root / self.kind.__name__ / "raw" if hasattr(self.kind, "raw_folder") else self.root
+        return self.root / self.row.name / "raw" if hasattr(self.kind, "raw_folder") else self.root
 
     @property
     def channels(self) -> int:  # type: ignore[override]
@@ -382,7 +402,7 @@ class Torchvision(LibraryDataset, ImageDataset):
         return int(self.info.get("channels", 3))
 
     def open(self, part: str, *, download: bool) -> Any:
-        arguments = dict(self.arguments.get(part, {}))
+        arguments = self.arguments(part)
         if "download" in inspect.signature(self.kind).parameters:
             arguments["download"] = download
         try:
@@ -394,7 +414,7 @@ class Torchvision(LibraryDataset, ImageDataset):
 
     def describe(self, data: Any) -> Record:
         """The channels: files may contain images of any kind, arrays do not."""
-        return {"channels": 1 if not paths_of(data) and data[0][0].mode == "L" else 3}
+        return {"channels": 1 if self.row.files == "-" and data[0][0].mode == "L" else 3}
 
     def common_stamp(self, data: Any) -> bytes:
         """The pixels, which the class has in memory, or the labels."""

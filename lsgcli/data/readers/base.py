@@ -11,6 +11,7 @@ may be compressed, it is 16 times the file size + 1 GiB.
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -176,7 +177,7 @@ def read(path: Path, sensor: Sensor | None = None) -> Events:
     name = identify(path)
     found = _readers()[name]
     with foreign(path, f"a recording of format {name}", hint=found.hint, extra=found.extra):
-        return checked(found.parse(path), sensor)
+        return checked(found.parse(path), sensor, name)
 
 
 def identify(path: Path) -> str:
@@ -229,7 +230,8 @@ def read_stream(path: str, chunks: Iterable[bytes], known: Collection[str], sens
     seen = 0
     with foreign(path, f"a stream of format {form}"):
         for events in decode(chain([head], chunks)):
-            yield form, events[: events.outside(sensor)]
+            inside = events[: events.outside(sensor)]
+            yield form, replace(inside, sensor=sensor)
             check_inside(events, sensor, seen)
             seen += len(events)
 
@@ -265,8 +267,8 @@ def _recognised(path: str, head: bytes, known: Collection[str] = ()) -> str | No
 # ---- validation of every recording ----
 
 
-def checked(events: Events, sensor: Sensor | None) -> Events:
-    """The events, validated, sorted by time and converted to the types of :class:`Events`."""
+def checked(events: Events, sensor: Sensor | None, form: str = "") -> Events:
+    """The events, validated, sorted by time and converted to the types of :class:`Events`; ``form`` is the name of the reader."""
     x, y = (integers(name, getattr(events, name), 0, SIDE - 1, np.uint16) for name in ("x", "y"))
     t = integers("t", events.t, -LATEST, LATEST, np.int64)
     on = events.on if events.on.dtype == bool else integers("p", events.on, -1, 1, np.int8) > 0
@@ -280,8 +282,8 @@ def checked(events: Events, sensor: Sensor | None) -> Events:
             f"found a sensor of {width}x{height}, expected {sensor[0]}x{sensor[1]}",
             hint="Use recordings of one sensor only; omit --sensor if the recordings state it.",
         )
-    made = Events(x, y, t, on, events.sensor)
-    check_inside(made, events.sensor or sensor)
+    made = Events(x, y, t, on, events.sensor or sensor, form)
+    check_inside(made, made.sensor)
     return in_order(made)
 
 

@@ -6,7 +6,7 @@ import struct
 import h5py
 import numpy as np
 
-from lsgcli.data.datasets.shd import CLASSES as SHD
+from lsgcli.data.datasets.published import SPOKEN
 
 
 def write_npz(path, events):
@@ -22,7 +22,7 @@ def gesture(rows):
     return stream.getvalue()
 
 
-def write_shd(path, recordings, labels, times=np.float16, units=np.int64, keys=SHD):
+def write_shd(path, recordings, labels, times=np.float16, units=np.int64, keys=SPOKEN):
     """recordings: lists of (seconds, channel)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as content:

@@ -37,7 +37,7 @@ def test_everything_that_looks_into_folders_follows_links(linked, config, monkey
     assert [sample.label for sample in summary.found(linked).samples] == [0, 0, 1, 1]
     manifest.write(linked)
     assert len(manifest.read(linked)) == 4
-    monkeypatch.setattr("lsgcli.data.datasets.cifar_dvs.CLASSES", ("cat", "dog"))
+    monkeypatch.setattr("lsgcli.data.datasets.published.CIFAR_CLASSES", ("cat", "dog"))
     listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(linked))).scan()
     assert [sample.key for sample in listing.samples] == ["cat/0", "cat/900", "dog/0", "dog/900"]
 

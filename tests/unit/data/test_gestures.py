@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsgcli import registry
-from lsgcli.data.datasets import dvs_gesture
+from lsgcli.data.datasets.published import DvsGesture
 from lsgcli.errors import DataError
 from tests.unit.data.recordings_of import gesture
 
@@ -14,7 +14,7 @@ from tests.unit.data.recordings_of import gesture
 @pytest.fixture
 def one_gesture(config, tmp_path):
     def read(content):
-        for file in dvs_gesture.DvsGesture.archives.values():
+        for file in DvsGesture.archives.values():
             folder = tmp_path / file.content / "user01_fluorescent_led"
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "3.npy").write_bytes(content if isinstance(content, bytes) else gesture(content))

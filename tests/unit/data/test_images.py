@@ -10,7 +10,7 @@ import torchvision
 from PIL import Image
 
 from lsgcli import registry
-from lsgcli.data.datasets.libraries import Torchvision, paths_of
+from lsgcli.data.datasets.libraries import Torchvision
 from lsgcli.data.images import LARGEST, read_image
 from lsgcli.errors import DataError
 from lsgcli.system.interpreter import filter_warnings
@@ -65,13 +65,11 @@ def test_torchvision(name, config, tmp_path):
 
 
 def test_every_class_of_torchvision_that_opens_images_lists_its_files():
-    lists = ("self.samples", "self._samples", "self._image_files", "self._images", "self.index")  # see paths_of
-    for name in Torchvision.sets:
+    for name, row in Torchvision.rows().items():
         kind = getattr(torchvision.datasets, name, None)
         source = "".join(inspect.getsource(one) for one in inspect.getmro(kind) if one.__module__.startswith("torchvision"))
-        if "Image.open" in source or "self.loader(" in source:
-            assert any(one in source for one in lists), f"{name} opens files that lsgcli.data.datasets.libraries does not know"
-    assert paths_of([]) == []
+        assert (row.files != "-") == ("Image.open" in source or "self.loader(" in source), name
+        assert row.files == "-" or f"self.{row.files}" in source, name
 
 
 def test_a_large_file_is_not_read(tmp_path):

@@ -1,6 +1,10 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
+from lsgcli.data import frames, summary
+from lsgcli.data.datasets.base import dataset_of
 from lsgcli.data.events import Events
 from lsgcli.data.readers import base as readers
 from lsgcli.data.readers.base import read, suffixes
@@ -142,3 +146,27 @@ def test_a_library_that_is_not_there(parsed):
 def test_want_of_memory_is_not_the_file_s_fault(parsed):
     with pytest.raises(MemoryError):
         parsed(MemoryError())
+
+
+def test_a_recording_is_recognised_and_checked_once(config, recordings, monkeypatch):
+    """Whether its frames are made or it is described."""
+    dataset = dataset_of(config("event-folder", data_dir=str(recordings))).scan()
+    recognised = Mock(wraps=readers.identify)
+    checked = Mock(wraps=readers.check_inside)
+    monkeypatch.setattr(readers, "identify", recognised)
+    for module in (readers, frames):
+        monkeypatch.setattr(module, "check_inside", checked)
+    dataset.load(dataset.samples[0])
+    assert (recognised.call_count, checked.call_count) == (1, 1)
+    assert summary.of_dataset(dataset, workers=0)["formats"] == {"aedat2": len(dataset.samples)}
+    assert recognised.call_count == checked.call_count == 1 + len(dataset.samples)
+
+
+def test_events_of_a_larger_sensor_than_the_frames(config, recordings):
+    """They are checked against the sensor of the frames, whatever their own is, before they are turned."""
+    dataset = dataset_of(config("event-folder", data_dir=str(recordings), orientation="rotated-90")).scan()
+    events = dataset.events(dataset.samples[0])
+    assert events.sensor == (128, 128)
+    dataset.info["sensor"] = [40, 40]
+    with pytest.raises(DataError, match="expected x below 40 and y below 40"):
+        dataset.frames(events, dataset.samples[0])

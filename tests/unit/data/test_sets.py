@@ -45,9 +45,9 @@ def test_digits_dvs_can_be_learned(config):
 
 
 def cifar_dvs(root, numbers, suffix="aedat"):
-    from lsgcli.data.datasets.cifar_dvs import CLASSES
+    from lsgcli.data.datasets.published import CIFAR_CLASSES
 
-    for name in CLASSES:
+    for name in CIFAR_CLASSES:
         (root / name).mkdir(parents=True, exist_ok=True)
         for number in numbers:
             # One ON event at x_raw = 100, y_raw = 10: row 27, column 117 when upright.

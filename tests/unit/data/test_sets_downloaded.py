@@ -13,7 +13,7 @@ import pytest
 
 from lsgcli import registry
 from lsgcli.data import manifest
-from lsgcli.data.datasets import cifar_dvs, dvs_gesture, saccades, shd
+from lsgcli.data.datasets import published
 from lsgcli.data.datasets.base import SPLITS
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import DataError
@@ -79,9 +79,9 @@ def spoken(publish, tmp_path):
 
 @pytest.fixture
 def cifar(publish):
-    for name in cifar_dvs.CLASSES:
+    for name in published.CIFAR_CLASSES:
         members = {f"{name}/cifar10_{name}_{number}.aedat": AEDAT for number in (0, 1, 900)}
-        publish(cifar_dvs.FILES, name, zipped(members))
+        publish(published.CIFAR_DVS_FILES, name, zipped(members))
 
 
 # --- what is published ------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_facts_agree_with_tonics():
             assert file.name == getattr(theirs, f"{split}_filename")
             assert file.md5 == getattr(theirs, f"{split}_md5")
             assert file.urls[0] == getattr(theirs, f"{split}_url")
-    file, theirs = saccades.ARCHIVE, datasets.NCALTECH101
+    file, theirs = published.NCaltech101.archives["all"], datasets.NCALTECH101
     assert (file.name, file.md5, file.urls[0]) == (theirs.filename, theirs.file_md5, theirs.url)
     for split in SPLITS:
         file, theirs = SHD[split], datasets.SHD
@@ -110,19 +110,19 @@ def test_facts_agree_with_tonics():
         assert registry.get("dataset", kind.lower()).folder == theirs.base_folder
     for name in ("cifar-dvs", "n-mnist", "dvs-gesture", "n-caltech101", "shd"):
         assert hasattr(datasets, registry.get("dataset", name).folder)  # tonic calls the folder as its class
-    assert list(dvs_gesture.CLASSES) == datasets.DVSGesture.classes
-    assert datasets.DVSGesture.sensor_size[0] == dvs_gesture.SIDE
+    assert list(published.GESTURES) == datasets.DVSGesture.classes
+    assert datasets.DVSGesture.sensor_size[0] == published.DvsGesture.sensor_size[0]
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "published", "folder"),
+    ("name", "served", "folder"),
     [("n-mnist", "nmnist", "NMNIST"), ("dvs-gesture", "gestures", "DVSGesture"), ("shd", "spoken", "SHD")],
 )
-def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, folder):
-    request.getfixturevalue(published)
+def test_a_set_of_two_parts(config, site, tmp_path, request, name, served, folder):
+    request.getfixturevalue(served)
     settings = config(name, data_dir=str(tmp_path), T=1, size=16, val_fraction=0)
     files = [file.name for file in registry.get("dataset", name).remote()]
     told = []
@@ -141,7 +141,7 @@ def test_a_set_of_two_parts(config, site, tmp_path, request, name, published, fo
     assert set(report.extra) == set(files)
     assert {what for what, _, _ in told} >= {*files, *(f"unpacking {file}" for file in files), "hashing"}
     assert prepare(settings).test.x.shape[1:3] == (1, dataset.channels)
-    shd._arrays.cache_clear()
+    published.spoken.cache_clear()
 
 
 def test_two_at_once_share_one_download(config, site, tmp_path, nmnist):
@@ -165,7 +165,7 @@ def test_n_caltech101(config, site, tmp_path, publish):
         f"Caltech101/{name}/image_{i:04d}.bin": EVENT for name in ("ant", "Faces_easy", "BACKGROUND_Google") for i in range(20)
     }
     outer = {"N-Caltech101-archive/Caltech101.zip": zipped(members), "N-Caltech101-archive/Caltech101_annotations.zip": b""}
-    publish(saccades.NCaltech101.archives, "all", zipped(outer))
+    publish(published.NCaltech101.archives, "all", zipped(outer))
     settings = config("n-caltech101", data_dir=str(tmp_path), T=1, size=16)
     listing = registry.get("dataset", "n-caltech101")(settings).scan()
     assert listing.classes == ("BACKGROUND_Google", "Faces_easy", "ant")
@@ -201,7 +201,7 @@ def batches(publish, monkeypatch):
     members, sums = {}, {}
     for name in [name for name, _ in (*kind.train_list, *kind.test_list)]:
         members[name] = pickle.dumps({"data": images, "labels": [0, 1]})
-    members[kind.meta["filename"]] = pickle.dumps({"label_names": list(cifar_dvs.CLASSES)})
+    members[kind.meta["filename"]] = pickle.dumps({"label_names": list(published.CIFAR_CLASSES)})
     for name, content in members.items():
         sums[name] = hashlib.md5(content).hexdigest()
     monkeypatch.setattr(kind, "train_list", [[name, sums[name]] for name, _ in kind.train_list])
@@ -218,7 +218,7 @@ def test_cifar10(config, site, tmp_path, batches):
     bundle = prepare(settings)
     assert (bundle.train.x.shape, bundle.test.x.shape) == ((10, 3, 32, 32), (2, 3, 32, 32))
     np.testing.assert_array_equal(bundle.test.x, batches[1].reshape(2, 3, 32, 32))
-    assert bundle.classes == cifar_dvs.CLASSES
+    assert bundle.classes == published.CIFAR_CLASSES
     assert bundle.mean[0] == pytest.approx(0.4914, abs=1e-4)
     prepare(settings)
     assert asked(site) == ["cifar-10-python.tar.gz"]
@@ -239,7 +239,7 @@ def test_cifar_dvs_is_downloaded(config, site, tmp_path, cifar):
     settings = config("cifar-dvs", data_dir=str(tmp_path / "new"), T=1, size=16, val_fraction=0)
     folder = tmp_path / "new" / "CIFAR10DVS"
     listing = registry.get("dataset", "cifar-dvs")(settings).scan()
-    assert asked(site) == [f"{name}.zip" for name in cifar_dvs.CLASSES]
+    assert asked(site) == [f"{name}.zip" for name in published.CIFAR_CLASSES]
     assert (len(listing.part("train")), len(listing.part("test"))) == (20, 10)
     assert len(manifest.read(folder)) == 30
     assert (folder / "dog" / "cifar10_dog_900.aedat").read_bytes() == AEDAT
@@ -248,9 +248,9 @@ def test_cifar_dvs_is_downloaded(config, site, tmp_path, cifar):
 
 
 def test_cifar_dvs_zips_that_are_there_are_unpacked(config, site, tmp_path, cifar, publish):
-    for name in cifar_dvs.CLASSES[:9]:
+    for name in published.CIFAR_CLASSES[:9]:
         (tmp_path / f"{name}.zip").write_bytes(zipped({f"cifar10_{name}_{i}.aedat": AEDAT for i in (0, 1, 900)}))
-        publish(cifar_dvs.FILES, name, (tmp_path / f"{name}.zip").read_bytes())  # without a folder in it
+        publish(published.CIFAR_DVS_FILES, name, (tmp_path / f"{name}.zip").read_bytes())  # without a folder in it
     listing = registry.get("dataset", "cifar-dvs")(config("cifar-dvs", data_dir=str(tmp_path))).scan()
     assert asked(site) == ["truck.zip"]
     assert len(listing.samples) == 30

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsgcli.data.datasets import shd
+from lsgcli.data.datasets.published import SPOKEN, spoken
 from lsgcli.data.prepare import prepare
 from lsgcli.errors import ConfigError, DataError
 from lsgcli.runs.checks import check
@@ -13,7 +13,7 @@ from tests.unit.data.recordings_of import write_shd
 @pytest.fixture(autouse=True)
 def _close():
     yield
-    shd._arrays.cache_clear()
+    spoken.cache_clear()
 
 
 @pytest.fixture
@@ -38,16 +38,16 @@ def test_frames(config, folder):
     assert bundle.test.y.tolist() == [0, 11]
 
 
-@pytest.mark.parametrize("keys", [(), [name.replace("ue", "ü") for name in shd.CLASSES], shd.CLASSES[::-1]])
+@pytest.mark.parametrize("keys", [(), [name.replace("ue", "ü") for name in SPOKEN], SPOKEN[::-1]])
 def test_names_of_the_classes(config, tmp_path, keys):
     for part in ("train", "test"):
         write_shd(tmp_path / f"shd_{part}.h5", [[(0.0, 1)]] * 4, [0, 11] * 2, keys=keys)
     made = config("shd", data_dir=str(tmp_path), T=2)
-    if keys == shd.CLASSES[::-1]:
+    if keys == SPOKEN[::-1]:
         with pytest.raises(DataError, match=r"shd_train.h5: .*extra/keys"):
             prepare(made)
     else:
-        assert prepare(made).classes == shd.CLASSES
+        assert prepare(made).classes == SPOKEN
 
 
 def test_a_network_for_it(config, folder):
@@ -73,4 +73,4 @@ def test_a_network_for_it(config, folder):
 def test_damaged(config, folder, change, message):
     change(folder / "SHD" / "shd_test.h5")
     with pytest.raises(DataError, match=message):
-        prepare(config("shd", data_dir=str(folder)), splits=("test",), classes=shd.CLASSES)
+        prepare(config("shd", data_dir=str(folder)), splits=("test",), classes=SPOKEN)
