@@ -35,10 +35,10 @@ from benchmarks.measuring import machine, read, write
 from benchmarks.reproduction import shown
 from benchmarks.tables import Cell, Table
 from lsgcli.config.run import PATHS
+from lsgcli.runs.table import what_counts
 from lsgcli.store import rundir
 from lsgcli.sweeps import statistics
 from lsgcli.sweeps.collect import Collection, collect
-from lsgcli.sweeps.plan import what_counts
 from lsgcli.system import files
 
 

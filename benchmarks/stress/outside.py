@@ -159,7 +159,7 @@ def used(seeds: Seeds, path: Path) -> None:
 
 def of_run(seeds: Seeds, drawn: bool) -> None:
     run = seeds.run
-    record = comparison.compare([run])
+    record = comparison.compare(comparison.find([run]))
     compared.parts(record)
     rundir.accuracy_on_test(run / rundir.BEST)
     flows.history(run / rundir.BEST)
@@ -407,7 +407,7 @@ def texts(count: int, chance: random.Random, folder: Path) -> Iterator[Case]:
     for name, content in files.items():
         write(seeds.run / name, content, "plain")
         with contextlib.suppress(LsgError):
-            tags[name] = Tags(compared.page(comparison.compare([seeds.run]))).tags
+            tags[name] = Tags(compared.page(comparison.compare(comparison.find([seeds.run])))).tags
         (seeds.run / name).write_bytes(content)
     for text in chance.sample(STRINGS, min(count, len(STRINGS))):
         fields: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -447,7 +447,7 @@ def write(path: Path, content: bytes, text: str) -> None:
 def shown(seeds: Seeds, name: str, text: str, tags: list[tuple[str, ...]]) -> Iterator[Case]:
     """The page and the table of a run, one of whose files has this text everywhere."""
     try:
-        record = comparison.compare([seeds.run])
+        record = comparison.compare(comparison.find([seeds.run]))
     except LsgError as error:
         yield Case("a run, refused", "" if error.exit_code == 2 else f"{name} {text!r}: status {error.exit_code}")
         return

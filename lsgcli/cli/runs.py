@@ -34,13 +34,13 @@ def runs(
     method, seed, fold, epoch, epochs, val_accuracy, test_accuracy, started, path. The validation accuracy is that of the best epoch.
     """
     common.messages(verbosity)
-    from lsgcli.runs import overview
+    from lsgcli.runs import table
 
-    found = overview.ordered(overview.where(overview.find(folder), where or ()), sort)
+    found = table.ordered(table.where(table.overview(folder), where or ()), sort)
     for run in found:
         if run.problem:
             log.warning("damaged: %s", run.problem)
-    tell_not_installed(run.lacking for run in found)
+    tell_not_installed(one.run.lacking for one in found)
     if not found:
         log.info("%s: no runs%s", folder, f" with {' '.join(where)}" if where else "")
     elif as_json:
@@ -53,7 +53,7 @@ def runs(
             return
         from lsgcli.report import terminal
 
-        terminal.show([terminal.table(overview.COLUMNS, rows, left=len(overview.COLUMNS))])
+        terminal.show([terminal.table(table.COLUMNS, rows, left=len(table.COLUMNS))])
 
 
 def _text(value: object) -> str:
@@ -86,10 +86,10 @@ def compare(
     from lsgcli.report.terminal import show
     from lsgcli.runs import compare as comparison
 
-    directories = comparison.find(runs)
+    found = comparison.find(runs)
     if html:
-        check_output(html, "--html", suffixes=(".html",), inputs=directories, force=force)
-    record = comparison.compare(directories)
+        check_output(html, "--html", suffixes=(".html",), inputs=[run.path for run in found], force=force)
+    record = comparison.compare(found)
     if as_json:
         print_json(record)
     else:

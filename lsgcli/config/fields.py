@@ -141,14 +141,7 @@ def listed(text: str) -> list[str]:
 Section = TypeVar("Section", bound="Settings")
 
 
-class _Renaming(type):
-    """Lets a class of settings take their former names."""
-
-    def __call__(cls, *args: Any, **values: Any) -> Any:
-        return super().__call__(*args, **renamed(values))
-
-
-class Settings(metaclass=_Renaming):
+class Settings:
     """Base of dataclasses of settings.
 
     Raises:

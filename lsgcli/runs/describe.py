@@ -5,7 +5,7 @@ from pathlib import Path
 from lsgcli import models
 from lsgcli.analysis.structure import structure
 from lsgcli.config.resolve import differing, resolve
-from lsgcli.config.run import RunConfig, check_effect, from_checkpoint
+from lsgcli.config.run import check_effect, from_checkpoint, from_dict
 from lsgcli.data.datasets.base import SPLITS, Dataset, dataset_of
 from lsgcli.errors import DataError
 from lsgcli.store import checkpoint, hub, rundir
@@ -33,7 +33,7 @@ def of_network(settings: Record, classes: int | None = None) -> Record:
             classes = len(dataset.class_names or _scanned(dataset).classes)
         model = new_model(config, classes, dataset.channels, 1 if dataset.line else None)
     else:
-        config = RunConfig(**settings)
+        config = from_dict(settings)
         check_effect(settings, config)
         given = {"input_size" if name == "size" else name: value for name, value in settings.items()}
         model = models.build(given.pop("arch"), num_classes=classes, **given)
@@ -89,5 +89,5 @@ def of_checkpoint(path: Path | str) -> Record:
 
 def _of_run(folder: Path) -> Record:
     """Facts about the run in a folder; none if there is no readable one."""
-    facts = rundir.read_facts(folder) if rundir.is_run(folder) else {}
+    facts = rundir.facts_of_run(folder) or {}
     return {name: facts.get(name) for name in ("started", "lsg", "git_revision", "python", "versions", "device")}

@@ -124,13 +124,15 @@ def _folder_of_run(path: Path, dataset: str) -> str | None:
         DataError: the folder does not exist.
     """
     run = path.parent
-    if not rundir.is_run(run):
+    facts = rundir.facts_of_run(run)
+    if facts is None:
         return None
     try:
-        folder = rundir.read_data_folder(run) if rundir.read_config(run).dataset == dataset else None
+        of_run = rundir.config_of(run, facts)
     except ConfigError as error:
         log.warning("%s; the folder of the run's data is not known", error.message)
         return None
+    folder = rundir.data_folder_of(facts, of_run) if of_run.dataset == dataset else None
     if folder is not None:
         log.info("data: %s, from %s", folder, run / CONFIG)
         if not Path(folder).is_dir():

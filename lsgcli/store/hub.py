@@ -16,7 +16,7 @@ from typing import Any
 from lsgcli.data.guard import FULL, unreadable
 from lsgcli.errors import CheckpointError, ConfigError, LsgError, StorageError, log, require
 from lsgcli.store import plugins
-from lsgcli.store.rundir import checkpoint_of, is_run
+from lsgcli.store.rundir import checkpoint_of, facts_of_run
 from lsgcli.system import files
 from lsgcli.system.interpreter import __version__
 
@@ -40,13 +40,17 @@ def local(checkpoint: Path | str) -> Path:
         CheckpointError: it does not exist, or a remote one cannot be read, or was damaged in transfer.
         StorageError: the cache cannot be written.
     """
-    path = checkpoint_of(_local(str(checkpoint)))
+    path = _local(str(checkpoint))
+    run = path if path.is_dir() else path.parent
+    facts = facts_of_run(run)
+    if path == run and facts is not None:
+        path = checkpoint_of(run)
     try:
         os.stat(path)
     except OSError as error:
         raise unreadable(path, error) from error
-    if is_run(path.parent):
-        plugins.of_run(path.parent)
+    if facts is not None:
+        plugins.of_run(run, facts)
     return path
 
 

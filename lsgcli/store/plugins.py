@@ -23,14 +23,18 @@ def named(file: Path) -> None:
         mark.touch()
 
 
-def of_run(run: Path) -> None:
+def of_run(run: Path, facts: rundir.Facts | None = None) -> None:
     """Import the files that a run was trained with, unless the command line has named files of their names.
+
+    Args:
+        run: its directory.
+        facts: the content of its ``config.json``, read unless given.
 
     Raises:
         ConfigError: one is gone, cannot be imported, or has not been named on this machine: the run may be of somebody else.
     """
     imported = {Path(file).name for file in registry.files}
-    for place, digest in (rundir.read_facts(run).get("plugins") or {}).items():
+    for place, digest in ((facts or rundir.read_facts(run)).get("plugins") or {}).items():
         file = Path(place)
         if file.name in imported:
             continue

@@ -209,10 +209,16 @@ class RunDir(RunFiles, contextlib.AbstractContextManager["RunDir"]):
 
 def is_run(path: Path) -> bool:
     """Whether a directory contains a run, that is, a ``config.json`` written by any version of `lsg train`."""
+    return facts_of_run(path) is not None
+
+
+def facts_of_run(path: Path) -> Facts | None:
+    """The content of config.json of the run in a directory; None if there is no run, or the file cannot be read."""
     try:
-        return is_of_run(read_facts(path))
+        facts = read_facts(path)
     except ConfigError:
-        return False
+        return None
+    return facts if is_of_run(facts) else None
 
 
 def is_of_run(facts: Facts) -> bool:
@@ -223,21 +229,6 @@ def is_of_run(facts: Facts) -> bool:
 def folders_with_config(folder: Path) -> list[Path]:
     """The folders in or below a folder, at any depth, that contain a ``config.json``, which may be of another program."""
     return [at for at, _, names in files.walk(folder) if CONFIG in names]
-
-
-def find_runs(folder: Path) -> tuple[dict[Path, RunConfig], list[str]]:
-    """The settings of each run in or below a folder, by its directory, and a message for each run whose settings cannot be read."""
-    found = {}
-    unreadable = []
-    for path in folders_with_config(folder):
-        try:
-            facts = read_facts(path)
-            if is_of_run(facts) or (path / METRICS).exists():
-                found[path] = config_of(path, facts)
-        except ConfigError as error:
-            if is_run(path) or (path / METRICS).exists():  # otherwise of another program
-                unreadable.append(error.message)
-    return found, unreadable
 
 
 def check_free(path: Path, *, force: bool = False, resume: bool = False) -> None:
@@ -325,14 +316,26 @@ def read_data_folder(path: Path) -> str | None:
 
     A run that was moved together with its data, or is of a version that did not record the folder, has ``--data-dir`` as given.
     """
-    places = [read_facts(path).get("data_folder"), read_config(path).data_dir]
+    facts = read_facts(path)
+    return data_folder_of(facts, config_of(path, facts))
+
+
+def data_folder_of(facts: Facts, config: RunConfig) -> str | None:
+    """As :func:`read_data_folder`, from the content of config.json and its settings."""
+    places = [facts.get("data_folder"), config.data_dir]
     stated = [place for place in places if place is not None]
     return [*filter(os.path.isdir, stated), *stated, None][0]
 
 
 def read_precision(path: Path) -> str:
     """The precision of the run in a directory, which does not change when it is resumed on other hardware."""
-    return read_facts(path).get("precision", {}).get("used") or read_config(path).precision
+    facts = read_facts(path)
+    return precision_of(facts, config_of(path, facts))
+
+
+def precision_of(facts: Facts, config: RunConfig) -> str:
+    """As :func:`read_precision`, from the content of config.json and its settings."""
+    return facts.get("precision", {}).get("used") or config.precision
 
 
 def read_sources(path: Path) -> dict[str, str]:
@@ -384,13 +387,11 @@ def read_last_epoch(path: Path) -> Record:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """The checkpoint of a run directory: that of its result, or else the last one; other paths are returned as they are.
+    """The checkpoint of a run directory: that of its result, or else the last one.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
     """
-    if not (path.is_dir() and is_run(path)):
-        return path
     result = read_result(path) or {}
     names = [LAST, DIVERGED]
     if result.get("diverged"):

@@ -1,23 +1,23 @@
 """Collection of the runs of an ablation from a folder."""
 
-import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lsgcli.config.run import RunConfig
 from lsgcli.errors import ConfigError, counted
-from lsgcli.store.rundir import find_runs, read_facts, read_precision, read_result
+from lsgcli.runs.table import Repetition, Run, read_all
+from lsgcli.store.rundir import read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, Plan, Repetition, data_settings, load, what_counts
+from lsgcli.sweeps.plan import Cell, data_settings, load, row_key
 from lsgcli.sweeps.statistics import rows, varied
 from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
+Row = dict[Repetition, list[Cell]]  # the cells with the same settings, first those that the plan expects
 
 
 @dataclass
@@ -61,23 +61,6 @@ class Collection:
         return {"schema": SCHEMA, "table": table, "rows": table_rows, "missing": missing, "notes": notes}
 
 
-@dataclass
-class _Row:
-    """The runs of a row.
-
-    Attributes:
-        config: settings of any of them.
-        label: of their data.
-        folder: in which they are.
-        runs: those that exist, by repetition; none of one that is expected.
-    """
-
-    config: RunConfig
-    label: str
-    folder: Path
-    runs: dict[Repetition, list[Path]] = field(default_factory=dict)
-
-
 def collect(folder: Path) -> Collection:
     """The runs below ``folder``, grouped into rows by their settings.
 
@@ -88,122 +71,119 @@ def collect(folder: Path) -> Collection:
         ConfigError: the folder contains no runs with a test accuracy.
     """
     plan = load(folder)
-    configs, results, notes = _read(folder, planned=plan is not None)
-    labels = _labels_of_data(configs)
+    runs, notes = _read(folder, planned=plan is not None)
+    labels = _labels_of_data(runs)
+    planned = plan.cells() if plan else []
+    label = next((labels[cell.path] for cell in planned if cell.path in labels), "")
+    expected = [replace(cell, data=label) for cell in planned]
+    found = {}
+    for run in _in_order(runs, labels):
+        cell = Cell(0, run.settings, run.path, labels.get(run.path, ""))
+        found[cell] = run
+    rows = _rows([*expected, *found])
+    if plan is None:
+        _expect_all(rows)
     collection = Collection([], [], plan.table if plan else None, notes)
-    for number, row in enumerate(_rows(plan, configs, labels)):
-        for repetition in sorted(row.runs):
-            runs = row.runs[repetition]
-            finished = [run for run in runs if results[run] is not None]
-            path = (finished or runs or [row.folder / repetition.folder])[0]
-            if len(runs) > 1:
-                ignored = ", ".join(str(run) for run in runs if run != path)
+    for number, row in enumerate(rows):
+        for repetition in sorted(row):
+            existing = {cell.path: found[cell] for cell in row[repetition] if cell in found}
+            finished = [path for path, run in existing.items() if run.result is not None]
+            path = [*finished, *existing, row[repetition][0].path][0]
+            cell = next(cell for cell in row[repetition] if cell.path == path)
+            if len(existing) > 1:
+                ignored = ", ".join(str(other) for other in existing if other != path)
                 which = repetition.text.replace(", ", " and ")
-                notes.append(f"{len(runs)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
-            collection.cells.append(Cell(number, row.config.replace(**repetition.settings), path, row.label))
-            collection.records.append(results.get(path))
-    if any(labels.values()):
+                notes.append(f"{len(existing)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
+            collection.cells.append(replace(cell, row=number, label=""))
+            collection.records.append(existing[path].result if path in existing else None)
+    if labels:
         notes.append(
             "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
         )
     return collection
 
 
-def _rows(plan: Plan | None, configs: Mapping[Path, RunConfig], labels: Mapping[Path, str]) -> list[_Row]:
-    """The rows of the plan, if there is one, followed by those of other runs.
-
-    Args:
-        configs: settings of each run.
-        labels: of the data of each run.
-    """
-    rows: dict[tuple[str, str], _Row] = {}  # by settings and label
-
-    def runs_like(config: RunConfig, label: str, path: Path) -> list[Path]:
-        """The runs of the row and repetition with these settings."""
-        settings = json.dumps([what_counts(config), Repetition.of(config).folds], sort_keys=True)
-        row = rows.setdefault((settings, label), _Row(config, label, path.parent))
-        return row.runs.setdefault(Repetition.of(config), [])
-
-    planned = plan.cells() if plan else []
-    label = next((labels[cell.path] for cell in planned if cell.path in labels), "")
-    for cell in planned:
-        runs_like(cell.config, label, cell.path)
-    for run in _in_order(configs, labels):
-        runs_like(configs[run], labels[run], run).append(run)
-    if plan is None:
-        everywhere = {repetition for row in rows.values() for repetition in row.runs}
-        for row in rows.values():
-            for repetition in everywhere:
-                if repetition.folds == Repetition.of(row.config).folds:
-                    row.runs.setdefault(repetition, [])
+def _rows(cells: Sequence[Cell]) -> list[Row]:
+    """The cells of each row: those with the same settings and data."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    for cell in cells:
+        repetition = Repetition.of(cell.config)
+        row = rows.setdefault((row_key(cell.config), repetition.folds, cell.data), {})
+        row.setdefault(repetition, []).append(cell)
     return list(rows.values())
 
 
-def _read(folder: Path, planned: bool) -> tuple[dict[Path, RunConfig], dict[Path, Record | None], list[str]]:
-    """Settings and final records of the runs below a folder, without those that left the test part out, and notes on the others.
+def _expect_all(rows: Sequence[Row]) -> None:
+    """Add the repetitions that other rows have to each row."""
+    everywhere = {repetition for row in rows for repetition in row}
+    for row in rows:
+        (first, *_), *_ = row.values()
+        for repetition in everywhere:
+            if repetition.folds == Repetition.of(first.config).folds and repetition not in row:
+                config = first.config.replace(**repetition.settings)
+                row[repetition] = [replace(first, config=config, path=first.path.parent / repetition.folder)]
+
+
+def _read(folder: Path, planned: bool) -> tuple[list[Run], list[str]]:
+    """The runs below a folder without those that left the test part out, and notes on the others.
 
     Raises:
         ConfigError: there are none, and no run is ``planned`` either, or those that exist have no test accuracy.
     """
-    runs, unreadable = find_runs(folder)
-    configs = {}
-    results = {}
+    runs = []
+    notes = []
     untested = 0
-    for path, config in runs.items():
-        try:
-            record = read_result(path)
-        except ConfigError as error:
-            unreadable.append(error.message)
-            continue
-        if record is not None and record["accuracy"] is None and "diverged" not in record:
+    for run in read_all(folder, lenient=False):
+        result = run.result
+        if run.problem:
+            notes.append(f"Skipped: {'; '.join(run.problem.message.splitlines())}.")
+        elif result and result["accuracy"] is None and "diverged" not in result:
             untested += 1  # finished without evaluating the test part
         else:
-            configs[path] = config
-            results[path] = record
-    if not configs and (untested or not planned):
+            runs.append(run)
+    if not runs and (untested or not planned):
         raise ConfigError(
             f"--collect {folder}: found no run with a test accuracy, expected the folder of an ablation",
             "`lsg ablate` and `lsg ablate --print-commands` print the folder; it is the value of --out. `lsg compare` compares others.",
         )
-    notes = [f"Skipped: {'; '.join(message.splitlines())}." for message in unreadable]
     if untested:
         notes.append(f"Left out: {counted(untested, 'run')} without a test accuracy, such as trials of `lsg tune`.")
-    return configs, results, notes
+    return runs, notes
 
 
-def _labels_of_data(runs: Mapping[Path, RunConfig]) -> dict[Path, str]:
+def _labels_of_data(runs: Sequence[Run]) -> dict[Path, str]:
     """A label for the data of each run: the folder, with a digest if that folder contained different data.
 
-    The label is "" for all runs if those with the same settings of the data used the same data. A run without a recorded digest is assumed to have
+    Empty if runs with the same settings of the data used the same data. A run without a recorded digest is assumed to have
     used the data of the others.
     """
-    digests = {path: str(read_facts(path).get("data_digest", "")) for path in runs}
-    used: dict[Any, set[str]] = {}  # digests by settings of the data, and by these and the folder
-    for path, config in runs.items():
-        settings = data_settings(config)
-        for group in (settings, (settings, config.data_dir)):
-            digests_of_group = used.setdefault(group, set())
-            if digests[path]:
-                digests_of_group.add(digests[path])
-    if all(len(values) < 2 for values in used.values()):
-        return dict.fromkeys(runs, "")
+    used: dict[Any, set[str]] = defaultdict(set)  # digests by settings of the data, and by these and the folder
+    for run in runs:
+        settings = data_settings(run.settings)
+        if digest := run.facts.get("data_digest"):
+            used[settings].add(digest)
+            used[settings, run.settings.data_dir].add(digest)
+    if all(len(digests) < 2 for digests in used.values()):
+        return {}
     labels = {}
-    for path, config in runs.items():
-        labels[path] = config.data_dir or "in the default folder"
-        if len(used[data_settings(config), config.data_dir]) > 1:
-            labels[path] += f" ({digests[path][:8]})"
+    for run in runs:
+        place = run.settings.data_dir
+        labels[run.path] = place or "in the default folder"
+        if len(used[data_settings(run.settings), place]) > 1:
+            labels[run.path] += f" ({run.facts.get('data_digest', '')[:8]})"
     return labels
 
 
-def _in_order(runs: Mapping[Path, RunConfig], data: Mapping[Path, str]) -> list[Path]:
+def _in_order(runs: Sequence[Run], labels: Mapping[Path, str]) -> list[Run]:
     """Runs sorted by their rows: methods in the paper's order, then by value, width 1 first."""
-    names = varied(list(runs.values()))
+    names = varied([run.settings for run in runs])
 
-    def sort_key(path: Path) -> tuple[Any, ...]:
-        config = runs[path]
+    def sort_key(run: Run) -> tuple[Any, ...]:
+        config = run.settings
         method = METHODS.index(config.method) if config.method in METHODS else len(METHODS)
         values = [getattr(config, name) for name in names]
-        return config.dataset, data[path], method, config.width != 1.0, [(value is not None, value) for value in values]
+        data = labels.get(run.path, "")
+        return config.dataset, data, method, config.width != 1.0, [(value is not None, value) for value in values]
 
     return sorted(runs, key=sort_key)
 

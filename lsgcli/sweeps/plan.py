@@ -11,14 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
 from lsgcli.config.fields import Values, formerly, renamed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
-from lsgcli.store.rundir import RUNS, find_runs
+from lsgcli.runs.table import Repetition, read_all, what_counts
+from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
 from lsgcli.system.schema import Record
 
@@ -42,34 +43,6 @@ class StoredPlan(TypedDict):
     seeds: list[int]
     table: str | None
     folds: NotRequired[list[str | None]]
-
-
-class Repetition(NamedTuple):
-    """Which repetition of its row a run is: its seed, and fold ``fold`` of ``folds``, both 0 without folds."""
-
-    seed: int
-    fold: int = 0
-    folds: int = 0
-
-    @classmethod
-    def of(cls, config: RunConfig) -> "Repetition":
-        """The repetition with these settings."""
-        return cls(config.seed, *map(int, (config.fold or "0/0").split("/")))
-
-    @property
-    def settings(self) -> Record:
-        """The settings that repetitions differ in."""
-        return {"seed": self.seed, "fold": f"{self.fold}/{self.folds}" if self.folds else None}
-
-    @property
-    def text(self) -> str:
-        """``seed 0``, or ``seed 0, fold 1/5``."""
-        return f"seed {self.seed}" + (f", fold {self.fold}/{self.folds}" if self.folds else "")
-
-    @property
-    def folder(self) -> str:
-        """Name of the run's directory, in that of its row."""
-        return f"s{self.seed}" + (f"-f{self.fold}of{self.folds}" if self.folds else "")
 
 
 @dataclass(frozen=True)
@@ -205,11 +178,6 @@ def data_settings(config: RunConfig) -> tuple[Any, ...]:
     return tuple(getattr(config, name) for name in SECTIONS["Data"] if name not in MAY_CHANGE)
 
 
-def what_counts(config: RunConfig) -> Record:
-    """Settings that identify a row: all except the seed, the fold, paths, and settings that may change on resume."""
-    return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed", "fold"}}
-
-
 def row_key(config: RunConfig) -> str:
     """:func:`what_counts` as text."""
     return json.dumps(what_counts(config), sort_keys=True)
@@ -217,5 +185,5 @@ def row_key(config: RunConfig) -> str:
 
 def folders_of_rows(root: Path) -> dict[str, Path]:
     """The directories of rows below the folder of an ablation, by :func:`row_key`."""
-    runs = find_runs(root)[0].items()
-    return {row_key(config): run.parent for run, config in runs if run.parent.parent == root}
+    runs = [run for run in read_all(root, lenient=False) if run.settings and run.path.parent.parent == root]
+    return {row_key(run.settings): run.path.parent for run in runs}

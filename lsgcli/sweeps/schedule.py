@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsgcli.errors import DivergedError, LsgError, OutOfMemoryError, RunInUseError, Stopped, error_of, log
+from lsgcli.runs.table import Repetition
 from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.jobs import CellState, file_of, name_of, state
-from lsgcli.sweeps.plan import Cell, Repetition
+from lsgcli.sweeps.plan import Cell
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.schema import Record
 from lsgcli.training.signals import StopRequest, reason

@@ -9,9 +9,9 @@ from scipy import special
 from lsgcli.config.fields import Values
 from lsgcli.config.run import RunConfig, varying, without_effect
 from lsgcli.config.source import traits
-from lsgcli.runs.compare import spread
+from lsgcli.runs.table import Repetition, spread, what_counts
 from lsgcli.sweeps import paper
-from lsgcli.sweeps.plan import Cell, Repetition, what_counts
+from lsgcli.sweeps.plan import Cell
 from lsgcli.system.schema import Record
 
 Result = tuple[Cell, Values | None]  # a run and its final record, None if unfinished

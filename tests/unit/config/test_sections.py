@@ -111,7 +111,6 @@ ENTRIES = {
     "environment": lambda given, _: resolve({}, environment={f"LSG_{name.upper()}": value for name, value in given.items()}),
     "TOML": lambda given, folder: from_file(folder, "".join(f"[{k}]\n{k} = '{v}'\n" for k, v in given.items())),
     "config.json": lambda given, folder: from_file(folder, json.dumps({"settings": given})),
-    "an object": lambda given, _: RunConfig(**given),
     "a copy": lambda given, _: RunConfig().replace(**given),
     "stored": lambda given, _: from_dict(given),
     "changes of a checkpoint": lambda given, _: from_checkpoint(STORED, checkpoint.read_config(STORED), given),
