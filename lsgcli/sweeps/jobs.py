@@ -28,6 +28,7 @@ from lsgcli.system import files, interpreter, schema
 from lsgcli.training.signals import StopRequest, stop_on_signals
 
 FOLDER = "jobs"  # below the root of the ablation
+RECORD = ".jsonl"  # suffix of the record of a job
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 LARGEST_STATUS = 128  # larger ones, and negative ones, are of signals
@@ -86,7 +87,7 @@ def read_record(file: Path) -> Record:
     return msgspec.convert(values, Record)
 
 
-def note(file: Path, **values: Any) -> None:
+def append_record(file: Path, **values: Any) -> None:
     """Append values to a record."""
     files.append_json_line(file, values)
 
@@ -121,7 +122,7 @@ def attempt(job: Job, stop: StopRequest) -> int:
     lock of the run directory one ``lsg train``.
     """
     path = Path(job.path)
-    file = job.file(".jsonl")
+    file = job.file(RECORD)
     files.make_folder(file.parent, file.parent.parent)
     busy = RunInUseError(f"{job.name}: another attempt is running")
     try:
@@ -129,13 +130,13 @@ def attempt(job: Job, stop: StopRequest) -> int:
             record = read_record(file)
             epochs = completed(path)
             before = record.attempts if record.epochs == epochs else 0
-            note(file, started=True, attempts=before + 1, epochs=epochs, status=None)
+            append_record(file, started=True, attempts=before + 1, epochs=epochs, status=None)
             while in_use(path) and not stop:  # by the process of a killed attempt
                 time.sleep(REFRESH)
             status = 0
             if read_result(path) is None:
                 status = Stopped.exit_code if stop else _train(job, stop)
-            note(file, status=status)
+            append_record(file, status=status)
             return status
     except RunInUseError as error:
         return error.exit_code
@@ -158,7 +159,7 @@ def _train(job: Job, stop: StopRequest) -> int:
 
 def may_repeat(job: Job) -> bool:
     """Whether the scheduler may start a job again."""
-    record = read_record(job.file(".jsonl"))
+    record = read_record(job.file(RECORD))
     return record.attempts_at(completed(Path(job.path))) < ATTEMPTS
 
 
@@ -214,7 +215,7 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         latest = read_last_epoch(cell.path)
     except ConfigError as error:
         return CellState("failed", status=error.exit_code, message=error.message)
-    record = read_record(file_of(cell.path, ".jsonl"))
+    record = read_record(file_of(cell.path, RECORD))
     status = record.status
     message = ""
     kind: Kind = "stopped"

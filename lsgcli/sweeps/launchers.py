@@ -21,7 +21,19 @@ from lsgcli.config.fields import Values
 from lsgcli.errors import ConfigError, Stopped, refuse, require
 from lsgcli.registry import register
 from lsgcli.sweeps.cells import command
-from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
+from lsgcli.sweeps.jobs import (
+    ATTEMPTS,
+    FOLDER,
+    RECORD,
+    CellState,
+    Job,
+    Record,
+    append_record,
+    file_of,
+    name_of,
+    read_record,
+    state,
+)
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.schedule import Runner, Strategy
 from lsgcli.system import cpus, files, interpreter
@@ -65,7 +77,7 @@ class Launcher(ABC):
     def submit(self, jobs: Sequence[Job]) -> Ids:
         """Submit jobs, or the first of them if there is no room for all; returns the identifiers of the submitted jobs.
 
-        A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
+        A job makes an :func:`~lsgcli.sweeps.jobs.attempt`, and may be repeated by the launcher itself.
 
         Raises:
             ConfigError: an option is refused.
@@ -199,14 +211,14 @@ class Submitted(Runner):
                 self._submit(states)
         for cell, now in states.items():
             if now.kind != "failed" and self.strategy.prunes(cell, now):
-                self.launcher.cancel(self._ids([name_of(cell.path)]))
+                self.launcher.cancel(self._ids([file_of(cell.path, RECORD)]))
                 states[cell] = replace(now, kind="pruned")
         return states
 
     def cancel(self) -> int:
         """Cancel all jobs, including those of other commands; returns how many were alive."""
         with self._locked():
-            ids = self._ids(file.stem for file in self.folder.glob("*.jsonl"))
+            ids = self._ids(self.folder.glob(f"*{RECORD}"))
             alive = [name for name, reason in self.launcher.look(ids).items() if reason != CANCELLED]
             self.launcher.cancel(ids)
         return len(alive)
@@ -215,19 +227,16 @@ class Submitted(Runner):
         if self.launcher.lasting:
             hint = "Repeat the command to follow them; add --cancel to cancel them."
             return Stopped(f"{message}; the other jobs continue", hint)
-        self.launcher.cancel(self._ids(self._seen))
+        self.cancel()
         return super().stopped(message)
 
-    def _record(self, name: str) -> Record:
-        return read_record(self.folder / f"{name}.jsonl")
-
-    def _ids(self, names: Iterable[str]) -> Ids:
-        """The identifiers of the jobs that this launcher has."""
-        records = {name: self._record(name) for name in names}
-        return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
+    def _ids(self, records: Iterable[Path]) -> Ids:
+        """The identifiers of the jobs that this launcher has, from their records."""
+        found = {file.stem: read_record(file) for file in records}
+        return {name: record.id for name, record in found.items() if record.launcher == self.name and record.id}
 
     def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
+        found = self.launcher.look(self._ids(file_of(cell.path, RECORD) for cell in cells))
         return {cell: self._state(cell, found) for cell in cells}
 
     def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
@@ -243,7 +252,7 @@ class Submitted(Runner):
             return now
         if name not in self._seen:  # what failed before this command is tried again
             return replace(now, kind="stopped", message="")
-        record = self._record(name)
+        record = read_record(file_of(cell.path, RECORD))
         if cancelled:
             why = f"{self.name} says that job {record.id} was cancelled"
             return replace(now, kind="failed", status=Stopped.exit_code, message=why)
@@ -257,17 +266,19 @@ class Submitted(Runner):
         due = {name_of(cell.path): cell for cell, now in states.items() if now.kind == "stopped"}
         for name, cell in due.items():
             files.check_no_link(file_of(cell.path, ".log"))  # which only the job itself opens
+            file = file_of(cell.path, RECORD)
+            record = read_record(file)
             epochs = states[cell].epochs
-            record = self._record(name)
             attempts = record.attempts_at(epochs) if name in self._seen else 0
             new = Record(launcher=self.name, attempts=attempts, epochs=epochs)
             if new != record:  # a launcher without room for the job is asked often
-                note(self.folder / f"{name}.jsonl", **asdict(new))
+                append_record(file, **asdict(new))
         ids = self.launcher.submit([job_of(cell) for cell in due.values()]) if due else {}
         for name, job in ids.items():
-            note(self.folder / f"{name}.jsonl", id=job)
+            cell = due[name]
+            append_record(file_of(cell.path, RECORD), id=job)
             self._seen.add(name)
-            states[due[name]] = replace(states[due[name]], kind="waiting")
+            states[cell] = replace(states[cell], kind="waiting")
 
     def _locked(self) -> AbstractContextManager[None]:
         """A context in which no other command submits or cancels jobs."""

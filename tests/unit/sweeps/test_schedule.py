@@ -9,7 +9,18 @@ from lsgcli.cli.launcher import changes_shown
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
 from lsgcli.store.rundir import LOCK, METRICS, RESULT
 from lsgcli.sweeps import jobs
-from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, CellState, Job, attempt, may_repeat, name_of, note, read_record, state
+from lsgcli.sweeps.jobs import (
+    ATTEMPT,
+    ATTEMPTS,
+    CellState,
+    Job,
+    append_record,
+    attempt,
+    may_repeat,
+    name_of,
+    read_record,
+    state,
+)
 from lsgcli.sweeps.launchers import CANCELLED, Submitted, job_of, make
 from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
@@ -144,7 +155,7 @@ def test_states_come_from_files(planned):
     write_run(cell, epochs=2)
     assert state(cell).text == "stopped after 2 of 3 epochs"
     assert state(cell, alive=True).text == "waiting after 2 of 3 epochs"
-    note(job.file(".jsonl"), started=True)
+    append_record(job.file(".jsonl"), started=True)
     assert state(cell, alive=True).text == "running after 2 of 3 epochs, validation accuracy 0.5000"
     with files.locked(cell.path / LOCK, "busy"):
         assert state(cell).kind == "running"
@@ -154,7 +165,7 @@ def test_states_come_from_files(planned):
         log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
     assert state(cell).message == "KeyError: 'x'"  # of the latest attempt
     for status in (75, 6, -15, 137):
-        note(job.file(".jsonl"), status=status)
+        append_record(job.file(".jsonl"), status=status)
         assert state(cell).kind == "stopped"
     files.write_json(cell.path / RESULT, record(0.25))
     assert state(cell, alive=True).text == "done after 3 of 3 epochs, test accuracy 0.2500"
@@ -207,7 +218,7 @@ def job(tmp_path):
 
 def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
     job.file(".lock").parent.mkdir(parents=True)
-    note(job.file(".jsonl"), started=True, attempts=1)
+    append_record(job.file(".jsonl"), started=True, attempts=1)
     with files.locked(job.file(".lock"), "busy"):
         assert attempt(job, StopRequest()) == 6
     assert read_record(job.file(".jsonl")).attempts == 1
