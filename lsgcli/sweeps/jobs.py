@@ -32,8 +32,8 @@ RECORD = ".jsonl"  # suffix of the record of a job
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
 LARGEST_STATUS = 128  # larger ones, and negative ones, are of signals
-# A job continues that was lost, stopped, or refused because another attempt is running.
-CONTINUED = (None, Stopped.exit_code, RunInUseError.exit_code)
+# A job continues that was stopped, or refused because another attempt is running.
+CONTINUED = (Stopped.exit_code, RunInUseError.exit_code)
 REFRESH = 0.1  # seconds between checks whether a run has ended or is to stop
 
 Kind = Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
@@ -223,7 +223,7 @@ def state(cell: Cell, alive: bool = False) -> CellState:
         kind = "running" if record.started and status is None else "waiting"
     elif files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
         kind = "running"
-    elif status not in CONTINUED and 0 <= status <= LARGEST_STATUS:
+    elif status is not None and status not in CONTINUED and 0 <= status <= LARGEST_STATUS:
         kind = "failed"
         message = _failure(cell.path, status)
     part = "validation" if "val_accuracy" in latest else "test"
