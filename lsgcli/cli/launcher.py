@@ -85,15 +85,15 @@ class LauncherOptions(NamedTuple):
         from lsgcli.sweeps.schedule import InProcess, run
         from lsgcli.training.signals import stop_on_signals
 
-        if not self.launcher:
-            begin()
-            with stop_on_signals() as stop:
-                run(strategy, InProcess(strategy, stop, functools.partial(TrainingDisplay, quiet), run_page), stop)
-            return
-        jobs = self._submitted(strategy)
-        begin()
         with stop_on_signals() as stop:
-            run(strategy, jobs, stop, changes_shown())
+            if self.launcher:
+                jobs = self._submitted(strategy)
+                begin()
+                run(strategy, jobs, stop, changes_shown())
+            else:
+                begin()
+                display = functools.partial(TrainingDisplay, quiet)
+                run(strategy, InProcess(strategy, stop, display, run_page), stop)
 
     def _submitted(self, strategy: "Strategy") -> "Submitted":
         from lsgcli.sweeps.jobs import FOLDER

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -26,11 +25,18 @@ from lsgcli.errors import ConfigError, RunInUseError, Stopped
 from lsgcli.store.rundir import in_use, is_run, read_last_epoch, read_result
 from lsgcli.sweeps.plan import Cell
 from lsgcli.system import files, interpreter, schema
+from lsgcli.training.signals import StopRequest, stop_on_signals
 
 FOLDER = "jobs"  # below the root of the ablation
+RECORD = ".jsonl"  # suffix of the record of a job
 ATTEMPT = "\n--- "  # begins an attempt in a log, even if the previous attempt ended within a line
 ATTEMPTS = 5  # of a job that is interrupted before it completes an epoch
-PAUSE = 0.5  # seconds between checks of a process that an earlier attempt left running
+LARGEST_STATUS = 128  # larger ones, and negative ones, are of signals
+# A job continues that was stopped, or refused because another attempt is running.
+CONTINUED = (Stopped.exit_code, RunInUseError.exit_code)
+REFRESH = 0.1  # seconds between checks whether a run has ended or is to stop
+
+Kind = Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
 
 
 def name_of(run: Path) -> str:
@@ -81,7 +87,7 @@ def read_record(file: Path) -> Record:
     return msgspec.convert(values, Record)
 
 
-def note(file: Path, **values: Any) -> None:
+def append_record(file: Path, **values: Any) -> None:
     """Append values to a record."""
     files.append_json_line(file, values)
 
@@ -108,63 +114,53 @@ class Job:
         return file_of(Path(self.path), suffix)
 
 
-class Attempt:
-    """An attempt to run a job in this process. A signal handler may :meth:`stop` it.
+def attempt(job: Job, stop: StopRequest) -> int:
+    """Run the command of a job until it ends or ``stop`` is requested; returns its exit status.
 
-    A job may have several attempts at the same time, for example because a scheduler restarts it while the machine that was lost
-    is still running: the lock of the job admits one of them, the lock of the run directory one ``lsg train``.
+    A job may have several attempts at the same time, for example because a scheduler restarts it
+    while the machine that was lost is still running: the lock of the job admits one of them, the
+    lock of the run directory one ``lsg train``.
     """
+    path = Path(job.path)
+    file = job.file(RECORD)
+    files.make_folder(file.parent, file.parent.parent)
+    busy = RunInUseError(f"{job.name}: another attempt is running")
+    try:
+        with files.locked(job.file(".lock"), busy):
+            record = read_record(file)
+            epochs = completed(path)
+            before = record.attempts if record.epochs == epochs else 0
+            append_record(file, started=True, attempts=before + 1, epochs=epochs, status=None)
+            while in_use(path) and not stop:  # by the process of a killed attempt
+                time.sleep(REFRESH)
+            status = 0
+            if read_result(path) is None:
+                status = Stopped.exit_code if stop else _train(job, stop)
+            append_record(file, status=status)
+            return status
+    except RunInUseError as error:
+        return error.exit_code
 
-    def __init__(self, job: Job):
-        self.job, self.path = job, Path(job.path)
-        self.stopped = False
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def stop(self) -> None:
-        """Ask the run to save and end."""
-        self.stopped = True
-        if self._process is not None:
-            self._process.terminate()
+def _train(job: Job, stop: StopRequest) -> int:
+    # Variables of the machine that submitted the job do not apply to it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with files.open_in_place(job.file(".log"), "ab") as log:
+        log.write(f"{ATTEMPT}{now} on {platform.node()}: {shlex.join(job.words)}\n".encode())
+        words = interpreter.command("lsgcli", *job.words[1:])
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(words, env=environment, stdin=nothing, stdout=log, stderr=log)
+        while process.poll() is None and not stop:
+            time.sleep(REFRESH)
+        process.terminate()  # does nothing if it has ended
+        return process.wait()
 
-    def run(self) -> int:
-        """Run the command, unless the cell is finished or another attempt is running it; returns its exit status."""
-        file = self.job.file(".jsonl")
-        files.make_folder(file.parent, file.parent.parent)
-        try:
-            with files.locked(self.job.file(".lock"), RunInUseError(f"{self.job.name}: another attempt is running")):
-                record = read_record(file)
-                epochs = completed(self.path)
-                attempts = record.attempts if record.epochs == epochs else 0
-                note(file, started=True, attempts=attempts + 1, epochs=epochs, status=None)
-                while in_use(self.path) and not self.stopped:  # by the process of a killed attempt
-                    time.sleep(PAUSE)
-                status = 0
-                if read_result(self.path) is None:
-                    status = Stopped.exit_code if self.stopped else self._train()
-                note(file, status=status)
-                return status
-        except RunInUseError as error:
-            return error.exit_code
 
-    def may_repeat(self) -> bool:
-        """Whether the scheduler may start the job again."""
-        return read_record(self.job.file(".jsonl")).attempts_at(completed(self.path)) < ATTEMPTS
-
-    def _train(self) -> int:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LSG_")}  # of this machine
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with files.open_in_place(self.job.file(".log"), "ab") as log:
-            log.write(f"{ATTEMPT}{now} on {platform.node()}: {shlex.join(self.job.words)}\n".encode())
-            self._process = subprocess.Popen(
-                interpreter.command("lsgcli", *self.job.words[1:]),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-            if self.stopped:  # between the check and the start
-                self._process.terminate()
-            return self._process.wait()
+def may_repeat(job: Job) -> bool:
+    """Whether the scheduler may start a job again."""
+    record = read_record(job.file(RECORD))
+    return record.attempts_at(completed(Path(job.path))) < ATTEMPTS
 
 
 @dataclass(frozen=True)
@@ -180,7 +176,7 @@ class CellState:
         part: of the data, which the accuracy is of.
     """
 
-    kind: Literal["done", "running", "waiting", "stopped", "pruned", "failed"]
+    kind: Kind
     epochs: int = 0
     of: int = 0
     accuracy: float | None = None
@@ -209,29 +205,32 @@ def state(cell: Cell, alive: bool = False) -> CellState:
     Args:
         alive: whether its job is queued or running, as far as the launcher knows.
     """
+    whole = cell.config.epochs
     try:
         if (result := read_result(cell.path)) is not None:
             accuracy = result["accuracy"] if cell.test else result.get("best_accuracy")
-            part = "test" if cell.test else "validation"
             message = result.get("diverged", "")
-            return CellState("done", cell.config.epochs, cell.config.epochs, accuracy, message=message, part=part)
+            part = "test" if cell.test else "validation"
+            return CellState("done", whole, whole, accuracy, message=message, part=part)
         latest = read_last_epoch(cell.path)
     except ConfigError as error:
         return CellState("failed", status=error.exit_code, message=error.message)
-    epochs = latest.get("epoch", -1) + 1
-    accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
-    part = "validation" if "val_accuracy" in latest else "test"
-    progress = epochs, cell.config.epochs if is_run(cell.path) else 0, accuracy
-    record = read_record(file_of(cell.path, ".jsonl"))
-    if alive:
-        return CellState("running" if record.started and record.status is None else "waiting", *progress, part=part)
-    if files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
-        return CellState("running", *progress, part=part)
+    record = read_record(file_of(cell.path, RECORD))
     status = record.status
-    # Stopped, killed, or refused because another attempt is running: the job continues.
-    if status is None or status < 0 or status > 128 or status in (Stopped.exit_code, RunInUseError.exit_code):
-        return CellState("stopped", *progress, status)
-    return CellState("failed", *progress, status, _failure(cell.path, status))
+    message = ""
+    kind: Kind = "stopped"
+    if alive:
+        kind = "running" if record.started and status is None else "waiting"
+    elif files.is_locked(file_of(cell.path, ".lock")) or in_use(cell.path):
+        kind = "running"
+    elif status is not None and status not in CONTINUED and 0 <= status <= LARGEST_STATUS:
+        kind = "failed"
+        message = _failure(cell.path, status)
+    part = "validation" if "val_accuracy" in latest else "test"
+    epochs = latest.get("epoch", -1) + 1
+    planned = whole if is_run(cell.path) else 0
+    accuracy = latest.get("val_accuracy", latest.get("test_accuracy"))
+    return CellState(kind, epochs, planned, accuracy, status, message, part)
 
 
 def completed(run: Path) -> int:
@@ -253,10 +252,8 @@ def _failure(run: Path, status: int) -> str:
 
 def main() -> None:
     """Make an attempt at the job given as an argument."""
-    attempt = Attempt(Job(**json.loads(sys.argv[1])))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: attempt.stop())
-    raise SystemExit(attempt.run())
+    with stop_on_signals(interrupt=False) as stop:
+        raise SystemExit(attempt(Job(**json.loads(sys.argv[1])), stop))
 
 
 if __name__ == "__main__":

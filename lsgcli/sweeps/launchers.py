@@ -21,13 +21,26 @@ from lsgcli.config.fields import Values
 from lsgcli.errors import ConfigError, Stopped, refuse, require
 from lsgcli.registry import register
 from lsgcli.sweeps.cells import command
-from lsgcli.sweeps.jobs import ATTEMPTS, FOLDER, CellState, Job, Record, file_of, name_of, note, read_record, state
+from lsgcli.sweeps.jobs import (
+    ATTEMPTS,
+    FOLDER,
+    RECORD,
+    CellState,
+    Job,
+    Record,
+    append_record,
+    file_of,
+    name_of,
+    read_record,
+    state,
+)
 from lsgcli.sweeps.plan import Cell
 from lsgcli.sweeps.schedule import Runner, Strategy
 from lsgcli.system import cpus, files, interpreter
 from lsgcli.training import launch
 
 KEY = r"\s*[\w-]+="  # of an option, with its sign
+NUMBER = r"0*[1-9]\d{0,8}"
 Ids = Mapping[str, str]  # name of a job -> the launcher's identifier
 CANCELLED = "cancelled"  # what a launcher says of a job that was cancelled with the scheduler's own command
 
@@ -64,7 +77,7 @@ class Launcher(ABC):
     def submit(self, jobs: Sequence[Job]) -> Ids:
         """Submit jobs, or the first of them if there is no room for all; returns the identifiers of the submitted jobs.
 
-        A job makes an :class:`~lsgcli.sweeps.jobs.Attempt`, and may be repeated by the launcher itself.
+        A job makes an :func:`~lsgcli.sweeps.jobs.attempt`, and may be repeated by the launcher itself.
 
         Raises:
             ConfigError: an option is refused.
@@ -96,19 +109,17 @@ def make(name: str, text: str, folder: Path) -> Launcher:
 
 def _parse(name: str, text: str, known: Mapping[str, type[str] | type[int]]) -> dict[str, Any]:
     """The values of ``KEY=VALUE,KEY=VALUE``; a part without ``=`` continues the value before it, as in ``nodelist=a,b``."""
-    if text and not re.match(KEY, text):
-        raise ConfigError(f"--{name}: found {text!r}, expected KEY=VALUE,KEY=VALUE,...")
     options = {}
     problems = []
-    for given, value in re.findall(rf"({KEY})(.*?)(?:\Z|,(?={KEY}))", text, re.DOTALL):
-        key = given.strip(" =").replace("-", "_")
-        is_number = value.isdecimal() and len(value) < 10 and int(value) > 0
-        if key not in known:
+    for part in re.split(rf",(?={KEY})", text) if text else ():
+        key, _, value = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if not value:
+            problems.append(f"--{name}: found {part!r}, expected KEY=VALUE,KEY=VALUE,...")
+        elif key not in known:
             problems.append(f"--{name}: {registry.unknown('option', key, sorted(known))}")
-        elif known[key] is int and not is_number:
+        elif known[key] is int and not re.fullmatch(NUMBER, value):
             problems.append(f"--{name} {key}: found {value!r}, expected a whole number, at least 1")
-        elif not value:
-            problems.append(f"--{name} {key}: found no value, expected one")
         else:
             options[key] = known[key](value)
     refuse(problems)
@@ -134,38 +145,37 @@ class Local(Launcher):
         self.environments = [cpus.share(self.slots) for _ in range(self.slots)]
         for environment, gpu in zip(self.environments, itertools.cycle(devices.visible()), strict=False):
             environment["CUDA_VISIBLE_DEVICES"] = gpu
-        self._running: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}  # by index of the environment: job, process
+        self._running: dict[str, tuple[subprocess.Popen[bytes], dict[str, str]]] = {}
 
     def submit(self, jobs: Sequence[Job]) -> Ids:
-        alive = self._alive()
-        free = [number for number in range(self.slots) if number not in alive]
+        self.look({})
         ids = {}
-        for job, number in zip(jobs, free, strict=False):
+        for job in jobs[: len(self.environments)]:
+            environment = self.environments.pop(0)
             process = subprocess.Popen(
                 interpreter.command("lsgcli.sweeps.jobs", json.dumps(asdict(job))),
-                env={**os.environ, **self.environments[number]},
+                env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C interrupts this command only, which stops its jobs
             )
-            self._running[number] = job.name, process
+            self._running[job.name] = process, environment
             ids[job.name] = str(process.pid)
         return ids
 
     def look(self, ids: Ids) -> Mapping[str, str]:
-        return {name: "" for name, _ in self._alive().values()}
+        for name, (process, environment) in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[name]
+                self.environments.append(environment)
+        return dict.fromkeys(self._running, "")
 
     def cancel(self, ids: Ids) -> None:
-        own = [process for name, process in self._alive().values() if name in ids]
+        own = [self._running[name][0] for name in self.look(ids) if name in ids]
         for process in own:
             process.terminate()
         for process in own:
             process.wait()
-
-    def _alive(self) -> dict[int, tuple[str, subprocess.Popen[bytes]]]:
-        """The jobs whose processes have not ended."""
-        self._running = {number: one for number, one in self._running.items() if one[1].poll() is None}
-        return self._running
 
 
 def job_of(cell: Cell) -> Job:
@@ -201,14 +211,14 @@ class Submitted(Runner):
                 self._submit(states)
         for cell, now in states.items():
             if now.kind != "failed" and self.strategy.prunes(cell, now):
-                self.launcher.cancel(self._ids([name_of(cell.path)]))
+                self.launcher.cancel(self._ids([file_of(cell.path, RECORD)]))
                 states[cell] = replace(now, kind="pruned")
         return states
 
     def cancel(self) -> int:
         """Cancel all jobs, including those of other commands; returns how many were alive."""
         with self._locked():
-            ids = self._ids(file.stem for file in self.folder.glob("*.jsonl"))
+            ids = self._ids(self.folder.glob(f"*{RECORD}"))
             alive = [name for name, reason in self.launcher.look(ids).items() if reason != CANCELLED]
             self.launcher.cancel(ids)
         return len(alive)
@@ -217,37 +227,33 @@ class Submitted(Runner):
         if self.launcher.lasting:
             hint = "Repeat the command to follow them; add --cancel to cancel them."
             return Stopped(f"{message}; the other jobs continue", hint)
-        self.launcher.cancel(self._ids(self._seen))
+        self.cancel()
         return super().stopped(message)
 
-    def _record(self, name: str) -> Record:
-        return read_record(self.folder / f"{name}.jsonl")
-
-    def _ids(self, names: Iterable[str]) -> Ids:
-        """The identifiers of the jobs that this launcher has."""
-        records = {name: self._record(name) for name in names}
-        return {name: record.id for name, record in records.items() if record.launcher == self.name and record.id}
+    def _ids(self, records: Iterable[Path]) -> Ids:
+        """The identifiers of the jobs that this launcher has, from their records."""
+        found = {file.stem: read_record(file) for file in records}
+        return {name: record.id for name, record in found.items() if record.launcher == self.name and record.id}
 
     def _states(self, cells: Sequence[Cell]) -> dict[Cell, CellState]:
-        found = self.launcher.look(self._ids(name_of(cell.path) for cell in cells))
+        found = self.launcher.look(self._ids(file_of(cell.path, RECORD) for cell in cells))
         return {cell: self._state(cell, found) for cell in cells}
 
     def _state(self, cell: Cell, found: Mapping[str, str]) -> CellState:
         name = name_of(cell.path)
-        record = self._record(name)
         cancelled = found.get(name) == CANCELLED
         alive = name in found and not cancelled
+        now = state(cell, alive=alive)
         if alive:
             self._seen.add(name)
-        now = state(cell, alive=alive)
-        if now.kind == "waiting":
-            return replace(now, message=found[name])
-        if now.kind == "done" and alive and not self.launcher.lasting:  # its process is about to end
-            return replace(now, kind="running")
-        if name not in self._seen:
-            # What failed before this command is tried again.
-            return CellState("stopped", now.epochs, now.of) if now.kind == "failed" else now
-        if now.kind in ("stopped", "failed") and cancelled:
+            is_ending = now.kind == "done" and not self.launcher.lasting
+            return replace(now, kind="running" if is_ending else now.kind, message=found[name] or now.message)
+        if now.kind not in ("stopped", "failed"):
+            return now
+        if name not in self._seen:  # what failed before this command is tried again
+            return replace(now, kind="stopped", message="")
+        record = read_record(file_of(cell.path, RECORD))
+        if cancelled:
             why = f"{self.name} says that job {record.id} was cancelled"
             return replace(now, kind="failed", status=Stopped.exit_code, message=why)
         if now.kind == "stopped" and record.attempts_at(now.epochs) >= ATTEMPTS:
@@ -259,19 +265,20 @@ class Submitted(Runner):
         """Submit the jobs that are stopped, as far as the launcher has room for them."""
         due = {name_of(cell.path): cell for cell, now in states.items() if now.kind == "stopped"}
         for name, cell in due.items():
-            for suffix in (".log", ".jsonl"):
-                files.check_no_link(file_of(cell.path, suffix))
+            files.check_no_link(file_of(cell.path, ".log"))  # which only the job itself opens
+            file = file_of(cell.path, RECORD)
+            record = read_record(file)
             epochs = states[cell].epochs
-            record = self._record(name)
             attempts = record.attempts_at(epochs) if name in self._seen else 0
             new = Record(launcher=self.name, attempts=attempts, epochs=epochs)
             if new != record:  # a launcher without room for the job is asked often
-                note(self.folder / f"{name}.jsonl", **asdict(new))
+                append_record(file, **asdict(new))
         ids = self.launcher.submit([job_of(cell) for cell in due.values()]) if due else {}
         for name, job in ids.items():
-            note(self.folder / f"{name}.jsonl", id=job)
+            cell = due[name]
+            append_record(file_of(cell.path, RECORD), id=job)
             self._seen.add(name)
-            states[due[name]] = replace(states[due[name]], kind="waiting")
+            states[cell] = replace(states[cell], kind="waiting")
 
     def _locked(self) -> AbstractContextManager[None]:
         """A context in which no other command submits or cancels jobs."""

@@ -34,7 +34,7 @@ class Trials(Strategy):
 
     failed: dict[str, str]
 
-    def excuses(self, status: int | None) -> bool:
+    def tolerates(self, status: int | None) -> bool:
         return True
 
     def ended(self, cell: Cell, now: CellState) -> None:
@@ -78,7 +78,7 @@ def trials(run: Path, findings: Sequence[Values], epochs: int) -> Trials:
             continue
         if config != made[0].config:  # a remedy of the number of epochs
             made.append(Cell(len(made), config, root / folder_name(settings), test=False, label=text_of(settings)))
-    planned = Trials(root, made)
+    planned = Trials(root.parent, made)  # files of jobs are two levels above a cell
     planned.failed = failed
     return planned
 

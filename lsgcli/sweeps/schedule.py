@@ -59,12 +59,12 @@ class Strategy:
         """Whether to end a cell in this state before its last epoch."""
         return False
 
-    def excuses(self, status: int | None) -> bool:
+    def tolerates(self, status: int | None) -> bool:
         """Whether a failure with this exit status counts as a result of the cell, so that the other cells still run."""
         return False
 
     def ended(self, cell: Cell, now: CellState) -> None:
-        """Record a cell that is done, pruned, or has failed with a status that :meth:`excuses` accepts."""
+        """Record a cell that is done, pruned, or has failed with a status that :meth:`tolerates` accepts."""
         self._done += 1
 
     def progress(self) -> str:
@@ -145,7 +145,7 @@ class InProcess(Runner):
             return pruned
         except Exception as error:
             status = OutOfMemoryError.exit_code if is_out_of_memory(error) else getattr(error, "exit_code", None)
-            if not self.strategy.excuses(status):
+            if not self.strategy.tolerates(status):
                 raise
             message = (str(error) or "out of memory").splitlines()[0]
             log.warning("%s: failed: %s", name_of(cell.path), message)
@@ -197,7 +197,7 @@ def run(strategy: Strategy, runner: Runner, stop: StopRequest, show: Callable[[S
             changed = runner.step(running)
             before = len(running)
             for cell, now in changed.items():
-                if now.kind == "failed" and not strategy.excuses(now.status):
+                if now.kind == "failed" and not strategy.tolerates(now.status):
                     failed[cell] = now
                 elif now.kind in ("done", "pruned", "failed"):
                     strategy.ended(cell, now)

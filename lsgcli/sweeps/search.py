@@ -47,9 +47,9 @@ class Axis:
         """The value of a trial."""
         if not self.scale:
             return trial.suggest_categorical(name, self.values)
-        low, high = self.values
-        suggest = trial.suggest_int if base_type(name) is int else trial.suggest_float
-        return suggest(name, low, high, log=self.scale == "log")
+        is_whole = isinstance(self.values[0], int)
+        suggest = trial.suggest_int if is_whole else trial.suggest_float
+        return suggest(name, *self.values, log=self.scale == "log")
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any
 from lsgcli.config.fields import Values
 from lsgcli.errors import ConfigError, LsgError, log
 from lsgcli.registry import register
-from lsgcli.sweeps.jobs import Attempt, Job
+from lsgcli.sweeps.jobs import Job, attempt, may_repeat
 from lsgcli.sweeps.launchers import CANCELLED, Ids, Launcher
 from lsgcli.system import interpreter
+from lsgcli.training.signals import stop_on_signals
 
 SIGNAL = "USR1"  # sent before the time limit; `lsg train` stops on it, too
 REQUEUES = 10_000  # of a job
@@ -27,18 +28,8 @@ ARRAY = 1000  # jobs: SLURM's MaxArraySize is 1001 by default
 TIME = "60"  # minutes of a job
 GRACE = 90  # seconds between the signal and the time limit
 REFILL = 30.0  # seconds until jobs are submitted again, after SLURM had no room for them
-FINISHED = [
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-]
+# States of jobs that have ended.
+FINISHED = re.compile("BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT")
 # Messages of SLURM. WAIT: the controller does not answer, or MaxJobCount is reached. LIMIT: a limit on
 # the number of jobs that fewer jobs satisfy (MaxArraySize, MaxSubmitJobs of an account or QOS).
 WAIT = re.compile("contact slurm controller|timed out|connection|zero bytes|temporarily una", re.IGNORECASE)
@@ -84,10 +75,9 @@ class Task:
     def __call__(self) -> int:
         """Run the job; if SLURM's signal stops it, requeue it after it has saved its state."""
         requeue = signal.getsignal(signal.SIGUSR1)
-        attempt = Attempt(self.job)
-        signal.signal(signal.SIGUSR1, lambda number, frame: attempt.stop())
-        status = attempt.run()
-        if attempt.stopped and status != 0 and attempt.may_repeat() and callable(requeue):
+        with stop_on_signals(interrupt=False) as stop:
+            status = attempt(self.job, stop)
+        if stop.signal_name == "SIGUSR1" and status != 0 and may_repeat(self.job) and callable(requeue):
             requeue(signal.SIGUSR1, None)  # submitit's handler; ends the process
         return status
 
@@ -110,7 +100,8 @@ class Slurm(Launcher):
     def __init__(self, folder: Path, options: Values):
         super().__init__(folder / "slurm", options)
         written = {f"--slurm {key}": value for key, value in options.items()}
-        for name, value in {"--out": folder.absolute(), **written}.items():
+        written["--out"] = folder.absolute()
+        for name, value in written.items():
             if re.search(r"[\r\n]", str(value)):  # it would be another line of the script, such as one for sbatch
                 raise ConfigError(
                     f"{name}: found {str(value)!r}, expected one line, because it is written to a script for SLURM"
@@ -122,9 +113,8 @@ class Slurm(Launcher):
             )
         self.slots = options.get("parallel", self.slots)
         self._again = 0.0  # when jobs may be submitted again
-        self._pending: set[str] = set()  # jobs that were pending when SLURM last listed them
         self._most = ARRAY  # maximum number of jobs submitted at once
-        self._said = ""  # the latest warning
+        self._last_warning = ""
         self._jobs: dict[str, tuple[str, str]] = {}  # identifier of each known job of this user -> state, reason
         if problem := self._ask():
             raise LsgError(f"--launcher slurm: squeue failed: {problem}", "Check that SLURM's controller runs: scontrol ping")
@@ -132,18 +122,19 @@ class Slurm(Launcher):
     def submit(self, jobs: Sequence[Job]) -> Ids:
         if time.monotonic() < self._again:
             return {}
-        size = min(len(jobs), self._most)
-        ids, problem = self._submit(jobs[:size])
+        jobs = jobs[: self._most]
+        ids, problem = self._submit(jobs)
         if not problem:
-            self._most = min(ARRAY, 2 * size)
+            self._most = min(ARRAY, 2 * len(jobs))
             return ids
-        if not WAIT.search(problem):
-            is_busy = any(state not in FINISHED for state, _ in self._jobs.values())  # such jobs make room when they end
-            if not LIMIT.search(problem) or (size == 1 and not is_busy):
-                raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", "Check --slurm.")
-            if size > 1:
-                self._most = size // 2
-                return self.submit(jobs)
+        is_limit = LIMIT.search(problem)
+        if is_limit and len(jobs) > 1:
+            self._most = len(jobs) // 2
+            return self.submit(jobs)
+        # At a limit, jobs that are alive make room when they end.
+        is_busy = any(not FINISHED.fullmatch(state) for state, _ in self._jobs.values())
+        if not (WAIT.search(problem) or (is_limit and is_busy)):
+            raise ConfigError(f"--launcher slurm: sbatch failed: {problem}", "Check --slurm.")
         self._warn(f"SLURM takes no more jobs now; lsg tries again every {REFILL:g} s: {problem}")
         self._again = time.monotonic() + REFILL
         return {}
@@ -176,12 +167,10 @@ class Slurm(Launcher):
             return dict.fromkeys(ids, "")
         found = {}
         for name, job in ids.items():
-            # SLURM forgets a job of an array that is cancelled before it runs.
-            forgotten = "CANCELLED" if job in self._pending else "COMPLETED"
-            state, reason = self._jobs.get(job, (forgotten, ""))
+            state, reason = self._jobs.get(job, ("COMPLETED", ""))
             if state == "CANCELLED":
                 found[name] = CANCELLED
-            elif state not in FINISHED:
+            elif not FINISHED.fullmatch(state):
                 found[name] = reason if state == "PENDING" and reason != "None" else ""
         return found
 
@@ -196,19 +185,18 @@ class Slurm(Launcher):
         out, problem = _run("squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r")
         if problem:
             return problem
-        self._jobs = {}
+        # SLURM forgets a job of an array that is cancelled before it runs.
+        waited = [job for job, (state, _) in self._jobs.items() if state in ("PENDING", "CANCELLED")]
+        self._jobs = dict.fromkeys(waited, ("CANCELLED", ""))
         for line in out.splitlines():
             job, state, reason = line.split("|", 2)
             self._jobs[job] = state, reason
-            self._pending.discard(job)
-            if state == "PENDING":
-                self._pending.add(job)
         return ""
 
     def _warn(self, message: str) -> None:
-        if message != self._said:
+        if message != self._last_warning:
             log.warning(message)
-            self._said = message
+            self._last_warning = message
 
 
 def _run(*command: str) -> tuple[str, str]:

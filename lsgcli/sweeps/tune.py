@@ -161,7 +161,7 @@ class Trials(Strategy):
                 return True
         return False
 
-    def excuses(self, status: int | None) -> bool:
+    def tolerates(self, status: int | None) -> bool:
         return status in (ConfigError.exit_code, OutOfMemoryError.exit_code)
 
     def ended(self, cell: Cell, now: CellState) -> None:

@@ -11,7 +11,7 @@ from lsgcli.cli.app import app
 from lsgcli.store.rundir import read_config, read_last_epoch
 from lsgcli.sweeps import remedies
 from lsgcli.sweeps.cells import check_data
-from lsgcli.sweeps.jobs import CellState
+from lsgcli.sweeps.jobs import CellState, file_of
 from tests.cli.conftest import CONVOLUTIONS
 from tests.exports import slow_if
 from tests.flows import problems
@@ -80,6 +80,7 @@ def test_a_remedy_that_fails_is_a_row(broken):
     tried = remedies.trials(broken, [{"remedy": {"settings": {"threshold": one}}} for one in (0.5, -1.0)], epochs)
     unchanged, remedy = tried.cells
     assert unchanged.path == broken
+    assert file_of(remedy.path, ".log").parent == tried.root / "jobs"  # where launchers follow it
     check_data(tried.cells)
     tried.ended(remedy, CellState("failed", message="out of memory"))
     rows = remedies.table(tried)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lsgcli.store.rundir import CONFIG, METRICS, RESULT, SCHEMA
-from lsgcli.sweeps.jobs import note, read_record
+from lsgcli.sweeps.jobs import append_record, read_record
 from lsgcli.sweeps.launchers import CANCELLED, Launcher
 from lsgcli.sweeps.plan import Cell, Plan
 from lsgcli.sweeps.statistics import rows
@@ -87,5 +87,5 @@ def finish(job):
 def fail(job, status=3, message="error: frames.npz: damaged\n  Prepare the data again.\n"):
     job.file(".log").write_text("epoch 1\n" + message)
     record = job.file(".jsonl")
-    note(record, started=True, attempts=read_record(record).attempts + 1, status=status)
+    append_record(record, started=True, attempts=read_record(record).attempts + 1, status=status)
     return True

@@ -8,7 +8,19 @@ import pytest
 from lsgcli.cli.launcher import changes_shown
 from lsgcli.errors import ConfigError, DataError, LsgError, Stopped
 from lsgcli.store.rundir import LOCK, METRICS, RESULT
-from lsgcli.sweeps.jobs import ATTEMPT, ATTEMPTS, Attempt, CellState, Job, name_of, note, read_record, state
+from lsgcli.sweeps import jobs
+from lsgcli.sweeps.jobs import (
+    ATTEMPT,
+    ATTEMPTS,
+    CellState,
+    Job,
+    append_record,
+    attempt,
+    may_repeat,
+    name_of,
+    read_record,
+    state,
+)
 from lsgcli.sweeps.launchers import CANCELLED, Submitted, job_of, make
 from lsgcli.sweeps.schedule import Strategy, run
 from lsgcli.system import files
@@ -58,23 +70,23 @@ def test_a_job_that_never_completes_an_epoch_fails(planned):
     assert cluster.submitted.count(NAMES[1]) == ATTEMPTS
 
 
-def interrupted(job):
-    """An attempt that a signal ended."""
-    attempt = Attempt(job)
-    attempt._train = lambda: 75
-    attempt.run()
-    return attempt
+@pytest.fixture
+def interrupted(monkeypatch):
+    """An attempt that a signal ends."""
+    monkeypatch.setattr(jobs, "_train", lambda job, stop: 75)
+    return lambda job: attempt(job, StopRequest())
 
 
 @pytest.mark.parametrize(("restarts", "submissions"), [(ATTEMPTS, 1), (2, 3)])
-def test_restarts_by_the_scheduler_count(planned, restarts, submissions):
+def test_restarts_by_the_scheduler_count(planned, interrupted, restarts, submissions):
     """Over submissions, too."""
 
     def requeued(job):
         if job.name != NAMES[1]:
             return finish(job)
-        attempts = [interrupted(job) for _ in range(restarts)]
-        assert attempts[-1].may_repeat() == (read_record(job.file(".jsonl")).attempts < ATTEMPTS)
+        for _ in range(restarts):
+            assert interrupted(job) == 75
+        assert may_repeat(job) == (read_record(job.file(".jsonl")).attempts < ATTEMPTS)
         return True
 
     cluster = Cluster(requeued)
@@ -143,7 +155,7 @@ def test_states_come_from_files(planned):
     write_run(cell, epochs=2)
     assert state(cell).text == "stopped after 2 of 3 epochs"
     assert state(cell, alive=True).text == "waiting after 2 of 3 epochs"
-    note(job.file(".jsonl"), started=True)
+    append_record(job.file(".jsonl"), started=True)
     assert state(cell, alive=True).text == "running after 2 of 3 epochs, validation accuracy 0.5000"
     with files.locked(cell.path / LOCK, "busy"):
         assert state(cell).kind == "running"
@@ -153,7 +165,7 @@ def test_states_come_from_files(planned):
         log.write(f"{ATTEMPT}now on host: lsg train\nTraceback (most recent call last):\nKeyError: 'x'\n")
     assert state(cell).message == "KeyError: 'x'"  # of the latest attempt
     for status in (75, 6, -15, 137):
-        note(job.file(".jsonl"), status=status)
+        append_record(job.file(".jsonl"), status=status)
         assert state(cell).kind == "stopped"
     files.write_json(cell.path / RESULT, record(0.25))
     assert state(cell, alive=True).text == "done after 3 of 3 epochs, test accuracy 0.2500"
@@ -206,12 +218,12 @@ def job(tmp_path):
 
 def test_only_one_attempt_runs_at_a_time_and_no_finished_cell(job):
     job.file(".lock").parent.mkdir(parents=True)
-    note(job.file(".jsonl"), started=True, attempts=1)
+    append_record(job.file(".jsonl"), started=True, attempts=1)
     with files.locked(job.file(".lock"), "busy"):
-        assert Attempt(job).run() == 6
+        assert attempt(job, StopRequest()) == 6
     assert read_record(job.file(".jsonl")).attempts == 1
     finish(job)
-    assert Attempt(job).run() == 0
+    assert attempt(job, StopRequest()) == 0
     assert not job.file(".log").exists()
 
 
@@ -279,7 +291,7 @@ def test_slurm_says_why_jobs_wait_and_which_were_cancelled(commands, slurm):
     commands(squeue=r"printf '7_0|RUNNING|None\n7_1|PENDING|Resources\n7_2|CANCELLED|None\n7_3|COMPLETED|None\n'")
     assert slurm.look(ids) == {"a": "", "b": "Resources", "c": CANCELLED}
     commands(squeue="")
-    assert slurm.look(ids) == {"b": CANCELLED}
+    assert slurm.look(ids) == {"b": CANCELLED, "c": CANCELLED}
 
 
 def test_nodes_do_not_import_modules_of_the_working_directory(commands, slurm, tmp_path):
