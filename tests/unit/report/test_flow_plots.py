@@ -31,14 +31,14 @@ def test_files(tmp_path, most):
     paths = write([flow(2, T=2), flow(2, T=2, method="fixed", seed=1)], tmp_path / "new" / "plots", most)
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in NAMES[:most] for kind in ("svg", "png", "pdf")]
     assert sorted(path.name for path in (tmp_path / "new" / "plots").iterdir()) == sorted(path.name for path in paths)
-    for svg, png, pdf in zip(paths[::3], paths[1::3], paths[2::3], strict=True):
-        root = ET.parse(svg).getroot()
+    for vector, png, pdf in zip(paths[::3], paths[1::3], paths[2::3], strict=True):
+        root = ET.parse(vector).getroot()
         with Image.open(png) as image:
             width, height = float(root.get("width")), float(root.get("height"))
             assert image.size == pytest.approx((300 / 135 * width, 300 / 135 * height), abs=1)
             assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
             assert len(image.getcolors(1 << 24)) > 10
-        text = svg.read_text(encoding="utf-8")
+        text = vector.read_text(encoding="utf-8")
         assert "var(" not in text  # a file knows no page's colours
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
         assert pdf.read_bytes().startswith(b"%PDF")
@@ -94,7 +94,7 @@ def test_dots_are_where_they_belong_in_a_png(tmp_path):
     spikes = [{"path": path([(20, 30), (100, 60)]), "size": 12}]
     chart = {"description": "", **template("raster", spikes=spikes, ends=[{"neuron": 1}, {"neuron": 9}])}
     drawing.save({"dots": chart}, tmp_path)
-    ((mark, left, top), *_) = reading.marks((tmp_path / "dots.svg").read_text(), "symbol")
+    ((_, left, top), *_) = reading.marks((tmp_path / "dots.svg").read_text(), "symbol")
     zoom = 300 / 135
     with Image.open(tmp_path / "dots.png") as image:
         dark = np.asarray(image.convert("RGB"))[..., 0] < 100
