@@ -153,6 +153,22 @@ def test_a_page_in_progress_is_not_written_at_every_epoch(run, monkeypatch):
     assert run.report.read_text() == "page"
 
 
+def test_a_page_that_takes_long_is_written_less_often(run, monkeypatch):
+    """At most a twentieth of the time of a run with short epochs."""
+    now, begun = [100.0], []
+
+    def page(path, status):
+        begun.append(now[0])
+        now[0] += 2.0
+        return "page"
+
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = Reporter(run, page)
+    for now[0] in (100.0, 110.0, 141.9, 142.0):
+        reporter.follow({"event": "epoch"})
+    assert begun == [100.0, 142.0]
+
+
 def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
     run.metrics_file.write_text("{\n")
     Reporter(run, run_page).write(Status("running"))
