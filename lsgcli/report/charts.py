@@ -26,7 +26,10 @@ def y_scale(values: Iterable[float | None], log: bool = False, zero: bool = Fals
     if log:
         exponent = math.floor(math.log10(low))
         return {"type": "log", "domain": [10.0**exponent, 10.0 ** max(exponent + 1, math.ceil(math.log10(high)))]}
-    return {"domain": [min(low, 0) if zero else low, high], "nice": True, "zero": False}
+    if zero:
+        low = min(low, 0)
+        high = high or 1.0
+    return {"domain": [low, high], "nice": True, "zero": False}
 
 
 def over_runs(runs: Sequence[Values]) -> tuple[list[float | None], list[float]]:

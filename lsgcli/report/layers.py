@@ -10,7 +10,7 @@ import numpy as np
 from lsgcli.analysis import measures
 from lsgcli.registry import register
 from lsgcli.report.charts import Legend, line_chart, line_rows, path, styled, y_scale
-from lsgcli.report.drawing import COLOURS, Spec, Style, styles, template
+from lsgcli.report.drawing import Spec, Style, styles, template
 from lsgcli.report.figures import Flow, Panel, View, picture
 from lsgcli.report.tables import formatted
 
@@ -77,7 +77,9 @@ def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         chart = _histogram(layer, flows[index]["threshold"], labels[index], legend, f"{title}: {note}")
         return Panel(chart, title, note, width=HISTOGRAM)
 
-    legend = {label: Style(colour) for label, colour in zip(labels, COLOURS, strict=False)} | {NORMAL: PREDICTED}
+    legend = {label: Style(style.colour) for label, style in zip(labels, styles(len(labels)), strict=True)} | {
+        NORMAL: PREDICTED
+    }
     return layer_views("potential", [flow["layers"] for flow in flows], labels, panel, legend)
 
 
