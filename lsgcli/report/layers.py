@@ -94,8 +94,9 @@ def _histogram(layer: Flow, threshold: float, name: str, legend: Legend, label: 
     if sigma > 0:
         predicted = NormalDist(0, sigma)
         curve = [{"name": NORMAL, "u": u, "density": predicted.pdf(u)} for u in np.linspace(edges[0], edges[-1], 81).tolist()]
-    ends = [None if end is None else end / threshold for end in layer.get("interval") or [None]]
-    interval = [] if None in ends else [dict(zip(("begin", "end"), np.clip(ends, edges[0], edges[-1]).tolist(), strict=True))]
+    ends = [end / threshold for end in layer.get("interval") or [] if end is not None]
+    within = np.clip(ends, edges[0], edges[-1]).tolist()
+    interval = [{"begin": within[0], "end": within[1]}] if len(within) == 2 else []
     chart = template("histogram", bars=bars, curve=curve, interval=interval)
     chart["description"] = f"Histogram of u / v_th in layer {label}"
     return styled(chart, legend)
