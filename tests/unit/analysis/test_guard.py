@@ -193,6 +193,8 @@ class Compiled(nn.Module):
 def test_a_compiled_network_has_one_graph():
     net = nn.Sequential(nn.Linear(5, 40), Compiled(), nn.Dropout(0.0), nn.Linear(40, 3))
     x, y = torch.randn(16, 5), torch.arange(16) % 3
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # of tests before
     with Watch() as watch:
         compiled = torch.compile(net, fullgraph=True, backend="eager")
         optimizer = torch.optim.SGD(net.parameters(), 0.1)

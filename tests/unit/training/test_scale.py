@@ -104,7 +104,8 @@ def test_each_layer_starts_at_the_wanted_rate(init, arch, options):
     """Behind pools, in images that are mostly padding, and of spikes that are correlated in time and space."""
     net, x = begun(init, arch, **options)
     rate = NORMAL if init == "micheli" else options.get("init_rate", 0.1)
-    within = 2 if init == "micheli" else 1.3
+    # The mean over 16 random neurons of a narrow layer differs from that of many.
+    within = {"micheli": 2.0, "fluctuation": 1.4}.get(init, 1.3)
     for layer in layers_of(net, x):
         assert rate / within < layer["firing_rate"] < rate * within, layer["name"]
 
