@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # importing them takes torch
     from lsgcli.training.evaluate import Evaluation
 
 INTERVAL = 5.0  # seconds, at least, between pages of a run in progress
-SHARE = 20  # and so many times as long as one takes: at most 5 % of the time of a run with short epochs
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,21 @@ class Reporter:
     def __init__(self, run: RunFiles, page: Page):
         self.run = run
         self.page = page
-        self.due = 0.0
+        self.written = -INTERVAL
 
     def follow(self, record: Record) -> None:
         """Write the page of the run in progress, at its start and after an epoch, from the record of either."""
-        if record["event"] == "start" or (record["event"] == "epoch" and time.monotonic() >= self.due):
+        due = time.monotonic() - self.written >= INTERVAL
+        if record["event"] == "start" or (record["event"] == "epoch" and due):
             self.write(Status("running"))
 
     def write(self, status: Status) -> None:
         """Write the page."""
-        begin = time.monotonic()
         try:
             files.write_text(self.run.report, self.page(self.run.path, status))
         except (LsgError, OSError, MemoryError) as error:
             log.warning("%s: is not up to date: %s", self.run.report, error)
-        end = time.monotonic()
-        self.due = end + max(INTERVAL, SHARE * (end - begin))
+        self.written = time.monotonic()
 
 
 @dataclass(frozen=True)
