@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.guard import frame_outside
 from lsgcli.analysis.watch.modules import is_plain, parameters_of, tensors
 from lsgcli.analysis.watch.tensors import axis_of
@@ -180,7 +179,7 @@ class Evaluation:
             return
         if watch.labels is not None and any(torch.equal(part, watch.labels) for part in pair):
             return
-        caller = frame_outside(str(lines.PACKAGE))
+        caller = frame_outside()
         if caller.f_globals.get("__name__") == "snntorch.functional.acc":  # which has labels on the left
             pair = pair[::-1]
         self._judge(*(part.cpu().numpy() for part in pair))

@@ -248,7 +248,7 @@ class Forward:
 
     def parts(self, module: nn.Module) -> None:
         """The names of a network's modules, and its parameters."""
-        owners: dict[int, str] = {}
+        first_names: dict[int, str] = {}
         for name, part in walk(module):
             name = name.removeprefix("module.")  # of DataParallel
             line = self.built.get(part)
@@ -259,7 +259,7 @@ class Forward:
                 self.seen.momenta[known] = 1.0 if part.momentum is None else part.momentum, line
             for own, parameter in own_parameters(part).items():
                 full = f"{name}.{own}".lstrip(".")
-                self._share(owners.setdefault(id(parameter), full), full)
+                self._share(first_names.setdefault(id(parameter), full), full)
                 self.owners[id(parameter)] = weakref.ref(part), own
                 self.seen.add(full, parameter, line)
 

@@ -19,11 +19,12 @@ import torch
 from torch.autograd import forward_ad
 
 Function = Callable[..., Any]
+PACKAGE = str(Path(__file__).parents[2]) + os.sep  # the folder lsgcli
 # Folders of the code that observing functions call, and names of code without a file.
 OBSERVING = (
-    str(Path(__file__).parents[2]),
-    *(str(Path(str(package.__file__)).parent) for package in (torch, numpy)),
-    *{sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib")},
+    PACKAGE,
+    *(str(Path(str(package.__file__)).parent) + os.sep for package in (torch, numpy)),
+    *{sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib")},
     "<",
 )
 _frames = torch._C._dynamo.eval_frame
@@ -185,7 +186,7 @@ def _keep_scriptable(original: Function, patched: Function, patches: ExitStack) 
 def leave_out_frames(error: BaseException) -> None:
     """Leave the frames of observing code that handle an error out of its traceback."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OBSERVING[0]):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE):
         trace = trace.tb_next
     error.__traceback__ = trace
 
@@ -200,9 +201,9 @@ def _is_of_script(error: BaseException) -> bool:
     return False
 
 
-def frame_outside(folder: str) -> Any:
-    """The innermost frame of the stack whose code is not in a folder."""
+def frame_outside() -> Any:
+    """The innermost frame of the stack whose code is not of lsg."""
     frame: Any = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(folder):
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back
     return frame

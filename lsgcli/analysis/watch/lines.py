@@ -56,7 +56,7 @@ def here(built: object = None) -> Line | None:
 
 def calling() -> Line | None:
     """The line that calls what is observed, if it is the user's; None if it is another package's."""
-    frame = frame_outside(str(PACKAGE))
+    frame = frame_outside()
     return Line(frame.f_code.co_filename, frame.f_lineno) if frame and of_user(frame.f_code.co_filename) else None
 
 

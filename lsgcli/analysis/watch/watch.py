@@ -217,8 +217,8 @@ class Watch:
                 return original(module, *arguments, **options)
             forward = self.forward
             depth = len(forward.stack)
-            given = (*arguments, *options.values())
-            observed = not isinstance(module, torch.jit.ScriptModule) and self._wants_modules() and self.guard.is_open()
+            observed = self._wants_modules() and self.guard.is_open() and not isinstance(module, torch.jit.ScriptModule)
+            given = (*arguments, *options.values()) if observed else ()
             try:
                 if observed:
                     self.guard.observe("modules", self._enters, module, *given)
