@@ -68,7 +68,7 @@ class Output(NamedTuple):
         Option(
             metavar="DIR|FILE",
             help="Also write charts of accuracy and loss by epoch, coverage by layer, and alpha and beta over training, as SVG, PNG, "
-            "and PDF (with lsgcli[pdf]) for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
+            "and PDF for one column of a journal; or accuracy and loss as FILE.pdf, .svg or .png for two columns.",
         ),
     ] = None
 

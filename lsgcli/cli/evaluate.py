@@ -98,7 +98,7 @@ class Output(NamedTuple):
     ] = None
     plot: Annotated[
         Path | None,
-        Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf (with lsgcli[pdf])."),
+        Option(metavar="FILE", help="Also draw the confusion matrix, as .svg, .png, or .pdf."),
     ] = None
     force: common.Force = False
 

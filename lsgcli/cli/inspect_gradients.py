@@ -59,7 +59,7 @@ class Output(NamedTuple):
     html: common.Html = None
     plot: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF (with lsgcli[pdf])."),
+        Option(metavar="DIR", help="Also write figures to this folder, as SVG, PNG, and PDF."),
     ] = None
     sample: Annotated[int, Option(min=0, help="Training sample whose spikes and membrane potentials are shown.")] = 0
     force: common.Force = False

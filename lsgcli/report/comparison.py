@@ -214,7 +214,7 @@ def charts(rows: Finished) -> dict[str, View]:
     }
     for label, paths in rows.items():
         views |= _over_training(label, paths)
-    return {name: view for name, view in views.items() if view.panels[0].drawing}
+    return {name: view for name, view in views.items() if view.panels[0].chart}
 
 
 def _over_training(label: str, paths: Sequence[Path]) -> dict[str, View]:

@@ -1,25 +1,24 @@
-"""Drawings as SVG: the same marks on a page, in an SVG file, and rendered from that file to PNG and PDF.
+"""Compile charts: Vega-Lite specifications become SVG on a page, and SVG, PNG and PDF files.
 
-A mark is a string of SVG. Coordinates are in pixels, y downwards. A colour is a hexadecimal number or a name of
-:data:`~lsgcli.report.drawing.LIGHT`; the name becomes a CSS variable, which a page sets and which a file replaces by its value.
+A chart is a dictionary in the grammar of Vega-Lite, from a template in ``static``, with its data inside and a ``description`` for
+screen readers. A colour is a hexadecimal number or a CSS variable ``var(--NAME)`` of :data:`LIGHT`, which a page sets and which a
+file replaces by its value. The font is one that the compiler contains and measures texts with, so files are equal on all machines.
 """
 
-import io
+import json
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from importlib.util import find_spec
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lsgcli.system.files import make_folder, replacing
+from lsgcli.system.files import finite, make_folder, replacing
 
-# Named colours of marks: CSS variables on a page, the light values in a file.
+Spec = dict[str, Any]
+
 LIGHT = {
     "ink": "#1c2733",
     "soft": "#5b6875",
@@ -39,22 +38,36 @@ DARK = {
     "strong": "#ffffff",
 }
 
-# Of these, the first four differ most in lightness, as far as contrast on both backgrounds permits; in print without colour, lines
-# also differ by dashes.
+# The first four differ most in lightness, as far as contrast on both backgrounds permits. In print without colour, lines also
+# differ by dashes.
 COLOURS = ("#2f6fb5", "#de7908", "#b4559b", "#2a9a68", "#7c6ad6", "#c2413b", "#8a7a2f", "#3f979c")
-DASHES = (None, "7 3", "2 3", "9 3 2 3")
+DASHES = ((), (7, 3), (2, 3), (9, 3, 2, 3))
 # Of cells, whose opacity says how much: black and white can both be read on them.
 BLUE = "#2f78c4"
 ORANGE = "#ad6200"
 DEPTH = ((43, 104, 176), (191, 99, 168), (222, 121, 8))  # RGB of layers in their order, from the input; from dark to light
 
+SUFFIXES = (".svg", ".png", ".pdf")
+INCH = 135  # pixels in print: a chart fills a column of a journal, 3.3 in, and text of 12 pixels has 6.4 points
+DPI = 300  # of PNG files
+ADVANCE = 0.54  # mean width of a character, relative to the font size
+# Empty marks, and attributes that texts inherit or that are the usual ones: half of an SVG.
+SUPERFLUOUS = r'<path class="(?:fore|back)ground"[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*/>| (?:opacity="1"|font-family="[^"]*"|pointer-events="none")'
+ELEMENT = (
+    '<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="min-width:{least:.0f}px;max-width:{most:.0f}px">'
+    "{marks}"
+)
+FILE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
+    'font-family="{font}" role="img"><title>{label}</title><style>text{{pointer-events:none}}</style>{marks}'
+)
 
-@dataclass(frozen=True)
-class Style:
-    """Style of a line: colour (hexadecimal, or a name of :data:`LIGHT`), and lengths of dashes and gaps."""
+
+class Style(NamedTuple):
+    """Style of a line: its colour, and the lengths of its dashes and gaps."""
 
     colour: str
-    dash: str | None = None
+    dash: Sequence[float] = ()
 
 
 def styles(n: int) -> list[Style]:
@@ -69,64 +82,6 @@ def ordered(n: int) -> list[Style]:
     return [Style(f"#{red:02x}{green:02x}{blue:02x}") for red, green, blue in zip(*channels, strict=True)]
 
 
-SUFFIXES = (".svg", ".png", ".pdf")  # of saved drawings
-INCH = 135  # pixels in print: a chart fills a column of a journal, 3.3 in, and text of 12 pixels has 6.4 points
-DPI = 300  # of PNG files
-ADVANCE = 0.54  # mean width of a character, relative to the font size
-Point = tuple[float, float]
-Mark = str
-
-
-def line(points: Sequence[Point], colour: str = "ink", width: float = 1.0, dash: str | None = None) -> Mark:
-    """A line through points, solid or dashed."""
-    stroke = _colour(colour)
-    return _element("polyline", points=_points(points), fill="none", stroke=stroke, stroke_width=width, stroke_dasharray=dash)
-
-
-def area(points: Sequence[Point], colour: str, opacity: float | None = None) -> Mark:
-    """A filled polygon."""
-    return _element("polygon", points=_points(points), fill=_colour(colour), fill_opacity=opacity)
-
-
-def box(corner: Point, width: float, height: float, colour: str, opacity: float | None = None) -> Mark:
-    """A filled rectangle; ``corner`` is its upper left."""
-    x, y = corner
-    return _element("rect", x=x, y=y, width=width, height=height, fill=_colour(colour), fill_opacity=opacity)
-
-
-def dots(centres: Sequence[Point], diameter: float, colour: str, opacity: float | None = None, shape: str = "round") -> Mark:
-    """Many dots as one mark; ``shape`` is round or square."""
-    path = "".join(f"M{_number(x)} {_number(y)}h.01" for x, y in centres)
-    stroke = _colour(colour)
-    return _element(
-        "path", d=path, fill="none", stroke=stroke, stroke_width=diameter, stroke_opacity=opacity, stroke_linecap=shape
-    )
-
-
-def dot(at: Point, colour: str, radius: float = 4.0) -> Mark:
-    """A disk."""
-    return _element("circle", cx=at[0], cy=at[1], r=radius, fill=_colour(colour))
-
-
-def text(at: Point, words: str, colour: str = "soft", size: float = 12, anchor: str = "start") -> Mark:
-    """A line of text on a base line; ``anchor`` is start, middle or end."""
-    return _element("text", words, x=at[0], y=at[1], font_size=size, text_anchor=anchor, fill=_colour(colour))
-
-
-def group(marks: Sequence[Mark], title: str = "", layer: int | None = None, at: Point | None = None) -> Mark:
-    """A group of marks.
-
-    Args:
-        title: tooltip on a page.
-        layer: number of the layer shown, which a page highlights in all pictures.
-        at: origin of the group.
-    """
-    number = f' data-layer="{layer}"' if layer is not None else ""
-    move = f' transform="translate({_number(at[0])} {_number(at[1])})"' if at else ""
-    tip = f"<title>{_escaped(title)}</title>" if title else ""
-    return f"<g{number}{move}>{tip}{''.join(marks)}</g>"
-
-
 def shortened(words: str, width: float, size: float = 12) -> str:
     """Text shortened in the middle to a width in pixels, because names differ at the start or end."""
     room = max(4, int(width / (ADVANCE * size)))
@@ -136,45 +91,77 @@ def shortened(words: str, width: float, size: float = 12) -> str:
     return f"{words[:half]}…{words[-half:]}"
 
 
-ELEMENT = (
-    '<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="min-width:{least:.0f}px;max-width:{most:.0f}px">'
-    "{marks}</svg>"
-)
-FILE = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" \
-font-family="{font}" stroke-linejoin="round" role="img"><title>{label}</title><rect width="100%" height="100%" fill="#ffffff"/>
-{marks}
-</svg>
-"""
+def template(kind: str, **data: Sequence[Mapping[str, Any]]) -> Spec:
+    """A chart of this kind, from its file in ``static``.
+
+    Args:
+        data: rows of the data sets that the file names.
+    """
+    text = (files("lsgcli.report") / "static" / f"{kind}.json").read_text(encoding="utf-8")
+    return json.loads(text, object_hook=lambda found: {"values": data[found["name"]]} if found.keys() == {"name"} else found)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """Marks on an area of width x height pixels; ``label`` is the description for screen readers."""
+def _compiled(chart: Spec, **config: Any) -> tuple[float, float, str]:
+    """Width, height, and the content of the SVG element of a chart, with its end tag."""
+    # It takes about a second to start, and 30 MB, which a command without charts need not wait for.
+    import vl_convert
 
-    width: float
-    height: float
-    marks: Sequence[Mark]
-    label: str
-
-    def element(self) -> str:
-        """SVG element for a page, in the page's colours, with the width of its container within limits."""
-        return ELEMENT.format(
-            width=self.width,
-            height=self.height,
-            label=_escaped(self.label),
-            least=0.8 * self.width,
-            most=1.3 * self.width,
-            marks="".join(self.marks),
-        )
-
-    def svg(self, font: str = "system-ui, sans-serif") -> str:
-        """Content of an SVG file, on white."""
-        marks = re.sub(f"var\\(--({'|'.join(LIGHT)})\\)", lambda name: LIGHT[name[1]], "\n".join(self.marks))
-        return FILE.format(width=self.width, height=self.height, label=_escaped(self.label), font=font, marks=marks)
+    # A control character, raw or as JSON writes it, would abort the process.
+    text = json.dumps(finite(chart), ensure_ascii=False)
+    text = re.sub(r"\\(\\|u00..|[bfnrt])", lambda found: found[0] if found[1] == "\\" else "?", text)
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    svg = vl_convert.vegalite_to_svg(text, config=template("config") | config, allowed_base_urls=[])
+    svg = re.sub(SUPERFLUOUS, "", svg)
+    # Browsers show titles when a mark is pointed at; labels of marks are only read aloud.
+    svg = re.sub(
+        r'<path aria-label="([^"]*)" role="[^"]*" aria-roledescription="[^"]*"([^>]*)/>',
+        r"<path\2><title>\1</title></path>",
+        svg,
+    )
+    root, _, content = svg.partition(">")
+    width, height = root.split('"')[-2].split()[-2:]
+    return float(width), float(height), content
 
 
-def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
-    """Write each drawing as NAME.svg and NAME.png, and with the extra ``pdf`` as NAME.pdf, into a folder.
+def element(chart: Spec) -> str:
+    """SVG element for a page, in the page's colours, with the width of its container within limits."""
+    width, height, marks = _compiled(chart)
+    return ELEMENT.format(
+        width=width, height=height, label=escape(chart["description"]), least=0.8 * width, most=1.3 * width, marks=marks
+    )
+
+
+def svg(chart: Spec) -> str:
+    """Content of an SVG file, on white."""
+    width, height, marks = _compiled(chart, background=LIGHT["ground"], padding=12)
+    marks = re.sub(r"var\(--(\w+)\)", lambda name: LIGHT[name[1]], marks)
+    return FILE.format(
+        width=width, height=height, label=escape(chart["description"]), font=template("config")["font"], marks=marks
+    )
+
+
+def _png(svg: str) -> bytes:
+    """An SVG as PNG, of 300 dots per inch in print."""
+    import vl_convert
+
+    return vl_convert.svg_to_png(svg, scale=72 / INCH, ppi=DPI)
+
+
+def _pdf(svg: str) -> bytes:
+    """An SVG as PDF of its width in print, with the font embedded."""
+    import vl_convert
+
+    in_print = re.sub(
+        r'(?<= )(width|height)="([\d.]+)"', lambda side: f'{side[1]}="{float(side[2]) * 72 / INCH:g}"', svg, count=2
+    )
+    return vl_convert.svg_to_pdf(in_print)
+
+
+FORMATS: Mapping[str, Callable[[str], bytes]] = {".svg": str.encode, ".png": _png, ".pdf": _pdf}
+
+
+def save(charts: Mapping[str, Spec], folder: Path) -> list[Path]:
+    """Write each chart as NAME.svg, NAME.png and NAME.pdf into a folder.
 
     Args:
         folder: created if it does not exist.
@@ -186,93 +173,16 @@ def save(drawings: Mapping[str, Drawing], folder: Path) -> list[Path]:
         StorageError: a file cannot be written.
     """
     make_folder(folder)
-    written = []
-    for name, drawing in drawings.items():
-        for suffix in SUFFIXES:
-            if suffix != ".pdf" or find_spec("svglib"):
-                written.append(folder / f"{name}{suffix}")
-                save_as(drawing, written[-1])
-    return written
+    return [
+        path for name, chart in charts.items() for path in save_as(chart, *(folder / f"{name}{suffix}" for suffix in SUFFIXES))
+    ]
 
 
-def save_as(drawing: Drawing, path: Path) -> None:
-    """Write a drawing in the format of the suffix of ``path``."""
-    suffix = path.suffix.lower()
-    content = drawing.svg().encode() if suffix == ".svg" else {".png": png, ".pdf": pdf}[suffix](drawing)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextmanager
-def _font() -> Iterator[tuple[str, str]]:
-    """Name and file of the font included in Pillow, because a machine may have none."""
-    from PIL import ImageFont
-
-    font: Any = ImageFont.load_default(12)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "font.ttf"
-        file.write_bytes(font.path.getvalue())
-        yield font.getname()[0], str(file)
-
-
-def png(drawing: Drawing) -> bytes:
-    """A drawing as PNG, of 300 dots per inch in print."""
-    from PIL import Image
-    from resvg_py import svg_to_bytes
-
-    content = io.BytesIO()
-    with _font() as (name, file):
-        svg = drawing.svg(name)
-        # System fonts are used only for characters missing in this font, so that output is equal on all machines.
-        plain = svg.replace("…", "").isascii()
-        image = svg_to_bytes(svg_string=svg, zoom=DPI / INCH, font_files=[file], skip_system_fonts=plain)
-    # resvg writes no resolution, which journals require.
-    Image.open(io.BytesIO(image)).convert("RGB").save(content, "png", dpi=(DPI, DPI), optimize=True)
-    return content.getvalue()
-
-
-def pdf(drawing: Drawing) -> bytes:
-    """A drawing as PDF of its width in print, with the font embedded."""
-    from reportlab.graphics import renderPDF
-    from reportlab.pdfgen.canvas import Canvas
-    from svglib.fonts import register_font
-    from svglib.svglib import svg2rlg
-
-    with _font() as (name, file):
-        register_font(name, file)
-        page = svg2rlg(io.BytesIO(drawing.svg(name).encode()))
-    scale = 96 / INCH  # svglib takes a pixel for 1/96 in
-    page.scale(scale, scale)
-    page.initialFontName = name
-    content = io.BytesIO()
-    # Without initialFontName, the file also refers to Helvetica, which is not embedded; publishers reject such files.
-    canvas = Canvas(content, (scale * page.width, scale * page.height), initialFontName=name, invariant=True)
-    renderPDF.draw(page, canvas, 0, 0)
-    canvas.save()
-    return content.getvalue()
-
-
-def _element(tag: str, words: str = "", /, **attributes: float | str | None) -> Mark:
-    """An SVG element; numbers are rounded, and attributes of None left out."""
-    start = f"<{tag}"
-    for name, value in attributes.items():
-        if value is not None:
-            start += f' {name.replace("_", "-")}="{value if isinstance(value, str) else _number(value)}"'
-    return f"{start}>{_escaped(words)}</{tag}>" if words else f"{start}/>"
-
-
-def _colour(name: str) -> str:
-    return f"var(--{name})" if name in LIGHT else name
-
-
-def _escaped(words: str) -> str:
-    """Text escaped for XML, without control characters and lone surrogates."""
-    return escape("".join(c if c.isprintable() or c == "\n" else "?" for c in words))
-
-
-def _number(value: float) -> str:
-    return f"{round(value, 2):g}"
-
-
-def _points(points: Sequence[Point]) -> str:
-    return " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
+def save_as(chart: Spec, *paths: Path) -> Sequence[Path]:
+    """Write a chart in the formats of the suffixes of ``paths``, and return them."""
+    drawn = svg(chart)
+    for path in paths:
+        content = FORMATS[path.suffix.lower()](drawn)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return paths

@@ -1,10 +1,9 @@
 """Gradient-flow figures: their registry kind ``picture``, lines by layer and over training, and sheets of panels as files."""
 
-import math
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
 from typing import Any
@@ -13,41 +12,35 @@ from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, value
 from lsgcli.analysis.measures import text as value_text
 from lsgcli.registry import register
-from lsgcli.report.charts import (
-    HEIGHT,
-    WIDTH,
-    Axes,
-    Legend,
-    Line,
-    Scale,
-    Values,
-    drawable,
-    drawn_legend,
-    line_drawing,
-    over_runs,
-)
-from lsgcli.report.drawing import ADVANCE, Drawing, Style, dot, group, ordered, shortened, styles, text
+from lsgcli.report.charts import Legend, Values, drawable, line_chart, line_rows, over_runs, y_scale
+from lsgcli.report.drawing import ADVANCE, Spec, Style, ordered, shortened, styles
 from lsgcli.store.flows import HISTORY
 from lsgcli.system.schema import Record
 
 Flow = Record  # a gradient-flow record
-MARGIN = 14  # of a sheet, pixels
-GAP = 16  # between its panels
 TITLE = 16
 SMALL = 11
-ACROSS = 884  # default width of a sheet
+ACROSS = 884  # default width of a sheet, pixels
+POINT = 60  # area of a point of a layer, pixels
 NAMED = 20  # layers up to which a legend names them
 EVALUATED = "On the validation split, or the test part if there is none."
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing of a picture, with title and note; ``drawing`` is None if there are no data."""
+    """One chart of a picture, with title and note.
 
-    drawing: Drawing | None
+    Attributes:
+        chart: None if there are no data.
+        layer: number of the layer, if it shows a single layer.
+        width: of the chart, pixels.
+    """
+
+    chart: Spec | None
     title: str = ""
     note: str = ""
-    layer: int | None = None  # number of the layer, if it shows a single layer
+    layer: int | None = None
+    width: float = 436
 
 
 @dataclass(frozen=True)
@@ -58,13 +51,13 @@ class View:
         name: of the choice; that of the picture if it is the only or the main one.
         panels: row by row.
         columns: number of columns; 0 for as many as fit.
-        legend: names of the lines.
+        legend: styles of the lines by their names.
     """
 
     name: str
     panels: Sequence[Panel]
     columns: int = 0
-    legend: Legend = ()
+    legend: Legend = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,23 +156,23 @@ def training(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
     """Figures 6 and 7 of Lian et al. (IJCAI 2023), beta and alpha, and further measures: a row for each, and a column per checkpoint."""
     histories = [(flow.get("history") or {"layers": {}})["layers"] for flow in flows]
     panels = []
-    legend = []
+    legend: Legend = {}
     for key in HISTORY:
         title = MEASURES[key].title
         log = key == "grad_norm"
         shown = [layer.get(key, ()) for history in histories for layer in history.values()]
         if not any(moves(values) for values in shown):
             continue
-        y = Scale.over((v for values in shown for v in values), log)
+        scale = y_scale((v for values in shown for v in values), log)
         for history, label in zip(histories, labels, strict=True):
-            lines = []
-            for number, (name, style) in enumerate(zip(history, ordered(len(history)), strict=True), 1):
-                lines.append(Line(f"{number} {name}", history[name].get(key, ()), style, layer=number))
+            lines = {f"layer {number} {name}": history[name].get(key, ()) for number, name in enumerate(history, 1)}
+            legend = dict(zip(lines, ordered(len(lines)), strict=True))
+            rows = [row for name, values in lines.items() for row in line_rows(name, values, "epoch", log)]
             why = "" if history else "No gradient-flow.jsonl in the directory of this checkpoint."
             heading = title if len(flows) == 1 else f"{title}, {label}"
-            panels.append(Panel(line_drawing(title, lines, "epoch", y), heading, why))
-            if len(flows) == 1 and len(lines) <= NAMED:
-                legend = [(line.name, line.style) for line in lines]
+            panels.append(Panel(_chart(title, rows, legend, "epoch", scale), heading, why))
+    if len(flows) > 1 or len(legend) > NAMED:
+        legend = {}
     return [View("training", panels, len(flows) if len(flows) > 1 else 0, legend)] if panels else []
 
 
@@ -206,16 +199,22 @@ def curves(
         groups: name -> the values of each run.
         looks_of: the styles of so many lines.
     """
-    looks = looks_of(len(groups))
-    lines = [over_runs(name, style, runs) for (name, runs), style in zip(groups.items(), looks, strict=True)]
-    ends = []
-    for line in lines:
-        for mean, std in zip(line.values, line.std, strict=True):
-            ends += [] if mean is None else [mean - std, mean + std]
-    if any(any(line.std) for line in lines):
+    legend = dict(zip(groups, looks_of(len(groups)), strict=True))
+    rows = []
+    for name, runs in groups.items():
+        means, deviations = over_runs(runs)
+        rows += line_rows(name, means, x_label, std=deviations)
+    ends = [row.get(key) for row in rows for key in ("y", "low", "high")]
+    if any("low" in row for row in rows):
         note = f"Mean and standard deviation of up to {max(map(len, groups.values()))} runs. {note}"
-    panel = Panel(line_drawing(title, lines, x_label, Scale.over(ends)), title, note)
-    return View(title, [panel], legend=list(zip(groups, looks, strict=True)))
+    return View(title, [Panel(_chart(title, rows, legend, x_label, y_scale(ends)), title, note)], legend=legend)
+
+
+def _chart(title: str, rows: Sequence[Spec], legend: Legend, x_label: str, scale: Spec) -> Spec | None:
+    """Lines over 1, 2, 3, ...; None if there are no values."""
+    if not any(row["y"] is not None for row in rows):
+        return None
+    return line_chart(f"{title} by {x_label}", rows, legend, x_label, scale)
 
 
 def by_layer(name: str, flows: Sequence[Flow], labels: Sequence[str], key: str, *, log: bool = False) -> View:
@@ -226,28 +225,24 @@ def by_layer(name: str, flows: Sequence[Flow], labels: Sequence[str], key: str, 
         key: of the measure.
         log: on a logarithmic scale, where values of 0 are at the bottom; otherwise from 0.
     """
-    n = max(len(flow["layers"]) for flow in flows)
-    y = Scale.over((value(layer, key) for flow in flows for layer in flow["layers"]), log, zero=not log)
-    axes = Axes(WIDTH, HEIGHT, Scale(0.5, n + 0.5), y)
-    marks = axes.frame(n, "layer, from the input")
-    looks = styles(len(flows))
-    for flow, label, style in zip(flows, labels, looks, strict=True):
-        marks += axes.line([value(layer, key) for layer in flow["layers"]], style)
+    scale = y_scale((value(layer, key) for flow in flows for layer in flow["layers"]), log, zero=not log)
+    legend = dict(zip(labels, styles(len(flows)), strict=True))
+    rows: list[Spec] = []
+    for flow, label in zip(flows, labels, strict=True):
         for number, layer in enumerate(flow["layers"], 1):
             shown = value(layer, key)
-            if shown is None:
-                continue
-            at = axes.at(number, shown if drawable(shown, log) else y.low)
-            marker = [dot(at, style.colour)]
-            if layer["verdict"] != "ok":
-                marker.insert(0, dot(at, "bad", 7))
-            tip = f"layer {number}, {label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}"
-            marks.append(group(marker, tip, number))
-    drawing = Drawing(WIDTH, HEIGHT, marks, f"{MEASURES[key].title} by layer: {', '.join(labels)}")
-    return View(name, [Panel(drawing)], legend=list(zip(labels, looks, strict=True)))
+            row: Spec = {"name": label, "line": label, "x": number, "y": shown if drawable(shown, log) else None}
+            if shown is not None:
+                row["at"] = shown if row["y"] == shown else scale["domain"][0]
+                row["ring"] = layer["verdict"] != "ok"
+                row["tip"] = f"layer {number}, {label}, {layer['name']}: {value_text(layer, key)}, {layer['verdict']}"
+                row["size"] = POINT
+            rows.append(row)
+    chart = line_chart(f"{MEASURES[key].title} by layer: {', '.join(labels)}", rows, legend, "layer, from the input", scale)
+    return View(name, [Panel(chart)], legend=legend)
 
 
-def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
+def sheets(flows: Sequence[Flow]) -> dict[str, Spec]:
     """The figures by file name, each with title, legend and all panels."""
     names = labels(flows)
     found = {}
@@ -261,37 +256,23 @@ def sheets(flows: Sequence[Flow]) -> dict[str, Drawing]:
     return found
 
 
-def sheet(title: str, view: View) -> Drawing:
+def sheet(title: str, view: View) -> Spec:
     """The panels of a view in columns, below a title, if any, and a legend."""
-    cells = [_cell(panel) for panel in view.panels]
-    wide = max(cell.width for cell in cells) + GAP
-    high = max(cell.height for cell in cells) + GAP
-    columns = min(len(cells), view.columns or max(1, int((ACROSS + GAP) / wide)))
-    width = 2 * MARGIN + columns * wide - GAP
-    head = MARGIN + (TITLE + 14 if title else 0)
-    entries, height = drawn_legend(view.legend, width - 2 * MARGIN)
-    marks = [group(entries, at=(MARGIN, head))]
+    width = max(panel.width for panel in view.panels)
+    columns = min(len(view.panels), view.columns or max(1, int(ACROSS // width)))
+    chart: Spec = {"concat": [_cell(panel) for panel in view.panels], "columns": columns, "description": title or view.name}
     if title:
-        marks.append(text((MARGIN, MARGIN + TITLE), shortened(title, width - 2 * MARGIN, TITLE), "ink", TITLE))
-    top = head + height + 6
-    for index, cell in enumerate(cells):
-        row, column = divmod(index, columns)
-        marks.append(group(cell.marks, at=(MARGIN + column * wide, top + row * high)))
-    rows = math.ceil(len(cells) / columns)
-    return Drawing(width, top + rows * high - GAP + MARGIN, marks, title or view.name)
+        chart["title"] = {"text": title, "fontSize": TITLE, "offset": 12}
+    if len(view.legend) < 2:
+        return {**chart, "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}}}
+    room = 50 + ADVANCE * 12 * max(map(len, view.legend))
+    legend = {"disable": False, "columns": max(1, int(columns * width / room)), "labelLimit": columns * width}
+    return {**chart, "config": {"legend": legend}}
 
 
-def _cell(panel: Panel) -> Drawing:
-    """A panel with its title above and its note below."""
-    drawing = panel.drawing or Drawing(200, 20, [], "")
-    marks = []
-    height = 0.0
-    if panel.title:
-        marks.append(text((0, 13), shortened(panel.title, drawing.width, SMALL), "ink", SMALL))
-        height = 20
-    marks.append(group(drawing.marks, at=(0, height)))
-    height += drawing.height
-    for row in textwrap.wrap(panel.note, int(drawing.width / (ADVANCE * SMALL)), break_on_hyphens=False):
-        height += SMALL + 4
-        marks.append(text((0, height), row, "soft", SMALL))
-    return Drawing(drawing.width, height, marks, panel.title)
+def _cell(panel: Panel) -> Spec:
+    """A chart with its title and its note above it."""
+    chart = panel.chart or {"data": {"values": []}, "mark": "text", "width": 200, "height": 20}
+    note = textwrap.wrap(panel.note, int(panel.width / (ADVANCE * SMALL)), break_on_hyphens=False)
+    title = shortened(panel.title, panel.width, SMALL)
+    return {**chart, "title": {"text": title, "subtitle": note}}

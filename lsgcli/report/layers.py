@@ -9,23 +9,19 @@ import numpy as np
 
 from lsgcli.analysis import measures
 from lsgcli.registry import register
-from lsgcli.report.charts import Axes, Legend, Scale
-from lsgcli.report.drawing import COLOURS, Drawing, Mark, Style, area, box, dots, group, line, styles, text
+from lsgcli.report.charts import Legend, line_chart, line_rows, path, styled, y_scale
+from lsgcli.report.drawing import Spec, Style, styles, template
 from lsgcli.report.figures import Flow, Panel, View, picture
 from lsgcli.report.tables import formatted
 
-PREDICTED = Style("ink", "4 3")
-# Pixels of a raster and the potentials below it.
-WIDTH = 284
-HEIGHT = 296
-LEFT = 50
-RIGHT = 6
-HEAD = 20
-RASTER = 120  # height; potentials take the rest
-GAP = 32
-FOOT = 34
-SIZE = 11  # pixels of text
-LEAST = 2.0  # diameter of a spike, pixels, unless timesteps are closer
+NORMAL = "N(0, 1 + beta^2)"
+PREDICTED = Style("var(--ink)", (4, 3))
+# Pixels, as in the templates.
+HISTOGRAM = 212
+WIDTH = 228  # of a raster and the potentials below it
+RASTER = 120  # height
+POTENTIALS = 90  # height
+LEAST = 2.0  # size of a spike, unless timesteps are closer
 ROLES = {  # of neurons, by their styles; the names of layers in which no neuron or every neuron fires differ
     "most active": 0,
     "highest potential": 0,
@@ -78,40 +74,32 @@ def potential(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
         note = _of_histogram(layer)
         if not layer.get("histogram"):
             return Panel(None, title, note)
-        colour = COLOURS[index % len(COLOURS)]
-        return Panel(_histogram(layer, flows[index]["threshold"], colour, f"{title}: {note}"), title, note)
+        chart = _histogram(layer, flows[index]["threshold"], labels[index], legend, f"{title}: {note}")
+        return Panel(chart, title, note, width=HISTOGRAM)
 
-    legend = [(label, Style(colour)) for label, colour in zip(labels, COLOURS, strict=False)]
-    networks = [flow["layers"] for flow in flows]
-    return layer_views("potential", networks, labels, panel, [*legend, ("N(0, 1 + beta^2)", PREDICTED)])
+    legend = {label: Style(style.colour) for label, style in zip(labels, styles(len(labels)), strict=True)} | {
+        NORMAL: PREDICTED
+    }
+    return layer_views("potential", [flow["layers"] for flow in flows], labels, panel, legend)
 
 
-def _histogram(layer: Flow, threshold: float, colour: str, label: str) -> Drawing:
+def _histogram(layer: Flow, threshold: float, name: str, legend: Legend, label: str) -> Spec:
     edges = np.array(layer["histogram"]["edges"])
-    density = _density(layer)
-    highest = density.max()
+    bars = [
+        {"name": name, "u": u, "density": density}
+        for u, density in zip(edges.tolist(), [*_density(layer).tolist(), 0.0], strict=True)
+    ]
     sigma = (layer.get("u_std_predicted") or {}).get("paper") or 0.0
+    curve = []
     if sigma > 0:
         predicted = NormalDist(0, sigma)
-        highest = max(highest, predicted.pdf(0))
-    axes = Axes(200, 128, Scale(edges[0], edges[-1]), Scale(0, highest or 1.0), 4, 4, 6, 20)
-    marks = []
-    interval = layer.get("interval") or [None]
-    if None not in interval:
-        begin, end = np.clip(np.array(interval) / threshold, edges[0], edges[-1])
-        left, floor = axes.at(begin, 0)
-        right, top = axes.at(end, axes.y.high)
-        marks.append(box((left, top), right - left, floor - top, "ink", 0.12))
-    heights = [0, *np.repeat(density, 2), 0]
-    marks.append(area([axes.at(u, height) for u, height in zip(np.repeat(edges, 2), heights, strict=True)], colour, 0.75))
-    marks.append(line([axes.at(1, 0), axes.at(1, axes.y.high)], "ink", 1.5))
-    if sigma > 0:
-        curve = [axes.at(u, predicted.pdf(u)) for u in np.linspace(edges[0], edges[-1], 81)]
-        marks.append(line(curve, PREDICTED.colour, 1.5, PREDICTED.dash))
-    marks.append(line([axes.at(axes.x.low, 0), axes.at(axes.x.high, 0)], "soft"))
-    ticks = axes.x.ticks()[1:-1]
-    marks += [text((axes.at(tick, 0)[0], axes.height - 5), f"{tick:g}", size=11, anchor="middle") for tick in ticks]
-    return Drawing(axes.width, axes.height, marks, f"Histogram of u / v_th in layer {label}")
+        curve = [{"name": NORMAL, "u": u, "density": predicted.pdf(u)} for u in np.linspace(edges[0], edges[-1], 81).tolist()]
+    ends = [end / threshold for end in layer.get("interval") or [] if end is not None]
+    within = np.clip(ends, edges[0], edges[-1]).tolist()
+    interval = [{"begin": within[0], "end": within[1]}] if len(within) == 2 else []
+    chart = template("histogram", bars=bars, curve=curve, interval=interval)
+    chart["description"] = f"Histogram of u / v_th in layer {label}"
+    return styled(chart, legend)
 
 
 def _density(layer: Flow) -> np.ndarray:
@@ -147,9 +135,9 @@ def raster(flows: Sequence[Flow], labels: Sequence[str]) -> list[View]:
 
     def panel(layer: Flow, index: int, title: str) -> Panel:
         note = _of_activity(layer, activities[index]["sample"])
-        return Panel(_spikes(layer, f"{title}: {note}"), title, note)
+        return Panel(_spikes(layer, legend, f"{title}: {note}"), title, note, width=WIDTH + 56)
 
-    legend = list(zip(NAMES, styles(len(NAMES)), strict=True))
+    legend = dict(zip(NAMES, styles(len(NAMES)), strict=True))
     return layer_views("raster", [activity["layers"] for activity in activities], labels, panel, legend)
 
 
@@ -161,50 +149,46 @@ def _of_activity(layer: Flow, sample: int) -> str:
     return f"Sample {sample}: {layer['active'] / max(1, n):.1%} of {n:,} neurons fire, rate {rate}; {which}"
 
 
-def _spikes(layer: Flow, label: str) -> Drawing:
+def _spikes(layer: Flow, legend: Legend, label: str) -> Spec:
     """The raster above the potentials, with a common axis of timesteps."""
     rows = layer["spikes"]
     T = max([1, *map(len, rows)])
-    inside = WIDTH - LEFT - RIGHT
-    step = inside / T
+    step = WIDTH / T
     pitch = RASTER / max(1, len(rows))
     spikes = []
     for number, row in enumerate(rows):
         for t, spike in enumerate(row):
             if spike == "1":
-                spikes.append((LEFT + (t + 0.5) * step, HEAD + (number + 0.5) * pitch))
-    marks = [
-        box((LEFT, HEAD), inside, RASTER, "shade"),
-        dots(spikes, min(max(pitch, LEAST), step), "ink"),
-        text((2, 12), "neuron", "ink", SIZE),
-        text((LEFT - 6, HEAD + 9), "1", size=SIZE, anchor="end"),
-        text((LEFT - 6, HEAD + RASTER), f"{layer['neurons']:,}", size=SIZE, anchor="end"),
-    ]
-    return Drawing(
-        WIDTH, HEIGHT, marks + _potentials(layer["traces"], T), f"Spikes and membrane potentials of one sample in layer {label}"
-    )
+                spikes.append(((t + 0.5) * step, (number + 0.5) * pitch))
+    ends = [1, layer["neurons"]]
+    size = min(max(pitch, LEAST), step)
+    raster = template("raster", spikes=[{"path": path(spikes), "size": size}], ends=[{"neuron": number} for number in ends])
+    raster["layer"][1]["encoding"]["y"]["axis"]["values"] = ends
+    return {
+        "description": f"Spikes and membrane potentials of one sample in layer {label}",
+        "vconcat": [raster, _potentials(layer["traces"], T, legend)],
+        "spacing": 12,
+    }
 
 
-def _potentials(traces: Sequence[Flow], T: int) -> list[Mark]:
+def _potentials(traces: Sequence[Flow], T: int, legend: Legend) -> Spec:
     """Window of the surrogate, threshold, and potentials of each neuron."""
-    scale = Scale.over([-0.5, 2.0, *(u for trace in traces for u in trace["u"])])
-    axes = Axes(WIDTH, HEIGHT, Scale(0.5, T + 0.5), scale, LEFT, RIGHT, HEAD + RASTER + GAP, FOOT)
-    marks = [*axes.frame(T, "timestep"), text((2, axes.top - 12), "u / v_th", "ink", SIZE)]
-    looks = styles(len(NAMES))
+    scale = y_scale([-0.5, 2.0, *(u for trace in traces for u in trace["u"])])
+    low, high = scale["domain"]
+    window = []
     for trace in traces[:1]:
-        widths = trace["alpha"] * (T if len(trace["alpha"]) == 1 else 1)
-        upper = []
-        lower = []
-        for t, width in enumerate(widths, 1):
+        for t, width in enumerate(trace["alpha"] * (T if len(trace["alpha"]) == 1 else 1), 1):
             half = (width or 0.0) / 2
-            for side in (t - 0.5, t + 0.5):
-                upper.append(axes.at(side, min(1 + half, scale.high)))
-                lower.append(axes.at(side, max(1 - half, scale.low)))
-        marks.append(area([*upper, *reversed(lower)], "ink", 0.12))
-    marks.append(line([axes.at(0.5, 1), axes.at(T + 0.5, 1)], "ink", 1.5))
+            band = {"low": max(1 - half, low), "high": min(1 + half, high)}
+            window += [{"x": t - 0.5, **band}, {"x": t + 0.5, **band}]
+    rows = []
     for trace in reversed(traces):
         where = ", ".join(map(str, trace["neuron"]))
         spikes = sum(u is not None and u >= 1 for u in trace["u"])
-        own = axes.line(trace["u"], looks[ROLES.get(trace["role"], 0)], 1.5)
-        marks.append(group(own, f"neuron {where}: {trace['role']}, {spikes} spikes"))
-    return marks
+        told = f"neuron {where}: {trace['role']}, {spikes} spikes"
+        name = NAMES[ROLES.get(trace["role"], 0)]
+        rows += [{**row, "line": told} for row in line_rows(name, trace["u"], "timestep")]
+    chart = line_chart("", rows, legend, "timestep", scale, window, [{"y": 1}])
+    chart["encoding"]["x"]["scale"] = {"domain": [0.5, T + 0.5]}
+    chart["encoding"]["y"]["axis"]["title"] = "u / v_th"
+    return {**chart, "width": WIDTH, "height": POTENTIALS}

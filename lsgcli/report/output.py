@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsgcli.errors import ConfigError, StorageError, clean, require
+from lsgcli.errors import ConfigError, StorageError, clean
 from lsgcli.store import rundir
 from lsgcli.system.files import json_text, kind_of
 
@@ -142,9 +142,6 @@ def check_plot(target: Path, *, folder: bool | None, inputs: Iterable[Path] = ()
 
     Args:
         folder: whether they are written to a folder; None if the suffix tells.
-
-    Raises:
-        ConfigError: also if ``target`` is a PDF file, and the packages for it are not installed.
     """
     from lsgcli.report.drawing import SUFFIXES
 
@@ -153,8 +150,6 @@ def check_plot(target: Path, *, folder: bool | None, inputs: Iterable[Path] = ()
         raise ConfigError(f"--plot {target}: found a name with suffix {suffix}, expected a folder, for several figures")
     folder = suffix not in SUFFIXES if folder is None else folder
     check_output(target, "--plot", suffixes=SUFFIXES, folder=folder, inputs=inputs, force=force)
-    if suffix == ".pdf" and not folder:
-        require(("svglib",), f"--plot {target}", "pdf")
 
 
 def _protection(target: Path, inputs: Iterable[Path]) -> str:

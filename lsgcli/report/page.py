@@ -17,8 +17,7 @@ from markupsafe import Markup
 from lsgcli import registry
 from lsgcli.analysis.measures import MEASURES, present, text
 from lsgcli.report import findings, tables
-from lsgcli.report.charts import swatch
-from lsgcli.report.drawing import DARK, LIGHT, styles
+from lsgcli.report.drawing import DARK, LIGHT, element, styles
 from lsgcli.report.figures import Flow, curves, labels
 from lsgcli.report.tables import letters, problems
 from lsgcli.system import files
@@ -70,7 +69,7 @@ def _environment() -> Environment:
         where=tables.listing,
         figure_text=findings.figure,
         source_line=findings.source_line,
-        swatch=swatch,
+        element=element,
     )
     return environment
 

@@ -10,8 +10,8 @@ from lsgcli import registry
 from lsgcli.analysis import Layer, inspect
 from lsgcli.analysis.lif_watchers import present
 from lsgcli.neurons import LIF
-from lsgcli.report.charts import HEIGHT, WIDTH, Axes, Scale
-from lsgcli.report.drawing import Drawing, group, line, styles, text
+from lsgcli.report.charts import line_chart
+from lsgcli.report.drawing import Spec, styles
 from lsgcli.report.figures import Panel, View, sheet
 from lsgcli.system.schema import Record
 
@@ -28,24 +28,23 @@ SETTINGS = {  # name: correlation of a current with the next, gamma
 }
 
 
-def surrogates() -> Drawing:
+def surrogates() -> Spec:
     """Figure 1: the surrogates, with width 1."""
     names = [name for name in registry.names("surrogate") if name != "tanh"]  # which equals sigmoid
     x = torch.linspace(-1.5, 1.5, 301)
-    axes = Axes(WIDTH, HEIGHT, Scale(-1.5, 1.5), Scale(0.0, 1.05))
-    marks = axes.frame(1, "(u - v_th) / alpha")  # with the number 1 at the x axis
-    for number in (-1, 0):
-        place, floor = axes.at(number, 0.0)
-        marks.append(text((place, floor + 16), f"{number}", anchor="middle"))
-    legend = list(zip(names, styles(len(names)), strict=True))
-    for name, style in legend:
+    legend = dict(zip(names, styles(len(names)), strict=True))
+    rows = []
+    for name in names:
         heights = registry.get("surrogate", name)(x, torch.tensor(1.0))
-        points = [axes.at(*point) for point in zip(x.tolist(), heights.tolist(), strict=True)]
-        marks.append(group([line(points, style.colour, 2, style.dash)], name))
-    return sheet("", View("surrogates", [Panel(Drawing(WIDTH, HEIGHT, marks, "surrogates h"))], legend=legend))
+        rows += [
+            {"name": name, "line": name, "x": at, "y": height} for at, height in zip(x.tolist(), heights.tolist(), strict=True)
+        ]
+    chart = line_chart("surrogates h", rows, legend, "(u - v_th) / alpha", {"domain": [0, 1.05]})
+    chart["encoding"]["x"]["axis"] = {"values": [-1, 0, 1]}
+    return sheet("", View("surrogates", [Panel(chart)], legend=legend))
 
 
-def potentials() -> Drawing:
+def potentials() -> Spec:
     """Figure 3: the distribution of the membrane potential, measured and as the theorem predicts it."""
     picture = registry.get("picture", "potential")
     (view,) = picture.views(potential_records(), list(SETTINGS))

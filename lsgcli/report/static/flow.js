@@ -3,7 +3,10 @@
 const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
 document.body.append(tip);
 for (const title of document.querySelectorAll("svg title")) {
-  title.parentNode.dataset.tip = title.textContent; // instead of the browser's own, which comes late and not by touch
+  const mark = title.parentNode.dataset;
+  mark.tip = title.textContent; // instead of the browser's own, which comes late and not by touch
+  const layer = /^layer (\d+)\b/.exec(mark.tip);
+  if (layer) mark.layer = layer[1];
   title.remove();
 }
 

@@ -1,43 +1,70 @@
-"""Scales: every value in its place, ticks that are round."""
+"""Scales: every value in its place, ends that are round; and colours that can be seen."""
 
+import json
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from lsgcli.report.charts import Line, Scale, line_drawing
-from lsgcli.report.drawing import BLUE, COLOURS, DARK, LIGHT, ORANGE, ordered, shortened, styles
+from lsgcli.report.charts import line_chart, line_rows, y_scale
+from lsgcli.report.drawing import BLUE, COLOURS, DARK, LIGHT, ORANGE, ordered, shortened, styles, svg, template
+from tests.unit.report import reading
 
 
 @pytest.mark.parametrize("values", [[], [None], [0.0], [3.0, 3.0], [-1e-9, 1e9], [math.inf]])
-def test_any_values_have_a_scale(values):
-    for log in (False, True):
-        scale = Scale.over(values, log)
-        assert scale.low < scale.high
-        assert 1 <= len(scale.ticks()) <= 8
-        assert all(0 - 1e-9 <= scale.share(tick) <= 1 + 1e-9 for tick in scale.ticks())
+@pytest.mark.parametrize("log", [False, True])
+def test_any_values_have_a_scale(values, log):
+    rows = line_rows("a", [*values, 0.5], "epoch", log)
+    drawn = svg(line_chart("any", rows, {"a": styles(1)[0]}, "epoch", y_scale([row["y"] for row in rows], log)))
+    _, pixels = reading.numbers(drawn, "Y")
+    assert 1 <= len(pixels) <= 10
+    for _, x, y in reading.marks(drawn, "symbol"):
+        assert 0 <= x <= 460
+        assert min(pixels) - 200 <= y <= max(pixels) + 200
+    assert not re.search(r'="[^"]*\b(NaN|Infinity)\b', drawn)
 
 
-@pytest.mark.parametrize("style", [styles(1)[0], *ordered(1)])
 @pytest.mark.parametrize(("values", "log"), [([1.0, 0.0, 0.5], True), ([None, 0.1, math.nan], False)])
-def test_a_line_has_gaps_where_its_axis_has_no_place(values, log, style):
-    drawing = line_drawing("g", [Line("a", values, style)], "epoch", Scale.over(values, log))
-    assert 'stroke-width="2"' not in drawing.svg()  # isolated points are dots
+def test_a_line_has_gaps_where_its_axis_has_no_place(values, log):
+    drawn = svg(line_chart("g", line_rows("a", values, "epoch", log), {"a": styles(1)[0]}, "epoch", y_scale(values, log)))
+    assert all(len(reading.points(line)) < 2 for line in reading.marks(drawn, "line") if "L" in line[0].get("d"))
+    assert len(reading.marks(drawn, "symbol")) == sum(value is not None and value > 0 for value in values)
+
+
+def test_of_many_values_only_isolated_ones_are_points():
+    values = [*np.linspace(0, 1, 500), None, 0.5]
+    drawn = svg(line_chart("g", line_rows("a", values, "epoch"), {"a": styles(1)[0]}, "epoch", y_scale(values)))
+    assert [reading.title(point) for point in reading.marks(drawn, "symbol")] == ["a, epoch 502: 0.5"]
 
 
 @pytest.mark.parametrize(
     ("values", "log", "ends", "ticks"),
     [
-        ([2.0, None, math.nan, 4.0], False, (1.9, 4.1), [2.0, 2.5, 3.0, 3.5, 4.0]),
-        ([3e-4, 0.0, 0.4], True, (1.875e-4, 0.64), [1e-3, 1e-2, 1e-1]),
-        ([2.1, 2.2], True, (1.3125, 3.52), [2.0]),
+        ([2.0, None, math.nan, 4.0], False, (2.0, 4.0), [2.0, 2.5, 3.0, 3.5, 4.0]),
+        ([3e-4, 0.0, 0.4], True, (1e-4, 1.0), [1e-4, 1e-3, 1e-2, 1e-1, 1.0]),
+        ([1.0, 1.0], True, (1.0, 10.0), [1, 2, 3, 4, 5, 10]),
     ],
 )
 def test_ends_and_ticks_are_round(values, log, ends, ticks):
-    scale = Scale.over(values, log)
-    assert (scale.low, scale.high) == pytest.approx(ends)
-    assert scale.ticks() == pytest.approx(ticks)
+    scale = y_scale(values, log)
+    assert scale["domain"] == pytest.approx(ends)
+    drawn = svg(line_chart("g", line_rows("a", values, "epoch", log), {"a": styles(1)[0]}, "epoch", scale))
+    assert reading.numbers(drawn, "Y")[0] == pytest.approx(ticks)
+
+
+def test_whole_numbers_are_at_the_x_axis():
+    for n in (1, 2, 3, 12, 300):
+        drawn = svg(line_chart("g", line_rows("a", [0.5] * n, "epoch"), {"a": styles(1)[0]}, "epoch", y_scale([0.5, 1])))
+        values, _ = reading.numbers(drawn, "X")
+        assert 1 <= len(values) <= 16
+        assert set(values) <= set(range(1, n + 1))
+
+
+def test_cells_have_the_colours_that_are_checked_here():
+    assert [colour for colour in (BLUE, ORANGE) if colour not in json.dumps(template("heat-map", cells=[]))] == []
+    assert BLUE in json.dumps(template("shades", shades=[]))
 
 
 def contrast(first, second):

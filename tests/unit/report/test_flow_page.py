@@ -159,8 +159,11 @@ def test_choice_works_without_a_script():
 
 def test_a_layer_is_marked_in_all_pictures():
     reader = Reader(page([flow(3)]))
-    tags = {e[0] for e in reader.found if e[1].get("data-layer") == "2"}
-    assert {"g", "tr", "figure"} <= tags
+    assert {e[0] for e in reader.found if e[1].get("data-layer") == "2"} == {"tr", "figure"}
+    # of marks, the script of the page knows the layer by their titles
+    assert "/^layer (\\d+)\\b/" in reader.text("script")[-1]
+    of_layer = [title for title in reader.text("title") if title.startswith("layer 2")]
+    assert len(of_layer) >= 2 + 4 + 1 + 6 + 5  # in lines by layer, heat maps and lines by epoch
 
 
 def test_many_long_names_are_letters():

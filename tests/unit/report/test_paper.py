@@ -6,27 +6,24 @@ import numpy as np
 import pytest
 
 from lsgcli.report import paper
+from lsgcli.report.drawing import svg
 from tests.unit.neurons import oracle
 from tests.unit.report import reading
 
 
 def test_surrogates():
     """Read back from the picture, and compared with formulas of their own."""
-    svg = paper.surrogates().svg()
-    value = reading.y_axis(svg)
-    words = [text for text, _, _ in reading.texts(svg)]
-    floor = next(y for text, _, y in reading.texts(svg) if text == "-1")
-    places = {text: x for text, x, y in reading.texts(svg) if y == floor}  # of the numbers at the x axis
-    zero, one = places["0"], places["1"]
+    drawn = svg(paper.surrogates())
+    x_of, y_of = reading.scale(drawn, "X"), reading.scale(drawn, "Y")
     names = sorted(oracle.SURROGATES.keys() - {"tanh"})  # which is the same as sigmoid
-    assert sorted(set(names) & set(words)) == names
-    lines = [reading.points(placed) for placed in reading.elements(svg, "polyline")]
-    for name, pixels in zip(names, [line for line in lines if len(line) > 100], strict=True):
-        x = (pixels[:, 0] - zero) / (one - zero)
+    assert [text for text, _, _ in reading.texts(drawn, "role-legend")] == names
+    for name, line in zip(names, reading.marks(drawn, "line"), strict=True):
+        pixels = reading.points(line)
+        x = x_of(pixels[:, 0])
         np.testing.assert_allclose(x, np.linspace(-1.5, 1.5, 301), atol=0.01)
         off_jumps = np.abs(np.abs(x) - oracle.JUMPS.get(name, 9)) > 0.02
         expected = oracle.SURROGATES[name](x, 1.0)
-        np.testing.assert_allclose(value(pixels[:, 1])[off_jumps], expected[off_jumps], atol=0.02)
+        np.testing.assert_allclose(y_of(pixels[:, 1])[off_jumps], expected[off_jumps], atol=0.02)
 
 
 def simulated(beta, rho, gamma, T, n):

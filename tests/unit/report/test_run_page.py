@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from lsgcli.report import heatmaps
-from lsgcli.report.drawing import DARK, LIGHT
+from lsgcli.report.drawing import DARK, LIGHT, element, svg
 from lsgcli.report.heatmaps import pairs
 from lsgcli.report.run_page import run_page
 from lsgcli.report.sheet import event_tiles
@@ -153,6 +153,22 @@ def test_a_page_in_progress_is_not_written_at_every_epoch(run, monkeypatch):
     assert run.report.read_text() == "page"
 
 
+def test_a_page_that_takes_long_is_written_less_often(run, monkeypatch):
+    """At most a twentieth of the time of a run with short epochs."""
+    now, begun = [100.0], []
+
+    def page(path, status):
+        begun.append(now[0])
+        now[0] += 2.0
+        return "page"
+
+    monkeypatch.setattr(report.time, "monotonic", lambda: now[0])
+    reporter = Reporter(run, page)
+    for now[0] in (100.0, 110.0, 141.9, 142.0):
+        reporter.follow({"event": "epoch"})
+    assert begun == [100.0, 142.0]
+
+
 def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
     run.metrics_file.write_text("{\n")
     Reporter(run, run_page).write(Status("running"))
@@ -163,12 +179,12 @@ def test_a_page_that_cannot_be_written_does_not_end_the_run(run, caplog):
 def test_the_larger_a_share_of_a_label_the_more_its_cell_differs_from_the_ground(theme):
     counts = np.diag((2, 60, 110, 160, 180, 190, 198))
     counts += np.roll(np.diag(200 - counts.diagonal()), 1, axis=1)
-    element = heatmaps.confusion(counts.tolist(), list("abcdefg")).element()
-    cells = re.findall(r'fill="(#\w+)" fill-opacity="([\d.]+)"/><text[^>]*>(\d+)<', element)
+    drawn = element(heatmaps.confusion(counts.tolist(), list("abcdefg")))
+    cells = re.findall(r'fill="(#\w+)"(?: opacity="([\d.]+)")?><title>[^<]*: (\d+) of', drawn)
     assert len(cells) == 14
     differences = {}
     for colour, opacity, count in cells:
-        differences[int(count)] = contrast(blended(colour, float(opacity), theme["ground"]), theme["ground"])
+        differences[int(count)] = contrast(blended(colour, float(opacity or 1), theme["ground"]), theme["ground"])
     ordered = [differences[count] for count in sorted(differences)]
     assert ordered == sorted(ordered)
     assert ordered[0] > contrast(theme["shade"], theme["ground"])  # of a cell without samples
@@ -176,20 +192,20 @@ def test_the_larger_a_share_of_a_label_the_more_its_cell_differs_from_the_ground
 
 def test_confusion_matrix():
     counts = [[3, 1, 0], [0, 4, 0], [5, 0, 0]]
-    svg = heatmaps.confusion(counts, ["a <b>", "b", "c"]).svg()
-    assert [text for text, _, _ in reading.texts(svg) if text.isdigit()] == ["3", "1", "4", "5"]
-    assert reading.group(svg, "label c, prediction a <b>: 5 of 5") is not None
+    drawn = svg(heatmaps.confusion(counts, ["a <b>", "b", "c"]))
+    assert [text for text, _, _ in reading.texts(drawn, "mark-text role-mark")] == ["3", "1", "4", "5"]
+    assert len(reading.titled(drawn, "label c, prediction a <b>: 5 of 5")) == 1
     assert pairs(counts, ["a", "b", "c"]) == [("c", "a", 5, 5), ("a", "b", 1, 4)]
+
+
+def test_confusion_matrix_of_many_classes():
     many = np.eye(100, dtype=int) * 2
     many[7, 93] = 1
-    svg = heatmaps.confusion(many.tolist(), [str(k) for k in range(100)]).svg()
-    (ground,) = [e for e, _, _ in reading.elements(svg, "rect")[1:]]
-    shades = [e for e, _, _ in reading.elements(svg, "path")]  # of a third, two thirds, and all of a label's samples
-    assert [e.get("d").count("M") for e in shades] == [1, 1, 99]
-    opacities = [float(e.get("stroke-opacity")) for e in shades]
+    drawn = svg(heatmaps.confusion(many.tolist(), [str(k) for k in range(100)]))
+    (ground,) = [placed for placed in reading.elements(drawn, "path") if placed[0].get("fill") == LIGHT["shade"]]
+    shades = reading.marks(drawn, "symbol")  # of a third, two thirds, and all of a label's samples
+    assert [e.get("d").count("M") for e, _, _ in shades] == [1, 1, 99]
+    opacities = [float(e.get("opacity", 1)) for e, _, _ in shades]
     assert opacities == pytest.approx([0.2 + 0.8 / 3, 0.2 + 1.6 / 3, 1], abs=0.06)
-    x, y = map(float, shades[0].get("d").removeprefix("M").removesuffix("h.01").split())
-    size = float(ground.get("height")) / 100
-    assert float(shades[0].get("stroke-width")) == size
-    assert y - float(ground.get("y")) == pytest.approx(7.5 * size, abs=0.01)
-    assert x - float(ground.get("x")) == pytest.approx(93.5 * size, abs=0.01)
+    assert {float(e.get("stroke-width")) for e, _, _ in shades} == {6}
+    assert reading.points(shades[0])[0] == pytest.approx([ground[1] + 93.5 * 6, ground[2] + 7.5 * 6], abs=0.1)
