@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lsgcli.report.compiler import compile_with
 from lsgcli.system.files import finite, make_folder, replacing
 
 Spec = dict[str, Any]
@@ -103,14 +104,11 @@ def template(kind: str, **data: Sequence[Mapping[str, Any]]) -> Spec:
 
 def _compiled(chart: Spec, **config: Any) -> tuple[float, float, str]:
     """Width, height, and the content of the SVG element of a chart, with its end tag."""
-    # It takes about a second to start, and 30 MB, which a command without charts need not wait for.
-    import vl_convert
-
     # A control character, raw or as JSON writes it, would abort the process.
     text = json.dumps(finite(chart), ensure_ascii=False)
     text = re.sub(r"\\(\\|u00..|[bfnrt])", lambda found: found[0] if found[1] == "\\" else "?", text)
     text = "".join(c if c.isprintable() else "?" for c in text)
-    svg = vl_convert.vegalite_to_svg(text, config=template("config") | config, allowed_base_urls=[])
+    svg = compile_with("vegalite_to_svg", text, config=template("config") | config, allowed_base_urls=[])
     svg = re.sub(SUPERFLUOUS, "", svg)
     # Browsers show titles when a mark is pointed at; labels of marks are only read aloud.
     svg = re.sub(
@@ -142,19 +140,15 @@ def svg(chart: Spec) -> str:
 
 def _png(svg: str) -> bytes:
     """An SVG as PNG, of 300 dots per inch in print."""
-    import vl_convert
-
-    return vl_convert.svg_to_png(svg, scale=72 / INCH, ppi=DPI)
+    return compile_with("svg_to_png", svg, scale=72 / INCH, ppi=DPI)
 
 
 def _pdf(svg: str) -> bytes:
     """An SVG as PDF of its width in print, with the font embedded."""
-    import vl_convert
-
     in_print = re.sub(
         r'(?<= )(width|height)="([\d.]+)"', lambda side: f'{side[1]}="{float(side[2]) * 72 / INCH:g}"', svg, count=2
     )
-    return vl_convert.svg_to_pdf(in_print)
+    return compile_with("svg_to_pdf", in_print)
 
 
 FORMATS: Mapping[str, Callable[[str], bytes]] = {".svg": str.encode, ".png": _png, ".pdf": _pdf}
