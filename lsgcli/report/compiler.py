@@ -53,7 +53,10 @@ class Compiler:
                 self.stop()
                 raise
         if isinstance(answer, Exception):
-            raise LsgError(f"chart: found one that cannot be compiled, expected valid Vega-Lite: {answer}")
+            # Lines that begin with "at" are the library's stack.
+            reason = str(answer).partition("\n    at ")[0]
+            message = f"chart: found one that cannot be compiled, expected valid Vega-Lite: {reason}"
+            raise LsgError(message.replace("\n", " ")) from answer
         return answer
 
     def stop(self) -> int | None:

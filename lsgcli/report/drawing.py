@@ -55,7 +55,8 @@ ADVANCE = 0.54  # mean width of a character, relative to the font size
 # Empty marks, and attributes that texts inherit or that are the usual ones: half of an SVG.
 SUPERFLUOUS = r'<path class="(?:fore|back)ground"[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*/>| (?:opacity="1"|font-family="[^"]*"|pointer-events="none")'
 ELEMENT = (
-    '<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" style="min-width:{least:.0f}px;max-width:{most:.0f}px">'
+    '<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" aria-label="{label}" '
+    'style="min-width:{least:.0f}px;max-width:{most:.0f}px">'
     "{marks}"
 )
 FILE = (

@@ -54,6 +54,14 @@ def test_ends_and_ticks_are_round(values, log, ends, ticks):
     assert reading.numbers(drawn, "Y")[0] == pytest.approx(ticks)
 
 
+def test_numbers_of_one_axis_are_written_alike():
+    values = [1.0, 10.0]
+    drawn = svg(line_chart("alpha", line_rows("a", values, "epoch"), {"a": styles(1)[0]}, "epoch", y_scale(values)))
+    written = [words for words, _, _ in reading.texts(drawn, "role-axis-label")]
+    assert "10" in written
+    assert all(words.isdigit() for words in written)
+
+
 def test_whole_numbers_are_at_the_x_axis():
     for n in (1, 2, 3, 12, 300):
         drawn = svg(line_chart("g", line_rows("a", [0.5] * n, "epoch"), {"a": styles(1)[0]}, "epoch", y_scale([0.5, 1])))
