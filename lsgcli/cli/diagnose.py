@@ -1,5 +1,6 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -8,6 +9,7 @@ from typer import Argument, Option
 
 from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
+from lsgcli.config.machine import seconds_of
 from lsgcli.errors import ConfigError, GateError, log
 from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
@@ -23,6 +25,16 @@ class Watching(NamedTuple):
     every: Annotated[int | None, Option(min=1, help="Measure layers every so many steps, too.")] = None
 
 
+class Trying(NamedTuple):
+    """Experiments."""
+
+    trying: Annotated[
+        bool, Option("--try", help="Run the script again with one change at a time, until it is known what makes it learn.")
+    ] = False
+    try_for: Annotated[str, Option(metavar="TIME", help="Time of all experiments together, such as 90s or 5m.")] = "2m"
+    jobs: Annotated[int | None, Option(min=1, help="Experiments at a time; default: one for each core.")] = None
+
+
 class Output(NamedTuple):
     """Where findings are shown."""
 
@@ -36,6 +48,7 @@ def diagnose(
     script: Annotated[str, Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
     arguments: Annotated[list[str] | None, Argument(metavar="ARGS", help="Arguments of the script.")] = None,
     watching: Watching,
+    trying: Trying,
     gate: common.Gate,
     output: Output,
     verbosity: common.Verbosity,
@@ -55,11 +68,19 @@ def diagnose(
     gates, limits = gate.parsed()
     if output.html:
         check_output(output.html, "--html", suffixes=(".html",), inputs=[], force=output.force)
+    limit = seconds_of(trying.try_for)
     from lsgcli.report import findings, page, terminal
     from lsgcli.runs import script as scripts
 
     count = None if steps == "all" else int(steps)
+    start = time.monotonic()
     found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
+    if trying.trying:
+        from lsgcli.runs import experiments
+
+        own = experiments.Script(script, arguments or [], watching.module, time.monotonic() - start)
+        done, unchanged = experiments.experiments(own, found, limit, trying.jobs, findings.tell)
+        experiments.add(found.record, done, unchanged)
     if output.html:
         files.write_text(output.html, page.diagnosis_page(found.record))
     with redirect_stdout(found.stdout):
