@@ -84,6 +84,18 @@ def findings(case: Case, trying: bool = False) -> dict[str, Any]:
             said |= {"confirmed": finding["confirmed"]} if "confirmed" in finding else {}
             record["findings"].append(said | {"line": (finding.get("where") or {}).get("line")})
     for one in result.get("experiments", []):
-        kept = ("intervention", "change", "edits", "learns", "loss", "accuracy", "skill", "held_out", "steps", "seconds", "error")
+        kept = (
+            "intervention",
+            "change",
+            "edits",
+            "learns",
+            "loss",
+            "accuracy",
+            "skill",
+            "held_out",
+            "steps",
+            "seconds",
+            "error",
+        )
         record.setdefault("experiments", []).append({name: one[name] for name in kept})
     return record

@@ -84,9 +84,14 @@ def experiments(record: Record) -> Table:
     rows = []
     for one in [{"change": "unchanged", "learns": False, **record["unchanged"]}, *record["experiments"]]:
         numbers = [formatted(one["loss"], ".3g"), formatted(one["accuracy"], ".2f"), formatted(one["held_out"], ".2f")]
-        curve = one["error"] or curve_of(one["losses"])
+        curve = shortened(one["error"]) or curve_of(one["losses"])
         rows.append([one["change"], *numbers, "yes" if one["learns"] else "no", curve])
     return table(["change", "loss", "accuracy", "held out", "learns", "loss over the steps"], rows, left=1)
+
+
+def shortened(message: str) -> str:
+    """The beginning of a message."""
+    return message if len(message) <= WIDEST else f"{message[: WIDEST - 3]}..."
 
 
 def curve_of(numbers: Sequence[float]) -> str:
@@ -126,6 +131,7 @@ def tried(rows: Sequence[Record]) -> Table:
     return made
 
 
+WIDEST = 40  # characters of a message in a table
 BAR = 6  # characters
 STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis.experiments.base import Intervention, Values, replace_calls
-from lsgcli.analysis.experiments.verdict import Experiment, Outcome, confirm, is_better, sentence, thinned
+from lsgcli.analysis.experiments.verdict import NOTHING, Experiment, Outcome, confirm, is_better, sentence, thinned
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.runs.script import Diagnosis, diagnose
@@ -82,9 +83,10 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
     skill = seen.skill
     if skill != skill and not (seen.classes or seen.explained):
         skill = seen.progress
-    held_out = seen.evaluated_explained
+    held_out = held_out_skill = seen.evaluated_explained
     if seen.classes and seen.evaluated:
-        held_out = (seen.held_out - 1 / seen.classes) / (1 - 1 / seen.classes + 1e-9)
+        held_out = seen.held_out
+        held_out_skill = (held_out - seen.chance) / (1 - seen.chance + 1e-9)
     error = ""
     if seen.error is not None:
         error = f"{type(seen.error).__name__}: {str(seen.error).partition(chr(10))[0]}"
@@ -96,6 +98,7 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
         accuracy=seen.recent(seen.accuracy),
         skill=skill,
         held_out=held_out,
+        held_out_skill=held_out_skill,
         steps=seen.steps,
         seconds=round(seconds, 1),
         error=error,
@@ -127,13 +130,16 @@ def possible(found: Diagnosis) -> list[Experiment]:
             values = kind().values(found.seen)
         except Exception:  # of what a script that failed has not come to
             continue
-        if not fits and not (named < len(rules) and kind.rules[0] in rules):
+        is_named = named < len(rules)
+        if found.seen.error is not None and not is_named:
+            continue
+        if not fits and not (is_named and kind.rules[0] in rules):
             continue
         line = found.seen.lines.get(kind.at)
         one = Experiment(
             name, (kind.__doc__ or "").strip(), kind.rules, kind.general, kind.remedy, line and line._asdict(), values
         )
-        one.named = named < len(rules)
+        one.named = is_named
         ranked.append((not kind.rules, named, kind.general, number, one))
     return made + [one for *_, one in sorted(ranked, key=lambda row: row[:-1])]
 
@@ -159,6 +165,7 @@ def experiments(
     """
     unchanged = outcome_of(found.seen, script.seconds, found.status)
     end = time.monotonic() + seconds
+    steps = STEPS if found.seen.error is not None else min(found.seen.steps, STEPS) or STEPS
     waiting = possible(found)
     done: list[Experiment] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -172,8 +179,10 @@ def experiments(
                 one = next_of(waiting, done)
             if one is None:
                 return
-            one.outcome = run(script, found.seen.steps, one, end, max(1, cores // jobs), running)
+            one.outcome = run(script, steps, one, end, max(1, cores // jobs), running)
             one.learns = is_better(one.outcome, unchanged)
+            if one.outcome.losses and one.outcome.losses == unchanged.losses and not one.learns:
+                one.outcome.error = NOTHING
             with lock:
                 done.append(one)
                 if tell is not None:
@@ -223,7 +232,7 @@ def run(script: Script, steps: int, experiment: Experiment, end: float, threads:
             script=path,
             arguments=list(script.arguments),
             module=script.module,
-            steps=min(steps, STEPS) or STEPS,
+            steps=steps,
             intervention="" if experiment.edits else experiment.intervention,
             values=experiment.values,
             result=str(result),
@@ -250,7 +259,7 @@ def run(script: Script, steps: int, experiment: Experiment, end: float, threads:
             running.discard(process.pid)
         seconds = round(time.monotonic() - start, 1)
         if result.exists():
-            outcome = msgspec.json.decode(result.read_bytes(), type=Outcome)
+            outcome = Outcome(**json.loads(result.read_text(encoding="utf-8")))  # which may have NaN
             outcome.seconds = seconds
             return outcome
         if time.monotonic() >= end:
@@ -361,7 +370,7 @@ def main(path: str) -> None:
     with _changed(spec.intervention, spec.values) as change:
         found = diagnose(spec.script, spec.arguments, module=spec.module, steps=spec.steps, patience=PATIENCE)
     outcome = outcome_of(found.seen, time.monotonic() - start, found.status, change.scores)
-    Path(spec.result).write_bytes(msgspec.json.encode(outcome))
+    Path(spec.result).write_text(json.dumps(msgspec.structs.asdict(outcome)), encoding="utf-8")
 
 
 def add(record: Record, done: Sequence[Experiment], unchanged: Outcome) -> None:

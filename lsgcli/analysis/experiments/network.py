@@ -9,12 +9,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from lsgcli.analysis.experiments.base import Intervention, OfModules, Values, replace_calls, with_first
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.guard import Guard
-from lsgcli.analysis.watch.modules import ByIdentity, attributes, first_tensor, is_plain, library_of, weight_of
+from lsgcli.analysis.watch.modules import ByIdentity, attributes, first_tensor, is_plain, library_of, tensors, weight_of
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.tensors import is_binary
 from lsgcli.registry import register
 
 COMPARISONS = ("__gt__", "__ge__", "gt", "ge")
+HOLDERS = ("_memories", "_StatefulLayer__states")  # of states, in spikingjelly and sinabs
+KEPT = {*HOLDERS, *(name for name in vars(nn.Module()) if name.startswith("_"))}  # attributes that are no states themselves
 
 
 @register("intervention", "states-at-rest")
@@ -43,8 +45,14 @@ class StatesAtRest(
     def _rest(self) -> None:
         self.of_batch = 0
         for module in self.modules:
-            for place, name, value in self.rest.get(module):
-                place[name] = value.clone() if isinstance(value, Tensor) else value
+            for place, before in self.rest.get(module):
+                for name, value in list(place.items()):
+                    if isinstance(value, nn.Module | nn.Parameter) or next(tensors(value), None) is None:
+                        continue
+                    if name in before:
+                        place[name] = _copied(before[name])
+                    elif name not in KEPT:
+                        del place[name]  # it is made in the first call
 
     def given(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         if module not in self.rest and not type(module).__module__.startswith("torch."):
@@ -57,19 +65,21 @@ class StatesAtRest(
         return arguments
 
 
-def _stored(module: nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
-    """What a module stores that may be a state, with the dictionaries that hold it: tensors, and numbers and None, which tensors replace."""
+def _stored(module: nn.Module) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The dictionaries of a module that may hold states, each with its values now."""
     own = attributes(module)
-    found: list[tuple[dict[str, Any], str, Any]] = []
-    for place in (own, own.get("_buffers"), own.get("_memories"), own.get("_StatefulLayer__states")):
-        for name, value in (place or {}).items():
-            if isinstance(value, nn.Parameter) or name in ("training", "_is_full_backward_hook"):
-                continue
-            if is_plain(value):
-                found.append((place or {}, name, value.detach().clone()))
-            elif value is None or (place is own.get("_memories") and isinstance(value, int | float)):
-                found.append((place or {}, name, value))
-    return found
+    places = [own, own.get("_buffers") or {}, *(own[name] for name in HOLDERS if name in own)]
+    return [(place, {name: _copied(value) for name, value in place.items() if name not in KEPT}) for place in places]
+
+
+def _copied(value: Any) -> Any:
+    """A value with copies of its tensors."""
+    if is_plain(value) and not isinstance(value, nn.Parameter):
+        return value.detach().clone()
+    kind = type(value)
+    if kind in (tuple, list):
+        return kind(map(_copied, value))
+    return {key: _copied(entry) for key, entry in value.items()} if kind is dict else value
 
 
 @register("intervention", "connected-timesteps")
@@ -200,7 +210,7 @@ class NewWeights(
     """the first weights are drawn at random, with the usual scale"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return bool(seen.layers) and not seen.momenta
+        return any(known.equal for known in seen.parameters.values())
 
     def begin(self, guard: Guard, values: Values) -> None:
         super().begin(guard, values)

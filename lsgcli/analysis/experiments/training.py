@@ -16,6 +16,7 @@ from lsgcli.analysis.watch.watch import ELEMENTWISE, LOSSES
 from lsgcli.registry import register
 
 TINY = 1e-12
+TOLERANCE = 0.01  # of the logarithm of a sum of probabilities
 
 
 @register("intervention", "logits")
@@ -29,19 +30,25 @@ class Logits(
 
     def is_possible(self, seen: Seen) -> bool:
         outputs = seen.outputs
-        if outputs is None or outputs.loss not in ("cross_entropy", "binary_cross_entropy_with_logits"):
+        if outputs is None or outputs.loss not in ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits"):
             return False
         values = outputs.values / outputs.calls
+        if outputs.loss == "nll_loss":
+            return bool(values.logsumexp(1).abs().max() > TOLERANCE)
         return float(values.min()) >= 0 and float(values.max()) <= 1
 
     def begin(self, guard: Guard, values: Values) -> None:
         def of_classes(original: Any, outputs: Tensor, *arguments: Any, **options: Any) -> Any:
             return original(outputs.clamp_min(TINY).log(), *arguments, **options)
 
+        def of_log(original: Any, outputs: Tensor, *arguments: Any, **options: Any) -> Any:
+            return original(outputs.log_softmax(min(1, outputs.dim() - 1)), *arguments, **options)
+
         def of_each(original: Any, outputs: Tensor, *arguments: Any, **options: Any) -> Any:
             return original(torch.logit(outputs, 1e-6), *arguments, **options)
 
         replace_calls(guard, torch._C._nn, ["cross_entropy_loss"], of_classes)  # type: ignore[attr-defined]
+        replace_calls(guard, torch._C._nn, ["nll_loss_nd"], of_log)  # type: ignore[attr-defined]
         replace_calls(guard, torch, ["binary_cross_entropy_with_logits"], of_each)
 
 

@@ -9,6 +9,7 @@ from lsgcli import registry
 from lsgcli.system.schema import Record
 
 CLEAR = 0.15  # more accuracy, on a scale from 0, guessing, to 1, than without the change
+NOTHING = "it changes nothing in this script"
 EQUAL = 0.1  # two changes that differ by less do as well
 LEARNS = 0.3  # least accuracy on that scale of a network that learns
 POINTS = 40  # of a curve that is kept
@@ -23,6 +24,7 @@ class Outcome(Struct):
         accuracy: share of correct samples in the last steps of training; NaN if it is unknown.
         skill: the same on a scale from 0, guessing, to 1, or R^2, or where neither is known the share by which the loss fell.
         held_out: accuracy, or R^2, of the last evaluation.
+        held_out_skill: the same on that scale.
         steps: of the optimiser.
         seconds: that it took.
         error: what ended it, if not the script itself; empty if it ran.
@@ -33,6 +35,7 @@ class Outcome(Struct):
     accuracy: float = math.nan
     skill: float = math.nan
     held_out: float = math.nan
+    held_out_skill: float = math.nan
     steps: int = 0
     seconds: float = 0.0
     error: str = ""
@@ -77,7 +80,7 @@ def score(outcome: Outcome) -> float:
     """How well a network does: in training and, where it is evaluated, on held-out samples, whichever is lower."""
     if outcome.error:
         return -math.inf
-    known = [number for number in (outcome.skill, outcome.held_out) if math.isfinite(number)]
+    known = [number for number in (outcome.skill, outcome.held_out_skill) if math.isfinite(number)]
     return min(known, default=-math.inf)
 
 
@@ -87,8 +90,8 @@ def is_better(outcome: Outcome, unchanged: Outcome) -> bool:
         return False
     before = 0.0 if unchanged.error or not math.isfinite(unchanged.skill) else unchanged.skill
     trains = outcome.skill > max(LEARNS, before + CLEAR)
-    held_out = unchanged.held_out if math.isfinite(unchanged.held_out) else 0.0
-    generalises = outcome.held_out > max(LEARNS, held_out + CLEAR) and outcome.skill > before - CLEAR
+    held_out = unchanged.held_out_skill if math.isfinite(unchanged.held_out_skill) else 0.0
+    generalises = outcome.held_out_skill > max(LEARNS, held_out + CLEAR) and outcome.skill > before - CLEAR
     return trains or generalises
 
 
@@ -108,7 +111,7 @@ def confirm(findings: Sequence[Record], experiments: Sequence[Experiment]) -> li
     """
     best = best_of(experiments)
     right = {rule for one in best for rule in one.rules}
-    tried = {rule for one in experiments for rule in one.rules}
+    tried = {rule for one in experiments for rule in one.rules if not one.outcome.error}
     found = []
     for finding in findings:
         was_tried = bool(right) and finding["rule"] in tried
