@@ -75,18 +75,21 @@ def diagnosis(record: Record) -> list[Text | Table]:
     if layers or record["findings"]:
         parts += lines(record["findings"])
     if "experiments" in record:
-        parts += [Text(""), experiments(record), Text(record["conclusion"])]
+        parts += [Text(""), table(TRIALS, trials(record), left=1, wraps=True), Text(record["conclusion"])]
     return parts
 
 
-def experiments(record: Record) -> Table:
-    """The table of experiments: the unchanged training, and with one change at a time."""
+TRIALS = ("change", "learns", "accuracy", "held out", "loss", "over the steps")  # columns of the table of experiments
+
+
+def trials(record: Record) -> list[list[str]]:
+    """The rows of the table of experiments: the unchanged training, and with one change at a time."""
     rows = []
     for one in [{"change": "unchanged", "learns": False, **record["unchanged"]}, *record["experiments"]]:
-        numbers = [formatted(one["loss"], ".3g"), formatted(one["accuracy"], ".2f"), formatted(one["held_out"], ".2f")]
+        numbers = [formatted(one["accuracy"], ".2f"), formatted(one["held_out"], ".2f"), formatted(one["loss"], ".3g")]
         curve = shortened(one["error"]) or curve_of(one["losses"])
-        rows.append([one["change"], *numbers, "yes" if one["learns"] else "no", curve])
-    return table(["change", "loss", "accuracy", "held out", "learns", "loss over the steps"], rows, left=1)
+        rows.append([one["change"], "yes" if one["learns"] else "no", *numbers, curve])
+    return rows
 
 
 def shortened(message: str) -> str:

@@ -117,7 +117,7 @@ def possible(found: Diagnosis) -> list[Experiment]:
     for finding in serious:
         edits = finding["remedy"].get("edits", [])
         if edits and all(edit["old"] for edit in edits):
-            change = ", ".join(dict.fromkeys(edit["said"] for edit in edits))
+            change = " and ".join(dict.fromkeys(f"{edit['old']} is {edit['said'].partition('-> ')[2]}" for edit in edits))
             made.append(
                 Experiment("edit", change, (finding["rule"],), remedy=finding["remedy"]["text"], edits=edits, named=True)
             )

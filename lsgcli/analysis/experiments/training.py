@@ -9,6 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lsgcli.analysis.experiments.base import Intervention, OfModules, Values, replace_calls
+from lsgcli.analysis.experiments.network import Rectified
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.modules import is_plain, own_parameters, weight_of
 from lsgcli.analysis.watch.seen import Seen
@@ -350,3 +351,20 @@ class OneBatch(Intervention, general=True, at="loss"):
             return self.batch if torch.is_grad_enabled() else batch
 
         replace_calls(guard, _BaseDataLoaderIter, ["__next__"], draw)
+
+
+@register("intervention", "ordinary")
+class Ordinary(Intervention, general=True, at="network"):
+    """neurons are a ReLU of their current, and cross-entropy of the last outputs is trained by Adam"""
+
+    def is_possible(self, seen: Seen) -> bool:
+        return all(part.is_possible(seen) for part in (Rectified(), ReadOut(), Adam()))
+
+    def values(self, seen: Seen) -> Values:
+        return Adam().values(seen)
+
+    def begin(self, guard: Guard, values: Values) -> None:
+        read_out = ReadOut()
+        for part in (Rectified(), read_out, Adam()):
+            part.begin(guard, values)
+        self.scores = read_out.scores

@@ -3,16 +3,26 @@
 import math
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct, field
 
 from lsgcli import registry
 from lsgcli.system.schema import Record
 
 CLEAR = 0.15  # more accuracy, on a scale from 0, guessing, to 1, than without the change
+ORDINARY = "ordinary"
+DATA = (
+    "labels",
+    "input-constant",
+    "batch-dependent",
+    "batch-as-time",
+    "same-batch",
+    "classes",
+)  # rules on what the network is given
 NOTHING = "it changes nothing in this script"
 EQUAL = 0.1  # two changes that differ by less do as well
 LEARNS = 0.3  # least accuracy on that scale of a network that learns
-POINTS = 40  # of a curve that is kept
+POINTS = 200  # of a curve that is kept
 
 
 class Outcome(Struct):
@@ -116,12 +126,30 @@ def confirm(findings: Sequence[Record], experiments: Sequence[Experiment]) -> li
     for finding in findings:
         was_tried = bool(right) and finding["rule"] in tried
         found.append({**finding, "confirmed": finding["rule"] in right if was_tried else None})
-    if best and not any(finding["confirmed"] for finding in found):
-        found.append(_finding_of(best[0]))
+    if _data_are_wrong(experiments):
+        for finding in found:
+            finding["confirmed"] = finding["rule"] in DATA or finding["confirmed"]
+    if not any(finding["confirmed"] for finding in found):
+        found += map(_finding_of, best[:1] or _ordinary(experiments))
     order = {True: 0, None: 1, False: 2}
     serious = [finding for finding in found if finding["severity"] != "note" or finding["confirmed"]]
     notes = [finding for finding in found if finding not in serious]
     return [*sorted(serious, key=lambda finding: order[finding["confirmed"]]), *notes]
+
+
+def _ordinary(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """The experiment that says that inputs and labels do not belong together, if there is one."""
+    if not _data_are_wrong(experiments):
+        return []
+    (one,) = [one for one in experiments if one.intervention == ORDINARY]
+    said = "Check that each input comes with its own label: print some of both, as the loss gets them."
+    return [msgspec.structs.replace(one, change=f"no learning even if {one.change}", rules=DATA, remedy=said)]
+
+
+def _data_are_wrong(experiments: Sequence[Experiment]) -> bool:
+    """Whether even an ordinary network does not learn, nor does any other change help."""
+    ran = any(one.intervention == ORDINARY and not one.outcome.error for one in experiments)
+    return ran and not any(one.learns for one in experiments)
 
 
 def _finding_of(experiment: Experiment) -> Record:
@@ -153,10 +181,14 @@ def sentence(experiments: Sequence[Experiment], unchanged: Outcome) -> str:
         also = f" It also learns if {', or if '.join(others[:3])}." if others else ""
         return f"It learns once {best.change}{_place(best.line)}.{also}"
     localised = [one for one in experiments if one.learns]
+    if _data_are_wrong(experiments):
+        return f"It does not learn even if {_ordinary(experiments)[0].change.partition('if ')[2]}: look at inputs and labels."
     if any(one.intervention == "rectified" for one in localised):
         return "It learns once neurons are a ReLU of their current, so the fault is in the neurons, not in data, loss or optimiser."
     if any(one.intervention == "one-batch" for one in localised):
         return "It learns one batch by heart, so gradients and steps work: look at the data and at the number of steps."
+    if any(one.intervention == ORDINARY for one in localised):
+        return "It learns as an ordinary network, of ReLUs, with cross-entropy and Adam: inputs and labels belong together."
     if not experiments:
         return "No experiment applies to what was seen."
     return "None of these changes alone makes it learn: there may be two causes, or one that no experiment changes."

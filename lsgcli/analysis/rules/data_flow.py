@@ -76,7 +76,8 @@ class StateLost(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lost = [layer for layer in seen.layers.values() if layer.rested >= limit and layer.rested == layer.calls - 1]
-        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
+        # Potentials that are all equal, up to rounding, have received nothing that could be lost.
+        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 1e-9 * layer.u**2]
         if lost:
             return Found(lost[0].rested + 1, tuple(layer.name for layer in lost))
         known = [layer for layer in seen.layers.values() if len(layer.nodes) > 2 or not math.isnan(layer.memory)]
