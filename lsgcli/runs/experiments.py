@@ -23,7 +23,7 @@ import torch
 
 from lsgcli import registry
 from lsgcli.analysis.experiments.base import Intervention, Values, replace_calls
-from lsgcli.analysis.experiments.verdict import NOTHING, Experiment, Outcome, confirm, is_better, sentence, thinned
+from lsgcli.analysis.experiments.verdict import NOTHING, Experiment, Outcome, confirm, does_well, is_better, sentence, thinned
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.runs.script import Diagnosis, diagnose
@@ -105,16 +105,21 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
     )
 
 
+def serious(found: Diagnosis) -> list[Record]:
+    """The errors and warnings."""
+    return [finding for finding in found.record["findings"] if finding["severity"] != "note"]
+
+
 def possible(found: Diagnosis) -> list[Experiment]:
     """The experiments that would change what was seen, in the order in which they are tried.
 
     Remedies of findings that are changes of lines come first, then interventions by which findings are confirmed, in the order of the findings, then
     specific ones, then general ones, and those that no rule stands for.
     """
-    serious = [finding for finding in found.record["findings"] if finding["severity"] != "note"]
-    rules = [finding["rule"] for finding in serious]
+    named_by = serious(found)
+    rules = [finding["rule"] for finding in named_by]
     made = []
-    for finding in serious:
+    for finding in named_by:
         edits = finding["remedy"].get("edits", [])
         if edits and all(edit["old"] for edit in edits):
             change = " and ".join(dict.fromkeys(f"{edit['old']} is {edit['said'].partition('-> ')[2]}" for edit in edits))
@@ -166,7 +171,7 @@ def experiments(
     unchanged = outcome_of(found.seen, script.seconds, found.status)
     end = time.monotonic() + seconds
     steps = STEPS if found.seen.error is not None else min(found.seen.steps, STEPS) or STEPS
-    waiting = possible(found)
+    waiting = [] if does_well(unchanged) and not serious(found) else possible(found)
     done: list[Experiment] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = max(1, min(jobs or cores, len(waiting)))

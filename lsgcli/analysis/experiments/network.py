@@ -171,7 +171,7 @@ class AxesExchanged(
     """the first two axes of the input are exchanged"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return seen.axes > 2
+        return seen.axes in (3, 5)  # time, batch and features, or images
 
     def given(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         if arguments and is_plain(arguments[0]) and arguments[0].dim() > 2 and self.is_network(module):

@@ -21,6 +21,7 @@ DATA = (
 )  # rules on what the network is given
 NOTHING = "it changes nothing in this script"
 EQUAL = 0.1  # two changes that differ by less do as well
+WELL = 0.65  # accuracy on that scale of a network that needs no experiment
 LEARNS = 0.3  # least accuracy on that scale of a network that learns
 POINTS = 200  # of a curve that is kept
 
@@ -92,6 +93,11 @@ def score(outcome: Outcome) -> float:
         return -math.inf
     known = [number for number in (outcome.skill, outcome.held_out_skill) if math.isfinite(number)]
     return min(known, default=-math.inf)
+
+
+def does_well(outcome: Outcome) -> bool:
+    """Whether a network learns without a change, and does on held-out samples, too, where that is known."""
+    return not outcome.error and outcome.skill > WELL and not outcome.held_out_skill < WELL / 2
 
 
 def is_better(outcome: Outcome, unchanged: Outcome) -> bool:
@@ -175,6 +181,8 @@ def _finding_of(experiment: Experiment) -> Record:
 
 def sentence(experiments: Sequence[Experiment], unchanged: Outcome) -> str:
     """What the experiments say, in one sentence or two."""
+    if not experiments and does_well(unchanged):
+        return "It learns as it is: nothing was tried."
     best, *_ = [*best_of(experiments), None]
     if best is not None:
         others = [one.change for one in experiments if one.learns and one is not best and one.rules]

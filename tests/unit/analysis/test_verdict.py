@@ -89,4 +89,17 @@ def test_experiments_that_only_localise():
     assert "in the neurons" in sentence([tried("rectified", 0.9, ())], UNCHANGED)
     assert "by heart" in sentence([tried("one-batch", 0.9, ())], UNCHANGED)
     assert sentence([], UNCHANGED) == "No experiment applies to what was seen."
+    assert sentence([], Outcome(skill=0.9)).startswith("It learns as it is")
+
+
+def test_even_an_ordinary_network_does_not_learn():
+    done = [tried("adam", 0.05, ("learning-rate",), True), tried("ordinary", 0.0, ())]
+    found = confirm([finding("silent")], done)
+    assert [(one["rule"], one["confirmed"]) for one in found] == [("labels", True), ("silent", None)]
+    assert "own label" in found[0]["remedy"]["text"]
+    found = confirm([finding("silent"), finding("batch-as-time")], done)
+    assert [(one["rule"], one["confirmed"]) for one in found] == [("batch-as-time", True), ("silent", None)]
+    assert sentence(done, UNCHANGED).endswith("look at inputs and labels.")
+    assert "inputs and labels belong together" in sentence([tried("ordinary", 0.9, ())], UNCHANGED)
+    assert [one["rule"] for one in confirm([], [tried("ordinary", 0.0, (), error="ValueError: x")])] == []
     assert math.isnan(Outcome().loss)
