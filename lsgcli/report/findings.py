@@ -1,6 +1,7 @@
 """Gradient flow and findings in a terminal: coverage as a bar and per timestep, as many measures as fit, and the table of ``--try``."""
 
 import linecache
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,16 @@ def trials(record: Record) -> list[list[str]]:
         curve = shortened(one["error"]) or curve_of(one["losses"])
         rows.append([one["change"], "yes" if one["learns"] else "no", *numbers, curve])
     return rows
+
+
+def suggestion(waiting: Sequence[Experiment], command: Sequence[str]) -> list[Text]:
+    """The command that runs experiments, and the first of these."""
+    first = "; ".join(one.change for one in waiting[:2])
+    return [
+        Text(""),
+        Text(f"To see what makes it learn: lsg diagnose --try {shlex.join(command)}"),
+        Text(f"   It first tries: {first}."),
+    ]
 
 
 def shortened(message: str) -> str:
