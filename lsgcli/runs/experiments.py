@@ -204,7 +204,8 @@ def _carry_out(
     waiting = question.waiting
     done: list[Experiment] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = max(1, min(jobs or cores, len(waiting)))
+    at_once = 1 if torch.cuda.is_initialized() else cores  # a GPU may have memory for one alone
+    jobs = max(1, min(jobs or at_once, len(waiting)))
     threads = max(1, cores // jobs)
     lock = threading.Lock()
     running: set[int] = set()
