@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lsgcli.analysis.experiments.base import Intervention, OfModules, Values, replace_calls, with_first
+from lsgcli.analysis.rules.layers import SaturatedLayers
 from lsgcli.analysis.watch import lines
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.modules import ByIdentity, attributes, first_tensor, is_plain, library_of, tensors, weight_of
@@ -257,6 +258,10 @@ class ScaledCurrents(
     def is_possible(self, seen: Seen) -> bool:
         return bool(self.values(seen))
 
+    def names(self, seen: Seen) -> tuple[str, ...]:
+        fires = [layer.spikes / layer.n for layer in seen.layers.values() if layer.n]
+        return ("saturated", *self.rules) if min(fires, default=0.0) > SaturatedLayers.limit else self.rules
+
     def values(self, seen: Seen) -> Values:
         """Thresholds by number of the module with weights, in the order of first calls."""
         thresholds = {layer.weight_id: layer.threshold for layer in seen.layers.values() if layer.weight_id}
@@ -314,7 +319,7 @@ class _ArcTangent(torch.autograd.Function):
 @register("intervention", "arc-tangent")
 class ArcTangent(
     Intervention,
-    rules=("no-surrogate", "narrow-window", "wide-window", "blocked", "vanishing", "exploding"),
+    rules=("narrow-window", "no-surrogate", "wide-window", "blocked", "vanishing", "exploding"),
     general=True,
     remedy="Use a surrogate gradient as wide as the distribution of the potentials, such as an arc tangent.",
     at="comparison",
@@ -323,6 +328,9 @@ class ArcTangent(
 
     def is_possible(self, seen: Seen) -> bool:
         return bool(seen.fires[True]) or "comparison" in seen.lines
+
+    def names(self, seen: Seen) -> tuple[str, ...]:
+        return self.rules if seen.fires[True] else ("no-surrogate", *self.rules)
 
     def values(self, seen: Seen) -> Values:
         return {"compared": not seen.fires[True]}

@@ -135,12 +135,10 @@ def confirm(findings: Sequence[Record], experiments: Sequence[Experiment]) -> li
     if _data_are_wrong(experiments):
         for finding in found:
             finding["confirmed"] = finding["rule"] in DATA or finding["confirmed"]
-    if not any(finding["confirmed"] for finding in found):
+    if not any(finding["confirmed"] and finding["severity"] != "note" for finding in found):
         found += map(_finding_of, best[:1] or _ordinary(experiments))
     order = {True: 0, None: 1, False: 2}
-    serious = [finding for finding in found if finding["severity"] != "note" or finding["confirmed"]]
-    notes = [finding for finding in found if finding not in serious]
-    return [*sorted(serious, key=lambda finding: order[finding["confirmed"]]), *notes]
+    return sorted(found, key=lambda finding: (finding["severity"] == "note", order[finding["confirmed"]]))
 
 
 def _ordinary(experiments: Sequence[Experiment]) -> list[Experiment]:

@@ -48,6 +48,16 @@ def test_a_confirmed_finding_comes_first_and_a_refuted_one_last():
     ]
 
 
+def test_a_note_alone_is_not_the_answer():
+    """What an experiment stands for comes first; a note that it confirms says so."""
+    found = confirm([finding("silent"), finding("blocked", "note")], [tried("b", 0.9, ("narrow-window", "blocked"))])
+    assert [(one["rule"], one["severity"], one["confirmed"]) for one in found] == [
+        ("narrow-window", "error", True),
+        ("silent", "error", None),
+        ("blocked", "note", True),
+    ]
+
+
 def test_nothing_is_refuted_where_nothing_helps():
     done = [tried("a", 0.1, ("silent",)), tried("b", 0.15, ("state-kept",))]
     found = confirm([finding("silent"), finding("labels")], done)
