@@ -239,7 +239,7 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
         held_out_skill = (held_out - seen.chance) / (1 - seen.chance + 1e-9)
     error = ""
     if seen.error is not None:
-        error = f"{type(seen.error).__name__}: {str(seen.error).partition(chr(10))[0]}"
+        error = str(seen.error).partition("\n")[0]
     elif status:
         error = f"exit status {status}"
     return Outcome(
