@@ -10,8 +10,7 @@ import torch
 from msgspec import Struct, field
 from torch import Tensor, nn
 
-from lsgcli.analysis.measures import LEARNED
-from lsgcli.analysis.rules.base import RECENT, fallen
+from lsgcli.analysis.measures import LEARNED, RECENT, fallen
 from lsgcli.analysis.watch.lines import Line, Operand, search
 from lsgcli.analysis.watch.surrogates import Values, equivalent_width, heights_by_distance, roundest
 from lsgcli.analysis.watch.tensors import explained, norm_of, sampled
