@@ -3,6 +3,7 @@
     python -m benchmarks.faults --part tuning                 # run the tool on the scripts of a part, and judge
     python -m benchmarks.faults --part tuning --cures         # then train with the first remedies of failures/cures.toml
     python -m benchmarks.faults --part test --only norse-01   # one script
+    python -m benchmarks.faults --part tuning --try           # with experiments, in a record of its own
     python -m benchmarks.faults --part tuning --rivals        # other tools on the same scripts
     python -m benchmarks.faults --part tuning --judge         # judge the record again, without runs
 
@@ -17,14 +18,24 @@ from typing import Any
 from benchmarks.faults import judging, rivals
 from benchmarks.faults.cases import PARTS, Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
-from benchmarks.faults.running import alone, findings
+from benchmarks.faults.running import alone, by_chance, findings, judged_again, with_change
 from benchmarks.measuring import RESULTS, machine, read, write
+from lsgcli import registry
+from lsgcli.analysis.experiments.verdict import EQUAL
 
 
 def harmful(case: Case) -> bool:
     """Whether a failure costs enough to count."""
     known = scores()
     return known[case.script]["score"] - known[case.name]["score"] >= HARM
+
+
+def best_of(learning: list[dict[str, Any]]) -> dict[str, Any]:
+    """The experiment that the tool reports: of those that do about as well as the best, a specific change, then the best."""
+    general = {name for name in registry.names("intervention") if registry.get("intervention", name).general}
+    best = max(one["skill"] or 0.0 for one in learning)
+    near = [one for one in learning if (one["skill"] or 0.0) >= best - EQUAL]
+    return min(near, key=lambda one: (one["intervention"] in general, -(one["skill"] or 0.0)))
 
 
 def main() -> None:
@@ -34,14 +45,19 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts, or those of these libraries")
     parser.add_argument("--again", action="store_true", help="also run what the record has")
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")
+    parser.add_argument("--try", dest="trying", action="store_true", help="let the tool run experiments")
+    parser.add_argument("--records", type=Path, help="folder for what was seen of each script; with --judge, read from there")
+    parser.add_argument("--chance", action="store_true", help="with --try: random experiments, for as many seconds")
     parser.add_argument("--rivals", action="store_true", help="run other tools")
     parser.add_argument("--judge", action="store_true", help="only judge the record")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record; default: benchmarks/results")
     arguments = parser.parse_args()
-    record_name = f"faults-{arguments.part}{'-rivals' * arguments.rivals}"
+    record_name = f"faults-{arguments.part}{'-rivals' * arguments.rivals}{'-try' * arguments.trying}"
 
     cases = [case for case in failures() if case.part == arguments.part and harmful(case)]
     cases += [case for case in healthy() if case.part == arguments.part]
+    if arguments.trying:
+        cases = [case for case in cases if not case.settings]
     if arguments.only:
         cases = [case for case in cases if {case.name, case.library} & set(arguments.only)]
     runs: dict[str, dict[str, Any]] = (read(record_name, arguments.out) or {"runs": {}})["runs"]
@@ -51,17 +67,26 @@ def main() -> None:
         content = {"machine": machine("scikit-learn", "snntorch", "spikingjelly", "norse"), "runs": dict(sorted(runs.items()))}
         write(record_name, content, arguments.out)
 
+    if arguments.judge and arguments.records:
+        runs |= {case.name: judged_again(case, arguments.records) for case in cases if not case.settings}
     for case in [] if arguments.judge else cases:
         if arguments.rivals and not arguments.again and case.name in runs:
             continue
         if arguments.rivals:
             keep(case.name, runs.get(case.name, {}) | {"rivals": rivals.all_of(case)})
+        elif arguments.chance:
+            keep(case.name, runs[case.name] | {"chance": by_chance(case, runs[case.name]["seconds"])})
+        elif arguments.cures and arguments.trying:
+            learning = [one for one in runs[case.name].get("experiments", []) if one["learns"]]
+            if case.edits and learning:
+                score = with_change(case, best_of(learning))
+                keep(case.name, runs[case.name] | {"cured": score >= scores()[case.script]["score"] - HARM, "score": score})
         elif arguments.cures:
             cured = judging.with_first_remedy(case, runs.get(case.name))
             if cured is not None:
                 keep(case.name, runs[case.name] | {"cured": alone(cured)["score"] >= scores()[case.script]["score"] - HARM})
         elif arguments.again or case.name not in runs:
-            keep(case.name, findings(case))
+            keep(case.name, findings(case, arguments.trying, arguments.records))
         print(case.name, [finding["rule"] for finding in runs.get(case.name, {}).get("findings", [])], flush=True)
     print(rivals.table(cases, runs) if arguments.rivals else judging.table(cases, runs))
 

@@ -56,8 +56,14 @@ def alone(case: Case) -> dict[str, Any]:
     return record
 
 
-def findings(case: Case) -> dict[str, Any]:
-    """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line."""
+def findings(case: Case, trying: bool = False, records: Path | None = None) -> dict[str, Any]:
+    """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line.
+
+    Args:
+        case: the script.
+        trying: whether it may run experiments (``--try``), which the record then has, too.
+        records: folder in which what was seen of the script is kept, so that it can be judged again.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if case.settings:
@@ -66,14 +72,70 @@ def findings(case: Case) -> dict[str, Any]:
         else:
             training = 0.0
             (folder / "train.py").write_text(case.text(), encoding="utf-8")
-            status, output, error, seconds = command([*LSG, "diagnose", "--json", "train.py"], folder)
+            asked = ["--try"] if trying else []
+            asked += ["--force", "--record", str(records / f"{case.name.replace('/', '-')}.json")] if records else []
+            status, output, error, seconds = command([*LSG, "diagnose", "--json", *asked, "train.py"], folder)
     record: dict[str, Any] = {"findings": [], "status": status, "seconds": round(training + seconds, 1)}
     try:
         result = json.loads(output)
     except json.JSONDecodeError:
         return record | {"error": error.strip().splitlines()[-1:]}
+    return record | told(result)
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """Errors and warnings of a diagnosis, and its experiments."""
+    record: dict[str, Any] = {"findings": []}
     for finding in result["findings"]:
         if finding["severity"] in ("error", "warning"):
             said = {key: finding.get(key) for key in ("rule", "severity", "cause", "remedy", "command")}
+            said |= {"confirmed": finding["confirmed"]} if "confirmed" in finding else {}
             record["findings"].append(said | {"line": (finding.get("where") or {}).get("line")})
+    for one in result.get("experiments", []):
+        kept = {name: value for name, value in one.items() if name not in ("losses", "line")}
+        record.setdefault("experiments", []).append(kept)
     return record
+
+
+def judged_again(case: Case, records: Path) -> dict[str, Any]:
+    """What the rules say now about what was seen of a script before."""
+    from lsgcli.runs.script import judged
+
+    return {"status": 0, "seconds": math.nan, **told(judged(records / f"{case.name.replace('/', '-')}.json").record)}
+
+
+def with_change(case: Case, experiment: dict[str, Any]) -> float:
+    """Test score of a script that runs to its end with the change of an experiment; 0 where it fails or is not a number."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = case.text().splitlines(keepends=True)
+        for edit in experiment["edits"]:
+            text[edit["line"] - 1] = text[edit["line"] - 1].replace(edit["old"], edit["new"], 1)
+        (folder / "train.py").write_text("".join(text), encoding="utf-8")
+        changed = {"intervention": "" if experiment["edits"] else experiment["intervention"], "values": experiment["values"]}
+        spec = {
+            "script": "train.py",
+            "arguments": [],
+            "module": False,
+            "steps": 10**9,
+            "result": "outcome.json",
+            "protected": [],
+        }
+        (folder / "spec.json").write_text(json.dumps(spec | changed), encoding="utf-8")
+        status, output, error, _ = command([sys.executable, "-m", "lsgcli.runs.experiment", "spec.json"], folder)
+    printed = [line for line in (output + error).strip().splitlines() if re.search(r"\d|nan", line) and "Warning" not in line]
+    numbers = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", printed[-1]) if status == 0 and printed else ["nan"]
+    score = float(numbers[-1])
+    return 0.0 if math.isnan(score) else score
+
+
+def by_chance(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """What random experiments name: those that are possible, in random order, for some seconds, until one makes the script learn."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "train.py").write_text(case.text(), encoding="utf-8")
+        words = ["train.py", str(seconds), case.name]
+        _, output, _, _ = command([sys.executable, "-m", "benchmarks.faults.chance", *words], Path(name))
+    try:
+        return list(json.loads(output)["findings"])
+    except json.JSONDecodeError:
+        return []

@@ -1,41 +1,48 @@
 """Gradient flow and findings in a terminal: coverage as a bar and per timestep, as many measures as fit, and the table of ``--try``."""
 
 import linecache
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from lsgcli.analysis.advice import usually
+from lsgcli.analysis.experiments.verdict import Experiment
 from lsgcli.analysis.measures import MEASURES, present, text
-from lsgcli.errors import counted
+from lsgcli.errors import counted, log
 from lsgcli.report.figures import Flow
 from lsgcli.report.tables import formatted, listing, problems
 from lsgcli.report.terminal import Table, fitted, table
 from lsgcli.system.schema import Record
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
+SPARE = ("grad_zero", "grad_norm", "grad_ratio", "alpha", "u_mean")  # that a narrow terminal leaves out first
 TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
+CONFIRMED = {None: "", True: ", confirmed by experiment", False: ", not confirmed by experiment"}
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
-def lines(findings: Sequence[Record]) -> list[Text]:
+def lines(findings: Sequence[Record]) -> list[Text | Padding]:
     """A heading for each finding, and under it the line of the script, value, cause, remedy and command."""
     if not findings:
         return [Text("no findings: what was measured is in its usual range")]
-    shown = []
+    shown: list[Text | Padding] = []
     for number, finding in enumerate(findings, 1):
-        head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"
+        said = CONFIRMED[finding.get("confirmed")]
+        head = f"{number}. {finding['rule']} ({finding['severity']}{said}){listing(finding['layers'])}"
         measure = "" if finding["measure"] == "error" else f"{finding['measure']} "  # a message says itself what it is
         value = "" if finding["value"] is None else f"{measure}{figure(finding['value'])}{usually(finding)}. "
-        shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
-        shown.append(Text(f"   {finding['remedy']['text']}"))
+        shown.append(Text(head, style=COLOURS[finding["severity"]]))
+        told = [Text(f"{value}{finding['cause']}"), Text(finding["remedy"]["text"])]
         if finding.get("where"):
-            shown.append(Text(f"   {source_line(finding['where'])}", style="cyan"))
+            told.append(Text(source_line(finding["where"]), style="cyan"))
         if finding["command"]:
-            shown.append(Text(f"   {finding['command']}"))
+            told.append(Text(finding["command"]))
+        shown += [Padding(text, (0, 0, 0, INDENT), expand=False) for text in told]
     return shown
 
 
@@ -46,7 +53,7 @@ def source_line(place: Record) -> str:
     return f"{shown}:{place['line']}: {linecache.getline(place['file'], place['line']).strip()}"
 
 
-def diagnosis(record: Record) -> list[Text | Table]:
+def diagnosis(record: Record) -> list[Text | Table | Padding]:
     """What was seen of a script, and its findings."""
     of = f" of {', '.join(record['networks'])}" if record["networks"] else ""
     known = []
@@ -58,7 +65,7 @@ def diagnosis(record: Record) -> list[Text | Table]:
     if record["evaluation_accuracy"] is not None:
         known.append(f"{100 * record['evaluation_accuracy']:.1f} % in evaluation")
     watched = f"{counted(record['steps'], 'step')}{of} watched"
-    parts: list[Text | Table] = [Text(f"{watched}: {', '.join(known)}" if known else watched)]
+    parts: list[Text | Table | Padding] = [Text(f"{watched}: {', '.join(known)}" if known else watched)]
     parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
     layers = record["layers"]
     if layers:
@@ -67,11 +74,55 @@ def diagnosis(record: Record) -> list[Text | Table]:
         for layer in layers:
             cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
             rows.append([layer["name"], *cells, layer["verdict"]])
-        parts += [Text(""), table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)]
+        made = table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)
+        made.spare = [MEASURES[key].title for key in SPARE]
+        parts += [Text(""), made]
     parts.append(Text(""))
     if layers or record["findings"]:
         parts += lines(record["findings"])
+    if "experiments" in record:
+        parts += [Text(""), table(TRIALS, trials(record), left=1, wraps=True), Text(record["conclusion"])]
     return parts
+
+
+TRIALS = ("change", "learns", "accuracy", "held out", "loss", "over the steps")  # columns of the table of experiments
+
+
+def trials(record: Record) -> list[list[str]]:
+    """The rows of the table of experiments: the unchanged training, and with one change at a time."""
+    rows = []
+    for one in [{"change": "unchanged", "learns": False, **record["unchanged"]}, *record["experiments"]]:
+        numbers = [formatted(one["accuracy"], ".2f"), formatted(one["held_out"], ".2f"), formatted(one["loss"], ".3g")]
+        curve = shortened(one["error"]) or curve_of(one["losses"])
+        rows.append([one["change"], "yes" if one["learns"] else "no", *numbers, curve])
+    return rows
+
+
+def suggestion(waiting: Sequence[Experiment], command: Sequence[str]) -> list[Text]:
+    """The command that runs experiments, and the first of these."""
+    first = "; ".join(one.change for one in waiting[:2])
+    return [
+        Text(""),
+        Text(f"To see what makes it learn: lsg diagnose --try {shlex.join(command)}"),
+        Text(f"   It first tries: {first}."),
+    ]
+
+
+def shortened(message: str) -> str:
+    """The beginning of a message."""
+    return message if len(message) <= WIDEST else f"{message[: WIDEST - 3]}..."
+
+
+def curve_of(numbers: Sequence[float]) -> str:
+    """A curve, one character for every few of some numbers."""
+    return _row(numbers, min(numbers, default=0.0), max(numbers, default=0.0))
+
+
+def tell(experiment: Experiment) -> None:
+    """Say how an experiment ended."""
+    outcome = experiment.outcome
+    how = outcome.error or f"accuracy {formatted(outcome.accuracy, '.2f')}, loss {formatted(outcome.loss, '.3g')}"
+    log.info("tried: %s: %s (%.0f s)%s", experiment.change, how, outcome.seconds, ", learns" if experiment.learns else "")
 
 
 def figure(value: Any) -> str:
@@ -99,6 +150,8 @@ def tried(rows: Sequence[Record]) -> Table:
     return made
 
 
+INDENT = 3  # spaces before what is said of a finding
+WIDEST = 40  # characters of a message in a table
 BAR = 6  # characters
 STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line

@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten, rounded
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class StateLost(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lost = [layer for layer in seen.layers.values() if layer.rested >= limit and layer.rested == layer.calls - 1]
-        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
+        # Potentials that are all equal, up to rounding, have received nothing that could be lost.
+        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 1e-9 * layer.u**2]
         if lost:
             return Found(lost[0].rested + 1, tuple(layer.name for layer in lost))
         known = [layer for layer in seen.layers.values() if len(layer.nodes) > 2 or not math.isnan(layer.memory)]
@@ -119,8 +120,9 @@ class StepsWithoutGradient(
             return None
         forgets = min((known for known in seen.layers.values() if known.memory > 0), key=lambda known: known.memory)
         half = 0.5 ** (2 / layer.calls)  # what is left of a potential after half of the timesteps: a half
-        slower = f"Let potentials decay more slowly, by a factor per timestep of {rewritten(forgets.where, 'beta', forgets.memory, half)}."
-        return Found(share, (forgets.name,), advice=slower, where=forgets.where)
+        slower = rewritten(forgets.where, "beta", forgets.memory, half)
+        advice = f"Let potentials decay more slowly, by a factor per timestep of {slower}."
+        return Found(share, (forgets.name,), advice=advice, where=forgets.where, edits=(slower,))
 
 
 @register("rule", "batch-as-time")
@@ -225,7 +227,7 @@ class TargetScale(
         ratio = float(targets.abs().max())
         largest = float(values.abs().max())
         if ratio > max(limit, 3 * largest):
-            return Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
+            return Found(ratio, advice=f"Divide the targets by {rounded(ratio)}, and multiply predictions by it.")
         outside = (targets < 0) | ((targets > 1) & (largest <= 1))
         share = float(outside.float().mean()) if float(values.min()) == 0 else 0.0  # as of spikes and a ReLU
         free = "Give the loss the potentials of the last neurons, or the outputs of the layer before them: spikes and a ReLU are never negative."
@@ -292,7 +294,7 @@ class SaturatedOutputs(
         values = outputs.values / outputs.calls
         lowest = values.where(values > -math.inf, math.inf).amin(1)  # without masked classes
         spread = float((values.amax(1) - lowest).median())
-        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
+        less = f"Divide the outputs by {rounded(spread / 5)}, or average over timesteps instead of summing."
         return Found(spread, advice=less) if spread > limit else None
 
 
@@ -352,8 +354,9 @@ class Dropout(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
-        less = f"Drop less, {rewritten(where, 'p', p, 0.2)}: it is the share that is dropped."
-        return Found(p, where=where, advice=less) if p >= limit else None
+        less = rewritten(where, "p", p, 0.2)
+        advice = f"Drop less, {less}: it is the share that is dropped."
+        return Found(p, where=where, advice=advice, edits=(less,)) if p >= limit else None
 
 
 @register("rule", "no-reset")
@@ -374,4 +377,5 @@ class NoReset(
             max(free.values()),
             tuple(free),
             advice=f"Reset by subtraction (reset_mechanism='subtract'), or decrease the decay: {decay}.",
+            edits=(decay,),
         )
