@@ -171,8 +171,8 @@ def _flows(record: Record) -> dict[str, dict[str, Any]]:
 def finished(found: "Collection", labels: Sequence[str]) -> Finished:
     """Directories of the finished runs that did not diverge, by the label of their row."""
     rows: dict[str, list[Path]] = {label: [] for label in labels}
-    for cell, record in zip(found.cells, found.records, strict=True):
-        if record is not None and record["accuracy"] is not None:
+    for cell in found.cells:
+        if cell.result and cell.result["accuracy"] is not None:
             rows[labels[cell.row]].append(cell.path)
     return {label: paths for label, paths in rows.items() if paths}
 
