@@ -201,6 +201,15 @@ def fields() -> str:
     return described(rows)
 
 
+def interventions() -> str:
+    """Each intervention, what it changes, and the rules whose findings it confirms."""
+    rows = []
+    for name, kind in registry.every("intervention").items():
+        confirms = ", ".join(f"`{rule}`" for rule in kind.rules) or "none: it tells where the fault is"
+        rows.append((f"`{name}`", (kind.__doc__ or "").strip(), confirms))
+    return table(["experiment", "what is changed", "confirms"], rows)
+
+
 def rules() -> str:
     """Rules of `--advise`, in their order."""
     rows = []
@@ -334,6 +343,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "flow-layer": fields,
     "rules": rules,
+    "interventions": interventions,
     "plugin-network": lambda: listing("plugins/my_network.py"),
     "plugin-width-rule": lambda: listing("plugins/my_width_rule.py"),
     "datasets": datasets,

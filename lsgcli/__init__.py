@@ -24,6 +24,7 @@ Runs
 ``inspect``         gradient flow per layer, of a checkpoint or any spiking network
 ``diagnose``        what is wrong with a network, and what to change
 ``watch``           why a training loop of your own does not learn, like ``lsg diagnose``
+``experiments``     what makes a training function of yours learn, like ``lsg diagnose --try``
 Extension
 ``register``        add a surrogate, method, neuron, network, data set, augmentation, loss, ... under a name
 ``LsgError``        base class of all expected errors
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         datasets,
         diagnose,
         evaluate,
+        experiments,
         export,
         inspect,
         load,
@@ -76,6 +78,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "evaluate",
+    "experiments",
     "export",
     "inspect",
     "load",

@@ -33,6 +33,7 @@ from lsgcli.report.display import TrainingDisplay
 from lsgcli.report.output import check_output
 from lsgcli.report.run_page import run_page
 from lsgcli.runs import compare as comparison
+from lsgcli.runs import experiments as trials
 from lsgcli.runs.flow import measured
 from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
@@ -55,6 +56,7 @@ __all__ = [
     "datasets",
     "diagnose",
     "evaluate",
+    "experiments",
     "export",
     "inspect",
     "load",
@@ -334,6 +336,46 @@ def watch(
             record |= record_of(watching.seen, limits)
         if ended and not quiet:
             terminal.show(findings.diagnosis(record), sys.stderr)
+
+
+def experiments(
+    train: Callable[[], Any],
+    *,
+    seconds: float = 120.0,
+    jobs: int = 1,
+    limits: Mapping[str, float] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run a training function with one change at a time, until it is known what makes its network learn, as ``lsg diagnose --try`` does for a script.
+
+    ::
+
+        def train():
+            torch.manual_seed(0)
+            net = Net()
+            ...
+
+        print(lsg.experiments(train)["conclusion"])
+
+    Args:
+        train: builds a network and trains it, the same way each time. It runs in forked processes, so that nothing that it changes is seen here.
+        seconds: time of all experiments.
+        jobs: experiments at a time.
+        limits: of rules, by name.
+        quiet: print no findings and no table to stderr.
+
+    Returns:
+        The record of ``lsg diagnose --try --json``: that of :func:`watch`, with ``experiments``, ``unchanged``, ``conclusion``, and ``confirmed``
+        for each finding.
+
+    Raises:
+        ConfigError: this system cannot fork processes.
+    """
+    tell = None if quiet else findings.tell
+    record = trials.of_function(train, seconds, jobs, tell, limits)
+    if not quiet:
+        terminal.show(findings.diagnosis(record), sys.stderr)
+    return record
 
 
 @undisturbed

@@ -3,6 +3,7 @@
     python -m benchmarks.faults --part tuning                 # run the tool on the scripts of a part, and judge
     python -m benchmarks.faults --part tuning --cures         # then train with the first remedies of failures/cures.toml
     python -m benchmarks.faults --part test --only norse-01   # one script
+    python -m benchmarks.faults --part tuning --try           # with experiments, in a record of its own
     python -m benchmarks.faults --part tuning --rivals        # other tools on the same scripts
     python -m benchmarks.faults --part tuning --judge         # judge the record again, without runs
 
@@ -34,14 +35,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these scripts, or those of these libraries")
     parser.add_argument("--again", action="store_true", help="also run what the record has")
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")
+    parser.add_argument("--try", dest="trying", action="store_true", help="let the tool run experiments")
     parser.add_argument("--rivals", action="store_true", help="run other tools")
     parser.add_argument("--judge", action="store_true", help="only judge the record")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record; default: benchmarks/results")
     arguments = parser.parse_args()
-    record_name = f"faults-{arguments.part}{'-rivals' * arguments.rivals}"
+    record_name = f"faults-{arguments.part}{'-rivals' * arguments.rivals}{'-try' * arguments.trying}"
 
     cases = [case for case in failures() if case.part == arguments.part and harmful(case)]
     cases += [case for case in healthy() if case.part == arguments.part]
+    if arguments.trying:
+        cases = [case for case in cases if not case.settings]
     if arguments.only:
         cases = [case for case in cases if {case.name, case.library} & set(arguments.only)]
     runs: dict[str, dict[str, Any]] = (read(record_name, arguments.out) or {"runs": {}})["runs"]
@@ -61,7 +65,7 @@ def main() -> None:
             if cured is not None:
                 keep(case.name, runs[case.name] | {"cured": alone(cured)["score"] >= scores()[case.script]["score"] - HARM})
         elif arguments.again or case.name not in runs:
-            keep(case.name, findings(case))
+            keep(case.name, findings(case, arguments.trying))
         print(case.name, [finding["rule"] for finding in runs.get(case.name, {}).get("findings", [])], flush=True)
     print(rivals.table(cases, runs) if arguments.rivals else judging.table(cases, runs))
 

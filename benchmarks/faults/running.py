@@ -56,8 +56,13 @@ def alone(case: Case) -> dict[str, Any]:
     return record
 
 
-def findings(case: Case) -> dict[str, Any]:
-    """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line."""
+def findings(case: Case, trying: bool = False) -> dict[str, Any]:
+    """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line.
+
+    Args:
+        case: the script.
+        trying: whether it may run experiments (``--try``), which the record then has, too.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if case.settings:
@@ -66,7 +71,8 @@ def findings(case: Case) -> dict[str, Any]:
         else:
             training = 0.0
             (folder / "train.py").write_text(case.text(), encoding="utf-8")
-            status, output, error, seconds = command([*LSG, "diagnose", "--json", "train.py"], folder)
+            asked = ["--try"] if trying else []
+            status, output, error, seconds = command([*LSG, "diagnose", "--json", *asked, "train.py"], folder)
     record: dict[str, Any] = {"findings": [], "status": status, "seconds": round(training + seconds, 1)}
     try:
         result = json.loads(output)
@@ -75,5 +81,21 @@ def findings(case: Case) -> dict[str, Any]:
     for finding in result["findings"]:
         if finding["severity"] in ("error", "warning"):
             said = {key: finding.get(key) for key in ("rule", "severity", "cause", "remedy", "command")}
+            said |= {"confirmed": finding["confirmed"]} if "confirmed" in finding else {}
             record["findings"].append(said | {"line": (finding.get("where") or {}).get("line")})
+    for one in result.get("experiments", []):
+        kept = (
+            "intervention",
+            "change",
+            "edits",
+            "learns",
+            "loss",
+            "accuracy",
+            "skill",
+            "held_out",
+            "steps",
+            "seconds",
+            "error",
+        )
+        record.setdefault("experiments", []).append({name: one[name] for name in kept})
     return record

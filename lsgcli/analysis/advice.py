@@ -62,6 +62,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
         if seen is not None:
             line = found.where or seen.lines.get(rule.at) or next(map(seen.line_of, found.layers), None)
             record["where"] = line and line._asdict()
+            record["remedy"]["edits"] = [edit._asdict() for edit in found.edits]
         records.append(record)
         if name == "not-finite":  # what was measured afterwards says nothing of its cause
             evidence = replace(evidence, flow={**evidence.flow, "layers": []}, diverged=True)

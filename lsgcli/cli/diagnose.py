@@ -1,5 +1,6 @@
 """``lsg diagnose``: run a training script, watch it, and say why its network does not learn."""
 
+import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -8,6 +9,7 @@ from typer import Argument, Option
 
 from lsgcli.analysis.advice import gated
 from lsgcli.cli import common
+from lsgcli.config.machine import seconds_of
 from lsgcli.errors import ConfigError, GateError, log
 from lsgcli.report.output import check_output, print_json
 from lsgcli.system import files
@@ -23,6 +25,18 @@ class Watching(NamedTuple):
     every: Annotated[int | None, Option(min=1, help="Measure layers every so many steps, too.")] = None
 
 
+class Trying(NamedTuple):
+    """Experiments."""
+
+    trying: Annotated[
+        bool, Option("--try", help="Run the script again with one change at a time, until it is known what makes it learn.")
+    ] = False
+    try_for: Annotated[
+        str | None, Option(metavar="TIME", help="Time of all experiments together, such as 90s or 5m; default: 2m.")
+    ] = None
+    jobs: Annotated[int | None, Option(min=1, help="Experiments at a time; default: one for each core.")] = None
+
+
 class Output(NamedTuple):
     """Where findings are shown."""
 
@@ -36,6 +50,7 @@ def diagnose(
     script: Annotated[str, Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
     arguments: Annotated[list[str] | None, Argument(metavar="ARGS", help="Arguments of the script.")] = None,
     watching: Watching,
+    trying: Trying,
     gate: common.Gate,
     output: Output,
     verbosity: common.Verbosity,
@@ -55,15 +70,32 @@ def diagnose(
     gates, limits = gate.parsed()
     if output.html:
         check_output(output.html, "--html", suffixes=(".html",), inputs=[], force=output.force)
+    if not trying.trying:
+        common.require("--try", {"--try-for": trying.try_for, "--jobs": trying.jobs})
+    limit = seconds_of(trying.try_for or "2m")
+    if not limit:
+        raise ConfigError(f"--try-for: found {trying.try_for!r}, expected a time such as 90s or 5m")
     from lsgcli.report import findings, page, terminal
+    from lsgcli.runs import experiment, experiments
     from lsgcli.runs import script as scripts
 
     count = None if steps == "all" else int(steps)
+    start = time.monotonic()
     found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
+    question = experiments.question_of(found.record, found.seen, time.monotonic() - start, found.status)
+    if trying.trying:
+        own = experiment.Script(script, arguments or [], watching.module)
+        done = experiments.of_script(own, question, limit, trying.jobs, findings.tell)
+        experiments.add(found.record, done, question.unchanged)
     if output.html:
         files.write_text(output.html, page.diagnosis_page(found.record))
     with redirect_stdout(found.stdout):
-        print_json(found.record) if output.as_json else terminal.show(findings.diagnosis(found.record))
+        if output.as_json:
+            print_json(found.record)
+        else:
+            terminal.show(findings.diagnosis(found.record))
+            if question.waiting and not trying.trying:
+                terminal.show(findings.suggestion(question.waiting, [script, *(arguments or [])]))
     if found.status:
         raise SystemExit(found.status)
     if failed := gated(found.record["findings"], gates):

@@ -46,7 +46,7 @@ SHAPES = {
     "eval": "`accuracy` (0 to 1), `accuracy_by_timestep`, `loss`, `samples`, `per_class`, `confusion`, `firing_rate`",
     "predict": "a line for each file: `path`, `class`, `probability`, `probabilities`",
     "inspect-gradients": "`layers` (`name`, `coverage`, `firing_rate`, `grad_ratio`, `verdict`), `findings`; a list for several checkpoints",
-    "diagnose": "`findings` (`rule`, `severity`, `cause`, `remedy`, `where`), `layers`, `steps`",
+    "diagnose": "`findings` (`rule`, `severity`, `cause`, `remedy`, `where`), `layers`, `steps`; with `--try` also `experiments` (`intervention`, `change`, `line`, `loss`, `accuracy`, `learns`, `seconds`), `conclusion`, and `confirmed` of each finding",
     "ablate": "`rows` (`method`, `mean`, `std`, `n`, `difference`, `interval`, `verdict`), `missing`",
     "compare": "`settings` (those that differ), `runs` (`path`, `accuracy`, `val_accuracy_best`, `state`), `groups`",
     "runs": "a line for each run: `path`, `state`, `method`, `seed`, `val_accuracy_best`, `accuracy`",

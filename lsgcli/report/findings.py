@@ -1,6 +1,7 @@
 """Gradient flow and findings in a terminal: coverage as a bar and per timestep, as many measures as fit, and the table of ``--try``."""
 
 import linecache
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from lsgcli.analysis.advice import usually
+from lsgcli.analysis.experiments.verdict import Experiment
 from lsgcli.analysis.measures import MEASURES, present, text
-from lsgcli.errors import counted
+from lsgcli.errors import counted, log
 from lsgcli.report.figures import Flow
 from lsgcli.report.tables import formatted, listing, problems
 from lsgcli.report.terminal import Table, fitted, table
@@ -18,6 +20,7 @@ from lsgcli.system.schema import Record
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
 TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
+CONFIRMED = {None: "", True: ", confirmed by experiment", False: ", not confirmed by experiment"}
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
@@ -27,7 +30,8 @@ def lines(findings: Sequence[Record]) -> list[Text]:
         return [Text("no findings: what was measured is in its usual range")]
     shown = []
     for number, finding in enumerate(findings, 1):
-        head = f"{number}. {finding['rule']} ({finding['severity']}){listing(finding['layers'])}"
+        said = CONFIRMED[finding.get("confirmed")]
+        head = f"{number}. {finding['rule']} ({finding['severity']}{said}){listing(finding['layers'])}"
         measure = "" if finding["measure"] == "error" else f"{finding['measure']} "  # a message says itself what it is
         value = "" if finding["value"] is None else f"{measure}{figure(finding['value'])}{usually(finding)}. "
         shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
@@ -71,7 +75,49 @@ def diagnosis(record: Record) -> list[Text | Table]:
     parts.append(Text(""))
     if layers or record["findings"]:
         parts += lines(record["findings"])
+    if "experiments" in record:
+        parts += [Text(""), table(TRIALS, trials(record), left=1, wraps=True), Text(record["conclusion"])]
     return parts
+
+
+TRIALS = ("change", "learns", "accuracy", "held out", "loss", "over the steps")  # columns of the table of experiments
+
+
+def trials(record: Record) -> list[list[str]]:
+    """The rows of the table of experiments: the unchanged training, and with one change at a time."""
+    rows = []
+    for one in [{"change": "unchanged", "learns": False, **record["unchanged"]}, *record["experiments"]]:
+        numbers = [formatted(one["accuracy"], ".2f"), formatted(one["held_out"], ".2f"), formatted(one["loss"], ".3g")]
+        curve = shortened(one["error"]) or curve_of(one["losses"])
+        rows.append([one["change"], "yes" if one["learns"] else "no", *numbers, curve])
+    return rows
+
+
+def suggestion(waiting: Sequence[Experiment], command: Sequence[str]) -> list[Text]:
+    """The command that runs experiments, and the first of these."""
+    first = "; ".join(one.change for one in waiting[:2])
+    return [
+        Text(""),
+        Text(f"To see what makes it learn: lsg diagnose --try {shlex.join(command)}"),
+        Text(f"   It first tries: {first}."),
+    ]
+
+
+def shortened(message: str) -> str:
+    """The beginning of a message."""
+    return message if len(message) <= WIDEST else f"{message[: WIDEST - 3]}..."
+
+
+def curve_of(numbers: Sequence[float]) -> str:
+    """A curve, one character for every few of some numbers."""
+    return _row(numbers, min(numbers, default=0.0), max(numbers, default=0.0))
+
+
+def tell(experiment: Experiment) -> None:
+    """Say how an experiment ended."""
+    outcome = experiment.outcome
+    how = outcome.error or f"accuracy {formatted(outcome.accuracy, '.2f')}, loss {formatted(outcome.loss, '.3g')}"
+    log.info("tried: %s: %s (%.0f s)%s", experiment.change, how, outcome.seconds, ", learns" if experiment.learns else "")
 
 
 def figure(value: Any) -> str:
@@ -99,6 +145,7 @@ def tried(rows: Sequence[Record]) -> Table:
     return made
 
 
+WIDEST = 40  # characters of a message in a table
 BAR = 6  # characters
 STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line

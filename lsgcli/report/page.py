@@ -26,6 +26,7 @@ from lsgcli.system.schema import Record
 
 SAME = {"T": "timesteps", "threshold": "threshold v_th", "batches": "mini-batches"}  # in comparable records
 MANY = 16  # panels of a figure, above which they are folded
+MOST_CURVES = 3  # of experiments beside the unchanged training
 LONG = 60  # characters of all names, above which letters replace them
 
 
@@ -70,6 +71,7 @@ def _environment() -> Environment:
         where=tables.listing,
         figure_text=findings.figure,
         source_line=findings.source_line,
+        confirmed=findings.CONFIRMED,
         swatch=swatch,
     )
     return environment
@@ -106,4 +108,10 @@ def diagnosis_page(record: Mapping[str, Any]) -> str:
     """The page of a training script that was watched, from its record."""
     losses = [curves("Loss", {"loss": [record["losses"]]}, "step")] if record["losses"] else []
     title = f"Diagnosis: {shlex.join(record['command'])}"
-    return document("diagnosis.html", {"diagnosis": dict(record)}, title=title, record=record, losses=losses)
+    tried = {"heads": findings.TRIALS, "rows": findings.trials(dict(record))} if "experiments" in record else {}
+    learning = [one for one in record.get("experiments", []) if one["learns"] and one["losses"]]
+    if learning:
+        compared = {"unchanged": [record["unchanged"]["losses"]]}
+        compared |= {one["change"]: [one["losses"]] for one in learning[:MOST_CURVES]}
+        losses = [curves("Loss", compared, "step")]
+    return document("diagnosis.html", {"diagnosis": dict(record)}, title=title, record=record, losses=losses, tried=tried)

@@ -27,10 +27,12 @@ class Table(RichTable):
     Title and caption have the width of the terminal, not that of the table.
     """
 
+    wraps = False
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table, or the blocks."""
         yield from filter(None, [plain(self.title)])
-        if Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
+        if self.wraps or Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
             bare = copy.copy(self)
             bare.title = bare.caption = None
             yield from RichTable.__rich_console__(bare, console, options)
@@ -42,9 +44,15 @@ class Table(RichTable):
         yield from filter(None, [plain(self.caption)])
 
 
-def table(heads: Iterable[str], rows: Iterable[Sequence[Any]], title: str | None = None, left: int = 1) -> Table:
-    """A table whose first ``left`` columns are aligned at the left, the others at the right; see :func:`shown` for its cells."""
+def table(
+    heads: Iterable[str], rows: Iterable[Sequence[Any]], title: str | None = None, left: int = 1, wraps: bool = False
+) -> Table:
+    """A table whose first ``left`` columns are aligned at the left, the others at the right; see :func:`shown` for its cells.
+
+    If it ``wraps``, lines of its cells are broken where a terminal is narrow, instead of making each row a block.
+    """
     made = Table(title=title, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    made.wraps = wraps
     for number, head in enumerate(heads):
         made.add_column(plain(head), justify="left" if number < left else "right")
     for row in rows:

@@ -19,7 +19,7 @@ from lsgcli.analysis.rules.base import Evidence
 from lsgcli.analysis.watch import guard
 from lsgcli.analysis.watch import watch as watching
 from lsgcli.analysis.watch.seen import Seen
-from lsgcli.analysis.watch.watch import StopWatching, Watch
+from lsgcli.analysis.watch.watch import EVALUATION_TIMEOUT, StopWatching, Watch
 from lsgcli.system.files import finite
 from lsgcli.system.interpreter import unfilter_warnings
 from lsgcli.system.schema import Record
@@ -35,11 +35,13 @@ class Diagnosis(NamedTuple):
         record: findings and measures, of JSON types.
         status: exit status of the script; 0 if it was ended after its last step that was to be watched.
         stdout: for results: what the script still prints at exit goes to stderr.
+        seen: what the record was made of.
     """
 
     record: Record
     status: int
     stdout: TextIO
+    seen: Seen
 
 
 def diagnose(
@@ -50,6 +52,7 @@ def diagnose(
     steps: int | None = 200,
     every: int | None = None,
     limits: Mapping[str, float] | None = None,
+    patience: float = EVALUATION_TIMEOUT,
 ) -> Diagnosis:
     """Run a script in this process, watch it, and diagnose what it trains. What it prints goes to stderr.
 
@@ -60,9 +63,10 @@ def diagnose(
         steps: number of steps of the optimiser after which it is ended; None to let it finish.
         every: steps between further measurements.
         limits: of rules, by name.
-
+        patience: seconds after the last step in which an evaluation of a network that learns is waited for.
     """
     watch = Watch(steps, every)
+    watch.patience = patience
     status = 0
     stdout = _put_stdout_on_stderr()
     with _as_main(script, arguments, module):
@@ -82,7 +86,7 @@ def diagnose(
             status = 130 if isinstance(error, KeyboardInterrupt) else 1
         if os.getpid() != watch.guard.process:  # a process that the script has forked
             raise SystemExit(status)
-    return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status, stdout)
+    return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status, stdout, watch.seen)
 
 
 def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:

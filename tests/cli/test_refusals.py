@@ -69,6 +69,8 @@ LINES = """
 3 | data verify nowhere | nowhere
 3 | data verify --dataset n-mnist --data-dir nowhere | nowhere
 2 | diagnose missing.py --json | missing.py --json
+2 | diagnose --jobs 2 {file} | --jobs --try
+2 | diagnose --try --try-for soon {file} | --try-for 'soon' 5m
 4 | eval nothing.nir | nothing.nir
 2 | eval {best} --data-dir {images} --csv - --json | --json --csv
 2 | eval {best} --data-dir {images} --csv {best} --force | .csv

@@ -112,6 +112,7 @@ class Found(NamedTuple):
         advice: the remedy in words, if it depends on what was found.
         settings: the remedy as settings of ``lsg train``, if settings can do it; of a network without a run, they do not count.
         alternative: settings that ``--try`` trains, too.
+        edits: the remedy as changes to lines of the user.
     """
 
     value: Any
@@ -121,9 +122,28 @@ class Found(NamedTuple):
     advice: str = ""
     settings: Mapping[str, Any] = {}
     alternative: Mapping[str, Any] = {}
+    edits: "tuple[Edit, ...]" = ()
 
 
 MaybeFound = Found | None
+
+
+class Edit(NamedTuple):
+    """A change to a line of the user: the text ``old`` becomes ``new``.
+
+    Attributes:
+        old: empty where the line does not have the value as an argument of a known name.
+        said: the change in words.
+    """
+
+    file: str
+    line: int
+    old: str
+    new: str
+    said: str
+
+    def __str__(self) -> str:
+        return self.said
 
 
 @dataclass(frozen=True)
@@ -254,12 +274,15 @@ def fallen(losses: Sequence[Any]) -> float:
     return (start - sum(last) / len(last)) / abs(start) if start else math.nan
 
 
-def rewritten(line: "Line | None", names: str, value: float, new: float) -> str:
+def rewritten(line: "Line | None", names: str, value: float, new: float) -> Edit:
     """A value and what replaces it: ``threshold=20.0 -> 0.3 at train.py:14`` where one of ``names``, separated by ``|``, is given in the line."""
-    given = line and re.search(rf"\b(?:{names})\s*=\s*-?[\d.][^,)\s]*", line.source)
+    given = line and re.search(rf"\b({names})\s*=\s*-?[\d.][^,)\s]*", line.source)
     place = f" at {Path(line.file).name}:{line.line}" if line else ""
     before = given[0] if given else f"{names.partition('|')[0]} {value:.3g}"
-    return f"{before} -> {new:.2g}{place}"
+    said = f"{before} -> {new:.2g}{place}"
+    if line is None or not given:
+        return Edit("", 0, "", "", said)
+    return Edit(line.file, line.line, given[0], f"{given[1]}={new:.2g}", said)
 
 
 def few(names: Sequence[str]) -> str:

@@ -76,7 +76,8 @@ class StateLost(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         lost = [layer for layer in seen.layers.values() if layer.rested >= limit and layer.rested == layer.calls - 1]
-        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 0]
+        # Potentials that are all equal, up to rounding, have received nothing that could be lost.
+        lost = [layer for layer in lost if layer.m * layer.u_squared - layer.u**2 > 1e-9 * layer.u**2]
         if lost:
             return Found(lost[0].rested + 1, tuple(layer.name for layer in lost))
         known = [layer for layer in seen.layers.values() if len(layer.nodes) > 2 or not math.isnan(layer.memory)]
@@ -119,8 +120,9 @@ class StepsWithoutGradient(
             return None
         forgets = min((known for known in seen.layers.values() if known.memory > 0), key=lambda known: known.memory)
         half = 0.5 ** (2 / layer.calls)  # what is left of a potential after half of the timesteps: a half
-        slower = f"Let potentials decay more slowly, by a factor per timestep of {rewritten(forgets.where, 'beta', forgets.memory, half)}."
-        return Found(share, (forgets.name,), advice=slower, where=forgets.where)
+        slower = rewritten(forgets.where, "beta", forgets.memory, half)
+        advice = f"Let potentials decay more slowly, by a factor per timestep of {slower}."
+        return Found(share, (forgets.name,), advice=advice, where=forgets.where, edits=(slower,))
 
 
 @register("rule", "batch-as-time")
@@ -352,8 +354,9 @@ class Dropout(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         p, where = max(seen.dropouts, key=lambda pair: pair[0], default=(0.0, None))
-        less = f"Drop less, {rewritten(where, 'p', p, 0.2)}: it is the share that is dropped."
-        return Found(p, where=where, advice=less) if p >= limit else None
+        less = rewritten(where, "p", p, 0.2)
+        advice = f"Drop less, {less}: it is the share that is dropped."
+        return Found(p, where=where, advice=advice, edits=(less,)) if p >= limit else None
 
 
 @register("rule", "no-reset")
@@ -374,4 +377,5 @@ class NoReset(
             max(free.values()),
             tuple(free),
             advice=f"Reset by subtraction (reset_mechanism='subtract'), or decrease the decay: {decay}.",
+            edits=(decay,),
         )

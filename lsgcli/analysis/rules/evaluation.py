@@ -155,8 +155,9 @@ class RunningStatistics(
         if e.seen is not None and e.seen.momenta:
             slowest, where = min(e.seen.momenta.values(), key=lambda pair: pair[0])
             if slowest < self.slowest or (e.seen.steps > 50 and slowest * e.seen.steps < 0.5 and not e.seen.gap < 0.1):
-                larger = f"Use a larger momentum, {rewritten(where, 'momentum', slowest, 0.1)}: the share of the newest batch."
-                return Found(slowest, (), "momentum", where, larger)
+                faster = rewritten(where, "momentum", slowest, 0.1)
+                advice = f"Use a larger momentum, {faster}: the share of the newest batch."
+                return Found(slowest, (), "momentum", where, advice, edits=(faster,))
             size = e.seen.batch or size
         settings: dict[str, Any] = {}
         if size < self.smallest and e.settings:

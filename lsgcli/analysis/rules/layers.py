@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, rewritten
+from lsgcli.analysis.rules.base import Edit, Evidence, Found, MaybeFound, Rule, few, rewritten
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
@@ -125,7 +125,7 @@ class PotentialScale(
             settings = {"norm": "tdbn"}
         spread = e.start(found.layers[0]).get("u_std") or 0.0
         settings = settings or e.threshold(max(spread, 1e-3), found.layers)
-        return found._replace(advice=_scaled(e, found.layers), settings=settings)
+        return _scaled(e, found._replace(settings=settings))
 
 
 @register("rule", "silent")
@@ -146,7 +146,7 @@ class SilentLayers(
         if found is None:
             return None
         settings = e.back("threshold", 1.5) or e.threshold(0.5, found.layers)
-        return found._replace(advice=_scaled(e, found.layers, 1.0), settings=settings)
+        return _scaled(e, found._replace(settings=settings), 1.0)
 
 
 @register("rule", "saturated")
@@ -169,11 +169,11 @@ class SaturatedLayers(
                 settings["decay"] = e.usual["decay"]
             if e.mean("beta") > 0.5 and e.settings["input_gain"] == "1":
                 settings["input_gain"] = "1-beta"
-        first = found.layers[0]
         advice = "Decrease the decay, or scale the current by 1 - beta."
-        if (threshold := _threshold(e, first, 100.0)) and _reached(e, first) > 1:
-            advice = f"Raise the threshold: {threshold}."
-        return found._replace(advice=advice, settings=settings or e.threshold(2, found.layers))
+        thresholds = _thresholds(e, found.layers, 100.0)
+        if thresholds and _reached(e, found.layers[0]) > 1:
+            advice = f"Raise the threshold: {_listed(thresholds)}."
+        return found._replace(advice=advice, settings=settings or e.threshold(2, found.layers), edits=thresholds)
 
 
 @register("rule", "narrow-window")
@@ -364,23 +364,27 @@ def _within(number: float, limit: float) -> bool:
     return 1 / limit <= number <= limit
 
 
-def _rescaled(e: Evidence, names: Sequence[str]) -> str:
-    """A remedy: factors on the initial weights of layers, with which their inputs and they fire at a rate of about 0.1."""
+def _factors(e: Evidence) -> dict[str, float]:
+    """For each layer, the factor on the initial weights before it with which its inputs and it fire at a rate of about 0.1."""
     moments = e.flow.get("input") or {}
-    named = []
+    factors = {}
     before = None
     size = math.hypot(moments.get("mean") or 0, moments.get("std") or 0)
     for layer in e.layers if e.seen is None else e.seen.first.values():
         name = layer["name"]
         rate = _rate(layer)
         if e.seen is None or rate:
-            factor = math.sqrt(1 if before is None else before / 0.1) / (_reached(e, name) or math.inf)
+            factors[name] = math.sqrt(1 if before is None else before / 0.1) / (_reached(e, name) or math.inf)
         else:  # potentials may be those of a bias: from the weights
-            factor = 1.26 / (size * e.seen.spreads.get(name, 0) or math.inf)
-        if name in names and 1e-3 < factor < 1e3:
-            named.append(f"{name} x {factor:.2g}")
+            factors[name] = 1.26 / (size * e.seen.spreads.get(name, 0) or math.inf)
         before = rate
         size = math.sqrt(0.1)
+    return factors
+
+
+def _rescaled(e: Evidence, names: Sequence[str]) -> str:
+    """A remedy: factors on the initial weights of layers."""
+    named = [f"{name} x {factor:.2g}" for name, factor in _factors(e).items() if name in names and 1e-3 < factor < 1e3]
     factors = ", ".join(named) or "until each fires at a rate of 0.1"
     return f"Scale the initial weights before these neurons, {factors}, or normalise their currents (tdBN)"
 
@@ -396,28 +400,46 @@ def _own_threshold(e: Evidence, name: str) -> float:
     return float(e.flow["threshold"] if e.seen is None else e.seen.thresholds.get(name, e.flow["threshold"]))
 
 
-def _threshold(e: Evidence, name: str, most: float) -> str:
-    """The threshold of a layer, and one that a tenth of its neurons would reach, up to ``most`` times as high; empty where it would be nearly the same."""
-    reached = _reached(e, name)
-    own = _own_threshold(e, name)
-    if not 1e-3 < reached < most or 0.9 < reached < 1.1:
-        return ""
-    line = None if e.seen is None else e.seen.line_of(name)
-    return f"{rewritten(line, THRESHOLDS, own, own * reached)}, which a tenth of the potentials reach"
+def _thresholds(e: Evidence, names: Sequence[str], most: float) -> tuple[Edit, ...]:
+    """Thresholds of layers that a tenth of their neurons would reach, up to ``most`` times as high; empty where the first would be nearly the same.
+
+    Layers behind the first receive spikes only once that fires: their thresholds follow from their weights.
+    """
+    edits: list[Edit] = []
+    factors = _factors(e)
+    for name in names:
+        reached = _reached(e, name)
+        if edits and e.seen is not None and not _rate(e.start(name)):
+            reached = 1 / (factors.get(name) or math.inf)
+        own = _own_threshold(e, name)
+        if not 1e-3 < reached < most or 0.9 < reached < 1.1:
+            if not edits:
+                return ()
+            continue
+        line = None if e.seen is None else e.seen.line_of(name)
+        edits.append(rewritten(line, THRESHOLDS, own, own * reached))
+    return tuple(edits)
 
 
-def _scaled(e: Evidence, names: Sequence[str], most: float = 100.0) -> str:
-    """A remedy in words: another threshold, up to ``most`` times as high, or other weights before these neurons."""
-    first = names[0]
-    threshold = _threshold(e, first, most)
-    ways = [f"Change the threshold: {threshold}"] if threshold else []
+def _listed(thresholds: Sequence[Edit]) -> str:
+    """Changes of thresholds in words, those of one line once."""
+    return f"{few(list(dict.fromkeys(map(str, thresholds))))}, which a tenth of the potentials reach"
+
+
+def _scaled(e: Evidence, found: Found, most: float = 100.0) -> Found:
+    """A finding with a remedy: other thresholds, up to ``most`` times as high, or other weights before these neurons."""
+    first = found.layers[0]
+    thresholds = _thresholds(e, found.layers, most)
+    ways = []
+    if thresholds:
+        ways.append(f"Change the threshold: {_listed(thresholds)}")
     own_norm = e.settings.get("norm", "none") != "none"
     if own_norm if e.seen is None else len(e.seen.momenta) >= len(e.layers):
         norm = f"Set the weight of the normalisation before {first} to {_own_threshold(e, first):.2g}, and its bias to 0"
         ways.append(f"{norm}, and check that it uses the statistics of each batch in training")
     else:
-        ways.append(_rescaled(e, names))
-    return f"{'. Or: '.join(ways)}."
+        ways.append(_rescaled(e, found.layers))
+    return found._replace(advice=f"{'. Or: '.join(ways)}.", edits=thresholds)
 
 
 def _two_sigma(e: Evidence, found: Found, layers: Sequence[str] = ()) -> Found:

@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten
+from lsgcli.analysis.rules.base import Edit, Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def _largest(parameter: "Parameters") -> float:
     return max((gradient or 0.0 for gradient in parameter.gradients), default=0.0)
 
 
-def _changed_rate(seen: "Seen", factor: float) -> str:
+def _changed_rate(seen: "Seen", factor: float) -> Edit:
     """The learning rate times a factor."""
-    return f"{rewritten(seen.lines.get('optimiser'), 'lr', seen.rate, seen.rate * factor)}."
+    return rewritten(seen.lines.get("optimiser"), "lr", seen.rate, seen.rate * factor)
 
 
 @register("rule", "no-step")
@@ -327,7 +327,8 @@ class StepsTooLarge(
         if not update > limit and not overshoots:
             return None
         factor = 10.0 ** min(-1, round(math.log10(1e-2 / update))) if 0 < update < math.inf else 0.1
-        return Found(update, advice=f"Decrease the learning rate: {_changed_rate(seen, factor)}")
+        less = _changed_rate(seen, factor)
+        return Found(update, advice=f"Decrease the learning rate: {less}.", edits=(less,))
 
 
 @register("rule", "clipped")
@@ -381,7 +382,8 @@ class StepsTooSmall(
         ):
             return None
         factor = 10.0 ** min(6, max(1, round(math.log10(2e-3 / update))))
-        return Found(update, advice=f"Increase the learning rate: {_changed_rate(seen, factor)}")
+        more = _changed_rate(seen, factor)
+        return Found(update, advice=f"Increase the learning rate: {more}.", edits=(more,))
 
 
 @register("rule", "weight-decay")
@@ -395,9 +397,11 @@ class WeightDecay(
     """Weight decay shrinks the weights faster than the loss can hold against."""
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
-        less = f"Decrease it: {rewritten(seen.lines.get('optimiser'), 'weight_decay', seen.weight_decay, 5e-4)}."
+        less = rewritten(seen.lines.get("optimiser"), "weight_decay", seen.weight_decay, 5e-4)
+        advice = f"Decrease it: {less}."
         if seen.shrink > 0.01 and not seen.skill > 0.95:
             steps = math.log(2) / seen.shrink
-            return Found(steps, measure="steps in which weight decay alone halves the weights", advice=less)
+            halved = "steps in which weight decay alone halves the weights"
+            return Found(steps, measure=halved, advice=advice, edits=(less,))
         above = seen.weight_decay > limit and not seen.shrink and not seen.progresses
-        return Found(seen.weight_decay, advice=less) if above else None
+        return Found(seen.weight_decay, advice=advice, edits=(less,)) if above else None

@@ -136,7 +136,7 @@ class Labels(
             return Found(seen.outside, measure="target of a binary cross-entropy", advice=targets)
         if seen.smoothing > 0.9:
             less = rewritten(seen.lines.get("loss"), "label_smoothing", seen.smoothing, 0.1)
-            return Found(seen.smoothing, measure="label_smoothing", advice=f"Smooth less: {less}.")
+            return Found(seen.smoothing, measure="label_smoothing", advice=f"Smooth less: {less}.", edits=(less,))
         entered = seen.separable("input", "first")
         left = seen.separable("outputs")
         fires = lowest_rate(seen.records) > 1e-3  # otherwise, no label reaches the weights
@@ -205,7 +205,8 @@ class LearningRate(
         line = seen.lines.get("optimiser")
         if rate <= limit * highest or (seen.skill > 0.65 and not seen.gap > 0.3):
             return None
-        return Found(rate, where=line, advice=f"Decrease it: {rewritten(line, 'lr', rate, highest / 10)}.")
+        less = rewritten(line, "lr", rate, highest / 10)
+        return Found(rate, where=line, advice=f"Decrease it: {less}.", edits=(less,))
 
 
 @register("rule", "unusual-settings")

@@ -144,6 +144,7 @@ class Evaluation:
     def draw(self, batch: Any, iterator: Any) -> None:
         """A batch of a data loader."""
         self.watch.forward.ended = True
+        self.watch.seen.drawn = True
         labels = [part for part in tensors(batch) if part.dtype in INTEGERS and part.dim() == 1]
         if labels:
             self.delivered.extend(labels[-1].tolist())

@@ -164,6 +164,7 @@ class Forward:
         weight = weight_of(module)
         if grads and weight is not None:
             self.synapse = weight
+            self.seen.weighted.setdefault(id(weight))
             x = first_tensor(arguments)
             if self.layers and x is not None:
                 self.seen.entering.setdefault(self.name(module), []).append(float((sampled(x) != 0).float().mean()))
@@ -219,6 +220,7 @@ class Forward:
         self._enters("input", module, x)
         if x is not None and self.calls == 1:
             self.axis = axis_of(x, seen.batch)
+            seen.axes = x.dim()
             seen.trained_input = moments(x, self.axis)
         if any(root is module for root in alive(self.roots)):
             return

@@ -266,6 +266,9 @@ class Seen(Struct):
     trained_input: dict[str, Any] = {}  # of the first call of a step
     evaluated_input: dict[str, Any] = {}
     batch: int = 0
+    axes: int = 0  # of the network's input
+    weighted: dict[int, None] = {}  # ids of matrices of modules, in the order of their first calls
+    drawn: bool = False  # whether a data loader was
     timesteps: int = 0
     outputs: Outputs | None = None
     classes: int = 0

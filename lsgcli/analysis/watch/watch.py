@@ -38,7 +38,7 @@ from lsgcli.system.files import finite
 
 MANY = 5  # backward passes without a step
 MAX_STEPS_FACTOR = 5  # times the steps that are watched, while no neurons were seen: another network may follow; or no evaluation of a network that learns
-EVALUATION_TIMEOUT = 30  # seconds until that evaluation
+EVALUATION_TIMEOUT = 30.0  # seconds until that evaluation
 FIRST = 3  # steps that are measured, before later ones
 MEASURED = (*range(FIRST), 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 # Losses by the operators that functions of torch.nn.functional call, after they have warned at the line of the user.
@@ -108,6 +108,7 @@ class Watch:
         self.optimised: set[int] = set()
         self.stepped: set[int] = set()  # optimisers
         self.until = math.inf  # time at which an evaluation is no longer waited for
+        self.patience = EVALUATION_TIMEOUT
         self.measuring = False
         self.guard = Guard()
         self.evaluation = Evaluation(self)
@@ -636,7 +637,7 @@ class Watch:
             return False
         # What training shows is known; faults of evaluation show in a network that learns.
         if seen.layers and math.isinf(self.until):
-            self.until = time.monotonic() + EVALUATION_TIMEOUT if seen.progresses else 0.0
+            self.until = time.monotonic() + self.patience if seen.progresses else 0.0
         waited = bool(seen.evaluated_input) or time.monotonic() > self.until
         return seen.steps >= MAX_STEPS_FACTOR * self.limit or (bool(seen.layers) and waited)
 

@@ -505,3 +505,38 @@ def test_gates_are_rules_and_severities():
     for text in ("silence", "ok", ""):
         with pytest.raises(ConfigError, match="--fail-on"):
             parse_gates(text)
+
+
+@pytest.mark.parametrize(("u_squared", "found"), [(810.000064373018, False), (900.0, True)])
+def test_potentials_that_have_received_nothing_are_not_lost(u_squared, found):
+    """9,000 potentials of -0.3, up to rounding, which a network without biases has behind silent neurons; and others."""
+    seen = Seen(steps=50, classes=10)
+    seen.layers = {
+        0: Neurons("lif2", calls=15, rested=14, m=9000, u=-2700.0001072883606, u_squared=u_squared, library="snntorch")
+    }
+    assert ("state-lost" in {one["rule"] for one in findings(Evidence(flow(1), classes=10, seen=seen))}) == found
+
+
+def test_thresholds_of_all_silent_layers_are_named(tmp_path):
+    """The second layer receives nothing yet: its threshold follows from the spread of its weights."""
+    script = tmp_path / "net.py"
+    script.write_text("a = Leaky(threshold=20.0)\nb = Leaky(beta=0.9, threshold=20.0)\nc = Leaky()\n")
+    names = ("a", "b", "c")
+    seen = Seen(steps=50, classes=10, networks=["Net"])
+    seen.layers = {}
+    for number, name in enumerate(names):
+        seen.layers[number] = Neurons(name, Line(str(script), number + 1), threshold=20.0 if number < 2 else 1.0)
+    record = flow(3) | {"threshold": 20.0, "input": {"mean": 0.0, "std": 1.0}}
+    for layer, name, std in zip(record["layers"], names, (0.05, 0.001, 0.001), strict=True):
+        layer.update(name=name, firing_rate=0.0, u_mean=0.0, u_std=std)
+        for key in ("alpha", "coverage", "grad_zero", "grad_ratio"):
+            layer.pop(key, None)
+    seen.first = {layer["name"]: dict(layer) for layer in record["layers"]}
+    seen.spreads = {"a": 0.05, "b": 0.02, "c": 0.5}
+    (silent,) = [one for one in findings(Evidence(record, classes=10, seen=seen)) if one["rule"] == "silent"]
+    edits = [(edit["line"], edit["old"], edit["new"]) for edit in silent["remedy"]["edits"]]
+    # u + 1.3 std of the first layer; of others, 1.26 standard deviations of what spikes at a rate of .1 bring.
+    second = 20.0 * 0.02 * math.sqrt(0.1) / 1.26
+    third = 0.5 * math.sqrt(0.1) / 1.26
+    assert edits == [(1, "threshold=20.0", "threshold=1.3"), (2, "threshold=20.0", f"threshold={second:.2g}"), (0, "", "")]
+    assert f"threshold 1 -> {third:.2g} at net.py:3" in silent["remedy"]["text"]
