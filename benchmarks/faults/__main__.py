@@ -18,14 +18,24 @@ from typing import Any
 from benchmarks.faults import judging, rivals
 from benchmarks.faults.cases import PARTS, Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
-from benchmarks.faults.running import alone, findings
+from benchmarks.faults.running import alone, by_chance, findings, with_change
 from benchmarks.measuring import RESULTS, machine, read, write
+from lsgcli import registry
+from lsgcli.analysis.experiments.verdict import EQUAL
 
 
 def harmful(case: Case) -> bool:
     """Whether a failure costs enough to count."""
     known = scores()
     return known[case.script]["score"] - known[case.name]["score"] >= HARM
+
+
+def best_of(learning: list[dict[str, Any]]) -> dict[str, Any]:
+    """The experiment that the tool reports: of those that do about as well as the best, a specific change, then the best."""
+    general = {name for name in registry.names("intervention") if registry.get("intervention", name).general}
+    best = max(one["skill"] or 0.0 for one in learning)
+    near = [one for one in learning if (one["skill"] or 0.0) >= best - EQUAL]
+    return min(near, key=lambda one: (one["intervention"] in general, -(one["skill"] or 0.0)))
 
 
 def main() -> None:
@@ -36,6 +46,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also run what the record has")
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")
     parser.add_argument("--try", dest="trying", action="store_true", help="let the tool run experiments")
+    parser.add_argument("--chance", action="store_true", help="with --try: random experiments, for as many seconds")
     parser.add_argument("--rivals", action="store_true", help="run other tools")
     parser.add_argument("--judge", action="store_true", help="only judge the record")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record; default: benchmarks/results")
@@ -60,6 +71,13 @@ def main() -> None:
             continue
         if arguments.rivals:
             keep(case.name, runs.get(case.name, {}) | {"rivals": rivals.all_of(case)})
+        elif arguments.chance:
+            keep(case.name, runs[case.name] | {"chance": by_chance(case, runs[case.name]["seconds"])})
+        elif arguments.cures and arguments.trying:
+            learning = [one for one in runs[case.name].get("experiments", []) if one["learns"]]
+            if case.edits and learning:
+                score = with_change(case, best_of(learning))
+                keep(case.name, runs[case.name] | {"cured": score >= scores()[case.script]["score"] - HARM, "score": score})
         elif arguments.cures:
             cured = judging.with_first_remedy(case, runs.get(case.name))
             if cured is not None:

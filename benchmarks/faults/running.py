@@ -84,18 +84,43 @@ def findings(case: Case, trying: bool = False) -> dict[str, Any]:
             said |= {"confirmed": finding["confirmed"]} if "confirmed" in finding else {}
             record["findings"].append(said | {"line": (finding.get("where") or {}).get("line")})
     for one in result.get("experiments", []):
-        kept = (
-            "intervention",
-            "change",
-            "edits",
-            "learns",
-            "loss",
-            "accuracy",
-            "skill",
-            "held_out",
-            "steps",
-            "seconds",
-            "error",
-        )
-        record.setdefault("experiments", []).append({name: one[name] for name in kept})
+        kept = {name: value for name, value in one.items() if name not in ("losses", "line")}
+        record.setdefault("experiments", []).append(kept)
     return record
+
+
+def with_change(case: Case, experiment: dict[str, Any]) -> float:
+    """Test score of a script that runs to its end with the change of an experiment; 0 where it fails or is not a number."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = case.text().splitlines(keepends=True)
+        for edit in experiment["edits"]:
+            text[edit["line"] - 1] = text[edit["line"] - 1].replace(edit["old"], edit["new"], 1)
+        (folder / "train.py").write_text("".join(text), encoding="utf-8")
+        changed = {"intervention": "" if experiment["edits"] else experiment["intervention"], "values": experiment["values"]}
+        spec = {
+            "script": "train.py",
+            "arguments": [],
+            "module": False,
+            "steps": 10**9,
+            "result": "outcome.json",
+            "protected": [],
+        }
+        (folder / "spec.json").write_text(json.dumps(spec | changed), encoding="utf-8")
+        status, output, error, _ = command([sys.executable, "-m", "lsgcli.runs.experiment", "spec.json"], folder)
+    printed = [line for line in (output + error).strip().splitlines() if re.search(r"\d|nan", line) and "Warning" not in line]
+    numbers = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", printed[-1]) if status == 0 and printed else ["nan"]
+    score = float(numbers[-1])
+    return 0.0 if math.isnan(score) else score
+
+
+def by_chance(case: Case, seconds: float) -> list[dict[str, Any]]:
+    """What random experiments name: those that are possible, in random order, for some seconds, until one makes the script learn."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "train.py").write_text(case.text(), encoding="utf-8")
+        words = ["train.py", str(seconds), case.name]
+        _, output, _, _ = command([sys.executable, "-m", "benchmarks.faults.chance", *words], Path(name))
+    try:
+        return list(json.loads(output)["findings"])
+    except json.JSONDecodeError:
+        return []

@@ -5,6 +5,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -224,9 +225,10 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
     """How a training went, from what was seen of it; accuracies from ``scores`` if there are any."""
     losses = seen.numbers()
     if scores:
-        seen.accuracy = [(int(step), float(share), int(count)) for step, share, count in scores]
+        known = [(step, share, count) for step, share, count in scores if math.isfinite(share)]
+        seen.accuracy, seen.explained = (known, []) if seen.classes else ([], known)
     skill = seen.skill
-    if skill != skill and not (seen.classes or seen.explained):
+    if math.isnan(skill) and not (seen.classes or seen.explained):
         skill = seen.progress
     held_out = held_out_skill = seen.evaluated_explained
     if seen.classes and seen.evaluated:

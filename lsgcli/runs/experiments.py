@@ -257,6 +257,7 @@ def add(record: Record, done: Sequence[Experiment], unchanged: Outcome) -> None:
             "change": one.change,
             "line": one.line,
             "edits": one.edits,
+            "values": one.values,
             "learns": one.learns,
         }
         rows.append(finite(named | msgspec.structs.asdict(one.outcome)))

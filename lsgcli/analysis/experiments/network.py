@@ -190,14 +190,23 @@ class StandardInput(
 
     def is_possible(self, seen: Seen) -> bool:
         std = seen.trained_input.get("std", 1.0)
-        return bool(seen.arriving < 0.03 or std < 0.1 or std > 5 or seen.trained_input.get("unequal", 0.0) > 50)
+        return bool(seen.arriving < 0.03 or std < 0.1 or std > 5 or seen.trained_input.get("unequal", 0.0) > 10)
+
+    def begin(self, guard: Guard, values: Values) -> None:
+        super().begin(guard, values)
+        self.moments: tuple[Tensor, Tensor] | None = None  # of the features in the first batch
 
     def given(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         x = first_tensor(arguments)
         if x is None or not x.is_floating_point() or not self.is_network(module) or x.std() == 0:
             return arguments
-        size = max(float(x.square().mean().sqrt()), 1e-3)
-        return with_first(arguments, x * 0.3 / size if is_binary(x) else (x - x.mean()) / x.std())
+        if is_binary(x):
+            return with_first(arguments, x * 0.3 / max(float(x.square().mean().sqrt()), 1e-3))
+        if self.moments is None:
+            each = x.dim() == 2 and len(x) > 1  # samples and features; of images and sequences, all values together
+            self.moments = (x.mean(0), x.std(0).clamp_min(1e-6)) if each else (x.mean(), x.std())
+        mean, std = self.moments
+        return with_first(arguments, (x - mean) / std) if x.shape[-1:] == mean.shape[-1:] or not mean.dim() else arguments
 
 
 @register("intervention", "new-weights")
@@ -279,6 +288,14 @@ class ScaledCurrents(
         return output * self.gains[number]
 
 
+def distance_of(x: Tensor, spikes: Tensor) -> Tensor:
+    """Potentials minus their threshold, which is 0 or lies between those that fire and those that do not."""
+    values = x.detach()
+    fires = spikes != 0
+    lowest = values[fires].min() if bool(fires.any()) else values.new_zeros(())
+    return x if float(lowest) >= 0 and not bool((values[~fires] > 0).any()) else x - lowest
+
+
 class _ArcTangent(torch.autograd.Function):
     """Spikes, with the gradient 1 / (1 + (2 x / width)^2) at distances x from the threshold."""
 
@@ -329,14 +346,10 @@ class ArcTangent(
         return self._spikes(x - threshold, spikes.to(x.dtype)) if ours else spikes
 
     def _spikes(self, x: Tensor, spikes: Tensor) -> Tensor:
-        values = x.detach()
-        fires = spikes != 0
-        lowest = values[fires].min() if bool(fires.any()) else values.new_zeros(())
-        distance = x if float(lowest) >= 0 and not bool((values[~fires] > 0).any()) else x - lowest
-        width = 2 * float(values.std()) if values.numel() > 1 else 1.0
+        width = 2 * float(x.detach().std()) if x.numel() > 1 else 1.0
         self.busy = True
         try:
-            return _ArcTangent.apply(distance, spikes, max(width, 1e-3))  # type: ignore[no-any-return, no-untyped-call]
+            return _ArcTangent.apply(distance_of(x, spikes), spikes, max(width, 1e-3))  # type: ignore[no-any-return, no-untyped-call]
         finally:
             self.busy = False
 
@@ -346,7 +359,22 @@ class Rectified(OfModules, general=True, at="network"):
     """neurons are a ReLU of their current"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return any(layer.library for layer in seen.layers.values())
+        return any(layer.library for layer in seen.layers.values()) or bool(seen.fires[True])
+
+    def values(self, seen: Seen) -> Values:
+        return {"surrogates": not any(layer.library for layer in seen.layers.values())}
+
+    def begin(self, guard: Guard, values: Values) -> None:
+        super().begin(guard, values)
+        if values["surrogates"]:
+            replace_calls(guard, torch.autograd.Function, ["apply"], self._applied)
+
+    def _applied(self, original: Any, function: Any, *arguments: Any, **options: Any) -> Any:
+        """Of neurons of the script, what is above the threshold takes the place of spikes."""
+        out = original(function, *arguments, **options)
+        x = first_tensor(arguments[:1])
+        fires = x is not None and is_plain(out) and x.shape == out.shape and is_binary(out) and not is_binary(x)
+        return torch.relu(distance_of(x, out.detach())) if fires else out  # type: ignore[arg-type]
 
     def returned(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         current = first_tensor(arguments[:1])

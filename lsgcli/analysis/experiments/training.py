@@ -13,6 +13,7 @@ from lsgcli.analysis.experiments.network import Rectified
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.modules import is_plain, own_parameters, weight_of
 from lsgcli.analysis.watch.seen import Seen
+from lsgcli.analysis.watch.tensors import explained
 from lsgcli.analysis.watch.watch import ELEMENTWISE, LOSSES
 from lsgcli.registry import register
 
@@ -286,10 +287,10 @@ class ReadOut(
     remedy="Give cross-entropy the mean over timesteps of what the last layer with weights puts out, without the neurons behind it.",
     at="loss",
 ):
-    """the loss is the cross-entropy of the mean of what the last neurons receive"""
+    """the loss is the cross-entropy of the mean of what the last neurons receive, or its squared error in a regression"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return seen.classes > 1
+        return seen.classes > 1 or (seen.outputs is not None and seen.outputs.targets is not None)
 
     def begin(self, guard: Guard, values: Values) -> None:
         super().begin(guard, values)
@@ -317,21 +318,33 @@ class ReadOut(
 
     def _loss(self) -> Tensor | None:
         labels = self.labels
-        if not self.outputs or labels is None or labels.dim() != 1 or labels.is_floating_point():
+        if not self.outputs or labels is None or not labels.dim():
             return None
         last = self.outputs[-1][0]
         calls = [output for module, output in self.outputs if module is last]
-        logits = torch.stack(calls).mean(0)
-        for axis, size in enumerate(logits.shape[:-1]):
-            if size == len(labels):
-                others = [other for other in range(logits.dim() - 1) if other != axis]
-                logits = logits.mean(others) if others else logits
-                break
-        if logits.dim() != 2 or len(logits) != len(labels) or int(labels.max()) >= logits.shape[1]:
+        if any(output.shape != calls[0].shape for output in calls):
             return None
-        right = (logits.argmax(1) == labels).float().mean()
+        outputs = torch.stack(calls).mean(0)
+        axis = next((axis for axis, size in enumerate(outputs.shape[:-1]) if size == len(labels)), -1)
+        others = [other for other in range(outputs.dim() - 1) if other != axis]
+        outputs = outputs.mean(others) if axis >= 0 and others else outputs
+        if outputs.dim() != 2 or len(outputs) != len(labels):
+            return None
+        if labels.is_floating_point():
+            return self._squared_error(outputs, labels)
+        if labels.dim() != 1 or int(labels.max()) >= outputs.shape[1]:
+            return None
+        right = (outputs.argmax(1) == labels).float().mean()
         self.scores.append((len(self.scores), float(right), len(labels)))
-        return F.cross_entropy(logits, labels.long())
+        return F.cross_entropy(outputs, labels.long())
+
+    def _squared_error(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        if targets.numel() != outputs.numel():
+            return None
+        targets = targets.reshape(outputs.shape)
+        share = explained(outputs.detach(), targets)
+        self.scores.append((len(self.scores), share, len(targets)))
+        return F.mse_loss(outputs, targets)
 
 
 @register("intervention", "one-batch")
@@ -361,7 +374,7 @@ class Ordinary(Intervention, general=True, at="network"):
         return all(part.is_possible(seen) for part in (Rectified(), ReadOut(), Adam()))
 
     def values(self, seen: Seen) -> Values:
-        return Adam().values(seen)
+        return Adam().values(seen) | Rectified().values(seen)
 
     def begin(self, guard: Guard, values: Values) -> None:
         read_out = ReadOut()

@@ -279,10 +279,15 @@ def rewritten(line: "Line | None", names: str, value: float, new: float) -> Edit
     given = line and re.search(rf"\b({names})\s*=\s*-?[\d.][^,)\s]*", line.source)
     place = f" at {Path(line.file).name}:{line.line}" if line else ""
     before = given[0] if given else f"{names.partition('|')[0]} {value:.3g}"
-    said = f"{before} -> {new:.2g}{place}"
+    said = f"{before} -> {rounded(new)}{place}"
     if line is None or not given:
         return Edit("", 0, "", "", said)
-    return Edit(line.file, line.line, given[0], f"{given[1]}={new:.2g}", said)
+    return Edit(line.file, line.line, given[0], f"{given[1]}={rounded(new)}", said)
+
+
+def rounded(number: float) -> str:
+    """A number with two digits, as people write it: 140 rather than 1.4e+02."""
+    return f"{float(f'{number:.2g}'):.12g}"
 
 
 def few(names: Sequence[str]) -> str:

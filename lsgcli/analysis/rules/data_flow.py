@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten
+from lsgcli.analysis.rules.base import Found, MaybeFound, ScriptRule, few, reset_of, rewritten, rounded
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class TargetScale(
         ratio = float(targets.abs().max())
         largest = float(values.abs().max())
         if ratio > max(limit, 3 * largest):
-            return Found(ratio, advice=f"Divide the targets by {ratio:.2g}, and multiply predictions by it.")
+            return Found(ratio, advice=f"Divide the targets by {rounded(ratio)}, and multiply predictions by it.")
         outside = (targets < 0) | ((targets > 1) & (largest <= 1))
         share = float(outside.float().mean()) if float(values.min()) == 0 else 0.0  # as of spikes and a ReLU
         free = "Give the loss the potentials of the last neurons, or the outputs of the layer before them: spikes and a ReLU are never negative."
@@ -294,7 +294,7 @@ class SaturatedOutputs(
         values = outputs.values / outputs.calls
         lowest = values.where(values > -math.inf, math.inf).amin(1)  # without masked classes
         spread = float((values.amax(1) - lowest).median())
-        less = f"Divide the outputs by {spread / 5:.2g}, or average over timesteps instead of summing."
+        less = f"Divide the outputs by {rounded(spread / 5)}, or average over timesteps instead of summing."
         return Found(spread, advice=less) if spread > limit else None
 
 

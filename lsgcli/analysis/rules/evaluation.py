@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, off_by_a_factor, rewritten
+from lsgcli.analysis.rules.base import Evidence, Found, MaybeFound, Rule, ScriptRule, few, off_by_a_factor, rewritten, rounded
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Metric(
             counted = f"accuracy of the network's own decisions {own:.3g}, of the script"
             return Found(accuracy, measure=counted, advice=decode)
         if abs(fit) > 0.7 and seen.evaluated_explained < fit * abs(fit) - 0.3:
-            explained = f"R^2 of predictions whose correlation with the targets is {fit:.2g}"
+            explained = f"R^2 of predictions whose correlation with the targets is {rounded(fit)}"
             return Found(seen.evaluated_explained, measure=explained, advice=scale)
         return None
 

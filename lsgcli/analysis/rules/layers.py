@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lsgcli.analysis.measures import value
-from lsgcli.analysis.rules.base import Edit, Evidence, Found, MaybeFound, Rule, few, rewritten
+from lsgcli.analysis.rules.base import Edit, Evidence, Found, MaybeFound, Rule, few, rewritten, rounded
 from lsgcli.config.neuron import TAKE_WIDTH
 from lsgcli.registry import register
 
@@ -41,7 +41,7 @@ class InputScale(
             # Of a feature in all timesteps, or where hardly any neuron fires.
             rare = spikes * e.flow["T"] < 10 * self.rarest or _rate(e.start(first)) < 0.02
             if spikes < self.rarest and rare and not e.seen.skill > 0.65:
-                more = f"Multiply the rates that are encoded (the gain, or f_max) by {0.1 / max(spikes, 1e-4):.2g}."
+                more = f"Multiply the rates that are encoded (the gain, or f_max) by {rounded(0.1 / max(spikes, 1e-4))}."
                 return Found(spikes, (first,), "share of spikes in the input", advice=more)
             if unequal > 5 * limit:
                 each = (
@@ -52,7 +52,7 @@ class InputScale(
             hidden = std < limit**-2  # by a bias
         if not std or potential is None or _within(std, limit) or (_within(potential, limit) and not hidden):
             return None
-        scaled = f"Divide the input by {std:.2g}, its standard deviation, or normalise the current of the first layer."
+        scaled = f"Divide the input by {rounded(std)}, its standard deviation, or normalise the current of the first layer."
         return Found(std, (first,), advice=scaled)
 
 
@@ -384,7 +384,7 @@ def _factors(e: Evidence) -> dict[str, float]:
 
 def _rescaled(e: Evidence, names: Sequence[str]) -> str:
     """A remedy: factors on the initial weights of layers."""
-    named = [f"{name} x {factor:.2g}" for name, factor in _factors(e).items() if name in names and 1e-3 < factor < 1e3]
+    named = [f"{name} x {rounded(factor)}" for name, factor in _factors(e).items() if name in names and 1e-3 < factor < 1e3]
     factors = ", ".join(named) or "until each fires at a rate of 0.1"
     return f"Scale the initial weights before these neurons, {factors}, or normalise their currents (tdBN)"
 
@@ -435,7 +435,7 @@ def _scaled(e: Evidence, found: Found, most: float = 100.0) -> Found:
         ways.append(f"Change the threshold: {_listed(thresholds)}")
     own_norm = e.settings.get("norm", "none") != "none"
     if own_norm if e.seen is None else len(e.seen.momenta) >= len(e.layers):
-        norm = f"Set the weight of the normalisation before {first} to {_own_threshold(e, first):.2g}, and its bias to 0"
+        norm = f"Set the weight of the normalisation before {first} to {rounded(_own_threshold(e, first))}, and its bias to 0"
         ways.append(f"{norm}, and check that it uses the statistics of each batch in training")
     else:
         ways.append(_rescaled(e, found.layers))
@@ -453,6 +453,6 @@ def _two_sigma(e: Evidence, found: Found, layers: Sequence[str] = ()) -> Found:
     if method in TAKE_WIDTH:
         settings = {"width": float(f"{width:.2g}")}
     verb, factor = ("Widen", "divide") if width > own else ("Narrow", "multiply")
-    slope = "" if e.settings else f" ({factor} its slope, or alpha, by {max(width / own, own / width):.2g})"
-    advice = f"{verb} the surrogate from {own:.2g} to {width:.2g}, 2 standard deviations of u{slope}."
+    slope = "" if e.settings else f" ({factor} its slope, or alpha, by {rounded(max(width / own, own / width))})"
+    advice = f"{verb} the surrogate from {rounded(own)} to {rounded(width)}, 2 standard deviations of u{slope}."
     return found._replace(advice=advice, settings=settings)

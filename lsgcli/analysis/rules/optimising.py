@@ -5,7 +5,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Edit, Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten
+from lsgcli.analysis.rules.base import Edit, Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten, rounded
 from lsgcli.registry import register
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class Penalty(
         part = float(seen.parts[0])
         whole = float(seen.losses[0])
         factor = min(0.1, 0.1 * abs(part / (whole - part or math.inf)))
-        less = f"Multiply the term that is added to the loss by {factor:.2g}, and check its sign: it should have the smaller part in the gradient."
+        less = f"Multiply the term that is added to the loss by {rounded(factor)}, and check its sign: it should have the smaller part in the gradient."
         return Found(fell, advice=less)
 
 
@@ -362,7 +362,7 @@ class StepsTooSmall(
 
     def in_script(self, seen: "Seen", limit: float) -> MaybeFound:
         if seen.low > 0.5 * seen.steps and not seen.skill > 0.95:
-            often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {seen.highest_rate:.2g}, it leaves {seen.rate:.2g}."
+            often = f"Call the scheduler's step() once an epoch instead of at each step, or if it warms up, at each step: of a learning rate of {rounded(seen.highest_rate)}, it leaves {rounded(seen.rate)}."
             return Found(
                 seen.rate / seen.highest_rate,
                 (),

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+import lsgcli as lsg
 from lsgcli import registry
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.seen import Neurons, Parameters, Seen
@@ -226,9 +227,39 @@ def test_axes_are_exchanged_for_the_network_alone():
 
 def test_an_input_gets_a_usual_scale():
     net = nn.Linear(6, 2)
-    torch.testing.assert_close(
-        changed("standard-input", lambda: net(300 + 50 * X)), net((50 * X - (50 * X).mean()) / (50 * X).std())
-    )
+    x = 50 * X.reshape(2, 12, 6)  # a sequence
+    torch.testing.assert_close(changed("standard-input", lambda: net(300 + x)), net((x - x.mean()) / x.std()))
+
+
+def test_features_are_standardised_each_by_itself():
+    net = nn.Linear(6, 2)
+    x = X * torch.tensor([1.0, 10.0, 100.0, 1e3, 1e4, 1e5]) + 7
+    torch.testing.assert_close(changed("standard-input", lambda: net(x)), net((x - x.mean(0)) / x.std(0)))
+
+
+def test_neurons_become_a_relu():
+    """Those of a library, of their current; those of a script, of what is above their threshold."""
+    lif = lsg.LIF()
+    current = torch.randn(3, 4, 5)
+    rectified = changed("rectified", lambda: lif(current), {"surrogates": False})
+    torch.testing.assert_close(rectified, current.relu())
+    u = torch.randn(200)
+    above = changed("rectified", lambda: Narrow.apply(u - 0.3), {"surrogates": True})
+    torch.testing.assert_close(above, (u - 0.3).relu())
+
+
+def test_the_read_out_of_a_regression():
+    net = nn.Linear(6, 1)
+    targets = torch.randn(24)
+
+    def run():
+        F.mse_loss(net(X).relu().squeeze(1), targets).backward()
+        return net.weight.grad
+
+    grad = changed("read-out", run)
+    other = net.weight.detach().clone().requires_grad_()
+    (F.linear(X, other, net.bias.detach()).squeeze(1) - targets).square().mean().backward()
+    torch.testing.assert_close(grad, other.grad)
 
 
 def test_currents_get_half_the_threshold():
