@@ -80,7 +80,7 @@ def _columns(record: Record) -> Columns:
 
 def _runs(columns: Columns) -> list[tuple[str, Record]]:
     """The runs, each with the letter of its column, numbered if the column has several."""
-    named = []
+    named: list[tuple[str, Record]] = []
     for letter, runs in columns.items():
         names = [letter] if len(runs) == 1 else [f"{letter}{number}" for number in range(1, len(runs) + 1)]
         named += zip(names, runs, strict=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lsgcli.errors import ConfigError, counted
-from lsgcli.runs.table import Repetition, Run, read_all
+from lsgcli.runs.table import Repetition, Run, read_all, row_key
 from lsgcli.store.rundir import read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, data_settings, load, row_key
+from lsgcli.sweeps.plan import Cell, data_settings, load
 from lsgcli.sweeps.statistics import rows, varied
 from lsgcli.system.schema import Record
 

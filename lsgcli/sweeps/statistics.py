@@ -8,7 +8,7 @@ from scipy import special
 
 from lsgcli.config.fields import Values
 from lsgcli.config.run import RunConfig, varying, without_effect
-from lsgcli.config.source import traits
+from lsgcli.registry import traits
 from lsgcli.runs.table import Repetition, spread, what_counts
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell
