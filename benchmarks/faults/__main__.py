@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.faults import judging, rivals
 from benchmarks.faults.cases import PARTS, Case, failures, healthy
 from benchmarks.faults.harm import HARM, scores
-from benchmarks.faults.running import alone, by_chance, findings, with_change
+from benchmarks.faults.running import alone, by_chance, findings, judged_again, with_change
 from benchmarks.measuring import RESULTS, machine, read, write
 from lsgcli import registry
 from lsgcli.analysis.experiments.verdict import EQUAL
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also run what the record has")
     parser.add_argument("--cures", action="store_true", help="train with the first remedies")
     parser.add_argument("--try", dest="trying", action="store_true", help="let the tool run experiments")
+    parser.add_argument("--records", type=Path, help="folder for what was seen of each script; with --judge, read from there")
     parser.add_argument("--chance", action="store_true", help="with --try: random experiments, for as many seconds")
     parser.add_argument("--rivals", action="store_true", help="run other tools")
     parser.add_argument("--judge", action="store_true", help="only judge the record")
@@ -66,6 +67,8 @@ def main() -> None:
         content = {"machine": machine("scikit-learn", "snntorch", "spikingjelly", "norse"), "runs": dict(sorted(runs.items()))}
         write(record_name, content, arguments.out)
 
+    if arguments.judge and arguments.records:
+        runs |= {case.name: judged_again(case, arguments.records) for case in cases if not case.settings}
     for case in [] if arguments.judge else cases:
         if arguments.rivals and not arguments.again and case.name in runs:
             continue
@@ -83,7 +86,7 @@ def main() -> None:
             if cured is not None:
                 keep(case.name, runs[case.name] | {"cured": alone(cured)["score"] >= scores()[case.script]["score"] - HARM})
         elif arguments.again or case.name not in runs:
-            keep(case.name, findings(case, arguments.trying))
+            keep(case.name, findings(case, arguments.trying, arguments.records))
         print(case.name, [finding["rule"] for finding in runs.get(case.name, {}).get("findings", [])], flush=True)
     print(rivals.table(cases, runs) if arguments.rivals else judging.table(cases, runs))
 

@@ -56,12 +56,13 @@ def alone(case: Case) -> dict[str, Any]:
     return record
 
 
-def findings(case: Case, trying: bool = False) -> dict[str, Any]:
+def findings(case: Case, trying: bool = False, records: Path | None = None) -> dict[str, Any]:
     """What the tool says about a script: errors and warnings in their order, each with rule, severity, cause, remedy and line.
 
     Args:
         case: the script.
         trying: whether it may run experiments (``--try``), which the record then has, too.
+        records: folder in which what was seen of the script is kept, so that it can be judged again.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,12 +73,19 @@ def findings(case: Case, trying: bool = False) -> dict[str, Any]:
             training = 0.0
             (folder / "train.py").write_text(case.text(), encoding="utf-8")
             asked = ["--try"] if trying else []
+            asked += ["--force", "--record", str(records / f"{case.name.replace('/', '-')}.json")] if records else []
             status, output, error, seconds = command([*LSG, "diagnose", "--json", *asked, "train.py"], folder)
     record: dict[str, Any] = {"findings": [], "status": status, "seconds": round(training + seconds, 1)}
     try:
         result = json.loads(output)
     except json.JSONDecodeError:
         return record | {"error": error.strip().splitlines()[-1:]}
+    return record | told(result)
+
+
+def told(result: dict[str, Any]) -> dict[str, Any]:
+    """Errors and warnings of a diagnosis, and its experiments."""
+    record: dict[str, Any] = {"findings": []}
     for finding in result["findings"]:
         if finding["severity"] in ("error", "warning"):
             said = {key: finding.get(key) for key in ("rule", "severity", "cause", "remedy", "command")}
@@ -87,6 +95,13 @@ def findings(case: Case, trying: bool = False) -> dict[str, Any]:
         kept = {name: value for name, value in one.items() if name not in ("losses", "line")}
         record.setdefault("experiments", []).append(kept)
     return record
+
+
+def judged_again(case: Case, records: Path) -> dict[str, Any]:
+    """What the rules say now about what was seen of a script before."""
+    from lsgcli.runs.script import judged
+
+    return {"status": 0, "seconds": math.nan, **told(judged(records / f"{case.name.replace('/', '-')}.json").record)}
 
 
 def with_change(case: Case, experiment: dict[str, Any]) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 from lsgcli.config.fields import Values
 
 LEARNED = 0.85  # accuracy above which what rules find is a note
+RECENT = 20  # losses and accuracies that count as the last
 
 
 @dataclass(frozen=True)
@@ -306,3 +307,12 @@ def rows(flows: Iterable[Values]) -> list[list[Any]]:
     for flow in flows:
         table += [[flow["checkpoint"], flow["method"], *(value(layer, key) for key in keys)] for layer in flow["layers"]]
     return table
+
+
+def fallen(losses: Sequence[Any]) -> float:
+    """Share by which losses fell from their start, the mean of the first, to the mean of the last; NaN of fewer than 5."""
+    if len(losses) < 5:
+        return math.nan
+    start = sum(map(float, losses[:3])) / 3
+    last = [float(loss) for loss in losses[-min(RECENT, len(losses) // 3) :]]
+    return (start - sum(last) / len(last)) / abs(start) if start else math.nan

@@ -42,12 +42,15 @@ class Output(NamedTuple):
 
     as_json: common.Json = False
     html: common.Html = None
+    record: Annotated[
+        Path | None, Option(metavar="FILE", help="Also keep what was seen, as JSON; `lsg diagnose FILE` judges it again.")
+    ] = None
     force: common.Force = False
 
 
 def diagnose(
     *,
-    script: Annotated[str, Argument(metavar="SCRIPT", help="Training script, or with -m a module.")],
+    script: Annotated[str, Argument(metavar="SCRIPT", help="Training script, with -m a module, or a record.")],
     arguments: Annotated[list[str] | None, Argument(metavar="ARGS", help="Arguments of the script.")] = None,
     watching: Watching,
     trying: Trying,
@@ -70,19 +73,32 @@ def diagnose(
     gates, limits = gate.parsed()
     if output.html:
         check_output(output.html, "--html", suffixes=(".html",), inputs=[], force=output.force)
+    if output.record:
+        check_output(output.record, "--record", suffixes=(".json",), inputs=[], force=output.force)
+    recorded = script.endswith(".json") and not watching.module
+    if recorded and (trying.trying or output.record):
+        raise ConfigError(f"{script}: found a record with --try or --record, expected a script, which they run")
     if not trying.trying:
         common.require("--try", {"--try-for": trying.try_for, "--jobs": trying.jobs})
     limit = seconds_of(trying.try_for or "2m")
     if not limit:
         raise ConfigError(f"--try-for: found {trying.try_for!r}, expected a time such as 90s or 5m")
+    from lsgcli.analysis.watch.recorded import record_of
     from lsgcli.report import findings, page, terminal
     from lsgcli.runs import experiment, experiments
     from lsgcli.runs import script as scripts
 
-    count = None if steps == "all" else int(steps)
     start = time.monotonic()
-    found = scripts.diagnose(script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits)
+    if recorded:
+        found = scripts.judged(Path(script), limits)
+    else:
+        count = None if steps == "all" else int(steps)
+        found = scripts.diagnose(
+            script, arguments or [], module=watching.module, steps=count, every=watching.every, limits=limits
+        )
     question = experiments.question_of(found.record, found.seen, time.monotonic() - start, found.status)
+    if output.record:
+        files.write_json(output.record, record_of(found.seen))
     if trying.trying:
         own = experiment.Script(script, arguments or [], watching.module)
         done = experiments.of_script(own, question, limit, trying.jobs, findings.tell)
@@ -94,7 +110,7 @@ def diagnose(
             print_json(found.record)
         else:
             terminal.show(findings.diagnosis(found.record))
-            if question.waiting and not trying.trying:
+            if question.waiting and not (trying.trying or recorded):
                 terminal.show(findings.suggestion(question.waiting, [script, *(arguments or [])]))
     if found.status:
         raise SystemExit(found.status)

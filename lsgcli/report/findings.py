@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from lsgcli.analysis.advice import usually
@@ -19,27 +20,29 @@ from lsgcli.report.terminal import Table, fitted, table
 from lsgcli.system.schema import Record
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
+SPARE = ("grad_zero", "grad_norm", "grad_ratio", "alpha", "u_mean")  # that a narrow terminal leaves out first
 TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
 CONFIRMED = {None: "", True: ", confirmed by experiment", False: ", not confirmed by experiment"}
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
-def lines(findings: Sequence[Record]) -> list[Text]:
+def lines(findings: Sequence[Record]) -> list[Text | Padding]:
     """A heading for each finding, and under it the line of the script, value, cause, remedy and command."""
     if not findings:
         return [Text("no findings: what was measured is in its usual range")]
-    shown = []
+    shown: list[Text | Padding] = []
     for number, finding in enumerate(findings, 1):
         said = CONFIRMED[finding.get("confirmed")]
         head = f"{number}. {finding['rule']} ({finding['severity']}{said}){listing(finding['layers'])}"
         measure = "" if finding["measure"] == "error" else f"{finding['measure']} "  # a message says itself what it is
         value = "" if finding["value"] is None else f"{measure}{figure(finding['value'])}{usually(finding)}. "
-        shown += [Text(head, style=COLOURS[finding["severity"]]), Text(f"   {value}{finding['cause']}")]
-        shown.append(Text(f"   {finding['remedy']['text']}"))
+        shown.append(Text(head, style=COLOURS[finding["severity"]]))
+        told = [Text(f"{value}{finding['cause']}"), Text(finding["remedy"]["text"])]
         if finding.get("where"):
-            shown.append(Text(f"   {source_line(finding['where'])}", style="cyan"))
+            told.append(Text(source_line(finding["where"]), style="cyan"))
         if finding["command"]:
-            shown.append(Text(f"   {finding['command']}"))
+            told.append(Text(finding["command"]))
+        shown += [Padding(text, (0, 0, 0, INDENT), expand=False) for text in told]
     return shown
 
 
@@ -50,7 +53,7 @@ def source_line(place: Record) -> str:
     return f"{shown}:{place['line']}: {linecache.getline(place['file'], place['line']).strip()}"
 
 
-def diagnosis(record: Record) -> list[Text | Table]:
+def diagnosis(record: Record) -> list[Text | Table | Padding]:
     """What was seen of a script, and its findings."""
     of = f" of {', '.join(record['networks'])}" if record["networks"] else ""
     known = []
@@ -62,7 +65,7 @@ def diagnosis(record: Record) -> list[Text | Table]:
     if record["evaluation_accuracy"] is not None:
         known.append(f"{100 * record['evaluation_accuracy']:.1f} % in evaluation")
     watched = f"{counted(record['steps'], 'step')}{of} watched"
-    parts: list[Text | Table] = [Text(f"{watched}: {', '.join(known)}" if known else watched)]
+    parts: list[Text | Table | Padding] = [Text(f"{watched}: {', '.join(known)}" if known else watched)]
     parts += [Text(sentence, style="yellow") for sentence in record["unseen"]]
     layers = record["layers"]
     if layers:
@@ -71,7 +74,9 @@ def diagnosis(record: Record) -> list[Text | Table]:
         for layer in layers:
             cells = [formatted(layer.get(key), MEASURES[key].form) for key in shown]
             rows.append([layer["name"], *cells, layer["verdict"]])
-        parts += [Text(""), table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)]
+        made = table(["layer", *(MEASURES[key].title for key in shown), "verdict"], rows)
+        made.spare = [MEASURES[key].title for key in SPARE]
+        parts += [Text(""), made]
     parts.append(Text(""))
     if layers or record["findings"]:
         parts += lines(record["findings"])
@@ -145,6 +150,7 @@ def tried(rows: Sequence[Record]) -> Table:
     return made
 
 
+INDENT = 3  # spaces before what is said of a finding
 WIDEST = 40  # characters of a message in a table
 BAR = 6  # characters
 STEPS = 12  # characters

@@ -25,16 +25,25 @@ class Table(RichTable):
     """A table of plain text. If the terminal is too narrow, each row becomes a block with one line per cell.
 
     Title and caption have the width of the terminal, not that of the table.
+
+    Attributes:
+        wraps: whether lines of cells are broken instead.
+        spare: heads of columns that are left out first, the least important first.
     """
 
     wraps = False
+    spare: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The lines of the table, or the blocks."""
         yield from filter(None, [plain(self.title)])
-        if self.wraps or Measurement.get(console, options.update(max_width=UNBOUNDED), self).maximum <= options.max_width:
-            bare = copy.copy(self)
-            bare.title = bare.caption = None
+        bare = copy.copy(self)
+        bare.title = bare.caption = None
+        wide = options.update(max_width=UNBOUNDED)
+        for head in self.spare:
+            if Measurement.get(console, wide, bare).maximum > options.max_width:
+                bare.columns = [column for column in bare.columns if str(column.header) != head]
+        if self.wraps or Measurement.get(console, wide, bare).maximum <= options.max_width:
             yield from RichTable.__rich_console__(bare, console, options)
         else:
             for first, *others in zip(*(column.cells for column in self.columns), strict=True):

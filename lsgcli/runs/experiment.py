@@ -30,7 +30,10 @@ from lsgcli.system import interpreter
 from lsgcli.system.schema import Record
 
 COPIED = 10e6  # bytes of a file that is copied into the working directory of an experiment; larger ones are links
+MOST_COPIED = 200e6  # bytes in all
 MOST_FILES = 2000  # of a folder, which is a link if it has more
+# So that an experiment writes no run to a server, and a script can tell that it is one.
+QUIET = {"WANDB_MODE": "disabled", "PYTHONDONTWRITEBYTECODE": "1"}
 PATIENCE = 5  # seconds in which an experiment waits for an evaluation
 CHANGING = ("os.remove", "os.rename", "os.rmdir", "os.truncate", "shutil.rmtree", "shutil.move")  # events that change files
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -103,7 +106,7 @@ def run(script: Script, steps: int, experiment: Experiment, end: float, threads:
             process = subprocess.Popen(
                 interpreter.command("lsgcli.runs.experiment", str(Path(own, "spec.json"))),
                 cwd=folder,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONDONTWRITEBYTECODE": "1"},
+                env=os.environ | QUIET | {"OMP_NUM_THREADS": str(threads), "LSG_EXPERIMENT": experiment.intervention},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -149,54 +152,54 @@ def end_group(process: int) -> None:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """A working directory for an experiment: small files are copied, large ones and large or hidden folders are links."""
+    """A working directory for an experiment: what is small is copied; large files, hidden folders and what exceeds ``MOST_COPIED`` are links."""
     target.mkdir()
-    for entry in os.scandir(source):
+    left = MOST_COPIED
+    for entry in sorted(os.scandir(source), key=lambda entry: entry.is_dir()):
         own = target / entry.name
+        size = _size_of(entry, left)
         try:
-            hidden = entry.name.startswith(".")
-            if entry.is_dir() and not entry.is_symlink() and not hidden and _is_small(Path(entry.path)):
-                shutil.copytree(entry.path, own, symlinks=True)
-            elif entry.is_file() and entry.stat().st_size < COPIED:
-                shutil.copy2(entry.path, own)
-            else:
+            if size > left:
                 own.symlink_to(entry.path)
+            elif entry.is_dir():
+                shutil.copytree(entry.path, own, symlinks=True)
+            else:
+                shutil.copy2(entry.path, own)
         except OSError:
             continue  # a file that cannot be read, or is gone
+        left -= size if size <= left else 0
 
 
-def _is_small(folder: Path) -> bool:
-    count = 0
+def _size_of(entry: os.DirEntry[str], most: float) -> float:
+    """Bytes of a file, or of all files of a folder; infinite for what is not copied whatever its size, and beyond ``most``."""
+    if entry.is_symlink() or (entry.is_dir() and entry.name.startswith(".")):
+        return math.inf
     size = 0
-    for root, _, files in os.walk(folder):
-        count += len(files)
-        if count > MOST_FILES:
-            return False
-        for name in files:
+    count = 0
+    for root, _, names in os.walk(entry.path) if entry.is_dir() else [(os.path.dirname(entry.path), [], [entry.name])]:
+        for name in names:
+            count += 1
             with contextlib.suppress(OSError):
                 size += os.stat(os.path.join(root, name)).st_size
-        if size > 10 * COPIED:
-            return False
-    return True
+            if size > most or count > MOST_FILES:
+                return math.inf
+    return size if entry.is_dir() or size < COPIED else math.inf
 
 
 def protect(folders: Sequence[str]) -> None:
     """Refuse to change files of these folders, in this process, until its end."""
-    real = [os.path.realpath(folder) + os.sep for folder in folders]
+    real = tuple(os.path.realpath(folder) + os.sep for folder in folders)
 
     def check(event: str, arguments: tuple[Any, ...]) -> None:
+        paths = arguments if event in CHANGING else ()
         if event == "open":
-            path, mode, flags = arguments
-            changes = bool(flags & WRITES) if isinstance(flags, int) else any(letter in str(mode) for letter in "wax+")
-        elif event in CHANGING:
-            path, changes = arguments[0], True
-        else:
-            return
-        if not changes or not isinstance(path, str | bytes | os.PathLike):
-            return
-        where = os.path.realpath(os.fsdecode(path))
-        if any(where.startswith(folder) for folder in real):
-            raise PermissionError(f"{where}: an experiment of lsg diagnose --try may not change it")
+            _, mode, flags = arguments
+            changes = flags & WRITES if isinstance(flags, int) else any(letter in str(mode) for letter in "wax+")
+            paths = arguments[:1] if changes else ()
+        for path in paths:
+            where = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else ""
+            if where.startswith(real):
+                raise PermissionError(f"{where}: an experiment of lsg diagnose --try may not change it")
 
     sys.addaudithook(check)
 
@@ -236,7 +239,7 @@ def outcome_of(seen: Seen, seconds: float, status: int = 0, scores: Sequence[Any
         held_out_skill = (held_out - seen.chance) / (1 - seen.chance + 1e-9)
     error = ""
     if seen.error is not None:
-        error = f"{type(seen.error).__name__}: {str(seen.error).partition(chr(10))[0]}"
+        error = str(seen.error).partition("\n")[0]
     elif status:
         error = f"exit status {status}"
     return Outcome(

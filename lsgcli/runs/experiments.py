@@ -65,24 +65,23 @@ def possible(serious: Sequence[Record], seen: Seen) -> list[Experiment]:
             )
     ranked = []
     for number, name in enumerate(registry.names("intervention")):
-        kind: type[Intervention] = registry.get("intervention", name)
-        named = min((rules.index(rule) for rule in kind.rules if rule in rules), default=len(rules))
+        kind: Intervention = registry.get("intervention", name)()
         try:
-            fits = kind().is_possible(seen)
-            values = kind().values(seen)
+            fits = kind.is_possible(seen)
+            values = kind.values(seen)
+            names = kind.names(seen)
         except Exception:  # of what a script that failed has not come to
             continue
+        named = min((rules.index(rule) for rule in names if rule in rules), default=len(rules))
         is_named = named < len(rules)
         if seen.error is not None and not is_named:
             continue
-        if not fits and not (is_named and kind.rules[0] in rules):
+        if not fits and not (is_named and names[0] in rules):
             continue
         line = seen.lines.get(kind.at)
-        one = Experiment(
-            name, (kind.__doc__ or "").strip(), kind.rules, kind.general, kind.remedy, line and line._asdict(), values
-        )
+        one = Experiment(name, (kind.__doc__ or "").strip(), names, kind.general, kind.remedy, line and line._asdict(), values)
         one.named = is_named
-        ranked.append((not kind.rules, named, kind.general, number, one))
+        ranked.append((not names, named, kind.general, number, one))
     return made + [one for *_, one in sorted(ranked, key=lambda row: row[:-1])]
 
 
@@ -204,7 +203,8 @@ def _carry_out(
     waiting = question.waiting
     done: list[Experiment] = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = max(1, min(jobs or cores, len(waiting)))
+    at_once = 1 if torch.cuda.is_initialized() else cores  # a GPU may have memory for one alone
+    jobs = max(1, min(jobs or at_once, len(waiting)))
     threads = max(1, cores // jobs)
     lock = threading.Lock()
     running: set[int] = set()

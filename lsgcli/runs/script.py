@@ -16,10 +16,12 @@ from typing import NamedTuple, TextIO
 
 from lsgcli.analysis.advice import judge
 from lsgcli.analysis.rules.base import Evidence
-from lsgcli.analysis.watch import guard
+from lsgcli.analysis.watch import guard, recorded
 from lsgcli.analysis.watch import watch as watching
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.analysis.watch.watch import EVALUATION_TIMEOUT, StopWatching, Watch
+from lsgcli.errors import ConfigError
+from lsgcli.system import schema
 from lsgcli.system.files import finite
 from lsgcli.system.interpreter import unfilter_warnings
 from lsgcli.system.schema import Record
@@ -87,6 +89,19 @@ def diagnose(
         if os.getpid() != watch.guard.process:  # a process that the script has forked
             raise SystemExit(status)
     return Diagnosis(record_of(watch.seen, limits, [script, *arguments]), status, stdout, watch.seen)
+
+
+def judged(path: Path, limits: Mapping[str, float] | None = None) -> Diagnosis:
+    """The diagnosis of what was seen before, from a file of ``lsg diagnose --record``.
+
+    Raises:
+        ConfigError: the file is not such a record.
+    """
+    try:
+        seen = recorded.seen_of(schema.read(path, dict, ConfigError))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}".replace(f"{path}: {path}", str(path)), error.hint) from error
+    return Diagnosis(record_of(seen, limits, [str(path)]), 0, sys.stdout, seen)
 
 
 def record_of(seen: Seen, limits: Mapping[str, float] | None = None, command: Sequence[str] = ()) -> Record:

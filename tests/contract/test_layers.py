@@ -1,6 +1,6 @@
 """The layers of the package: a module imports only from its own room and from rooms below, and no modules import each other in a circle.
 
-A room is a folder or a file directly in ``lsgcli/``. Imports inside functions count; those under ``if TYPE_CHECKING`` do not.
+A room is a folder or a file directly in ``lsgcli/``. Imports inside functions count; those under ``if TYPE_CHECKING`` do for circles alone.
 """
 
 import ast
@@ -50,12 +50,12 @@ def room(module: str) -> str:
     return module.split(".")[1] if "." in module else "__init__"
 
 
-def imported(text: str, modules: Mapping[str, str]) -> Iterator[str]:
-    """Modules of the package that a source text imports while the program runs."""
+def imported(text: str, modules: Mapping[str, str], for_types: bool = False) -> Iterator[str]:
+    """Modules of the package that a source text imports while the program runs, and ``for_types`` also those for type checkers."""
     nodes = [ast.parse(text)]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if not for_types and isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             nodes += node.orelse
             continue
         nodes += ast.iter_child_nodes(node)
@@ -77,8 +77,11 @@ def upward(modules: Mapping[str, str]) -> list[str]:
 
 
 def circle(modules: Mapping[str, str]) -> list[str]:
+    """Modules that import each other, also where only type checkers do."""
     graph = {
-        module: set(imported(text, modules)) - {module, "lsgcli"} for module, text in modules.items() if module != "lsgcli"
+        module: set(imported(text, modules, for_types=True)) - {module, "lsgcli"}
+        for module, text in modules.items()
+        if module != "lsgcli"
     }
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -108,4 +111,6 @@ def test_an_import_that_points_upwards_is_found(text):
 
 def test_a_circle_is_found():
     planted = {"lsgcli.data.a": "from lsgcli.data import b", "lsgcli.data.b": "def f():\n    from lsgcli.data.a import x"}
+    assert set(circle(planted)) == set(planted)
+    planted["lsgcli.data.b"] = "if TYPE_CHECKING:\n    from lsgcli.data.a import x"
     assert set(circle(planted)) == set(planted)

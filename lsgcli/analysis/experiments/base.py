@@ -42,6 +42,10 @@ class Intervention(ABC):
     def is_possible(self, seen: Seen) -> bool:
         """Whether it would change a training that was seen."""
 
+    def names(self, seen: Seen) -> tuple[str, ...]:
+        """The rules, that for which it stands in a training that was seen first."""
+        return self.rules
+
     def values(self, seen: Seen) -> Values:
         """What the change needs to know of that training."""
         return {}

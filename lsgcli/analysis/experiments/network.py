@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lsgcli.analysis.experiments.base import Intervention, OfModules, Values, replace_calls, with_first
+from lsgcli.analysis.rules.layers import SaturatedLayers
 from lsgcli.analysis.watch import lines
+from lsgcli.analysis.watch.forward import NORMS
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.modules import ByIdentity, attributes, first_tensor, is_plain, library_of, tensors, weight_of
 from lsgcli.analysis.watch.seen import Seen
@@ -152,7 +154,7 @@ class NoDropout(Intervention, rules=("dropout",), remedy="Drop less: p is the sh
     """nothing is dropped out"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return any(p > 0 for p, _ in seen.dropouts)
+        return any(p >= 0.5 for p, _ in seen.dropouts)
 
     def begin(self, guard: Guard, values: Values) -> None:
         def dropped(original: Any, x: Tensor, p: float, training: bool) -> Any:
@@ -257,6 +259,10 @@ class ScaledCurrents(
     def is_possible(self, seen: Seen) -> bool:
         return bool(self.values(seen))
 
+    def names(self, seen: Seen) -> tuple[str, ...]:
+        fires = [layer.spikes / layer.n for layer in seen.layers.values() if layer.n]
+        return ("saturated", *self.rules) if min(fires, default=0.0) > SaturatedLayers.limit else self.rules
+
     def values(self, seen: Seen) -> Values:
         """Thresholds by number of the module with weights, in the order of first calls."""
         thresholds = {layer.weight_id: layer.threshold for layer in seen.layers.values() if layer.weight_id}
@@ -264,28 +270,27 @@ class ScaledCurrents(
 
     def begin(self, guard: Guard, values: Values) -> None:
         super().begin(guard, values)
-        self.numbers = ByIdentity()
-        self.gains: dict[int, float] = {}
+        self.thresholds = ByIdentity()  # of the neurons behind modules with weights
+        self.gains = ByIdentity()
         self.count = 0
+        self.last: float | None = None  # threshold of the neurons behind the module with weights that ran last
 
     def returned(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
-        if weight_of(module) is None or not is_plain(output):
-            return output
-        if module not in self.numbers:
-            if not torch.is_grad_enabled():
-                return output
-            self.numbers[module] = self.count
+        """The current is what a module with weights puts out, and after that a normalisation."""
+        weighted = weight_of(module) is not None
+        if weighted and module not in self.thresholds and torch.is_grad_enabled():
+            self.thresholds[module] = self.known.get(str(self.count))
             self.count += 1
-        number = self.numbers.get(module)
-        threshold = self.known.get(str(number))
-        if threshold is None:
+        if weighted:
+            self.last = self.thresholds.get(module)
+        if self.last is None or not is_plain(output) or not (weighted or isinstance(module, NORMS)):
             return output
-        if number not in self.gains:
+        if module not in self.gains:
             spread = float(output.detach().std())
             if not 0 < spread < float("inf"):
                 return output
-            self.gains[number] = 0.5 * threshold / spread
-        return output * self.gains[number]
+            self.gains[module] = 0.5 * self.last / spread
+        return output * self.gains.get(module)
 
 
 def distance_of(x: Tensor, spikes: Tensor) -> Tensor:
@@ -314,7 +319,7 @@ class _ArcTangent(torch.autograd.Function):
 @register("intervention", "arc-tangent")
 class ArcTangent(
     Intervention,
-    rules=("no-surrogate", "narrow-window", "wide-window", "blocked", "vanishing", "exploding"),
+    rules=("narrow-window", "no-surrogate", "wide-window", "blocked", "vanishing", "exploding"),
     general=True,
     remedy="Use a surrogate gradient as wide as the distribution of the potentials, such as an arc tangent.",
     at="comparison",
@@ -323,6 +328,9 @@ class ArcTangent(
 
     def is_possible(self, seen: Seen) -> bool:
         return bool(seen.fires[True]) or "comparison" in seen.lines
+
+    def names(self, seen: Seen) -> tuple[str, ...]:
+        return self.rules if seen.fires[True] else ("no-surrogate", *self.rules)
 
     def values(self, seen: Seen) -> Values:
         return {"compared": not seen.fires[True]}
@@ -366,15 +374,23 @@ class Rectified(OfModules, general=True, at="network"):
 
     def begin(self, guard: Guard, values: Values) -> None:
         super().begin(guard, values)
+        self.moments: dict[Any, tuple[float, float]] = {}  # of the potentials in the first call at a line
         if values["surrogates"]:
             replace_calls(guard, torch.autograd.Function, ["apply"], self._applied)
 
     def _applied(self, original: Any, function: Any, *arguments: Any, **options: Any) -> Any:
-        """Of neurons of the script, what is above the threshold takes the place of spikes."""
+        """Of neurons of the script, a ReLU of potentials, with mean 0 and standard deviation 1 at first, takes the place of spikes."""
         out = original(function, *arguments, **options)
         x = first_tensor(arguments[:1])
         fires = x is not None and is_plain(out) and x.shape == out.shape and is_binary(out) and not is_binary(x)
-        return torch.relu(distance_of(x, out.detach())) if fires else out  # type: ignore[arg-type]
+        if not fires:
+            return out
+        line = lines.here()
+        if line not in self.moments:
+            spread = float(x.detach().std()) if x.numel() > 1 else 0.0  # type: ignore[union-attr]
+            self.moments[line] = float(x.detach().mean()), spread or 1.0  # type: ignore[union-attr]
+        mean, spread = self.moments[line]
+        return torch.relu((x - mean) / spread)  # type: ignore[operator, arg-type]
 
     def returned(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         current = first_tensor(arguments[:1])

@@ -10,6 +10,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from lsgcli.analysis.experiments.base import Intervention, OfModules, Values, replace_calls
 from lsgcli.analysis.experiments.network import Rectified
+from lsgcli.analysis.rules.data_flow import CLEAR
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.modules import is_plain, own_parameters, weight_of
 from lsgcli.analysis.watch.seen import Seen
@@ -371,7 +372,9 @@ class Ordinary(Intervention, general=True, at="network"):
     """neurons are a ReLU of their current, and cross-entropy of the last outputs is trained by Adam"""
 
     def is_possible(self, seen: Seen) -> bool:
-        return all(part.is_possible(seen) for part in (Rectified(), ReadOut(), Adam()))
+        # Where neighbours in the input share labels, it is not the data.
+        clear = seen.separable("input", "first") > CLEAR
+        return not clear and all(part.is_possible(seen) for part in (Rectified(), ReadOut(), Adam()))
 
     def values(self, seen: Seen) -> Values:
         return Adam().values(seen) | Rectified().values(seen)

@@ -127,20 +127,20 @@ def confirm(findings: Sequence[Record], experiments: Sequence[Experiment]) -> li
     """
     best = best_of(experiments)
     right = {rule for one in best for rule in one.rules}
+    helped = {rule for one in experiments if one.learns for rule in one.rules}
     tried = {rule for one in experiments for rule in one.rules if not one.outcome.error}
     found = []
     for finding in findings:
-        was_tried = bool(right) and finding["rule"] in tried
-        found.append({**finding, "confirmed": finding["rule"] in right if was_tried else None})
+        rule = finding["rule"]
+        refuted = bool(right) and rule in tried - helped
+        found.append({**finding, "confirmed": True if rule in right else False if refuted else None})
     if _data_are_wrong(experiments):
         for finding in found:
             finding["confirmed"] = finding["rule"] in DATA or finding["confirmed"]
-    if not any(finding["confirmed"] for finding in found):
+    if not any(finding["confirmed"] and finding["severity"] != "note" for finding in found):
         found += map(_finding_of, best[:1] or _ordinary(experiments))
     order = {True: 0, None: 1, False: 2}
-    serious = [finding for finding in found if finding["severity"] != "note" or finding["confirmed"]]
-    notes = [finding for finding in found if finding not in serious]
-    return [*sorted(serious, key=lambda finding: order[finding["confirmed"]]), *notes]
+    return sorted(found, key=lambda finding: (finding["severity"] == "note", order[finding["confirmed"]]))
 
 
 def _ordinary(experiments: Sequence[Experiment]) -> list[Experiment]:

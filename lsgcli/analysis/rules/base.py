@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SEVERITIES = ("error", "warning", "note")
 OURS = "ours"
 MOST = 4  # names in a text
-RECENT = 20  # losses that count as the last
 RESET_CALLS = {  # of the state, by package of the neurons
     "snntorch": "Begin each batch with the states of init_leaky() (init_synaptic(), ...), or with snntorch.utils.reset(net)",
     "spikingjelly": "Call spikingjelly.activation_based.functional.reset_net(net) after each step of the optimiser and each batch of evaluation",
@@ -263,15 +262,6 @@ class Evidence:
         """A setting times a factor, rounded, as settings; empty without a run."""
         own = self.settings.get(name)
         return {} if own is None else {name: float(f"{own * factor:.2g}")}
-
-
-def fallen(losses: Sequence[Any]) -> float:
-    """Share by which losses fell from their start, the mean of the first, to the mean of the last; NaN of fewer than 5."""
-    if len(losses) < 5:
-        return math.nan
-    start = sum(map(float, losses[:3])) / 3
-    last = [float(loss) for loss in losses[-min(RECENT, len(losses) // 3) :]]
-    return (start - sum(last) / len(last)) / abs(start) if start else math.nan
 
 
 def rewritten(line: "Line | None", names: str, value: float, new: float) -> Edit:

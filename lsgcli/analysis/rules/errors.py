@@ -173,9 +173,9 @@ CRASHES = (
 
 def explained(seen: "Seen | None") -> tuple[str, MaybeFound]:
     """The rule that names the cause of the error that ended a script, empty without one, and what was found, if the rule does not find it itself."""
-    if seen is None or seen.error is None or isinstance(seen.error, KeyboardInterrupt):
+    if seen is None or seen.error is None or seen.error.kind == "KeyboardInterrupt":
         return "", None
-    text = f"{type(seen.error).__name__}: {seen.error}".partition("\n")[0]
+    text = str(seen.error).partition("\n")[0]
     operands = seen.operands
     rule, match, advice = next((rule, match, advice) for rule, part, advice in CRASHES if (match := re.search(part, text)))
     where = seen.lines.get("error")

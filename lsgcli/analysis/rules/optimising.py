@@ -5,7 +5,8 @@ import math
 import statistics
 from typing import TYPE_CHECKING
 
-from lsgcli.analysis.rules.base import Edit, Found, MaybeFound, ScriptRule, fallen, few, lowest_rate, rewritten, rounded
+from lsgcli.analysis.measures import fallen
+from lsgcli.analysis.rules.base import Edit, Found, MaybeFound, ScriptRule, few, lowest_rate, rewritten, rounded
 from lsgcli.registry import register
 
 if TYPE_CHECKING:

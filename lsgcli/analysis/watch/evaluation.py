@@ -2,19 +2,16 @@
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsgcli.analysis.watch.guard import frame_outside
+from lsgcli.analysis.watch.guard import Guard, frame_outside
 from lsgcli.analysis.watch.modules import is_plain, parameters_of, tensors
 from lsgcli.analysis.watch.tensors import axis_of
-
-if TYPE_CHECKING:
-    from lsgcli.analysis.watch.watch import Watch
 
 LABELS = 100_000  # that are kept
 BLOCKS = 3  # without gradients that are observed; later ones where the number of steps has grown by half
@@ -123,6 +120,21 @@ class Readout:
         return self.decided[-samples:] if len(self.decided) >= samples else []
 
 
+class Watching(Protocol):
+    """What an evaluation is a part of, :class:`lsgcli.analysis.watch.watch.Watch`."""
+
+    seen: Any
+    forward: Any
+    guard: Guard
+    labels: Tensor | None
+
+    def measure(self, on: bool) -> None:
+        """Begin or end to observe each module."""
+
+    def other_weights(self) -> bool:
+        """Whether the weights are no longer those after the last step."""
+
+
 class Evaluation:
     """Observes what runs without gradients, and what is compared there.
 
@@ -134,7 +146,7 @@ class Evaluation:
         delivered: the last labels of data loaders.
     """
 
-    def __init__(self, watch: "Watch"):
+    def __init__(self, watch: Watching):
         self.watch = watch
         self.in_block = False
         self.blocks = 0

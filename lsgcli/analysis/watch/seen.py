@@ -10,8 +10,7 @@ import torch
 from msgspec import Struct, field
 from torch import Tensor, nn
 
-from lsgcli.analysis.measures import LEARNED
-from lsgcli.analysis.rules.base import RECENT, fallen
+from lsgcli.analysis.measures import LEARNED, RECENT, fallen
 from lsgcli.analysis.watch.lines import Line, Operand, search
 from lsgcli.analysis.watch.surrogates import Values, equivalent_width, heights_by_distance, roundest
 from lsgcli.analysis.watch.tensors import explained, norm_of, sampled
@@ -208,6 +207,16 @@ class Outputs(Struct):
     targets: Tensor | None = None
 
 
+class Failure(Struct):
+    """An error that ended a script: the name of its class, and its message."""
+
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
 class Seen(Struct):
     """All that was seen. Lines are where the user's code did it first.
 
@@ -225,7 +234,7 @@ class Seen(Struct):
         kept: layers that begin an evaluation with a state, and the lines that build them.
         momenta: of normalisations with running statistics.
         broken: ids of the parameters that were not finite when the loss was not for the first time; empty if all were.
-        error: the exception that ended the script.
+        error: what ended the script.
         shapes: of outputs and targets of which a loss repeats one along an axis of the other.
         repeated: measured steps with the labels of the step before.
         agreements: by stage ("input" of the network, "first" layer with weights, "outputs", and those of the first steps, "begin") and layout, sums over
@@ -318,7 +327,7 @@ class Seen(Struct):
     runs: Counter[bool] = field(default_factory=Counter)  # calls of the network with gradients, and without
     fires: Counter[bool] = field(default_factory=Counter)  # of surrogates
     beyond: tuple[str, Line | None] | None = None  # the module whose outputs were too large before the first step
-    error: BaseException | None = None
+    error: Failure | None = None
     operands: list[Operand] = []  # of the call that failed
     failed: dict[str, str] = {}  # what could not be observed, and why
     compiled: bool = False  # whether torch.compile compiled something

@@ -20,7 +20,7 @@ from lsgcli.analysis.watch.evaluation import METRICS, Evaluation
 from lsgcli.analysis.watch.forward import DROPOUTS, Forward, alive
 from lsgcli.analysis.watch.guard import Function, Guard, callback_of_compiler, leave_out_frames
 from lsgcli.analysis.watch.modules import attributes, first_tensor, is_plain, number, own_parameters, tensors
-from lsgcli.analysis.watch.seen import Outputs, Scores, Seen
+from lsgcli.analysis.watch.seen import Failure, Outputs, Scores, Seen
 from lsgcli.analysis.watch.tensors import (
     agreement,
     all_equal,
@@ -195,7 +195,7 @@ class Watch:
         self.seen.compiled = _compiled_graphs() > self.compiled_before
         if error is not None and not isinstance(error, StopWatching | SystemExit):
             self.seen.layers = layers or self.seen.layers
-            self.seen.error = error
+            self.seen.error = Failure(type(error).__name__, str(error))
             line, self.seen.operands = lines.of_error(error)
             self.seen.note("error", line)
 

@@ -238,14 +238,14 @@ def test_features_are_standardised_each_by_itself():
 
 
 def test_neurons_become_a_relu():
-    """Those of a library, of their current; those of a script, of what is above their threshold."""
+    """Those of a library, of their current; those of a script, of their potentials, whatever the threshold."""
     lif = lsg.LIF()
     current = torch.randn(3, 4, 5)
     rectified = changed("rectified", lambda: lif(current), {"surrogates": False})
     torch.testing.assert_close(rectified, current.relu())
     u = torch.randn(200)
-    above = changed("rectified", lambda: Narrow.apply(u - 0.3), {"surrogates": True})
-    torch.testing.assert_close(above, (u - 0.3).relu())
+    above = changed("rectified", lambda: Narrow.apply(u - 30), {"surrogates": True})
+    torch.testing.assert_close(above, ((u - u.mean()) / u.std()).relu())
 
 
 def test_the_read_out_of_a_regression():
@@ -276,6 +276,22 @@ def test_currents_get_half_the_threshold():
     torch.testing.assert_close(
         changed("scaled-currents", lambda: net[1](torch.ones(3, 8)), {"1": 4.0}), net[1](torch.ones(3, 8))
     )
+
+
+def test_currents_behind_a_normalisation_are_scaled_behind_it():
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    hidden = []
+    net[2].register_forward_pre_hook(lambda module, given: hidden.append(given[0].detach()))
+    changed("scaled-currents", lambda: net(X), {"0": 4.0})
+    assert float(hidden[0].std()) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_an_ordinary_network_is_asked_only_where_data_may_be_wrong():
+    seen = Seen(steps=20, classes=CLASSES, backwards=20, layers={0: Neurons("lif", library="snntorch")})
+    ordinary = registry.get("intervention", "ordinary")()
+    assert ordinary.is_possible(seen)
+    seen.agreements = {("input", "rows"): torch.tensor([90.0, 10.0, 9.0])}  # far more neighbours share labels than by chance
+    assert not ordinary.is_possible(seen)
 
 
 class Narrow(torch.autograd.Function):
