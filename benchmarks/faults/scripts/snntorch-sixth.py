@@ -282,9 +282,9 @@ train_rows, test_rows = shuffled[:1400], shuffled[1400:]
 loader = DataLoader(TensorDataset(X[train_rows], y[train_rows]), batch_size=70, shuffle=True)
 
 net = Net(64, 100, 10, num_steps=12, beta=0.95)
-optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
 criterion = SF.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
-for epoch in range(12):
+for epoch in range(6):
     for data, targets in loader:
         spk_rec = net(data)
         loss_val = criterion(spk_rec, targets)
@@ -302,7 +302,7 @@ import snntorch.functional as SF
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from snntorch import spikegen, surrogate, utils
+from snntorch import surrogate, utils
 from torch import nn
 
 T = 12
@@ -431,23 +431,22 @@ readout = nn.Sequential(nn.Linear(80, len(PAIRS)), snn.Leaky(beta=0.95, reset_me
 optimizer = torch.optim.Adam([*encoder.parameters(), *readout.parameters()], lr=4e-3)
 
 
-def play(x, watch=False):
-    """Potentials of the classes at the end, and the mean rate of the recurrent layer where it is watched."""
+def play(x):
+    """Potentials of the classes at the end, and the mean rate of the recurrent layer."""
     utils.reset(encoder)
     utils.reset(readout)
     rates = []
     for step in range(STEPS):
         hidden = encoder(x[step])
+        rates.append(hidden.mean())
         _, potential = readout(hidden)
-        if watch:
-            rates.append(hidden.mean())
-    return potential, torch.stack(rates).mean() if watch else None
+    return potential, torch.stack(rates).mean()
 
 
 for epoch in range(10):
     for _ in range(20):
         x, label = melodies(64, g)
-        potential, rate = play(x, watch=True)
+        potential, rate = play(x)
         loss = nn.functional.cross_entropy(potential, label) + 0.1 * (rate - 0.1).relu()
         optimizer.zero_grad()
         loss.backward()

@@ -189,7 +189,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import nn
 
 SURROGATES = {
-    "atan": surrogate.ATan(alpha=1.0),
+    "atan": surrogate.ATan(alpha=0.4),
     "sigmoid": surrogate.Sigmoid(alpha=4.0),
     "rectangle": surrogate.PiecewiseLeakyReLU(w=1.0, c=0.01),
 }
@@ -359,12 +359,12 @@ def listen(count, generator):
     """Spikes (T, count, 2, CHANNELS): the ear that is farther away hears the tone later and more faintly."""
     place = torch.randint(0, PLACES, (count,), generator=generator)
     tone = torch.randint(0, TONES, (count,), generator=generator)
-    rate = torch.full((T, count, 2, CHANNELS), 0.03)
-    for p, (delay, loud) in enumerate(((4, 0.25), (1, 0.4), (1, 0.4), (4, 0.25))):
+    rate = torch.full((T, count, 2, CHANNELS), 0.02)
+    for p, (delay, loud) in enumerate(((5, 0.2), (1, 0.5), (1, 0.5), (5, 0.2))):
         near = 0 if p < 2 else 1
         for k in range(TONES):
             who = (place == p) & (tone == k)
-            rate[2:8, who, near, 5 * k:5 * k + 5] = 0.6
+            rate[2:8, who, near, 5 * k:5 * k + 5] = 0.8
             rate[2 + delay:8 + delay, who, 1 - near, 5 * k:5 * k + 5] = loud
     return torch.bernoulli(rate, generator=generator), TONES * place + tone
 
@@ -397,7 +397,7 @@ torch.manual_seed(90)
 generator = torch.Generator().manual_seed(90)
 model = Localiser()
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-for epoch in range(8):
+for epoch in range(10):
     for _ in range(25):
         x, y = listen(64, generator)
         loss = nn.functional.cross_entropy(model(x), y)

@@ -38,8 +38,8 @@ class Synaptic(nn.Module):
 
 def pulses(n, g):
     channel = torch.randint(0, 8, (n,), generator=g)
-    x = torch.rand(20, n, 8, generator=g) < 0.01
-    for t in range(3):
+    x = torch.rand(24, n, 8, generator=g) < 0.02
+    for t in range(9, 12):
         x[t, torch.arange(n), channel] = True
     return x.float(), channel
 
@@ -56,7 +56,7 @@ optimizer = torch.optim.Adam([*hidden.parameters(), *out.parameters()], lr=5e-3)
 def answer(x):
     cells.init_states()
     spikes = torch.stack([cells(hidden(frame)) for frame in x])
-    return out(spikes[14:].mean(0))
+    return out(spikes[18:].mean(0))
 
 
 for epoch in range(8):
@@ -191,7 +191,7 @@ def stimuli(n, g):
 torch.manual_seed(4)
 g = torch.Generator().manual_seed(4)
 w1 = nn.Parameter(torch.empty(nb_inputs, nb_hidden).normal_(0, 1.0 / nb_inputs ** 0.5))
-v1 = nn.Parameter(torch.empty(nb_hidden, nb_hidden).normal_(0, 0.3 / nb_hidden ** 0.5))
+v1 = nn.Parameter(torch.empty(nb_hidden, nb_hidden).normal_(0, 1.5 / nb_hidden ** 0.5))
 w2 = nn.Parameter(torch.empty(nb_hidden, nb_outputs).normal_(0, 1.0 / nb_hidden ** 0.5))
 
 
@@ -245,7 +245,7 @@ class Fire(torch.autograd.Function):
 class GatedLIF(nn.Module):
     def __init__(self, size):
         super().__init__()
-        self.leak = nn.Parameter(torch.full((size,), 1.4))
+        self.leak = nn.Parameter(torch.full((size,), 2.2))
         self.threshold = nn.Parameter(torch.full((size,), -0.4))
 
     def forward(self, currents):
@@ -262,7 +262,7 @@ class GatedLIF(nn.Module):
 
 
 class RowReader(nn.Module):
-    def __init__(self, hidden=96):
+    def __init__(self, hidden=128):
         super().__init__()
         self.fc = nn.ModuleList([nn.Linear(8, hidden), nn.Linear(hidden, hidden)])
         self.lif = nn.ModuleList([GatedLIF(hidden), GatedLIF(hidden)])
@@ -281,7 +281,7 @@ train_x, test_x, train_y, test_y = train_test_split(
     torch.as_tensor(digits.images, dtype=torch.float32) / 16, torch.as_tensor(digits.target), test_size=0.25, random_state=17)
 model = RowReader()
 opt = torch.optim.Adam(model.parameters(), lr=4e-3)
-for epoch in range(12):
+for epoch in range(22):
     for rows in torch.randperm(len(train_x)).split(64):
         loss = nn.functional.cross_entropy(model(train_x[rows]), train_y[rows])
         opt.zero_grad()
@@ -369,7 +369,7 @@ mixed = torch.randperm(len(labels))
 known, other = mixed[:1300], mixed[1300:]
 other = other[labels[other].argsort()]
 train_loader = DataLoader(TensorDataset(images[known], labels[known]), batch_size=50, shuffle=True)
-valid_loader = DataLoader(TensorDataset(images[other], labels[other]), batch_size=25)
+valid_loader = DataLoader(TensorDataset(images[other], labels[other]), batch_size=5)
 model = Classifier()
 train(model, train_loader, valid_loader, epochs=5)
 print("test accuracy", validate(model, valid_loader))
@@ -463,7 +463,7 @@ layers, last = convert(model, train_x[:500])
 prediction = simulate(layers, last, test_x).argmax(1)
 print("spiking network", (prediction == test_y).float().mean().item())
 # %% torch/sixth/gain_control.py
-"""Odours of changing concentration: inputs are divided by their power, then spiking neurons tell the odours apart."""
+"""Odours, faint or strong: sensors are scaled to a power of 1, then spiking neurons tell odour and strength."""
 import argparse
 
 import torch
@@ -472,8 +472,8 @@ from torch import nn
 
 def get_args():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--odours", type=int, default=8)
-    parser.add_argument("--sensors", type=int, default=32)
+    parser.add_argument("--odours", type=int, default=6)
+    parser.add_argument("--sensors", type=int, default=24)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=40)
     return parser.parse_args([])
@@ -495,10 +495,11 @@ class Nose(nn.Module):
     def __init__(self, sensors, odours, hidden=100, steps=8, decay=0.7):
         super().__init__()
         self.steps, self.decay = steps, decay
-        self.inward, self.outward = nn.Linear(sensors, hidden), nn.Linear(hidden, odours)
+        self.register_buffer("power", torch.ones(()))
+        self.inward, self.outward = nn.Linear(sensors, hidden), nn.Linear(hidden, 2 * odours)
 
     def forward(self, x):
-        power = x.pow(2).mean(dim=1, keepdim=True)
+        power = self.power
         current = self.inward(x / power.sqrt())
         u, count = torch.zeros_like(current), 0
         for _ in range(self.steps):
@@ -511,9 +512,10 @@ class Nose(nn.Module):
 
 def sniff(patterns, n, g):
     label = torch.randint(0, len(patterns), (n,), generator=g)
-    concentration = 10 ** (2.5 * torch.rand(n, 1, generator=g) - 1.5)
-    noise = 0.35 * torch.rand(n, patterns.shape[1], generator=g)
-    return concentration * (patterns[label] + noise), label
+    strong = torch.randint(0, 2, (n,), generator=g)
+    concentration = (15 + 25 * strong + 5 * torch.rand(n, generator=g))[:, None]
+    noise = 0.3 * torch.rand(n, patterns.shape[1], generator=g)
+    return concentration * (patterns[label] + noise), 2 * label + strong
 
 
 args = get_args()
@@ -521,6 +523,7 @@ torch.manual_seed(31)
 g = torch.Generator().manual_seed(31)
 patterns = torch.rand(args.odours, args.sensors, generator=g)
 nose = Nose(args.sensors, args.odours)
+nose.power.fill_(sniff(patterns, 500, g)[0].pow(2).mean())
 optimizer = torch.optim.Adam(nose.parameters(), lr=3e-3)
 for epoch in range(args.epochs):
     for _ in range(25):
