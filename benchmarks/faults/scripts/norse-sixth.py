@@ -165,10 +165,7 @@ def clicks(n):
 
 torch.manual_seed(77)
 model = Recall()
-optimizer = torch.optim.Adam([
-    {"params": [*model.inputs.parameters(), *model.outputs.parameters()], "lr": 5e-3},
-    {"params": [p for name, p in model.named_parameters() if "log" in name] or [torch.zeros(1, requires_grad=True)], "lr": 5e-2},
-])
+optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
 for epoch in range(10):
     for _ in range(25):
         x, channel = clicks(64)
@@ -190,7 +187,7 @@ from torch import nn
 
 
 class LatencySNN(nn.Module):
-    def __init__(self, seq_length=50, hidden=120):
+    def __init__(self, seq_length=40, hidden=100):
         super().__init__()
         self.encoder = SpikeLatencyLIFEncoder(seq_length=seq_length)
         self.hidden = nn.Linear(64, hidden)
