@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "scripts"
-FOLDERS = ("second", "third", "fourth", "fifth")  # of parts below a library's; all other scripts are of the first two
+FOLDERS = ("second", "third", "fourth", "fifth", "sixth")  # of parts below a library's; all other scripts are of the first two
 PARTS = ("tuning", "test", *FOLDERS)
 CELL = re.compile(r"^# %% (\w+/\S+\.(?:py|txt))\n", re.MULTILINE)
 
