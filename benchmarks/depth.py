@@ -96,7 +96,8 @@ def collected(out: Path, before: dict[str, Any]) -> dict[str, Any]:
         tables[root.name] = {"rows": collection.summary(MARGIN / 100)["rows"]}
         if evidence.missing(collection, SEEDS):
             runs[root.name] = evidence.kept(collection, root)
-        for cell, record in zip(collection.cells, collection.records, strict=True):
+        for cell in collection.cells:
+            record = cell.result
             assert record is not None
             rule = f"width {cell.config.width:g}" if cell.config.method == "fixed" else cell.config.method
             found: Cell = {"residual": residual, "layers": layers, "rule": rule, "seed": cell.config.seed}

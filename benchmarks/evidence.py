@@ -206,13 +206,13 @@ def run(name: str, options: argparse.Namespace) -> None:
 def kept(collection: Collection, root: Path) -> dict[str, dict[str, Any]]:
     """What a table needs of each run, by its folder: the files of :func:`restore`, without paths of this machine."""
     found = {}
-    for cell, result in zip(collection.cells, collection.records, strict=True):
+    for cell in collection.cells:
         facts = rundir.read_facts(cell.path)
         settings = cell.config.replace(**dict.fromkeys(PATHS)).to_dict()
         config = {"settings": settings, **{name: facts[name] for name in ("schema", "precision", "data_digest")}}
         found[str(cell.path.relative_to(root))] = {
             rundir.CONFIG: config,
-            rundir.RESULT: {name: value for name, value in (result or {}).items() if name not in PLACES},
+            rundir.RESULT: {name: value for name, value in (cell.result or {}).items() if name not in PLACES},
         }
     return found
 
@@ -229,8 +229,7 @@ def restore(runs: dict[str, dict[str, Any]], root: Path) -> None:
 
 def finished(collection: Collection) -> Collection:
     """Only the finished runs."""
-    both = [(cell, record) for cell, record in zip(collection.cells, collection.records, strict=True) if record is not None]
-    return replace(collection, cells=[cell for cell, _ in both], records=[record for _, record in both])
+    return replace(collection, cells=[cell for cell in collection.cells if cell.result is not None])
 
 
 def missing(collection: Collection, seeds: range) -> int:

@@ -43,14 +43,14 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     for part in PARTS:
         networks, work = [], {}
         collection = collect(folder / part)
-        for cell, result in zip(collection.cells, collection.records, strict=True):
-            if result is None:
+        for cell in collection.cells:
+            if cell.result is None:
                 sys.exit(f"{cell.path}: not finished: python -m benchmarks.evidence {part}")
             model, _, config, bundle, compute = open_checkpoint(cell.path / "best.safetensors", {}, ("train",))
             assert bundle.train is not None
             batch = batches(bundle, bundle.train, config.batch_size, shuffle=True, drop_last=True).batch(0)
             flow = json.loads((cell.path / FULL_FLOW).read_text(encoding="utf-8"))
-            network = {"target": config.rate_target, "seed": config.seed, "accuracy": result["accuracy"]}
+            network = {"target": config.rate_target, "seed": config.seed, "accuracy": cell.result["accuracy"]}
             network["rate"] = statistics.mean(layer["firing_rate"] for layer in flow["layers"])
             networks.append(network)
             for choice in ("auto", "dense"):

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from lsgcli import models, registry
-from lsgcli.config import source
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import RULES, RunConfig, option_name
 from lsgcli.models.base import NetworkSpec
@@ -67,7 +66,7 @@ def networks() -> str:
 
 def first_line(kind: str, name: str) -> str:
     """The first line of the docstring of an entry, as Markdown."""
-    return source.summary(kind, name).replace("``", "`")
+    return registry.summary(kind, name).replace("``", "`")
 
 
 def _things(kind: str, parameters: dict[str, Iterable[nn.Parameter]]) -> str:

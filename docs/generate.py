@@ -1,17 +1,20 @@
 """Generate documentation from the program and the benchmark results: `python docs/generate.py`, or `--check` to compare only.
 
-`docs/llms.txt` and `docs/reliability-rows.html` are generated completely; in pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
+`docs/llms.txt`, `docs/reliability-rows.html` and `lsgcli/registered.json` are generated completely; in pages, the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced.
 With the variable `LSG_REPOSITORY`, the address of the repository on GitHub, notebooks get a badge that opens them in Colab, and a cell that installs lsg there.
 """
 
 import html
+import importlib
+import inspect
 import json
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import typer.main
@@ -19,6 +22,27 @@ import typer.main
 DOCS = Path(__file__).parent
 MOST_LINES = 400  # of a page
 FEWEST_WORDS = 6  # of the sentence that describes a page
+# Where the entries of each kind are, relative to the package: a folder, or a module without .py.
+PLACES = {
+    "surrogate": "neurons/surrogates",
+    "method": "neurons/methods",
+    "neuron": "neurons",
+    "norm": "neurons/norms",
+    "backend": "neurons/kernels",
+    "arch": "models",
+    "dataset": "data/datasets",
+    "reader": "data/readers",
+    "augmentation": "data/augment",
+    "rule": "analysis/rules",
+    "intervention": "analysis/experiments",
+    "loss": "training/losses",
+    "format": "export",
+    "picture": "report",
+    "launcher": "sweeps",
+    "logger": "loggers",
+}
+REGISTERED = re.compile(r'register\("([\w-]+)", "([\w:-]+)"\)')
+CLASSES = ("neuron", "arch", "dataset", "format")  # kinds of classes whose constants settings depend on
 SEVERAL = 2  # commands, from which on an option is described once for all
 sys.path.insert(0, str(DOCS.parent))  # for benchmarks, which is not installed
 
@@ -30,11 +54,58 @@ from lsgcli.analysis.advice import ranked  # noqa: E402
 from lsgcli.analysis.measures import LAYER  # noqa: E402
 from lsgcli.cli.app import app  # noqa: E402
 from lsgcli.cli.commands import commands_of  # noqa: E402
-from lsgcli.config import source  # noqa: E402
 from lsgcli.config.run import FIELDS, SECTIONS, option_name  # noqa: E402
 from lsgcli.errors import exit_statuses  # noqa: E402
 from lsgcli.store.names import FORMER, MEANINGS  # noqa: E402
 from lsgcli.sweeps import paper  # noqa: E402
+
+
+def register_anew() -> str:
+    """The text of ``lsgcli/registered.json``, after which names are those that the source text registers now."""
+    known = registry.facts()
+    for kind, place in PLACES.items():
+        path = registry.ROOT / place
+        modules: dict[str, str] = {}
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            module = ".".join(file.relative_to(registry.ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+            for of, name in REGISTERED.findall(file.read_text(encoding="utf-8")):
+                if of == kind:
+                    modules[name] = module
+        known[kind] = {}
+        for name, module in sorted(modules.items()):
+            importlib.import_module(module)
+            known[kind][name] = SimpleNamespace(module=module, **_facts(kind, name))
+    return json.dumps(known, default=vars, indent=1, ensure_ascii=False) + "\n"
+
+
+def _facts(kind: str, name: str) -> dict[str, Any]:
+    """The first line of the docstring of an entry, and its constants or arguments, if settings depend on them."""
+    entry: Any = registry._entries[kind, name]
+    found = {"__doc__": registry.summary_of(entry)}
+    if kind == "loss":
+        found["arguments"] = list(inspect.signature(entry).parameters)
+    elif kind == "method":
+        found["learns_decay"] = entry.learns_decay
+        found["width"] = SimpleNamespace(__doc__="", **_constants(type(entry.width)) | {"formula": entry.width.formula})
+        found["neuron"] = SimpleNamespace(__doc__="", **_constants(entry.neuron)) if entry.neuron else None
+    elif kind in CLASSES:
+        found |= _constants(entry)
+    return found
+
+
+def _constants(kind: type) -> dict[str, Any]:
+    """The constants of a class and its bases in this package, of the types that JSON has."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith("lsgcli."):
+            found |= {name: value for name, value in vars(base).items() if not name.startswith("_")}
+    found |= {name: dict(value) for name, value in found.items() if isinstance(value, Mapping)}
+    plain = bool | int | float | str | None
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, plain) or (isinstance(value, dict) and all(isinstance(one, plain) for one in value.values()))
+    }
 
 
 def statuses() -> str:
@@ -170,7 +241,7 @@ def readers() -> str:
     rows = []
     for name in registry.names("reader"):
         suffixes = ", ".join(f"`{suffix}`" for suffix in registry.get("reader", name).suffixes)
-        rows.append((f"`{name}` ({suffixes})", source.summary("reader", name)))
+        rows.append((f"`{name}` ({suffixes})", registry.summary("reader", name)))
     return described(rows)
 
 
@@ -183,13 +254,13 @@ def formats() -> str:
         options += [f"`--{key}`" for key in thing.options if key not in ("mode", "fold_bn", "quantize")]
         options += ["`--no-fold-bn`"] if "fold_bn" in thing.options else []
         needs = f"`{thing.extra}`" if thing.extra else ""
-        rows.append(f"| [`{name}`](#{name}) | {source.summary('format', name)} | {', '.join(options)} | {needs} |")
+        rows.append(f"| [`{name}`](#{name}) | {registry.summary('format', name)} | {', '.join(options)} | {needs} |")
     return "\n".join(rows)
 
 
 def things(kind: str) -> str:
     """All registered names of a kind, with the first line of their docstrings."""
-    return described((f"`{name}`", source.summary(kind, name)) for name in registry.names(kind))
+    return described((f"`{name}`", registry.summary(kind, name)) for name in registry.names(kind))
 
 
 def fields() -> str:
@@ -385,7 +456,8 @@ if "google.colab" in sys.modules:  # elsewhere, install lsg first
 
 def pages() -> dict[Path, str]:
     """Up-to-date text of every page with generated parts."""
-    found = {DOCS / "reliability-rows.html": reliability_rows(), overview.PAGE: overview.page()}
+    found = {registry.ROOT / "registered.json": register_anew()}
+    found |= {DOCS / "reliability-rows.html": reliability_rows(), overview.PAGE: overview.page()}
     if repository := os.environ.get("LSG_REPOSITORY"):
         found |= {path: in_colab(path, repository) for path in DOCS.glob("notebooks/*.ipynb")}
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:

@@ -39,7 +39,6 @@ from lsgcli.runs.open import open_checkpoint
 from lsgcli.runs.run import train_together
 from lsgcli.runs.script import record_of
 from lsgcli.store import checkpoint, hub
-from lsgcli.store.rundir import read_result
 from lsgcli.sweeps import arguments, schedule
 from lsgcli.sweeps import search as searching
 from lsgcli.sweeps.cells import check_data
@@ -421,7 +420,7 @@ def ablate(
     planned.save()
     _run(schedule.Strategy(planned.root, every), quiet)
     check_data(every)  # other processes may have run some of them
-    found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
+    found = Collection.read(every, planned.table)
     return found.summary(None if margin is None else margin / 100)
 
 

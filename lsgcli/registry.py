@@ -10,44 +10,29 @@ objects registered under a literal name::
 
 An entry called ``prefix:NAME`` stands for all entries of another package; its class method ``of`` returns the entry with a given name.
 
-Names are read from the source text, so that help pages and completion list them without importing torch. Other packages add
-entries through entry points of the group ``lsg.<kind>``, scripts and files of ``--plugin`` through the decorator.
+``registered.json`` has the names of this package with the module and the constants of each, so that settings, help pages and completion
+need not import torch; ``python docs/generate.py`` writes it. Other packages add entries through entry points of the group
+``lsg.<kind>``, scripts and files of ``--plugin`` through the decorator.
 """
 
 import difflib
 import hashlib
 import importlib
 import importlib.util
-import re
+import inspect
+import json
 import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from lsgcli.errors import ConfigError, LsgError
 
 ROOT = Path(__file__).parent
-PLACES = {  # relative to the package: a folder, or a module without .py
-    "surrogate": "neurons/surrogates",
-    "method": "neurons/methods",
-    "neuron": "neurons",
-    "norm": "neurons/norms",
-    "backend": "neurons/kernels",
-    "arch": "models",
-    "dataset": "data/datasets",
-    "reader": "data/readers",
-    "augmentation": "data/augment",
-    "rule": "analysis/rules",
-    "intervention": "analysis/experiments",
-    "loss": "training/losses",
-    "format": "export",
-    "picture": "report",
-    "launcher": "sweeps",
-    "logger": "loggers",
-}
 # Kind -> ``module:class`` of its entries; entries of all other kinds are functions.
 BASES = {
     "method": "neurons.methods:Method",
@@ -64,8 +49,8 @@ BASES = {
     "launcher": "sweeps.launchers:Launcher",
     "logger": "loggers.base:Logger",
 }
+KINDS = sorted([*BASES, "surrogate", "norm", "loss"])
 INSTANCES = {"method", "backend", "reader", "augmentation", "picture"}  # kinds whose entries are instances, not subclasses
-REGISTERED = re.compile(rb'register\("([\w-]+)", "([\w:-]+)"\)')  # starts with a literal, which makes the search fast
 
 PLUGIN = "it is a plug-in, see docs/plugins in the repository (`pip install ./docs/plugins`)"
 # Names that versions before 0.1.0 had.
@@ -92,8 +77,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
         ValueError: the kind is unknown, or another module has registered the name.
         ConfigError: the entry is not of the type that its kind requires, or lacks methods or attributes.
     """
-    if kind not in PLACES:
-        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(sorted(PLACES))}")
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}: expected one of {', '.join(KINDS)}")
 
     def decorate(entry: T) -> T:
         module = str(getattr(entry, "__module__", ""))
@@ -109,15 +94,15 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 
 @cache
-def _modules(kind: str) -> dict[str, str]:
-    """Name -> module of each entry of a kind in this package."""
-    path = ROOT / PLACES[kind]
-    modules: dict[str, str] = {}
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-        parts = file.relative_to(ROOT.parent).with_suffix("").parts
-        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        modules |= {name.decode(): module for of, name in REGISTERED.findall(file.read_bytes()) if of == kind.encode()}
-    return modules
+def facts() -> dict[str, dict[str, Any]]:
+    """Kind -> name -> ``module``, first line of the docstring and constants of each entry of this package."""
+    text = (ROOT / "registered.json").read_text(encoding="utf-8")
+    return {**{kind: {} for kind in KINDS}, **json.loads(text, object_hook=_with_attributes)}
+
+
+def _with_attributes(record: dict[str, Any]) -> Any:
+    """An object for what has a docstring: an entry, and the rule and the neuron of a method."""
+    return SimpleNamespace(**record) if "__doc__" in record else record
 
 
 def _check(kind: str, name: str, entry: Any) -> None:
@@ -143,7 +128,7 @@ def _check(kind: str, name: str, entry: Any) -> None:
 def names(kind: str) -> list[str]:
     """All names of a kind, sorted, without importing the entries."""
     others = {name for of, name in (*installed(), *_entries) if of == kind}
-    return sorted(others | _modules(kind).keys())
+    return sorted(others | facts()[kind].keys())
 
 
 def known(kind: str, name: str) -> bool:
@@ -159,7 +144,7 @@ def get(kind: str, name: str) -> Any:
         ConfigError: the name is unknown (the message suggests similar names), several packages define it, or a plug-in cannot be loaded.
     """
     points = installed().get((kind, name), ())
-    places = [f"{__package__} itself"] if points and name in _modules(kind) else []
+    places = [f"{__package__} itself"] if points and name in facts()[kind] else []
     places += dict.fromkeys(map(described, points))
     if len(places) > 1:
         hint = "Rename an entry, or uninstall its package."
@@ -171,9 +156,9 @@ def get(kind: str, name: str) -> Any:
         return get(kind, f"{prefix}:{NAME}").of(rest)
     if points:
         return loaded(points[0], register(kind, name))
-    if name not in _modules(kind):
+    if name not in facts()[kind]:
         raise ConfigError(unknown(kind, name, names(kind)))
-    importlib.import_module(_modules(kind)[name])
+    importlib.import_module(facts()[kind][name].module)
     return _entries[kind, name]
 
 
@@ -182,9 +167,33 @@ def every(kind: str) -> dict[str, Any]:
     return {name: get(kind, name) for name in names(kind)}
 
 
-def not_imported(kind: str, name: str) -> str:
-    """The module of an entry that only this package defines and that has not been imported; empty for any other."""
-    return "" if (kind, name) in _entries or (kind, name) in installed() else _modules(kind).get(name, "")
+def traits(kind: str, name: str) -> Any:
+    """An entry; or, of this package, an object with the constants of its class, of a method with its rule and its neuron.
+
+    Raises:
+        ConfigError: as :func:`get`.
+    """
+    found = facts()[kind].get(name)
+    return get(kind, name) if found is None or (kind, name) in installed() else found
+
+
+def takes(kind: str, name: str, argument: str) -> bool:
+    """Whether a registered function has an argument of this name."""
+    found = traits(kind, name)
+    return argument in (getattr(found, "arguments", None) or inspect.signature(found).parameters)
+
+
+def summary(kind: str, name: str) -> str:
+    """The first line of the docstring of an entry, or its title. Imports only entries of other packages."""
+    return summary_of(traits(kind, name))
+
+
+def summary_of(entry: Any) -> str:
+    """The first line of the docstring of an entry, or its title."""
+    record = not isinstance(entry, type)  # around a function
+    documented = getattr(entry, "apply", getattr(entry, "parse", entry)) if record else entry
+    text = getattr(entry, "title", "") or documented.__doc__
+    return (text or "").strip().partition("\n")[0]
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:

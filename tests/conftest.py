@@ -44,7 +44,7 @@ def plugins():
         runpy.run_path(str(file))
     yield
     for kind, name in registry._entries.keys() - before:
-        if name not in registry._modules(kind):  # those of lsg are not registered again
+        if name not in registry.facts()[kind]:  # those of lsg are not registered again
             del registry._entries[kind, name]
 
 

@@ -157,7 +157,7 @@ def ablate(
         hint = "Repeat the command to run them again; --collect shows the other runs."
         where.run(Strategy(planned.root, every, hint), verbosity.quiet, planned.save)
         check_data(every)  # other processes may have run some of them
-        found = Collection(every, [read_result(cell.path) for cell in every], planned.table)
+        found = Collection.read(every, planned.table)
     summary = found.summary(None if margin is None else margin / 100)
     print_result(FORMATS[format_name](summary))
     if output.plot:

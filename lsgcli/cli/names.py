@@ -7,7 +7,7 @@ from typer import Argument, Option
 from lsgcli import registry
 from lsgcli.cli import common
 from lsgcli.cli.options import schema_of_settings
-from lsgcli.config import recipes, source
+from lsgcli.config import recipes
 from lsgcli.config.resolve import as_toml, resolve, sources
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import ConfigError
@@ -69,7 +69,7 @@ def names(
         lines = {name: field.metadata["help"] for name, field in FIELDS.items()}
     elif kind in KINDS:
         registered, _ = KINDS[kind]
-        lines = {name: source.summary(registered, name).replace("``", "`") for name in registry.names(registered)}
+        lines = {name: registry.summary(registered, name).replace("``", "`") for name in registry.names(registered)}
     else:
         raise ConfigError(registry.unknown("kind", kind, list(KINDS)), "`lsg list` lists the kinds.")
     print_result("\n".join(f"{name}\t{text}" for name, text in lines.items()))

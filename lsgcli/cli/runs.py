@@ -39,15 +39,15 @@ def runs(
     found = table.ordered(table.where(table.overview(folder), where or ()), sort)
     for run in found:
         if run.problem:
-            log.warning("damaged: %s", run.problem)
-    tell_not_installed(one.run.lacking for one in found)
+            log.warning("damaged: %s", run.problem.message)
+    tell_not_installed(run.lacking for run in found)
     if not found:
         log.info("%s: no runs%s", folder, f" with {' '.join(where)}" if where else "")
     elif as_json:
         for run in found:
-            print_json(canonical(run.record, "runs"))
+            print_json(canonical(run.overview, "runs"))
     else:
-        rows = [[_text(value) for value in run.record.values()] for run in found]
+        rows = [[_text(value) for value in run.overview.values()] for run in found]
         if not sys.stdout.isatty():
             print_result("\n".join(map("\t".join, rows)))
             return

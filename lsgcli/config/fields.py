@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from lsgcli import registry
-from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, refuse
+from lsgcli.registry import traits
 from lsgcli.system.schema import LONG, Record, shown
 
 LARGEST_SEED = (1 << 63) - 1  # accepted by torch and numpy

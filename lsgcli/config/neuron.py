@@ -5,7 +5,7 @@ from typing import Any
 
 from lsgcli import registry
 from lsgcli.config.fields import Applies, Settings, having, setting, when
-from lsgcli.config.source import traits
+from lsgcli.registry import traits
 
 DECAY = Applies("a neuron with a decay (not psn, masked-psn or sliding-psn)", lambda config: config.traits.has_decay)
 LEARNED_DECAY = Applies(

@@ -12,8 +12,8 @@ from lsgcli import registry
 from lsgcli.config import recipes
 from lsgcli.config.fields import FORMER, Values, all_at_once, current, named, renamed, unknown
 from lsgcli.config.run import CONFIG, FIELDS, MAY_CHANGE, RunConfig, base_type, check, of_this_version, without_effect
-from lsgcli.config.source import traits
 from lsgcli.errors import ConfigError, log, refuse
+from lsgcli.registry import traits
 from lsgcli.system import schema
 from lsgcli.system.schema import LONG, Record
 
@@ -98,14 +98,14 @@ def _complete(given: Values) -> RunConfig:
     dataset = given.get("dataset", FIELDS["dataset"].default)
     recipe = given.get("recipe")
     published = recipes.settings(recipe, dataset) if recipe else {}
-    preset = dict(registry.get("dataset", dataset).preset)
+    preset = dict(traits("dataset", dataset).preset)
     for kind in ("arch", "neuron"):
         name: Any = {**preset, **published, **given}.get(kind, FIELDS[kind].default)
         preset |= traits(kind, name).preset
     chosen = {**published, **given}
     config = RunConfig(**{**preset, **chosen})
-    with_effect = {name: value for name, value in chosen.items() if not without_effect({name: value}, [config])}
-    return RunConfig(**{**preset, **with_effect})
+    idle = [name for name, value in chosen.items() if without_effect({name: value}, [config])]
+    return config.replace(**{name: preset.get(name, FIELDS[name].default) for name in idle}) if idle else config
 
 
 def differing(config: RunConfig) -> list[str]:

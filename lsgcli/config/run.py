@@ -17,9 +17,9 @@ from lsgcli.config.fields import Applies, Field, Values, fields_of, type_of
 from lsgcli.config.machine import MachineConfig
 from lsgcli.config.network import NetworkConfig, StartConfig
 from lsgcli.config.neuron import LEARNED_DECAY, NeuronConfig
-from lsgcli.config.source import traits
 from lsgcli.config.training import TrainingConfig
 from lsgcli.errors import CheckpointError, LsgError, refuse
+from lsgcli.registry import traits
 from lsgcli.system.schema import LONG, Record
 
 CONFIG = "config.json"  # the settings of a run, in its directory

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lsgcli.config import recipes
 from lsgcli.config.fields import LARGEST_SEED, Applies, Settings, setting, when
-from lsgcli.config.source import takes
+from lsgcli.registry import takes
 
 COSINE = when("schedule", "cosine")
 WEIGHTED = Applies(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lsgcli import registry
 from lsgcli.config.fields import Values
-from lsgcli.config.source import traits
 from lsgcli.errors import CheckpointError, ConfigError, require
+from lsgcli.registry import traits
 from lsgcli.system.files import check_regular, json_text
 from lsgcli.system.schema import Record
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from lsgcli import registry
 from lsgcli.config.fields import Values, current, fields_of
 from lsgcli.config.neuron import NeuronConfig
-from lsgcli.config.source import described
 from lsgcli.errors import ConfigError
 from lsgcli.neurons import models, widths
 from lsgcli.neurons.models import Neuron
@@ -35,7 +34,8 @@ class Method:
         if not isinstance(self.width, WidthRule) or not hasattr(self.width, "formula"):
             raise ConfigError(f"method: found the width {self.width!r}, expected a WidthRule that defines formula and alpha")
         shown = self.neuron or type(self.width)
-        self.__doc__ = described(self.learns_decay, shown)  # in tables of methods
+        # In tables of methods.
+        self.__doc__ = f"The decay is {'learned' if self.learns_decay else 'fixed'}; {shown.__doc__ or ''}"
         self.__module__ = shown.__module__
 
     @property

@@ -1,7 +1,6 @@
 """Comparison of runs, as text tables and as an HTML page, and charts of an ablation."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,10 @@ from lsgcli.errors import ConfigError, counted, log
 from lsgcli.report.charts import Values
 from lsgcli.report.drawing import SUFFIXES, ordered, save, save_as
 from lsgcli.report.figures import EVALUATED, View, curves, evaluated, moves, sheet
-from lsgcli.report.tables import NOTHING, letters, problems
+from lsgcli.report.tables import NOTHING, formatted, letters, problems
 from lsgcli.report.terminal import table
 from lsgcli.runs.compare import final_flow
+from lsgcli.runs.table import spread
 from lsgcli.store import flows
 from lsgcli.store.rundir import LAST, read_metrics
 from lsgcli.sweeps.plan import safe_name
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MANY = 1 << 10  # columns, all aligned at the left
 MOST = 12  # runs whose gradient flow a page shows, up to half a megabyte each
 Record = Mapping[str, Any]  # as returned by lsgcli.runs.compare.compare
+Columns = Mapping[str, Sequence[Record]]  # the runs of each column, by its letter
 Rows = list[tuple[str, list[str]]]  # label, and one cell per group of runs
 Finished = Mapping[str, Sequence[Path]]  # label of a row of an ablation -> directories of its finished runs
 STATES = {
@@ -31,6 +32,8 @@ STATES = {
     "stopped": "stopped after {epochs} of {of} epochs",
     "diverged": "diverged after {epochs} of {of} epochs: {reason}",
 }
+SETTING = "setting "  # before the name of a setting that differs, among the values of a run
+FLOW = {"coverage": ".3f", "grad_norm": ".2e"}
 RESULTS = (  # title, key of the value of a run, and its format; one with an indented title belongs to the one above
     ("precision", "precision", ""),
     ("test accuracy", "accuracy", ".4f"),
@@ -48,95 +51,90 @@ RESULTS = (  # title, key of the value of a run, and its format; one with an ind
 
 def parts(record: Record) -> list[Any]:
     """The runs of each column, a table for each section, and verdicts other than ok."""
-    runs = _runs(record)
-    shown: list[Any] = [f"{name} = {run['path']}: {_state(run)}" for name, run in runs]
-    for title, rows in sections(record).items():
-        shown += ["", table(["", *_columns(record)], [[label, *cells] for label, cells in rows], title, left=MANY)]
+    columns = _columns(record)
+    runs = _runs(columns)
+    shown: list[Any] = [f"{name} = {run['path']}: {run['shown']}" for name, run in runs]
+    for title, rows in sections(record, columns).items():
+        shown += ["", table(["", *columns], [[label, *cells] for label, cells in rows], title, left=MANY)]
     for name, run in runs:
         shown += [f"{name}: {problem}" for problem in problems(run["layers"])]
     return shown
 
 
-def _columns(record: Record) -> dict[str, list[int]]:
-    """The indices of the runs of each column, by its letter."""
-    groups = [group["runs"] for group in record["groups"]]
+def _columns(record: Record) -> Columns:
+    """The runs of each column, by its letter, each also with its state as text, ``shown``, and texts of settings and results."""
+    told = []
+    for number, run in enumerate(record["runs"]):
+        epochs = f"{run['epochs']}/{run['of']}"
+        texts = {
+            "shown": STATES[run["state"]].format(**run),
+            "best": None if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}",
+            "done": epochs if run["state"] == "finished" else f"{epochs} {run['state']}",
+        }
+        for name, values in record["settings"].items():
+            texts[SETTING + name] = None if values[number] is None else str(values[number])
+        told.append({**run, **texts})
+    groups = [[told[number] for number in group["runs"]] for group in record["groups"]]
     return dict(zip(letters(len(groups)), groups, strict=True))
 
 
-def _runs(record: Record) -> list[tuple[str, Record]]:
+def _runs(columns: Columns) -> list[tuple[str, Record]]:
     """The runs, each with the letter of its column, numbered if the column has several."""
-    named = []
-    for letter, members in _columns(record).items():
-        for number, k in enumerate(members, 1):
-            named.append((letter if len(members) == 1 else f"{letter}{number}", record["runs"][k]))
+    named: list[tuple[str, Record]] = []
+    for letter, runs in columns.items():
+        names = [letter] if len(runs) == 1 else [f"{letter}{number}" for number in range(1, len(runs) + 1)]
+        named += zip(names, runs, strict=True)
     return named
 
 
-def _state(run: Record) -> str:
-    return STATES[run["state"]].format(**run)
+def sections(record: Record, columns: Columns) -> dict[str, Rows]:
+    """The rows of the table, with a cell for each column of runs, by section title; empty sections are left out."""
+    titled: dict[str, Rows] = {}
+    settings = [(name, SETTING + name, "") for name in record["settings"]]
+    for title, rows in (("settings that differ", settings), ("result", RESULTS)):
+        for name, key, form in rows:
+            cells = [_cell((run.get(key) for run in runs), form) for runs in columns.values()]
+            if set(cells) != {NOTHING}:
+                titled.setdefault(title, []).append((name, cells))
+    # Not all runs may have the same layers.
+    found = [[layer for run in runs for layer in run["layers"]] for runs in columns.values()]
+    for name in dict.fromkeys(layer["name"] for layers in found for layer in layers):
+        cells = [_flow([layer for layer in layers if layer["name"] == name]) for layers in found]
+        titled.setdefault("gradient flow: coverage, |dL/dW|", []).append((name, cells))
+    return titled
 
 
-def sections(record: Record) -> dict[str, Rows]:
-    """The rows of the table, with a cell for each group of runs, by section title; empty sections are left out."""
-    columns = list(_columns(record).values())
-    runs = record["runs"]
-    settings = Rows()
-    results = Rows()
-    layers = Rows()
-    for name, values in record["settings"].items():
-        texts = [None if value is None else str(value) for value in values]
-        settings.append((name, [_cell([texts[k] for k in members]) for members in columns]))
-    told = [{**run, **_told(run)} for run in runs]
-    for title, key, form in RESULTS:
-        cells = [_cell([told[k].get(key) for k in members], form) for members in columns]
-        if set(cells) != {NOTHING}:
-            results.append((title, cells))
-    for name in dict.fromkeys(layer["name"] for run in runs for layer in run["layers"]):  # which not all runs may have
-        cells = []
-        for members in columns:
-            cells.append(_flow([layer for k in members for layer in runs[k]["layers"] if layer["name"] == name]))
-        layers.append((name, cells))
-    found = {"settings that differ": settings, "result": results, "gradient flow: coverage, |dL/dW|": layers}
-    return {title: rows for title, rows in found.items() if rows}
-
-
-def _told(run: Record) -> dict[str, str | None]:
-    """Texts of results."""
-    epochs = f"{run['epochs']}/{run['of']}"
-    best = None if run["best_epoch"] is None else f"{run['best_epoch'] + 1} by {run['best_chosen_on']}"
-    return {"best": best, "done": epochs if run["state"] == "finished" else f"{epochs} {run['state']}"}
-
-
-def _cell(values: Sequence[Any], form: str = "") -> str:
+def _cell(values: Iterable[Any], form: str = "") -> str:
     """Mean and standard deviation of numbers, or the different texts, of the runs of a group; None is no value."""
     known = [value for value in values if value is not None]
     if not known or isinstance(known[0], str):
         return ", ".join(dict.fromkeys(known)) or NOTHING
-    mean = format(statistics.fmean(known), form)
-    return mean if len(known) == 1 else f"{mean} +- {statistics.stdev(known):{form}} (n {len(known)})"
+    found = spread(known)
+    mean = format(found["mean"], form)
+    return mean if len(known) == 1 else f"{mean} +- {found['std']:{form}} (n {found['n']})"
 
 
 def _flow(layers: Sequence[Record]) -> str:
     """Means of coverage and gradient norm of a layer in the runs of a group, with a mark if one of the layers is not ok."""
-    words = []
-    for key, form in (("coverage", ".3f"), ("grad_norm", ".2e")) if layers else ():
-        known = [layer[key] for layer in layers if layer.get(key) is not None]
-        words.append(format(statistics.fmean(known), form) if known else NOTHING)
+    if not layers:
+        return NOTHING
+    words = [formatted(spread(layer.get(key) for layer in layers)["mean"], form) for key, form in FLOW.items()]
     if any(layer.get("verdict", "ok") not in ("ok", "network") for layer in layers):
         words.append("!")
-    return " ".join(words) or NOTHING
+    return " ".join(words)
 
 
 def page(record: Record) -> str:
     """The comparison as a self-contained HTML page, with training curves and gradient-flow figures."""
     from lsgcli.report.page import document, gradient_flow
 
-    runs = _runs(record)
-    found = _flows(record)
-    epochs = [read_metrics(Path(run["path"])) for run in record["runs"]]
+    columns = _columns(record)
+    runs = _runs(columns)
+    found = _flows(columns)
+    epochs = {run["path"]: read_metrics(Path(run["path"])) for _, run in runs}
     charts = []
     for measure in ("accuracy", "loss"):
-        groups = {letter: [evaluated(epochs[k], measure) for k in members] for letter, members in _columns(record).items()}
+        groups = {letter: [evaluated(epochs[run["path"]], measure) for run in members] for letter, members in columns.items()}
         charts.append(curves(measure.capitalize(), groups, note=EVALUATED))
     measured = list(found.values())
     of = f"Of {', '.join(found)}, {len(found)} of {len(runs)} runs; each run's own report.html has it."
@@ -144,20 +142,19 @@ def page(record: Record) -> str:
         "comparison.html",
         {"comparison": dict(record), "flows": measured},
         title=f"Comparison of {counted(len(runs), 'run')}",
-        runs=[(name, run, _state(run)) for name, run in runs],
-        columns=list(_columns(record)),
-        sections=sections(record),
+        runs=[(name, run, run["shown"]) for name, run in runs],
+        columns=list(columns),
+        sections=sections(record, columns),
         charts=charts,
         of=of if len(found) == MOST < len(runs) else "",
         **gradient_flow(measured, list(found)),
     )
 
 
-def _flows(record: Record) -> dict[str, dict[str, Any]]:
+def _flows(columns: Columns) -> dict[str, dict[str, Any]]:
     """The gradient flow of at most ``MOST`` runs by their letter and number: of the first of each column, then the second, and so on."""
-    columns = list(_columns(record).values())
-    place = [number for members in columns for number in range(len(members))]
-    runs = _runs(record)
+    runs = _runs(columns)
+    place = [number for members in columns.values() for number in range(len(members))]
     found: dict[str, dict[str, Any]] = {}
     for k in sorted(range(len(runs)), key=place.__getitem__):
         name, run = runs[k]
@@ -171,8 +168,8 @@ def _flows(record: Record) -> dict[str, dict[str, Any]]:
 def finished(found: "Collection", labels: Sequence[str]) -> Finished:
     """Directories of the finished runs that did not diverge, by the label of their row."""
     rows: dict[str, list[Path]] = {label: [] for label in labels}
-    for cell, record in zip(found.cells, found.records, strict=True):
-        if record is not None and record["accuracy"] is not None:
+    for cell in found.cells:
+        if cell.result and cell.result["accuracy"] is not None:
             rows[labels[cell.row]].append(cell.path)
     return {label: paths for label, paths in rows.items() if paths}
 

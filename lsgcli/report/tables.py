@@ -4,7 +4,6 @@ Each format is a function of the record returned by :meth:`lsgcli.sweeps.collect
 """
 
 import re
-import statistics
 import string
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from lsgcli.analysis.rules.base import few
 from lsgcli.config.fields import Values
 from lsgcli.report.output import csv_text
 from lsgcli.report.terminal import console, fitted
+from lsgcli.runs.table import spread
 from lsgcli.system.files import json_text
 
 Row = Values
@@ -50,16 +50,16 @@ def formatted(value: float | None, form: str) -> str:
 
 
 def _percent(value: float | None, form: str = ".2f") -> str:
-    return NOTHING if value is None else format(100 * value, form)
+    return formatted(None if value is None else 100 * value, form)
 
 
-def _spread(mean: float | None, std: float | None) -> str:
+def _with_spread(mean: float | None, std: float | None) -> str:
     return _percent(mean) + ("" if std is None else f" +- {_percent(std)}")
 
 
 def _over_runs(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return _spread(statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
+    found = spread(values)
+    return _with_spread(found["mean"], found["std"])
 
 
 def _cells(row: Row) -> dict[str, str]:
@@ -67,16 +67,15 @@ def _cells(row: Row) -> dict[str, str]:
     runs: dict[int, list[float]] = {}  # of several folds, the mean
     for seed, accuracy in zip(row["seeds"], row["accuracies"], strict=True):
         runs.setdefault(seed, []).append(accuracy)
-    seeds = {seed: _percent(statistics.fmean(own)) for seed, own in runs.items()}
+    seeds = {seed: _percent(spread(own)["mean"]) for seed, own in runs.items()}
     seeds |= dict.fromkeys(row["diverged"], "diverged") | dict.fromkeys(row["missing"], "missing")
     return {
         "method": row["method"],
         "width": row["width_formula"] or f"{row['width']:g}",
         "T": str(row["T"]),
-        **{
-            name: NOTHING if value is None else str(value) for name, value in row["settings"].items()
-        },  # that differ between rows
-        "accuracy %": _spread(row["mean"], row["std"]),
+        # Those that differ between rows.
+        **{name: NOTHING if value is None else str(value) for name, value in row["settings"].items()},
+        "accuracy %": _over_runs(row["accuracies"]),
         "n": str(row["n"]),
         "each seed": " ".join(seeds[seed] for seed in sorted(seeds)),
         "last %": _over_runs(row["last"]),
@@ -85,7 +84,7 @@ def _cells(row: Row) -> dict[str, str]:
         "95 % interval": " to ".join(_percent(end, "+.2f") for end in row["interval"] or ()) or NOTHING,
         "p": formatted(row["p"], ".3f"),
         "verdict": row["verdict"],
-        "paper %": _spread(row["paper"], row["paper_std"]),
+        "paper %": _with_spread(row["paper"], row["paper_std"]),
     }
 
 

@@ -1,6 +1,5 @@
 """Comparison of runs: differing settings, final results and gradient flow, read from run directories only."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from lsgcli.config.run import SECTIONS, varying
 from lsgcli.errors import ConfigError, LsgError, log
-from lsgcli.runs.table import Repetition, Run, read, read_all, spread, what_counts
+from lsgcli.runs.table import Repetition, Run, read, read_all, row_key, spread
 from lsgcli.store import flows
 from lsgcli.store.names import canonical
 from lsgcli.store.rundir import FULL_FLOW, GRADIENT_FLOW, tell_not_installed
@@ -84,9 +83,9 @@ def compare(runs: Sequence[Run]) -> Record:
         digest: Any = None if run.settings.overfit else run.facts.get("data_digest")
         if repetition.folds and (listed := run.facts.get("data_files")):
             digest = listed["sizes"]
-        same = json.dumps([what_counts(run.settings), repetition.folds, digest])
-        groups.setdefault((same, repeated[same, repetition]), []).append(len(told))
+        same = (row_key(run.settings), repetition.folds, digest)
         repeated[same, repetition] += 1
+        groups.setdefault((same, repeated[same, repetition]), []).append(len(told))
         told.append(run)
         digests.append(digest)
     if not told:
@@ -97,18 +96,19 @@ def compare(runs: Sequence[Run]) -> Record:
         settings["data_digest"] = digests
     grouped = []
     for members in groups.values():
-        accuracies = [records[k]["accuracy"] for k in members if records[k]["accuracy"] is not None]
-        grouped.append({"runs": members, "seeds": [told[k].settings.seed for k in members], **spread(accuracies)})
+        accuracies = spread(records[k]["accuracy"] for k in members)
+        grouped.append({"runs": members, "seeds": [told[k].settings.seed for k in members], **accuracies})
     return {"settings": settings, "runs": records, "groups": grouped}
 
 
 def _record(run: Run) -> Record:
-    record = run.columns()
-    flow = final_flow(run.path, record["state"]) or flows.read_last(run.path)  # or that of the last epoch
-    record["layers"] = [
+    if run.problem is not None:
+        raise run.problem
+    flow = final_flow(run.path, run.progress["state"]) or flows.read_last(run.path)  # or that of the last epoch
+    layers = [
         {name: value for name, value in layer.items() if not isinstance(value, list | dict)} for layer in flow.get("layers", [])
     ]
-    return canonical(record, "compare")
+    return canonical({**run.progress, "layers": layers}, "compare")
 
 
 def final_flow(run: Path, state: str) -> Flow | None:

@@ -3,11 +3,13 @@
 A row is a run; its columns are settings, results and measures. It is read from run directories only. Imports no torch.
 """
 
+import json
 import operator
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +87,11 @@ def what_counts(config: RunConfig) -> Record:
     return {name: value for name, value in config.to_dict().items() if name not in {*MAY_CHANGE, "seed", "fold"}}
 
 
+def row_key(config: RunConfig) -> str:
+    """:func:`what_counts` as text, the same for all repetitions."""
+    return json.dumps(what_counts(config), sort_keys=True)
+
+
 @dataclass(frozen=True)
 class Run:
     """A row of the table.
@@ -94,6 +101,8 @@ class Run:
         facts: the content of ``config.json``, empty if it cannot be read.
         settings: a ``RunConfig``; None if it cannot be read.
         result: the final record, None if there is none that can be read.
+        progress: results and measures, in JSON types: the record of ``lsg compare``, without layers. Empty if something is damaged, or
+            it was not asked for.
         problem: what is damaged, if anything is.
         lacking: settings that name what neither lsg nor an installed plug-in has.
     """
@@ -102,89 +111,88 @@ class Run:
     facts: Facts
     settings: Any
     result: Record | None
+    progress: Record
     problem: LsgError | None
     lacking: Values
 
-    def columns(self) -> Record:
-        """Results and measures, in JSON types: the record of ``lsg compare``, without layers.
+    @cached_property
+    def overview(self) -> Record:
+        """Value of each of ``COLUMNS``, JSON types, None if not known.
 
-        Raises:
-            LsgError: something is damaged.
+        ``state`` is ``running``, ``finished``, ``stopped``, ``diverged`` or ``damaged``; ``epoch`` counts finished epochs; ``val_accuracy``
+        is that of the best epoch so far; ``test_accuracy`` that of the result, or of the last epoch of a run without a validation split.
         """
-        if self.problem is not None:
-            raise self.problem
-        last, best, seconds = read_progress(self.path)
-        result = self.result or {}
-        return {
-            "path": str(self.path),
-            "method": self.settings.method,
-            "precision": precision_of(self.facts, self.settings),
-            "state": state_of(self.path, self.result),
-            "reason": result.get("diverged"),
-            "epochs": last.get("epoch", -1) + 1,
-            "of": self.settings.epochs,
-            **{name: result.get(name) for name in RESULT},
-            "train_loss": last.get("train_loss"),
-            **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
-            "best_val_accuracy": best,
-            "seconds": round(seconds, 3),
-        }
-
-
-def read(path: Path, *, lenient: bool = True) -> Run | None:
-    """The run in a directory; None if there is none, or its ``config.json`` is of another program.
-
-    Args:
-        lenient: accept settings that name what neither lsg nor an installed plug-in has.
-    """
-    facts = Facts()
-    lacking = Record()
-    settings = result = problem = None
-    try:
-        facts = read_facts(path)
-        lacking = not_installed(facts.get("settings", {})) if lenient else lacking
-        settings = config_of(path, facts, lacking)
-        result = read_result(path)
-    except LsgError as error:
-        problem = error
-    if is_of_run(facts) or (path / METRICS).exists():
-        return Run(path, facts, settings, result, problem, lacking)
-    return None
-
-
-def read_all(folder: Path, *, lenient: bool = True) -> list[Run]:
-    """The runs in or below a folder, at any depth; as :func:`read`."""
-    runs = (read(path, lenient=lenient) for path in folders_with_config(folder))
-    return [run for run in runs if run is not None]
-
-
-def spread(values: Sequence[float]) -> Record:
-    """``mean`` and sample standard deviation ``std`` of ``n`` values; None of too few."""
-    mean = statistics.fmean(values) if values else None
-    return {"mean": mean, "std": statistics.stdev(values) if len(values) > 1 else None, "n": len(values)}
-
-
-class Overview(NamedTuple):
-    """What ``lsg runs`` shows of a run.
-
-    Attributes:
-        run: the run.
-        record: value of each of ``COLUMNS``, JSON types, None if not known: ``state`` is ``running``, ``finished``, ``stopped``,
-            ``diverged`` or ``damaged``; ``epoch`` counts finished epochs; ``val_accuracy`` is that of the best epoch so far;
-            ``test_accuracy`` that of the result, or of the last epoch of a run without a validation split.
-        problem: what is damaged, if anything is.
-    """
-
-    run: Run
-    record: Record
-    problem: str = ""
+        record = {name: getattr(self.settings, name, None) for name in COLUMNS}
+        record |= {"path": str(self.path), "started": self.facts.get("started"), "state": "damaged"}
+        if found := self.progress:
+            accuracy = found["accuracy"] if self.result else found.get("test_accuracy")
+            record |= {"state": found["state"], "epoch": found["epochs"], "test_accuracy": accuracy}
+            record["val_accuracy"] = found["best_val_accuracy"]
+        return record
 
     def value(self, key: str) -> Any:
         """The value of a column or setting; None if it is not known."""
-        return self.record[key] if key in COLUMNS else getattr(self.run.settings, key, None)
+        return self.overview[key] if key in COLUMNS else getattr(self.settings, key, None)
 
 
-def overview(folder: Path) -> list[Overview]:
+def read(path: Path, *, results_only: bool = False) -> Run | None:
+    """The run in a directory; None if there is none, or its ``config.json`` is of another program.
+
+    Args:
+        results_only: leave the progress out, and refuse settings that name what neither lsg nor an installed plug-in has.
+    """
+    facts = Facts()
+    lacking = Record()
+    progress = Record()
+    settings = result = problem = None
+    try:
+        facts = read_facts(path)
+        if not results_only:
+            lacking = not_installed(facts.get("settings", {}))
+        settings = config_of(path, facts, lacking)
+        result = read_result(path)
+        if not results_only:
+            progress = _progress(path, facts, settings, result)
+    except LsgError as error:
+        problem = error
+    if is_of_run(facts) or (path / METRICS).exists():
+        return Run(path, facts, settings, result, progress, problem, lacking)
+    return None
+
+
+def _progress(path: Path, facts: Facts, settings: RunConfig, final: Record | None) -> Record:
+    last, best, seconds = read_progress(path)
+    result = final or {}
+    return {
+        "path": str(path),
+        "method": settings.method,
+        "precision": precision_of(facts, settings),
+        "state": state_of(path, final),
+        "reason": result.get("diverged"),
+        "epochs": last.get("epoch", -1) + 1,
+        "of": settings.epochs,
+        **{name: result.get(name) for name in RESULT},
+        "train_loss": last.get("train_loss"),
+        **{name: last[name] for name in ("val_accuracy", "test_accuracy") if name in last},
+        "best_val_accuracy": best,
+        "seconds": round(seconds, 3),
+    }
+
+
+def read_all(folder: Path, *, results_only: bool = False) -> list[Run]:
+    """The runs in or below a folder, at any depth; as :func:`read`."""
+    runs = (read(path, results_only=results_only) for path in folders_with_config(folder))
+    return [run for run in runs if run is not None]
+
+
+def spread(values: Iterable[float | None]) -> Record:
+    """``mean`` and sample standard deviation ``std`` of the ``n`` values that are not None; None of too few."""
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else None
+    return {"mean": mean, "std": statistics.stdev(known) if len(known) > 1 else None, "n": len(known)}
+
+
+def overview(folder: Path) -> list[Run]:
     """The runs in or below a folder.
 
     Raises:
@@ -195,23 +203,10 @@ def overview(folder: Path) -> list[Overview]:
             f"{folder}: found {'a file' if folder.exists() else 'no such folder'}, expected a folder that contains runs",
             "`lsg train` creates runs below runs/, or in --out.",
         )
-    return [_overview(run) for run in read_all(folder)]
+    return read_all(folder)
 
 
-def _overview(run: Run) -> Overview:
-    record = {name: getattr(run.settings, name, None) for name in COLUMNS}
-    record |= {"path": str(run.path), "started": run.facts.get("started"), "state": "damaged"}
-    try:
-        found = run.columns()
-    except LsgError as error:
-        return Overview(run, record, error.message)
-    accuracy = found["accuracy"] if run.result else found.get("test_accuracy")
-    record |= {"state": found["state"], "epoch": found["epochs"], "test_accuracy": accuracy}
-    record["val_accuracy"] = found["best_val_accuracy"]
-    return Overview(run, record)
-
-
-def where(runs: Sequence[Overview], conditions: Sequence[str]) -> list[Overview]:
+def where(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
     """The runs that meet all conditions on columns and settings, such as ``method=lsg`` or ``val_accuracy > 0.4``.
 
     ``none`` stands for a setting that is not set. A run without the value is neither larger nor smaller.
@@ -261,16 +256,16 @@ def _known(option: str, key: str) -> str:
     return FORMERLY.get(key, key)
 
 
-def ordered(runs: Sequence[Overview], key: str) -> list[Overview]:
+def ordered(runs: Sequence[Run], key: str) -> list[Run]:
     """The runs sorted by a column or setting, first those without a value; the order of equal ones is that of their start.
 
     Of ``-KEY``, the largest value is first, and those without one are last.
     """
     name = _known("--sort", key.removeprefix("-"))
 
-    def rank(run: Overview) -> tuple[bool, Any]:
+    def rank(run: Run) -> tuple[bool, Any]:
         value = run.value(name)
         return (value is not None, "" if value is None else value)
 
-    by_start = sorted(runs, key=lambda run: run.record["started"] or "")
+    by_start = sorted(runs, key=lambda run: run.overview["started"] or "")
     return sorted(by_start, key=rank, reverse=key.startswith("-"))

@@ -30,13 +30,13 @@ from lsgcli import models
 from lsgcli.config.fields import check, current, fields_of, renamed
 from lsgcli.config.neuron import NeuronConfig
 from lsgcli.config.run import FIELDS, GONE, RunConfig
-from lsgcli.config.source import traits
 from lsgcli.data.bundle import Description
 from lsgcli.data.guard import other_kind, unreadable
 from lsgcli.errors import CheckpointError, LsgError, some
 from lsgcli.models.base import NetworkSpec, SpikingNet
 from lsgcli.models.fold import fold_in_place
 from lsgcli.models.quantise import unpacked
+from lsgcli.registry import traits
 from lsgcli.system import files, schema
 from lsgcli.system.memory import is_out_of_memory
 from lsgcli.system.schema import Record

@@ -1,23 +1,24 @@
 """Collection of the runs of an ablation from a folder."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lsgcli.errors import ConfigError, counted
-from lsgcli.runs.table import Repetition, Run, read_all
+from lsgcli.runs.table import Repetition, Run, read_all, row_key
 from lsgcli.store.rundir import read_precision, read_result
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.jobs import state
-from lsgcli.sweeps.plan import Cell, data_settings, load, row_key
+from lsgcli.sweeps.plan import Cell, data_settings, load
 from lsgcli.sweeps.statistics import rows, varied
 from lsgcli.system.schema import Record
 
 SCHEMA = "lsg.ablation/1"
 METHODS = [variant["method"] for variant in paper.TABLES["1"]]  # in the paper's order
-Row = dict[Repetition, list[Cell]]  # the cells with the same settings, first those that the plan expects
+Candidate = tuple[Cell, bool]  # whether it is a run that exists, or what the plan expects
+Row = dict[Repetition, list[Candidate]]  # those with the same settings, first those that the plan expects
 
 
 @dataclass
@@ -26,15 +27,18 @@ class Collection:
 
     Attributes:
         cells: row by row; row 0 is the baseline.
-        records: the final record of each cell, None if unfinished.
         table: the paper's table that the ablation repeats, if any.
         notes: remarks on the table, one sentence each.
     """
 
     cells: list[Cell]
-    records: list[Record | None]
     table: str | None
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, cells: Sequence[Cell], table: str | None) -> "Collection":
+        """Cells with the results that their directories have now."""
+        return cls([replace(cell, result=read_result(cell.path)) for cell in cells], table)
 
     def summary(self, margin: float | None = None) -> Record:
         """The table and its missing runs, in JSON types: ``{"schema", "table", "rows", "missing", "notes"}``.
@@ -43,7 +47,7 @@ class Collection:
             margin: as :func:`lsgcli.sweeps.statistics.rows`.
         """
         table = self.table or paper.table_of([cell.config for cell in self.cells])
-        table_rows = rows(self.cells, self.records, table, margin)
+        table_rows = rows(self.cells, table, margin)
         labels = dict(zip(sorted({cell.row for cell in self.cells}), (row["label"] for row in table_rows), strict=True))
         missing = [
             {
@@ -53,8 +57,8 @@ class Collection:
                 "run": str(cell.path),
                 "state": state(cell).text,
             }
-            for cell, record in zip(self.cells, self.records, strict=True)
-            if record is None
+            for cell in self.cells
+            if cell.result is None
         ]
         notes = [*_about_accuracy(table_rows), *_about_paper(table_rows, table), *_about_folds(self.cells)]
         notes += [*_about_precision(self.cells), *self.notes]
@@ -75,27 +79,28 @@ def collect(folder: Path) -> Collection:
     labels = _labels_of_data(runs)
     planned = plan.cells() if plan else []
     label = next((labels[cell.path] for cell in planned if cell.path in labels), "")
-    expected = [replace(cell, data=label) for cell in planned]
-    found = {}
+    candidates: list[Candidate] = [(replace(cell, data=label), False) for cell in planned]
     for run in _in_order(runs, labels):
-        cell = Cell(0, run.settings, run.path, labels.get(run.path, ""))
-        found[cell] = run
-    rows = _rows([*expected, *found])
+        cell = Cell(0, run.settings, run.path, labels.get(run.path, ""), result=run.result)
+        candidates.append((cell, True))
+    rows: dict[tuple[Any, ...], Row] = {}
+    for cell, exists in candidates:
+        row = rows.setdefault((row_key(cell.config), cell.repetition.folds, cell.data), {})
+        row.setdefault(cell.repetition, []).append((cell, exists))
     if plan is None:
-        _expect_all(rows)
-    collection = Collection([], [], plan.table if plan else None, notes)
-    for number, row in enumerate(rows):
+        _expect_all(rows.values())
+    collection = Collection([], plan.table if plan else None, notes)
+    for number, row in enumerate(rows.values()):
         for repetition in sorted(row):
-            existing = {cell.path: found[cell] for cell in row[repetition] if cell in found}
-            finished = [path for path, run in existing.items() if run.result is not None]
-            path = [*finished, *existing, row[repetition][0].path][0]
-            cell = next(cell for cell in row[repetition] if cell.path == path)
-            if len(existing) > 1:
-                ignored = ", ".join(str(other) for other in existing if other != path)
+            # A finished run before one that is not, and both before what the plan expects.
+            (cell, _), *others = sorted(row[repetition], key=lambda one: (not one[1], one[0].result is None))
+            ignored = [str(other.path) for other, exists in others if exists]
+            if ignored:
                 which = repetition.text.replace(", ", " and ")
-                notes.append(f"{len(existing)} runs have the same settings and {which}: {path} is used, {ignored} ignored.")
+                notes.append(
+                    f"{1 + len(ignored)} runs have the same settings and {which}: {cell.path} is used, {', '.join(ignored)} ignored."
+                )
             collection.cells.append(replace(cell, row=number, label=""))
-            collection.records.append(existing[path].result if path in existing else None)
     if labels:
         notes.append(
             "Runs with the same settings of the data used different data: they form separate rows with separate baselines."
@@ -103,25 +108,17 @@ def collect(folder: Path) -> Collection:
     return collection
 
 
-def _rows(cells: Sequence[Cell]) -> list[Row]:
-    """The cells of each row: those with the same settings and data."""
-    rows: dict[tuple[Any, ...], Row] = {}
-    for cell in cells:
-        repetition = Repetition.of(cell.config)
-        row = rows.setdefault((row_key(cell.config), repetition.folds, cell.data), {})
-        row.setdefault(repetition, []).append(cell)
-    return list(rows.values())
-
-
-def _expect_all(rows: Sequence[Row]) -> None:
+def _expect_all(rows: Iterable[Row]) -> None:
     """Add the repetitions that other rows have to each row."""
     everywhere = {repetition for row in rows for repetition in row}
     for row in rows:
-        (first, *_), *_ = row.values()
-        for repetition in everywhere:
-            if repetition.folds == Repetition.of(first.config).folds and repetition not in row:
+        ((first, _), *_), *_ = row.values()
+        for repetition in everywhere - row.keys():
+            if repetition.folds == first.repetition.folds:
                 config = first.config.replace(**repetition.settings)
-                row[repetition] = [replace(first, config=config, path=first.path.parent / repetition.folder)]
+                row[repetition] = [
+                    (replace(first, config=config, path=first.path.parent / repetition.folder, result=None), False)
+                ]
 
 
 def _read(folder: Path, planned: bool) -> tuple[list[Run], list[str]]:
@@ -133,7 +130,7 @@ def _read(folder: Path, planned: bool) -> tuple[list[Run], list[str]]:
     runs = []
     notes = []
     untested = 0
-    for run in read_all(folder, lenient=False):
+    for run in read_all(folder, results_only=True):
         result = run.result
         if run.problem:
             notes.append(f"Skipped: {'; '.join(run.problem.message.splitlines())}.")
@@ -216,7 +213,7 @@ def _about_paper(table_rows: Sequence[Record], table: str | None) -> list[str]:
 
 def _about_folds(cells: Sequence[Cell]) -> list[str]:
     """What mean and interval mean in an ablation over folds."""
-    counts = {Repetition.of(cell.config).folds for cell in cells} - {0}
+    counts = {cell.repetition.folds for cell in cells} - {0}
     return [
         f"Mean and spread are over {count} folds and all seeds, each seed's accuracy is the mean of its folds. Comparisons are of folds, "
         "averaged over seeds, with a variance corrected for the training samples that folds share (Nadeau and Bengio, 2003)."

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS, SECTIONS, RunConfig, option_name
-from lsgcli.config.source import traits
+from lsgcli.registry import traits
 from lsgcli.sweeps.plan import Variant
 
 PLAIN = {"loss": "ce", "augment": "none"}

@@ -18,7 +18,7 @@ from msgspec import Meta
 from lsgcli.config.fields import Values, formerly, renamed
 from lsgcli.config.run import FIELDS, MAY_CHANGE, SECTIONS, RunConfig, from_dict
 from lsgcli.errors import ConfigError
-from lsgcli.runs.table import Repetition, read_all, what_counts
+from lsgcli.runs.table import Repetition, read_all, row_key, what_counts
 from lsgcli.store.rundir import RUNS
 from lsgcli.system import files, schema
 from lsgcli.system.schema import Record
@@ -56,6 +56,7 @@ class Cell:
         data: label of its data, if runs with the same settings used different data; otherwise "".
         test: whether the test part is read and evaluated.
         label: name of the row or trial.
+        result: its final record, if it has finished and was read.
     """
 
     row: int
@@ -64,6 +65,12 @@ class Cell:
     data: str = ""
     test: bool = True
     label: str = ""
+    result: Record | None = field(default=None, compare=False)
+
+    @property
+    def repetition(self) -> Repetition:
+        """Which repetition of its settings it is."""
+        return Repetition.of(self.config)
 
 
 @dataclass(frozen=True)
@@ -178,12 +185,7 @@ def data_settings(config: RunConfig) -> tuple[Any, ...]:
     return tuple(getattr(config, name) for name in SECTIONS["Data"] if name not in MAY_CHANGE)
 
 
-def row_key(config: RunConfig) -> str:
-    """:func:`what_counts` as text."""
-    return json.dumps(what_counts(config), sort_keys=True)
-
-
 def folders_of_rows(root: Path) -> dict[str, Path]:
     """The directories of rows below the folder of an ablation, by :func:`row_key`."""
-    runs = [run for run in read_all(root, lenient=False) if run.settings and run.path.parent.parent == root]
+    runs = [run for run in read_all(root, results_only=True) if run.settings and run.path.parent.parent == root]
     return {row_key(run.settings): run.path.parent for run in runs}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lsgcli.errors import DivergedError, LsgError, OutOfMemoryError, RunInUseError, Stopped, error_of, log
-from lsgcli.runs.table import Repetition
 from lsgcli.store.rundir import in_use, is_run, read_result
 from lsgcli.sweeps.jobs import CellState, file_of, name_of, state
 from lsgcli.sweeps.plan import Cell
@@ -162,7 +161,7 @@ class InProcess(Runner):
                 if self.strategy.prunes(cell, now):
                     raise Pruned
 
-        title = f"[{self.strategy.progress()} done] {cell.label}, {Repetition.of(cell.config).text}"
+        title = f"[{self.strategy.progress()} done] {cell.label}, {cell.repetition.text}"
         with self.display(title) as show:
             if read_result(cell.path) is None:
                 existing: Existing = "resume" if is_run(cell.path) else "refuse"

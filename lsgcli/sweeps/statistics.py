@@ -2,30 +2,34 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scipy import special
 
 from lsgcli.config.fields import Values
 from lsgcli.config.run import RunConfig, varying, without_effect
-from lsgcli.config.source import traits
+from lsgcli.registry import traits
 from lsgcli.runs.table import Repetition, spread, what_counts
 from lsgcli.sweeps import paper
 from lsgcli.sweeps.plan import Cell
 from lsgcli.system.schema import Record
 
-Result = tuple[Cell, Values | None]  # a run and its final record, None if unfinished
-NO_VARIATION = "without variation between {unit}s, noise cannot be estimated"
-WITHIN_NOISE = "within noise: the interval includes 0. With {n} {unit}s, a true difference of {detectable:.2f} points is found in 80 % of experiments"
-BY_INTERVAL = (
-    " than the baseline by this interval alone; p = {p:.3f} after correction for all rows, so not significant in this table"
+Finished = Mapping[Repetition, Values]  # the final records of a row's runs that have an accuracy
+# Of the difference from the baseline, in percentage points.
+UNKNOWN_NOISE = (
+    "{difference:+.2f} points for each of {shared} {unit}s; without variation between {unit}s, noise cannot be estimated"
 )
+INTERVAL = "{difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f}, {shared} {unit}s"
+WITHIN_NOISE = (
+    "), within noise: the interval includes 0. With {shared} {unit}s, a true difference of {detectable:.2f} points is found in 80 % of "
+    "experiments"
+)
+BY_INTERVAL = "this interval alone; p = {p:.3f} after correction for all rows, so not significant in this table"
 ROUNDING = 1e-9  # differences and standard deviations of accuracies below this count as 0
 
 
 def rows(
     cells: Sequence[Cell],
-    records: Sequence[Values | None],
     table: str | None = None,
     margin: float | None = None,
 ) -> list[Record]:
@@ -51,24 +55,30 @@ def rows(
         ``paper``, ``paper_std``: the values in the paper's ``table`` for the same settings; for others, ``paper_other`` is the
         nearest value, and ``paper_differs`` says in which settings the run differs from it.
     """
-    by_row: dict[int, list[Result]] = {}
-    for cell, record in sorted(zip(cells, records, strict=True), key=lambda result: Repetition.of(result[0].config)):
-        by_row.setdefault(cell.row, []).append((cell, record))
-    every = [by_row[number] for number in sorted(by_row)]
-    configs = [results[0][0].config for results in every]
+    by_row: dict[int, list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.row, cell.repetition)):
+        by_row.setdefault(cell.row, []).append(cell)
+    configs = [members[0].config for members in by_row.values()]
     names = varied(configs)
-    baselines: dict[tuple[str, str], list[Result]] = {}  # by data set, and label of different data under the same settings
+    baselines: dict[tuple[str, str], Finished] = {}  # by data set, and label of different data under the same settings
     summaries = []
-    for config, results in zip(configs, every, strict=True):
-        data = results[0][0].data
-        baseline = baselines.setdefault((config.dataset, data), results)
-        row = {**_settings(config, configs, names), **_accuracies(results), **_comparison(results, baseline, margin)}
+    for config, members in zip(configs, by_row.values(), strict=True):
+        data = members[0].data
+        finished = {cell.repetition: cell.result for cell in members if cell.result and cell.result["accuracy"] is not None}
+        baseline = baselines.setdefault((config.dataset, data), finished)
+        is_baseline = baseline is finished
+        row = {
+            **_settings(config, configs, names),
+            **_accuracies(members, finished),
+            **_comparison(finished, {} if is_baseline else baseline, margin),
+            **_reported(config, table),
+            "verdict": "baseline" if is_baseline else "unknown",
+        }
         row["label"] += f", data {data}" if data else ""
-        summaries.append({**row, **_reported(config, table)})
+        summaries.append(row)
     correct(summaries)
-    for row, results in zip(summaries, every, strict=True):
-        is_baseline = results is baselines[results[0][0].config.dataset, results[0][0].data]
-        row["verdict"], row["conclusion"] = _conclude(row, is_baseline=is_baseline)
+    for row in summaries:
+        row["verdict"], row["conclusion"] = _conclude(row)
     return summaries
 
 
@@ -123,40 +133,29 @@ def compared(differences: Sequence[float], folds: int = 0, margin: float | None 
     return found
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """p values with Holm's correction: the probability of any false positive among all tests is at most that of a single test.
-
-    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
-    """
-    adjusted = [0.0] * len(ps)
-    largest = 0.0
-    for rank, k in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[k]))
-        adjusted[k] = largest
-    return adjusted
-
-
 def correct(rows: Sequence[Record]) -> None:
-    """Apply :func:`holm` to ``p`` of the rows that have one, in place."""
-    tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-        row["p"] = p
+    """Holm's correction of ``p`` of the rows that have one, in place.
+
+    The probability of any false positive among all tests is then at most that of a single test. Source: Holm, "A Simple Sequentially
+    Rejective Multiple Test Procedure", Scandinavian Journal of Statistics, 1979.
+    """
+    tested = sorted((row for row in rows if row["p"] is not None), key=lambda row: row["p"])
+    largest = 0.0
+    for rank, row in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * row["p"]))
+        row["p"] = largest
 
 
 def _settings(config: RunConfig, configs: Sequence[RunConfig], varying: Sequence[str]) -> Record:
-    own = {"method": config.method, "width": paper.fixed_width(config), "T": config.T}
-    names = [name for name in varying if name not in own]
-    others = {name: getattr(config, name) if _matters(name, config) else None for name in names}
-    widths = {another.width for another in configs if another.method == config.method}
+    width = paper.fixed_width(config)
+    own = {"method": config.method, "width": width, "T": config.T}
+    others = {name: getattr(config, name) if _matters(name, config) else None for name in varying if name not in own}
     label = config.method
-    if len(widths) > 1:
+    if len({another.width for another in configs if another.method == config.method}) > 1:
         label += f", width {config.width:g}"
-    if "T" in varying:
-        label += f", T {config.T}"
-    for name in names:
-        if _matters(name, config):
-            label += f", {name} {others[name]}"
-    formula = None if own["width"] is not None else traits("method", config.method).width.formula
+    for name in [name for name in ("T", *others) if name in varying and _matters(name, config)]:
+        label += f", {name} {getattr(config, name)}"
+    formula = traits("method", config.method).width.formula if width is None else None
     return {**own, "width_formula": formula, "settings": others, "label": label}
 
 
@@ -173,54 +172,49 @@ def _reported(config: RunConfig, table: str | None) -> Record:
     return row
 
 
-def _finished(results: Sequence[Result]) -> dict[Repetition, Values]:
-    """The final record of each run that has an accuracy."""
-    return {
-        Repetition.of(cell.config): record for cell, record in results if record is not None and record["accuracy"] is not None
-    }
-
-
-def _accuracies(results: Sequence[Result]) -> Record:
-    finished = _finished(results)
-    accuracies = [record["accuracy"] for record in finished.values()]
-    chosen_on = sorted({record["best_chosen_on"] for record in finished.values() if "best_chosen_on" in record})
+def _accuracies(cells: Sequence[Cell], finished: Finished) -> Record:
+    records = finished.values()
+    accuracies = [record["accuracy"] for record in records]
+    chosen_on = sorted({record["best_chosen_on"] for record in records if "best_chosen_on" in record})
     return {
         **spread(accuracies),
         "seeds": [repetition.seed for repetition in finished],
         "folds": [repetition.settings["fold"] for repetition in finished if repetition.folds],
         "accuracies": accuracies,
-        "last": [record.get("test_accuracy_last") for record in finished.values()],
-        "best": [record.get("test_accuracy_best") for record in finished.values()],
+        "last": [record.get("test_accuracy_last") for record in records],
+        "best": [record.get("test_accuracy_best") for record in records],
         "best_chosen_on": " and ".join(chosen_on) or None,
-        "diverged": [cell.config.seed for cell, record in results if record is not None and record["accuracy"] is None],
-        "missing": [cell.config.seed for cell, record in results if record is None],
+        "diverged": [cell.config.seed for cell in cells if cell.result and cell.result["accuracy"] is None],
+        "missing": [cell.config.seed for cell in cells if cell.result is None],
     }
 
 
-def _comparison(results: Sequence[Result], baseline: Sequence[Result], margin: float | None) -> Record:
-    own = _finished(results)
-    reference = {} if results is baseline else _finished(baseline)
+def _comparison(finished: Finished, baseline: Finished, margin: float | None) -> Record:
     units: dict[int, list[float]] = {}  # differences by seed, or by fold
-    for one in own.keys() & reference.keys():
-        units.setdefault(one.fold or one.seed, []).append(own[one]["accuracy"] - reference[one]["accuracy"])
-    pairs = [statistics.fmean(sorted(units[unit])) for unit in sorted(units)]
-    folds = Repetition.of(results[0][0].config).folds
-    return {**compared(pairs, folds, margin), "margin": margin, "shared": len(pairs), "baseline_n": len(reference)}
+    folds = 0
+    for one in finished.keys() & baseline.keys():
+        folds = one.folds
+        units.setdefault(one.fold or one.seed, []).append(finished[one]["accuracy"] - baseline[one]["accuracy"])
+    pairs = [statistics.fmean(differences) for differences in units.values()]
+    return {**compared(pairs, folds, margin), "margin": margin, "shared": len(pairs), "baseline_n": len(baseline)}
 
 
-def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
-    """The verdict and the sentence with its reason, in percentage points."""
+def _conclude(row: Values) -> tuple[str, str]:
+    """The verdict and the sentence with its reason, in percentage points, of a row with the verdict ``baseline`` or ``unknown``."""
     n = row["n"]
     diverged = len(row["diverged"])
     missing = len(row["missing"])
-    if is_baseline and n:
-        verdict = "baseline"
-        text = "the baseline"
-    elif n:
-        verdict, text = _compared(row)
-    else:
-        verdict = "baseline" if is_baseline else "unknown"
+    verdict = row["verdict"]
+    if not n:
         text = "every run diverged" if diverged and not missing else "no run has finished"
+    elif verdict == "baseline":
+        text = "the baseline"
+    else:
+        verdict, text = _compared(row)
+        points = {name: row[name] and 100 * row[name] for name in ("difference", "detectable", "margin")}
+        low, high = row["interval"] or (0.0, 0.0)
+        unit = "fold" if row["folds"] else "seed"
+        text = text.format(**{**row, **points}, unit=unit, low=100 * low, high=100 * high)
     sentence = f"{row['label']}: {text}."
     total = n + diverged + missing
     if diverged and n:
@@ -231,44 +225,29 @@ def _conclude(row: Values, *, is_baseline: bool) -> tuple[str, str]:
 
 
 def _compared(row: Values) -> tuple[str, str]:
-    shared = row["shared"]
+    """The verdict, and a template of the reason."""
     interval = row["interval"]
     if not row["baseline_n"]:
         return "unknown", "the baseline has no result to compare with"
-    if not shared:
+    if not row["shared"]:
         return "unknown", "no seed in common with the baseline, so no comparison"
-    low, high = interval or (0.0, 0.0)
-    points = {
-        "difference": row["difference"],
-        "low": low,
-        "high": high,
-        "detectable": row["detectable"],
-        "margin": row["margin"],
-    }
-    fields = {name: value and 100 * value for name, value in points.items()}
-    if shared == 1:
-        verdict = "unknown"
-        text = "{difference:+.2f} points with one {unit}, which does not show whether it is more than noise"
-    elif interval is None and abs(row["difference"]) < ROUNDING:
+    if row["shared"] == 1:
+        return "unknown", "{difference:+.2f} points with one {unit}, which does not show whether it is more than noise"
+    if interval is None and abs(row["difference"]) < ROUNDING:
+        return "within noise", "the same accuracy as the baseline for each of {shared} {unit}s"
+    if interval is None:
+        return "unknown", UNKNOWN_NOISE
+    low, high = interval
+    two = row["shared"] == 2
+    text = INTERVAL + (", one degree of freedom" if two else "")
+    if low <= 0 <= high:
         verdict = "within noise"
-        text = "the same accuracy as the baseline for each of {n} {unit}s"
-    elif interval is None:
-        verdict = "unknown"
-        text = "{difference:+.2f} points for each of {n} {unit}s; " + NO_VARIATION
+        text += WITHIN_NOISE
     else:
-        freedom = ", one degree of freedom" if shared == 2 else ""
-        text = f"{{difference:+.2f}} points (95 % interval {{low:+.2f}} to {{high:+.2f}}, {{n}} {{unit}}s{freedom}), "
         verdict = "better" if low > 0 else "worse"
-        if low <= 0 <= high:
-            verdict = "within noise"
-            text += WITHIN_NOISE
-        elif row["p"] > 0.05:
-            text += verdict + BY_INTERVAL
-        else:
-            text += f"{verdict} than the baseline by more than noise"
-        if shared == 2 and verdict != "within noise":
-            text += "; two {unit}s are weak evidence, run more"
-        if row["equivalent"] is not None:
-            shown = "equivalent" if row["equivalent"] else "not shown to be equivalent"
-            text += f"; {shown} within {{margin:g}} points"
-    return verdict, text.format(n=shared, unit="fold" if row["folds"] else "seed", p=row["p"], **fields)
+        text += f"), {verdict} than the baseline by " + (BY_INTERVAL if row["p"] > 0.05 else "more than noise")
+        text += "; two {unit}s are weak evidence, run more" if two else ""
+    if row["equivalent"] is not None:
+        text += "; equivalent" if row["equivalent"] else "; not shown to be equivalent"
+        text += " within {margin:g} points"
+    return verdict, text

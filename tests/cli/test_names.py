@@ -17,7 +17,7 @@ from lsgcli.cli.app import COMMANDS
 from lsgcli.cli.names import KINDS
 from lsgcli.cli.reproduce import FIGURES
 from lsgcli.cli.skill import SHAPES
-from lsgcli.config import recipes, source
+from lsgcli.config import recipes
 from lsgcli.config.resolve import resolve
 from lsgcli.config.run import FIELDS
 from lsgcli.errors import exit_statuses
@@ -39,10 +39,10 @@ def test_every_kind_lists_its_names_with_a_line(lsg):
 def test_lines_are_those_of_the_docstrings():
     for kind in ("arch", "surrogate", "augmentation", "loss", "format", "method", "neuron", "backend", "launcher", "logger"):
         for name in registry.names(kind):
-            read = source.summary(kind, name)  # from the source text, of those that are not imported
+            read = registry.summary(kind, name)  # from the source text, of those that are not imported
             entry = registry.get(kind, name)
             documented = entry if isinstance(entry, type) else getattr(entry, "apply", entry)  # a record around a function
-            assert read == source.summary(kind, name) == documented.__doc__.strip().partition("\n")[0]
+            assert read == registry.summary(kind, name) == documented.__doc__.strip().partition("\n")[0]
 
 
 @pytest.mark.parametrize("name", recipes.names())

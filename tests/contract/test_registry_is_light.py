@@ -8,30 +8,33 @@ from collections.abc import Sized
 import pytest
 
 from lsgcli import registry
-from lsgcli.config import source
 from lsgcli.errors import ConfigError
 
 
-def test_constants_in_the_source_text_are_those_of_the_classes(monkeypatch):
-    """Also of bases in other modules, and of the rows of the table of methods."""
-    classes = {(kind, name): registry.get(kind, name) for kind in ("arch", "neuron", "method") for name in registry.names(kind)}
-    losses = {name: inspect.signature(registry.get("loss", name)).parameters for name in registry.names("loss")}
-    monkeypatch.setattr(registry, "not_imported", lambda kind, name: registry._modules(kind).get(name, ""))
-    for (kind, name), entry in classes.items():
-        read = source.traits(kind, name)
-        pairs = [(read, entry)]
-        if kind == "method":
-            pairs += [(read.width, entry.width), (read.neuron, entry.neuron)]
-            assert read.learns_decay == entry.learns_decay
-        for own, real in pairs:
-            constants = {key: value for key, value in vars(own).items() if isinstance(value, bool | str | dict)} if own else {}
-            assert bool(own) == bool(real)
-            for key, value in constants.items():
-                assert getattr(real, key) == value or key in ("__doc__", "formula"), (name, key)
-        needed = {"arch": ("preset", "has_residual", "has_mlps"), "neuron": ("preset", "has_decay", "takes_order", "learns")}
-        assert not set(needed.get(kind, ())) - set(vars(read)), name
-    for name, parameters in losses.items():
-        assert source.takes("loss", name, "weights") == ("weights" in parameters), name
+def test_constants_of_the_register_are_those_of_the_classes():
+    """Also of the rules and neurons of methods; ``python docs/generate.py`` writes them."""
+    needed = {"arch": ("preset", "has_residual", "has_mlps"), "neuron": ("preset", "has_decay", "takes_order", "learns")}
+    needed["dataset"] = ("preset", "static", "embedded", "takes_sensor")
+    for kind in ("arch", "neuron", "method", "dataset", "format"):
+        for name, listed in registry.facts()[kind].items():
+            entry = registry.get(kind, name)
+            assert registry.traits(kind, name) is listed
+            pairs = [(listed, entry)]
+            if kind == "method":
+                pairs += [(listed.width, entry.width), (listed.neuron, entry.neuron)]
+            for own, real in pairs:
+                assert bool(own) == bool(real)
+                constants = (
+                    {key: value for key, value in vars(own).items() if key not in ("__doc__", "module", "width", "neuron")}
+                    if own
+                    else {}
+                )
+                for key, value in constants.items():
+                    assert getattr(real, key) == value, (name, key)
+            assert not set(needed.get(kind, ())) - set(vars(listed)), name
+    for name in registry.names("loss"):
+        parameters = inspect.signature(registry.get("loss", name)).parameters
+        assert registry.takes("loss", name, "weights") == ("weights" in parameters), name
 
 
 def test_every_module_can_be_imported_without_posix_and_none_needs_torchs_compiler():
@@ -120,11 +123,11 @@ def test_a_name_belongs_to_one_module():
         registry.register("surrogate", "atan")(other)
 
 
-@pytest.mark.parametrize("kind", sorted(registry.PLACES))
-def test_names_of_the_source_text_are_what_is_registered(kind):
+@pytest.mark.parametrize("kind", sorted(registry.facts()))
+def test_names_of_the_register_are_what_is_registered(kind):
     """In both directions: every name that is listed is there, and nothing else of the package is registered."""
     found = {name: registry.get(kind, name) for name in registry.names(kind)}
     assert found
     assert None not in found.values()
     of_package = {name for k, name in registry._entries if k == kind and (k, name) not in registry.installed()}
-    assert of_package == set(registry._modules(kind))
+    assert of_package == set(registry.facts()[kind])

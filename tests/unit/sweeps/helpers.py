@@ -25,14 +25,14 @@ def record(accuracy, last=None, best=None, chosen_on="val"):
 
 def table(*groups, paper=None, margin=None):
     """Rows of (settings, {seed: accuracy}) each; an accuracy of "missing" is a run that has not finished."""
-    cells, records = [], []
+    cells = []
     for row, (settings, accuracies) in enumerate(groups):
         settings = {"method": settings} if isinstance(settings, str) else settings
         seeds = accuracies if isinstance(accuracies, dict) else dict(enumerate(accuracies))
         for seed, accuracy in seeds.items():
-            cells.append(Cell(row, tiny.config(**settings, seed=seed), Path(f"row{row}/s{seed}")))
-            records.append(None if accuracy == "missing" else record(accuracy))
-    return rows(cells, records, paper, margin)
+            result = None if accuracy == "missing" else record(accuracy)
+            cells.append(Cell(row, tiny.config(**settings, seed=seed), Path(f"row{row}/s{seed}"), result=result))
+    return rows(cells, paper, margin)
 
 
 def plan(root, *variants, seeds=(0, 1), table=None, **settings):

@@ -22,8 +22,8 @@ def papers_rows(table, dataset, **settings):
     """Rows of one of the paper's tables, of runs with its recipe and some other settings."""
     variants = paper.variants(table, dataset)
     configs = [resolve({"recipe": "lsg", "dataset": dataset, **settings, **variant}, environment={}) for variant in variants]
-    cells = [Cell(number, config, None) for number, config in enumerate(configs)]
-    return rows(cells, [record(0.9)] * len(cells), table)
+    cells = [Cell(number, config, None, result=record(0.9)) for number, config in enumerate(configs)]
+    return rows(cells, table)
 
 
 def papers_column(table, dataset, **settings):
@@ -67,16 +67,16 @@ def test_a_note_says_what_differs_once():
     """TET, augmentation, a size of 16 and one epoch are not the paper's Table 1 on CIFAR10-DVS."""
     variants = [{"dataset": "cifar-dvs", "size": 16, "epochs": 1, **variant} for variant in paper.variants("1", "cifar-dvs")]
     configs = [resolve({"recipe": "lsg", **variant}, environment={}) for variant in variants]
-    cells = [Cell(number, config, Path(f"row{number}")) for number, config in enumerate(configs)]
-    summary = Collection(cells, [record(0.5)] * 3, "1").summary()
+    cells = [Cell(number, config, Path(f"row{number}"), result=record(0.5)) for number, config in enumerate(configs)]
+    summary = Collection(cells, "1").summary()
     assert [row["paper"] for row in summary["rows"]] == [None] * 3
     (note,) = [note for note in summary["notes"] if "paper" in note]
     assert "Table 1 has 73.80 (fixed), 75.40 (trainable-decay), 77.50 (lsg)" in note
     differences = ("--loss ce instead of tet", "--augment none instead of flip,roll", "--size 48 instead of 16")
     assert all(text in note for text in (*differences, "--epochs 100 instead of 1"))
     plain = [config.replace(size=48, epochs=100, **PLAIN) for config in configs]
-    cells = [Cell(number, config, Path(f"row{number}")) for number, config in enumerate(plain)]
-    assert not [note for note in Collection(cells, [record(0.5)] * 3, "1").summary()["notes"] if "paper" in note]
+    cells = [Cell(number, config, Path(f"row{number}"), result=record(0.5)) for number, config in enumerate(plain)]
+    assert not [note for note in Collection(cells, "1").summary()["notes"] if "paper" in note]
 
 
 def test_every_figure_of_the_paper_has_a_place():

@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from lsgcli.sweeps.plan import Cell
-from lsgcli.sweeps.statistics import compared, holm, rows
+from lsgcli.sweeps.statistics import compared, correct, rows
 from tests import tiny
 from tests.unit.sweeps.helpers import record, table
 
@@ -110,16 +110,17 @@ def test_each_data_set_has_a_baseline_of_its_own():
 
 
 def test_last_and_best_stand_beside_the_split_that_chose():
-    cells = [Cell(0, tiny.config(seed=seed), None) for seed in (1, 0)]
-    (row,) = rows(cells, [record(0.7, last=0.6, best=0.7), record(0.8, last=0.5, best=0.8)])
+    results = {1: record(0.7, last=0.6, best=0.7), 0: record(0.8, last=0.5, best=0.8)}
+    (row,) = rows([Cell(0, tiny.config(seed=seed), None, result=result) for seed, result in results.items()])
     assert (row["seeds"], row["last"], row["best"], row["best_chosen_on"]) == ([0, 1], [0.5, 0.6], [0.8, 0.7], "val")
 
 
 def test_p_has_holms_correction():
     """By hand: the smallest of three counts three times, the next twice, and none falls below the one before."""
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    for plain, corrected in (([0.04, 0.01, 0.03], [0.06, 0.03, 0.06]), ([0.5, None, 0.9], [1.0, None, 1.0]), ([], [])):
+        corrected_rows = [{"p": p} for p in plain]
+        correct(corrected_rows)
+        assert [row["p"] for row in corrected_rows] == pytest.approx(corrected)
     base, one, two = [0.5, 0.6, 0.7], [0.55, 0.62, 0.78], [0.52, 0.61, 0.69]
     found = [row["p"] for row in table(("fixed", base), ("lsg", one), ("trainable-decay", two))]
     plain = [stats.ttest_rel(other, base).pvalue for other in (one, two)]
@@ -171,12 +172,11 @@ def test_folds_are_compared_with_the_corrected_variance():
     """Three folds and two seeds: the differences of folds, averaged over seeds, with the factor 1/3 + 1/2 in place of 1/3."""
     rng = np.random.default_rng(0)
     accuracies = rng.uniform(0.4, 0.8, (2, 3, 2))  # row, fold, seed
-    cells, records = [], []
+    cells = []
     for row, fold, seed in np.ndindex(2, 3, 2):
         config = tiny.config(method=("fixed", "lsg")[row], seed=seed, fold=f"{fold + 1}/3")
-        cells.append(Cell(row, config, None))
-        records.append(record(accuracies[row, fold, seed]))
-    row = rows(cells, records, margin=0.9)[1]
+        cells.append(Cell(row, config, None, result=record(accuracies[row, fold, seed])))
+    row = rows(cells, margin=0.9)[1]
     differences = (accuracies[1] - accuracies[0]).mean(1)
     mean, error = differences.mean(), differences.std(ddof=1) * math.sqrt(1 / 3 + 1 / 2)
     assert (row["n"], row["shared"], row["mean"]) == (6, 3, pytest.approx(accuracies[1].mean()))

@@ -17,12 +17,13 @@ from tests.unit.sweeps.helpers import record
 
 def summary(*rows, **settings):
     """Of (settings, accuracies); an accuracy of "missing" is a run that has not finished."""
-    cells, records = [], []
+    cells = []
     for number, (own, accuracies) in enumerate(rows):
         for seed, accuracy in enumerate(accuracies):
-            cells.append(Cell(number, tiny.config(**{**settings, **own}, seed=seed), Path(f"abl/row{number}/s{seed}")))
-            records.append(None if accuracy == "missing" else record(accuracy, last=0.25, best=0.875))
-    return Collection(cells, records, None).summary()
+            result = None if accuracy == "missing" else record(accuracy, last=0.25, best=0.875)
+            config = tiny.config(**{**settings, **own}, seed=seed)
+            cells.append(Cell(number, config, Path(f"abl/row{number}/s{seed}"), result=result))
+    return Collection(cells, None).summary()
 
 
 TWO = (({"method": "fixed"}, [0.5125, 0.625]), ({"method": "lsg"}, [0.75, 0.875]))
