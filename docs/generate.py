@@ -286,8 +286,7 @@ def rules() -> str:
     rows = []
     for name, rule in ranked().items():
         source = "" if rule.source == "ours" else f" *{rule.source}*"
-        cause = " ".join((rule.__doc__ or "").split())
-        rows.append((f"<a id='{name}'></a>`{name}` (`{rule.measure}`, {rule.limit:g})", cause + source))
+        rows.append((f"<a id='{name}'></a>`{name}` (`{rule.measure}`, {rule.limit:g})", rule.cause + source))
     return described(rows)
 
 

@@ -54,7 +54,7 @@ def findings(evidence: Evidence, limits: Mapping[str, float] | None = None, run:
             "measure": found.measure or rule.measure,
             "value": finite(found.value),
             "usual": rule.usual if found.measure in ("", rule.measure) else "",
-            "cause": " ".join((rule.__doc__ or "").split()),
+            "cause": rule.cause,
             "remedy": {"text": found.advice or rule.advice, "settings": dict(settings), "alternative": dict(alternative)},
             "command": shlex.join(["lsg", "train", "--config", run, *words]) if words and run else None,
             "source": rule.source,

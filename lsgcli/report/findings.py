@@ -21,8 +21,11 @@ from lsgcli.system.schema import Record
 
 SHOWN = ("firing_rate", "u_mean", "u_std", "alpha", "coverage", "grad_norm", "grad_ratio", "grad_zero")  # measures of layers
 SPARE = ("grad_zero", "grad_norm", "grad_ratio", "alpha", "u_mean")  # that a narrow terminal leaves out first
+TRIALS = ("change", "learns", "accuracy", "held out", "loss", "over the steps")  # columns of the table of experiments
 TRIED = ("remedy", "accuracy", "loss", "findings gone", "findings new", "run")  # columns of the table of --try
 CONFIRMED = {None: "", True: ", confirmed by experiment", False: ", not confirmed by experiment"}
+INDENT = 3  # spaces before what is said of a finding
+WIDEST = 40  # characters of a message in a table
 COLOURS = {"error": "red", "warning": "yellow", "note": ""}
 
 
@@ -83,9 +86,6 @@ def diagnosis(record: Record) -> list[Text | Table | Padding]:
     if "experiments" in record:
         parts += [Text(""), table(TRIALS, trials(record), left=1, wraps=True), Text(record["conclusion"])]
     return parts
-
-
-TRIALS = ("change", "learns", "accuracy", "held out", "loss", "over the steps")  # columns of the table of experiments
 
 
 def trials(record: Record) -> list[list[str]]:
@@ -150,8 +150,6 @@ def tried(rows: Sequence[Record]) -> Table:
     return made
 
 
-INDENT = 3  # spaces before what is said of a finding
-WIDEST = 40  # characters of a message in a table
 BAR = 6  # characters
 STEPS = 12  # characters
 ROOM = 160  # maximum columns of a line

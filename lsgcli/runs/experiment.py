@@ -26,7 +26,7 @@ from lsgcli.analysis.experiments.verdict import Experiment, Outcome, thinned
 from lsgcli.analysis.watch.guard import Guard
 from lsgcli.analysis.watch.seen import Seen
 from lsgcli.runs.script import diagnose
-from lsgcli.system import interpreter
+from lsgcli.system import cpus, interpreter
 from lsgcli.system.schema import Record
 
 COPIED = 10e6  # bytes of a file that is copied into the working directory of an experiment; larger ones are links
@@ -74,8 +74,8 @@ class Unchanged(Intervention):
         return None
 
 
-def run(script: Script, steps: int, experiment: Experiment, end: float, threads: int, running: set[int]) -> Outcome:
-    """One experiment, in a process of its own."""
+def run(script: Script, steps: int, experiment: Experiment, end: float, at_once: int, running: set[int]) -> Outcome:
+    """One experiment, in a process of its own, of which so many run at once."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lsg-try-", ignore_cleanup_errors=True) as own:
         here = Path.cwd()
@@ -106,7 +106,7 @@ def run(script: Script, steps: int, experiment: Experiment, end: float, threads:
             process = subprocess.Popen(
                 interpreter.command("lsgcli.runs.experiment", str(Path(own, "spec.json"))),
                 cwd=folder,
-                env=os.environ | QUIET | {"OMP_NUM_THREADS": str(threads), "LSG_EXPERIMENT": experiment.intervention},
+                env=os.environ | QUIET | cpus.share(at_once) | {"LSG_EXPERIMENT": experiment.intervention},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -174,15 +174,13 @@ def _size_of(entry: os.DirEntry[str], most: float) -> float:
     """Bytes of a file, or of all files of a folder; infinite for what is not copied whatever its size, and beyond ``most``."""
     if entry.is_symlink() or (entry.is_dir() and entry.name.startswith(".")):
         return math.inf
+    below = (os.path.join(root, name) for root, _, names in os.walk(entry.path) for name in names)
     size = 0
-    count = 0
-    for root, _, names in os.walk(entry.path) if entry.is_dir() else [(os.path.dirname(entry.path), [], [entry.name])]:
-        for name in names:
-            count += 1
-            with contextlib.suppress(OSError):
-                size += os.stat(os.path.join(root, name)).st_size
-            if size > most or count > MOST_FILES:
-                return math.inf
+    for count, path in enumerate(below if entry.is_dir() else [entry.path], start=1):
+        with contextlib.suppress(OSError):
+            size += os.stat(path).st_size
+        if size > most or count > MOST_FILES:
+            return math.inf
     return size if entry.is_dir() or size < COPIED else math.inf
 
 

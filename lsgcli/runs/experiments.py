@@ -19,6 +19,7 @@ from lsgcli.analysis.watch.watch import StopWatching, Watch
 from lsgcli.errors import ConfigError
 from lsgcli.runs.experiment import PATIENCE, Script, changed, end_group, outcome_of, run
 from lsgcli.runs.script import record_of
+from lsgcli.system import cpus
 from lsgcli.system.files import finite
 from lsgcli.system.schema import Record
 
@@ -79,8 +80,9 @@ def possible(serious: Sequence[Record], seen: Seen) -> list[Experiment]:
         if not fits and not (is_named and names[0] in rules):
             continue
         line = seen.lines.get(kind.at)
-        one = Experiment(name, (kind.__doc__ or "").strip(), names, kind.general, kind.remedy, line and line._asdict(), values)
-        one.named = is_named
+        change = (kind.__doc__ or "").strip()
+        place = line and line._asdict()
+        one = Experiment(name, change, names, kind.general, kind.remedy, place, values, named=is_named)
         ranked.append((not names, named, kind.general, number, one))
     return made + [one for *_, one in sorted(ranked, key=lambda row: row[:-1])]
 
@@ -101,8 +103,8 @@ def of_script(
         The experiments in the order in which they ended.
     """
 
-    def one(experiment: Experiment, end: float, threads: int, running: set[int]) -> Outcome:
-        return run(script, question.steps, experiment, end, threads, running)
+    def one(experiment: Experiment, end: float, at_once: int, running: set[int]) -> Outcome:
+        return run(script, question.steps, experiment, end, at_once, running)
 
     return _carry_out(question, seconds, one, jobs, tell)
 
@@ -126,7 +128,7 @@ def of_function(
     record, question = answer
     question.waiting = [one for one in question.waiting if not one.edits]
 
-    def one(experiment: Experiment, end: float, threads: int, running: set[int]) -> Outcome:
+    def one(experiment: Experiment, end: float, at_once: int, running: set[int]) -> Outcome:
         found = _forked(_with_change, (train, experiment, question.steps), end, running)
         return found if isinstance(found, Outcome) else Outcome(error=str(found))
 
@@ -150,8 +152,7 @@ def _with_change(train: Callable[[], Any], experiment: Experiment, steps: int) -
 
 def _watch(train: Callable[[], Any], steps: int) -> Watch:
     """Watch a training function until so many steps, or its end or error."""
-    watch = Watch(steps)
-    watch.patience = PATIENCE
+    watch = Watch(steps, patience=PATIENCE)
     try:
         with watch:
             train()
@@ -202,10 +203,8 @@ def _carry_out(
     end = time.monotonic() + seconds
     waiting = question.waiting
     done: list[Experiment] = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = 1 if torch.cuda.is_initialized() else cores  # a GPU may have memory for one alone
+    at_once = 1 if torch.cuda.is_initialized() else cpus.usable()[0]  # a GPU may have memory for one alone
     jobs = max(1, min(jobs or at_once, len(waiting)))
-    threads = max(1, cores // jobs)
     lock = threading.Lock()
     running: set[int] = set()
 
@@ -215,7 +214,7 @@ def _carry_out(
                 one = next_of(waiting, done)
             if one is None:
                 return
-            one.outcome = run_one(one, end, threads, running)
+            one.outcome = run_one(one, end, jobs, running)
             one.learns = is_better(one.outcome, question.unchanged)
             if one.outcome.losses and one.outcome.losses == question.unchanged.losses and not one.learns:
                 one.outcome.error = NOTHING

@@ -67,8 +67,7 @@ def diagnose(
         limits: of rules, by name.
         patience: seconds after the last step in which an evaluation of a network that learns is waited for.
     """
-    watch = Watch(steps, every)
-    watch.patience = patience
+    watch = Watch(steps, every, patience=patience)
     status = 0
     stdout = _put_stdout_on_stderr()
     with _as_main(script, arguments, module):
@@ -97,10 +96,11 @@ def judged(path: Path, limits: Mapping[str, float] | None = None) -> Diagnosis:
     Raises:
         ConfigError: the file is not such a record.
     """
+    record = schema.read(path, dict, ConfigError)
     try:
-        seen = recorded.seen_of(schema.read(path, dict, ConfigError))
+        seen = recorded.seen_of(record)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}".replace(f"{path}: {path}", str(path)), error.hint) from error
+        raise ConfigError(f"{path}: {error.message}") from error
     return Diagnosis(record_of(seen, limits, [str(path)]), 0, sys.stdout, seen)
 
 

@@ -1,6 +1,6 @@
 """Changes to a network: states, modes, inputs, currents, surrogates, neurons and weights."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -293,6 +293,11 @@ class ScaledCurrents(
         return output * self.gains.get(module)
 
 
+def is_surrogate(x: Tensor | None, out: Any) -> TypeGuard[Tensor]:
+    """Whether a function with a gradient of its own is given potentials x and returns spikes."""
+    return x is not None and is_plain(out) and x.shape == out.shape and is_binary(out) and not is_binary(x)
+
+
 def distance_of(x: Tensor, spikes: Tensor) -> Tensor:
     """Potentials minus their threshold, which is 0 or lies between those that fire and those that do not."""
     values = x.detach()
@@ -344,9 +349,9 @@ class ArcTangent(
     def _applied(self, original: Any, function: Any, *arguments: Any, **options: Any) -> Any:
         out = original(function, *arguments, **options)
         x = first_tensor(arguments[:1])
-        if self.busy or x is None or not is_plain(out) or x.shape != out.shape or not x.requires_grad:
+        if self.busy or not is_surrogate(x, out) or not x.requires_grad:
             return out
-        return out if not is_binary(out) or is_binary(x) else self._spikes(x, out.detach())
+        return self._spikes(x, out.detach())
 
     def _compared(self, original: Any, x: Tensor, threshold: Any) -> Any:
         spikes = original(x, threshold)
@@ -382,15 +387,14 @@ class Rectified(OfModules, general=True, at="network"):
         """Of neurons of the script, a ReLU of potentials, with mean 0 and standard deviation 1 at first, takes the place of spikes."""
         out = original(function, *arguments, **options)
         x = first_tensor(arguments[:1])
-        fires = x is not None and is_plain(out) and x.shape == out.shape and is_binary(out) and not is_binary(x)
-        if not fires:
+        if not is_surrogate(x, out):
             return out
         line = lines.here()
         if line not in self.moments:
-            spread = float(x.detach().std()) if x.numel() > 1 else 0.0  # type: ignore[union-attr]
-            self.moments[line] = float(x.detach().mean()), spread or 1.0  # type: ignore[union-attr]
+            spread = float(x.detach().std()) if x.numel() > 1 else 0.0
+            self.moments[line] = float(x.detach().mean()), spread or 1.0
         mean, spread = self.moments[line]
-        return torch.relu((x - mean) / spread)  # type: ignore[operator, arg-type]
+        return torch.relu((x - mean) / spread)
 
     def returned(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
         current = first_tensor(arguments[:1])

@@ -11,14 +11,8 @@ from lsgcli.system.schema import Record
 
 CLEAR = 0.15  # more accuracy, on a scale from 0, guessing, to 1, than without the change
 ORDINARY = "ordinary"
-DATA = (
-    "labels",
-    "input-constant",
-    "batch-dependent",
-    "batch-as-time",
-    "same-batch",
-    "classes",
-)  # rules on what the network is given
+# Rules on what the network is given.
+DATA = ("labels", "input-constant", "batch-dependent", "batch-as-time", "same-batch", "classes")
 NOTHING = "it changes nothing in this script"
 EQUAL = 0.1  # two changes that differ by less do as well
 WELL = 0.65  # accuracy on that scale of a network that needs no experiment
@@ -134,34 +128,35 @@ def confirm(findings: Sequence[Record], experiments: Sequence[Experiment]) -> li
         rule = finding["rule"]
         refuted = bool(right) and rule in tried - helped
         found.append({**finding, "confirmed": True if rule in right else False if refuted else None})
-    if _data_are_wrong(experiments):
+    failing = failing_ordinary(experiments)
+    if failing is not None:
         for finding in found:
             finding["confirmed"] = finding["rule"] in DATA or finding["confirmed"]
     if not any(finding["confirmed"] and finding["severity"] != "note" for finding in found):
-        found += map(_finding_of, best[:1] or _ordinary(experiments))
+        if best:
+            found.append(_finding_of(best[0]))
+        elif failing is not None:
+            found.append(_finding_of(_on_data(failing)))
     order = {True: 0, None: 1, False: 2}
     return sorted(found, key=lambda finding: (finding["severity"] == "note", order[finding["confirmed"]]))
 
 
-def _ordinary(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The experiment that says that inputs and labels do not belong together, if there is one."""
-    if not _data_are_wrong(experiments):
-        return []
-    (one,) = [one for one in experiments if one.intervention == ORDINARY]
+def failing_ordinary(experiments: Sequence[Experiment]) -> Experiment | None:
+    """The ordinary network, if it has run and does not learn, nor does any other change help; otherwise None."""
+    if any(one.learns for one in experiments):
+        return None
+    return next((one for one in experiments if one.intervention == ORDINARY and not one.outcome.error), None)
+
+
+def _on_data(failing: Experiment) -> Experiment:
+    """What an ordinary network that does not learn says: inputs and labels do not belong together."""
     said = "Check that each input comes with its own label: print some of both, as the loss gets them."
-    return [msgspec.structs.replace(one, change=f"no learning even if {one.change}", rules=DATA, remedy=said)]
-
-
-def _data_are_wrong(experiments: Sequence[Experiment]) -> bool:
-    """Whether even an ordinary network does not learn, nor does any other change help."""
-    ran = any(one.intervention == ORDINARY and not one.outcome.error for one in experiments)
-    return ran and not any(one.learns for one in experiments)
+    return msgspec.structs.replace(failing, change=f"no learning even if {failing.change}", rules=DATA, remedy=said)
 
 
 def _finding_of(experiment: Experiment) -> Record:
     """A finding that only an experiment has told."""
     rule = experiment.rules[0]
-    cause = " ".join((registry.get("rule", rule).__doc__ or "").split())
     return {
         "rule": rule,
         "severity": "error",
@@ -170,7 +165,7 @@ def _finding_of(experiment: Experiment) -> Record:
         "measure": "with one change",
         "value": experiment.change,
         "usual": "",
-        "cause": cause,
+        "cause": registry.get("rule", rule)().cause,
         "remedy": {"text": experiment.remedy, "settings": {}, "alternative": {}, "edits": []},
         "command": None,
         "source": "experiment",
@@ -188,14 +183,14 @@ def sentence(experiments: Sequence[Experiment], unchanged: Outcome) -> str:
         others = [one.change for one in experiments if one.learns and one is not best and one.rules]
         also = f" It also learns if {', or if '.join(others[:3])}." if others else ""
         return f"It learns once {best.change}{_place(best.line)}.{also}"
-    localised = [one for one in experiments if one.learns]
-    if _data_are_wrong(experiments):
-        return f"It does not learn even if {_ordinary(experiments)[0].change.partition('if ')[2]}: look at inputs and labels."
-    if any(one.intervention == "rectified" for one in localised):
+    if (failing := failing_ordinary(experiments)) is not None:
+        return f"It does not learn even if {failing.change}: look at inputs and labels."
+    learning = {one.intervention for one in experiments if one.learns}
+    if "rectified" in learning:
         return "It learns once neurons are a ReLU of their current, so the fault is in the neurons, not in data, loss or optimiser."
-    if any(one.intervention == "one-batch" for one in localised):
+    if "one-batch" in learning:
         return "It learns one batch by heart, so gradients and steps work: look at the data and at the number of steps."
-    if any(one.intervention == ORDINARY for one in localised):
+    if ORDINARY in learning:
         return "It learns as an ordinary network, of ReLUs, with cross-entropy and Adam: inputs and labels belong together."
     if not experiments:
         return "No experiment applies to what was seen."

@@ -331,6 +331,11 @@ class Rule(ABC):
         for name, given in attributes.items():
             setattr(cls, name, given)
 
+    @property
+    def cause(self) -> str:
+        """The class's documentation as one line."""
+        return " ".join((self.__doc__ or "").split())
+
     @abstractmethod
     def found(self, e: Evidence, limit: float) -> MaybeFound:
         """Where the measure is outside its usual range, and what to change; None if it is not."""

@@ -54,9 +54,11 @@ def pack(value: Any) -> Any:
     kind = type(value).__name__
     if isinstance(value, Tensor | np.ndarray):
         array = value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(value)
-        array = array if str(array.dtype).removeprefix("torch.") in DTYPES else array.float()
+        dtype = str(array.dtype).removeprefix("torch.")
+        if dtype not in DTYPES:
+            array, dtype = array.float(), "float32"
         data = base64.b64encode(array.contiguous().numpy().tobytes()).decode()
-        numbers = {"dtype": str(array.dtype).removeprefix("torch."), "shape": list(array.shape), "data": data}
+        numbers = {"dtype": dtype, "shape": list(array.shape), "data": data}
         return {"array" if isinstance(value, np.ndarray) else "tensor": numbers}
     if kind in STRUCTS:
         fields = {name: getattr(value, name) for name in value.__struct_fields__}

@@ -82,6 +82,7 @@ class Watch:
         steps: number of steps after which :class:`StopWatching` is raised; None to watch until the end.
         every: steps between further measurements.
         network, optimizer: that exist already.
+        patience: seconds after the last step in which an evaluation of a network that learns is waited for.
 
     Attributes:
         seen: what was seen, which the rules read.
@@ -102,13 +103,14 @@ class Watch:
         every: int | None = None,
         network: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
+        patience: float = EVALUATION_TIMEOUT,
     ):
         self.limit = steps
         self.every = every
         self.optimised: set[int] = set()
         self.stepped: set[int] = set()  # optimisers
         self.until = math.inf  # time at which an evaluation is no longer waited for
-        self.patience = EVALUATION_TIMEOUT
+        self.patience = patience
         self.measuring = False
         self.guard = Guard()
         self.evaluation = Evaluation(self)
