@@ -21,7 +21,7 @@ from benchmarks.faults.harm import HARM, scores
 from benchmarks.faults.running import alone, by_chance, findings, judged_again, with_change
 from benchmarks.measuring import RESULTS, machine, read, write
 from lsgcli import registry
-from lsgcli.analysis.experiments.verdict import EQUAL
+from lsgcli.analysis.experiments.verdict import Experiment, Outcome, best_of
 
 
 def harmful(case: Case) -> bool:
@@ -30,12 +30,19 @@ def harmful(case: Case) -> bool:
     return known[case.script]["score"] - known[case.name]["score"] >= HARM
 
 
-def best_of(learning: list[dict[str, Any]]) -> dict[str, Any]:
-    """The experiment that the tool reports: of those that do about as well as the best, a specific change, then the best."""
-    general = {name for name in registry.names("intervention") if registry.get("intervention", name).general}
-    best = max(one["skill"] or 0.0 for one in learning)
-    near = [one for one in learning if (one["skill"] or 0.0) >= best - EQUAL]
-    return min(near, key=lambda one: (one["intervention"] in general, -(one["skill"] or 0.0)))
+def reported(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the experiment that the tool reports; None if no change, by which a rule stands, makes the script learn."""
+    made: list[Experiment] = []
+    for row in rows:
+        kind = None if row["edits"] else registry.get("intervention", row["intervention"])
+        rules = ("edit",) if kind is None else kind.rules
+        known = {name: row[name] for name in ("skill", "held_out_skill") if row[name] is not None}
+        outcome = Outcome(error=row["error"], **known)
+        made.append(
+            Experiment(row["intervention"], "", rules, bool(kind and kind.general), outcome=outcome, learns=row["learns"])
+        )
+    best = best_of(made)
+    return rows[next(number for number, one in enumerate(made) if one is best[0])] if best else None
 
 
 def main() -> None:
@@ -77,9 +84,9 @@ def main() -> None:
         elif arguments.chance:
             keep(case.name, runs[case.name] | {"chance": by_chance(case, runs[case.name]["seconds"])})
         elif arguments.cures and arguments.trying:
-            learning = [one for one in runs[case.name].get("experiments", []) if one["learns"]]
-            if case.edits and learning:
-                score = with_change(case, best_of(learning))
+            best = reported(runs[case.name].get("experiments", []))
+            if case.edits and best is not None:
+                score = with_change(case, best)
                 keep(case.name, runs[case.name] | {"cured": score >= scores()[case.script]["score"] - HARM, "score": score})
         elif arguments.cures:
             cured = judging.with_first_remedy(case, runs.get(case.name))

@@ -36,6 +36,12 @@ def command(arguments: list[str], folder: Path) -> tuple[int, str, str, float]:
     return done.returncode, done.stdout, done.stderr, time.perf_counter() - start
 
 
+def score_in(line: str) -> float:
+    """The last number of a line that a script has printed; 0 where it is no number."""
+    score = float(re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", line)[-1])
+    return 0.0 if math.isnan(score) else score
+
+
 def alone(case: Case) -> dict[str, Any]:
     """Test score of a script and its seconds; the score is 0 where it fails or is not a number."""
     with tempfile.TemporaryDirectory() as name:
@@ -48,9 +54,8 @@ def alone(case: Case) -> dict[str, Any]:
         else:
             (folder / "train.py").write_text(case.text(), encoding="utf-8")
             status, output, error, seconds = command([sys.executable, "train.py"], folder)
-            numbers = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", output.strip().splitlines()[-1]) if status == 0 else ["nan"]
-            score = float(numbers[-1])
-    record: dict[str, Any] = {"score": 0.0 if math.isnan(score) else score, "seconds": round(seconds, 1)}
+            score = score_in(output.strip().splitlines()[-1]) if status == 0 else 0.0
+    record: dict[str, Any] = {"score": score, "seconds": round(seconds, 1)}
     if status != 0:
         record["error"] = error.strip().splitlines()[-1][:200]
     return record
@@ -124,9 +129,7 @@ def with_change(case: Case, experiment: dict[str, Any]) -> float:
         (folder / "spec.json").write_text(json.dumps(spec | changed), encoding="utf-8")
         status, output, error, _ = command([sys.executable, "-m", "lsgcli.runs.experiment", "spec.json"], folder)
     printed = [line for line in (output + error).strip().splitlines() if re.search(r"\d|nan", line) and "Warning" not in line]
-    numbers = re.findall(r"-?\d+\.?\d*(?:e-?\d+)?|nan", printed[-1]) if status == 0 and printed else ["nan"]
-    score = float(numbers[-1])
-    return 0.0 if math.isnan(score) else score
+    return score_in(printed[-1]) if status == 0 and printed else 0.0
 
 
 def by_chance(case: Case, seconds: float) -> list[dict[str, Any]]:

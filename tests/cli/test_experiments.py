@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "own.py"
+SLOW = "import time, os\nif os.path.exists('slow'): time.sleep(600)\nopen('slow', 'w').close()\n"  # from the second time on
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -19,10 +20,10 @@ def diagnose(folder, *words):
     return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def script(folder, old="", new="", more=""):
+def script(folder, old="", new="", more="", before=""):
     text = SCRIPT.read_text(encoding="utf-8")
     assert old in text
-    (folder / "train.py").write_text(text.replace(old, new) + more, encoding="utf-8")
+    (folder / "train.py").write_text(before + text.replace(old, new) + more, encoding="utf-8")
 
 
 def files(folder):
@@ -65,18 +66,12 @@ def test_a_cause_that_the_findings_do_not_name_is_found(tmp_path):
 
 @pytest.mark.slow
 def test_a_script_that_needs_input_or_takes_long_is_ended(tmp_path):
-    script(tmp_path, "threshold=1.0", "threshold=30.0", "")
-    (tmp_path / "train.py").write_text(
-        "import sys\nlines = sys.stdin.readline()\nassert lines\n" + (tmp_path / "train.py").read_text()
-    )
+    script(tmp_path, "threshold=1.0", "threshold=30.0", before="import sys\nlines = sys.stdin.readline()\nassert lines\n")
     command = [sys.executable, "-P", "-m", "lsgcli", "diagnose", "--json", "--try", "--try-for", "20s", "train.py"]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, input="yes\n", capture_output=True, text=True, check=False)
     record = json.loads(done.stdout)
     assert all("AssertionError" in one["error"] for one in record["experiments"])
-    (tmp_path / "train.py").write_text(
-        "import time, os\nif os.path.exists('slow'): time.sleep(600)\nopen('slow', 'w').close()\n"
-        + SCRIPT.read_text().replace("threshold=1.0", "threshold=30.0")
-    )
+    script(tmp_path, "threshold=1.0", "threshold=30.0", before=SLOW)
     start = time.monotonic()
     done = diagnose(tmp_path, "--json", "--try", "--try-for", "15s", "train.py")
     assert time.monotonic() - start < 90
@@ -86,10 +81,7 @@ def test_a_script_that_needs_input_or_takes_long_is_ended(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupt_ends_experiments_and_shows_what_is_known(tmp_path):
-    (tmp_path / "train.py").write_text(
-        "import time, os\nif os.path.exists('slow'): time.sleep(600)\nopen('slow', 'w').close()\n"
-        + SCRIPT.read_text().replace("threshold=1.0", "threshold=30.0")
-    )
+    script(tmp_path, "threshold=1.0", "threshold=30.0", before=SLOW)
     command = [sys.executable, "-P", "-m", "lsgcli", "diagnose", "--try", "train.py"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
